@@ -1,0 +1,35 @@
+"""autosparse: a declarative compiler for pruning neural networks at initialization.
+
+Public names are resolved on first use (PEP 562): `import autosparse` imports neither torch nor pydantic.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from autosparse.errors import AutosparseError as AutosparseError
+    from autosparse.plan import compile_plan as compile_plan
+    from autosparse.spec import load_spec as load_spec
+    from autosparse.store import Store as Store
+
+__version__ = "0.1.0"
+__all__ = ["AutosparseError", "Store", "__version__", "compile_plan", "load_spec"]
+
+_HOMES = {
+    "AutosparseError": "autosparse.errors",
+    "Store": "autosparse.store",
+    "compile_plan": "autosparse.plan",
+    "load_spec": "autosparse.spec",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,48 @@
+"""Steps one after another, in this process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from autosparse.backends import backends
+from autosparse.backends.machine import Place
+from autosparse.errors import MissingDevice
+from autosparse.lazy import torch
+
+Result = TypeVar("Result")
+
+
+class _Local:
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._ready = False
+
+    def run(self, work: Callable[[Place], Result]) -> Result:
+        if not self._ready:
+            _prepare(self._place)
+            self._ready = True
+        return work(self._place)
+
+
+@backends.register
+def local(place: Place) -> _Local:
+    """In this process, one step at a time."""
+    return _Local(place)
+
+
+def _prepare(place: Place) -> None:
+    # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
+    torch.set_num_threads(place.threads)
+    if place.device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if not torch.cuda.is_available():
+            raise MissingDevice(
+                f"`target.device` is {place.device} but torch {torch.__version__} finds no such device",
+                "run with `--set target.device=cpu`, or see `autosparse doctor`",
+            )
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if place.device == "mps" and not torch.backends.mps.is_available():
+        raise MissingDevice("`target.device` is mps but torch finds no such device", "use `--set target.device=cpu`")

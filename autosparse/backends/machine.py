@@ -1,0 +1,105 @@
+"""What this machine is, found out without importing torch."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, util
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a step runs: a torch device string and the number of threads on the CPU."""
+
+    device: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as the plan sees it."""
+
+    processor: str
+    cores: int
+    cpu_bfloat16: bool
+    devices: tuple[str, ...]
+    cuda_bfloat16: bool
+
+    def bfloat16(self, device: str) -> bool:
+        """Whether the device multiplies in bfloat16 natively."""
+        return self.cuda_bfloat16 if device.startswith("cuda") else self.cpu_bfloat16 and device == "cpu"
+
+
+@cache
+def this_machine() -> Machine:
+    """This machine: processor, usable cores, devices that torch would find, best first."""
+    text = _read("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    known = set(flags[1].split()) if flags else set()
+    capability = _cuda_capability() if _torch_has_cuda() else None
+    devices: tuple[str, ...] = ("cpu",)
+    if capability:
+        devices = ("cuda", *devices)
+    elif platform.system() == "Darwin" and platform.machine() == "arm64":
+        devices = ("mps", *devices)
+    return Machine(
+        processor=model[1].strip() if model else platform.processor() or platform.machine(),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cpu_bfloat16=bool(known & {"avx512_bf16", "amx_bf16", "bf16"}),
+        devices=devices,
+        cuda_bfloat16=bool(capability and capability >= (8, 0)),
+    )
+
+
+def environment(place: Place) -> dict[str, str | int]:
+    """What numbers may depend on besides the inputs: recorded with artifacts, never keyed."""
+    return {
+        "autosparse": _version("autosparse"),
+        "python": platform.python_version(),
+        "torch": _version("torch"),
+        "processor": this_machine().processor,
+        "device": place.device,
+        "threads": place.threads,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _torch_has_cuda() -> bool:
+    spec = util.find_spec("torch")
+    folder = next(iter(spec.submodule_search_locations or []), None) if spec else None
+    version = _read(str(Path(folder) / "version.py")) if folder else ""
+    return bool(re.search(r"^cuda\b.*=\s*['\"]", version, re.MULTILINE))
+
+
+def _cuda_capability() -> tuple[int, int] | None:
+    # The driver's own library answers in milliseconds; asking torch costs its import.
+    try:
+        cuda = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
+        device = ctypes.c_int()
+        if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
+            return None
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
+        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+    except (OSError, AttributeError):
+        return None
+    return major.value, minor.value
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

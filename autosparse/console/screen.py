@@ -1,0 +1,53 @@
+"""The two streams, and text that cannot do anything but be read."""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+
+from rich.console import Console
+from rich.text import Text
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def results() -> Console:
+    """Results go to stdout."""
+    return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def notes() -> Console:
+    """Everything else goes to stderr."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+def plain(value: object, style: str = "") -> Text:
+    """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
+    text = "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
+    return Text(text, style=style)
+
+
+def sparkline(values: list[float]) -> str:
+    """A row of bars, the lowest value to the highest."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    span = (high - low) or 1.0
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
+
+
+def seconds(value: float) -> str:
+    """A duration with two units at most."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(value: float) -> str:
+    """A number of bytes with three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"

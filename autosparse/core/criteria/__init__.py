@@ -1,0 +1,18 @@
+"""Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
+
+A criterion always gives its one-shot score; rounds of re-scoring belong to the schedule.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors
+from autosparse.registry import Registry
+
+Criterion: TypeAlias = Callable[..., Tensors]
+criteria: Registry[Criterion] = Registry("criterion", "criteria")
+
+from autosparse.core.criteria import grasp, learned, magnitude, random, snip, synflow  # noqa: E402
+
+__all__ = ["Criterion", "Evidence", "criteria", "grasp", "learned", "magnitude", "random", "snip", "synflow"]

@@ -1,0 +1,35 @@
+"""GraSP: gradient signal preservation."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors
+from autosparse.lazy import torch
+
+
+@criteria.register
+def grasp(
+    evidence: Evidence,
+    *,
+    images: Annotated[int, Ge(1), "training images; the authors take ten a class"] = 100,
+    temperature: Annotated[float, Gt(0), "divides the logits"] = 200.0,
+) -> Tensors:
+    """w (H g): keep what the gradient's norm needs (Wang, Zhang & Grosse 2020, eq. 8, negated: higher is kept)."""
+    batches = evidence.draw(images)
+    target = evidence.gradient(evidence.weights, batches, temperature)
+    leaves = {name: weight.detach().requires_grad_() for name, weight in evidence.weights.items()}
+    product = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
+    count = sum(len(labels) for _, labels in batches)
+    for batch in batches:
+        loss = evidence.loss(leaves, batch, temperature) * (len(batch[1]) / count)
+        gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
+        inner = sum((part * target[name]).sum() for name, part in zip(leaves, gradient, strict=True))
+        assert isinstance(inner, torch.Tensor)
+        for name, part in zip(product, torch.autograd.grad(inner, list(leaves.values())), strict=True):
+            product[name] += part
+    return {name: leaves[name].detach() * product[name] for name in leaves}

@@ -1,0 +1,24 @@
+"""The learned criterion: a scorer's prediction of the pruning rounds that a weight survives."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence
+from autosparse.core.features import describe_weights
+from autosparse.core.weights import Tensors
+
+
+@criteria.register(needs_scorer=True)
+def learned(
+    evidence: Evidence,
+    *,
+    images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
+) -> Tensors:
+    """A trained scorer's prediction of survival (AutoSparse, arXiv 2408.14757)."""
+    assert evidence.predict is not None, "the plan gives a method that needs a scorer its scorer"
+    gradient = evidence.gradient(evidence.weights, evidence.draw(images))
+    return evidence.predict(describe_weights(evidence.weights, gradient, evidence.layers))

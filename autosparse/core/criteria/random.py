@@ -1,0 +1,18 @@
+"""Scores drawn at random: the control that every criterion has to beat."""
+
+from __future__ import annotations
+
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors
+from autosparse.lazy import torch
+
+
+@criteria.register(shuffled=True)
+def random(evidence: Evidence) -> Tensors:
+    """Uniform random scores (the baseline of Su et al. 2020 and Liu et al. 2022)."""
+    # Drawn on the CPU, so that a seed means the same masks on every device.
+    return {
+        name: torch.rand(weight.shape, generator=evidence.generator).to(weight.device)
+        for name, weight in evidence.weights.items()
+    }

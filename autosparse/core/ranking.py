@@ -1,0 +1,49 @@
+"""How well predicted scores order weights, measured on layers the scorer did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from autosparse.core.features import Features
+from autosparse.core.weights import Tensors
+from autosparse.lazy import torch
+
+Learn = Callable[[Features, Tensors], Tensors]
+Predict = Callable[[Tensors, Features], Tensors]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Spearman's rank correlation on held-out layers, mean over folds.
+
+    `overall` ranks the weights of all held-out layers together; `within` is the mean inside one layer:
+    near zero it says that the scorer knows layers, not weights.
+    """
+
+    overall: float
+    within: float
+
+
+def cross_validate(learn: Learn, predict: Predict, features: Features, labels: Tensors, folds: int) -> HeldOut:
+    """Learn from some layers, predict the others: layer i is held out in fold i modulo `folds`."""
+    names = list(features.values)
+    overall, within = [], []
+    for fold in range(min(folds, len(names))):
+        held = names[fold::folds]
+        rest = [name for name in names if name not in held] or held
+        state = learn(features.take(rest), {name: labels[name] for name in rest})
+        scores = predict(state, features.take(held))
+        overall.append(spearman(torch.cat([scores[n] for n in held]), torch.cat([labels[n] for n in held])))
+        within.append(sum(spearman(scores[name], labels[name]) for name in held) / len(held))
+    return HeldOut(sum(overall) / len(overall), sum(within) / len(within))
+
+
+def spearman(predicted: torch.Tensor, actual: torch.Tensor) -> float:
+    """Spearman's rank correlation of two vectors, equal values sharing their mean rank; 0 if either is constant."""
+    from scipy.stats import rankdata
+
+    first, second = (torch.as_tensor(rankdata(values.double().cpu().numpy())) for values in (predicted, actual))
+    if first.std() == 0 or second.std() == 0:
+        return 0.0
+    return float(torch.corrcoef(torch.stack([first, second]))[0, 1])

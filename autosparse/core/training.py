@@ -1,0 +1,177 @@
+"""The one training loop and the one recipe that every method shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+from autosparse.core.images import Images, epoch
+from autosparse.lazy import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained. Every field is an option of a spec's `training`."""
+
+    epochs: Annotated[int, Ge(1), "passes over the training set"] = 160
+    batch: Annotated[int, Ge(1), "images in a step"] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"
+    lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1
+    momentum: Annotated[float, Ge(0), Lt(1), "of sgd"] = 0.9
+    nesterov: Annotated[bool, "of sgd"] = True
+    weight_decay: Annotated[float, Ge(0), "on every parameter"] = 5e-4
+    schedule: Annotated[Literal["cosine", "one_cycle", "steps", "constant"], "shape of the learning rate"] = "cosine"
+    warmup: Annotated[float, Ge(0), Lt(1), "share of the steps in which the learning rate rises linearly"] = 0.05
+    drops: Annotated[tuple[float, ...], "shares of the steps after which `steps` divides the learning rate"] = (
+        0.375,
+        0.75,
+    )
+    drop: Annotated[float, Gt(0), Lt(1), "what `steps` multiplies the learning rate by"] = 0.2
+    label_smoothing: Annotated[float, Ge(0), Lt(1), "share of the target spread over all classes"] = 0.0
+    crop: Annotated[int, Ge(0), "largest random shift, in pixels"] = 4
+    flip: Annotated[bool, "mirror half of the images"] = True
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
+    ] = "auto"
+
+
+Observe = Callable[[int, int], None]
+"""Called with epochs done and epochs in all."""
+
+
+def train(
+    model: torch.nn.Module,
+    images: Images,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    observe: Observe = lambda done, total: None,
+) -> list[float]:
+    """Train `model` in place and return the mean training loss of every epoch.
+
+    `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
+    zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
+    at a seed sees the same images in the same order.
+    """
+    model.to(memory_format=torch.channels_last)
+    model.train()
+    flat = _flatten(model)
+    present = None if masks is None else _flat_mask(model, flat, masks)
+    if present is not None:
+        flat.data.mul_(present)
+    optimizer = _optimizer(flat, recipe)
+    steps = recipe.epochs * math.ceil(len(images) / recipe.batch)
+    step = 0
+    history: list[float] = []
+    for done in range(recipe.epochs):
+        total = torch.zeros((), device=flat.device)
+        for inputs, labels in epoch(
+            images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, generator=generator
+        ):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.lr * learning_rate(recipe, step / steps)
+            with _autocast(flat.device, recipe.precision):
+                outputs = model(inputs)
+            loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=False)
+            loss.backward()
+            optimizer.step()
+            if present is not None:
+                flat.data.mul_(present)
+            total += loss.detach() * len(labels)
+            step += 1
+        history.append(float(total) / len(images))
+        observe(done + 1, recipe.epochs)
+    return history
+
+
+def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:
+    """Share of the images whose highest output is their label, in percent, with running statistics."""
+    correct = 0
+    model.to(memory_format=torch.channels_last)
+    model.eval()
+    with torch.no_grad(), _autocast(images.pixels.device, precision):
+        for inputs, labels in images.in_order(batch):
+            correct += int((model(inputs).argmax(dim=1) == labels).sum())
+    return 100 * correct / len(images)
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The learning rate at a share of the steps in [0, 1), as a multiple of the peak."""
+    warmup = 0.3 if recipe.schedule == "one_cycle" else recipe.warmup
+    if progress < warmup:
+        return 0.04 + 0.96 * progress / warmup
+    rest = (progress - warmup) / (1 - warmup)
+    match recipe.schedule:
+        case "cosine" | "one_cycle":
+            return (1 + math.cos(math.pi * rest)) / 2
+        case "steps":
+            return recipe.drop ** sum(progress >= share for share in recipe.drops)
+        case "constant":
+            return 1.0
+
+
+def _flatten(model: torch.nn.Module) -> torch.nn.Parameter:
+    # All parameters become views of one vector, and their gradients views of another: the optimizer,
+    # the masks and clearing gradients are then one call each instead of one per tensor.
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    vector = torch.cat([_storage_order(parameter).reshape(-1) for parameter in parameters])
+    flat = torch.nn.Parameter(vector)
+    flat.grad = torch.zeros_like(vector)
+    offset = 0
+    for parameter in parameters:
+        part = slice(offset, offset + parameter.numel())
+        parameter.data = _like(vector[part], parameter)
+        parameter.grad = _like(flat.grad[part], parameter)
+        offset += parameter.numel()
+    return flat
+
+
+def _flat_mask(model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    parts = [
+        _storage_order(masks[name].to(flat.device).contiguous(memory_format=_layout(parameter)))
+        if name in masks
+        else torch.ones(parameter.shape, device=flat.device)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    ]
+    return torch.cat([part.reshape(-1).to(flat.dtype) for part in parts])
+
+
+def _layout(tensor: torch.Tensor) -> torch.memory_format:
+    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+def _storage_order(tensor: torch.Tensor) -> torch.Tensor:
+    # The numbers as they lie in memory: a channels_last weight is contiguous once its channels are last.
+    return tensor.detach().permute(0, 2, 3, 1) if _layout(tensor) is torch.channels_last else tensor.detach()
+
+
+def _like(vector: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    if _layout(tensor) is torch.channels_last:
+        outputs, inputs, height, width = tensor.shape
+        return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+    return vector.view(tensor.shape)
+
+
+def _optimizer(flat: torch.nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW([flat], lr=recipe.lr, weight_decay=recipe.weight_decay)
+    return torch.optim.SGD(
+        [flat],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+    )
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()

@@ -1,0 +1,97 @@
+"""The errors a user can meet, and the exit code of each.
+
+AutosparseError                 1
+├── UsageError                  2   a command or an argument that cannot be obeyed
+│   └── SpecError               2   a spec that cannot be read or does not validate
+├── StepError                   1   a step failed; a plain rerun resumes
+├── FitError                    3   the plan does not fit the target
+├── DamagedArtifact             4   an artifact's bytes are not what its descriptor says
+├── MissingRequirement         5   something outside the spec is missing
+│   ├── MissingData             5   a dataset's files
+│   ├── MissingExtra            5   an optional library
+│   └── MissingDevice           5   a device
+└── Busy                        6   another process holds what is needed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AutosparseError(Exception):
+    """A failure told in one sentence (place, value, rule) and, in `hint`, its remedy."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(AutosparseError):
+    """A command or an argument that cannot be obeyed."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """A spec that cannot be read or does not validate; the message begins with `file:line:column`.
+
+    `problems` are all of them, (message, hint), where a spec has several.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.problems: tuple[tuple[str, str | None], ...] = ((message, hint),)
+
+    @classmethod
+    def of(cls, problems: Sequence[tuple[str, str | None]]) -> SpecError:
+        """One error that tells several problems."""
+        error = cls(*problems[0])
+        error.problems = tuple(problems)
+        return error
+
+
+class StepError(AutosparseError):
+    """A step failed; what finished before it is kept."""
+
+
+class FitError(AutosparseError):
+    """The plan does not fit the target."""
+
+    exit_code = 3
+
+
+class DamagedArtifact(AutosparseError):
+    """An artifact's bytes are not what its descriptor says."""
+
+    exit_code = 4
+
+    def __init__(self, key: str, message: str, hint: str | None = None) -> None:
+        super().__init__(message, hint)
+        self.key = key
+
+
+class MissingRequirement(AutosparseError):
+    """Something outside the spec is missing on this machine."""
+
+    exit_code = 5
+
+
+class MissingData(MissingRequirement):
+    """A dataset's files are not where they should be."""
+
+
+class MissingExtra(MissingRequirement):
+    """An optional library is not installed."""
+
+
+class MissingDevice(MissingRequirement):
+    """The device that the target names is not there."""
+
+
+class Busy(AutosparseError):
+    """Another process holds what is needed."""
+
+    exit_code = 6

@@ -1,0 +1,151 @@
+"""Runs a plan: in order, reusing what is there, rebuilding what is damaged, resuming what was cut off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Protocol, TypeVar
+
+from autosparse.backends import Backend, Place, backends
+from autosparse.backends.machine import environment
+from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
+from autosparse.plan import Plan, Step, missing_data, statuses
+from autosparse.steps import Work, operations
+from autosparse.store import Artifact, Draft, Store, digest
+
+Result = TypeVar("Result")
+
+
+class Observer(Protocol):
+    """Is told what happens while a plan runs."""
+
+    def started(self, step: Step) -> None: ...
+    def progress(self, step: Step, done: int, total: int) -> None: ...
+    def finished(self, step: Step, status: str, seconds: float) -> None: ...
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What a call did: step name -> `run` or `reuse`, and the seconds it took in all."""
+
+    steps: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def count(self, status: str) -> int:
+        return sum(found == status for found in self.steps.values())
+
+
+class Execution:
+    """One run of a plan. `outcome` is kept up to date, so that it can be told after an interruption."""
+
+    def __init__(self, plan: Plan, store: Store, observer: Observer, *, wait: bool = True) -> None:
+        self.plan = plan
+        self.outcome = Outcome()
+        self._store = store
+        self._observer = observer
+        self._wait = wait
+        self._by_key = {step.key: step for step in plan.steps.values()}
+        target = plan.spec.target
+        assert isinstance(target.threads, int)
+        self._place = Place(target.device, target.threads)
+        self._backend: Backend = backends[target.backend.name].function(self._place)
+
+    def run(self) -> Outcome:
+        """Run every step that is not there. Raises StepError for the first one that fails."""
+        begin = time.monotonic()
+        try:
+            if absent := missing_data(self.plan, statuses(self.plan, self._store)):
+                raise MissingData(*absent[0])
+            for step in self.plan.steps.values():
+                if self._store.has(step.operation, step.key):
+                    self.outcome.steps[step.name] = "reuse"
+                    self._observer.finished(step, "reuse", 0.0)
+                else:
+                    self._make(step)
+        finally:
+            self.outcome.seconds = time.monotonic() - begin
+        return self.outcome
+
+    def read(self, read: Callable[[], Result]) -> Result:
+        """Read artifacts of the finished plan; what turns out damaged is rebuilt and read again."""
+        while True:
+            try:
+                return read()
+            except DamagedArtifact as damage:
+                self._rebuild(damage)
+
+    def _make(self, step: Step) -> None:
+        with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
+            if self._store.has(step.operation, step.key):  # made by another process in the meantime
+                self.outcome.steps[step.name] = "reuse"
+                self._observer.finished(step, "reuse", 0.0)
+                return
+            self._observer.started(step)
+            begin = time.monotonic()
+            while True:
+                try:
+                    self._backend.run(lambda place: self._perform(step, place, begin))
+                    break
+                except DamagedArtifact as damage:
+                    self._rebuild(damage)
+            self.outcome.steps[step.name] = "run"
+            self._observer.finished(step, "run", time.monotonic() - begin)
+
+    def _perform(self, step: Step, place: Place, begin: float) -> Artifact:
+        inputs = {role: self._input(name) for role, name in step.inputs.items()}
+
+        def write(draft: Draft) -> None:
+            def observe(done: int, total: int) -> None:
+                self._observer.progress(step, done, total)
+
+            try:
+                operations[step.operation].function(
+                    Work(inputs, draft, place, step.access, observe), **dict(step.options)
+                )
+            except StepError as error:
+                raise StepError(f"step `{step.name}` failed: {error.message}", error.hint) from error
+            except AutosparseError:
+                raise
+            except Exception as error:  # a step is foreign code as soon as models and data are the user's own
+                raise StepError(
+                    f"step `{step.name}` failed: {type(error).__name__}: {error}",
+                    "what finished before it is kept; `--debug` shows where it failed",
+                ) from error
+
+        return self._store.publish(
+            step.operation,
+            step.key,
+            write,
+            lambda: {
+                "version": step.version,
+                "options": step.options,
+                "inputs": {role: item.key for role, item in inputs.items()},
+                "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
+                "environment": environment(place),
+                "seconds": round(time.monotonic() - begin, 3),
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+
+    def _input(self, name: str) -> Artifact:
+        step = self.plan.steps[name]
+        if not self._store.has(step.operation, step.key):
+            raise DamagedArtifact(step.key, f"artifact of step `{name}` is gone")
+        return self._store.open(step.operation, step.key)
+
+    def _rebuild(self, damage: DamagedArtifact) -> None:
+        step = self._by_key.get(damage.key)
+        if step is None:
+            raise damage
+        if self._store.has(step.operation, step.key):
+            kept = self._store.set_aside(step.operation, step.key)
+            self._observer.note(f"{damage.message}; it is set aside in {kept}, and step `{step.name}` is run again")
+        else:
+            self._observer.note(f"{damage.message}; step `{step.name}` is run again")
+        self._make(step)
+
+    def _waiting(self, step: Step) -> None:
+        self._observer.note(f"another process is making `{step.name}`; waiting for it")

@@ -1,0 +1,25 @@
+"""One stand-in for torch that imports it on first use, so that plans and help texts never wait for it.
+
+`from autosparse.lazy import torch` is all a module needs: attributes work as ever, the 2 s of importing
+torch are paid when the first one is read. A proxy, not `importlib.util.LazyLoader`: nothing is put into
+`sys.modules`, so other libraries in the process see no half-loaded torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+
+class _LazyModule(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # inspection (doctest, copy, pydantic) must not import anything
+            raise AttributeError(name)
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+if TYPE_CHECKING:
+    import torch as torch
+else:
+    torch = _LazyModule("torch")

@@ -1,0 +1,51 @@
+"""Residual networks for small images (He et al. 2016)."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge
+
+from autosparse.lazy import torch
+from autosparse.models import models
+
+Shape = tuple[int, int, int]
+Width = Annotated[int, Ge(1), "channels of the first stage"]
+
+
+@models.register
+def resnet8(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 8: three stages of one block."""
+    return _cifar(shape, classes, blocks=1, width=width)
+
+
+@models.register
+def resnet20(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 20: three stages of three blocks."""
+    return _cifar(shape, classes, blocks=3, width=width)
+
+
+@models.register
+def resnet32(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 32: three stages of five blocks."""
+    return _cifar(shape, classes, blocks=5, width=width)
+
+
+@models.register
+def resnet56(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 56: three stages of nine blocks."""
+    return _cifar(shape, classes, blocks=9, width=width)
+
+
+@models.register
+def resnet18(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
+    """ResNet-18 with a 3 x 3 stem for small images: four stages of two blocks."""
+    from autosparse.models.networks.resnet import ResNet
+
+    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(2, 2, 2, 2))
+
+
+def _cifar(shape: Shape, classes: int, *, blocks: int, width: int) -> torch.nn.Module:
+    from autosparse.models.networks.resnet import ResNet
+
+    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width), blocks=(blocks,) * 3)

@@ -1,0 +1,238 @@
+"""compile(spec) -> Plan: every step with its key, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autosparse.core.features import feature_groups
+from autosparse.core.training import Recipe
+from autosparse.datasets import Source, datasets
+from autosparse.exporters import exporters
+from autosparse.plan.step import Step, step_key
+from autosparse.registry import OneOf, Option, Range, keyed, options_of
+from autosparse.spec import DENSE, Method, Spec
+from autosparse.spec.choices import Choice
+from autosparse.steps import operations
+from autosparse.store import digest
+
+_LABEL_IMAGES, _LABEL_EXAMPLES = 512, 20_000
+_SMALL = 500.0  # the effort of a step that does not train, in images
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps in an order in which they can run, by name, and what is known to be missing."""
+
+    name: str
+    spec: Spec
+    steps: Mapping[str, Step]
+    sources: Mapping[str, Source] = field(repr=False)
+    cells: tuple[Cell, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """What the plan would make, as one digest: equal for equal keys under equal names."""
+        return digest({name: step.key for name, step in self.steps.items()})
+
+    def of(self, operation: str) -> list[Step]:
+        """The steps of one operation, in order."""
+        return [step for step in self.steps.values() if step.operation == operation]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network of the comparison: a method at a sparsity and a seed, and its steps' names."""
+
+    method: str
+    sparsity: float
+    seed: int
+    role: str
+    """`method`, `control`, `compared` or `dense`"""
+    train: str
+    evaluate: str
+    mask: str | None
+
+
+def compile_plan(spec: Spec, name: str) -> Plan:
+    """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
+    build = _Builder()
+    learned = any(method.needs_scorer for method in spec.methods)
+    scorer = _scorer(build, spec) if learned else None
+    cells: list[Cell] = []
+    for seed in spec.seeds:
+        start, data = _network(build, spec.model, spec.dataset, seed, "network")
+        base = {"init": start, "data": data}
+        if DENSE in spec.compare:
+            cells.append(_cell(build, spec, base, DENSE, 0.0, seed, DENSE, None))
+        for sparsity in spec.budget:
+            for method, role in _methods(spec):
+                inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
+                purpose = "network" if role == "method" else "comparison"
+                mask = build.add(
+                    f"mask/{method.name}/{sparsity:g}/seed{seed}",
+                    "mask",
+                    {"method": method.choices(), "sparsity": sparsity, "seed": seed},
+                    inputs,
+                    purpose,
+                )
+                cells.append(_cell(build, spec, base, method.name, sparsity, seed, role, mask))
+    for cell in cells:
+        if cell.role == "method" and cell.seed == spec.seeds[0]:
+            _emit(build, spec, cell)
+    return Plan(name, spec, build.steps, build.sources, tuple(cells))
+
+
+class _Builder:
+    def __init__(self) -> None:
+        self.steps: dict[str, Step] = {}
+        self.sources: dict[str, Source] = {}
+        self._named: dict[str, str] = {}
+
+    def add(
+        self,
+        name: str,
+        operation: str,
+        options: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        purpose: str,
+        *,
+        effort: float = _SMALL,
+        access: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Add a step and give its name: the earlier one's, where one of the same key is there."""
+        version = operations[operation].version
+        key = step_key(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
+        if key not in self._named:
+            self._named[key] = name
+            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, access or {})
+        return self._named[key]
+
+
+def _methods(spec: Spec) -> list[tuple[Method, str]]:
+    own = [(spec.method, "method")]
+    if not spec.method.criterion.entry.facts.get("shuffled"):
+        own += [(spec.method.control(name), "control") for name in spec.controls]
+    return own + [(method, "compared") for method in spec.methods if method.name != spec.method.name]
+
+
+def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str) -> tuple[str, str]:
+    source: Source = datasets[dataset.name].function(**dataset.options())
+    suffix = f"/{digest(dict(source.identity))[:6]}" if any(n == f"data/{dataset.name}" for n in build.steps) else ""
+    data = build.add(
+        f"data/{dataset.name}{suffix}",
+        "data",
+        {"identity": dict(source.identity)},
+        {},
+        purpose,
+        access={"dataset": {"name": dataset.name, "options": dataset.options()}},
+    )
+    build.sources.setdefault(data, source)
+    options = {"model": model.keyed(), "shape": list(source.shape), "classes": source.classes, "seed": seed}
+    suffix = f"/{digest(options)[:6]}" if any(n == f"init/{model.name}/seed{seed}" for n in build.steps) else ""
+    return build.add(f"init/{model.name}/seed{seed}{suffix}", "init", options, {}, purpose), data
+
+
+def _scorer(build: _Builder, spec: Spec) -> str:
+    labels = {f"label.{seed}": _label(build, spec, seed) for seed in spec.irp.seeds}
+    chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
+    scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
+    space = {name: _limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
+    trials: dict[str, str] = {}
+    for number in range(spec.tuning.trials):
+        # A trial's inputs are the finished ones, so its key does not know how many are to follow.
+        options = {
+            "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
+        }  # fmt: skip
+        trials[f"trial.{number:04d}"] = build.add(
+            f"trial/{number}", "trial", options, {**labels, **trials}, "scorer", effort=4 * _SMALL
+        )
+    tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
+    return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
+
+
+def _label(build: _Builder, spec: Spec, seed: int) -> str:
+    irp = spec.irp
+    assert irp.model is not None, "compile takes a resolved spec"
+    assert irp.dataset is not None
+    assert irp.training is not None
+    start, data = _network(build, irp.model, irp.dataset, seed, "source")
+    options = {
+        "training": _training(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
+    }  # fmt: skip
+    effort = float(irp.training.epochs * build.sources[data].train_images)
+    rounds: dict[str, str] = {}
+    for number in range(1, irp.rounds + 1):
+        previous = {"previous": rounds[f"round.{number - 1:04d}"]} if rounds else {}
+        rounds[f"round.{number:04d}"] = build.add(
+            f"irp/seed{seed}/round{number}",
+            "irp",
+            {**options, "number": number},
+            {"init": start, "data": data, **previous},
+            "source",
+            effort=effort,
+        )
+    options = {
+        "images": _LABEL_IMAGES,
+        "examples": _LABEL_EXAMPLES,
+        "features": {entry.name: entry.version for entry in feature_groups},
+        "seed": seed,
+    }
+    return build.add(f"label/seed{seed}", "label", options, {**rounds, "init": start, "data": data}, "source")
+
+
+def _cell(
+    build: _Builder,
+    spec: Spec,
+    base: Mapping[str, str],
+    method: str,
+    sparsity: float,
+    seed: int,
+    role: str,
+    mask: str | None,
+) -> Cell:
+    place = f"{method}/seed{seed}" if mask is None else f"{method}/{sparsity:g}/seed{seed}"
+    purpose = "network" if role == "method" else "comparison"
+    inputs = {**base, **({"mask": mask} if mask else {})}
+    train = build.add(
+        f"train/{place}",
+        "train",
+        {"training": _training(spec.training), "seed": seed},
+        inputs,
+        purpose,
+        effort=float(spec.training.epochs * build.sources[base["data"]].train_images),
+    )
+    evaluate = build.add(
+        f"evaluate/{place}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
+    )
+    return Cell(method, sparsity, seed, role, train, evaluate, mask)
+
+
+def _emit(build: _Builder, spec: Spec, cell: Cell) -> None:
+    inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
+    for format in spec.emit:
+        build.add(
+            f"emit/{format}/{cell.method}/{cell.sparsity:g}/seed{cell.seed}",
+            "emit",
+            {
+                "format": format,
+                "format_version": exporters[format].version,
+                "method": cell.method,
+                "sparsity": cell.sparsity,
+                "seed": cell.seed,
+            },
+            inputs,
+            "emission",
+        )
+
+
+def _training(training: Any) -> dict[str, Any]:
+    return keyed(options_of(Recipe), training.model_dump(mode="json"))
+
+
+def _limits(option: Option) -> dict[str, Any]:
+    if isinstance(option.tunable, OneOf):
+        return {"values": list(option.tunable.values)}
+    assert isinstance(option.tunable, Range)
+    return {"low": option.tunable.low, "high": option.tunable.high, "log": option.tunable.log}

@@ -1,0 +1,34 @@
+"""A step of a plan: what runs, on what, under which key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from autosparse.store import digest
+
+
+@dataclass(frozen=True)
+class Step:
+    """One operation with all its options and inputs.
+
+    `inputs` is role -> step name. `access` is what a step needs but no key knows (paths, downloads);
+    `effort` is about how many training images it costs, for the time remaining; `purpose` groups steps
+    for reading: source, scorer, network, comparison or emission.
+    """
+
+    name: str
+    operation: str
+    version: int
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    key: str
+    purpose: str
+    effort: float
+    access: Mapping[str, Any] = field(default_factory=dict)
+
+
+def step_key(operation: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """The identity of an artifact: sha256 of operation, version, every option, and the keys of the inputs."""
+    return digest({"operation": operation, "version": version, "options": options, "inputs": dict(inputs)})

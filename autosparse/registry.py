@@ -1,0 +1,177 @@
+"""What YAML can name: a decorated function is a choice, its keyword-only arguments are the options.
+
+Types, defaults, ranges to tune and one-line help of an option live in the signature and nowhere else:
+
+    @criteria.register
+    def grasp(evidence, *, temperature: Annotated[float, Gt(0), "divides the logits"] = 200.0): ...
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Generic, TypeVar, overload
+
+from autosparse.errors import UsageError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_ABSENT = inspect.Parameter.empty
+
+
+@dataclass(frozen=True)
+class Range:
+    """The interval in which tuning looks for an option's value."""
+
+    low: float
+    high: float
+    log: bool = False
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The values among which tuning chooses."""
+
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class AddedLater:
+    """Marks an option that a later release added; at `as_before` it is left out of keys.
+
+    Artifacts made before the option existed stay reusable.
+    """
+
+    as_before: Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """One keyword-only argument as YAML sees it."""
+
+    name: str
+    annotation: Any
+    default: Any
+    metadata: tuple[Any, ...]
+
+    @property
+    def required(self) -> bool:
+        return self.default is _ABSENT
+
+    @property
+    def help(self) -> str:
+        return next((item for item in self.metadata if isinstance(item, str)), "")
+
+    @property
+    def tunable(self) -> Range | OneOf | None:
+        return next((item for item in self.metadata if isinstance(item, Range | OneOf)), None)
+
+    @property
+    def added_later(self) -> AddedLater | None:
+        return next((item for item in self.metadata if isinstance(item, AddedLater)), None)
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Option]:
+    """The keyword-only arguments of a function or dataclass, in order, with their types resolved."""
+    parameters = [
+        parameter
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    # Only these annotations are evaluated: the positional ones name torch types, and would import torch.
+    holder = type("holder", (), {"__annotations__": {p.name: p.annotation for p in parameters}})
+    types = typing.get_type_hints(holder, globalns=vars(sys.modules[function.__module__]), include_extras=True)
+    return {
+        p.name: Option(p.name, types[p.name], p.default, getattr(types[p.name], "__metadata__", ())) for p in parameters
+    }
+
+
+def keyed(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that identify a result: all of them, less later additions at their `as before` value."""
+    return {
+        name: value
+        for name, value in values.items()
+        if not ((option := options.get(name)) and option.added_later and option.added_later.as_before == value)
+    }
+
+
+@dataclass(frozen=True)
+class Entry(Generic[Function]):
+    """A registered function and the facts its registration stated."""
+
+    name: str
+    function: Function
+    version: int
+    facts: Mapping[str, Any]
+
+    @cached_property
+    def options(self) -> dict[str, Option]:
+        return options_of(self.function)
+
+    @property
+    def help(self) -> str:
+        """The first line of the docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+
+class Registry(Generic[Function]):
+    """The choices of one kind, by name, in the order they were registered."""
+
+    def __init__(self, kind: str, plural: str) -> None:
+        self.kind = kind
+        self.plural = plural
+        self._entries: dict[str, Entry[Function]] = {}
+
+    @overload
+    def register(self, function: Function, /) -> Function: ...
+    @overload
+    def register(
+        self, /, *, name: str | None = ..., version: int = ..., **facts: Any
+    ) -> Callable[[Function], Function]: ...
+    def register(
+        self, function: Function | None = None, /, *, name: str | None = None, version: int = 1, **facts: Any
+    ) -> Any:
+        """Make a function available in YAML, under its own name unless `name` is given.
+
+        `version` is raised when what the function gives for the same options changes; `facts` are
+        what the program must know of a choice without calling it.
+        """
+
+        def add(function: Function) -> Function:
+            entry = Entry(name or function.__name__, function, version, facts)
+            if entry.name in self._entries:
+                raise ValueError(f"{self.kind} {entry.name!r} is registered twice")
+            self._entries[entry.name] = entry
+            return function
+
+        return add if function is None else add(function)
+
+    def __getitem__(self, name: str) -> Entry[Function]:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise UsageError(f"there is no {self.kind} `{name}`", self.suggest(name)) from None
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[Entry[Function]]:
+        return iter(self._entries.values())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._entries)
+
+    def suggest(self, name: str) -> str:
+        """What to write instead of an unknown name."""
+        return suggestion(name, self.names) or f"run `autosparse list {self.plural}`"
+
+
+def suggestion(word: str, known: Sequence[str]) -> str | None:
+    """`did you mean ...?` for a misspelt word, or None when nothing is near."""
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
+    return f"did you mean `{near[0]}`?" if near else None

@@ -1,0 +1,9 @@
+"""What happened, as plain data, and the folders that keep it."""
+
+from autosparse.report.build import Emitted, Report, Result, build_report, copy_emitted
+from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
+
+__all__ = [
+    "Emitted", "Report", "Result", "Run", "all_runs", "build_report", "copy_emitted", "find_run", "open_folder",
+    "save_report",
+]  # fmt: skip

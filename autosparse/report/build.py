@@ -1,0 +1,207 @@
+"""What a run found, as plain frozen data: results, controls, scorer, cost, emitted models, warnings."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from autosparse.plan import Cell, Plan, Step
+from autosparse.store import Artifact, Store
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trained network. Accuracies are in percent, after the last epoch."""
+
+    method: str
+    sparsity: float
+    seed: int
+    kept: int
+    total: int
+    effective_sparsity: float
+    macs: int
+    test_accuracy: float
+    validation_accuracy: float
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """One emitted model. Latencies are None until they are measured."""
+
+    format: str
+    method: str
+    sparsity: float
+    seed: int
+    path: str
+    bytes: int
+    latency_ms: float | None
+    dense_latency_ms: float | None
+    max_abs_error: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run as `run --json` and `report --json` print it."""
+
+    schema_version: int
+    run: str
+    spec: str
+    model: str
+    dataset: str
+    method: str
+    steps: Mapping[str, int]
+    seconds: float
+    results: Sequence[Result]
+    controls: Sequence[Result]
+    irp: Sequence[Mapping[str, Any]]
+    scorer: Mapping[str, Any]
+    emitted: Sequence[Emitted]
+    cost: Mapping[str, float]
+    warnings: Sequence[str]
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of(cls, value: Mapping[str, Any]) -> Report:
+        """The report that `json` gave. Raises TypeError or KeyError on anything else."""
+        lists: dict[str, Callable[..., Any]] = {"results": Result, "controls": Result, "emitted": Emitted}
+        fields: dict[str, Any] = dict(value)
+        fields |= {name: [make(**item) for item in value[name]] for name, make in lists.items()}
+        return cls(**fields)
+
+
+def build_report(
+    plan: Plan, store: Store, *, run: str, steps: Mapping[str, int], seconds: float, emitted: Sequence[Emitted]
+) -> Report:
+    """Read a finished plan's artifacts. Raises DamagedArtifact for one that cannot be trusted."""
+
+    def result(cell: Cell) -> Result:
+        found = _open(plan, store, cell.evaluate).json("result")
+        return Result(
+            method=cell.method,
+            sparsity=cell.sparsity,
+            seed=cell.seed,
+            kept=found["kept"],
+            total=found["total"],
+            effective_sparsity=1 - found["effective"] / found["total"],
+            macs=found["macs"],
+            test_accuracy=found["test_accuracy"],
+            validation_accuracy=found["validation_accuracy"],
+        )
+
+    results = [result(cell) for cell in plan.cells if cell.role != "control"]
+    controls = [result(cell) for cell in plan.cells if cell.role == "control"]
+    return Report(
+        schema_version=SCHEMA_VERSION,
+        run=run,
+        spec=plan.name,
+        model=plan.spec.model.name,
+        dataset=plan.spec.dataset.name,
+        method=plan.spec.method.name,
+        steps=dict(steps),
+        seconds=round(seconds, 2),
+        results=results,
+        controls=controls,
+        irp=[_round(plan, store, step) for step in plan.of("irp")],
+        scorer=_scorer(plan, store),
+        emitted=emitted,
+        cost=_cost(plan, store),
+        warnings=_warnings(plan, store, [*results, *controls]),
+    )
+
+
+def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
+    """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
+    emitted = []
+    for step in plan.of("emit"):
+        artifact = _open(plan, store, step.name)
+        about = step.options
+        place = folder / "models" / f"{about['method']}-{about['sparsity']:g}-seed{about['seed']}-{about['format']}"
+        place.mkdir(parents=True, exist_ok=True)
+        for name in artifact.files:
+            data = artifact.read(name)
+            if not (place / name).is_file() or (place / name).read_bytes() != data:
+                draft = place / f".{name}"
+                draft.write_bytes(data)
+                draft.replace(place / name)
+        emitted.append(
+            Emitted(
+                format=about["format"],
+                method=about["method"],
+                sparsity=about["sparsity"],
+                seed=about["seed"],
+                path=str(place.resolve()),
+                bytes=sum(file["bytes"] for name, file in artifact.files.items() if name != "card.json"),
+                latency_ms=None,
+                dense_latency_ms=None,
+                max_abs_error=artifact.json("card")["max_abs_error"],
+            )
+        )
+    return emitted
+
+
+def _open(plan: Plan, store: Store, name: str) -> Artifact:
+    step = plan.steps[name]
+    return store.open(step.operation, step.key)
+
+
+def _round(plan: Plan, store: Store, step: Step) -> dict[str, Any]:
+    found = _open(plan, store, step.name).json("result")
+    return {
+        "seed": step.options["seed"],
+        "round": step.options["number"],
+        "kept": found["kept"],
+        "total": found["total"],
+        "validation_accuracy": found["validation_accuracy"],
+    }
+
+
+def _scorer(plan: Plan, store: Store) -> dict[str, Any]:
+    if "scorer" not in plan.steps:
+        return {}
+    about = _open(plan, store, "scorer").json("scorer")
+    best = _open(plan, store, "tune").json("result")["best"]
+    trials = [_open(plan, store, step.name).json("result") for step in plan.of("trial")]
+    return {
+        "name": about["name"],
+        "options": about["options"],
+        "tuned": best["settings"],
+        "rank_correlation": best["value"],
+        "rank_correlation_within_layers": best["within"],
+        "trials": [trial["value"] for trial in trials],
+    }
+
+
+def _cost(plan: Plan, store: Store) -> dict[str, float]:
+    """Seconds that the artifacts of each purpose took when they were made."""
+    cost: dict[str, float] = {}
+    for step in plan.steps.values():
+        seconds = store.open(step.operation, step.key).descriptor.get("seconds", 0.0)
+        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + seconds, 3)
+    return cost
+
+
+def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
+    warnings = []
+    for cell in plan.cells:
+        layers = _open(plan, store, cell.evaluate).json("result")["layers"]
+        if empty := [layer["name"] for layer in layers if not layer["kept"]]:
+            others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
+            warnings.append(f"{cell.method} at {cell.sparsity:g}, seed {cell.seed} empties layer {empty[0]}{others}")
+    if len(plan.spec.seeds) < 3:
+        # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
+        accuracy = statistics.median(result.test_accuracy for result in results) / 100
+        images = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]].test_images
+        noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
+        seeds = "one seed" if len(plan.spec.seeds) == 1 else f"{len(plan.spec.seeds)} seeds"
+        warnings.append(
+            f"{seeds}, {images} test images: differences below about {noise:.1f} points are noise, "
+            "and seeds add to it; set `seeds: [0, 1, 2]` for mean ± sd"
+        )
+    return warnings

@@ -1,0 +1,104 @@
+"""Run folders: `runs/<spec name>-<n>/` in the current directory, one for each different plan."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autosparse.errors import AutosparseError, UsageError
+from autosparse.report.build import Report
+
+RUNS = Path("runs")
+_REPORT, _PLAN = "report.json", "plan.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder; `report` is None while the run has not finished."""
+
+    folder: Path
+    report: Report | None
+
+
+def open_folder(
+    name: str, plan: Mapping[str, Any], *, digest: str, spec: Path | None, resolved: Mapping[str, Any], out: Path | None
+) -> Path:
+    """The folder of this plan: the one an earlier call began, else a new one with the next number.
+
+    `out` names the folder instead; it must be empty, absent, or this plan's own.
+    """
+    for folder in [out] if out else sorted(RUNS.glob(f"{name}-*")):
+        found = _load(folder / _PLAN)
+        if isinstance(found, dict) and found.get("digest") == digest:
+            return folder
+        if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
+    folder = out or _next(name)
+    try:
+        folder.mkdir(parents=True, exist_ok=out is not None)
+        if spec is not None:
+            shutil.copyfile(spec, folder / "spec.yaml")
+        _save(folder / "resolved.json", resolved)
+        _save(folder / _PLAN, {**plan, "digest": digest})
+    except OSError as error:
+        raise AutosparseError(f"the run folder {folder} cannot be written: {error.strerror}") from error
+    return folder
+
+
+def save_report(folder: Path, report: Report) -> None:
+    """Write a run's report, whole or not at all."""
+    _save(folder / _REPORT, report.json())
+
+
+def all_runs() -> list[Run]:
+    """The runs of the current directory, the latest last."""
+    found = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
+    return [_run(folder) for folder in sorted(found, key=_time)]
+
+
+def find_run(named: str | None) -> Run:
+    """A run by folder or name; without one, the latest that finished. Raises UsageError when there is none."""
+    if named is None:
+        finished = [run for run in all_runs() if run.report]
+        if not finished:
+            raise UsageError("there is no finished run in this directory", "run `autosparse run`")
+        return finished[-1]
+    for folder in (Path(named), RUNS / named):
+        if (folder / _PLAN).is_file():
+            return _run(folder)
+    raise UsageError(f"there is no run `{named}`", "run `autosparse runs` to see those of this directory")
+
+
+def _run(folder: Path) -> Run:
+    value = _load(folder / _REPORT)
+    try:
+        return Run(folder, Report.of(value) if value is not None else None)
+    except (TypeError, KeyError, AttributeError):
+        return Run(folder, None)
+
+
+def _time(folder: Path) -> float:
+    path = folder / _REPORT
+    return (path if path.exists() else folder / _PLAN).stat().st_mtime
+
+
+def _next(name: str) -> Path:
+    numbers = [int(tail) for path in RUNS.glob(f"{name}-*") if (tail := path.name[len(name) + 1 :]).isdigit()]
+    return RUNS / f"{name}-{max(numbers, default=0) + 1}"
+
+
+def _load(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _save(path: Path, value: Any) -> None:
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.replace(path)

@@ -1,0 +1,59 @@
+"""Which spec a command means when none is named."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from autosparse.errors import UsageError
+from autosparse.spec.shipped import shipped
+from autosparse.store import Store, digest
+
+FILE = "autosparse.yaml"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A spec file and, when it was not named, why it was taken."""
+
+    path: Path
+    why: str | None
+
+
+def find_spec(named: str | None, store: Store) -> Found:
+    """The named spec; else `AUTOSPARSE_SPEC`, the last one used here, `autosparse.yaml` here or above, digits.
+
+    A name that is no file but that of a shipped spec, with or without its folder, means the shipped one.
+    """
+    if named is not None:
+        path = Path(named)
+        known = shipped("specs")
+        if not path.exists() and path.stem in known and str(path.parent) in (".", "specs"):
+            return Found(known[path.stem], f"{named} is not here; taking the spec of that name that ships")
+        return Found(path, None)
+    if variable := os.environ.get("AUTOSPARSE_SPEC"):
+        if not Path(variable).is_file():
+            raise UsageError(f"`AUTOSPARSE_SPEC` names {variable}, which is not a file")
+        return Found(Path(variable), "it is in `AUTOSPARSE_SPEC`")
+    last = store.recall(_place())
+    if isinstance(last, str) and Path(last).is_file():
+        return Found(Path(os.path.relpath(last) if _is_below(last) else last), "it is the last one used here")
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return Found(folder / FILE if folder != here else Path(FILE), f"it is in {folder}")
+    return Found(shipped("specs")["digits"], "no other spec was found: it ships with autosparse")
+
+
+def remember_spec(path: Path, store: Store) -> None:
+    """Make a spec the one that commands in this directory mean."""
+    store.remember(_place(), str(path.resolve()))
+
+
+def _place() -> str:
+    return "spec-" + digest(str(Path.cwd()))[:16]
+
+
+def _is_below(path: str) -> bool:
+    return Path(path).is_relative_to(Path.cwd())

@@ -1,0 +1,100 @@
+"""A validation error as sentences: place, value, rule, and a hint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+
+from autosparse.errors import SpecError
+from autosparse.registry import suggestion
+from autosparse.spec.document import Document, Mark, Path
+
+_RULES = {
+    "missing": "is required",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+    "model_type": "must be a mapping of keys",
+    "greater_than": "must be above {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}",
+    "less_than_equal": "must be at most {le}",
+    "literal_error": "must be {expected}",
+    "string_pattern_mismatch": "must look like {pattern}",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must have at least {min_length} value",
+}
+
+
+def explain(error: ValidationError, document: Document) -> SpecError:
+    """All problems of a spec, in the order they were written, as one SpecError."""
+    found: dict[Path, tuple[Mark, str, str | None]] = {}
+    for problem in error.errors(include_url=False):
+        path = _path(problem["loc"], document.data)
+        mark, text, hint = _sentence(problem, path, document)
+        if path not in found:  # a union reports one problem for each of its members: the first will do
+            found[path] = mark, text, hint
+    ordered = sorted(found.values(), key=lambda item: (item[0].line, item[0].column))
+    return SpecError.of([(f"{mark}: {text}", hint) for mark, text, hint in ordered])
+
+
+def _sentence(problem: Any, path: Path, document: Document) -> tuple[Mark, str, str | None]:
+    context: Mapping[str, Any] = problem.get("ctx", {})
+    kind, name = problem["type"], _dotted(path)
+    if kind == "unknown_key":
+        place = (*path, context["key"])
+        mark = document.keys.get(place) or document.nearest(path) or Mark("spec")
+        inside = f" in `{name}`" if name else ""
+        return mark, f"unknown key `{context['key']}`{inside}", context["hint"]
+    mark = document.nearest(path) or Mark("spec")
+    subject = f"`{name}` " if name else "the spec "
+    if kind == "missing":
+        return mark, f"{subject}is required", context.get("hint")
+    if kind in _RULES:
+        rule = _RULES[kind].format(**context)
+        return mark, f"{subject}{rule} but is {_shown(problem['input'])}", _hint(kind, problem["input"], context)
+    return mark, subject + problem["msg"], context.get("hint")
+
+
+def _hint(kind: str, value: Any, context: Mapping[str, Any]) -> str | None:
+    if kind == "literal_error" and isinstance(value, str):
+        return suggestion(value, [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")])
+    if kind == "int_from_float":
+        return f"did you mean {value:.0f}?"
+    if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type"):
+        return "write it without quotes" if value.replace(".", "", 1).isdigit() else None
+    return None
+
+
+def _path(loc: Sequence[str | int], data: Any) -> Path:
+    # pydantic puts the tags of unions into the location: a step that the data does not have is one,
+    # unless it is the last: that is a missing key.
+    path: list[str | int] = []
+    here = data
+    for index, step in enumerate(loc):
+        inside = step in here if isinstance(here, dict) else isinstance(here, list) and step in range(len(here))
+        if inside:
+            here = here[step]
+            path.append(step)
+        elif isinstance(here, dict) and index == len(loc) - 1:
+            path.append(step)
+    return tuple(path)
+
+
+def _dotted(path: Path) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return text
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:57] + "..."

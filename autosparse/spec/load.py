@@ -1,0 +1,127 @@
+"""A spec from a file, its bases and the command line: merged, validated, with the origin of every value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from autosparse.errors import SpecError, UsageError
+from autosparse.spec.document import Document, Mark, Path, parse_document
+from autosparse.spec.explain import explain
+from autosparse.spec.sections import Spec
+
+
+@dataclass(frozen=True)
+class LoadedSpec:
+    """A validated spec, the name it goes by, and where its values were written."""
+
+    spec: Spec
+    name: str
+    path: FilePath | None
+    document: Document
+
+
+def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
+    """Read, merge and validate a spec file. Raises SpecError naming every problem and its place.
+
+    `overrides` are `path.to.key=value` with YAML values; `budget` replaces the spec's.
+    """
+    document = _read(path, ())
+    for override in overrides:
+        _override(document, override)
+    if budget:
+        values = [parse_document(text, f"--budget {text}").data for text in budget]
+        _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
+    try:
+        # Strict: 1 is a float where one is due, but "1" and true are not numbers. Strict lists are tuples.
+        spec = Spec.model_validate(_frozen(document.data), strict=True)
+    except ValidationError as error:
+        raise explain(error, document) from None
+    return LoadedSpec(spec, path.stem, path, document)
+
+
+def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a folder", "name a spec file in it") from None
+    except FileNotFoundError:
+        raise UsageError(f"{path} does not exist", "run `autosparse init` to write a spec") from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise SpecError(f"{path}:1:1: byte {error.start} is not UTF-8", "save the file as UTF-8") from None
+    document = parse_document(text, str(path))
+    if not isinstance(document.data, dict):
+        raise SpecError(f"{document.values[()]}: a spec must be a mapping of keys", "begin with `model: resnet8`")
+    if "extends" not in document.data:
+        return document
+    base, mark = document.data.pop("extends"), document.values[("extends",)]
+    if not isinstance(base, str):
+        raise SpecError(f"{mark}: `extends` must be the path of a spec")
+    target = (path.parent / base).resolve()
+    if target in (*seen, path.resolve()):
+        raise SpecError(f"{mark}: `extends` comes back to {base}")
+    if not target.is_file():
+        raise SpecError(f"{mark}: `extends` names {base}, which is not a file", f"looked for {target}")
+    return _merge(_read(path.parent / base, (*seen, path.resolve())), document)
+
+
+def _merge(base: Document, over: Document) -> Document:
+    merged = Document(dict(base.data), {**base.values, (): over.values[()]}, dict(base.keys))
+    _lay(merged, over, merged.data, over.data, ())
+    return merged
+
+
+def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping[str, Any], path: Path) -> None:
+    for key, value in above.items():
+        place = (*path, key)
+        old = below.get(key)
+        # A mapping that names another choice replaces the base's: its options would mean nothing.
+        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
+            below[key] = dict(old)
+            _lay(merged, over, below[key], value, place)
+        else:
+            _forget(merged, place)
+            below[key] = value
+            for marks, source in ((merged.values, over.values), (merged.keys, over.keys)):
+                marks.update({found: mark for found, mark in source.items() if found[: len(place)] == place})
+        merged.values[place], merged.keys[place] = over.values[place], over.keys[place]
+
+
+def _override(document: Document, override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    if not equals or not all(dotted.split(".")):
+        raise UsageError(f"`--set {override}` must be `path.to.key=value`", "such as `--set training.epochs=5`")
+    mark = Mark(f"--set {override}")
+    _set(document, tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None, mark)
+
+
+def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
+    place: Any = document.data
+    for depth, key in enumerate(path[:-1]):
+        if isinstance(place.get(key), str):  # `--set model.width=8` on `model: resnet8`
+            place[key] = {"name": place[key]}
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"`{mark}`: `{'.'.join(path[: depth + 1])}` is not a mapping", "set it as a whole")
+        place = inner
+    _forget(document, path)
+    place[path[-1]] = value
+    document.values[path] = document.keys[path] = mark
+
+
+def _frozen(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _frozen(value) for key, value in data.items()}
+    return tuple(_frozen(value) for value in data) if isinstance(data, list) else data
+
+
+def _forget(document: Document, path: Path) -> None:
+    for marks in (document.values, document.keys):
+        for found in [found for found in marks if found[: len(path)] == path]:
+            del marks[found]

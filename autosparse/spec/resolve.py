@@ -1,0 +1,84 @@
+"""What `auto` and the unsaid mean on a machine: a spec with every choice written out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from autosparse.backends import Machine
+from autosparse.spec.document import Document, Path
+from autosparse.spec.sections import Irp, Spec, Training
+
+
+def resolve(spec: Spec, machine: Machine) -> Spec:
+    """Write out `auto` and what defaults to another section. Equal keys come of the result."""
+    device = machine.devices[0] if spec.target.device == "auto" else spec.target.device
+    threads = machine.cores if spec.target.threads == "auto" else spec.target.threads
+    precision = "bfloat16" if machine.bfloat16(device) else "float32"
+    training = _with_precision(spec.training, precision)
+    tuned = spec.tuning.options
+    if tuned == "auto":
+        tuned = tuple(
+            name
+            for name, option in spec.scorer.entry.options.items()
+            if option.tunable and name not in spec.scorer.model_fields_set
+        )
+    irp: Irp = spec.irp.model_copy(
+        update={
+            "model": spec.irp.model or spec.model,
+            "dataset": spec.irp.dataset or spec.dataset,
+            "training": _with_precision(spec.irp.training or training, precision),
+        }
+    )
+    return spec.model_copy(
+        update={
+            "target": spec.target.model_copy(update={"device": device, "threads": threads}),
+            "training": training,
+            "irp": irp,
+            "tuning": spec.tuning.model_copy(update={"options": tuned}),
+        }
+    )
+
+
+def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
+    """Dotted path of every value in a resolved spec -> where it was written, or `default`, or `auto`."""
+    found: dict[str, str] = {}
+
+    def walk(value: Any, path: Path) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(inner, (*path, key))
+            return
+        mark = next((document.values[path[:n]] for n in range(len(path), 0, -1) if path[:n] in document.values), None)
+        # A value written as a mapping does not say where its unwritten keys come from: they are defaults.
+        exact = path in document.values or mark is None
+        parent = max((n for n in range(1, len(path)) if path[:n] in document.values), default=0)
+        written = _at(document.data, path[:parent]) if parent else None
+        if mark is not None and not exact and isinstance(written, dict):
+            mark = None
+        origin = str(mark) if mark else "default"
+        if _at(document.data, path) in ("auto", None) and path in (
+            ("target", "device"), ("target", "threads"), ("training", "precision"), ("tuning", "options"),
+        ):  # fmt: skip
+            origin = "auto"
+        found[".".join(map(str, path))] = origin
+
+    walk(resolved, ())
+    return found
+
+
+def _with_precision(training: Training, precision: str) -> Training:
+    if training.precision != "auto":
+        return training
+    if hasattr(training, "model_copy"):
+        copy: Training = training.model_copy(update={"precision": precision})
+        return copy
+    return replace(training, precision=precision)  # type: ignore[arg-type]
+
+
+def _at(data: Any, path: Path) -> Any:
+    for step in path:
+        if not isinstance(data, dict) or step not in data:
+            return None
+        data = data[step]
+    return data

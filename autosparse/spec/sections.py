@@ -1,0 +1,257 @@
+"""The sections of a spec: every key, its type, its default, what it means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
+
+from autosparse.backends import backends
+from autosparse.core.allocation import allocations
+from autosparse.core.criteria import criteria
+from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.schedule import schedules
+from autosparse.core.scorers import scorers
+from autosparse.core.selection import selections
+from autosparse.core.training import Recipe
+from autosparse.datasets import datasets
+from autosparse.exporters import exporters
+from autosparse.models import models
+from autosparse.registry import suggestion
+from autosparse.spec.choices import Choice, Section, choice_of, section_of
+
+if TYPE_CHECKING:
+    # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
+    Training = Recipe
+    ModelChoice = Choice
+    DatasetChoice = Choice
+    CriterionChoice = Choice
+    AllocationChoice = Choice
+    SelectionChoice = Choice
+    ScheduleChoice = Choice
+    ScorerChoice = Choice
+    BackendChoice = Choice
+    Format = str
+else:
+    Training = section_of(Recipe)
+    ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
+    CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
+    SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
+    ScorerChoice, BackendChoice = choice_of(scorers), choice_of(backends)
+    Format = Literal[exporters.names]
+
+DENSE = "dense"
+
+
+def _sparsity(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": repr(value)})
+    if 0 <= value < 1:
+        return float(value)
+    share = value / 100
+    hint = f"for {value:g} % write {share:g}" if 1 < value < 100 else "0.99 removes 99 % of the weights"
+    raise PydanticCustomError(
+        "sparsity", "must be at least 0 and below 1 but is {got}", {"got": f"{value:g}", "hint": hint}
+    )
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise PydanticCustomError("repeated", "names {got} twice", {"got": str(value)})
+    return values
+
+
+Sparsity = Annotated[float, BeforeValidator(_sparsity, json_schema_input_type=Annotated[float, Ge(0), Lt(1)])]
+Sparsities = Annotated[
+    tuple[Sparsity, ...],
+    MinLen(1),
+    AfterValidator(_different),
+    BeforeValidator(_listed, json_schema_input_type=Sparsity | tuple[Sparsity, ...]),
+]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    MinLen(1),
+    AfterValidator(_different),
+    BeforeValidator(_listed, json_schema_input_type=Seed | tuple[Seed, ...]),
+]
+
+
+class Method(Section):
+    """How a network is pruned: four independent choices, or a preset's name."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60)]
+    """what reports call it; by default its criterion, allocation and selection"""
+    criterion: CriterionChoice
+    """what gives weights their scores"""
+    allocation: AllocationChoice = Field(default="global", validate_default=True)
+    """how many weights each layer keeps"""
+    selection: SelectionChoice = Field(default="top", validate_default=True)
+    """which weights a layer keeps"""
+    schedule: ScheduleChoice = Field(default="one_shot", validate_default=True)
+    """in how many rounds"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            if value not in PRESETS:
+                hint = suggestion(value, [*PRESETS, DENSE]) or f"presets: {', '.join(PRESETS)}"
+                raise PydanticCustomError(
+                    "unknown_name", "must be a method but is {got}", {"got": repr(value), "hint": hint}
+                )
+            return {"name": value, **PRESETS[value][1]}
+        if isinstance(value, dict) and "name" not in value:
+            parts = (value.get(part, "") for part in ("criterion", "allocation", "selection"))
+            names = [part.get("name", "") if isinstance(part, dict) else str(part) for part in parts]
+            return {"name": "+".join(name for name in names if name), **value}
+        return value
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Method:
+        # A preset under another name: validating it under its own would come back here.
+        preset = PRESETS.get(self.name)
+        other = preset and Method.model_validate({"name": "preset", **preset[1]}).choices() != self.choices()
+        if self.name == DENSE or other:
+            raise PydanticCustomError(
+                "taken", "cannot be named {got}: that is another method", {"got": repr(self.name)}
+            )
+        return self
+
+    def choices(self) -> dict[str, Any]:
+        """The keyed form of the four choices: what the method is, whatever its name."""
+        return {
+            "criterion": self.criterion.keyed(),
+            "allocation": self.allocation.keyed(),
+            "selection": self.selection.keyed(),
+            "schedule": self.schedule.keyed(),
+        }
+
+    @property
+    def needs_scorer(self) -> bool:
+        return bool(self.criterion.entry.facts.get("needs_scorer"))
+
+    def control(self, name: str) -> Method:
+        """This method with what one control replaces in it."""
+        return Method.model_validate({**self.model_dump(), **CONTROLS[name][1], "name": f"{self.name}.{name}"})
+
+
+Compared = Annotated[
+    Annotated[Literal["dense"], Tag("dense")] | Annotated[Method, Tag("method")],
+    Discriminator(lambda value: "dense" if value == DENSE else "method"),
+]
+
+
+class Target(Section):
+    """Where and how big; never part of an artifact's identity."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = "auto"
+    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`"""
+    threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
+    """threads on the CPU; auto is every usable core"""
+    backend: BackendChoice = Field(default="local", validate_default=True)
+    """what runs the steps"""
+
+
+class Irp(Section):
+    """Iterative rewind pruning: the source of the labels that the scorer learns from."""
+
+    model: ModelChoice | None = None
+    """the network that is pruned in rounds; by default the spec's `model`"""
+    dataset: DatasetChoice | None = None
+    """what it trains on; by default the spec's `dataset`"""
+    rounds: Annotated[int, Ge(1), Le(1000)] = 16
+    """how often it is trained, pruned and rewound"""
+    per_round: Annotated[float, Gt(0), Lt(1)] = 0.25
+    """share of the surviving weights that a round removes"""
+    rank_by: Literal["magnitude"] = "magnitude"
+    """what the trained weights are ranked by"""
+    seeds: Seeds = (100,)
+    """one IRP for each"""
+    training: Training | None = None
+    """the recipe of every round; by default the spec's `training`"""
+
+
+class Tuning(Section):
+    """How Optuna tunes the scorer."""
+
+    trials: Annotated[int, Ge(0), Le(100_000)] = 20
+    """proposals; the first is the scorer's defaults"""
+    options: tuple[str, ...] | Literal["auto"] = "auto"
+    """scorer options to tune; auto: every tunable one that `scorer` does not set"""
+    folds: Annotated[int, Ge(2), Le(100)] = 3
+    """in how many parts layers are held out when a trial is scored"""
+    seed: Seed = 0
+    """of the proposals and of the scorer's training"""
+
+
+class Spec(Section):
+    """What to prune, how far, and what to compare it with."""
+
+    version: Literal[1] = 1
+    """of the spec's format"""
+    model: ModelChoice
+    """the network to prune"""
+    dataset: DatasetChoice
+    """what it is trained and tested on"""
+    budget: Sparsities = (0.9, 0.95, 0.98)
+    """sparsities: the share of prunable weights removed, one or several"""
+    target: Target = Field(default_factory=lambda: Target())
+    """where to run"""
+    method: Method = Field(default="learned", validate_default=True)
+    """the method whose models are emitted"""
+    irp: Irp = Irp()
+    """the source of labels"""
+    scorer: ScorerChoice = Field(default="mlp", validate_default=True)
+    """what learns from the labels"""
+    tuning: Tuning = Tuning()
+    """how the scorer is tuned"""
+    training: Training = Field(default_factory=lambda: Training())
+    """the one recipe for every network of the comparison"""
+    compare: tuple[Compared, ...] = Field(
+        ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
+    )
+    """methods beside `method`; `dense` is the network with all its weights"""
+    controls: Annotated[tuple[Literal["shuffle", "layer_mean"], ...], AfterValidator(_different)] = (
+        "shuffle",
+        "layer_mean",
+    )
+    """what `method` must beat to have learned more than quotas"""
+    seeds: Seeds = (0,)
+    """initializations and data orders; every method is run at each"""
+    emit: Annotated[tuple[Format, ...], AfterValidator(_different)] = ("safetensors",)
+    """formats of the pruned models of `method`, first seed, every budget"""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Spec:
+        seen: dict[str, Method] = {}
+        for method in self.methods:
+            if seen.setdefault(method.name, method) != method:
+                raise PydanticCustomError("repeated", "has two methods named {got}", {"got": repr(method.name)})
+        return self
+
+    @model_validator(mode="after")
+    def _tunable(self) -> Spec:
+        if self.tuning.options != "auto":
+            known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
+            for name in self.tuning.options:
+                if name not in known:
+                    raise PydanticCustomError(
+                        "not_tunable",
+                        "`tuning.options` must name tunable options of scorer {scorer} but names {got}",
+                        {"scorer": self.scorer.name, "got": repr(name), "hint": f"tunable: {', '.join(known)}"},
+                    )
+        return self
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """`method` and those it is compared with, each once."""
+        listed = (self.method, *(item for item in self.compare if isinstance(item, Method)))
+        return tuple({method.name: method for method in reversed(listed)}.values())[::-1]

@@ -1,0 +1,14 @@
+"""The specs and templates that travel with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """The files of `specs` or `templates`, by name without suffix: in the wheel, or beside a source checkout."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "shipped" / kind, package.parent / kind):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    raise FileNotFoundError(f"the installation lacks its {kind}")

@@ -1,0 +1,21 @@
+"""The kinds of step: glue that loads inputs, calls the core and saves outputs.
+
+An operation is a registered function `(work, **options)`; its options are JSON values, all of them keyed.
+Raise its `version` when the same options and inputs give another output.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from autosparse.registry import Registry
+from autosparse.steps.work import Work
+
+Operation: TypeAlias = Callable[..., None]
+operations: Registry[Operation] = Registry("operation", "operations")
+
+from autosparse.steps import data, emit, evaluate, init, irp, label, mask, scorer, train, tune  # noqa: E402
+
+__all__ = [
+    "Operation", "Work", "data", "emit", "evaluate", "init", "irp", "label", "mask", "operations", "scorer", "train",
+    "tune",
+]  # fmt: skip

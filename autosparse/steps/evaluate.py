@@ -1,0 +1,35 @@
+"""evaluate: what a trained network reaches, on validation and, this once, on test images."""
+
+from __future__ import annotations
+
+from autosparse.core.cost import macs
+from autosparse.core.irp import rewind
+from autosparse.core.training import accuracy
+from autosparse.core.weights import describe_layers, total_of
+from autosparse.lazy import torch
+from autosparse.steps import operations
+from autosparse.steps.work import Work, build_network, load_images
+
+
+@operations.register(version=1)
+def evaluate(work: Work, *, precision: str) -> None:
+    """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
+    model = rewind(build_network(work.inputs["init"], work.device), work.inputs["train"].tensors("state"))
+    splits = {name: load_images(work.inputs["data"], name, work.device) for name in ("validation", "test")}
+    layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
+    total = sum(layer.size for layer in layers)
+    dense = {layer.name: layer.size for layer in layers}
+    about = work.inputs["mask"].json("result") if "mask" in work.inputs else {"kept": dense, "effective": dense}
+    work.output.write_json(
+        "result",
+        {
+            **{f"{name}_accuracy": accuracy(model, images, precision) for name, images in splits.items()},
+            "total": total,
+            "kept": sum(about["kept"].values()),
+            "effective": sum(about["effective"].values()),
+            "macs": macs(layers, about["kept"]),
+            "dense_macs": macs(layers),
+            "layers": [{"name": layer.name, "size": layer.size, "kept": about["kept"][layer.name]} for layer in layers],
+            "parameters": total_of(dict(model.named_parameters())),
+        },
+    )

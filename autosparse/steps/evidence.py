@@ -1,0 +1,28 @@
+"""The evidence that criteria and labels look at, from `init` and `data` artifacts."""
+
+from __future__ import annotations
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import describe_layers, prunable_weights
+from autosparse.errors import StepError
+from autosparse.lazy import torch
+from autosparse.steps.work import Work, generator, load_images, load_network
+
+
+def gather_evidence(work: Work, *, seed: int) -> Evidence:
+    """The network of input `init` under full masks; batches are drawn from input `data`'s training split."""
+    model = load_network(work.inputs["init"], work.device)
+    images = load_images(work.inputs["data"], "train", work.device)
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    if not weights:
+        raise StepError("the network has no prunable weight: no convolution and no linear layer that trains")
+    random = generator("evidence", seed)
+    return Evidence(
+        model=model,
+        weights=weights,
+        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
+        layers=describe_layers(model, torch.zeros((1, *images.input_shape), device=work.device)),
+        draw=lambda count: images.sample(count, random),
+        generator=random,
+        input_shape=images.input_shape,
+    )

@@ -1,0 +1,25 @@
+"""init: a network's initial state, and what it takes to build the network again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosparse.errors import StepError
+from autosparse.lazy import torch
+from autosparse.models import models
+from autosparse.steps import operations
+from autosparse.steps.work import Work, choose
+
+
+@operations.register(version=1)
+def init(work: Work, *, model: dict[str, Any], shape: list[int], classes: int, seed: int) -> None:
+    """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = choose(models, model)(tuple(shape), classes)
+    state = network.state_dict()
+    broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
+    if broken:
+        raise StepError(f"model `{model['name']}` initializes {broken[0]} with values that are not finite")
+    work.output.write_tensors("state", state)
+    work.output.write_json("network", {"model": model, "shape": shape, "classes": classes})

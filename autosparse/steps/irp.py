@@ -1,0 +1,44 @@
+"""irp: one round of iterative rewind pruning. Rounds are chained; none knows how many follow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosparse.core.irp import irp_round
+from autosparse.core.masks import kept
+from autosparse.core.training import Recipe
+from autosparse.steps import operations
+from autosparse.steps.work import Work, build_network, generator, load_images
+
+
+@operations.register(version=1)
+def irp(work: Work, *, training: dict[str, Any], per_round: float, rank_by: str, number: int, seed: int) -> None:
+    """Round `number`, from 1, on the masks of the round before (input `previous`)."""
+    assert rank_by == "magnitude"
+    start = work.inputs["init"]
+    result = irp_round(
+        lambda: build_network(start, work.device),
+        start.tensors("state"),
+        work.masks("previous"),
+        number=number,
+        per_round=per_round,
+        training=load_images(work.inputs["data"], "train", work.device),
+        validation=load_images(work.inputs["data"], "validation", work.device),
+        recipe=Recipe(**training),
+        # Every round sees the same batches: what differs between rounds is the mask alone.
+        generator=generator("irp", seed),
+        observe=work.observe,
+    )
+    work.output.write_tensors("masks", result.masks)
+    work.output.write_tensors("scores", result.scores)
+    counts = kept(result.masks)
+    work.output.write_json(
+        "result",
+        {
+            "kept": sum(counts.values()),
+            "total": sum(mask.numel() for mask in result.masks.values()),
+            "layers": counts,
+            "losses": result.losses,
+            "validation_accuracy": result.validation_accuracy,
+        },
+    )

@@ -1,0 +1,57 @@
+"""mask: a method's masks at one sparsity."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from autosparse.core.allocation import allocations
+from autosparse.core.criteria import criteria
+from autosparse.core.masks import effective, kept, prune
+from autosparse.core.schedule import schedules
+from autosparse.core.scorers import scorers
+from autosparse.core.selection import selections
+from autosparse.core.weights import keep_count, total_of
+from autosparse.errors import StepError
+from autosparse.steps import operations
+from autosparse.steps.evidence import gather_evidence
+from autosparse.steps.work import Work, choose
+
+
+@operations.register(version=1)
+def mask(work: Work, *, method: dict[str, Any], sparsity: float, seed: int) -> None:
+    """Masks with exactly `keep_count(total, sparsity)` ones, by the method's four choices."""
+    evidence = gather_evidence(work, seed=seed)
+    if "scorer" in work.inputs:
+        learned = work.inputs["scorer"]
+        state = {name: tensor.to(work.device) for name, tensor in learned.tensors("state").items()}
+        predict = scorers[learned.json("scorer")["name"]].facts["predict"]
+        evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
+    total = total_of(evidence.weights)
+    keep = keep_count(total, sparsity)
+    if keep < len(evidence.layers):
+        raise StepError(
+            f"sparsity {sparsity} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
+            f"the highest that leaves one a layer is {1 - len(evidence.layers) / total:.6f}",
+        )
+    counts = choose(schedules, method["schedule"])(total, keep)
+    try:
+        masks = prune(
+            evidence,
+            counts,
+            score=choose(criteria, method["criterion"]),
+            allocate=choose(allocations, method["allocation"]),
+            select=choose(selections, method["selection"]),
+            observe=work.observe,
+        )
+    except ValueError as error:
+        raise StepError(f"criterion `{method['criterion']['name']}` at sparsity {sparsity}: {error}") from error
+    work.output.write_tensors("masks", masks)
+    work.output.write_json(
+        "result", {"kept": kept(masks), "total": total, "effective": effective(evidence.masked(masks))}
+    )
+
+
+def _shaped(predict: Any, state: Any, weights: Any, features: Any) -> dict[str, Any]:
+    return {name: scores.view(weights[name].shape) for name, scores in predict(state, features).items()}

@@ -1,0 +1,26 @@
+"""train: the shared recipe, on a masked or the dense network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosparse.core.training import Recipe
+from autosparse.core.training import train as train_network
+from autosparse.errors import StepError
+from autosparse.steps import operations
+from autosparse.steps.work import Work, generator, load_images, load_network
+
+
+@operations.register(version=1)
+def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
+    """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
+    model = load_network(work.inputs["init"], work.device)
+    images = load_images(work.inputs["data"], "train", work.device)
+    losses = train_network(
+        model, images, Recipe(**training), generator("train", seed), masks=work.masks("mask"), observe=work.observe
+    )
+    broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    if broken:
+        raise StepError(f"training diverged: {broken[0]} is not finite", "lower `training.lr`")
+    work.output.write_tensors("state", model.state_dict())
+    work.output.write_json("result", {"losses": losses})

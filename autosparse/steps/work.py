@@ -1,0 +1,76 @@
+"""What a step is given, and the few things every step does with it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+
+from autosparse.backends import Place
+from autosparse.core.images import Images
+from autosparse.core.irp import rewind
+from autosparse.lazy import torch
+from autosparse.models import models
+from autosparse.registry import Registry
+from autosparse.store import Artifact, Draft
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Work:
+    """A step's inputs (role -> artifact), its output, its place, and what no key knows (paths, downloads)."""
+
+    inputs: Mapping[str, Artifact]
+    output: Draft
+    place: Place
+    access: Mapping[str, Any]
+    observe: Callable[[int, int], None] = lambda done, total: None
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.place.device)
+
+    def roles(self, kind: str) -> dict[str, Artifact]:
+        """The inputs of one kind, by what follows `kind.` in their role, in the plan's order."""
+        return {role.partition(".")[2]: item for role, item in self.inputs.items() if role.partition(".")[0] == kind}
+
+    def masks(self, role: str) -> dict[str, torch.Tensor] | None:
+        """The masks of an input, on the device, or None when the step has no such input."""
+        if role not in self.inputs:
+            return None
+        return {name: mask.to(self.device) for name, mask in self.inputs[role].tensors("masks").items()}
+
+
+def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:
+    """The function that a keyed choice names, with its options filled in."""
+    return partial(registry[choice["name"]].function, **choice["options"])
+
+
+def build_network(artifact: Artifact, device: torch.device) -> torch.nn.Module:
+    """The network of an `init` artifact, with its own random weights: load a state before use."""
+    about = artifact.json("network")
+    with torch.random.fork_rng(devices=[]):
+        network: torch.nn.Module = choose(models, about["model"])(tuple(about["shape"]), about["classes"])
+    return network.to(device)
+
+
+def load_network(artifact: Artifact, device: torch.device) -> torch.nn.Module:
+    """The network of an `init` artifact at its initialization."""
+    return rewind(build_network(artifact, device), artifact.tensors("state"))
+
+
+def load_images(artifact: Artifact, split: str, device: torch.device) -> Images:
+    """One split of a `data` artifact: train, validation or test."""
+    tensors = artifact.tensors(split)
+    facts = artifact.tensors("statistics")
+    return Images(tensors["pixels"], tensors["labels"], facts["mean"], facts["spread"]).to(device)
+
+
+def generator(*purpose: str | int) -> torch.Generator:
+    """A generator on the CPU whose seed is the digest of what it is for."""
+    text = "/".join(str(part) for part in purpose)
+    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,7 @@
+"""The store: content-addressed artifacts, published atomically and verified on every read."""
+
+from autosparse.store.artifacts import Artifact, Draft, Store
+from autosparse.store.canonical import canonical, digest
+from autosparse.store.tensors import dump_tensors, load_tensors
+
+__all__ = ["Artifact", "Draft", "Store", "canonical", "digest", "dump_tensors", "load_tensors"]

@@ -1,0 +1,244 @@
+"""Artifacts on disk: `artifacts/<operation>/<key>/` holds files and, written last, their descriptor.
+
+A key names what an artifact was made from; the descriptor names the sha256 of every file in it. An artifact
+is drafted beside its place, flushed to disk and moved there in one rename, so it exists whole or not at all,
+whenever the process dies. Every read is compared with the descriptor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from autosparse.errors import Busy, DamagedArtifact, MissingRequirement
+from autosparse.store.canonical import canonical
+from autosparse.store.tensors import dump_tensors, load_tensors
+
+if TYPE_CHECKING:
+    from autosparse.lazy import torch
+
+_DESCRIPTOR = "artifact.json"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact. Files are read whole, checked, and only then interpreted."""
+
+    folder: Path
+    key: str
+    descriptor: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """File name -> {"sha256", "bytes"}."""
+        files: Mapping[str, Mapping[str, Any]] = self.descriptor["files"]
+        return files
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises DamagedArtifact unless they are the ones that were published."""
+        try:
+            data = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
+        expected = self.files.get(name, {}).get("sha256")
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise self._damaged(f"{name} is not what was published")
+        return data
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of `<name>.safetensors`, on the CPU."""
+        try:
+            return load_tensors(self.read(f"{name}.safetensors"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(f"{name}.safetensors: {error}") from error
+
+    def json(self, name: str) -> Any:
+        """The value of `<name>.json`."""
+        return json.loads(self.read(f"{name}.json"))
+
+    def verify(self) -> None:
+        """Read everything. Raises DamagedArtifact at the first wrong byte."""
+        for name in self.files:
+            self.read(name)
+
+    def _damaged(self, what: str) -> DamagedArtifact:
+        return DamagedArtifact(self.key, f"artifact {self.folder} is damaged: {what}")
+
+
+class Draft:
+    """An artifact in the making: write its files, in any order; the store publishes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, dict[str, Any]] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, through to the disk."""
+        try:
+            with open(self.folder / name, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise _unwritable(self.folder / name, error) from error
+        if name != _DESCRIPTOR:
+            self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write named tensors as `<name>.safetensors`."""
+        self.write(f"{name}.safetensors", dump_tensors(tensors))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON value as `<name>.json`."""
+        self.write(f"{name}.json", canonical(value).encode())
+
+
+class Store:
+    """A folder of artifacts that any number of processes may share."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @classmethod
+    def default(cls) -> Store:
+        """`AUTOSPARSE_CACHE_DIR`, or autosparse's folder in the user's cache directory."""
+        import platformdirs
+
+        named = os.environ.get("AUTOSPARSE_CACHE_DIR")
+        return cls(Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("autosparse")))
+
+    def has(self, operation: str, key: str) -> bool:
+        """Whether the artifact was published; its bytes are checked when they are read."""
+        return (self._place(operation, key) / _DESCRIPTOR).is_file()
+
+    def open(self, operation: str, key: str) -> Artifact:
+        """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
+        folder = self._place(operation, key)
+        try:
+            descriptor = json.loads((folder / _DESCRIPTOR).read_bytes())
+            if descriptor["key"] != key or not isinstance(descriptor["files"], dict):
+                raise ValueError("it describes another artifact")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedArtifact(key, f"artifact {folder} is damaged: {_DESCRIPTOR}: {error}") from error
+        return Artifact(folder, key, descriptor)
+
+    def publish(
+        self, operation: str, key: str, write: Callable[[Draft], None], describe: Callable[[], Mapping[str, Any]]
+    ) -> Artifact:
+        """Make an artifact: `write` fills the draft, `describe` tells what else its descriptor records.
+
+        Call it while holding `lock(key)`. Whatever an earlier, killed process left of this draft goes first.
+        """
+        draft = Draft(self.root / "drafts" / key)
+        shutil.rmtree(draft.folder, ignore_errors=True)
+        place = self._place(operation, key)
+        try:
+            draft.folder.mkdir(parents=True)
+            write(draft)
+            descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
+            draft.write(_DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
+            _flush_folder(draft.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft.folder.rename(place)
+            _flush_folder(place.parent)
+        except OSError as error:
+            raise _unwritable(place, error) from error
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+        return Artifact(place, key, descriptor)
+
+    def set_aside(self, operation: str, key: str) -> Path:
+        """Move a damaged artifact out of the way, and say where to."""
+        target = self.root / "damaged" / f"{operation}-{key}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = target.with_name(f"{operation}-{key}-{number}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._place(operation, key).rename(target)
+        return target
+
+    @contextmanager
+    def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the right to make an artifact. Raises Busy when another process has it and `wait` is false."""
+        folder = self.root / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        lock = FileLock(folder / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise Busy(
+                    f"another process is making artifact {key[:12]}", "wait for it, or run without `--no-wait`"
+                ) from None
+            waiting()
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Every published artifact that has a readable descriptor, by operation and key."""
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{_DESCRIPTOR}")):
+            try:
+                yield self.open(path.parent.parent.name, path.parent.name)
+            except DamagedArtifact:
+                continue
+
+    def verify(self) -> Iterator[tuple[Path, str | None]]:
+        """Check every artifact: its folder, and what is wrong with it or None."""
+        for path in sorted((self.root / "artifacts").glob("*/*")):
+            try:
+                self.open(path.parent.name, path.name).verify()
+            except DamagedArtifact as damage:
+                yield path, damage.message
+            else:
+                yield path, None
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
+        place = self.root / "memory" / f"{name}.json"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        draft = place.with_suffix(f".{os.getpid()}")
+        draft.write_text(canonical(value), encoding="utf-8")
+        draft.replace(place)
+
+    def recall(self, name: str) -> Any:
+        """What was remembered under this name, or None."""
+        try:
+            return json.loads((self.root / "memory" / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _place(self, operation: str, key: str) -> Path:
+        return self.root / "artifacts" / operation / key
+
+
+def _unwritable(path: Path, error: OSError) -> MissingRequirement:
+    return MissingRequirement(
+        f"{path} cannot be written: {error.strerror or error}",
+        "free some space, or name another folder in `AUTOSPARSE_CACHE_DIR`",
+    )
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows cannot open a folder; its rename is durable without
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
