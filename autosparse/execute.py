@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from autosparse.backends import Backend, Place, backends
-from autosparse.backends.machine import environment
+from autosparse.backends import Backend, Place, backends, environment
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
 from autosparse.plan import Plan, Step, missing_data, statuses
 from autosparse.steps import Work, operations

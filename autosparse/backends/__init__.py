@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, TypeVar
 
-from autosparse.backends.machine import Machine, Place, this_machine
+from autosparse.backends.machine import Machine, Place, environment, missing_extras, this_machine
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
@@ -20,4 +20,4 @@ backends: Registry[Open] = Registry("backend", "backends")
 
 from autosparse.backends import local  # noqa: E402
 
-__all__ = ["Backend", "Machine", "Place", "backends", "local", "this_machine"]
+__all__ = ["Backend", "Machine", "Place", "backends", "environment", "local", "missing_extras", "this_machine"]

@@ -11,6 +11,8 @@ from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 
+_ABSENT = "not installed"
+
 
 @dataclass(frozen=True)
 class Place:
@@ -69,11 +71,22 @@ def environment(place: Place) -> dict[str, str | int]:
     }
 
 
+def missing_extras() -> dict[str, str]:
+    """Extras of which something is not installed -> the command that installs them."""
+    missing: dict[str, str] = {}
+    for requirement in metadata.requires("autosparse") or []:
+        extra = re.search(r"extra\s*==\s*['\"](.+?)['\"]", requirement)
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if extra and name and extra[1] != "test" and _version(name[0]) == _ABSENT:
+            missing[extra[1]] = f"pip install 'autosparse[{extra[1]}]'"
+    return missing
+
+
 def _version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return _ABSENT
 
 
 def _torch_has_cuda() -> bool:

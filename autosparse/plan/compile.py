@@ -64,8 +64,6 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     for seed in spec.seeds:
         start, data = _network(build, spec.model, spec.dataset, seed, "network")
         base = {"init": start, "data": data}
-        if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, 0.0, seed, DENSE, None))
         for sparsity in spec.budget:
             for method, role in _methods(spec):
                 inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
@@ -78,6 +76,8 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                     purpose,
                 )
                 cells.append(_cell(build, spec, base, method.name, sparsity, seed, role, mask))
+        if DENSE in spec.compare:
+            cells.append(_cell(build, spec, base, DENSE, 0.0, seed, DENSE, None))
     for cell in cells:
         if cell.role == "method" and cell.seed == spec.seeds[0]:
             _emit(build, spec, cell)

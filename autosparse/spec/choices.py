@@ -14,7 +14,7 @@ from autosparse.registry import Entry, Option, Registry, keyed, options_of, sugg
 class Section(BaseModel):
     """A frozen part of a spec that knows all its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,9 @@ from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
 from autosparse.spec.sections import Irp, Spec, Training
 
+_AUTO = (("target", "device"), ("target", "threads"), ("training", "precision"), ("tuning", "options"))
+_AS_THE_SPECS = ("model", "dataset", "training")
+
 
 def resolve(spec: Spec, machine: Machine) -> Spec:
     """Write out `auto` and what defaults to another section. Equal keys come of the result."""
@@ -41,30 +44,28 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
 
 
 def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
-    """Dotted path of every value in a resolved spec -> where it was written, or `default`, or `auto`."""
+    """Dotted path of every value in a resolved spec -> where it was written, `auto`, `as ...` or `default`."""
     found: dict[str, str] = {}
 
     def walk(value: Any, path: Path) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(inner, (*path, key))
-            return
-        mark = next((document.values[path[:n]] for n in range(len(path), 0, -1) if path[:n] in document.values), None)
-        # A value written as a mapping does not say where its unwritten keys come from: they are defaults.
-        exact = path in document.values or mark is None
-        parent = max((n for n in range(1, len(path)) if path[:n] in document.values), default=0)
-        written = _at(document.data, path[:parent]) if parent else None
-        if mark is not None and not exact and isinstance(written, dict):
-            mark = None
-        origin = str(mark) if mark else "default"
-        if _at(document.data, path) in ("auto", None) and path in (
-            ("target", "device"), ("target", "threads"), ("training", "precision"), ("tuning", "options"),
-        ):  # fmt: skip
-            origin = "auto"
-        found[".".join(map(str, path))] = origin
+        else:
+            found[".".join(map(str, path))] = _origin(path, document)
 
     walk(resolved, ())
     return found
+
+
+def _origin(path: Path, document: Document) -> str:
+    if path in _AUTO and _at(document.data, path) in ("auto", None):
+        return "auto"
+    written = max((n for n in range(1, len(path) + 1) if path[:n] in document.values), default=0)
+    # A preset or a choice by name stands for all its values; a mapping only for the ones written in it.
+    if written == len(path) or (written and not isinstance(_at(document.data, path[:written]), dict)):
+        return str(document.values[path[:written]])
+    return f"as `{path[1]}`" if path[:1] == ("irp",) and path[1] in _AS_THE_SPECS and written < 2 else "default"
 
 
 def _with_precision(training: Training, precision: str) -> Training:

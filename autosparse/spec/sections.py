@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    model_validator,
+)
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.backends import backends
 from autosparse.core.allocation import allocations
@@ -43,6 +51,11 @@ else:
     Format = Literal[exporters.names]
 
 DENSE = "dense"
+
+
+def about(text: str) -> Any:
+    """What a key means, for the JSON Schema."""
+    return Field(description=text)
 
 
 def _sparsity(value: Any) -> Any:
@@ -87,16 +100,19 @@ Seeds = Annotated[
 class Method(Section):
     """How a network is pruned: four independent choices, or a preset's name."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60)]
-    """what reports call it; by default its criterion, allocation and selection"""
-    criterion: CriterionChoice
-    """what gives weights their scores"""
-    allocation: AllocationChoice = Field(default="global", validate_default=True)
-    """how many weights each layer keeps"""
-    selection: SelectionChoice = Field(default="top", validate_default=True)
-    """which weights a layer keeps"""
-    schedule: ScheduleChoice = Field(default="one_shot", validate_default=True)
-    """in how many rounds"""
+    name: Annotated[
+        str,
+        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60),
+        about("what reports call it; by default its criterion, allocation and selection"),
+    ]
+    criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
+    allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
+        default="global", validate_default=True
+    )
+    selection: Annotated[SelectionChoice, about("which weights a layer keeps")] = Field(
+        default="top", validate_default=True
+    )
+    schedule: Annotated[ScheduleChoice, about("in how many rounds")] = Field(default="one_shot", validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -134,6 +150,12 @@ class Method(Section):
             "schedule": self.schedule.keyed(),
         }
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        mapping = handler(core)
+        handler.resolve_ref_schema(mapping)["required"] = ["criterion"]
+        return {"anyOf": [{"enum": [*PRESETS], "type": "string"}, mapping]}
+
     @property
     def needs_scorer(self) -> bool:
         return bool(self.criterion.entry.facts.get("needs_scorer"))
@@ -152,82 +174,79 @@ Compared = Annotated[
 class Target(Section):
     """Where and how big; never part of an artifact's identity."""
 
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$")] = "auto"
-    """`auto`, `cpu`, `cuda`, `cuda:1` or `mps`"""
-    threads: Annotated[int, Ge(1), Le(1024)] | Literal["auto"] = "auto"
-    """threads on the CPU; auto is every usable core"""
-    backend: BackendChoice = Field(default="local", validate_default=True)
-    """what runs the steps"""
+    device: Annotated[
+        str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")
+    ] = "auto"
+    threads: Annotated[
+        Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
+    ] = "auto"
+    backend: Annotated[BackendChoice, about("what runs the steps")] = Field(default="local", validate_default=True)
 
 
 class Irp(Section):
     """Iterative rewind pruning: the source of the labels that the scorer learns from."""
 
-    model: ModelChoice | None = None
-    """the network that is pruned in rounds; by default the spec's `model`"""
-    dataset: DatasetChoice | None = None
-    """what it trains on; by default the spec's `dataset`"""
-    rounds: Annotated[int, Ge(1), Le(1000)] = 16
-    """how often it is trained, pruned and rewound"""
-    per_round: Annotated[float, Gt(0), Lt(1)] = 0.25
-    """share of the surviving weights that a round removes"""
-    rank_by: Literal["magnitude"] = "magnitude"
-    """what the trained weights are ranked by"""
-    seeds: Seeds = (100,)
-    """one IRP for each"""
-    training: Training | None = None
-    """the recipe of every round; by default the spec's `training`"""
+    model: Annotated[
+        ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
+    ] = None
+    dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
+    rounds: Annotated[int, Ge(1), Le(1000), about("how often it is trained, pruned and rewound")] = 16
+    per_round: Annotated[float, Gt(0), Lt(1), about("share of the surviving weights that a round removes")] = 0.25
+    rank_by: Annotated[Literal["magnitude"], about("what the trained weights are ranked by")] = "magnitude"
+    seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
+    training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
 
 
 class Tuning(Section):
     """How Optuna tunes the scorer."""
 
-    trials: Annotated[int, Ge(0), Le(100_000)] = 20
-    """proposals; the first is the scorer's defaults"""
-    options: tuple[str, ...] | Literal["auto"] = "auto"
-    """scorer options to tune; auto: every tunable one that `scorer` does not set"""
-    folds: Annotated[int, Ge(2), Le(100)] = 3
-    """in how many parts layers are held out when a trial is scored"""
-    seed: Seed = 0
-    """of the proposals and of the scorer's training"""
+    trials: Annotated[int, Ge(0), Le(100_000), about("proposals; the first is the scorer's defaults")] = 20
+    options: Annotated[
+        tuple[str, ...] | Literal["auto"],
+        about("scorer options to tune; auto: every tunable one that `scorer` does not set"),
+    ] = "auto"
+    folds: Annotated[int, Ge(2), Le(100), about("in how many parts layers are held out when a trial is scored")] = 3
+    seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
 
 
 class Spec(Section):
     """What to prune, how far, and what to compare it with."""
 
-    version: Literal[1] = 1
-    """of the spec's format"""
-    model: ModelChoice
-    """the network to prune"""
-    dataset: DatasetChoice
-    """what it is trained and tested on"""
-    budget: Sparsities = (0.9, 0.95, 0.98)
-    """sparsities: the share of prunable weights removed, one or several"""
-    target: Target = Field(default_factory=lambda: Target())
-    """where to run"""
-    method: Method = Field(default="learned", validate_default=True)
-    """the method whose models are emitted"""
-    irp: Irp = Irp()
-    """the source of labels"""
-    scorer: ScorerChoice = Field(default="mlp", validate_default=True)
-    """what learns from the labels"""
-    tuning: Tuning = Tuning()
-    """how the scorer is tuned"""
-    training: Training = Field(default_factory=lambda: Training())
-    """the one recipe for every network of the comparison"""
-    compare: tuple[Compared, ...] = Field(
-        ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
+    version: Annotated[Literal[1], about("of the spec's format")] = 1
+    model: Annotated[ModelChoice, about("the network to prune")]
+    dataset: Annotated[DatasetChoice, about("what it is trained and tested on")]
+    budget: Annotated[Sparsities, about("sparsities: the share of prunable weights removed, one or several")] = (
+        0.9,
+        0.95,
+        0.98,
     )
-    """methods beside `method`; `dense` is the network with all its weights"""
-    controls: Annotated[tuple[Literal["shuffle", "layer_mean"], ...], AfterValidator(_different)] = (
+    target: Annotated[Target, about("where to run")] = Field(default_factory=lambda: Target())
+    method: Annotated[Method, about("the method whose models are emitted")] = Field(
+        default="learned", validate_default=True
+    )
+    irp: Annotated[Irp, about("the source of labels")] = Field(default_factory=lambda: Irp())
+    scorer: Annotated[ScorerChoice, about("what learns from the labels")] = Field(default="mlp", validate_default=True)
+    tuning: Annotated[Tuning, about("how the scorer is tuned")] = Field(default_factory=lambda: Tuning())
+    training: Annotated[Training, about("the one recipe for every network of the comparison")] = Field(
+        default_factory=lambda: Training()
+    )
+    compare: Annotated[
+        tuple[Compared, ...], about("methods beside `method`; `dense` is the network with all its weights")
+    ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
+    controls: Annotated[
+        tuple[Literal["shuffle", "layer_mean"], ...],
+        AfterValidator(_different),
+        about("what `method` must beat to have learned more than quotas"),
+    ] = (
         "shuffle",
         "layer_mean",
     )
-    """what `method` must beat to have learned more than quotas"""
-    seeds: Seeds = (0,)
-    """initializations and data orders; every method is run at each"""
-    emit: Annotated[tuple[Format, ...], AfterValidator(_different)] = ("safetensors",)
-    """formats of the pruned models of `method`, first seed, every budget"""
+    seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
+    emit: Annotated[
+        tuple[Format, ...],
+        AfterValidator(_different),
+        about("formats of the pruned models of `method`, first seed, every budget"),
+    ] = ("safetensors",)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Spec:
@@ -255,3 +274,16 @@ class Spec(Section):
         """`method` and those it is compared with, each once."""
         listed = (self.method, *(item for item in self.compare if isinstance(item, Method)))
         return tuple({method.name: method for method in reversed(listed)}.values())[::-1]
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema of spec files, for editors and CI."""
+    schema = Spec.model_json_schema()
+    required = schema.pop("required")
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "a spec, relative to this one, whose values hold where this one is silent",
+    }
+    # What a base gives need not be written again.
+    schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "autosparse spec", **schema}

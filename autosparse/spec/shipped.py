@@ -5,6 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def about_shipped(path: Path) -> str:
+    """What a spec or template is for: its first comment."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next((line[2:] for line in lines if line.startswith("# ")), "")
+
+
 def shipped(kind: str) -> dict[str, Path]:
     """The files of `specs` or `templates`, by name without suffix: in the wheel, or beside a source checkout."""
     package = Path(__file__).resolve().parent.parent

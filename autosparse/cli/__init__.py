@@ -1,0 +1,37 @@
+"""The command line: arguments in, calls that name the architecture, exit codes out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from autosparse import __version__
+from autosparse.cli import looking, running, specs
+from autosparse.cli.app import app, say
+from autosparse.console import show_text
+from autosparse.errors import AutosparseError
+
+__all__ = ["app", "looking", "main", "running", "specs"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code: the only place that prints an error or exits."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments == ["--version"]:  # typer asks for a command before it looks at options
+        show_text(f"autosparse {__version__}")
+        sys.exit(0)
+    signal.signal(signal.SIGTERM, running.terminate)
+    try:
+        app(args=arguments, prog_name="autosparse")
+    except AutosparseError as error:
+        if "--debug" in arguments:
+            raise
+        for message, hint in getattr(error, "problems", ((error.message, error.hint),)):
+            say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,80 @@
+"""The application, and what its commands share: options, finding the spec, saying things."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from autosparse import __version__
+from autosparse.backends import this_machine
+from autosparse.console import notes, plain, show_text
+from autosparse.plan import Plan, compile_plan
+from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
+from autosparse.store import Store
+
+app = typer.Typer(
+    name="autosparse",
+    help="Plan and run the pruning of neural networks at initialization, from a YAML spec.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecArgument = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A spec file; without one, the last used.")]
+BudgetOption = Annotated[
+    list[str] | None, typer.Option("--budget", metavar="SPARSITY", help="Replace the spec's budget; repeatable.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
+
+
+@app.callback(invoke_without_command=False)
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+) -> None:
+    """Options of every command."""
+    if version:
+        show_text(f"autosparse {__version__}")
+        raise typer.Exit
+
+
+def load(
+    name: str | None,
+    store: Store,
+    budget: list[str] | None,
+    overrides: list[str] | None,
+    *,
+    quiet: bool,
+    remember: bool = True,
+) -> LoadedSpec:
+    """Find, read and remember the spec that a command means, saying which one it is if it was not named."""
+    found = find_spec(name, store)
+    if found.why and not quiet:
+        say(f"spec {found.path}: {found.why}")
+    loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
+    if remember and name is not None:  # what was found without being named is found again
+        remember_spec(found.path, store)
+    return loaded
+
+
+def compile_loaded(loaded: LoadedSpec) -> Plan:
+    """The plan of a spec on this machine."""
+    return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+
+
+def json_text(value: Any) -> str:
+    """A JSON document as commands print it."""
+    return json.dumps(value, indent=1, ensure_ascii=False)
+
+
+def say(text: str) -> None:
+    """Tell something that is not the result: on stderr, as it is written, never wrapped."""
+    for line in text.splitlines():
+        notes().print(plain(line), soft_wrap=True)

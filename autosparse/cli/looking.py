@@ -1,0 +1,143 @@
+"""list, doctor, cache: what there is."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.backends import Place, backends, environment, missing_extras, this_machine
+from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.console import show_table, show_text, size
+from autosparse.core.allocation import allocations
+from autosparse.core.criteria import criteria
+from autosparse.core.features import feature_groups
+from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.schedule import schedules
+from autosparse.core.scorers import scorers
+from autosparse.core.selection import selections
+from autosparse.datasets import datasets
+from autosparse.errors import UsageError
+from autosparse.exporters import exporters
+from autosparse.models import models
+from autosparse.registry import suggestion
+from autosparse.spec import about_shipped, shipped
+from autosparse.store import Store
+
+cache = typer.Typer(help="Look at the artifacts that specs share.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(cache, name="cache")
+
+_LISTS: dict[str, Any] = {
+    registry.plural: registry
+    for registry in (
+        models, datasets, criteria, allocations, selections, schedules, scorers, feature_groups, exporters, backends,
+    )
+}  # fmt: skip
+_KINDS = (*_LISTS, "presets", "controls", "specs", "templates")
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_KINDS)}.")],
+    json_: JsonOption = False,
+) -> None:
+    """List what a spec can name, with one line of help each."""
+    if kind not in _KINDS:
+        hint = suggestion(kind, _KINDS) or f"kinds: {', '.join(_KINDS)}"
+        raise UsageError(f"there is no kind `{kind}`", hint)
+    rows: list[tuple[str, str, str]]
+    if kind in _LISTS:
+        rows = [(e.name, e.help, ", ".join(_option(o) for o in e.options.values())) for e in _LISTS[kind]]
+    elif kind in ("presets", "controls"):
+        table = PRESETS if kind == "presets" else CONTROLS
+        rows = [(name, text, ", ".join(map(str, _names(choices)))) for name, (text, choices) in table.items()]
+    else:
+        rows = [(name, about_shipped(file), "") for name, file in shipped(kind).items()]
+    if json_:
+        items = [{"name": name, "help": text, "options": options} for name, text, options in rows]
+        show_text(json_text({"schema_version": 1, "kind": kind, "items": items}))
+    elif any(options for *_, options in rows):
+        last = "choices" if kind in ("presets", "controls") else "options"
+        show_table(["name", "what it is", last], rows)
+    else:
+        show_table(["name", "what it is"], [row[:2] for row in rows])
+
+
+@app.command()
+def doctor(json_: JsonOption = False) -> None:
+    """Tell what autosparse finds on this machine."""
+
+    store = Store.default()
+    machine = this_machine()
+    place = Place(machine.devices[0], machine.cores)
+    free = shutil.disk_usage(next(p for p in (store.root, *store.root.parents) if p.exists())).free
+    facts: dict[str, Any] = {
+        **environment(place),
+        "devices": ", ".join(machine.devices),
+        "precision": "bfloat16" if machine.bfloat16(place.device) else "float32",
+        "cache": str(store.root),
+        "cache_free_bytes": free,
+    }
+    facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}
+    if json_:
+        show_text(json_text({"schema_version": 1, **facts}))
+    else:
+        facts["cache_free"] = size(facts.pop("cache_free_bytes"))
+        show_table(["what", "found"], [(name.replace("_", " "), value) for name, value in facts.items()])
+
+
+@cache.command("dir")
+def cache_dir() -> None:
+    """Print the cache's folder."""
+    show_text(str(Store.default().root))
+
+
+@cache.command("ls")
+def cache_ls(json_: JsonOption = False) -> None:
+    """List the artifacts."""
+
+    rows = [
+        {
+            "operation": artifact.descriptor["operation"],
+            "key": artifact.key,
+            "bytes": sum(file["bytes"] for file in artifact.files.values()),
+            "seconds": artifact.descriptor.get("seconds"),
+            "created": artifact.descriptor.get("created"),
+        }
+        for artifact in Store.default().artifacts()
+    ]
+    if json_:
+        show_text(json_text({"schema_version": 1, "artifacts": rows}))
+    elif rows:
+        show_table(
+            ["operation", "key", "size", "seconds", "made"],
+            [(r["operation"], r["key"][:12], size(r["bytes"]), r["seconds"], r["created"]) for r in rows],
+        )
+    else:
+        say("the cache is empty")
+
+
+@cache.command("verify")
+def cache_verify(json_: JsonOption = False) -> None:
+    """Read every artifact and compare it with its digests."""
+    checked = list(Store.default().verify())
+    damaged = [problem for _, problem in checked if problem]
+    if json_:
+        show_text(json_text({"schema_version": 1, "checked": len(checked), "damaged": damaged}))
+    else:
+        for problem in damaged:
+            show_text(problem)
+        show_text(f"{len(checked) - len(damaged)} of {len(checked)} artifacts are sound")
+    if damaged:
+        say("hint: the next run sets damaged artifacts aside and makes them again")
+        raise typer.Exit(4)
+
+
+def _names(choices: Mapping[str, Any]) -> list[str]:
+    return [f"{part} {choice['name'] if isinstance(choice, dict) else choice}" for part, choice in choices.items()]
+
+
+def _option(option: Any) -> str:
+    return option.name if option.required else f"{option.name}={option.default}"

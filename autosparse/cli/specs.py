@@ -1,0 +1,117 @@
+"""init, validate, schema, render: specs, without running anything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.backends import this_machine
+from autosparse.cli.app import (
+    BudgetOption,
+    JsonOption,
+    QuietOption,
+    SetOption,
+    SpecArgument,
+    app,
+    json_text,
+    load,
+    say,
+)
+from autosparse.console import show_table, show_text
+from autosparse.errors import SpecError, UsageError
+from autosparse.registry import suggestion
+from autosparse.spec import FILE, about_shipped, find_spec, load_spec, provenance, resolve, shipped, spec_schema
+from autosparse.store import Store
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
+    template: Annotated[str, typer.Option(help="Which template.")] = "quickstart",
+    list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a commented spec to start from."""
+    templates = shipped("templates")
+    if list_:
+        show_table(["template", "what for"], [(name, about_shipped(file)) for name, file in templates.items()])
+        return
+    if template not in templates:
+        hint = suggestion(template, list(templates)) or f"templates: {', '.join(templates)}"
+        raise UsageError(f"there is no template `{template}`", hint)
+    if path.exists() and not force:
+        raise UsageError(f"{path} is already there", "name another file, or overwrite it with `--force`")
+    try:
+        path.write_bytes(templates[template].read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+    load_spec(path)
+    show_text(f"wrote {path}")
+    say(f"next: `autosparse plan {path}`, then `autosparse run {path}`")
+
+
+@app.command()
+def validate(
+    specs: Annotated[list[str] | None, typer.Argument(metavar="[SPEC]...", help="Spec files.")] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Check specs without running anything."""
+    store = Store.default()
+    problems: list[tuple[str, str | None]] = []
+    valid: list[str] = []
+    for name in specs or [None]:  # type: ignore[list-item]
+        found = find_spec(name, store)
+        try:
+            load_spec(found.path, overrides=set_ or ())
+            valid.append(str(found.path))
+        except SpecError as error:
+            problems += error.problems
+    if json_:
+        told = [{"message": message, "hint": hint} for message, hint in problems]
+        show_text(json_text({"schema_version": 1, "valid": valid, "problems": told}))
+    else:
+        for path in valid:
+            show_text(f"{path} is valid")
+    if problems:
+        if not json_:
+            raise SpecError.of(problems)
+        raise typer.Exit(2)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of specs, for editors and CI."""
+    show_text(json_text(spec_schema()))
+
+
+@app.command()
+def render(
+    spec: SpecArgument = None,
+    budget: BudgetOption = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Print a spec with every value written out, and where each comes from."""
+    loaded = load(spec, Store.default(), budget, set_, quiet=quiet, remember=False)
+    resolved = resolve(loaded.spec, this_machine()).model_dump(mode="json")
+    origins = provenance(resolved, loaded.document)
+    if json_:
+        show_text(json_text({"resolved": resolved, "provenance": origins}))
+    else:
+        show_text("\n".join(_lines(resolved, origins)))
+
+
+def _lines(value: Any, origins: Mapping[str, str], path: str = "", depth: int = 0) -> Iterator[str]:
+    for key, inner in value.items():
+        dotted = f"{path}.{key}" if path else key
+        if isinstance(inner, dict):
+            yield f"{'  ' * depth}{key}:"
+            yield from _lines(inner, origins, dotted, depth + 1)
+        else:
+            yield f"{'  ' * depth}{key}: {json.dumps(inner, ensure_ascii=False)}  # {origins[dotted]}"

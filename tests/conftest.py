@@ -1,0 +1,102 @@
+"""A small spec that exercises every kind of step, and an empty place to run it in."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = """\
+version: 1
+model: {name: resnet8, width: 4}
+dataset: digits
+budget: [0.8, 0.9]
+target: {device: cpu, threads: 1}
+irp: {rounds: 3, per_round: 0.5}
+scorer: {name: mlp, steps: 20}
+tuning: {trials: 3}
+training: {epochs: 1, batch: 128, lr: 0.05, crop: 1, flip: false, precision: float32}
+compare: [random, snip, {name: slow, criterion: synflow, schedule: {name: exponential, rounds: 3}}, dense]
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory with its own cache, and the command line in it."""
+
+    folder: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AUTOSPARSE_")}
+        return {**kept, "AUTOSPARSE_CACHE_DIR": str(self.cache), "NO_COLOR": "1", "COLUMNS": "100"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Begin a command in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "autosparse", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str) -> Ended:
+        """Run a command to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=300)
+        return Ended(process.returncode, out, err)
+
+    def digests(self, operations: Sequence[str] = ("irp", "scorer", "mask", "train", "emit")) -> dict[str, str]:
+        """sha256 of every tensor file, by operation, key and name."""
+        found: dict[str, str] = {}
+        for path in sorted((self.cache / "artifacts").glob("*/*/artifact.json")):
+            if path.parent.parent.name in operations:
+                files = json.loads(path.read_text())["files"]
+                place = f"{path.parent.parent.name}/{path.parent.name}"
+                found |= {
+                    f"{place}/{name}": file["sha256"] for name, file in files.items() if name.endswith(".safetensors")
+                }
+        return found
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """An empty directory with the small spec in it and a cache of its own."""
+    (tmp_path / "small.yaml").write_text(SMALL)
+    return Place(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Ended]:
+    """The small spec, run once to its end: look, do not touch."""
+    place = Place(tmp_path_factory.mktemp("finished"))
+    (place.folder / "small.yaml").write_text(SMALL)
+    ended = place.run("run", "small.yaml", "--json")
+    assert ended.code == 0, ended.err
+    return place, ended

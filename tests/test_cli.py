@@ -1,0 +1,256 @@
+"""The command line: what is printed where, what it exits with, which spec it takes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+from autosparse.cli import main
+from autosparse.cli.app import app
+from tests.conftest import SMALL, Ended, Place
+
+ROOT = Path(__file__).parent.parent
+COMMANDS = sorted(
+    str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
+)
+
+
+@pytest.fixture
+def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The place as this process's own directory and environment."""
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
+    return place
+
+
+def call(capsys: pytest.CaptureFixture[str], line: str) -> Ended:
+    """Run a command in this process."""
+    capsys.readouterr()
+    code = 0
+    try:
+        main(shlex.split(line))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return Ended(code, captured.out, captured.err)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "cache dir", "cache ls", "cache verify"])
+def test_every_command_has_help_and_is_documented(capsys: pytest.CaptureFixture[str], command: str) -> None:
+    """`--help` tells what a command does, and the README names it."""
+    ended = call(capsys, f"{command} --help")
+
+    assert 0 == ended.code
+    assert "Usage: autosparse" in ended.out
+    assert command.split()[0] in (ROOT / "README.md").read_text()
+
+
+def test_readme_commands_are_the_ones_ci_runs() -> None:
+    """The README's two commands are spelled as promised, and CI runs the same ones."""
+    readme, ci = (ROOT / "README.md").read_text(), (ROOT / ".ci" / "run").read_text()
+
+    assert "python -m pip install -c constraints.txt . && autosparse run specs/digits.yaml" in readme
+    assert "python -m pip install -c constraints.txt -e '.[test]' && python -m pytest" in readme
+    assert "pip install --quiet -c constraints.txt -e '.[test]'" in ci
+    assert "python -m pytest" in ci
+    assert "autosparse run specs/digits.yaml" in ci
+
+
+def test_without_a_spec_the_digits_run(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """In an empty folder the embedded spec is taken, and stderr says why."""
+    ended = call(capsys, "plan --json")
+
+    assert "digits" == ended.json["spec"]
+    assert "it ships with autosparse" in ended.err
+
+
+def test_the_spec_last_named_is_the_one_meant(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """`run --budget 0.99` right after `plan specs/resnet_cifar.yaml` means that spec."""
+    spec = ROOT / "specs" / "resnet_cifar.yaml"
+    assert 0 == call(capsys, f"plan {spec} --set dataset.root=nowhere").code
+    plan = call(capsys, "plan --budget 0.99 --json")
+    run = call(capsys, f"run --budget 0.99 --set dataset.root={here.folder / 'nowhere'}")
+
+    assert ("resnet_cifar", [0.99]) == (plan.json["spec"], plan.json["budgets"])
+    assert "it is the last one used here" in plan.err
+    assert 5 == run.code
+    assert "CIFAR-10 is not in" in run.err
+    assert "hint: run `python -c" in run.err
+
+
+def test_missing_data_is_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan never needs the data: it says what is missing and how to get it, and ends 0."""
+    ended = call(capsys, f"plan {ROOT / 'specs' / 'resnet_cifar.yaml'} --set dataset.root={here.folder}")
+
+    assert 0 == ended.code
+    assert "warning: CIFAR-10 is not in" in ended.err
+
+
+def test_an_autosparse_yaml_above_is_found(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`init` writes a spec that commands find from a folder below."""
+    assert 0 == call(capsys, "init").code
+    (here.folder / "below").mkdir()
+    monkeypatch.chdir(here.folder / "below")
+    ended = call(capsys, "plan --json")
+
+    assert "autosparse" == ended.json["spec"]
+    assert f"it is in {here.folder}" in ended.err
+
+
+def test_init_never_overwrites_unasked(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A second `init` refuses, `--force` does not."""
+    assert [0, 2, 0] == [call(capsys, line).code for line in ("init", "init", "init --force")]
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "text"),
+    [
+        ("plan nowhere.yaml", 2, "nowhere.yaml does not exist"),
+        ("plan .", 2, "is a folder"),
+        ("plan small.yaml --budget 99", 2, "--budget 99: `budget[0]` must be at least 0 and below 1 but is 99"),
+        ("plan small.yaml --set training.epoch=3", 2, "unknown key `epoch` in `training`"),
+        ("plan small.yaml --set training", 2, "must be `path.to.key=value`"),
+        ("report", 2, "there is no finished run"),
+        ("report nothing", 2, "there is no run `nothing`"),
+        ("list criterion", 2, "did you mean `criteria`?"),
+        ("init --template quickstrat", 2, "did you mean `quickstart`?"),
+        ("validate small.yaml nowhere.yaml", 2, "nowhere.yaml does not exist"),
+        ("frobnicate", 2, "No such command"),
+    ],
+)
+def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, code: int, text: str) -> None:
+    """A wrong input ends with its exit code, says what is wrong on stderr, and leaves stdout empty."""
+    ended = call(capsys, line)
+
+    assert code == ended.code
+    assert text in ended.err
+    assert "" == ended.out
+
+
+def test_an_impossible_budget_is_refused_before_training(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sparsity that leaves fewer weights than layers fails with the highest that does not."""
+    ended = call(capsys, "run small.yaml --quiet --budget 0.9999 --set irp.rounds=1 --set tuning.trials=0")
+
+    assert 1 == ended.code
+    assert "leaves 0 of" in ended.err
+    assert "the highest that leaves one a layer is 0.99" in ended.err
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["models", "datasets", "criteria", "allocations", "selections", "schedules", "scorers", "features", "formats",
+     "backends", "presets", "controls", "specs", "templates"],
+)  # fmt: skip
+def test_lists_have_a_line_for_everything(here: Place, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    """Whatever a spec can name is listed with a line of help."""
+    items = call(capsys, f"list {kind} --json").json["items"]
+
+    assert items
+    assert all(item["name"] and item["help"] for item in items)
+    assert 0 == call(capsys, f"list {kind}").code
+
+
+@pytest.mark.parametrize("line", ["plan small.yaml", "doctor", "cache ls", "validate small.yaml", "render small.yaml"])
+def test_json_is_one_document_on_stdout(here: Place, capsys: pytest.CaptureFixture[str], line: str) -> None:
+    """With `--json`, stdout is one JSON document and nothing else."""
+    assert isinstance(call(capsys, f"{line} --json").json, dict)
+
+
+def test_a_rendered_spec_compiles_to_the_same_keys(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `render --json` prints is a valid spec with the same steps."""
+    rendered = call(capsys, "render small.yaml --json").json["resolved"]
+    (here.folder / "again.yaml").write_text(json.dumps(rendered))
+    keys = [
+        [step["key"] for step in call(capsys, f"plan {f} --json").json["steps"]] for f in ("small.yaml", "again.yaml")
+    ]
+
+    assert keys[0] == keys[1]
+
+
+def test_names_are_printed_as_they_are(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Markup, control characters and direction marks in a user's names do nothing."""
+    for name in ("[red]x.yaml", "a\x1b[31mb.yaml", "‮x.yaml", "名前.yaml", "[bold x.yaml"):
+        (here.folder / name).write_text(SMALL)
+        ended = call(capsys, f"plan {shlex.quote(name)}")
+        broken = call(capsys, f"plan {shlex.quote(name)} --set x=1")
+
+        assert (0, 2) == (ended.code, broken.code)
+        assert "\x1b" not in ended.out + broken.err
+        assert "‮" not in ended.out + broken.err
+
+
+def test_report_and_runs_tell_what_was_run(finished: tuple[Place, Ended]) -> None:
+    """`report` shows the latest run again, `runs` lists it, without the cache being touched."""
+    place, ended = finished
+    report = place.run("report")
+
+    assert ended.json == place.run("report", "--json").json
+    assert 0 == report.code
+    assert "" == report.err
+    for text in ("test accuracy in %", "learned.shuffle", "rank correlation", "emitted model", "warning: one seed"):
+        assert text in report.out
+    assert ended.json["run"] in place.run("runs").out
+
+
+def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> None:
+    """Without a terminal every step prints one line with its time and the time left, on stderr."""
+    ended = place.run(
+        "run",
+        "small.yaml",
+        "--budget",
+        "0.9",
+        "--set",
+        "compare=[random]",
+        "--set",
+        "method=random",
+        "--set",
+        "emit=[]",
+    )
+    lines = [line for line in ended.err.splitlines() if line.startswith("[")]
+
+    assert 0 == ended.code
+    assert [f"[{n}/{len(lines)}]" for n in range(1, len(lines) + 1)] == [line.split()[0] for line in lines]
+    assert all("left" in line for line in lines)
+
+
+def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
+    """`autosparse ... | head -1` ends without a traceback."""
+    process = finished[0].start("cache", "ls")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    process.wait()
+
+    assert "Traceback" not in err
+
+
+def test_help_and_plans_do_not_import_torch(finished: tuple[Place, Ended]) -> None:
+    """What only reads specs and the store starts at once: torch is imported by `run` alone."""
+    import subprocess
+    import sys
+
+    place, _ = finished
+    for line in ("--help", "plan small.yaml --quiet", "validate small.yaml", "report", "list criteria", "doctor"):
+        script = f"""
+import sys
+from autosparse.cli import main
+try:
+    main({line.split()!r})
+except SystemExit as end:
+    assert not end.code, end.code
+assert not {{"torch", "optuna", "sklearn"}} & set(sys.modules)
+"""
+        ended = subprocess.run(
+            [sys.executable, "-c", script], cwd=place.folder, env=place.environment, capture_output=True, text=True
+        )
+
+        assert 0 == ended.returncode, ended.stderr
