@@ -76,7 +76,7 @@ def run(
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
         say(f"{to_run} steps to run, {len(found) - to_run} reused")
-    with follow(compiled, found, quiet=quiet) as observer, _kept_on_interrupt(quiet) as told:
+    with _kept_on_interrupt(quiet) as told, follow(compiled, found, quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, wait=wait)
         told.append(lambda: _interrupted(execution.outcome.steps, len(found)))
         folder = open_folder(

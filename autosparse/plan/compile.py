@@ -69,7 +69,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                 purpose = "network" if role == "method" else "comparison"
                 mask = build.add(
-                    f"mask/{method.name}/{sparsity:g}/seed{seed}",
+                    f"mask/{method.name}/{sparsity}/seed{seed}",
                     "mask",
                     {"method": method.choices(), "sparsity": sparsity, "seed": seed},
                     inputs,
@@ -105,6 +105,7 @@ class _Builder:
         version = operations[operation].version
         key = step_key(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
         if key not in self._named:
+            assert name not in self.steps, f"two different steps are named {name}"
             self._named[key] = name
             self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, access or {})
         return self._named[key]
@@ -192,7 +193,7 @@ def _cell(
     role: str,
     mask: str | None,
 ) -> Cell:
-    place = f"{method}/seed{seed}" if mask is None else f"{method}/{sparsity:g}/seed{seed}"
+    place = f"{method}/seed{seed}" if mask is None else f"{method}/{sparsity}/seed{seed}"
     purpose = "network" if role == "method" else "comparison"
     inputs = {**base, **({"mask": mask} if mask else {})}
     train = build.add(
@@ -213,7 +214,7 @@ def _emit(build: _Builder, spec: Spec, cell: Cell) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
     for format in spec.emit:
         build.add(
-            f"emit/{format}/{cell.method}/{cell.sparsity:g}/seed{cell.seed}",
+            f"emit/{format}/{cell.method}/{cell.sparsity}/seed{cell.seed}",
             "emit",
             {
                 "format": format,

@@ -122,7 +122,7 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
     for step in plan.of("emit"):
         artifact = _open(plan, store, step.name)
         about = step.options
-        place = folder / "models" / f"{about['method']}-{about['sparsity']:g}-seed{about['seed']}-{about['format']}"
+        place = folder / "models" / f"{about['method']}-{about['sparsity']}-seed{about['seed']}-{about['format']}"
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             data = artifact.read(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autosparse.errors import AutosparseError, UsageError
+from autosparse.errors import MissingRequirement, UsageError
 from autosparse.report.build import Report
 
 RUNS = Path("runs")
@@ -31,21 +31,23 @@ def open_folder(
 
     `out` names the folder instead; it must be empty, absent, or this plan's own.
     """
-    for folder in [out] if out else sorted(RUNS.glob(f"{name}-*")):
+    for folder in [out] if out else _numbered(name).values():
         found = _load(folder / _PLAN)
         if isinstance(found, dict) and found.get("digest") == digest:
             return folder
         if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
-    folder = out or _next(name)
     try:
-        folder.mkdir(parents=True, exist_ok=out is not None)
+        folder = _make(name) if out is None else out
+        folder.mkdir(parents=True, exist_ok=True)
         if spec is not None:
             shutil.copyfile(spec, folder / "spec.yaml")
         _save(folder / "resolved.json", resolved)
         _save(folder / _PLAN, {**plan, "digest": digest})
     except OSError as error:
-        raise AutosparseError(f"the run folder {folder} cannot be written: {error.strerror}") from error
+        raise MissingRequirement(
+            f"the run folder {error.filename} cannot be written: {error.strerror}", "name another with `--out`"
+        ) from error
     return folder
 
 
@@ -86,9 +88,21 @@ def _time(folder: Path) -> float:
     return (path if path.exists() else folder / _PLAN).stat().st_mtime
 
 
-def _next(name: str) -> Path:
-    numbers = [int(tail) for path in RUNS.glob(f"{name}-*") if (tail := path.name[len(name) + 1 :]).isdigit()]
-    return RUNS / f"{name}-{max(numbers, default=0) + 1}"
+def _numbered(name: str) -> dict[int, Path]:
+    folders = RUNS.iterdir() if RUNS.is_dir() else ()
+    tails = {folder: folder.name.removeprefix(f"{name}-") for folder in folders if folder.name.startswith(f"{name}-")}
+    return {int(tail): folder for folder, tail in sorted(tails.items()) if tail.isdecimal()}
+
+
+def _make(name: str) -> Path:
+    RUNS.mkdir(exist_ok=True)
+    while True:
+        folder = RUNS / f"{name}-{max(_numbered(name), default=0) + 1}"
+        try:
+            folder.mkdir()
+        except FileExistsError:  # another process took the number
+            continue
+        return folder
 
 
 def _load(path: Path) -> Any:

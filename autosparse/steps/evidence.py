@@ -11,8 +11,10 @@ from autosparse.steps.work import Work, generator, load_images, load_network
 
 def gather_evidence(work: Work, *, seed: int) -> Evidence:
     """The network of input `init` under full masks; batches are drawn from input `data`'s training split."""
-    model = load_network(work.inputs["init"], work.device)
-    images = load_images(work.inputs["data"], "train", work.device)
+    # Scores are made in float64 where their authors do, which Apple's GPUs lack.
+    device = torch.device("cpu") if work.device.type == "mps" else work.device
+    model = load_network(work.inputs["init"], device)
+    images = load_images(work.inputs["data"], "train", device)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
         raise StepError("the network has no prunable weight: no convolution and no linear layer that trains")
@@ -21,7 +23,7 @@ def gather_evidence(work: Work, *, seed: int) -> Evidence:
         model=model,
         weights=weights,
         masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
-        layers=describe_layers(model, torch.zeros((1, *images.input_shape), device=work.device)),
+        layers=describe_layers(model, torch.zeros((1, *images.input_shape), device=device)),
         draw=lambda count: images.sample(count, random),
         generator=random,
         input_shape=images.input_shape,

@@ -25,7 +25,8 @@ def mask(work: Work, *, method: dict[str, Any], sparsity: float, seed: int) -> N
     evidence = gather_evidence(work, seed=seed)
     if "scorer" in work.inputs:
         learned = work.inputs["scorer"]
-        state = {name: tensor.to(work.device) for name, tensor in learned.tensors("state").items()}
+        device = next(iter(evidence.weights.values())).device
+        state = {name: tensor.to(device) for name, tensor in learned.tensors("state").items()}
         predict = scorers[learned.json("scorer")["name"]].facts["predict"]
         evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
     total = total_of(evidence.weights)
