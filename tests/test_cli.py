@@ -194,7 +194,7 @@ def test_report_and_runs_tell_what_was_run(finished: tuple[Place, Ended]) -> Non
     assert ended.json == place.run("report", "--json").json
     assert 0 == report.code
     assert "" == report.err
-    for text in ("test accuracy in %", "learned.shuffle", "rank correlation", "emitted model", "warning: one seed"):
+    for text in ("test accuracy in %", "learned.shuffle", "rank correlation", "emitted in", "warning: one seed"):
         assert text in report.out
     assert ended.json["run"] in place.run("runs").out
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -166,11 +165,9 @@ def _lessons(console: Console, report: Report) -> None:
 def _emitted(console: Console, report: Report) -> None:
     if not report.emitted:
         return
-    table = _table("emitted model", "format", "bytes", "folder", numbers=0)
+    table = _table(f"emitted in {report.run}/models", "size", numbers=1)
     for model in report.emitted:
-        name = f"{model.method} {model.sparsity:g} seed {model.seed}"
-        place = os.path.relpath(model.path) if Path(model.path).is_relative_to(Path.cwd()) else model.path
-        table.add_row(plain(name), plain(model.format), plain(size(model.bytes)), plain(place))
+        table.add_row(plain("/".join(Path(model.path).parts[-2:])), plain(size(model.bytes)))
     console.print(table)
     console.print(plain("zeros in dense tensors: neither smaller nor faster than the dense model", "dim"))
 

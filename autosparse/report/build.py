@@ -122,7 +122,7 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
     for step in plan.of("emit"):
         artifact = _open(plan, store, step.name)
         about = step.options
-        place = folder / "models" / f"{about['method']}-{about['sparsity']}-seed{about['seed']}-{about['format']}"
+        place = folder / "models" / f"{about['method']}-{about['sparsity']}-seed{about['seed']}" / about["format"]
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             data = artifact.read(name)
@@ -187,6 +187,20 @@ def _cost(plan: Plan, store: Store) -> dict[str, float]:
     return cost
 
 
+def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:
+    """A sentence when the method's quotas, filled at random, do as well as its own choice of weights."""
+
+    def mean(method: str, sparsity: float) -> float:
+        return statistics.fmean(r.test_accuracy for r in results if (r.method, r.sparsity) == (method, sparsity))
+
+    name = plan.spec.method.name
+    if not any(result.method == f"{name}.shuffle" for result in results):
+        return []
+    pairs = [(s, mean(name, s), mean(f"{name}.shuffle", s)) for s in plan.spec.budget]
+    lost = [f"{s:g}: {shuffled:.1f} against {own:.1f}" for s, own, shuffled in pairs if shuffled >= own]
+    return [f"what {name} knows is layer quotas: filled at random they do as well ({', '.join(lost)})"] if lost else []
+
+
 def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
     warnings = []
     for cell in plan.cells:
@@ -194,6 +208,7 @@ def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
         if empty := [layer["name"] for layer in layers if not layer["kept"]]:
             others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
             warnings.append(f"{cell.method} at {cell.sparsity:g}, seed {cell.seed} empties layer {empty[0]}{others}")
+    warnings += _only_quotas(plan, results)
     if len(plan.spec.seeds) < 3:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
         accuracy = statistics.median(result.test_accuracy for result in results) / 100

@@ -22,13 +22,12 @@ _RULES = {
     "tuple_type": "must be a list",
     "list_type": "must be a list",
     "model_type": "must be a mapping of keys",
-    "greater_than": "must be above {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be below {lt}",
-    "less_than_equal": "must be at most {le}",
+    "model_attributes_type": "must be a mapping of keys",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be below {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
-    "string_pattern_mismatch": "must look like {pattern}",
-    "string_too_long": "must have at most {max_length} characters",
     "too_short": "must have at least {min_length} value",
 }
 
@@ -37,7 +36,7 @@ def explain(error: ValidationError, document: Document) -> SpecError:
     """All problems of a spec, in the order they were written, as one SpecError."""
     found: dict[Path, tuple[Mark, str, str | None]] = {}
     for problem in error.errors(include_url=False):
-        path = _path(problem["loc"], document.data)
+        path = _path(problem["loc"], document.data, missing=problem["type"] == "missing")
         mark, text, hint = _sentence(problem, path, document)
         if path not in found:  # a union reports one problem for each of its members: the first will do
             found[path] = mark, text, hint
@@ -73,9 +72,9 @@ def _hint(kind: str, value: Any, context: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _path(loc: Sequence[str | int], data: Any) -> Path:
+def _path(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
     # pydantic puts the tags of unions into the location: a step that the data does not have is one,
-    # unless it is the last: that is a missing key.
+    # unless it is the last and names what is missing.
     path: list[str | int] = []
     here = data
     for index, step in enumerate(loc):
@@ -83,7 +82,7 @@ def _path(loc: Sequence[str | int], data: Any) -> Path:
         if inside:
             here = here[step]
             path.append(step)
-        elif isinstance(here, dict) and index == len(loc) - 1:
+        elif missing and index == len(loc) - 1:
             path.append(step)
     return tuple(path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -71,7 +72,21 @@ def _sparsity(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else [value]
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
+        raise PydanticCustomError("device", "must be auto, cpu, cuda, cuda:N or mps but is {got}", {"got": repr(value)})
+    return value
+
+
+def _method_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
+        raise PydanticCustomError(
+            "method_name", "must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {got}", {"got": repr(value)}
+        )
+    return value
 
 
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -102,7 +117,7 @@ class Method(Section):
 
     name: Annotated[
         str,
-        Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=60),
+        AfterValidator(_method_name),
         about("what reports call it; by default its criterion, allocation and selection"),
     ]
     criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
@@ -174,9 +189,7 @@ Compared = Annotated[
 class Target(Section):
     """Where and how big; never part of an artifact's identity."""
 
-    device: Annotated[
-        str, Field(pattern=r"^(auto|cpu|mps|cuda(:[0-9]+)?)$"), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")
-    ] = "auto"
+    device: Annotated[str, AfterValidator(_device), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
     threads: Annotated[
         Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
     ] = "auto"

@@ -44,7 +44,7 @@ def mlp(
     depth: Annotated[int, Ge(1), Range(1, 3), "hidden layers"] = 2,
     lr: Annotated[float, Gt(0), Range(1e-3, 3e-2, log=True), "learning rate of Adam"] = 5e-3,
     steps: Annotated[int, Ge(1), "updates"] = 300,
-    batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers alike"] = 4096,
+    batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers alike"] = 2048,
 ) -> Tensors:
     """A multilayer perceptron, squared error on the share of rounds survived (AutoSparse, arXiv 2408.14757).
 
