@@ -56,12 +56,13 @@ def describe_layers(model: torch.nn.Module, example: torch.Tensor) -> tuple[Laye
     positions: dict[str, int] = dict.fromkeys(weights, 0)
     found: dict[str, torch.nn.Module] = {}
 
-    def note(module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         name = names[id(module.weight)]
         found[name] = module
-        # Every output element of one example reads fan_in weights; a weight is read once a position.
-        channels = output.shape[1] if isinstance(module, torch.nn.modules.conv._ConvNd) else output.shape[-1]
-        positions[name] += output.numel() // channels
+        # A weight is used once for every place of the output; of a transposed convolution, of the input.
+        places = inputs[0] if getattr(module, "transposed", False) else output
+        channels = places.shape[1] if isinstance(module, torch.nn.modules.conv._ConvNd) else places.shape[-1]
+        positions[name] += places.numel() // channels
 
     hooks = [
         module.register_forward_hook(note) for module in model.modules() if id(getattr(module, "weight", None)) in names
@@ -93,11 +94,14 @@ def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module | None, posi
     kernel = shape[2:]
     area = math.prod(kernel)
     strides = getattr(module, "stride", (1,))
+    # Weights are [outputs, inputs / groups, ...], those of transposed convolutions [inputs, outputs / groups, ...].
+    outer, inner = shape[0] // getattr(module, "groups", 1) * area, shape[1] * area
+    fan_in, fan_out = (outer, inner) if getattr(module, "transposed", False) else (inner, outer)
     return Layer(
         name=name,
         shape=shape,
-        fan_in=shape[1] * area,
-        fan_out=shape[0] * area,
+        fan_in=fan_in,
+        fan_out=fan_out,
         kernel=kernel,
         stride=max(strides) if isinstance(strides, tuple) else int(strides),
         positions=positions,

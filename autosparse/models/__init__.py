@@ -17,6 +17,6 @@ if TYPE_CHECKING:
 Factory: TypeAlias = "Callable[..., torch.nn.Module]"
 models: Registry[Factory] = Registry("model", "models")
 
-from autosparse.models import mlp, resnet  # noqa: E402
+from autosparse.models import lenet, mlp, mobilenet, resnet, vgg  # noqa: E402
 
-__all__ = ["Factory", "mlp", "models", "resnet"]
+__all__ = ["Factory", "lenet", "mlp", "mobilenet", "models", "resnet", "vgg"]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
+from autosparse.errors import UsageError
 from autosparse.lazy import torch
 from autosparse.models import models
 
@@ -43,6 +44,40 @@ def resnet18(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Modul
     from autosparse.models.networks.resnet import ResNet
 
     return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(2, 2, 2, 2))
+
+
+@models.register
+def resnet34(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
+    """ResNet-34 with a 3 x 3 stem for small images: sixteen blocks in four stages."""
+    from autosparse.models.networks.resnet import ResNet
+
+    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(3, 4, 6, 3))
+
+
+@models.register
+def resnet50(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
+    """ResNet-50 with a 3 x 3 stem for small images: sixteen bottleneck blocks in four stages."""
+    from autosparse.models.networks.resnet import Bottleneck, ResNet
+
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    return ResNet(shape[0], classes, widths=widths, blocks=(3, 4, 6, 3), block=Bottleneck, stem=width)
+
+
+@models.register
+def wide_resnet(
+    shape: Shape,
+    classes: int,
+    *,
+    depth: Annotated[int, Ge(10), "6 n + 4: n blocks in each of three stages"] = 16,
+    widen: Annotated[int, Ge(1), "how many times as wide as the CIFAR-family ResNet"] = 4,
+) -> torch.nn.Module:
+    """Wide ResNet, basic blocks (Zagoruyko & Komodakis 2016)."""
+    from autosparse.models.networks.resnet import ResNet
+
+    if depth % 6 != 4:
+        raise UsageError(f"`depth` of wide_resnet must be 6 n + 4 but is {depth}", "such as 16, 22, 28 or 40")
+    widths = (16 * widen, 32 * widen, 64 * widen)
+    return ResNet(shape[0], classes, widths=widths, blocks=((depth - 4) // 6,) * 3, stem=16)
 
 
 def _cifar(shape: Shape, classes: int, *, blocks: int, width: int) -> torch.nn.Module:

@@ -1,0 +1,14 @@
+"""LeNet-5 (LeCun et al. 1998)."""
+
+from __future__ import annotations
+
+from autosparse.lazy import torch
+from autosparse.models import models
+
+
+@models.register
+def lenet(shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+    """LeNet-5 with ReLU and max pooling: two convolutions and three linear layers."""
+    from autosparse.models.networks.lenet import LeNet
+
+    return LeNet(shape, classes)
