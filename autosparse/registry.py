@@ -95,8 +95,15 @@ def keyed(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str,
     return {
         name: value
         for name, value in values.items()
-        if not ((option := options.get(name)) and option.added_later and option.added_later.as_before == value)
+        if not ((option := options.get(name)) and option.added_later and _same(option.added_later.as_before, value))
     }
+
+
+def _same(before: Any, value: Any) -> bool:
+    # Values come as JSON, where a tuple is a list; False is not 0.
+    if isinstance(before, tuple | list) and isinstance(value, tuple | list):
+        return len(before) == len(value) and all(map(_same, before, value))
+    return bool(before == value and isinstance(before, bool) == isinstance(value, bool))
 
 
 @dataclass(frozen=True)

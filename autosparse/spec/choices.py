@@ -63,14 +63,14 @@ def choice_of(registry: Registry[Any]) -> Any:
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
-            raise PydanticCustomError("choice", f"must be the name of a {registry.kind}, or a mapping with `name`")
+            raise PydanticCustomError("choice", f"must be the name of {_a(registry.kind)}, or a mapping with `name`")
         name = value.get("name")
-        if name not in registry:
+        if not isinstance(name, str) or name not in registry:
             hint = registry.suggest(str(name))
             if name is None:
-                raise PydanticCustomError("no_name", f"needs the `name` of a {registry.kind}", {"hint": hint})
+                raise PydanticCustomError("no_name", f"needs the `name` of {_a(registry.kind)}", {"hint": hint})
             raise PydanticCustomError(
-                "unknown_name", f"must be a {registry.kind} but is {{got}}", {"got": repr(name), "hint": hint}
+                "unknown_name", f"must be {_a(registry.kind)} but is {{got}}", {"got": repr(name), "hint": hint}
             )
         return value
 
@@ -103,6 +103,10 @@ def _fields(options: Mapping[str, Option]) -> dict[str, Any]:
         )
         for option in options.values()
     }
+
+
+def _a(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
 
 
 def _name(value: Any) -> Any:

@@ -29,7 +29,8 @@ def find_spec(named: str | None, store: Store) -> Found:
     if named is not None:
         path = Path(named)
         known = shipped("specs")
-        if not path.exists() and path.stem in known and str(path.parent) in (".", "specs"):
+        ships = path.stem in known and path.suffix in ("", ".yaml") and str(path.parent) in (".", "specs")
+        if ships and not path.exists():
             return Found(known[path.stem], f"{named} is not here; taking the spec of that name that ships")
         return Found(path, None)
     if variable := os.environ.get("AUTOSPARSE_SPEC"):

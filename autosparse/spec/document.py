@@ -59,7 +59,7 @@ class Document:
 
 def parse_document(text: str, name: str) -> Document:
     """Read one YAML document. Raises SpecError with `name:line:column`."""
-    if len(text.encode()) > _LARGEST:
+    if len(text.encode("utf-8", "surrogatepass")) > _LARGEST:
         raise SpecError(f"{name}:1:1: the file is larger than {_LARGEST // 2**20} MiB", "is it a spec?")
     reader = _Reader(name, text)
     try:
@@ -73,6 +73,8 @@ def parse_document(text: str, name: str) -> Document:
         before = text[: error.position]
         place = Mark(name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
         raise SpecError(f"{place}: character {error.character!r} is not allowed in YAML") from None
+    except (ValueError, OverflowError) as error:  # PyYAML trusts numbers in escapes and directives
+        raise SpecError(f"{reader.last}: the text cannot be read ({error})") from None
 
 
 def parse_scalar(text: str, mark: Mark) -> Any:
@@ -93,6 +95,7 @@ class _Reader:
         self._name = name
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
         self._count = 0
+        self.last = Mark(name, 1, 1)
         self._document = Document(None)
 
     def mark(self, mark: Any) -> Mark:
@@ -112,6 +115,7 @@ class _Reader:
     def _next(self) -> Any:
         self._count += 1
         event = next(self._events)
+        self.last = self.mark(event.end_mark)
         if self._count > _MOST_VALUES:
             raise self._refuse(event, f"the file holds more than {_MOST_VALUES} values", "is it a spec?")
         return event
@@ -131,7 +135,8 @@ class _Reader:
             raise self._refuse(event, f"values are nested more than {_DEEPEST} deep")
         self._document.values[path] = mark
         if isinstance(event, yaml.ScalarEvent):
-            return parse_scalar(event.value, mark) if event.implicit[0] else event.value
+            text = self._text(event)
+            return parse_scalar(text, mark) if event.implicit[0] else text
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Any] = []
             while not isinstance(item := self._next(), yaml.SequenceEndEvent):
@@ -139,12 +144,19 @@ class _Reader:
             return items
         return self._mapping(path, depth)
 
+    def _text(self, event: Any) -> str:
+        # JSON writes characters beyond U+FFFF as two escapes, which PyYAML leaves apart.
+        try:
+            return str(event.value).encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            raise self._refuse(event, "the text holds half of a surrogate pair") from None
+
     def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent) or event.tag or event.anchor:
                 raise self._refuse(event, "a key must be a plain word")
-            key = event.value
+            key = self._text(event)
             if key == "<<":
                 raise self._refuse(event, "merge keys (`<<`) are not allowed", "share a base by `extends:`")
             if key in mapping:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from autosparse.errors import SpecError
 from autosparse.registry import suggestion
-from autosparse.spec.document import Document, Mark, Path
+from autosparse.spec.document import Document, Mark, Path, parse_scalar
 
 _RULES = {
     "missing": "is required",
@@ -36,7 +36,13 @@ def explain(error: ValidationError, document: Document) -> SpecError:
     """All problems of a spec, in the order they were written, as one SpecError."""
     found: dict[Path, tuple[Mark, str, str | None]] = {}
     for problem in error.errors(include_url=False):
-        path = _path(problem["loc"], document.data, missing=problem["type"] == "missing")
+        context = problem.get("ctx", {})
+        # A list of which some items are wrong is also told to be short of valid ones: only an empty list is.
+        if problem["type"] == "too_short" and len(problem["input"]) >= context["min_length"]:
+            continue
+        # A rule over several sections says at which of them it is broken.
+        place = (*problem["loc"], *context.get("at", ()))
+        path = _path(place, document.data, missing=problem["type"] == "missing")
         mark, text, hint = _sentence(problem, path, document)
         if path not in found:  # a union reports one problem for each of its members: the first will do
             found[path] = mark, text, hint
@@ -65,10 +71,10 @@ def _sentence(problem: Any, path: Path, document: Document) -> tuple[Mark, str, 
 def _hint(kind: str, value: Any, context: Mapping[str, Any]) -> str | None:
     if kind == "literal_error" and isinstance(value, str):
         return suggestion(value, [word.strip("'") for word in context["expected"].replace(" or ", ", ").split(", ")])
-    if kind == "int_from_float":
-        return f"did you mean {value:.0f}?"
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return f"write {value:.0f}"
     if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type"):
-        return "write it without quotes" if value.replace(".", "", 1).isdigit() else None
+        return "write it without quotes" if not isinstance(parse_scalar(value, Mark("")), str) else None
     return None
 
 

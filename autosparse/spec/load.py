@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -9,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autosparse.core.presets import PRESETS
 from autosparse.errors import SpecError, UsageError
 from autosparse.spec.document import Document, Mark, Path, parse_document
 from autosparse.spec.explain import explain
@@ -46,7 +48,8 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
 
 def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        data = path.read_bytes()
+        text = data.removeprefix(codecs.BOM_UTF8).decode()
     except IsADirectoryError:
         raise UsageError(f"{path} is a folder", "name a spec file in it") from None
     except FileNotFoundError:
@@ -54,7 +57,11 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path}:1:1: byte {error.start} is not UTF-8", "save the file as UTF-8") from None
+        before = error.object[: error.start].decode()
+        place = Mark(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        raise SpecError(
+            f"{place}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+        ) from None
     document = parse_document(text, str(path))
     if not isinstance(document.data, dict):
         raise SpecError(f"{document.values[()]}: a spec must be a mapping of keys", "begin with `model: resnet8`")
@@ -63,10 +70,14 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     base, mark = document.data.pop("extends"), document.values[("extends",)]
     if not isinstance(base, str):
         raise SpecError(f"{mark}: `extends` must be the path of a spec")
-    target = (path.parent / base).resolve()
+    try:
+        target = (path.parent / base).resolve()
+        known = target.is_file()
+    except (OSError, ValueError) as error:  # too long, or with a null character
+        raise SpecError(f"{mark}: `extends` names {base[:40]!r}, which cannot be a path ({error})") from None
     if target in (*seen, path.resolve()):
         raise SpecError(f"{mark}: `extends` comes back to {base}")
-    if not target.is_file():
+    if not known:
         raise SpecError(f"{mark}: `extends` names {base}, which is not a file", f"looked for {target}")
     return _merge(_read(path.parent / base, (*seen, path.resolve())), document)
 
@@ -95,6 +106,8 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
 
 def _override(document: Document, override: str) -> None:
     dotted, equals, text = override.partition("=")
+    if any("\ud800" <= letter <= "\udfff" for letter in override):
+        raise UsageError(f"`--set {override!a}` is not UTF-8")
     if not equals or not all(dotted.split(".")):
         raise UsageError(f"`--set {override}` must be `path.to.key=value`", "such as `--set training.epochs=5`")
     mark = Mark(f"--set {override}")
@@ -104,14 +117,19 @@ def _override(document: Document, override: str) -> None:
 def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
     place: Any = document.data
     for depth, key in enumerate(path[:-1]):
+        if depth == 0 and key in ("method", "scorer"):  # what the spec does not name is there by default
+            place.setdefault(key, Spec.model_fields[key].default)
         if isinstance(place.get(key), str):  # `--set model.width=8` on `model: resnet8`
-            place[key] = {"name": place[key]}
+            place[key] = _spread(key, place[key])
         inner = place.setdefault(key, {})
         if not isinstance(inner, dict):
             raise UsageError(f"`{mark}`: `{'.'.join(path[: depth + 1])}` is not a mapping", "set it as a whole")
         place = inner
     _forget(document, path)
     place[path[-1]] = value
+    for length in range(1, len(path)):  # the sections that it made
+        document.values.setdefault(path[:length], mark)
+        document.keys.setdefault(path[:length], mark)
     document.values[path] = document.keys[path] = mark
 
 
@@ -119,6 +137,11 @@ def _frozen(data: Any) -> Any:
     if isinstance(data, dict):
         return {key: _frozen(value) for key, value in data.items()}
     return tuple(_frozen(value) for value in data) if isinstance(data, list) else data
+
+
+def _spread(key: str, name: str) -> dict[str, Any]:
+    # A preset of which one choice is replaced is another method, and is not named after the preset.
+    return dict(PRESETS[name][1]) if key == "method" and name in PRESETS else {"name": name}
 
 
 def _forget(document: Document, path: Path) -> None:

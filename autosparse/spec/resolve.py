@@ -9,7 +9,13 @@ from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
 from autosparse.spec.sections import Irp, Spec, Training
 
-_AUTO = (("target", "device"), ("target", "threads"), ("training", "precision"), ("tuning", "options"))
+_AUTO = (
+    ("irp", "training", "precision"),
+    ("target", "device"),
+    ("target", "threads"),
+    ("training", "precision"),
+    ("tuning", "options"),
+)
 _AS_THE_SPECS = ("model", "dataset", "training")
 
 
@@ -59,13 +65,20 @@ def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
 
 
 def _origin(path: Path, document: Document) -> str:
-    if path in _AUTO and _at(document.data, path) in ("auto", None):
+    whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's own
+    if path in _AUTO and not whole and _at(document.data, path) in ("auto", None):
         return "auto"
-    written = max((n for n in range(1, len(path) + 1) if path[:n] in document.values), default=0)
+    written = max((n for n in range(1, len(path) + 1) if _is_written(path[:n], document)), default=0)
     # A preset or a choice by name stands for all its values; a mapping only for the ones written in it.
     if written == len(path) or (written and not isinstance(_at(document.data, path[:written]), dict)):
         return str(document.values[path[:written]])
     return f"as `{path[1]}`" if path[:1] == ("irp",) and path[1] in _AS_THE_SPECS and written < 2 else "default"
+
+
+def _is_written(path: Path, document: Document) -> bool:
+    # In `irp`, null means the spec's own, as silence does.
+    null = path[:1] == ("irp",) and path[1:] and path[1] in _AS_THE_SPECS and _at(document.data, path[:2]) is None
+    return path in document.values and not null
 
 
 def _with_precision(training: Training, precision: str) -> Training:

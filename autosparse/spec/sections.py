@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -61,14 +62,21 @@ def about(text: str) -> Any:
 
 def _sparsity(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": repr(value)})
+        context = {"got": repr(value), "hint": "0.99 removes 99 % of the weights"}
+        raise PydanticCustomError("sparsity", "must be a number but is {got}", context)
     if 0 <= value < 1:
-        return float(value)
+        return float(value) + 0.0  # no minus zero
     share = value / 100
     hint = f"for {value:g} % write {share:g}" if 1 < value < 100 else "0.99 removes 99 % of the weights"
     raise PydanticCustomError(
         "sparsity", "must be at least 0 and below 1 but is {got}", {"got": f"{value:g}", "hint": hint}
     )
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 1
+        raise PydanticCustomError("version", "must be 1 but is {got}", {"got": str(value).lower()})
+    return value
 
 
 def _listed(value: Any) -> Any:
@@ -89,6 +97,13 @@ def _method_name(value: str) -> str:
     return value
 
 
+def _part_name(part: Any) -> str:
+    if isinstance(part, Mapping):
+        options = (f"{key}-{value}" for key, value in part.items() if key != "name")
+        part = ".".join([str(part.get("name", "")), *options])
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") if isinstance(part, str) else ""
+
+
 def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     for index, value in enumerate(values):
         if value in values[:index]:
@@ -101,14 +116,14 @@ Sparsities = Annotated[
     tuple[Sparsity, ...],
     MinLen(1),
     AfterValidator(_different),
-    BeforeValidator(_listed, json_schema_input_type=Sparsity | tuple[Sparsity, ...]),
+    BeforeValidator(_listed, json_schema_input_type=Sparsity | Annotated[tuple[Sparsity, ...], MinLen(1)]),
 ]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Seeds = Annotated[
     tuple[Seed, ...],
     MinLen(1),
     AfterValidator(_different),
-    BeforeValidator(_listed, json_schema_input_type=Seed | tuple[Seed, ...]),
+    BeforeValidator(_listed, json_schema_input_type=Seed | Annotated[tuple[Seed, ...], MinLen(1)]),
 ]
 
 
@@ -139,10 +154,11 @@ class Method(Section):
                     "unknown_name", "must be a method but is {got}", {"got": repr(value), "hint": hint}
                 )
             return {"name": value, **PRESETS[value][1]}
-        if isinstance(value, dict) and "name" not in value:
-            parts = (value.get(part, "") for part in ("criterion", "allocation", "selection"))
-            names = [part.get("name", "") if isinstance(part, dict) else str(part) for part in parts]
-            return {"name": "+".join(name for name in names if name), **value}
+        if isinstance(value, Mapping) and "name" not in value:
+            parts = (value.get(part) for part in ("criterion", "allocation", "selection", "schedule"))
+            return {"name": "+".join(filter(None, map(_part_name, parts)))[:60] or "unnamed", **value}
+        if not isinstance(value, Mapping | Method):
+            raise PydanticCustomError("method", "must be the name of a method, or a mapping with `criterion`")
         return value
 
     @model_validator(mode="after")
@@ -225,7 +241,7 @@ class Tuning(Section):
 class Spec(Section):
     """What to prune, how far, and what to compare it with."""
 
-    version: Annotated[Literal[1], about("of the spec's format")] = 1
+    version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("of the spec's format")] = 1
     model: Annotated[ModelChoice, about("the network to prune")]
     dataset: Annotated[DatasetChoice, about("what it is trained and tested on")]
     budget: Annotated[Sparsities, about("sparsities: the share of prunable weights removed, one or several")] = (
@@ -263,22 +279,30 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _names_differ(self) -> Spec:
-        seen: dict[str, Method] = {}
-        for method in self.methods:
+        shuffled = self.method.criterion.entry.facts.get("shuffled")
+        seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
+        for method in (self.method, *(item for item in self.compare if isinstance(item, Method))):
             if seen.setdefault(method.name, method) != method:
-                raise PydanticCustomError("repeated", "has two methods named {got}", {"got": repr(method.name)})
+                raise PydanticCustomError(
+                    "repeated", "has two methods named {got}", {"got": repr(method.name), "at": ("compare",)}
+                )
         return self
 
     @model_validator(mode="after")
     def _tunable(self) -> Spec:
         if self.tuning.options != "auto":
             known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
-            for name in self.tuning.options:
+            for index, name in enumerate(self.tuning.options):
                 if name not in known:
                     raise PydanticCustomError(
                         "not_tunable",
-                        "`tuning.options` must name tunable options of scorer {scorer} but names {got}",
-                        {"scorer": self.scorer.name, "got": repr(name), "hint": f"tunable: {', '.join(known)}"},
+                        "must be a tunable option of scorer {scorer} but is {got}",
+                        {
+                            "scorer": self.scorer.name,
+                            "got": repr(name),
+                            "hint": f"tunable: {', '.join(known)}",
+                            "at": ("tuning", "options", index),
+                        },
                     )
         return self
 
@@ -299,4 +323,4 @@ def spec_schema() -> dict[str, Any]:
     }
     # What a base gives need not be written again.
     schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "autosparse spec", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "autosparse spec"}

@@ -33,5 +33,5 @@ def label(work: Work, *, images: int, examples: int, features: dict[str, int], s
     work.output.write_tensors("examples", kept)
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
     work.output.write_json(
-        "result", {"columns": list(described.columns), "layers": list(labels), "survivors": bins.tolist()}
+        "result", {"columns": list(described.columns), "layers": list(described.values), "survivors": bins.tolist()}
     )

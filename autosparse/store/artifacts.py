@@ -125,9 +125,10 @@ class Store:
         folder = self._place(operation, key)
         try:
             descriptor = json.loads((folder / _DESCRIPTOR).read_bytes())
-            if descriptor["key"] != key or not isinstance(descriptor["files"], dict):
+            digests = [about["sha256"] for about in descriptor["files"].values()]
+            if descriptor["key"] != key or not all(isinstance(digest, str) for digest in digests):
                 raise ValueError("it describes another artifact")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {_DESCRIPTOR}: {error}") from error
         return Artifact(folder, key, descriptor)
 
@@ -148,6 +149,8 @@ class Store:
             draft.write(_DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
             _flush_folder(draft.folder)
             place.parent.mkdir(parents=True, exist_ok=True)
+            if place.exists():  # files that lost their descriptor
+                self.set_aside(operation, key)
             draft.folder.rename(place)
             _flush_folder(place.parent)
         except OSError as error:
@@ -185,6 +188,8 @@ class Store:
                 ) from None
             waiting()
             lock.acquire()
+        except OSError as error:
+            raise _unwritable(folder, error) from error
         try:
             yield
         finally:
@@ -200,7 +205,7 @@ class Store:
 
     def verify(self) -> Iterator[tuple[Path, str | None]]:
         """Check every artifact: its folder, and what is wrong with it or None."""
-        for path in sorted((self.root / "artifacts").glob("*/*")):
+        for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
             try:
                 self.open(path.parent.name, path.name).verify()
             except DamagedArtifact as damage:
@@ -211,10 +216,13 @@ class Store:
     def remember(self, name: str, value: Any) -> None:
         """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
         place = self.root / "memory" / f"{name}.json"
-        place.parent.mkdir(parents=True, exist_ok=True)
         draft = place.with_suffix(f".{os.getpid()}")
-        draft.write_text(canonical(value), encoding="utf-8")
-        draft.replace(place)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_text(canonical(value), encoding="utf-8")
+            draft.replace(place)
+        except OSError as error:
+            raise _unwritable(place, error) from error
 
     def recall(self, name: str) -> Any:
         """What was remembered under this name, or None."""

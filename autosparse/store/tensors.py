@@ -29,11 +29,15 @@ def dump_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of safetensors bytes, in the order they were named. Raises ValueError on anything odd."""
+    """The tensors of safetensors bytes, in the order they lie in the file. Raises ValueError on anything odd."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
-    names = _check_header(data)
-    tensors = load(data)
+    try:
+        names = _check_header(data)
+        tensors = load(data)
+    except (KeyError, TypeError, SafetensorError) as error:
+        raise ValueError(f"the header is not one of safetensors: {error}") from error
     return {name: tensors[name] for name in names}
 
 

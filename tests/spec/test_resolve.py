@@ -1,0 +1,268 @@
+"""Resolving writes out what `auto` and the unsaid mean, and tells where every value came from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from autosparse.backends import Machine
+from autosparse.plan import compile_plan
+from autosparse.spec import LoadedSpec, Spec, load_spec, provenance, resolve, shipped
+
+MACHINE = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
+GOOD = "model: resnet8\ndataset: digits\n"
+SHIPPED = [path for kind in ("specs", "templates") for path in shipped(kind).values()]
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def load(text: str, **given: list[str]) -> LoadedSpec:
+    """The spec of a text, in `spec.yaml` in the current directory."""
+    Path("spec.yaml").write_text(text, encoding="utf-8")
+    return load_spec(Path("spec.yaml"), **given)
+
+
+def resolved(text: str, machine: Machine = MACHINE) -> Spec:
+    """A spec with everything written out."""
+    return resolve(load(text).spec, machine)
+
+
+def keys(spec: Spec) -> dict[str, str]:
+    """Step name -> key."""
+    return {name: step.key for name, step in compile_plan(spec, "spec").steps.items()}
+
+
+def leaves(data: Any, path: str = "") -> list[str]:
+    """The dotted paths of all that is no mapping."""
+    if not isinstance(data, dict):
+        return [path]
+    return [leaf for key, value in data.items() for leaf in leaves(value, f"{path}.{key}" if path else key)]
+
+
+def origins(text: str, **given: list[str]) -> dict[str, str]:
+    """Dotted path -> where the value came from."""
+    loaded = load(text, **given)
+    return provenance(resolve(loaded.spec, MACHINE).model_dump(mode="json"), loaded.document)
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+class TestEveryShippedSpec:
+    """What every file in `specs` and `templates` promises."""
+
+    def test_compiles(self, path: Path) -> None:
+        """It validates, resolves and compiles to a plan whose steps' inputs come before them."""
+        plan = compile_plan(resolve(load_spec(path).spec, MACHINE), path.stem)
+        seen: set[str] = set()
+        for name, step in plan.steps.items():
+            assert set(step.inputs.values()) <= seen
+            seen.add(name)
+
+        assert {"data", "init", "irp", "label", "trial", "tune", "scorer", "mask", "train", "evaluate", "emit"} == {
+            step.operation for step in plan.steps.values()
+        }
+
+    def test_resolving_twice_changes_nothing(self, path: Path) -> None:
+        """A resolved spec is its own resolution, on any machine."""
+        once = resolve(load_spec(path).spec, MACHINE)
+        other = Machine("another", cores=64, cpu_bfloat16=False, devices=("cuda", "cpu"), cuda_bfloat16=False)
+
+        assert once == resolve(once, MACHINE)
+        assert once == resolve(once, other)
+
+    def test_its_resolution_is_a_spec_of_the_same_keys(self, path: Path) -> None:
+        """What `render` prints can be run, and reuses everything; written as YAML or as JSON."""
+        once = resolve(load_spec(path).spec, MACHINE)
+        data = once.model_dump(mode="json")
+        for text in (json.dumps(data, indent=1), yaml.safe_dump(data)):
+            again = load(text).spec
+
+            assert once == again
+            assert keys(once) == keys(resolve(again, MACHINE))
+
+    def test_every_value_has_a_provenance(self, path: Path) -> None:
+        """Every leaf of the resolved spec says where it came from."""
+        loaded = load_spec(path)
+        data = resolve(loaded.spec, MACHINE).model_dump(mode="json")
+        found = provenance(data, loaded.document)
+
+        assert leaves(data) == list(found)
+        assert [] == [
+            origin
+            for origin in found.values()
+            if origin not in ("auto", "default") and not origin.startswith(("as `", f"{path}:"))
+        ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "expected"),
+    [
+        (MACHINE, ("cpu", 2, "bfloat16")),
+        (replace(MACHINE, cores=8, cpu_bfloat16=False), ("cpu", 8, "float32")),
+        (replace(MACHINE, devices=("cuda", "cpu"), cuda_bfloat16=True, cpu_bfloat16=False), ("cuda", 2, "bfloat16")),
+        (replace(MACHINE, devices=("cuda", "cpu")), ("cuda", 2, "float32")),
+        (replace(MACHINE, devices=("mps", "cpu")), ("mps", 2, "float32")),
+    ],
+    ids=["cpu", "old cpu", "cuda", "old cuda", "mps"],
+)
+def test_auto_is_written_out_for_the_machine(machine: Machine, expected: tuple[str, int, str]) -> None:
+    """Device, threads and precision are what the machine has."""
+    spec = resolved(GOOD, machine)
+
+    assert expected == (spec.target.device, spec.target.threads, spec.training.precision)
+    assert spec.irp.training is not None
+    assert expected[2] == spec.irp.training.precision
+
+
+def test_what_is_written_is_kept() -> None:
+    """A device, a number of threads and a precision in the spec go before the machine's."""
+    text = GOOD + "target: {device: cpu, threads: 3}\ntraining: {precision: float32}\n"
+    spec = resolved(text, replace(MACHINE, devices=("cuda", "cpu"), cuda_bfloat16=True))
+
+    assert ("cpu", 3, "float32") == (spec.target.device, spec.target.threads, spec.training.precision)
+
+
+def test_precision_follows_the_device_that_is_named() -> None:
+    """`auto` precision is that of the device in the spec, not of the machine's best one."""
+    machine = replace(MACHINE, devices=("cuda", "cpu"), cpu_bfloat16=False, cuda_bfloat16=True)
+
+    assert "bfloat16" == resolved(GOOD + "target: {device: cuda:1}\n", machine).training.precision
+    assert "float32" == resolved(GOOD + "target: {device: cpu}\n", machine).training.precision
+
+
+def test_irp_takes_what_it_does_not_say_from_the_spec() -> None:
+    """Model, dataset and training of IRP are the spec's unless written."""
+    spec = resolved("model: {name: resnet8, width: 4}\ndataset: digits\ntraining: {lr: 0.3}\n")
+
+    assert (spec.model, spec.dataset, spec.training) == (spec.irp.model, spec.irp.dataset, spec.irp.training)
+
+
+def test_irp_keeps_what_it_says() -> None:
+    """What IRP writes is its own; of a section it writes, the rest are defaults."""
+    spec = resolved(
+        "model: resnet20\ndataset: cifar10\ntraining: {lr: 0.3, epochs: 3}\n"
+        "irp: {model: resnet8, dataset: digits, training: {lr: 0.2}}\n"
+    )
+
+    assert spec.irp.model is not None
+    assert spec.irp.dataset is not None
+    assert spec.irp.training is not None
+    assert ("resnet8", "digits") == (spec.irp.model.name, spec.irp.dataset.name)
+    assert (0.2, 160, "bfloat16") == (
+        spec.irp.training.lr,
+        spec.irp.training.epochs,
+        spec.irp.training.precision,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", ("width", "depth", "lr")),
+        ("scorer: {name: mlp, steps: 9}\n", ("width", "depth", "lr")),
+        ("scorer: {name: mlp, width: 64}\n", ("depth", "lr")),
+        ("tuning: {options: [lr]}\n", ("lr",)),
+        ("tuning: {options: []}\n", ()),
+        ("scorer: {name: mlp, lr: 0.1}\ntuning: {options: [lr]}\n", ("lr",)),
+    ],
+)
+def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str, ...]) -> None:
+    """An option that is written is meant, even at its default, unless tuning names it."""
+    assert expected == resolved(GOOD + text).tuning.options
+
+
+def test_provenance_names_the_place_of_what_was_written() -> None:
+    """Written values have their line; those of a mapping that were not written are defaults."""
+    found = origins(GOOD + "training:\n  lr: 0.2\nbudget: [0.5, 0.6]\ntarget: {threads: 3}\n")
+
+    assert "spec.yaml:4:7" == found["training.lr"]
+    assert "default" == found["training.momentum"]
+    assert "spec.yaml:5:9" == found["budget"]
+    assert "spec.yaml:6:19" == found["target.threads"]
+    assert "default" == found["seeds"]
+    assert "default" == found["irp.rounds"]
+    assert "default" == found["scorer.width"]
+    assert "default" == found["target.backend.name"]
+
+
+def test_provenance_tells_auto_from_default() -> None:
+    """What the machine or the scorer decided is `auto`, written or not; what was chosen is not."""
+    unsaid, written = (
+        origins(GOOD),
+        origins(GOOD + "training: {precision: auto}\ntarget: {device: cpu, threads: auto}\n"),
+    )
+    auto = {"target.device", "target.threads", "training.precision", "tuning.options"}
+
+    assert auto == {path for path, origin in unsaid.items() if origin == "auto"}
+    assert auto - {"target.device"} == {path for path, origin in written.items() if origin == "auto"}
+    assert "spec.yaml:4:18" == written["target.device"]
+
+
+def test_provenance_of_a_choice_by_name_is_its_place() -> None:
+    """A name stands for all that it means: a model's options, a preset's four choices."""
+    found = origins(GOOD + "method: snip\n")
+
+    assert "spec.yaml:1:8" == found["model.name"]
+    assert "spec.yaml:1:8" == found["model.width"]
+    assert "spec.yaml:3:9" == found["method.criterion.images"]
+    assert "spec.yaml:3:9" == found["method.allocation.name"]
+
+
+def test_provenance_of_a_choice_written_out() -> None:
+    """Of a mapping, only what was written has a place."""
+    found = origins("model: {name: resnet8}\ndataset: digits\nmethod: {criterion: snip}\n")
+
+    assert "spec.yaml:1:15" == found["model.name"]
+    assert "default" == found["model.width"]
+    assert "spec.yaml:3:21" == found["method.criterion.images"]
+    assert "default" == found["method.allocation.name"]
+
+
+def test_provenance_of_what_irp_takes_from_the_spec() -> None:
+    """IRP's unsaid model, dataset and training say whose they are; what it writes has its place."""
+    found = origins(GOOD + "irp: {model: resnet20, rounds: 2}\n")
+
+    assert "spec.yaml:3:14" == found["irp.model.width"]
+    assert "as `dataset`" == found["irp.dataset.name"]
+    assert "as `training`" == found["irp.training.lr"]
+    assert "as `training`" == found["irp.training.precision"]
+    assert "spec.yaml:3:32" == found["irp.rounds"]
+
+
+def test_provenance_of_a_training_that_irp_writes_in_part() -> None:
+    """The rest of a section that IRP writes are defaults, not the spec's."""
+    found = origins(GOOD + "irp: {training: {lr: 0.2}}\n")
+
+    assert "spec.yaml:3:22" == found["irp.training.lr"]
+    assert "default" == found["irp.training.epochs"]
+
+
+def test_provenance_of_the_precision_that_irp_does_not_write() -> None:
+    """The machine decides the precision of IRP's own training too."""
+    assert "auto" == origins(GOOD + "irp: {training: {lr: 0.2}}\n")["irp.training.precision"]
+
+
+def test_provenance_of_what_irp_writes_as_null() -> None:
+    """`null` means the spec's own, as silence does."""
+    found = origins(GOOD + "irp: {model: null, training:}\n")
+
+    assert "as `model`" == found["irp.model.name"]
+    assert "as `training`" == found["irp.training.lr"]
+
+
+def test_provenance_of_the_command_line_and_bases() -> None:
+    """An option and a base's file are told as such."""
+    Path("base.yaml").write_text(GOOD + "training: {lr: 0.2, epochs: 3}\n")
+    found = origins("extends: base.yaml\n", overrides=["training.epochs=5"], budget=["0.5"])
+
+    assert "base.yaml:3:16" == found["training.lr"]
+    assert "--set training.epochs=5" == found["training.epochs"]
+    assert "--budget 0.5" == found["budget"]
+    assert "base.yaml:1:8" == found["model.name"]
