@@ -1,5 +1,19 @@
-"""`python -m autosparse`."""
+"""`autosparse` and `python -m autosparse`."""
 
-from autosparse.cli import main
+from __future__ import annotations
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends quietly even while it is still being loaded."""
+    try:
+        from autosparse.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

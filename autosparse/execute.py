@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from autosparse.backends import Backend, Place, backends, environment
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
-from autosparse.plan import Plan, Step, missing_data, statuses
+from autosparse.plan import Plan, Step, check_budget, missing_data, statuses
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft, Store, digest
 
@@ -58,12 +58,14 @@ class Execution:
         try:
             if absent := missing_data(self.plan, statuses(self.plan, self._store)):
                 raise MissingData(*absent[0])
+            self.read(lambda: check_budget(self.plan, self._store))
             for step in self.plan.steps.values():
                 if self._store.has(step.operation, step.key):
-                    self.outcome.steps[step.name] = "reuse"
-                    self._observer.finished(step, "reuse", 0.0)
+                    self._reused(step)
                 else:
                     self._make(step)
+                    if step.operation == "init":
+                        check_budget(self.plan, self._store)
         finally:
             self.outcome.seconds = time.monotonic() - begin
         return self.outcome
@@ -79,19 +81,25 @@ class Execution:
     def _make(self, step: Step) -> None:
         with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
             if self._store.has(step.operation, step.key):  # made by another process in the meantime
-                self.outcome.steps[step.name] = "reuse"
-                self._observer.finished(step, "reuse", 0.0)
-                return
-            self._observer.started(step)
-            begin = time.monotonic()
-            while True:
-                try:
-                    self._backend.run(lambda place: self._perform(step, place, begin))
-                    break
-                except DamagedArtifact as damage:
-                    self._rebuild(damage)
-            self.outcome.steps[step.name] = "run"
-            self._observer.finished(step, "run", time.monotonic() - begin)
+                self._reused(step)
+            else:
+                self._make_locked(step)
+
+    def _make_locked(self, step: Step) -> None:
+        self._observer.started(step)
+        begin = time.monotonic()
+        while True:
+            try:
+                self._backend.run(lambda place: self._perform(step, place, begin))
+                break
+            except DamagedArtifact as damage:
+                self._rebuild(damage)
+        self.outcome.steps[step.name] = "run"
+        self._observer.finished(step, "run", time.monotonic() - begin)
+
+    def _reused(self, step: Step) -> None:
+        self.outcome.steps[step.name] = "reuse"
+        self._observer.finished(step, "reuse", 0.0)
 
     def _perform(self, step: Step, place: Place, begin: float) -> Artifact:
         inputs = {role: self._input(name) for role, name in step.inputs.items()}
@@ -139,12 +147,18 @@ class Execution:
         step = self._by_key.get(damage.key)
         if step is None:
             raise damage
-        if self._store.has(step.operation, step.key):
-            kept = self._store.set_aside(step.operation, step.key)
-            self._observer.note(f"{damage.message}; it is set aside in {kept}, and step `{step.name}` is run again")
-        else:
-            self._observer.note(f"{damage.message}; step `{step.name}` is run again")
-        self._make(step)
+        with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
+            if self._store.has(step.operation, step.key):
+                try:
+                    self._store.open(step.operation, step.key).verify()
+                except DamagedArtifact:
+                    kept = self._store.set_aside(step.operation, step.key)
+                    self._observer.note(f"{damage.message}; it is set aside in {kept}, and `{step.name}` is run again")
+                else:
+                    return  # another process has made it again
+            else:
+                self._observer.note(f"{damage.message}; `{step.name}` is run again")
+            self._make_locked(step)
 
     def _waiting(self, step: Step) -> None:
         self._observer.note(f"another process is making `{step.name}`; waiting for it")

@@ -31,12 +31,24 @@ class Range:
     high: float
     log: bool = False
 
+    def __contains__(self, value: Any) -> bool:
+        return bool(self.low <= value <= self.high)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
 
 @dataclass(frozen=True)
 class OneOf:
     """The values among which tuning chooses."""
 
     values: tuple[Any, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return value in self.values
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.values))
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from autosparse.backends import this_machine
 from autosparse.cli import main
 from autosparse.cli.app import app
 from tests.conftest import SMALL, Ended, Place
@@ -135,10 +139,12 @@ def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], l
 
 
 def test_an_impossible_budget_is_refused_before_training(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A sparsity that leaves fewer weights than layers fails with the highest that does not."""
-    ended = call(capsys, "run small.yaml --quiet --budget 0.9999 --set irp.rounds=1 --set tuning.trials=0")
+    """A sparsity that leaves fewer weights than layers is refused once the network is known, before any IRP."""
+    ended = call(capsys, "run small.yaml --quiet --budget 0.9999")
+    plan = call(capsys, "plan small.yaml --budget 0.9999")
 
-    assert 1 == ended.code
+    assert (2, 2) == (ended.code, plan.code)
+    assert not list((here.cache / "artifacts").glob("irp/*"))
     assert "leaves 0 of" in ended.err
     assert "the highest that leaves one a layer is 0.99" in ended.err
 
@@ -220,6 +226,61 @@ def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> N
     assert all("left" in line for line in lines)
 
 
+def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Place, Ended]) -> None:
+    """Where stdout is ASCII, reports show what they can and JSON escapes what is not ASCII."""
+    place = finished[0]
+    ascii_only = {**place.environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+    for line in ("report", "report --json", "schema", "list allocations", "plan small.yaml"):
+        ended = subprocess.run(
+            [sys.executable, "-m", "autosparse", *line.split()], cwd=place.folder, env=ascii_only, capture_output=True
+        )
+
+        assert 0 == ended.returncode, ended.stderr
+        assert ended.stdout.isascii()
+
+
+@pytest.mark.parametrize("text", ["not json", "{}", '{"schema_version": "x"}'])
+def test_a_damaged_report_is_told(finished: tuple[Place, Ended], place: Place, text: str) -> None:
+    """A report.json that cannot be read is said to be damaged, and hides no other run."""
+    shutil.copytree(finished[0].folder / "runs", place.folder / "runs")
+    report = next((place.folder / "runs").glob("*/report.json"))
+    report.write_text(text)
+    shown, listed = place.run("report", report.parent.name), place.run("runs")
+
+    assert (2, 0) == (shown.code, listed.code)
+    assert "report.json is damaged" in shown.err
+    assert "report.json is damaged" in listed.out
+
+
+def test_a_full_disk_behind_stdout_is_a_sentence(finished: tuple[Place, Ended]) -> None:
+    """When stdout cannot take the result, the command says so and ends with 5."""
+    place = finished[0]
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "autosparse", "report"],
+            cwd=place.folder,
+            env=place.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    assert 5 == ended.returncode
+    assert "error: the output cannot be written or read: No space left on device" in ended.stderr
+
+
+def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan for a device that this machine lacks says so; a run ends with 5."""
+    if "mps" in this_machine().devices:
+        pytest.skip("this machine has the device")
+    plan = call(capsys, "plan small.yaml --set target.device=mps")
+    run = call(capsys, "run small.yaml --set target.device=mps")
+
+    assert (0, 5) == (plan.code, run.code)
+    assert "warning: this machine has no device mps" in plan.err
+    assert "torch finds no such device" in run.err
+
+
 def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
     """`autosparse ... | head -1` ends without a traceback."""
     process = finished[0].start("cache", "ls")
@@ -235,9 +296,6 @@ def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
 
 def test_help_and_plans_do_not_import_torch(finished: tuple[Place, Ended]) -> None:
     """What only reads specs and the store starts at once: torch is imported by `run` alone."""
-    import subprocess
-    import sys
-
     place, _ = finished
     for line in ("--help", "plan small.yaml --quiet", "validate small.yaml", "report", "list criteria", "doctor"):
         script = f"""

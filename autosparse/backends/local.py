@@ -43,6 +43,7 @@ def _prepare(place: Place) -> None:
                 "run with `--set target.device=cpu`, or see `autosparse doctor`",
             )
         torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
         torch.use_deterministic_algorithms(True, warn_only=True)
     if place.device == "mps" and not torch.backends.mps.is_available():
         raise MissingDevice("`target.device` is mps but torch finds no such device", "use `--set target.device=cpu`")

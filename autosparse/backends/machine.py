@@ -64,7 +64,7 @@ def environment(place: Place) -> dict[str, str | int]:
     return {
         "autosparse": _version("autosparse"),
         "python": platform.python_version(),
-        "torch": _version("torch"),
+        **{name: _version(name) for name in ("torch", "torchvision", "numpy", "scipy", "optuna")},
         "processor": this_machine().processor,
         "device": place.device,
         "threads": place.threads,
@@ -82,6 +82,7 @@ def missing_extras() -> dict[str, str]:
     return missing
 
 
+@cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from autosparse import __version__
 from autosparse.cli import looking, running, specs
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
-from autosparse.errors import AutosparseError
+from autosparse.errors import AutosparseError, MissingRequirement
 
 __all__ = ["app", "looking", "main", "running", "specs"]
 
@@ -22,6 +23,9 @@ def main(arguments: list[str] | None = None) -> None:
         show_text(f"autosparse {__version__}")
         sys.exit(0)
     signal.signal(signal.SIGTERM, running.terminate)
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows `?` instead
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app(args=arguments, prog_name="autosparse")
     except AutosparseError as error:
@@ -32,6 +36,13 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
+    except running.Terminated:
+        sys.exit(143)
     except BrokenPipeError:  # the reader of a pipe has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:  # such as a full disk behind stdout
+        if "--debug" in arguments:
+            raise
+        say(f"error: {error.filename or 'the output'} cannot be written or read: {error.strerror}")
+        sys.exit(MissingRequirement.exit_code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
+from autosparse.errors import MissingRequirement
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
 from autosparse.store import Store
@@ -60,7 +62,10 @@ def load(
         say(f"spec {found.path}: {found.why}")
     loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
     if remember and name is not None:  # what was found without being named is found again
-        remember_spec(found.path, store)
+        try:
+            remember_spec(found.path, store)
+        except MissingRequirement as error:
+            say(f"note: the next command will not know this spec: {error.message}")
     return loaded
 
 
@@ -71,7 +76,8 @@ def compile_loaded(loaded: LoadedSpec) -> Plan:
 
 def json_text(value: Any) -> str:
     """A JSON document as commands print it."""
-    return json.dumps(value, indent=1, ensure_ascii=False)
+    unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
+    return json.dumps(value, indent=1, ensure_ascii=not unicode)
 
 
 def say(text: str) -> None:

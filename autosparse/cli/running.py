@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from autosparse.backends import this_machine
 from autosparse.cli.app import (
     BudgetOption,
     JsonOption,
@@ -25,7 +26,7 @@ from autosparse.cli.app import (
 from autosparse.console import follow, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
-from autosparse.plan import count, missing_data, plan_json, statuses
+from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, statuses
 from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store
 
@@ -44,6 +45,7 @@ def plan(
     loaded = load(spec, store, budget, set_, quiet=quiet)
     compiled = compile_loaded(loaded)
     found = statuses(compiled, store)
+    check_budget(compiled, store)
     if json_:
         show_text(json_text(plan_json(compiled, found)))
     else:
@@ -51,7 +53,7 @@ def plan(
 
         show_plan(compiled, found, every_step=steps)
     if not quiet:
-        for problem, hint in missing_data(compiled, found):
+        for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
 
 
@@ -71,22 +73,22 @@ def run(
     loaded = load(spec, store, budget, set_, quiet=quiet)
     compiled = compile_loaded(loaded)
     found = statuses(compiled, store)
+    folder = open_folder(
+        compiled.name,
+        plan_json(compiled, found),
+        digest=compiled.digest,
+        spec=loaded.path,
+        resolved=compiled.spec.model_dump(mode="json"),
+        out=out,
+    )
     to_run = count(found)["run"]
     if not quiet and to_run == 0:
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
-        say(f"{to_run} steps to run, {len(found) - to_run} reused")
+        say(f"{to_run} step{'s' * (to_run != 1)} to run, {len(found) - to_run} reused")
     with _kept_on_interrupt(quiet) as told, follow(compiled, found, quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, wait=wait)
         told.append(lambda: _interrupted(execution.outcome.steps, len(found)))
-        folder = open_folder(
-            compiled.name,
-            plan_json(compiled, found),
-            digest=compiled.digest,
-            spec=loaded.path,
-            resolved=compiled.spec.model_dump(mode="json"),
-            out=out,
-        )
         outcome = execution.run()
         emitted = execution.read(lambda: copy_emitted(compiled, store, folder))
         report = execution.read(
@@ -116,7 +118,7 @@ def report(
 
     found = find_run(run)
     if found.report is None:
-        raise UsageError(f"run {found.folder} has not finished", "the command that began it resumes it")
+        raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
     if json_:
         show_text(json_text(found.report.json()))
     else:

@@ -72,7 +72,8 @@ class Lines(Quiet):
         if status == "run":
             self._remaining.done(step)
             self._number += 1
-            self._line(f"[{self._number}/{len(self._remaining.names)}] {step.name}  {seconds(seconds_taken)}")
+            total = max(self._number, len(self._remaining.names))  # what is damaged is run besides
+            self._line(f"[{self._number}/{total}] {step.name}  {seconds(seconds_taken)}")
 
     def note(self, text: str) -> None:
         self._console.print(plain(f"note: {text}"), soft_wrap=True)

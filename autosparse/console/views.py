@@ -78,7 +78,7 @@ def show_runs(runs: Sequence[Run]) -> None:
     table = _table("run", "model", "dataset", "method", "best accuracy by sparsity", numbers=0)
     for run in runs:
         if run.report is None:
-            table.add_row(plain(run.folder), "", "", "", "not finished: the same command resumes it")
+            table.add_row(plain(run.folder), "", "", "", plain(f"{run.problem}: the same command mends that"))
             continue
         own = _cells([r for r in run.report.results if r.method == run.report.method])
         best = ", ".join(f"{sparsity:g}: {_mean(cells):.1f}" for (_, sparsity), cells in own.items())

@@ -51,13 +51,27 @@ class Images:
     def sample(self, images: int, generator: torch.Generator, *, batch: int = 256) -> list[Batch]:
         """Batches of `images` different examples (all, if there are fewer), in random order, not augmented."""
         order = torch.randperm(len(self), generator=generator)[:images].to(self.labels.device)
-        return [(self.normalize(self.pixels[part]), self.labels[part]) for part in order.split(batch)]
+        return [
+            (self.normalize(self.pixels[part]), self.labels[part])
+            for part in order.split(batch_sizes(len(order), batch))
+        ]
 
     def in_order(self, batch: int) -> Iterator[Batch]:
         """Every example once, in order."""
         for start in range(0, len(self), batch):
             part = slice(start, start + batch)
             yield self.normalize(self.pixels[part]), self.labels[part]
+
+
+def batch_sizes(images: int, batch: int) -> list[int]:
+    """How many images each batch holds: a last one of a single image joins the one before it.
+
+    BatchNorm cannot take statistics over one value, which is what a single image leaves at 1 x 1 pixels.
+    """
+    sizes = [batch] * (images // batch) + ([images % batch] if images % batch else [])
+    if len(sizes) > 1 and sizes[-1] == 1:
+        return [*sizes[:-2], sizes[-2] + 1]
+    return sizes
 
 
 def epoch(images: Images, *, batch: int, crop: int, flip: bool, generator: torch.Generator) -> Iterator[Batch]:
@@ -75,6 +89,7 @@ def epoch(images: Images, *, batch: int, crop: int, flip: bool, generator: torch
     rows = torch.arange(height) + shift[0]
     columns = torch.where(mirror, width - 1 - torch.arange(width), torch.arange(width)) + shift[1]
     order, rows, columns = order.to(device), rows.to(device), columns.to(device)
-    for part, row, column in zip(order.split(batch), rows.split(batch), columns.split(batch), strict=True):
+    sizes = batch_sizes(len(images), batch)
+    for part, row, column in zip(order.split(sizes), rows.split(sizes), columns.split(sizes), strict=True):
         pixels = padded[part[:, None, None], row[:, :, None], column[:, None, :]]
         yield images.normalize(pixels), images.labels[part]

@@ -41,7 +41,7 @@ def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     if count > int((flat > -math.inf).sum()):
         raise ValueError(f"{count} weights cannot be kept of the {int((flat > -math.inf).sum())} that are left")
-    threshold = flat.kthvalue(flat.numel() - count + 1).values
+    threshold = flat.topk(count, sorted=False).values.min()
     mask = flat > threshold
     ties = (flat == threshold).nonzero().flatten()
     mask[ties[: count - int(mask.sum())]] = True

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from autosparse.core.images import Images, epoch
+from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.lazy import torch
 
 
@@ -27,7 +27,9 @@ class Recipe:
     weight_decay: Annotated[float, Ge(0), "on every parameter"] = 5e-4
     schedule: Annotated[Literal["cosine", "one_cycle", "steps", "constant"], "shape of the learning rate"] = "cosine"
     warmup: Annotated[float, Ge(0), Lt(1), "share of the steps in which the learning rate rises linearly"] = 0.05
-    drops: Annotated[tuple[float, ...], "shares of the steps after which `steps` divides the learning rate"] = (
+    drops: Annotated[
+        tuple[Annotated[float, Gt(0), Lt(1)], ...], "shares of the steps after which `steps` divides the learning rate"
+    ] = (
         0.375,
         0.75,
     )
@@ -66,7 +68,7 @@ def train(
     if present is not None:
         flat.data.mul_(present)
     optimizer = _optimizer(flat, recipe)
-    steps = recipe.epochs * math.ceil(len(images) / recipe.batch)
+    steps = recipe.epochs * len(batch_sizes(len(images), recipe.batch))
     step = 0
     history: list[float] = []
     for done in range(recipe.epochs):

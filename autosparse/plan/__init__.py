@@ -1,7 +1,19 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
 from autosparse.plan.compile import Cell, Plan, compile_plan
-from autosparse.plan.status import Status, count, missing_data, plan_json, statuses
+from autosparse.plan.status import Status, check_budget, count, missing_data, missing_device, plan_json, statuses
 from autosparse.plan.step import Step
 
-__all__ = ["Cell", "Plan", "Status", "Step", "compile_plan", "count", "missing_data", "plan_json", "statuses"]
+__all__ = [
+    "Cell",
+    "Plan",
+    "Status",
+    "Step",
+    "check_budget",
+    "compile_plan",
+    "count",
+    "missing_data",
+    "missing_device",
+    "plan_json",
+    "statuses",
+]

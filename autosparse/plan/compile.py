@@ -58,11 +58,13 @@ class Cell:
 def compile_plan(spec: Spec, name: str) -> Plan:
     """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
     build = _Builder()
+    # The networks to prune come first: whether the budget is possible is known before an IRP is paid for.
+    networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
     learned = any(method.needs_scorer for method in spec.methods)
     scorer = _scorer(build, spec) if learned else None
     cells: list[Cell] = []
     for seed in spec.seeds:
-        start, data = _network(build, spec.model, spec.dataset, seed, "network")
+        start, data = networks[seed]
         base = {"init": start, "data": data}
         for sparsity in spec.budget:
             for method, role in _methods(spec):

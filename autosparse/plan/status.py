@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autosparse.backends import Machine
+from autosparse.core.weights import keep_count
+from autosparse.errors import UsageError
 from autosparse.plan.compile import Plan
 from autosparse.store import Store
 
@@ -38,6 +41,34 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
         if found[name].status == "run" and not source.fetches and (problem := source.missing()):
             absent.append(problem)
     return absent
+
+
+def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
+    """What the target's device lacks on this machine, and what to do about it."""
+    device = plan.spec.target.device
+    if device.partition(":")[0] in machine.devices:
+        return []
+    return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]
+
+
+def check_budget(plan: Plan, store: Store) -> None:
+    """Refuse a sparsity that leaves a network fewer weights than layers, as soon as the network is known.
+
+    Raises UsageError with the highest sparsity that is possible.
+    """
+    for name in dict.fromkeys(plan.steps[cell.train].inputs["init"] for cell in plan.cells):
+        step = plan.steps[name]
+        if not store.has(step.operation, step.key):
+            continue
+        sizes = store.open(step.operation, step.key).json("network")["layers"]
+        total = sum(sizes.values())
+        for sparsity in plan.spec.budget:
+            if (keep := keep_count(total, sparsity)) < len(sizes):
+                raise UsageError(
+                    f"sparsity {sparsity} leaves {keep} of {total} weights for the {len(sizes)} layers of "
+                    f"{plan.spec.model.name}",
+                    f"the highest that leaves one a layer is {1 - len(sizes) / total:.6f}",
+                )
 
 
 def plan_json(plan: Plan, found: Mapping[str, Status]) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from autosparse.plan import Cell, Plan, Step
 from autosparse.store import Artifact, Store
@@ -69,11 +71,8 @@ class Report:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Report:
-        """The report that `json` gave. Raises TypeError or KeyError on anything else."""
-        lists: dict[str, Callable[..., Any]] = {"results": Result, "controls": Result, "emitted": Emitted}
-        fields: dict[str, Any] = dict(value)
-        fields |= {name: [make(**item) for item in value[name]] for name, make in lists.items()}
-        return cls(**fields)
+        """The report that `json` gave. Raises ValueError on anything else."""
+        return TypeAdapter(cls).validate_python(value)
 
 
 def build_report(
@@ -198,7 +197,10 @@ def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:
         return []
     pairs = [(s, mean(name, s), mean(f"{name}.shuffle", s)) for s in plan.spec.budget]
     lost = [f"{s:g}: {shuffled:.1f} against {own:.1f}" for s, own, shuffled in pairs if shuffled >= own]
-    return [f"what {name} knows is layer quotas: filled at random they do as well ({', '.join(lost)})"] if lost else []
+    if not lost:
+        return []
+    told = f"nothing shows that {name} knows more than layer quotas"
+    return [f"{told}: filled at random they do as well ({', '.join(lost)})"]
 
 
 def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:

@@ -18,10 +18,11 @@ _REPORT, _PLAN = "report.json", "plan.json"
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder; `report` is None while the run has not finished."""
+    """A run's folder; `report` is None while the run has not finished, or when `problem` says why not."""
 
     folder: Path
     report: Report | None
+    problem: str = "it has not finished"
 
 
 def open_folder(
@@ -67,7 +68,9 @@ def find_run(named: str | None) -> Run:
     if named is None:
         finished = [run for run in all_runs() if run.report]
         if not finished:
-            raise UsageError("there is no finished run in this directory", "run `autosparse run`")
+            raise UsageError(
+                "there is no finished run in this directory", "run `autosparse run`, or name a run's folder"
+            )
         return finished[-1]
     for folder in (Path(named), RUNS / named):
         if (folder / _PLAN).is_file():
@@ -76,11 +79,12 @@ def find_run(named: str | None) -> Run:
 
 
 def _run(folder: Path) -> Run:
-    value = _load(folder / _REPORT)
-    try:
-        return Run(folder, Report.of(value) if value is not None else None)
-    except (TypeError, KeyError, AttributeError):
+    if not (folder / _REPORT).exists():
         return Run(folder, None)
+    try:
+        return Run(folder, Report.of(_load(folder / _REPORT)))
+    except ValueError:
+        return Run(folder, None, f"its {_REPORT} is damaged")
 
 
 def _time(folder: Path) -> float:

@@ -110,6 +110,8 @@ def _override(document: Document, override: str) -> None:
         raise UsageError(f"`--set {override!a}` is not UTF-8")
     if not equals or not all(dotted.split(".")):
         raise UsageError(f"`--set {override}` must be `path.to.key=value`", "such as `--set training.epochs=5`")
+    if dotted == "extends":
+        raise UsageError("`extends` is read from the file alone", "write it there")
     mark = Mark(f"--set {override}")
     _set(document, tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None, mark)
 

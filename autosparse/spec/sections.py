@@ -149,7 +149,9 @@ class Method(Section):
     def _preset(cls, value: Any) -> Any:
         if isinstance(value, str):
             if value not in PRESETS:
-                hint = suggestion(value, [*PRESETS, DENSE]) or f"presets: {', '.join(PRESETS)}"
+                hint = suggestion(value, [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
+                if value == DENSE:
+                    hint = "the dense network can be listed in `compare`"
                 raise PydanticCustomError(
                     "unknown_name", "must be a method but is {got}", {"got": repr(value), "hint": hint}
                 )
@@ -289,6 +291,19 @@ class Spec(Section):
         return self
 
     @model_validator(mode="after")
+    def _seeds_apart(self) -> Spec:
+        same = (self.irp.model or self.model, self.irp.dataset or self.dataset) == (self.model, self.dataset)
+        both = [seed for seed in self.irp.seeds if seed in self.seeds]
+        if same and both and any(method.needs_scorer for method in self.methods):
+            # Its labels would tell how training this very network went: no pruning at initialization.
+            raise PydanticCustomError(
+                "seeds_meet",
+                "must not name {got}, a seed of `seeds`: the scorer would be judged on a network it learned from",
+                {"got": str(both[0]), "hint": "such as `irp: {seeds: [100]}`", "at": ("irp", "seeds")},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _tunable(self) -> Spec:
         if self.tuning.options != "auto":
             known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
@@ -303,6 +318,13 @@ class Spec(Section):
                             "hint": f"tunable: {', '.join(known)}",
                             "at": ("tuning", "options", index),
                         },
+                    )
+                limits, value = self.scorer.entry.options[name].tunable, self.scorer.options()[name]
+                if limits is not None and value not in limits:
+                    raise PydanticCustomError(
+                        "outside",
+                        "is {got}, outside the range in which tuning looks",
+                        {"got": str(value), "hint": f"tunable {name}: {limits}", "at": ("scorer", name)},
                     )
         return self
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from autosparse.core.weights import prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.models import models
@@ -22,4 +23,5 @@ def init(work: Work, *, model: dict[str, Any], shape: list[int], classes: int, s
     if broken:
         raise StepError(f"model `{model['name']}` initializes {broken[0]} with values that are not finite")
     work.output.write_tensors("state", state)
-    work.output.write_json("network", {"model": model, "shape": shape, "classes": classes})
+    layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
+    work.output.write_json("network", {"model": model, "shape": shape, "classes": classes, "layers": layers})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.core.irp import irp_round
+from autosparse.core.irp import irp_round, keep_after
 from autosparse.core.masks import kept
 from autosparse.core.training import Recipe
+from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network, generator, load_images
 
@@ -16,6 +17,9 @@ def irp(work: Work, *, training: dict[str, Any], per_round: float, rank_by: str,
     """Round `number`, from 1, on the masks of the round before (input `previous`)."""
     assert rank_by == "magnitude"
     start = work.inputs["init"]
+    total = sum(start.json("network")["layers"].values())
+    if keep_after(total, per_round, number) < 1:
+        raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
     result = irp_round(
         lambda: build_network(start, work.device),
         start.tensors("state"),

@@ -30,13 +30,7 @@ def mask(work: Work, *, method: dict[str, Any], sparsity: float, seed: int) -> N
         predict = scorers[learned.json("scorer")["name"]].facts["predict"]
         evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
     total = total_of(evidence.weights)
-    keep = keep_count(total, sparsity)
-    if keep < len(evidence.layers):
-        raise StepError(
-            f"sparsity {sparsity} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
-            f"the highest that leaves one a layer is {1 - len(evidence.layers) / total:.6f}",
-        )
-    counts = choose(schedules, method["schedule"])(total, keep)
+    counts = choose(schedules, method["schedule"])(total, keep_count(total, sparsity))
     try:
         masks = prune(
             evidence,

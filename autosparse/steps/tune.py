@@ -11,6 +11,7 @@ from typing import Any
 
 from autosparse.core.ranking import cross_validate
 from autosparse.core.scorers import scorers
+from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.examples import load_examples
 from autosparse.steps.work import Work, generator
@@ -31,7 +32,10 @@ def trial(
     def learn(features: Any, shares: Any) -> Any:
         return entry.function(features, shares, generator("scorer", seed), **{**scorer["options"], **settings})
 
-    found = cross_validate(learn, entry.facts["predict"], features, shares, folds)
+    try:
+        found = cross_validate(learn, entry.facts["predict"], features, shares, folds)
+    except ValueError as error:
+        raise StepError(f"tuning cannot hold layers out: {error}", "set `tuning: {trials: 0}`") from error
     work.output.write_json(
         "result", {"settings": settings, "value": found.overall, "within": found.within, "number": number}
     )

@@ -7,9 +7,11 @@ whenever the process dies. Every read is compared with the descriptor.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from autosparse.lazy import torch
 
 _DESCRIPTOR = "artifact.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,10 @@ class Store:
         import platformdirs
 
         named = os.environ.get("AUTOSPARSE_CACHE_DIR")
-        return cls(Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("autosparse")))
+        root = Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("autosparse"))
+        if root.exists() and not root.is_dir():
+            raise MissingRequirement(f"the cache {root} is not a folder", "name a folder in `AUTOSPARSE_CACHE_DIR`")
+        return cls(root)
 
     def has(self, operation: str, key: str) -> bool:
         """Whether the artifact was published; its bytes are checked when they are read."""
@@ -125,9 +131,13 @@ class Store:
         folder = self._place(operation, key)
         try:
             descriptor = json.loads((folder / _DESCRIPTOR).read_bytes())
-            digests = [about["sha256"] for about in descriptor["files"].values()]
-            if descriptor["key"] != key or not all(isinstance(digest, str) for digest in digests):
+            if descriptor["key"] != key:
                 raise ValueError("it describes another artifact")
+            for name, about in descriptor["files"].items():
+                if not _FILE_NAME.fullmatch(name) or not isinstance(about["sha256"], str):
+                    raise ValueError(f"it names an odd file, {name!r}")
+                if not isinstance(about["bytes"], int):
+                    raise ValueError(f"it does not say how large {name} is")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {_DESCRIPTOR}: {error}") from error
         return Artifact(folder, key, descriptor)
@@ -166,8 +176,11 @@ class Store:
         while target.exists():
             number += 1
             target = target.with_name(f"{operation}-{key}-{number}")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._place(operation, key).rename(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._place(operation, key).rename(target)
+        except OSError as error:
+            raise _unwritable(target, error) from error
         return target
 
     @contextmanager
@@ -236,9 +249,10 @@ class Store:
 
 
 def _unwritable(path: Path, error: OSError) -> MissingRequirement:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return MissingRequirement(
         f"{path} cannot be written: {error.strerror or error}",
-        "free some space, or name another folder in `AUTOSPARSE_CACHE_DIR`",
+        "free some space" if full else "name another folder in `AUTOSPARSE_CACHE_DIR`",
     )
 
 

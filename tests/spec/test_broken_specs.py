@@ -209,6 +209,17 @@ BROKEN = [
         None,
         id="item out of range",
     ),
+    # rules over several sections
+    pytest.param(
+        "seeds: [0, 7]\nirp: {seeds: [100, 7]}\n", "4:14", "`irp.seeds` must not name 7", ..., id="seeds meet"
+    ),
+    pytest.param(
+        "scorer: {name: mlp, width: 200}\ntuning: {options: [width]}\n",
+        "3:28",
+        "`scorer.width` is 200, outside the range",
+        "tunable width: 8 to 128",
+        id="outside the range",
+    ),
     # budgets
     pytest.param("budget: 1.0\n", "3:9", "below 1 but is 1", "0.99 removes 99 % of the weights", id="budget 1.0"),
     pytest.param("budget: -0.1\n", "3:9", "must be at least 0 and below 1 but is -0.1", ..., id="budget -0.1"),

@@ -170,7 +170,7 @@ def test_irp_keeps_what_it_says() -> None:
         ("scorer: {name: mlp, width: 64}\n", ("depth", "lr")),
         ("tuning: {options: [lr]}\n", ("lr",)),
         ("tuning: {options: []}\n", ()),
-        ("scorer: {name: mlp, lr: 0.1}\ntuning: {options: [lr]}\n", ("lr",)),
+        ("scorer: {name: mlp, lr: 0.01}\ntuning: {options: [lr]}\n", ("lr",)),
     ],
 )
 def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str, ...]) -> None:
