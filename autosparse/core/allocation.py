@@ -61,11 +61,14 @@ def apportion(shares: Mapping[str, float], capacity: Mapping[str, int], total: i
         first = sorted(names, key=lambda name: -shares[name])[:total]
         return {name: int(name in first) for name in shares}
 
-    def seats(price: float) -> Counts:
-        return {name: max(1, min(capacity[name], math.floor(shares[name] / price + 0.5))) for name in names}
+    def seats(logarithm: float) -> Counts:
+        price = math.exp(logarithm)
+        return {name: max(1, math.floor(min(capacity[name], shares[name] / price + 0.5))) for name in names}
 
-    # Bisect the price of a seat to the cheapest one at which no more than `total` are sold.
-    low, high = 0.0, 4 * max(shares[name] for name in names)
+    # Bisect the price of a seat, as a logarithm since shares may differ by any factor, to the cheapest one
+    # at which no more than `total` are sold.
+    low = min(math.log(shares[name]) - math.log(capacity[name] + 1) for name in names)
+    high = max(math.log(shares[name]) for name in names) + 2
     for _ in range(200):
         middle = (low + high) / 2
         if middle in (low, high):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from autosparse.core.features import Features
-from autosparse.core.weights import Layer, Tensors, prunable_weights
+from autosparse.core.weights import Layer, Tensors, in_mode, prunable_weights
 from autosparse.lazy import torch
 
 Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
@@ -50,7 +51,7 @@ class Evidence:
         images = sum(len(labels) for _, labels in batches)
         for batch in batches:
             loss = self.loss(leaves, batch, temperature) * (len(batch[1]) / images)
-            for name, part in zip(total, torch.autograd.grad(loss, list(leaves.values())), strict=True):
+            for name, part in gradient_of(loss, leaves).items():
                 total[name] += part
         return total
 
@@ -63,26 +64,34 @@ class Evidence:
         """
         precision = next(iter(weights.values())).dtype
         rest = {
-            name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor.clone()
-            for name, tensor in self.model.state_dict().items()
-            if name not in weights
+            name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor
+            for name, tensor in self._rest(weights).items()
         }
         ones = torch.ones((1, *self.input_shape), dtype=precision, device=next(iter(weights.values())).device)
-        return self._call({**rest, **weights}, ones, training=False).sum()
+        with _averaging_pools() if paths_only else nullcontext():
+            return self._call({**rest, **weights}, ones, training=False).sum()
+
+    def _rest(self, weights: Tensors) -> Tensors:
+        # Copies: BatchNorm in training mode would otherwise move the model's own running statistics. Not the
+        # state dict: it holds tied weights twice and leaves out buffers that are not saved.
+        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        return {name: tensor.detach().clone() for name, tensor in own.items() if name not in weights}
 
     def _outputs(self, weights: Tensors, inputs: torch.Tensor) -> torch.Tensor:
-        # Copies: BatchNorm in training mode would otherwise move the model's own running statistics.
-        rest = {name: tensor.detach().clone() for name, tensor in self.model.state_dict().items()}
-        return self._call({**rest, **weights}, inputs, training=True)
+        return self._call({**self._rest(weights), **weights}, inputs, training=True)
 
     def _call(self, state: Tensors, inputs: torch.Tensor, *, training: bool) -> torch.Tensor:
-        before = self.model.training
-        self.model.train(training)
-        try:
+        with in_mode(self.model, training=training):
             output: torch.Tensor = torch.func.functional_call(self.model, state, (inputs,))
             return output
-        finally:
-            self.model.train(before)
+
+
+def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = False) -> Tensors:
+    """The gradient of a number in named tensors: zero for those that it does not depend on."""
+    parts = torch.autograd.grad(
+        value, list(leaves.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(leaves, parts, strict=True))
 
 
 def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor:
@@ -91,3 +100,23 @@ def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor
     if paths_only and tensor.ndim == 1:
         return torch.ones_like(tensor)
     return tensor.detach().abs()
+
+
+def _averaging_pools() -> AbstractContextManager[object]:
+    # The gradient of max pooling names one position, but any may be the highest: every one is a path.
+    functional = torch.nn.functional
+    names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
+    averages = {name: getattr(functional, name.replace("max", "avg")) for name in names}
+    options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
+    class Averaging(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name, kwargs = getattr(function, "__name__", ""), kwargs or {}
+            if name not in averages or kwargs.get("return_indices"):
+                return function(*args, **kwargs)
+            if name.startswith("adaptive"):
+                return averages[name](args[0], args[1] if len(args) > 1 else kwargs["output_size"])
+            given = {**dict(zip(options, args, strict=False)), **kwargs}
+            return averages[name](**{key: given[key] for key in options if key in given and key != "dilation"})
+
+    return Averaging()

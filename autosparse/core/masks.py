@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from autosparse.core.allocation import Counts
-from autosparse.core.evidence import Evidence
+from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy import torch
 
@@ -59,7 +59,5 @@ def effective(evidence: Evidence) -> Counts:
     leaves = {
         layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
     }
-    gradient = torch.autograd.grad(evidence.flow(leaves, paths_only=True), list(leaves.values()))
-    return {
-        name: int(((part > 0) & evidence.masks[name].bool()).sum()) for name, part in zip(leaves, gradient, strict=True)
-    }
+    gradient = gradient_of(evidence.flow(leaves, paths_only=True), leaves)
+    return {name: int(((part > 0) & evidence.masks[name].bool()).sum()) for name, part in gradient.items()}

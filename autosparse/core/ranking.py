@@ -56,6 +56,6 @@ def spearman(predicted: torch.Tensor, actual: torch.Tensor) -> float:
     if not bool(predicted.isfinite().all()):
         return -1.0
     first, second = (torch.as_tensor(rankdata(values.double().cpu().numpy())) for values in (predicted, actual))
-    if first.std() == 0 or second.std() == 0:
+    if len(first) < 2 or first.std() == 0 or second.std() == 0:
         return 0.0
     return float(torch.corrcoef(torch.stack([first, second]))[0, 1])

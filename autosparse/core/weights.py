@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -67,16 +68,25 @@ def describe_layers(model: torch.nn.Module, example: torch.Tensor) -> tuple[Laye
     hooks = [
         module.register_forward_hook(note) for module in model.modules() if id(getattr(module, "weight", None)) in names
     ]
-    training = model.training
     try:
-        model.eval()
-        with torch.no_grad():
+        with in_mode(model, training=False), torch.no_grad():
             model(example)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return tuple(_layer(name, weight, found.get(name), positions[name]) for name, weight in weights.items())
+
+
+@contextmanager
+def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
+    """The model in training or evaluation mode; afterwards every module is in the mode it had."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before:
+            module.training = mode
 
 
 def keep_count(total: int, sparsity: float) -> int:

@@ -36,7 +36,7 @@ def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
     try:
         names = _check_header(data)
         tensors = load(data)
-    except (KeyError, TypeError, SafetensorError) as error:
+    except (KeyError, IndexError, TypeError, OverflowError, RecursionError, SafetensorError) as error:
         raise ValueError(f"the header is not one of safetensors: {error}") from error
     return {name: tensors[name] for name in names}
 

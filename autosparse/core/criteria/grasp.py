@@ -7,7 +7,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Evidence
+from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -27,9 +27,8 @@ def grasp(
     count = sum(len(labels) for _, labels in batches)
     for batch in batches:
         loss = evidence.loss(leaves, batch, temperature) * (len(batch[1]) / count)
-        gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
-        inner = sum((part * target[name]).sum() for name, part in zip(leaves, gradient, strict=True))
-        assert isinstance(inner, torch.Tensor)
-        for name, part in zip(product, torch.autograd.grad(inner, list(leaves.values())), strict=True):
+        gradient = gradient_of(loss, leaves, differentiable=True)
+        inner = torch.stack([(part * target[name]).sum() for name, part in gradient.items()]).sum()
+        for name, part in gradient_of(inner, leaves).items():
             product[name] += part
     return {name: leaves[name].detach() * product[name] for name in leaves}

@@ -1,0 +1,1 @@
+"""Tests of the science, with tensors small enough to check by hand."""

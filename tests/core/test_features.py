@@ -1,0 +1,188 @@
+"""What is known of a weight: finite, free of scale, and by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from autosparse.core.features import Features, Place, describe_weights, feature_groups
+from autosparse.core.weights import Layer, Tensors
+from tests.core.conftest import SHAPE, batch_of, evidence_of, seeded, small
+
+LAYERS = evidence_of(small(), SHAPE).layers
+PLACE = Place(index=1, layers=3, total=100)
+
+
+def plain(*shape: int) -> Layer:
+    """A linear or convolutional layer of this shape."""
+    area = math.prod(shape[2:])
+    return Layer("x", shape, shape[1] * area, shape[0] * area, shape[2:], stride=1, positions=1)
+
+
+def weights_of(network_seed: int = 0) -> tuple[Tensors, Tensors]:
+    """Weights and gradient of a small network, none of them zero."""
+    evidence = evidence_of(small(network_seed), SHAPE)
+    gradient = evidence.gradient(evidence.weights, [batch_of(SHAPE, 64)])
+    generator = seeded(9)
+    noise = {name: torch.rand(part.shape, generator=generator) + 0.5 for name, part in gradient.items()}
+    return evidence.weights, {name: part + noise[name] * part.abs().mean() for name, part in gradient.items()}
+
+
+def describe(weights: Tensors, gradient: Tensors) -> Features:
+    """All features of the small network's weights."""
+    return describe_weights(weights, gradient, LAYERS)
+
+
+def test_one_row_a_weight_one_name_a_column() -> None:
+    """Every layer has a table `[weights, columns]`, with the group of each column named."""
+    features = describe(*weights_of())
+
+    assert [layer.name for layer in LAYERS] == list(features.values)
+    for layer in LAYERS:
+        assert (layer.size, len(features.columns)) == features.values[layer.name].shape
+        assert torch.float32 == features.values[layer.name].dtype
+    assert set(feature_groups.names) == set(features.columns)
+    assert sum(layer.size for layer in LAYERS) == len(features.table())
+
+
+@pytest.mark.parametrize("scale", [1e-3, 7.0, 1e3])
+@pytest.mark.parametrize("which", ["weights", "gradient", "both"])
+def test_nothing_depends_on_scale(which: str, scale: float) -> None:
+    """Weights or gradient in other units have the same features."""
+    weights, gradient = weights_of()
+    expected = describe(weights, gradient)
+    weights_scale, gradient_scale = (scale if which in (name, "both") else 1.0 for name in ("weights", "gradient"))
+
+    actual = describe(
+        {name: part * weights_scale for name, part in weights.items()},
+        {name: part * gradient_scale for name, part in gradient.items()},
+    )
+
+    torch.testing.assert_close(expected.table(), actual.table(), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", feature_groups.names)
+class TestEveryGroup:
+    """What holds for each group, whatever it describes."""
+
+    @pytest.mark.parametrize(
+        "shape", [(1, 1), (1, 6), (6, 1), (3, 4), (2, 3, 3, 3), (1, 1, 1, 1), (4, 1, 3, 3), (2, 3, 5)]
+    )
+    @pytest.mark.parametrize("kind", ["random", "zero gradient", "half zero", "all zero", "equal", "tiny", "huge"])
+    def test_finite(self, name: str, shape: tuple[int, ...], kind: str) -> None:
+        """Every number is finite and moderate: one weight, equal ones, zeroes and odd units too."""
+        weight, gradient = torch.randn(shape, generator=seeded(1)), torch.randn(shape, generator=seeded(2))
+        if kind == "zero gradient":
+            gradient = torch.zeros(shape)
+        elif kind == "half zero":
+            gradient.view(-1)[::2] = 0
+            weight.view(-1)[::3] = 0
+        elif kind == "all zero":
+            weight, gradient = torch.zeros(shape), torch.zeros(shape)
+        elif kind == "equal":
+            weight, gradient = torch.full(shape, 0.1), torch.full(shape, -0.3)
+        elif kind == "tiny":
+            gradient = gradient * 1e-12
+        elif kind == "huge":
+            gradient = gradient * 1e12
+
+        table = feature_groups[name].function(weight, gradient, plain(*shape), PLACE)
+
+        assert math.prod(shape) == len(table)
+        assert bool(table.isfinite().all())
+        assert float(table.abs().max()) < 100
+
+    def test_arguments_are_not_modified(self, name: str) -> None:
+        """Weight and gradient are as they were."""
+        weight, gradient = torch.randn(3, 4, generator=seeded(1)), torch.randn(3, 4, generator=seeded(2))
+        copies = weight.clone(), gradient.clone()
+
+        feature_groups[name].function(weight, gradient, plain(3, 4), PLACE)
+
+        assert torch.equal(copies[0], weight)
+        assert torch.equal(copies[1], gradient)
+
+    def test_layout_in_memory_does_not_matter(self, name: str) -> None:
+        """Rows follow the weight as indexed, also where its channels are last in memory."""
+        weight, gradient = torch.randn(3, 4, 2, 2, generator=seeded(1)), torch.randn(3, 4, 2, 2, generator=seeded(2))
+        expected = feature_groups[name].function(weight, gradient, plain(3, 4, 2, 2), PLACE)
+        last = torch.channels_last
+
+        actual = feature_groups[name].function(
+            weight.contiguous(memory_format=last), gradient.contiguous(memory_format=last), plain(3, 4, 2, 2), PLACE
+        )
+
+        torch.testing.assert_close(expected, actual)
+
+
+def test_magnitude_by_hand() -> None:
+    """Magnitude is the rank of |w| from 0 to 1, and its logarithm with mean 0 and spread 1."""
+    weight = torch.tensor([[1.0, -(math.e**2)], [math.e**4, -(math.e**6)]])
+    table = feature_groups["magnitude"].function(weight, weight, plain(2, 2), PLACE)
+
+    torch.testing.assert_close(torch.tensor([0.0, 1 / 3, 2 / 3, 1.0]), table[:, 0])
+    expected = torch.tensor([-3.0, -1.0, 1.0, 3.0]) / math.sqrt(5)
+    torch.testing.assert_close(expected, table[:, 1], rtol=1e-3, atol=1e-3)
+
+
+def test_gradient_tells_whether_signs_agree() -> None:
+    """The last column of the gradient group is the sign of w g."""
+    weight, gradient = torch.tensor([[1.0, -1.0, 2.0]]), torch.tensor([[3.0, 4.0, 0.0]])
+
+    assert [1.0, -1.0, 0.0] == feature_groups["gradient"].function(weight, gradient, plain(1, 3), PLACE)[:, 2].tolist()
+
+
+def test_sensitivity_ranks_as_snip_does() -> None:
+    """The first column of the sensitivity group is the rank of |w g|."""
+    weight, gradient = torch.tensor([[1.0, -2.0, 3.0]]), torch.tensor([[9.0, 2.0, -2.0]])
+
+    table = feature_groups["sensitivity"].function(weight, gradient, plain(1, 3), PLACE)
+
+    assert [1.0, 0.0, 0.5] == table[:, 0].tolist()
+
+
+def test_channels_by_hand() -> None:
+    """Each weight is told the standardized logarithm of the sums over its output and its input."""
+    weight = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    table = feature_groups["channels"].function(weight, torch.ones(2, 2), plain(2, 2), PLACE)
+
+    torch.testing.assert_close(torch.tensor([-1.0, -1.0, 1.0, 1.0]), table[:, 0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.tensor([-1.0, 1.0, -1.0, 1.0]), table[:, 1], rtol=1e-4, atol=1e-4)
+
+
+def test_layer_by_hand() -> None:
+    """A layer's facts are the logarithms of its fan-in, fan-out, kernel, stride and share, and its place."""
+    layer = replace(plain(2, 3, 3, 3), stride=2)
+    weight = torch.ones(2, 3, 3, 3)
+    middle, last = (
+        feature_groups["layer"].function(weight, weight, layer, Place(index, 3, 108))[0] for index in (1, 2)
+    )
+
+    facts = [math.log(27), math.log(18), math.log(9), math.log(2), math.log(0.5)]
+    torch.testing.assert_close(torch.tensor([*facts, 0.5, 0.0, 0.0]), middle)
+    torch.testing.assert_close(torch.tensor([*facts, 1.0, 0.0, 1.0]), last)
+
+
+def test_only_layer_of_a_network_is_first_and_last() -> None:
+    """A network of one layer has a place too."""
+    table = feature_groups["layer"].function(torch.ones(1, 1), torch.ones(1, 1), plain(1, 1), Place(0, 1, 1))
+
+    assert [0.0, 1.0, 1.0] == table[0, 5:].tolist()
+
+
+def test_select_and_take() -> None:
+    """`select` keeps the columns of some groups in their order, `take` some layers."""
+    features = describe(*weights_of())
+    names = [LAYERS[2].name, LAYERS[0].name]
+
+    selected = features.select(["layer", "magnitude"])
+    taken = features.take(names)
+
+    assert ("magnitude",) * 2 + ("layer",) * 8 == selected.columns
+    assert torch.equal(features.values[names[0]][:, :2], selected.values[names[0]][:, :2])
+    assert names == list(taken.values)
+    assert features.columns == taken.columns
+    assert torch.equal(torch.cat([features.values[name] for name in names]), taken.table())

@@ -1,0 +1,108 @@
+"""How well scores order weights, measured on layers that were not learned from."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autosparse.core.features import Features
+from autosparse.core.ranking import cross_validate, spearman
+from autosparse.core.weights import Tensors
+
+VECTOR = st.lists(st.integers(-5, 5), min_size=3, max_size=30)
+
+
+def test_spearman_by_hand() -> None:
+    """1 - 6 sum d² / n (n² - 1) without ties."""
+    assert pytest.approx(0.5) == spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([10.0, 30.0, 20.0]))
+    assert pytest.approx(-1.0) == spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([3.0, 2.0, 1.0]))
+    assert pytest.approx(1.0) == spearman(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([-1e9, 0.0, 1e-9]))
+
+
+def test_equal_values_share_their_mean_rank() -> None:
+    """Ranks 1.5, 1.5, 3 against 1, 2, 3 correlate by the root of three quarters."""
+    assert pytest.approx(math.sqrt(0.75)) == spearman(torch.tensor([0, 0, 1]), torch.tensor([1, 2, 3]))
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_constant_vectors_have_no_correlation(size: int) -> None:
+    """A constant on either side, or on both, is zero and not a failure."""
+    constant, rising = torch.full((size,), 3.0), torch.arange(float(size))
+
+    assert 0.0 == spearman(constant, rising)
+    assert 0.0 == spearman(rising, constant)
+    assert 0.0 == spearman(constant, constant)
+
+
+def test_single_weight_has_no_correlation() -> None:
+    """The weight of a layer that has only one is a constant: zero, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert 0.0 == spearman(torch.tensor([1.0]), torch.tensor([2.0]))
+
+
+@given(first=VECTOR, data=st.data())
+def test_spearman_agrees_with_scipy(first: list[int], data: st.DataObject) -> None:
+    """Ties or not, it is scipy's correlation, the same both ways round."""
+    from scipy.stats import spearmanr
+
+    second = data.draw(st.lists(st.integers(-5, 5), min_size=len(first), max_size=len(first)))
+    constant = len(set(first)) == 1 or len(set(second)) == 1
+    expected = 0.0 if constant else float(spearmanr(first, second).statistic)
+
+    assert pytest.approx(expected, abs=1e-9) == spearman(torch.tensor(first), torch.tensor(second))
+    assert pytest.approx(expected, abs=1e-9) == spearman(torch.tensor(second), torch.tensor(first))
+
+
+def tables(layers: int) -> Features:
+    """One column of six numbers in each layer, layers apart by a thousand."""
+    return Features(("magnitude",), {f"{i}": torch.arange(6.0)[:, None] + 1000 * i for i in range(layers)})
+
+
+def own_labels(features: Features) -> Tensors:
+    """Labels that are the features."""
+    return {name: table[:, 0] for name, table in features.values.items()}
+
+
+@pytest.mark.parametrize(("layers", "folds"), [(7, 3), (4, 4), (2, 5), (5, 1)])
+def test_every_layer_is_held_out_once(layers: int, folds: int) -> None:
+    """Each layer is predicted in exactly one fold, from layers that are not in it while there are others."""
+    features, learned, predicted = tables(layers), list[list[str]](), list[str]()
+
+    def learn(given: Features, labels: Tensors) -> Tensors:
+        assert list(given.values) == list(labels)
+        learned.append(list(labels))
+        return {}
+
+    def predict(state: Tensors, given: Features) -> Tensors:
+        predicted.extend(given.values)
+        assert folds == 1 or not set(learned[-1]) & set(given.values)
+        return {name: table[:, 0] for name, table in given.values.items()}
+
+    result = cross_validate(learn, predict, features, own_labels(features), folds)
+
+    assert sorted(features.values) == sorted(predicted)
+    assert min(folds, layers) == len(learned)
+    assert pytest.approx(1.0) == result.overall
+    assert pytest.approx(1.0) == result.within
+
+
+def test_a_scorer_that_knows_layers_only_has_nothing_within() -> None:
+    """Predicting each layer's mean orders weights across layers but not inside one."""
+    features = tables(4)
+
+    result = cross_validate(
+        lambda given, labels: {},
+        lambda state, given: {name: table[:, 0].mean().expand(6) for name, table in given.values.items()},
+        features,
+        own_labels(features),
+        folds=2,
+    )
+
+    assert 0.8 < result.overall < 1
+    assert 0.0 == result.within
