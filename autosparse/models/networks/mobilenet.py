@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from autosparse.models.networks.initialize import initialize
+
 
 class MobileNet(nn.Module):
     """A 3 x 3 stem, then pairs of depthwise 3 x 3 and pointwise 1 x 1 convolutions; mean pooling; one linear layer.
@@ -23,9 +25,7 @@ class MobileNet(nn.Module):
             inputs = outputs
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from autosparse.models.networks.initialize import initialize
+
 
 class VGG(nn.Module):
     """3 x 3 convolutions with BatchNorm, max pooling between stages, mean pooling, one linear layer.
@@ -32,9 +34,7 @@ class VGG(nn.Module):
                 inputs = outputs
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]
