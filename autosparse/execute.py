@@ -58,7 +58,7 @@ class Execution:
         try:
             if absent := missing_data(self.plan, statuses(self.plan, self._store)):
                 raise MissingData(*absent[0])
-            self.read(lambda: check_budget(self.plan, self._store))
+            check_budget(self.plan, self._store)
             for step in self.plan.steps.values():
                 if self._store.has(step.operation, step.key):
                     self._reused(step)

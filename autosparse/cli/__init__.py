@@ -39,10 +39,16 @@ def main(arguments: list[str] | None = None) -> None:
     except running.Terminated:
         sys.exit(143)
     except BrokenPipeError:  # the reader of a pipe has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         sys.exit(1)
     except OSError as error:  # such as a full disk behind stdout
         if "--debug" in arguments:
             raise
+        _discard_output()
         say(f"error: {error.filename or 'the output'} cannot be written or read: {error.strerror}")
         sys.exit(MissingRequirement.exit_code)
+
+
+def _discard_output() -> None:
+    # What is left in stdout's buffer would fail once more when Python flushes it on its way out.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

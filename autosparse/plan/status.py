@@ -8,7 +8,7 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.core.weights import keep_count
-from autosparse.errors import UsageError
+from autosparse.errors import DamagedArtifact, UsageError
 from autosparse.plan.compile import Plan
 from autosparse.store import Store
 
@@ -60,7 +60,10 @@ def check_budget(plan: Plan, store: Store) -> None:
         step = plan.steps[name]
         if not store.has(step.operation, step.key):
             continue
-        sizes = store.open(step.operation, step.key).json("network")["layers"]
+        try:
+            sizes = store.open(step.operation, step.key).json("network")["layers"]
+        except DamagedArtifact:
+            continue  # a run makes it again and looks again
         total = sum(sizes.values())
         for sparsity in plan.spec.budget:
             if (keep := keep_count(total, sparsity)) < len(sizes):
