@@ -158,7 +158,8 @@ def _lessons(console: Console, report: Report) -> None:
             )
         )
     if report.cost:
-        parts = ", ".join(f"{_PURPOSES[name]} {seconds(value)}" for name, value in report.cost.items())
+        known = ((title, report.cost.get(name)) for name, title in _PURPOSES.items())
+        parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
         console.print(plain(f"cost when made: {parts}"))
 
 
