@@ -65,20 +65,22 @@ class Evidence:
         precision = next(iter(weights.values())).dtype
         rest = {
             name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor
-            for name, tensor in self._rest(weights).items()
+            for name, tensor in self._rest().items()
         }
         ones = torch.ones((1, *self.input_shape), dtype=precision, device=next(iter(weights.values())).device)
         with _averaging_pools() if paths_only else nullcontext():
             return self._call({**rest, **weights}, ones, training=False).sum()
 
-    def _rest(self, weights: Tensors) -> Tensors:
+    def _rest(self) -> Tensors:
         # Copies: BatchNorm in training mode would otherwise move the model's own running statistics. Not the
         # state dict: it holds tied weights twice and leaves out buffers that are not saved.
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        return {name: tensor.detach().clone() for name, tensor in own.items() if name not in weights}
+        # By identity: a layer's weight that is tied to an embedding goes by the embedding's name here.
+        prunable = {id(weight) for weight in prunable_weights(self.model).values()}
+        return {name: tensor.detach().clone() for name, tensor in own.items() if id(tensor) not in prunable}
 
     def _outputs(self, weights: Tensors, inputs: torch.Tensor) -> torch.Tensor:
-        return self._call({**self._rest(weights), **weights}, inputs, training=True)
+        return self._call({**self._rest(), **weights}, inputs, training=True)
 
     def _call(self, state: Tensors, inputs: torch.Tensor, *, training: bool) -> torch.Tensor:
         with in_mode(self.model, training=training):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Lt
 
 from autosparse.core.images import Images, batch_sizes, epoch
+from autosparse.core.weights import prunable_weights
 from autosparse.lazy import torch
 
 
@@ -59,7 +60,7 @@ def train(
 
     `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
     zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
-    at a seed sees the same images in the same order.
+    at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable weight.
     """
     model.to(memory_format=torch.channels_last)
     model.train()
@@ -136,11 +137,16 @@ def _flatten(model: torch.nn.Module) -> torch.nn.Parameter:
 
 
 def _flat_mask(model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    weights = prunable_weights(model)
+    if unknown := masks.keys() - weights.keys():
+        raise ValueError(f"masks of what is no prunable weight: {', '.join(sorted(unknown))}")
+    # By identity: a tied weight goes by another name among the model's parameters.
+    present = {id(weights[name]): mask for name, mask in masks.items()}
     parts = [
-        _storage_order(masks[name].to(flat.device).contiguous(memory_format=_layout(parameter)))
-        if name in masks
+        _storage_order(present[id(parameter)].to(flat.device).contiguous(memory_format=_layout(parameter)))
+        if id(parameter) in present
         else torch.ones(parameter.shape, device=flat.device)
-        for name, parameter in model.named_parameters()
+        for parameter in model.parameters()
         if parameter.requires_grad
     ]
     return torch.cat([part.reshape(-1).to(flat.dtype) for part in parts])

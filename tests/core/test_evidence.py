@@ -164,6 +164,29 @@ def test_tied_weights_are_scored_once(name: str) -> None:
     assert ["first.weight", "head.weight"] == list(scores)
 
 
+class Decoder(nn.Module):
+    """A head that shares its weight with an embedding, which is met first and is not prunable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(3, 4)
+        self.body = nn.Linear(4, 4)
+        self.head = nn.Linear(4, 3)
+        self.head.weight = self.embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        output: Tensor = self.head(torch.tanh(self.body(x)))
+        return output
+
+
+def test_weight_tied_to_an_embedding_is_scored() -> None:
+    """A linear layer's weight is scored under its own name though an embedding has it too."""
+    scores = criteria["snip"].function(evidence_of(Decoder(), (4,)))
+
+    assert ["body.weight", "head.weight"] == list(scores)
+
+
 @pytest.mark.parametrize("name", ["snip", "grasp", "synflow"])
 def test_layers_that_no_input_reaches_score_zero(name: str) -> None:
     """A layer that takes no part in the forward pass has score zero everywhere."""

@@ -352,3 +352,24 @@ def test_learning_rate_by_hand() -> None:
     assert {1.0} == {learning_rate(replace(ANY, schedule="constant"), at / 10) for at in range(10)}
     cycle = replace(ANY, schedule="one_cycle")
     assert [0.04, 0.52, 1.0, 0.5] == [pytest.approx(learning_rate(cycle, at)) for at in (0.0, 0.15, 0.3, 0.65)]
+
+
+def test_a_mask_of_no_weight_is_refused() -> None:
+    """A misspelt name is an error: the network would train dense without a word."""
+    with pytest.raises(ValueError, match="no prunable weight: nope"):
+        train(small(), images_of(8), SHORT, seeded(), masks={"nope": torch.ones(1, dtype=torch.bool)})
+
+
+def test_a_mask_holds_on_a_weight_tied_to_an_embedding() -> None:
+    """A mask finds its weight though the model's parameters name it after the embedding."""
+    head = nn.Linear(4, CLASSES, bias=False)
+    body = nn.Sequential(nn.Flatten(), nn.Linear(math.prod(SHAPE), 4), head)
+    embedding = nn.Embedding(CLASSES, 4)
+    embedding.weight = head.weight
+    tied = nn.ModuleDict({"embedding": embedding, "body": body})
+    tied.forward = body.forward
+    mask = torch.arange(CLASSES * 4).view(CLASSES, 4) % 2 == 0
+    train(tied, images_of(8), SHORT, seeded(), masks={"body.2.weight": mask})
+
+    assert bool((head.weight[~mask] == 0).all())
+    assert bool((head.weight[mask] != 0).all())
