@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any, Generic, TypeVar, overload
 
 from autosparse.errors import UsageError
@@ -62,6 +63,11 @@ class AddedLater:
 
 
 @dataclass(frozen=True)
+class FilePath:
+    """Marks an option that names files: relative to the spec that says so."""
+
+
+@dataclass(frozen=True)
 class Option:
     """One keyword-only argument as YAML sees it."""
 
@@ -81,6 +87,10 @@ class Option:
     @property
     def tunable(self) -> Range | OneOf | None:
         return next((item for item in self.metadata if isinstance(item, Range | OneOf)), None)
+
+    @property
+    def is_path(self) -> bool:
+        return any(isinstance(item, FilePath) for item in self.metadata)
 
     @property
     def added_later(self) -> AddedLater | None:
@@ -126,42 +136,69 @@ class Entry(Generic[Function]):
     function: Function
     version: int
     facts: Mapping[str, Any]
+    pattern: str | None = None
+    """what the names look like that this entry stands for; it takes any options"""
+    shared: Mapping[str, Option] = field(default_factory=dict)
 
     @cached_property
     def options(self) -> dict[str, Option]:
-        return options_of(self.function)
+        """The function's own options, then those that all choices of the kind share."""
+        shared = {
+            name: replace(option, default=self.facts[name]) if name in self.facts else option
+            for name, option in self.shared.items()
+        }
+        return {**({} if self.pattern else options_of(self.function)), **shared}
+
+    def apart(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Values of options, split into the function's own and the shared ones."""
+        own = {name: value for name, value in values.items() if name not in self.shared}
+        return own, {name: value for name, value in values.items() if name in self.shared}
 
     @property
     def help(self) -> str:
         """The first line of the docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+        return (inspect.getdoc(getattr(self.function, "func", self.function)) or "").partition("\n")[0]
 
 
 class Registry(Generic[Function]):
-    """The choices of one kind, by name, in the order they were registered."""
+    """The choices of one kind, by name, in the order they were registered.
 
-    def __init__(self, kind: str, plural: str) -> None:
+    `shared` is a dataclass whose fields are options of every choice; a registration that states a fact of
+    the same name changes the default.
+    """
+
+    def __init__(self, kind: str, plural: str, shared: Callable[..., Any] | None = None) -> None:
         self.kind = kind
         self.plural = plural
+        self.shared = shared
         self._entries: dict[str, Entry[Function]] = {}
 
     @overload
     def register(self, function: Function, /) -> Function: ...
     @overload
     def register(
-        self, /, *, name: str | None = ..., version: int = ..., **facts: Any
+        self, /, *, name: str | None = ..., version: int = ..., pattern: str | None = ..., **facts: Any
     ) -> Callable[[Function], Function]: ...
     def register(
-        self, function: Function | None = None, /, *, name: str | None = None, version: int = 1, **facts: Any
+        self,
+        function: Function | None = None,
+        /,
+        *,
+        name: str | None = None,
+        version: int = 1,
+        pattern: str | None = None,
+        **facts: Any,
     ) -> Any:
         """Make a function available in YAML, under its own name unless `name` is given.
 
         `version` is raised when what the function gives for the same options changes; `facts` are
-        what the program must know of a choice without calling it.
+        what the program must know of a choice without calling it. With a `pattern` the function stands
+        for every name that matches it, takes that name first, and any options.
         """
 
         def add(function: Function) -> Function:
-            entry = Entry(name or function.__name__, function, version, facts)
+            shared = options_of(self.shared) if self.shared else {}
+            entry = Entry(name or function.__name__, function, version, facts, pattern, shared)
             if entry.name in self._entries:
                 raise ValueError(f"{self.kind} {entry.name!r} is registered twice")
             self._entries[entry.name] = entry
@@ -170,20 +207,35 @@ class Registry(Generic[Function]):
         return add if function is None else add(function)
 
     def __getitem__(self, name: str) -> Entry[Function]:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise UsageError(f"there is no {self.kind} `{name}`", self.suggest(name)) from None
+        if entry := self.find(name):
+            return entry
+        raise UsageError(f"there is no {self.kind} `{name}`", self.suggest(name))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and self.find(name) is not None
+
+    def find(self, name: str) -> Entry[Function] | None:
+        """The entry of a name, or the first whose pattern it matches, bound to that name."""
+        entry = self._entries.get(self.template(name) or "")
+        if entry is None or entry.pattern is None:
+            return entry
+        bound: Any = partial(entry.function, name)
+        return replace(entry, name=name, function=bound)
+
+    def template(self, name: str) -> str | None:
+        """The name under which what `name` means was registered: its own, or that of the first matching pattern."""
+        if name in self.names:
+            return name
+        matching = (e.name for e in self._entries.values() if e.pattern and re.fullmatch(e.pattern, name))
+        return next(matching, None)
 
     def __iter__(self) -> Iterator[Entry[Function]]:
         return iter(self._entries.values())
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._entries)
+        """Every name that is one choice; entries with a pattern stand for many and have none."""
+        return tuple(name for name, entry in self._entries.items() if entry.pattern is None)
 
     def suggest(self, name: str) -> str:
         """What to write instead of an unknown name."""

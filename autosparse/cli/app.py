@@ -12,7 +12,7 @@ from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement
-from autosparse.plan import Plan, compile_plan
+from autosparse.plan import Plan, compile_plan, own_code
 from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
 from autosparse.store import Store
 
@@ -69,8 +69,10 @@ def load(
     return loaded
 
 
-def compile_loaded(loaded: LoadedSpec) -> Plan:
-    """The plan of a spec on this machine."""
+def compile_loaded(loaded: LoadedSpec, *, quiet: bool) -> Plan:
+    """The plan of a spec on this machine. Says which code of the user's own it imports."""
+    for name in () if quiet else own_code(loaded.spec):
+        say(f"note: importing your code, {name}")
     return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
 
 

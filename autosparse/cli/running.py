@@ -43,7 +43,7 @@ def plan(
     """Show what a run would do: every step, reused or run."""
     store = Store.default()
     loaded = load(spec, store, budget, set_, quiet=quiet)
-    compiled = compile_loaded(loaded)
+    compiled = compile_loaded(loaded, quiet=quiet)
     found = statuses(compiled, store)
     check_budget(compiled, store)
     if json_:
@@ -71,7 +71,7 @@ def run(
 
     store = Store.default()
     loaded = load(spec, store, budget, set_, quiet=quiet)
-    compiled = compile_loaded(loaded)
+    compiled = compile_loaded(loaded, quiet=quiet)
     found = statuses(compiled, store)
     folder = open_folder(
         compiled.name,

@@ -29,7 +29,7 @@ def show_plan(plan: Plan, found: Mapping[str, Status], *, every_step: bool) -> N
     """A plan, grouped by purpose; one line an operation, or one a step."""
     console = results()
     budget = ", ".join(f"{value:g}" for value in plan.spec.budget)
-    about = f"plan {plan.name}: {plan.spec.model.name} on {plan.spec.dataset.name}, sparsity {budget}"
+    about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, sparsity {budget}"
     console.print(plain(about, "bold"))
     groups: dict[str, dict[str, list[str]]] = {}
     for step in plan.steps.values():

@@ -9,23 +9,71 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy
 
+    Array = numpy.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one purpose: integer `labels` `[images]`, and `read`, which gives the pixels of some of them.
+
+    `read(numbers)` is uint8 `[len(numbers), height, width, channels]`; it may decode files, so that a split
+    can be larger than memory.
+    """
+
+    labels: Array
+    read: Callable[[Array], Array]
+
+    @classmethod
+    def of(cls, pixels: Array, labels: Array) -> Split:
+        """A split whose pixels are in memory."""
+        return cls(labels, lambda numbers: pixels[numbers])
+
+    def part(self, numbers: Array) -> Split:
+        """Some of the images, in the order of their numbers."""
+        return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]))
+
 
 @dataclass(frozen=True)
 class Splits:
-    """Pixels uint8 `[images, height, width, channels]` and integer labels `[images]` of the three splits."""
+    """The three splits of a set."""
 
-    train: tuple[numpy.ndarray, numpy.ndarray]
-    validation: tuple[numpy.ndarray, numpy.ndarray]
-    test: tuple[numpy.ndarray, numpy.ndarray]
+    train: Split
+    validation: Split
+    test: Split
+
+
+Problem = tuple[str, str]
+"""What is not there, in one sentence, and how to get it, in another."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A labelled set as it comes, before images are chosen, resized and split.
+
+    `load(size)` gives the images for training, those for validation and those for testing; None where the set
+    has none of its own, and some of the training images are set aside. Images are scaled to `size` pixels
+    unless it is None. `shape` is (channels, height, width) unscaled.
+    """
+
+    identity: Mapping[str, Any]
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    train_images: int
+    load: Callable[[int | None], tuple[Split, Split | None, Split | None]]
+    validation_images: int = 0
+    test_images: int = 0
+    missing: Callable[[], Problem | None] = lambda: None
+    fetches: bool = False
 
 
 @dataclass(frozen=True)
 class Source:
     """A dataset that can be planned with before its files are there.
 
-    `identity` is what its content depends on, and enters keys: a published digest and the split, never a
-    path. `missing` says in one sentence what is not there and in another how to get it, or gives None;
-    `fetches` tells that `load` will download. `shape` is (channels, height, width).
+    `identity` is what its content depends on, and enters keys: digests and choices, never a path. `missing`
+    says in one sentence what is not there and in another how to get it, or gives None; `fetches` tells that
+    `load` will download. `shape` is (channels, height, width). `train_images` is an estimate where classes
+    are of different sizes.
     """
 
     identity: Mapping[str, Any]
@@ -34,5 +82,5 @@ class Source:
     train_images: int
     test_images: int
     load: Callable[[], Splits]
-    missing: Callable[[], tuple[str, str] | None] = lambda: None
+    missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False

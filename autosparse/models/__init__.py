@@ -1,22 +1,67 @@
 """Networks by name: a registered factory `(input_shape, classes, **options) -> torch.nn.Module`.
 
 `input_shape` is (channels, height, width). Network classes live in `models.networks`, which factories
-import, so that naming a model does not import torch.
+import, so that naming a model does not import torch. A name with a pattern (`torchvision:NAME`) gives its
+factory the name first, and states by `identify` what of it enters keys.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from autosparse.registry import Registry
+from autosparse.registry import AddedLater, Registry
 
 if TYPE_CHECKING:
     from autosparse.lazy import torch
 
+Shape: TypeAlias = tuple[int, int, int]
 Factory: TypeAlias = "Callable[..., torch.nn.Module]"
-models: Registry[Factory] = Registry("model", "models")
 
-from autosparse.models import lenet, mlp, mobilenet, resnet, vgg  # noqa: E402
 
-__all__ = ["Factory", "lenet", "mlp", "mobilenet", "models", "resnet", "vgg"]
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Options of every model."""
+
+    initialization: Annotated[
+        Literal["own", "kaiming_normal", "kaiming_uniform", "orthogonal"],
+        "how prunable weights are drawn: as the network does itself, or for ReLU by their fan-in",
+        AddedLater(as_before="own"),
+    ] = "own"
+
+
+models: Registry[Factory] = Registry("model", "models", shared=Start)
+
+from autosparse.models import lenet, mlp, mobilenet, resnet, timm, torchvision, vgg  # noqa: E402, I001
+from autosparse.models import own  # noqa: E402  # last: its pattern matches what the others' do
+
+
+def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
+    """A network with fresh weights, drawn from torch's global generator. Raises UsageError where it cannot be."""
+    entry = models[name]
+    given, shared = entry.apart(options)
+    network = entry.function(shape, classes, **given)
+    if (how := Start(**shared).initialization) != "own":
+        from autosparse.models.networks.initialize import draw
+
+        draw(network, how)
+    return network
+
+
+def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
+    """What of a model's name enters keys. Raises UsageError for a name or options that make no network.
+
+    A registered name is its own identity; other names are built once, and what was found is remembered.
+    """
+    entry = models[name]
+    if entry.pattern is None:
+        return {"name": name}
+    identity: dict[str, Any] = entry.facts["identify"](name, entry.apart(options)[0], shape, classes)
+    return identity
+
+
+__all__ = [
+    "Factory", "Shape", "Start", "build_model", "identify_model", "lenet", "mlp", "mobilenet", "models", "own",
+    "resnet", "timm", "torchvision", "vgg",
+]  # fmt: skip

@@ -1,6 +1,6 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
-from autosparse.plan.compile import Cell, Plan, compile_plan
+from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
 from autosparse.plan.status import Status, check_budget, count, missing_data, missing_device, plan_json, statuses
 from autosparse.plan.step import Step
 
@@ -14,6 +14,7 @@ __all__ = [
     "count",
     "missing_data",
     "missing_device",
+    "own_code",
     "plan_json",
     "statuses",
 ]

@@ -8,8 +8,9 @@ from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.training import Recipe
-from autosparse.datasets import Source, datasets
+from autosparse.datasets import Source, open_source
 from autosparse.exporters import exporters
+from autosparse.models import identify_model
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import DENSE, Method, Spec
@@ -86,6 +87,13 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     return Plan(name, spec, build.steps, build.sources, tuple(cells))
 
 
+def own_code(spec: Spec) -> tuple[str, ...]:
+    """Names of the user's own code that a spec names."""
+    choices = (spec.model, spec.dataset, spec.irp.model, spec.irp.dataset)
+    named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
+    return tuple(dict.fromkeys(named))
+
+
 class _Builder:
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
@@ -109,7 +117,10 @@ class _Builder:
         if key not in self._named:
             assert name not in self.steps, f"two different steps are named {name}"
             self._named[key] = name
-            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, access or {})
+            # Whatever builds the network again must reach its code, as `init` does.
+            start = self.steps[inputs["init"]].access if "init" in inputs else {}
+            reach = {**start, **(access or {})}
+            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, reach)
         return self._named[key]
 
 
@@ -121,10 +132,10 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
 
 
 def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str) -> tuple[str, str]:
-    source: Source = datasets[dataset.name].function(**dataset.options())
-    suffix = f"/{digest(dict(source.identity))[:6]}" if any(n == f"data/{dataset.name}" for n in build.steps) else ""
+    source = open_source(dataset.name, dataset.options())
+    suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
-        f"data/{dataset.name}{suffix}",
+        f"data/{dataset.short_name}{suffix}",
         "data",
         {"identity": dict(source.identity)},
         {},
@@ -132,9 +143,14 @@ def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose
         access={"dataset": {"name": dataset.name, "options": dataset.options()}},
     )
     build.sources.setdefault(data, source)
-    options = {"model": model.keyed(), "shape": list(source.shape), "classes": source.classes, "seed": seed}
-    suffix = f"/{digest(options)[:6]}" if any(n == f"init/{model.name}/seed{seed}" for n in build.steps) else ""
-    return build.add(f"init/{model.name}/seed{seed}{suffix}", "init", options, {}, purpose), data
+    keyed = model.keyed()
+    if source.missing() is None or model.entry.pattern is None:  # a set that is not there has no shape to build for
+        keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
+    options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
+    name = f"init/{model.short_name}/seed{seed}"
+    suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
+    access = {"model": model.name} if model.entry.pattern else {}
+    return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access), data
 
 
 def _scorer(build: _Builder, spec: Spec) -> str:

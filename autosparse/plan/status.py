@@ -69,7 +69,7 @@ def check_budget(plan: Plan, store: Store) -> None:
             if (keep := keep_count(total, sparsity)) < len(sizes):
                 raise UsageError(
                     f"sparsity {sparsity} leaves {keep} of {total} weights for the {len(sizes)} layers of "
-                    f"{plan.spec.model.name}",
+                    f"{plan.spec.model.short_name}",
                     f"the highest that leaves one a layer is {1 - len(sizes) / total:.6f}",
                 )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
+from autosparse.own import label
 from autosparse.registry import Entry, Option, Registry, keyed, options_of, suggestion
 
 
@@ -19,7 +22,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
             known = list(cls.model_fields)
             for key in value:
                 if key not in known:
@@ -38,6 +41,11 @@ class Choice(Section):
     def entry(self) -> Entry[Any]:
         return self.registry[self.name]
 
+    @property
+    def short_name(self) -> str:
+        """The name without folders: what people read."""
+        return label(self.name)
+
     def options(self) -> dict[str, Any]:
         """Every option, defaults written out, as JSON values."""
         return self.model_dump(mode="json", exclude={"name"})
@@ -49,6 +57,30 @@ class Choice(Section):
             "version": self.entry.version,
             "options": keyed(self.entry.options, self.options()),
         }
+
+
+class OpenChoice(Choice):
+    """A function that goes by many names, with options that only it knows."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
+
+    @model_validator(mode="after")
+    def _plain_options(self) -> OpenChoice:
+        for name, value in (self.model_extra or {}).items():
+            if not _is_plain(value):
+                context = {"name": name, "hint": "numbers, texts, true, false, null and lists of them"}
+                raise PydanticCustomError(
+                    "option", "has option `{name}` with a value that cannot be passed on", context
+                )
+        return self
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
+    return all(map(_is_plain, value)) if isinstance(value, tuple | list) else True
 
 
 def section_of(function: Callable[..., Any]) -> Any:
@@ -74,20 +106,23 @@ def choice_of(registry: Registry[Any]) -> Any:
             )
         return value
 
+    def tag(value: Any) -> Any:
+        return registry.template(value["name"] if isinstance(value, Mapping) else value.name)
+
     members = tuple(Annotated[_member(registry, entry), Tag(entry.name)] for entry in registry)
     union = Union[members] if len(members) > 1 else members[0]  # noqa: UP007  # built at run time
-    chosen = Annotated[union, Field(discriminator=Discriminator(_name))] if len(members) > 1 else union
-    return Annotated[
-        chosen,
-        BeforeValidator(spread, json_schema_input_type=Union[Literal[registry.names], union]),  # noqa: UP007
-    ]
+    chosen = Annotated[union, Field(discriminator=Discriminator(tag))] if len(members) > 1 else union
+    patterns = [Annotated[str, Field(pattern=f"^(?:{entry.pattern})$")] for entry in registry if entry.pattern]
+    written: Any = Union[(Literal[registry.names], *patterns, union)]
+    return Annotated[chosen, BeforeValidator(spread, json_schema_input_type=written)]
 
 
 def _member(registry: Registry[Any], entry: Entry[Any]) -> type[Choice]:
-    fields: dict[str, Any] = {"name": (Literal[entry.name], ...), **_fields(entry.options)}
+    named: Any = Annotated[str, Field(pattern=f"^(?:{entry.pattern})$")] if entry.pattern else Literal[entry.name]
+    fields: dict[str, Any] = {"name": (named, ...), **_fields(entry.options)}
     model = create_model(
-        f"{registry.kind}_{entry.name}".replace(" ", "_"),
-        __base__=Choice,
+        re.sub(r"\W+", "_", f"{registry.kind}_{entry.name}"),
+        __base__=OpenChoice if entry.pattern else Choice,
         __doc__=entry.function.__doc__,
         **fields,
     )
@@ -107,7 +142,3 @@ def _fields(options: Mapping[str, Option]) -> dict[str, Any]:
 
 def _a(noun: str) -> str:
     return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
-
-
-def _name(value: Any) -> Any:
-    return value["name"] if isinstance(value, Mapping) else value.name

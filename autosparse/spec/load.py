@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
@@ -10,8 +11,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autosparse import own
 from autosparse.core.presets import PRESETS
+from autosparse.datasets import datasets
 from autosparse.errors import SpecError, UsageError
+from autosparse.models import models
 from autosparse.spec.document import Document, Mark, Path, parse_document
 from autosparse.spec.explain import explain
 from autosparse.spec.sections import Spec
@@ -38,6 +42,8 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     if budget:
         values = [parse_document(text, f"--budget {text}").data for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
+    for place in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")):
+        _make_absolute(document, place)
     try:
         # Strict: 1 is a float where one is due, but "1" and true are not numbers. Strict lists are tuples.
         spec = Spec.model_validate(_frozen(document.data), strict=True)
@@ -133,6 +139,41 @@ def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> N
         document.values.setdefault(path[:length], mark)
         document.keys.setdefault(path[:length], mark)
     document.values[path] = document.keys[path] = mark
+
+
+def _make_absolute(document: Document, place: Path) -> None:
+    # Files are meant relative to the spec that names them, or to where the command line is typed.
+    above: Any = document.data
+    for key in place[:-1]:
+        above = above.get(key) if isinstance(above, dict) else None
+    choice = above.get(place[-1]) if isinstance(above, dict) else None
+    registry = models if place[-1] == "model" else datasets
+    name = choice.get("name") if isinstance(choice, dict) else choice
+    if not isinstance(name, str) or (entry := registry.find(name)) is None:
+        return
+    if isinstance(choice, dict):
+        for key, value in choice.items():
+            if (option := entry.options.get(key)) and option.is_path:
+                choice[key] = _absolute(value, _folder(document, (*place, key)))
+    if entry.facts.get("own_code"):
+        folder = _folder(document, (*place, "name") if isinstance(choice, dict) else place)
+        if isinstance(choice, dict):
+            choice["name"] = own.absolute(name, folder)
+        else:
+            above[place[-1]] = own.absolute(name, folder)
+
+
+def _folder(document: Document, path: Path) -> FilePath:
+    mark = document.values.get(path)
+    return FilePath(mark.name).parent if mark and mark.line else FilePath()
+
+
+def _absolute(value: Any, folder: FilePath) -> Any:
+    if isinstance(value, list):
+        return [_absolute(item, folder) for item in value]
+    if not isinstance(value, str) or value.startswith("~"):
+        return value
+    return os.path.normpath(FilePath(folder, value).absolute())
 
 
 def _frozen(data: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.datasets import datasets
+from autosparse.datasets import open_source
 from autosparse.lazy import torch
 from autosparse.steps import operations
 from autosparse.steps.work import Work
@@ -13,12 +13,16 @@ from autosparse.steps.work import Work
 @operations.register(version=1)
 def data(work: Work, *, identity: dict[str, Any]) -> None:
     """Load a dataset: `identity` is what it is, `work.access` how to reach it."""
+    import numpy
+
     choice = work.access["dataset"]
-    splits = datasets[choice["name"]].function(**choice["options"]).load()
+    splits = open_source(choice["name"], choice["options"]).load()
+    pixels = {}
     for name in ("train", "validation", "test"):
-        pixels, labels = getattr(splits, name)
-        work.output.write_tensors(name, {"pixels": torch.as_tensor(pixels), "labels": torch.as_tensor(labels)})
-    train = torch.as_tensor(splits.train[0])
+        split = getattr(splits, name)
+        pixels[name] = torch.as_tensor(split.read(numpy.arange(len(split.labels))))
+        work.output.write_tensors(name, {"pixels": pixels[name], "labels": torch.as_tensor(split.labels)})
+    train = pixels["train"]
     # Over 50,000 images float32 sums drift; a histogram per channel is exact and needs no float copy of the set.
     values = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in train.unbind(dim=-1)])

@@ -22,10 +22,7 @@ def emit(work: Work, *, format: str, format_version: int, method: str, sparsity:
     again = load_tensors(files["model.safetensors"])
     images = next(iter(load_images(work.inputs["data"], "test", work.device).in_order(64)))[0]
     with torch.no_grad():
-        first, second = (
-            rewind(build_network(work.inputs["init"], work.device), state).eval()(images)
-            for state in (model.state, again)
-        )
+        first, second = (rewind(build_network(work), state).eval()(images) for state in (model.state, again))
     error = float((first - second).abs().max())
     if error != 0 or any(bool((again[name][~keep] != 0).any()) for name, keep in model.masks.items()):
         raise StepError(f"the emitted {format} model differs from the trained one by {error}")

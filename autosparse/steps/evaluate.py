@@ -14,7 +14,7 @@ from autosparse.steps.work import Work, build_network, load_images
 @operations.register(version=1)
 def evaluate(work: Work, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
-    model = rewind(build_network(work.inputs["init"], work.device), work.inputs["train"].tensors("state"))
+    model = rewind(build_network(work), work.inputs["train"].tensors("state"))
     splits = {name: load_images(work.inputs["data"], name, work.device) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
     total = sum(layer.size for layer in layers)

@@ -13,7 +13,7 @@ def gather_evidence(work: Work, *, seed: int) -> Evidence:
     """The network of input `init` under full masks; batches are drawn from input `data`'s training split."""
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     device = torch.device("cpu") if work.device.type == "mps" else work.device
-    model = load_network(work.inputs["init"], device)
+    model = load_network(work).to(device)
     images = load_images(work.inputs["data"], "train", device)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:

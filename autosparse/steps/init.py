@@ -7,21 +7,26 @@ from typing import Any
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy import torch
-from autosparse.models import models
+from autosparse.models import build_model
+from autosparse.models.trace import check_network
+from autosparse.own import label
 from autosparse.steps import operations
-from autosparse.steps.work import Work, choose
+from autosparse.steps.work import Work
 
 
 @operations.register(version=1)
-def init(work: Work, *, model: dict[str, Any], shape: list[int], classes: int, seed: int) -> None:
+def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
+    name = work.access.get("model", model["name"])
+    channels, height, width = shape  # a list in JSON
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = choose(models, model)(tuple(shape), classes)
+        network = build_model(name, model["options"], (channels, height, width), classes)
+    check_network(label(name), network, (channels, height, width), classes)
     state = network.state_dict()
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
-        raise StepError(f"model `{model['name']}` initializes {broken[0]} with values that are not finite")
+        raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")
     work.output.write_tensors("state", state)
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
     work.output.write_json("network", {"model": model, "shape": shape, "classes": classes, "layers": layers})

@@ -21,7 +21,7 @@ def irp(work: Work, *, training: dict[str, Any], per_round: float, rank_by: str,
     if keep_after(total, per_round, number) < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
     result = irp_round(
-        lambda: build_network(start, work.device),
+        lambda: build_network(work),
         start.tensors("state"),
         work.masks("previous"),
         number=number,

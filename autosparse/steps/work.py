@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from autosparse.backends import Place
 from autosparse.core.images import Images
 from autosparse.core.irp import rewind
+from autosparse.errors import StepError
 from autosparse.lazy import torch
-from autosparse.models import models
+from autosparse.models import build_model
+from autosparse.own import label, sources
 from autosparse.registry import Registry
 from autosparse.store import Artifact, Draft
 
@@ -49,17 +51,24 @@ def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[
     return partial(registry[choice["name"]].function, **choice["options"])
 
 
-def build_network(artifact: Artifact, device: torch.device) -> torch.nn.Module:
-    """The network of an `init` artifact, with its own random weights: load a state before use."""
-    about = artifact.json("network")
+def build_network(work: Work) -> torch.nn.Module:
+    """The network of input `init`, with weights of its own random numbers: load a state before use.
+
+    Raises StepError when own code is no longer what the plan found.
+    """
+    about = work.inputs["init"].json("network")
+    model = about["model"]
+    name = work.access.get("model", model["name"])
+    if "sources" in model and sources(name) != model["sources"]:
+        raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
     with torch.random.fork_rng(devices=[]):
-        network: torch.nn.Module = choose(models, about["model"])(tuple(about["shape"]), about["classes"])
-    return network.to(device)
+        network = build_model(name, model["options"], tuple(about["shape"]), about["classes"])
+    return network.to(work.device)
 
 
-def load_network(artifact: Artifact, device: torch.device) -> torch.nn.Module:
-    """The network of an `init` artifact at its initialization."""
-    return rewind(build_network(artifact, device), artifact.tensors("state"))
+def load_network(work: Work) -> torch.nn.Module:
+    """The network of input `init` at its initialization."""
+    return rewind(build_network(work), work.inputs["init"].tensors("state"))
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device) -> Images:

@@ -12,6 +12,7 @@ from autosparse.spec import LoadedSpec, Spec, load_spec
 from autosparse.spec.document import Mark
 
 GOOD = "model: resnet8\ndataset: digits\n"
+OWN = {"initialization": "own"}
 
 
 @pytest.fixture(autouse=True)
@@ -102,9 +103,9 @@ def test_one_value_may_stand_for_a_list(text: str, path: tuple[str, ...], expect
         ("irp.model.name=resnet20", ("irp", "model", "name"), "resnet20"),
         ("irp.training=", ("irp", "training"), None),
         ("target.device=cuda:1", ("target", "device"), "cuda:1"),
-        ("model=resnet20", ("model",), {"name": "resnet20", "width": 16}),
-        ("model={name: resnet20, width: 8}", ("model",), {"name": "resnet20", "width": 8}),
-        ("model.width=8", ("model",), {"name": "resnet8", "width": 8}),
+        ("model=resnet20", ("model",), {"name": "resnet20", "width": 16, **OWN}),
+        ("model={name: resnet20, width: 8}", ("model",), {"name": "resnet20", "width": 8, **OWN}),
+        ("model.width=8", ("model",), {"name": "resnet8", "width": 8, **OWN}),
         ("method.name=mine", ("method", "name"), "mine"),
         ("budget=[0.5]", ("budget",), [0.5]),
         ("seeds=[0, 1]", ("seeds",), [0, 1]),
@@ -259,11 +260,11 @@ def test_mappings_merge_and_everything_else_is_replaced(base: str) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("model: {width: 8}\n", {"name": "resnet8", "width": 8}),
-        ("model: {name: resnet8}\n", {"name": "resnet8", "width": 4}),
-        ("model: {name: resnet20}\n", {"name": "resnet20", "width": 16}),
-        ("model: resnet20\n", {"name": "resnet20", "width": 16}),
-        ("model: {name: mlp, widths: [3]}\n", {"name": "mlp", "widths": [3]}),
+        ("model: {width: 8}\n", {"name": "resnet8", "width": 8, **OWN}),
+        ("model: {name: resnet8}\n", {"name": "resnet8", "width": 4, **OWN}),
+        ("model: {name: resnet20}\n", {"name": "resnet20", "width": 16, **OWN}),
+        ("model: resnet20\n", {"name": "resnet20", "width": 16, **OWN}),
+        ("model: {name: mlp, widths: [3]}\n", {"name": "mlp", "widths": [3], **OWN}),
     ],
 )
 def test_a_choice_of_another_name_replaces_the_base(base: str, text: str, expected: dict[str, Any]) -> None:

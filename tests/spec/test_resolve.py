@@ -97,7 +97,7 @@ class TestEveryShippedSpec:
         assert [] == [
             origin
             for origin in found.values()
-            if origin not in ("auto", "default") and not origin.startswith(("as `", f"{path}:"))
+            if origin not in ("auto", "default") and not origin.startswith(("as `", f"{path.parent}/"))
         ]
 
 

@@ -1,0 +1,165 @@
+"""Which images of a set are used, how large, and how they are split: the options that every dataset shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le, MinLen
+
+from autosparse.datasets.source import Pool, Source, Split, Splits
+from autosparse.errors import MissingData, UsageError
+from autosparse.registry import suggestion
+
+if TYPE_CHECKING:
+    from autosparse.datasets.source import Array
+
+_SHARE = 10
+"""One in so many training images is set aside where a set has no images for a purpose and nothing is said."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Options of every dataset."""
+
+    classes: Annotated[
+        Annotated[tuple[str | int, ...], MinLen(2)] | None,
+        "names or numbers of the classes to use, numbered anew in this order; by default all",
+    ] = None
+    images_per_class: Annotated[
+        Annotated[int, Ge(1)] | None, "training images of each class, at most; by default all"
+    ] = None
+    size: Annotated[
+        Annotated[int, Ge(1), Le(4096)] | None,
+        "side in pixels of the square that images are scaled and centre-cropped to; by default as they are",
+    ] = None
+    validation: Annotated[
+        Annotated[int, Ge(1)] | None,
+        "training images set aside for every choice; by default the set's own validation images, or a tenth",
+    ] = None
+    test: Annotated[
+        Annotated[int, Ge(1)] | None,
+        "images set aside for testing where the set has no test images; by default a tenth",
+    ] = None
+
+
+def choose_part(pool: Pool, part: Part, name: str) -> Source:
+    """The part of a set that a spec asks for. Raises UsageError where the set cannot give it.
+
+    Images are taken in one fixed shuffled order, the same for every part, so that a smaller
+    `images_per_class` is a subset of a larger one with the same validation and test images.
+    """
+    numbers = None if part.classes is None or not pool.classes else _numbers(part.classes, pool.classes, name)
+    classes = len(part.classes) if part.classes is not None else len(pool.classes)
+    share = classes / max(1, len(pool.classes))
+    images = round(pool.train_images * share)
+    sizes = _sizes(pool, part, images, name)
+    train = sizes[0] if part.images_per_class is None else min(sizes[0], part.images_per_class * classes)
+    shape = pool.shape if part.size is None else (pool.shape[0], part.size, part.size)
+    own_test = bool(pool.test_images)
+    split: dict[str, Any] = {"validation": sizes[1]} if own_test else {"split": list(sizes)}
+    chosen: dict[str, Any] = {"classes": numbers, "images_per_class": part.images_per_class, "size": part.size}
+    if images and pool.missing() is None and train < 1:
+        raise UsageError(f"dataset {name} has {images} training images, too few for its splits")
+
+    def load() -> Splits:
+        if (absent := pool.missing()) is not None and not pool.fetches:
+            raise MissingData(*absent)
+        return _split(pool, part, numbers)
+
+    return Source(
+        identity={
+            **pool.identity,
+            **split,
+            "order": "pcg64-0",
+            **{key: value for key, value in chosen.items() if value is not None},
+        },
+        shape=shape,
+        classes=classes,
+        train_images=train,
+        test_images=round(pool.test_images * share) if own_test else sizes[2],
+        load=load,
+        missing=pool.missing,
+        fetches=pool.fetches,
+    )
+
+
+def _numbers(wanted: Sequence[str | int], known: Sequence[str], name: str) -> list[int]:
+    numbers: list[int] = []
+    for item in wanted:
+        if isinstance(item, int) and 0 <= item < len(known):
+            number = item
+        elif isinstance(item, str) and item in known:
+            number = list(known).index(item)
+        else:
+            hint = (suggestion(item, known) if isinstance(item, str) else None) or f"its classes: {', '.join(known)}"
+            raise UsageError(f"dataset {name} has no class {item!r}", hint)
+        if number in numbers:
+            raise UsageError(f"`classes` of dataset {name} names {item!r} twice")
+        numbers.append(number)
+    return numbers
+
+
+def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, int]:
+    # Training, validation and test images, before `images_per_class`.
+    if pool.test_images and part.test is not None:
+        raise UsageError(f"dataset {name} has test images of its own", "leave `test` out")
+    aside = max(1, images // _SHARE)
+    validation = part.validation or (0 if pool.validation_images else aside)
+    test = 0 if pool.test_images else part.test or aside
+    if images and images - validation - test < 1:
+        raise UsageError(
+            f"{validation + test} images cannot be set aside of the {images} of dataset {name}",
+            "lower `validation`" + (" or `test`" if test else ""),
+        )
+    return max(1, images - validation - test), validation, test
+
+
+def _split(pool: Pool, part: Part, numbers: Sequence[int] | None) -> Splits:
+    import numpy
+
+    train, validation, test = (_only(split, numbers) for split in pool.load(part.size))
+    assert train is not None
+    sizes = _sizes(pool, part, len(train.labels), "")
+    # Sets come ordered by class or by writer: shuffled, so that every split has all of them.
+    order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(train.labels))
+    if test is not None:  # the validation images come first, as they do in every earlier release
+        held, rest = order[: sizes[1]], order[sizes[1] :]
+    else:
+        rest, held, last = numpy.split(order, [sizes[0], sizes[0] + sizes[1]])
+        test = train.part(last)
+    if part.images_per_class is not None:
+        rest = _at_most(rest, train.labels, part.images_per_class)
+    own = validation if validation is not None and not sizes[1] else None
+    return Splits(train.part(rest), own or train.part(held), test)
+
+
+def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
+    if split is None or numbers is None:
+        return split
+    import numpy
+
+    places = numpy.full(int(split.labels.max(initial=0)) + 1, -1)
+    places[[number for number in numbers if number < len(places)]] = [
+        place for place, number in enumerate(numbers) if number < len(places)
+    ]
+    labels = places[split.labels]
+    kept = numpy.flatnonzero(labels >= 0)
+    return Split(labels[kept], partial(_read, split, kept))
+
+
+def _read(split: Split, kept: Array, chosen: Array) -> Array:
+    return split.read(kept[chosen])
+
+
+def _at_most(numbers: Array, labels: Array, limit: int) -> Array:
+    # The first `limit` of every class, in the order they were in.
+    import numpy
+
+    ordered = numbers[numpy.argsort(labels[numbers], kind="stable")]
+    classes = labels[ordered]
+    first = numpy.searchsorted(classes, classes)  # where each one's class begins
+    kept: Array = numbers[numpy.isin(numbers, ordered[numpy.arange(len(ordered)) - first < limit])]
+    return kept

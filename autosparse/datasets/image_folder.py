@@ -1,0 +1,173 @@
+"""Folders of image files, one subfolder a class."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from autosparse.datasets import datasets
+from autosparse.datasets.pictures import encoded_split, shape_of
+from autosparse.datasets.source import Pool, Problem, Split
+from autosparse.errors import MissingData, UsageError
+from autosparse.registry import FilePath
+from autosparse.store import contents, digest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+_TINY = "tiny-imagenet-200"
+_TINY_URL, _TINY_MD5 = f"http://cs231n.stanford.edu/{_TINY}.zip", "90528d7ca1a48142e341f4ef8d21d0de"
+
+
+@datasets.register
+def image_folder(
+    *,
+    root: Annotated[str, FilePath(), "the folder: `root/CLASS/*.jpg`, or `root/train/CLASS/*.jpg` and so on"],
+    channels: Annotated[Literal[1, 3], "1 for grey, 3 for colour"] = 3,
+) -> Pool:
+    """Your folder of images, one subfolder a class; subfolders train, val and test split it if they are there."""
+    folder = Path(root).expanduser()
+    parts = _parts(folder)
+    if not parts.get("train"):
+        return _absent(folder, channels)
+    classes = tuple(parts["train"])
+    for purpose, files in parts.items():
+        if unknown := [name for name in files if name not in classes]:
+            raise UsageError(f"{folder} has class {unknown[0]!r} for {purpose} but not for training")
+    if "test" not in parts and "validation" in parts:
+        parts["test"] = parts.pop("validation")
+    every = [path for files in parts.values() for paths in files.values() for path in paths]
+    digests = contents(folder, every)
+    listed = {
+        purpose: {
+            name: [digests[path.relative_to(folder).as_posix()] for path in paths] for name, paths in files.items()
+        }
+        for purpose, files in parts.items()
+    }
+    first = next(path for paths in parts["train"].values() for path in paths)
+    counts = {purpose: sum(map(len, files.values())) for purpose, files in parts.items()}
+
+    def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
+        found = {purpose: _split(files, classes, channels, size) for purpose, files in parts.items()}
+        return found["train"], found.get("validation"), found.get("test")
+
+    return Pool(
+        identity={
+            "name": "image_folder",
+            "sha256": digest(listed),
+            "channels": channels,
+        },
+        shape=shape_of(lambda number: (str(first), first.read_bytes()), channels),
+        classes=classes,
+        train_images=counts["train"],
+        validation_images=counts.get("validation", 0),
+        test_images=counts.get("test", 0),
+        load=load,
+    )
+
+
+@datasets.register(validation=10_000)
+def tiny_imagenet(
+    *,
+    root: Annotated[str, FilePath(), f"folder that holds, or is to hold, {_TINY}"] = "~/.cache/torchvision",
+    download: Annotated[bool, "fetch the files if they are not there"] = False,
+) -> Pool:
+    """Tiny ImageNet: 110,000 photographs of 64 x 64 pixels in 200 classes; its validation images are tested on."""
+    folder = Path(root).expanduser()
+
+    def missing() -> Problem | None:
+        if (folder / _TINY / "val" / "val_annotations.txt").is_file() and (folder / _TINY / "train").is_dir():
+            return None
+        return (
+            f"Tiny ImageNet is not in {folder} ({_TINY} is missing)",
+            f"fetch {_TINY_URL} and unpack it there, or set `dataset: {{name: tiny_imagenet, download: true}}`",
+        )
+
+    def load(size: int | None) -> tuple[Split, None, Split]:
+        if missing() is not None and download:
+            from torchvision.datasets.utils import download_and_extract_archive
+
+            folder.mkdir(parents=True, exist_ok=True)
+            download_and_extract_archive(_TINY_URL, os.fspath(folder), md5=_TINY_MD5, remove_finished=True)
+        train = _by_class(folder / _TINY / "train")
+        held: dict[str, list[Path]] = {name: [] for name in train}
+        for line in (folder / _TINY / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines():
+            name, wordnet = line.split("\t")[:2]
+            held[wordnet].append(folder / _TINY / "val" / "images" / name)
+        found = [sum(map(len, files.values())) for files in (train, held)]
+        if found != [100_000, 10_000] or len(train) != 200:
+            raise MissingData(f"{folder / _TINY} holds {found[0]} and {found[1]} images, not 100000 and 10000")
+        classes = tuple(train)
+        return _split(train, classes, 3, size), None, _split(held, classes, 3, size)
+
+    train = folder / _TINY / "train"
+    names = tuple(sorted(path.name for path in train.iterdir() if path.is_dir())) if train.is_dir() else ()
+    return Pool(
+        identity={"name": "tiny_imagenet", "md5": _TINY_MD5},
+        shape=(3, 64, 64),
+        classes=names if len(names) == 200 else tuple(map(str, range(200))),
+        train_images=100_000,
+        test_images=10_000,
+        load=load,
+        missing=missing,
+        fetches=download,
+    )
+
+
+def _parts(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    found = {
+        purpose: _by_class(folder / name)
+        for purpose, names in _PURPOSES.items()
+        for name in names
+        if (folder / name).is_dir()
+    }
+    return found if "train" in found else {"train": _by_class(folder)}
+
+
+def _by_class(folder: Path) -> dict[str, list[Path]]:
+    # Class -> image files below it, both by name; folders without images are no classes.
+    if not folder.is_dir():
+        return {}
+    found: dict[str, list[Path]] = {}
+    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        files = (Path(where) / name for where, _, names in os.walk(place) for name in names)
+        images = sorted(file for file in files if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."))
+        if images:
+            found[place.name] = images
+    return found
+
+
+def _split(files: Mapping[str, Sequence[Path]], classes: Sequence[str], channels: int, size: int | None) -> Split:
+    import numpy
+
+    paths = [path for name in classes for path in files.get(name, ())]
+    labels = [number for number, name in enumerate(classes) for _ in files.get(name, ())]
+
+    def encoded(number: int) -> tuple[str, bytes]:
+        try:
+            return str(paths[number]), paths[number].read_bytes()
+        except OSError as error:
+            raise MissingData(f"{paths[number]} cannot be read: {error.strerror}") from error
+
+    return encoded_split(encoded, numpy.asarray(labels, dtype="int64"), channels, size)
+
+
+def _absent(folder: Path, channels: int) -> Pool:
+    # Nothing is known of the set yet: what stands here makes keys that no run will ever use.
+    what = "has no subfolders with images" if folder.is_dir() else "is not there"
+
+    def load(size: int | None) -> tuple[Split, None, None]:
+        raise AssertionError("a missing set is never loaded")
+
+    problem = (f"image folder {folder} {what}", "set `dataset.root` to a folder with one subfolder of images a class")
+    return Pool(
+        identity={"name": "image_folder", "missing": os.fspath(folder)},
+        shape=(channels, 32, 32),
+        classes=(),
+        train_images=0,
+        load=load,
+        missing=lambda: problem,
+    )

@@ -1,0 +1,124 @@
+"""The user's own sets, by `path/to/file.py:factory` or `package.module:factory`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autosparse.datasets import datasets
+from autosparse.datasets.pictures import array_split, pixels_of
+from autosparse.datasets.source import Pool, Split
+from autosparse.errors import UsageError
+from autosparse.own import PATTERN, call, label, load_own, sources, told
+from autosparse.store import Store, contents, digest
+
+if TYPE_CHECKING:
+    from autosparse.datasets.source import Array
+
+_PURPOSES = ("train", "validation", "test")
+
+
+@datasets.register(name="FILE.py:FACTORY", pattern=PATTERN, own_code=True)
+def own(name: str, **options: Any) -> Pool:
+    """Your own: `factory(**options)` in a file or `package.module`, giving training and test images.
+
+    The factory returns `(train, test)`, `(train, validation, test)` or a mapping with these names, of which
+    `train` alone is required. Each is a pair of arrays (images, labels) or a torch dataset of such pairs.
+    Images are uint8 `[height, width, channels]`, float `[channels, height, width]` from 0 to 1 as `ToTensor`
+    gives them, or PIL images. What the set contains is known by the factory's source and options, and by the
+    content of files and folders that options name.
+    """
+    identity = {
+        "name": "own",
+        "factory": name.rpartition(":")[2],
+        "sources": sources(name),
+        "options": {key: _content(value) for key, value in options.items()},
+    }
+    store, memory = Store.default(), f"dataset-{digest(identity)}"
+    if (facts := store.recall(memory)) is None:
+        parts = _load(name, options)
+        facts = {
+            "shape": [parts["train"][0].shape[at] for at in (3, 1, 2)],
+            "classes": _classes(name, parts),
+            "images": {purpose: len(labels) for purpose, (_, labels, _) in parts.items()},
+        }
+        store.remember(memory, facts)
+
+    def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
+        found = {key: array_split((pixels, labels), size) for key, (pixels, labels, _) in _load(name, options).items()}
+        return found["train"], found.get("validation"), found.get("test")
+
+    return Pool(
+        identity=identity,
+        shape=tuple(facts["shape"]),
+        classes=tuple(facts["classes"]),
+        train_images=facts["images"]["train"],
+        validation_images=facts["images"].get("validation", 0),
+        test_images=facts["images"].get("test", 0),
+        load=load,
+    )
+
+
+def _content(value: Any) -> Any:
+    # What an option names rather than where: the digests of a file or folder that is there.
+    if not isinstance(value, str) or os.sep not in value:
+        return value
+    path = Path(value).expanduser()
+    if path.is_file():
+        return contents(path.parent, [path])
+    return contents(path, (file for file in path.rglob("*") if file.is_file())) if path.is_dir() else value
+
+
+def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array, Any]]:
+    # Purpose -> pixels uint8 [images, height, width, channels], labels, and what the factory gave.
+    found = call(name, load_own(name), **options)
+    with told(name, "reading"):
+        if isinstance(found, tuple | list) and len(found) in (2, 3):
+            names = _PURPOSES if len(found) == 3 else ("train", "test")
+            found = dict(zip(names, found, strict=True))
+        if not isinstance(found, Mapping) or "train" not in found or set(found) - set(_PURPOSES):
+            raise UsageError(
+                f"dataset `{label(name)}` must give (train, test), (train, validation, test) or a mapping, not "
+                f"{_told(found)}",
+                "each is (images, labels) or a torch dataset; a mapping needs `train`",
+            )
+        return {purpose: (*_arrays(name, purpose, part), part) for purpose, part in found.items() if part is not None}
+
+
+def _arrays(name: str, purpose: str, part: Any) -> tuple[Array, Array]:
+    import numpy
+
+    if isinstance(part, tuple | list) and len(part) == 2:
+        images, labels = part
+    else:
+        items = [part[number] for number in range(len(part))]
+        images, labels = [item[0] for item in items], [item[1] for item in items]
+    where = f"dataset `{label(name)}`, {purpose}"
+    pixels = pixels_of(images, where)
+    numbers = numpy.asarray(labels)
+    if numbers.shape != (len(pixels),) or not numpy.issubdtype(numbers.dtype, numpy.integer):
+        raise UsageError(
+            f"{where}: labels must be {len(pixels)} whole numbers, one an image, but are {numbers.dtype} of shape "
+            f"{list(numbers.shape)}"
+        )
+    if len(numbers) and numbers.min() < 0:
+        raise UsageError(f"{where}: labels must be at least 0 but one is {numbers.min()}")
+    return pixels, numbers.astype("int64")
+
+
+def _classes(name: str, parts: Mapping[str, tuple[Array, Array, Any]]) -> list[str]:
+    highest = max(int(labels.max(initial=-1)) for _, labels, _ in parts.values())
+    named = getattr(parts["train"][2], "classes", None)
+    if named is None:
+        return [str(number) for number in range(highest + 1)]
+    if highest >= len(named):
+        raise UsageError(f"dataset `{label(name)}` has label {highest} but {len(named)} classes")
+    return [str(item) for item in named]
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return f"a mapping with {', '.join(map(str, value)) or 'nothing'}"
+    return f"{len(value)} items" if isinstance(value, tuple | list) else f"a {type(value).__name__}"

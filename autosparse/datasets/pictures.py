@@ -1,0 +1,132 @@
+"""Pictures as arrays: decoded, converted and scaled."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from autosparse.datasets.source import Split
+from autosparse.errors import StepError, UsageError
+
+if TYPE_CHECKING:
+    from autosparse.datasets.source import Array
+
+Encoded = Callable[[int], tuple[str, bytes]]
+"""Number of an image -> what to call it in an error, and its file's bytes."""
+
+
+def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
+    """Pixels in memory, uint8 `[images, height, width, channels]`, and labels; scaled to `size` unless it is None."""
+    pixels, labels = arrays
+    if size is None or pixels.shape[1:3] == (size, size):
+        return Split.of(pixels, labels)
+
+    def read(numbers: Array) -> Array:
+        import numpy
+        from PIL import Image
+
+        flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        return numpy.stack([_array(_fit(Image.fromarray(flat[number]), size)) for number in numbers])
+
+    return Split(labels, read)
+
+
+def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | None) -> Split:
+    """A split of image files, decoded when they are read, `channels` 1 (grey) or 3 (RGB).
+
+    Reading raises StepError for a file that is no image, or when images differ in size and none was asked for.
+    """
+
+    def read(numbers: Array) -> Array:
+        import numpy
+
+        decode = partial(_decode, encoded, channels, size)
+        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the interpreter
+            arrays = list(pool.map(decode, numbers.tolist()))
+        shapes = {array.shape for array in arrays}
+        if len(shapes) > 1:
+            odd = sorted(f"{width} x {height}" for height, width, _ in shapes)
+            raise StepError(
+                f"the images of the dataset differ in size ({', '.join(odd[:3])}{', ...' * (len(odd) > 3)})",
+                "set `dataset.size`, such as `size: 64`, to scale and crop them all alike",
+            )
+        return numpy.stack(arrays)
+
+    return Split(labels, read)
+
+
+def pixels_of(images: Any, where: str) -> Array:
+    """Images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
+
+    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; bytes with channels
+    first are told by 1 or 3 channels there and not at the end. Lists hold such arrays or PIL images.
+    """
+    import numpy
+
+    if isinstance(images, list | tuple):
+        arrays = [numpy.asarray(image) for image in images]
+        shapes = {array.shape for array in arrays}
+        if len(shapes) != 1:
+            raise UsageError(f"{where}: images must be of one shape but there are {sorted(map(str, shapes))[:3]}")
+        pixels = numpy.stack(arrays)
+    else:
+        pixels = numpy.asarray(images)
+    if pixels.ndim == 3:
+        pixels = pixels[..., None]
+    if pixels.ndim != 4:
+        raise UsageError(f"{where}: images must be [images, height, width, channels] but are {list(pixels.shape)}")
+    first = pixels.shape[1] in (1, 3) and pixels.shape[3] not in (1, 3)
+    if numpy.issubdtype(pixels.dtype, numpy.floating):
+        low, high = float(pixels.min(initial=0)), float(pixels.max(initial=1))
+        if not (low >= 0 and high <= 1):
+            raise UsageError(
+                f"{where}: images of floats must lie from 0 to 1 but reach from {low:g} to {high:g}",
+                "leave normalization out: autosparse normalizes by the training images' mean and spread",
+            )
+        pixels = numpy.rint(pixels * 255).astype("uint8")
+    elif pixels.dtype == bool:
+        pixels = pixels.astype("uint8") * 255
+    elif pixels.dtype != numpy.uint8:
+        raise UsageError(f"{where}: images must be uint8, or floats from 0 to 1, but are {pixels.dtype}")
+    return numpy.ascontiguousarray(pixels.transpose(0, 2, 3, 1) if first else pixels)
+
+
+def shape_of(encoded: Encoded, channels: int) -> tuple[int, int, int]:
+    """Channels, height, width of the first image."""
+    height, width, _ = _decode(encoded, channels, None, 0).shape
+    return (channels, height, width)
+
+
+def concatenated(parts: Sequence[Sequence[Any]]) -> list[Any]:
+    """The items of several sequences in one list."""
+    return [item for part in parts for item in part]
+
+
+def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> Array:
+    from PIL import Image, UnidentifiedImageError
+
+    name, data = encoded(number)
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            converted = picture.convert("L" if channels == 1 else "RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StepError(f"{name} cannot be decoded: {error}", "remove it or fetch it again") from error
+    return _array(converted if size is None else _fit(converted, size))
+
+
+def _fit(picture: Any, size: int) -> Any:
+    # The shorter side becomes `size`, the middle of the longer one is kept: no picture is distorted.
+    from PIL import Image, ImageOps
+
+    return picture if picture.size == (size, size) else ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+
+
+def _array(picture: Any) -> Array:
+    import numpy
+
+    array = numpy.asarray(picture, dtype="uint8")
+    return array[..., None] if array.ndim == 2 else array

@@ -1,0 +1,65 @@
+"""A network that was never seen before, built once to see that it works and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autosparse.core.weights import in_mode, prunable_weights
+from autosparse.errors import UsageError
+from autosparse.lazy import torch
+from autosparse.store import Store, digest
+
+Shape = tuple[int, int, int]
+
+
+def structure_of(
+    label: str, build: Callable[[], torch.nn.Module], identity: Any, shape: Shape, classes: int, *, device: str
+) -> str:
+    """Digest of the names, shapes and types of a network's state, remembered under `identity`.
+
+    Raises UsageError when the network does not take images of `shape` or give a logit for each class.
+    """
+    memory = f"structure-{digest([identity, list(shape), classes])}"
+    store = Store.default()
+    if (known := store.recall(memory)) is not None:
+        return str(known)
+    with torch.random.fork_rng(devices=[]):
+        with torch.device(device):
+            network = build()
+        check_network(label, network, shape, classes)
+    state = network.state_dict()
+    found = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
+    store.remember(memory, found)
+    return found
+
+
+def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
+    """Raise UsageError unless a network has prunable weights and one image gives it one row of `classes` logits."""
+    if not isinstance(network, torch.nn.Module):
+        raise UsageError(f"model `{label}` must give a torch.nn.Module but gives {_a(network)}")
+    lazy = [name for name, parameter in network.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise UsageError(
+            f"model `{label}` is built lazily: {lazy[0]} has no shape before the first batch",
+            "name the sizes, or run one batch through it before it is returned",
+        )
+    if not prunable_weights(network):
+        raise UsageError(f"model `{label}` has no prunable weight: no convolution and no linear layer that trains")
+    parameter = next(network.parameters())
+    example = torch.zeros((1, *shape), device=parameter.device)
+    with in_mode(network, training=False), torch.no_grad():
+        outputs = network(example)
+    size = " x ".join(map(str, shape))
+    if not isinstance(outputs, torch.Tensor):
+        raise UsageError(f"model `{label}` must give a tensor of logits but gives {_a(outputs)}")
+    if tuple(outputs.shape) != (1, classes):
+        raise UsageError(
+            f"model `{label}` gives outputs of shape {list(outputs.shape)} for one image of {size}, "
+            f"not [1, {classes}]: one logit a class",
+            "a factory is called as `factory(input_shape, classes, **options)`",
+        )
+
+
+def _a(value: Any) -> str:
+    return f"a {type(value).__name__}"

@@ -1,0 +1,191 @@
+"""Code of the user's own: found, identified by its source, imported when a plan or a run needs it.
+
+A name is `path/to/file.py:factory` or `package.module:factory`. Looking up and identifying a name runs
+nothing; `load_own` imports.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from autosparse.errors import AutosparseError, UsageError
+from autosparse.registry import suggestion
+from autosparse.store import digest, file_digest
+
+PATTERN = r"(?:[^\n]+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*"
+"""What a name looks like."""
+
+
+def label(name: str) -> str:
+    """A name without its folders: `file.py:factory`."""
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def absolute(name: str, folder: Path) -> str:
+    """A name whose file is meant relative to `folder`, with the file's whole path; a module's name as it is."""
+    file, _, factory = name.rpartition(":")
+    if not file.endswith(".py"):
+        return name
+    return f"{os.path.normpath((folder / Path(file).expanduser()).absolute())}:{factory}"
+
+
+def sources(name: str) -> dict[str, str]:
+    """File -> sha256 of the module and of what it imports from beside it, found without running anything.
+
+    Names are relative to the folder that imports are looked up in, so that they do not tell where it lies.
+    Raises UsageError when there is no such file.
+    """
+    file, folder = _find(name)
+    found: dict[str, str] = {}
+    waiting = [file]
+    while waiting:
+        path = waiting.pop()
+        key = path.relative_to(folder).as_posix()
+        if key not in found:
+            found[key] = file_digest(path)
+            waiting += _imported(path, folder, name)
+    return dict(sorted(found.items()))
+
+
+def load_own(name: str) -> Callable[..., Any]:
+    """Import the module and give the factory. Raises UsageError that says where the module failed."""
+    file, folder = _find(name)
+    module, _, factory = name.rpartition(":")
+    if str(folder) not in sys.path:  # as for a script: what lies beside it can be imported
+        sys.path.insert(0, str(folder))
+    with told(name, "importing"):
+        loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
+    if not callable(made := getattr(loaded, factory, None)):
+        known = [key for key, value in vars(loaded).items() if callable(value) and not key.startswith("_")]
+        what = "is no function" if hasattr(loaded, factory) else "is not there"
+        hint = suggestion(factory, known) or f"functions there: {', '.join(known) or 'none'}"
+        raise UsageError(f"`{factory}` of {file} {what}", hint)
+    return made  # type: ignore[no-any-return]
+
+
+def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) -> Any:
+    """Call the user's factory. Raises UsageError when it does not take what it is given, or fails."""
+    try:
+        taken = inspect.signature(factory)
+    except (TypeError, ValueError):  # written in C: it says itself what it takes
+        taken = None
+    if taken is not None:
+        try:
+            taken.bind(*given, **options)
+        except TypeError as error:
+            known = [
+                key
+                for key, item in taken.parameters.items()
+                if item.kind is item.KEYWORD_ONLY or item.default is not item.empty
+            ]
+            wrong = next((key for key in options if key not in taken.parameters), "")
+            raise UsageError(
+                f"`{label(name)}` takes {taken} but is called as "
+                f"({', '.join([*map(str, given), *(f'{key}={value!r}' for key, value in options.items())])}): {error}",
+                suggestion(wrong, known)
+                or "models are called as `factory(input_shape, classes, **options)`, datasets as `factory(**options)`",
+            ) from None
+    with told(name, "calling"):
+        return factory(*given, **options)
+
+
+@contextmanager
+def told(name: str, doing: str) -> Iterator[None]:
+    """Turn whatever the user's code raises into a UsageError with the file and line of theirs that raised it."""
+    try:
+        yield
+    except AutosparseError:
+        raise
+    except Exception as error:
+        message = str(error).strip().partition("\n")[0]
+        text = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        place = _place(name, error)
+        raise UsageError(
+            f"{place or label(name)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
+        ) from error
+
+
+def _find(name: str) -> tuple[Path, Path]:
+    # The module's file, and the folder that its imports are looked up in.
+    module, _, _ = name.rpartition(":")
+    if module.endswith(".py"):
+        file = Path(module).expanduser().absolute()
+        if not file.is_file():
+            raise UsageError(f"there is no file {file}", "a file is named relative to the spec that names it")
+        return file, file.parent
+    top, *rest = module.split(".")
+    spec = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        raise UsageError(f"there is no Python module `{top}`", "install it, or run where it lies")
+    file, folder = Path(spec.origin), Path(spec.origin).parent
+    folder = folder.parent if spec.submodule_search_locations else folder
+    if rest:
+        places = [folder.joinpath(top, *rest[:-1], f"{rest[-1]}.py"), folder.joinpath(top, *rest, "__init__.py")]
+        file = next((place for place in places if place.is_file()), places[0])
+        if not file.is_file():
+            raise UsageError(f"there is no Python module `{module}`", f"looked for {file}")
+    return file.absolute(), folder.absolute()
+
+
+def _imported(path: Path, folder: Path, name: str) -> list[Path]:
+    # The files in `folder` that a module imports, wherever in it.
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except SyntaxError as error:
+        raise UsageError(f"{path}:{error.lineno}:{error.offset}: {error.msg}", f"`{label(name)}` is Python") from error
+    modules: set[tuple[str, ...]] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules |= {tuple(alias.name.split(".")) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            here = path.parent.relative_to(folder).parts
+            above = here[: len(here) - node.level + 1] if node.level else ()
+            base = (*above, *(node.module.split(".") if node.module else ()))
+            modules |= {base, *((*base, alias.name) for alias in node.names)}
+    found: list[Path] = []
+    for parts in modules:
+        for length in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b first
+            place = folder.joinpath(*parts[:length])
+            files = (place.with_suffix(".py"), place / "__init__.py")
+            found += [file for file in files if file.is_file() and "site-packages" not in file.parts]
+    return found
+
+
+def _load_file(file: Path) -> Any:
+    # Under a name of its own, so that a file called `random.py` takes no one's place; loaded once.
+    known = f"own_{file.stem}_{digest([str(file), file_digest(file)])[:8]}"
+    if known not in sys.modules:
+        spec = importlib.util.spec_from_file_location(known, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[known] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[known]
+            raise
+    return sys.modules[known]
+
+
+def _place(name: str, error: BaseException) -> str | None:
+    # The deepest line of the user's own files on the way to the error.
+    _, folder = _find(name)
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(folder) and "site-packages" not in Path(frame.filename).parts
+        and not Path(frame.filename).is_relative_to(Path(__file__).parent)
+    ]  # fmt: skip
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
