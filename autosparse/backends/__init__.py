@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Protocol, TypeAlias, TypeVar
 
-from autosparse.backends.machine import Machine, Place, environment, missing_extras, this_machine
+from autosparse.backends.machine import (
+    Machine,
+    Place,
+    available_memory,
+    environment,
+    missing_extras,
+    this_machine,
+)
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
@@ -20,4 +27,14 @@ backends: Registry[Open] = Registry("backend", "backends")
 
 from autosparse.backends import local  # noqa: E402
 
-__all__ = ["Backend", "Machine", "Place", "backends", "environment", "local", "missing_extras", "this_machine"]
+__all__ = [
+    "Backend",
+    "Machine",
+    "Place",
+    "available_memory",
+    "backends",
+    "environment",
+    "local",
+    "missing_extras",
+    "this_machine",
+]

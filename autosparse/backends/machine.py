@@ -59,6 +59,15 @@ def this_machine() -> Machine:
     )
 
 
+def available_memory() -> int:
+    """Bytes of memory that a process may take without swapping: all, where the system does not tell what is free."""
+    if found := re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE):
+        return 1024 * int(found[1])
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return 8 * 2**30
+
+
 def environment(place: Place) -> dict[str, str | int]:
     """What numbers may depend on besides the inputs: recorded with artifacts, never keyed."""
     return {

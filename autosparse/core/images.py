@@ -1,25 +1,36 @@
-"""A labelled image set that lies in memory as bytes, and batches of it at whole-batch speed."""
+"""A labelled image set as bytes, in memory or on disk, and batches of it at whole-batch speed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from autosparse.core.evidence import Batch
 from autosparse.lazy import torch
+
+
+class Rows(Protocol):
+    """Pixels on disk: `rows[numbers]` reads some, uint8 `[len(numbers), height, width, channels]`."""
+
+    shape: tuple[int, ...]
+
+    def __getitem__(self, numbers: torch.Tensor) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
 class Images:
     """`pixels` uint8 `[images, height, width, channels]`, `labels` int64 `[images]`.
 
-    `mean` and `spread` are the training set's per channel, in units of full scale, float32 `[channels]`.
+    `mean` and `spread` are the training set's per channel, in units of full scale, float32 `[channels]`. Pixels
+    on disk give the same batches as pixels in memory; `readers` processes read them ahead (0: this one does).
     """
 
-    pixels: torch.Tensor
+    pixels: torch.Tensor | Rows
     labels: torch.Tensor
     mean: torch.Tensor
     spread: torch.Tensor
+    readers: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -34,7 +45,7 @@ class Images:
         """The same set on a device."""
         return replace(
             self,
-            pixels=self.pixels.to(device),
+            pixels=self.pixels.to(device) if isinstance(self.pixels, torch.Tensor) else self.pixels,
             labels=self.labels.to(device),
             mean=self.mean.to(device),
             spread=self.spread.to(device),
@@ -50,17 +61,38 @@ class Images:
 
     def sample(self, images: int, generator: torch.Generator, *, batch: int = 256) -> list[Batch]:
         """Batches of `images` different examples (all, if there are fewer), in random order, not augmented."""
-        order = torch.randperm(len(self), generator=generator)[:images].to(self.labels.device)
+        order = torch.randperm(len(self), generator=generator)[:images]
+        parts = order.split(batch_sizes(len(order), batch))
         return [
-            (self.normalize(self.pixels[part]), self.labels[part])
-            for part in order.split(batch_sizes(len(order), batch))
+            (self.normalize(pixels), self.labels[part.to(self.labels.device)])
+            for part, pixels in zip(parts, self.gather(parts), strict=True)
         ]
 
     def in_order(self, batch: int) -> Iterator[Batch]:
         """Every example once, in order."""
-        for start in range(0, len(self), batch):
-            part = slice(start, start + batch)
-            yield self.normalize(self.pixels[part]), self.labels[part]
+        parts = torch.arange(len(self)).split(batch)
+        for part, pixels in zip(parts, self.gather(parts), strict=True):
+            yield self.normalize(pixels), self.labels[part.to(self.labels.device)]
+
+    def gather(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The pixels of several batches, named by the numbers of their images, on the device."""
+        device = self.labels.device
+        if isinstance(self.pixels, torch.Tensor):
+            yield from (self.pixels[part.to(device)] for part in parts)
+            return
+        # Whole batches come from the readers: there is nothing to collate, and the order is the sampler's.
+        rows: Any = self.pixels
+        order: Any = list(parts)
+        loader: torch.utils.data.DataLoader[torch.Tensor] = torch.utils.data.DataLoader(
+            rows,
+            batch_size=None,
+            sampler=order,
+            num_workers=self.readers,
+            pin_memory=device.type == "cuda",
+            generator=torch.Generator(),  # of its workers' seeds, which nobody reads: leave the global one alone
+        )
+        for pixels in loader:
+            yield pixels.to(device, non_blocking=True)
 
 
 def batch_sizes(images: int, batch: int) -> list[int]:
@@ -81,15 +113,24 @@ def epoch(images: Images, *, batch: int, crop: int, flip: bool, generator: torch
     Random numbers come from the CPU, so that a seed means the same batches on every device.
     """
     height, width = images.pixels.shape[1:3]
-    device = images.pixels.device
-    padded = torch.nn.functional.pad(images.pixels, (0, 0, crop, crop, crop, crop)) if crop else images.pixels
+    device = images.labels.device
     order = torch.randperm(len(images), generator=generator)
     shift = torch.randint(0, 2 * crop + 1, (2, len(images), 1), generator=generator)
     mirror = torch.rand(len(images), 1, generator=generator) < 0.5 if flip else torch.zeros(len(images), 1).bool()
     rows = torch.arange(height) + shift[0]
     columns = torch.where(mirror, width - 1 - torch.arange(width), torch.arange(width)) + shift[1]
-    order, rows, columns = order.to(device), rows.to(device), columns.to(device)
     sizes = batch_sizes(len(images), batch)
-    for part, row, column in zip(order.split(sizes), rows.split(sizes), columns.split(sizes), strict=True):
-        pixels = padded[part[:, None, None], row[:, :, None], column[:, None, :]]
-        yield images.normalize(pixels), images.labels[part]
+    parts = order.split(sizes)
+    moves = zip(rows.to(device).split(sizes), columns.to(device).split(sizes), strict=True)
+    if isinstance(images.pixels, torch.Tensor):
+        padded = _pad(images.pixels, crop)
+        batches = ((padded, part.to(device)) for part in parts)
+    else:  # the same pixels, padded a batch at a time
+        batches = ((_pad(pixels, crop), torch.arange(len(pixels), device=device)) for pixels in images.gather(parts))
+    for part, (padded, place), (row, column) in zip(parts, batches, moves, strict=True):
+        pixels = padded[place[:, None, None], row[:, :, None], column[:, None, :]]
+        yield images.normalize(pixels), images.labels[part.to(device)]
+
+
+def _pad(pixels: torch.Tensor, crop: int) -> torch.Tensor:
+    return torch.nn.functional.pad(pixels, (0, 0, crop, crop, crop, crop)) if crop else pixels

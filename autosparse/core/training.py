@@ -99,7 +99,7 @@ def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: i
     correct = 0
     model.to(memory_format=torch.channels_last)
     model.eval()
-    with torch.no_grad(), _autocast(images.pixels.device, precision):
+    with torch.no_grad(), _autocast(images.labels.device, precision):
         for inputs, labels in images.in_order(batch):
             correct += int((model(inputs).argmax(dim=1) == labels).sum())
     return 100 * correct / len(images)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from autosparse.backends import Place
+from autosparse.backends import Place, available_memory
 from autosparse.core.images import Images
 from autosparse.core.irp import rewind
 from autosparse.errors import StepError
@@ -72,10 +72,32 @@ def load_network(work: Work) -> torch.nn.Module:
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device) -> Images:
-    """One split of a `data` artifact: train, validation or test."""
+    """One split of a `data` artifact: train, validation or test.
+
+    A split of several files stays on disk unless it fits into half of the memory that is free; the batches
+    are the same.
+    """
     tensors = artifact.tensors(split)
     facts = artifact.tensors("statistics")
-    return Images(tensors["pixels"], tensors["labels"], facts["mean"], facts["spread"]).to(device)
+    shards = sorted(name.removesuffix(".safetensors") for name in artifact.files if name.startswith(f"{split}-"))
+    if not shards:
+        return Images(tensors["pixels"], tensors["labels"], facts["mean"], facts["spread"]).to(device)
+    size = sum(artifact.files[f"{name}.safetensors"]["bytes"] for name in shards)
+    if 2 * size <= free_memory(device):
+        pixels = torch.cat([artifact.tensors(name)["pixels"] for name in shards])
+        return Images(pixels, tensors["labels"], facts["mean"], facts["spread"]).to(device)
+    readers = 0 if device.type == "cpu" else 4  # a processor that trains is slower than a disk; a GPU is not
+    rows = artifact.rows(shards, "pixels")
+    return Images(rows, tensors["labels"], facts["mean"], facts["spread"], readers).to(device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free where images would lie, on this machine and on the device."""
+    here = available_memory()
+    if device.type != "cuda":
+        return here
+    there, _ = torch.cuda.mem_get_info(device)
+    return min(here, int(there))
 
 
 def generator(*purpose: str | int) -> torch.Generator:

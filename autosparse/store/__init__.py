@@ -1,10 +1,12 @@
 """The store: content-addressed artifacts, published atomically and verified on every read."""
 
 from autosparse.store.artifacts import Artifact, Draft, Store
-from autosparse.store.canonical import canonical, digest
-from autosparse.store.contents import contents, file_digest
+from autosparse.store.canonical import canonical, digest, file_digest
+from autosparse.store.contents import contents
+from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors
 
 __all__ = [
-    "Artifact", "Draft", "Store", "canonical", "contents", "digest", "dump_tensors", "file_digest", "load_tensors",
+    "Artifact", "Draft", "Rows", "Store", "canonical", "contents", "digest", "dump_tensors", "file_digest",
+    "load_tensors",
 ]  # fmt: skip

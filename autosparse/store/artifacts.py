@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingRequirement
-from autosparse.store.canonical import canonical
+from autosparse.store.canonical import canonical, file_digest
+from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors
 
 if TYPE_CHECKING:
@@ -63,6 +64,20 @@ class Artifact:
             return load_tensors(self.read(f"{name}.safetensors"))
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(f"{name}.safetensors: {error}") from error
+
+    def rows(self, names: Sequence[str], tensor: str) -> Rows:
+        """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
+
+        Every file is checked once, here, without holding it in memory.
+        """
+        for name in names:
+            try:
+                same = file_digest(self.folder / f"{name}.safetensors") == self.files[f"{name}.safetensors"]["sha256"]
+            except OSError as error:
+                raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
+            if not same:
+                raise self._damaged(f"{name}.safetensors is not what was published")
+        return Rows([self.folder / f"{name}.safetensors" for name in names], tensor)
 
     def json(self, name: str) -> Any:
         """The value of `<name>.json`."""

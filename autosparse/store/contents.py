@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from autosparse.errors import MissingRequirement
 from autosparse.store.artifacts import Store
-from autosparse.store.canonical import digest
+from autosparse.store.canonical import digest, file_digest
 
 
 def contents(folder: Path, files: Iterable[Path]) -> dict[str, str]:
@@ -29,9 +28,3 @@ def contents(folder: Path, files: Iterable[Path]) -> dict[str, str]:
         with suppress(MissingRequirement):  # a cache that cannot be written: the files are read again next time
             store.remember(memory, {**known, **entries})
     return {name: found.get(name) or known[name][2] for name in sorted(paths)}
-
-
-def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

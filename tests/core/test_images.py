@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,12 @@ def numbered(count: int) -> Images:
     """Images of different non-black pixels, labelled by position, whose normalized pixels are the bytes."""
     pixels = torch.randint(1, 256, (count, HEIGHT, WIDTH, CHANNELS), generator=seeded(), dtype=torch.uint8)
     return Images(pixels, torch.arange(count), torch.zeros(CHANNELS), torch.full((CHANNELS,), 1 / 255))
+
+
+def bytes_of(images: Images) -> Tensor:
+    """The pixels of a set in memory."""
+    assert isinstance(images.pixels, Tensor)
+    return images.pixels
 
 
 def shifted(image: Tensor, down: int, right: int, mirrored: bool) -> Tensor:
@@ -53,7 +60,7 @@ def test_every_example_is_a_shift_of_its_image(crop: int, flip: bool) -> None:
     seen: Counter[tuple[int, int, bool]] = Counter()
     for seed in (1, 2):
         for label, actual in every_example(images, crop, flip, batch=64, seed=seed):
-            fitting = [move for move in moves if torch.equal(shifted(images.pixels[label], *move), actual)]
+            fitting = [move for move in moves if torch.equal(shifted(bytes_of(images)[label], *move), actual)]
             assert 1 == len(fitting), label
             seen.update(fitting)
 
@@ -78,13 +85,13 @@ def test_without_augmentation_images_are_themselves() -> None:
     found = every_example(images, 0, False)
 
     assert list(range(30)) != [label for label, _ in found]
-    assert all(torch.equal(images.pixels[label], actual) for label, actual in found)
+    assert all(torch.equal(bytes_of(images)[label], actual) for label, actual in found)
 
 
 def test_epoch_depends_on_the_generator_alone() -> None:
     """The same generator gives the same epoch, the next epoch differs, and the images stay as they were."""
     images, random = numbered(12), torch.get_rng_state()
-    before = images.pixels.clone()
+    before = bytes_of(images).clone()
     generators = [seeded(4), seeded(4)]
 
     first, again, second = (
@@ -94,7 +101,7 @@ def test_epoch_depends_on_the_generator_alone() -> None:
 
     assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
     assert not all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-    assert torch.equal(before, images.pixels)
+    assert torch.equal(before, bytes_of(images))
     assert torch.equal(random, torch.get_rng_state())
 
 
@@ -119,7 +126,7 @@ def test_normalize_by_hand() -> None:
     )
 
     expected = torch.tensor([[[[-2.0, 0.0]], [[2.0, -0.4]]]])
-    torch.testing.assert_close(expected, images.normalize(images.pixels), rtol=0, atol=1e-6)
+    torch.testing.assert_close(expected, images.normalize(bytes_of(images)), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [(3, 5, 4), (1, 8, 8), (3, 1, 1)])
@@ -143,7 +150,7 @@ def test_in_order_is_in_order() -> None:
     inputs, labels = (torch.cat(parts) for parts in zip(*images.in_order(3), strict=True))
 
     assert list(range(7)) == labels.tolist()
-    assert torch.equal(images.pixels, inputs.permute(0, 2, 3, 1).round().to(torch.uint8))
+    assert torch.equal(bytes_of(images), inputs.permute(0, 2, 3, 1).round().to(torch.uint8))
 
 
 def test_sample_has_different_examples_as_they_are() -> None:
@@ -154,7 +161,7 @@ def test_sample_has_different_examples_as_they_are() -> None:
     assert [3, 4] == [len(labels) for _, labels in sample]
     assert 7 == len({int(label) for _, labels in sample for label in labels})
     for inputs, labels in sample:
-        assert torch.equal(images.pixels[labels], inputs.permute(0, 2, 3, 1).round().to(torch.uint8))
+        assert torch.equal(bytes_of(images)[labels], inputs.permute(0, 2, 3, 1).round().to(torch.uint8))
     assert 20 == sum(len(labels) for _, labels in images.sample(99, seeded()))
 
 
@@ -174,4 +181,39 @@ def test_facts_of_a_set() -> None:
 
     assert 4 == len(images)
     assert (3, 5, 6) == images.input_shape
-    assert_same(dict(vars(images)), dict(vars(moved)))
+    tensors = [{key: value for key, value in vars(item).items() if key != "readers"} for item in (images, moved)]
+    assert_same(*tensors)
+
+
+class Disk:
+    """Pixels that are read in pieces, as from a disk."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        self.pixels = pixels
+        self.shape = tuple(pixels.shape)
+
+    def __getitem__(self, numbers: Tensor) -> Tensor:
+        return self.pixels[numbers]
+
+
+@pytest.mark.parametrize("readers", [0, 2])
+def test_pixels_on_disk_give_the_batches_of_pixels_in_memory(readers: int) -> None:
+    """Epochs, samples and passes in order are bit for bit the same, whoever reads."""
+    resident = images_of(11, (3, 5, 6))
+    assert isinstance(resident.pixels, Tensor)
+    streamed = replace(resident, pixels=Disk(resident.pixels), readers=readers)
+
+    def batches(images: Images) -> list[tuple[Tensor, Tensor]]:
+        return [
+            *epoch(images, batch=3, crop=2, flip=True, generator=seeded()),
+            *epoch(images, batch=3, crop=0, flip=False, generator=seeded()),
+            *images.sample(7, seeded(), batch=2),
+            *images.in_order(4),
+        ]
+
+    before = torch.random.get_rng_state()
+    for expected, actual in zip(batches(resident), batches(streamed), strict=True):
+        assert torch.equal(expected[0], actual[0])
+        assert torch.equal(expected[1], actual[1])
+
+    assert torch.equal(before, torch.random.get_rng_state())

@@ -1,0 +1,53 @@
+"""How fast batches come from disk: `python benchmarks/streaming.py`. Ratios to the same batches from memory.
+
+A set of random pixels is written as a `data` step writes it, in files of 256 MiB, and read by the loop that
+training uses: shuffled, cropped, flipped, normalized. One thread.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from autosparse.core.images import Images, epoch
+from autosparse.store import Rows, dump_tensors
+
+IMAGES, SIDE, SHARD, REPEATS = 60_000, 64, 2**28, 5
+
+
+def main() -> None:
+    """Print images a second from memory, from disk by this process, and by two reader processes."""
+    torch.set_num_threads(1)
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (IMAGES, SIDE, SIDE, 3), dtype=torch.uint8, generator=generator)
+    resident = Images(pixels, torch.zeros(IMAGES, dtype=torch.int64), torch.full((3,), 0.5), torch.full((3,), 0.25))
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for number, part in enumerate(pixels.split(SHARD // (SIDE * SIDE * 3))):
+            files.append(Path(folder) / f"train-{number:05d}.safetensors")
+            files[-1].write_bytes(dump_tensors({"pixels": part}))
+        rows = Rows(files, "pixels")
+        ways = {
+            "memory": resident,
+            "disk": replace(resident, pixels=rows),
+            "disk, two readers": replace(resident, pixels=rows, readers=2),
+        }
+        rates: dict[str, list[float]] = {name: [] for name in ways}
+        for _ in range(REPEATS):  # paired: every way once in each round
+            for name, images in ways.items():
+                begin = time.perf_counter()
+                for _ in epoch(images, batch=128, crop=4, flip=True, generator=generator):
+                    pass
+                rates[name].append(IMAGES / (time.perf_counter() - begin))
+    for name, found in rates.items():
+        ratio = statistics.median(rate / base for rate, base in zip(found, rates["memory"], strict=True))
+        print(f"{name:18} {statistics.median(found):9,.0f} images/s of {SIDE} x {SIDE} x 3   {ratio:.2f} of memory")
+
+
+if __name__ == "__main__":
+    main()

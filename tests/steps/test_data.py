@@ -1,0 +1,68 @@
+"""A dataset becomes an artifact; what does not fit into memory stays on disk and gives the same batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from autosparse.backends import Place
+from autosparse.core.images import Images, epoch
+from autosparse.errors import DamagedArtifact
+from autosparse.steps import Work, operations
+from autosparse.steps.work import load_images
+from autosparse.store import Artifact, Store
+from tests.core.conftest import seeded
+
+DIGITS = {"dataset": {"name": "digits", "options": {"validation": 300, "test": 300}}}
+CPU = torch.device("cpu")
+SPLITS = ("train", "validation", "test")
+
+
+def made(folder: Path) -> Artifact:
+    """The artifact of the digits."""
+    store = Store(folder)
+
+    def write(draft: object) -> None:
+        work = Work({}, draft, Place("cpu", 1), DIGITS)  # type: ignore[arg-type]
+        operations["data"].function(work, identity={})
+
+    return store.publish("data", "key", write, lambda: {})
+
+
+def all_batches(images: Images) -> list[torch.Tensor]:
+    """What training and evaluation see."""
+    found = [*epoch(images, batch=100, crop=1, flip=True, generator=seeded()), *images.in_order(128)]
+    return [tensor for batch in found for tensor in batch]
+
+
+@pytest.mark.parametrize("free", [2**40, 0])
+def test_a_set_in_many_files_gives_the_same_batches(free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of 10,000 bytes, read into memory or left on disk, change nothing but how much memory is used."""
+    whole = made(tmp_path / "whole")
+    monkeypatch.setattr("autosparse.steps.data.SHARD", 10_000)
+    monkeypatch.setattr("autosparse.steps.work.free_memory", lambda device: free)
+    parts = made(tmp_path / "parts")
+
+    assert {f"{name}.safetensors" for name in ("statistics", *SPLITS)} == set(whole.files)
+    assert 8 == sum(name.startswith("train-") for name in parts.files)
+    assert whole.read("statistics.safetensors") == parts.read("statistics.safetensors")
+    for split in SPLITS:
+        expected, actual = load_images(whole, split, CPU), load_images(parts, split, CPU)
+        assert (free > 0) == isinstance(actual.pixels, torch.Tensor)
+        assert all(map(torch.equal, all_batches(expected), all_batches(actual)))
+
+
+def test_a_damaged_file_on_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read row by row was checked as a whole before."""
+    monkeypatch.setattr("autosparse.steps.data.SHARD", 10_000)
+    monkeypatch.setattr("autosparse.steps.work.free_memory", lambda device: 0)
+    parts = made(tmp_path)
+    place = parts.folder / "train-00003.safetensors"
+    data = bytearray(place.read_bytes())
+    data[-1] ^= 1
+    place.write_bytes(bytes(data))
+
+    with pytest.raises(DamagedArtifact, match=r"train-00003.safetensors is not what was published"):
+        load_images(parts, "train", CPU)
