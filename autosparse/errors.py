@@ -2,7 +2,8 @@
 
 AutosparseError                 1
 ├── UsageError                  2   a command or an argument that cannot be obeyed
-│   └── SpecError               2   a spec that cannot be read or does not validate
+│   ├── SpecError               2   a spec that cannot be read or does not validate
+│   └── OwnCodeError            2   code of the user's own that a spec names, failing
 ├── StepError                   1   a step failed; a plain rerun resumes
 ├── FitError                    3   the plan does not fit the target
 ├── DamagedArtifact             4   an artifact's bytes are not what its descriptor says
@@ -30,9 +31,13 @@ class AutosparseError(Exception):
 
 
 class UsageError(AutosparseError):
-    """A command or an argument that cannot be obeyed."""
+    """A command or an argument that cannot be obeyed.
+
+    `at` is the path in a spec of the value that is to blame, where there is one.
+    """
 
     exit_code = 2
+    at: tuple[str, ...] = ()
 
 
 class SpecError(UsageError):
@@ -51,6 +56,10 @@ class SpecError(UsageError):
         error = cls(*problems[0])
         error.problems = tuple(problems)
         return error
+
+
+class OwnCodeError(UsageError):
+    """Code of the user's own that a spec names failed; the message begins with its file and line."""
 
 
 class StepError(AutosparseError):

@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from autosparse.errors import AutosparseError, UsageError
+from autosparse.errors import AutosparseError, OwnCodeError, UsageError
 from autosparse.registry import suggestion
 from autosparse.store import digest, file_digest
 
@@ -59,7 +59,7 @@ def sources(name: str) -> dict[str, str]:
 
 
 def load_own(name: str) -> Callable[..., Any]:
-    """Import the module and give the factory. Raises UsageError that says where the module failed."""
+    """Import the module and give the factory. Raises OwnCodeError that says where the module failed."""
     file, folder = _find(name)
     module, _, factory = name.rpartition(":")
     if str(folder) not in sys.path:  # as for a script: what lies beside it can be imported
@@ -102,7 +102,7 @@ def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) ->
 
 @contextmanager
 def told(name: str, doing: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into a UsageError with the file and line of theirs that raised it."""
+    """Turn whatever the user's code raises into an OwnCodeError with the file and line of theirs that raised it."""
     try:
         yield
     except AutosparseError:
@@ -111,7 +111,7 @@ def told(name: str, doing: str) -> Iterator[None]:
         message = str(error).strip().partition("\n")[0]
         text = f"{type(error).__name__}: {message}" if message else type(error).__name__
         place = _place(name, error)
-        raise UsageError(
+        raise OwnCodeError(
             f"{place or label(name)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
         ) from error
 
@@ -143,7 +143,9 @@ def _imported(path: Path, folder: Path, name: str) -> list[Path]:
     try:
         tree = ast.parse(path.read_bytes(), str(path))
     except SyntaxError as error:
-        raise UsageError(f"{path}:{error.lineno}:{error.offset}: {error.msg}", f"`{label(name)}` is Python") from error
+        raise OwnCodeError(
+            f"{path}:{error.lineno}:{error.offset}: {error.msg}", f"`{label(name)}` is Python"
+        ) from error
     modules: set[tuple[str, ...]] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

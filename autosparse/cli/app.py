@@ -11,7 +11,7 @@ import typer
 from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
-from autosparse.errors import MissingRequirement
+from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
 from autosparse.plan import Plan, compile_plan, own_code
 from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
 from autosparse.store import Store
@@ -73,7 +73,15 @@ def compile_loaded(loaded: LoadedSpec, *, quiet: bool) -> Plan:
     """The plan of a spec on this machine. Says which code of the user's own it imports."""
     for name in () if quiet else own_code(loaded.spec):
         say(f"note: importing your code, {name}")
-    return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+    try:
+        return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+    except OwnCodeError:
+        raise  # says itself where
+    except UsageError as error:
+        place = error.at if error.at in loaded.document.values else error.at[1:]  # `irp` is silent: as the spec's own
+        if place and (mark := loaded.document.nearest(place)):
+            raise SpecError(f"{mark}: {error.message}", error.hint) from error
+        raise
 
 
 def json_text(value: Any) -> str:

@@ -24,8 +24,8 @@ _PURPOSES = ("train", "validation", "test")
 def own(name: str, **options: Any) -> Pool:
     """Your own: `factory(**options)` in a file or `package.module`, giving training and test images.
 
-    The factory returns `(train, test)`, `(train, validation, test)` or a mapping with these names, of which
-    `train` alone is required. Each is a pair of arrays (images, labels) or a torch dataset of such pairs.
+    The factory returns `train`, `(train, test)`, `(train, validation, test)` or a mapping with these names. Each
+    is a pair of arrays (images, labels) or a torch dataset of such pairs.
     Images are uint8 `[height, width, channels]`, float `[channels, height, width]` from 0 to 1 as `ToTensor`
     gives them, or PIL images. What the set contains is known by the factory's source and options, and by the
     content of files and folders that options name.
@@ -75,7 +75,9 @@ def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array
     # Purpose -> pixels uint8 [images, height, width, channels], labels, and what the factory gave.
     found = call(name, load_own(name), **options)
     with told(name, "reading"):
-        if isinstance(found, tuple | list) and len(found) in (2, 3):
+        if _is_set(found):
+            found = {"train": found}
+        elif isinstance(found, tuple | list) and len(found) in (2, 3):
             names = _PURPOSES if len(found) == 3 else ("train", "test")
             found = dict(zip(names, found, strict=True))
         if not isinstance(found, Mapping) or "train" not in found or set(found) - set(_PURPOSES):
@@ -85,6 +87,13 @@ def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array
                 "each is (images, labels) or a torch dataset; a mapping needs `train`",
             )
         return {purpose: (*_arrays(name, purpose, part), part) for purpose, part in found.items() if part is not None}
+
+
+def _is_set(found: Any) -> bool:
+    # Images and labels, or a torch dataset, rather than several of them.
+    if isinstance(found, tuple | list):
+        return len(found) == 2 and len(getattr(found[1], "shape", ())) == 1
+    return not isinstance(found, Mapping) and hasattr(found, "__getitem__") and hasattr(found, "__len__")
 
 
 def _arrays(name: str, purpose: str, part: Any) -> tuple[Array, Array]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.training import Recipe
 from autosparse.datasets import Source, open_source
+from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.models import identify_model
 from autosparse.plan.step import Step, step_key
@@ -131,8 +133,11 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
     return own + [(method, "compared") for method in spec.methods if method.name != spec.method.name]
 
 
-def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str) -> tuple[str, str]:
-    source = open_source(dataset.name, dataset.options())
+def _network(
+    build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str, ...] = ()
+) -> tuple[str, str]:
+    with _at(*section, "dataset"):
+        source = open_source(dataset.name, dataset.options())
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
         f"data/{dataset.short_name}{suffix}",
@@ -145,12 +150,23 @@ def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose
     build.sources.setdefault(data, source)
     keyed = model.keyed()
     if source.missing() is None or model.entry.pattern is None:  # a set that is not there has no shape to build for
-        keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
+        with _at(*section, "model"):
+            keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
     suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
     access = {"model": model.name} if model.entry.pattern else {}
     return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access), data
+
+
+@contextmanager
+def _at(*path: str) -> Iterator[None]:
+    # What is found wrong here is the fault of a value of the spec.
+    try:
+        yield
+    except UsageError as error:
+        error.at = path
+        raise
 
 
 def _scorer(build: _Builder, spec: Spec) -> str:
@@ -176,7 +192,7 @@ def _label(build: _Builder, spec: Spec, seed: int) -> str:
     assert irp.model is not None, "compile takes a resolved spec"
     assert irp.dataset is not None
     assert irp.training is not None
-    start, data = _network(build, irp.model, irp.dataset, seed, "source")
+    start, data = _network(build, irp.model, irp.dataset, seed, "source", ("irp",))
     options = {
         "training": _training(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
     }  # fmt: skip
