@@ -18,7 +18,7 @@ LAYERS = [
     {"steps"},
     {"spec"},
     {"plan"},
-    {"execute", "report"},
+    {"api", "execute", "report"},
     {"console"},
     {"cli", "__main__"},
 ]
