@@ -95,6 +95,8 @@ class Examples:
 
     def _ready(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.detach().to(self.device)
+        if tensor.is_inference():  # made in inference mode, which no gradient can pass
+            tensor = tensor.clone()
         return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
 
 
 class Hold:
@@ -18,7 +15,7 @@ class Hold:
     A copy of an optimizer has no hooks, as torch has it: hold again with the copy.
     """
 
-    def __init__(self, zeros: Sequence[_Zero], hooks: Sequence[RemovableHandle]) -> None:
+    def __init__(self, zeros: Sequence[_Zero], hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
         self._zeros = zeros
         self._hooks = hooks
 
@@ -68,7 +65,7 @@ def hold_zero(
             "pass all optimizers of the model, `masks.hold(first, second)`; freeze what none shall train",
         )
     zeros = {id(weight): _Zero(~masks[name].to(weight.device)) for name, weight in weights.items()}
-    hooks: list[RemovableHandle] = []
+    hooks: list[torch.utils.hooks.RemovableHandle] = []
     for optimizer, own in zip(optimizers, owners, strict=True):
         mine = [(weight, zeros[id(weight)]) for weight in weights.values() if id(weight) in own]
         hooks.append(optimizer.register_step_post_hook(_AfterStep(mine)))

@@ -118,7 +118,8 @@ def score(
 
 
 def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
-    given = {"method": method, "sparsity": sparsity, "seed": seed}
+    named = {"name": "own", **method} if isinstance(method, Mapping) else method
+    given = {"method": named, "sparsity": sparsity, "seed": seed}
     try:
         request = _Request.model_validate(given, strict=True)
     except ValidationError as error:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 from autosparse.core.features import Features
 from autosparse.core.inputs import Inputs, arguments, examples_in, map_tensors, tensors_in
+from autosparse.core.substitutes import averaging_pools, twice_differentiable
 from autosparse.core.weights import Layer, Tensors, in_mode, prunable_weights
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
@@ -50,14 +51,17 @@ class Evidence:
             self, masks=dict(masks), weights={name: weight * masks[name] for name, weight in initial.items()}
         )
 
-    def loss(self, weights: Tensors, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
+    def loss(self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, twice: bool = False) -> torch.Tensor:
         """The objective of one batch, outputs divided by `temperature`, BatchNorm on batch statistics.
+
+        With `twice` it can be differentiated twice, which costs attention more memory.
 
         Raises UsageError for outputs that are no tensor, unless the objective is not the default, and for a
         loss that is not one number or does not depend on the weights.
         """
         inputs, labels = batch
-        outputs = self._call({**self._rest(), **weights}, inputs, training=True)
+        with twice_differentiable() if twice else nullcontext():
+            outputs = self._call({**self._rest(), **weights}, inputs, training=True)
         if not isinstance(outputs, torch.Tensor) and (temperature != 1 or self.objective is mean_cross_entropy):
             what = "cross-entropy takes" if temperature == 1 else f"a temperature of {temperature:g} divides"
             raise UsageError(
@@ -102,7 +106,7 @@ class Evidence:
             for name, tensor in self._rest().items()
         }
         ones = map_tensors(partial(_ones, precision=precision), self.example())
-        with _averaging_pools() if paths_only else nullcontext():
+        with averaging_pools() if paths_only else nullcontext():
             outputs = self._call({**rest, **weights}, ones, training=False)
         sums = [part.sum() for part in tensors_in(outputs) if part.is_floating_point()]
         if not sums:
@@ -121,9 +125,7 @@ class Evidence:
         return {name: tensor.detach().clone() for name, tensor in own.items() if id(tensor) not in prunable}
 
     def _call(self, state: Tensors, inputs: Inputs, *, training: bool) -> Any:
-        # Attention's fast kernels have no second derivative.
-        plain = torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH)
-        with in_mode(self.model, training=training), plain:
+        with in_mode(self.model, training=training):
             return torch.func.functional_call(self.model, state, *arguments(inputs))
 
 
@@ -154,23 +156,3 @@ def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor
     if paths_only and tensor.ndim == 1:
         return torch.ones_like(tensor)
     return tensor.detach().abs()
-
-
-def _averaging_pools() -> AbstractContextManager[object]:
-    # The gradient of max pooling names one position, but any may be the highest: every one is a path.
-    functional = torch.nn.functional
-    names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
-    averages = {name: getattr(functional, name.replace("max", "avg")) for name in names}
-    options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-
-    class Averaging(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name, kwargs = getattr(function, "__name__", ""), kwargs or {}
-            if name not in averages or kwargs.get("return_indices"):
-                return function(*args, **kwargs)
-            if name.startswith("adaptive"):
-                return averages[name](args[0], args[1] if len(args) > 1 else kwargs["output_size"])
-            given = {**dict(zip(options, args, strict=False)), **kwargs}
-            return averages[name](**{key: given[key] for key in options if key in given and key != "dilation"})
-
-    return Averaging()

@@ -27,7 +27,7 @@ def grasp(
     product = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
     count = sum(examples_in(inputs) for inputs, _ in batches)
     for batch in batches:
-        loss = evidence.loss(leaves, batch, temperature) * (examples_in(batch[0]) / count)
+        loss = evidence.loss(leaves, batch, temperature, twice=True) * (examples_in(batch[0]) / count)
         gradient = gradient_of(loss, leaves, differentiable=True)
         inner = torch.stack([(part * target[name]).sum() for name, part in gradient.items()]).sum()
         for name, part in gradient_of(inner, leaves).items():
