@@ -64,8 +64,8 @@ def unprunable(model: torch.nn.Module) -> dict[str, str]:
     known = {id(weight): name for name, weight in prunable_weights(model).items()}
     reasons: dict[str, str] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
-        if hasattr(module, "_weight_bias"):  # what torch quantizes has no parameters
-            reasons[_joined(prefix, "weight")] = "quantized"
+        if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(module, "weight"):
+            reasons[_joined(prefix, "weight")] = "quantized"  # packed: no parameter has it
         for name, parameter in module._parameters.items():
             full = _joined(prefix, name)
             if parameter is None or known.get(id(parameter)) == full:
