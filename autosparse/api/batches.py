@@ -80,7 +80,7 @@ class Examples:
             size = f" of {len(item)}" if isinstance(item, tuple | list) else ""
             raise UsageError(
                 f"batch {index} must be a pair `(x, y)` but is {type(item).__name__}{size}",
-                "several inputs go into x: `((first, second), y)` by position, `({'name': first}, y)` by name",
+                "a single batch is `[(x, y)]`; several inputs go into x, by position `((first, second), y)` or by name",
             )
         if not any(True for _ in tensors_in(item[0])):
             raise UsageError(

@@ -150,16 +150,16 @@ def _function(choice: Choice) -> Callable[..., Any]:
 
 
 def _gather(plain: torch.nn.Module, batches: Iterable[Any] | None, loss: Loss | None, request: _Request) -> Evidence:
+    if not prunable_weights(plain):
+        raise UsageError(
+            f"the model has no prunable weight: {explain_unprunable(plain)}",
+            "weights of convolutions, linear layers and attention are, if they train",
+        )
     device = _device(plain)
     model = copy_of(plain).to(device)
     if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
         model = model.float()
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
-    if not weights:
-        raise UsageError(
-            f"the model has no prunable weight: {explain_unprunable(model)}",
-            "weights of convolutions, linear layers and attention are, if they train",
-        )
     examples = Examples(batches, device)
     return Evidence(
         model=model,

@@ -45,7 +45,7 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
     ]
     try:
         duplicate = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
-    except (RuntimeError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # whatever the modules inside raise
         raise UsageError(
             f"the model cannot be copied, and scoring never touches the original: {error}",
             "remove from its modules what `copy.deepcopy` refuses",

@@ -46,13 +46,13 @@ def prunable_weights(model: torch.nn.Module) -> Tensors:
     weights: Tensors = {}
     seen: set[int] = set()
     for prefix, module in model.named_modules():
+        if any(map(torch.nn.parameter.is_lazy, (*module._parameters.values(), *module._buffers.values()))):
+            raise UsageError(
+                f"layer `{prefix}` is built when it meets its first batch", "run one batch through the model first"
+            )
         for name in _prunable_names(module):
             weight = module._parameters[name]
             assert weight is not None
-            if torch.nn.parameter.is_lazy(weight):
-                raise UsageError(
-                    f"layer `{prefix}` is built when it meets its first batch", "run one batch through the model first"
-                )
             if _trains(weight) and id(weight) not in seen:
                 seen.add(id(weight))
                 weights[_joined(prefix, name)] = weight

@@ -7,6 +7,8 @@ import itertools
 import random
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -174,17 +176,34 @@ def test_a_seed_decides_everything(criterion: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16)]
+    "place",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+        lambda: torch.device("meta"),
+    ],
 )
 def test_scores_do_not_depend_on_where_they_are_asked_for(place: Callable[[], Any]) -> None:
-    """Inside `no_grad`, `inference_mode` or `autocast` the scores are the same."""
-    model = network()
-    expected = autosparse.score(model, batches(), criterion="grasp")
+    """Inside `no_grad`, `inference_mode`, `autocast` or another default device the masks are the same."""
+    model, data = network(), batches()
+    methods: list[Any] = [*METHODS, {"criterion": "snip", "selection": "random"}]
+    expected = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
 
     with place():
-        found = autosparse.score(model, batches(), criterion="grasp")
+        found = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
 
-    assert same(expected, found)
+    assert expected == found
+
+
+def test_batches_made_in_inference_mode() -> None:
+    """Inputs that no gradient could pass are copied."""
+    with torch.inference_mode():
+        data = batches()
+
+    assert autosparse.prune(network(), batches(), sparsity=0.5, method="snip") == autosparse.prune(
+        network(), data, sparsity=0.5, method="snip"
+    )
 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16])
@@ -284,6 +303,41 @@ def test_models_that_are_not_built_yet() -> None:
         autosparse.prune(nn.Sequential(nn.ReLU(), nn.LazyLinear(2)), sparsity=0.5, method="random")
 
     assert "run one batch through the model first" == caught.value.hint
+    with pytest.raises(UsageError, match="layer `1` is built when it meets its first batch"):
+        autosparse.prune(nn.Sequential(nn.Linear(2, 2), nn.LazyBatchNorm1d()), sparsity=0.5, method="random")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_compiled_parts_are_scored_as_they_were_written(method: str) -> None:
+    """A network of which a part, or all in place, is compiled has the names and masks of the plain one."""
+    model = network()
+    expected = autosparse.prune(model, batches(), sparsity=0.8, method=method)
+    model[0] = torch.compile(model[0], backend="eager")  # type: ignore[assignment]
+    model.compile(backend="eager")
+
+    assert expected == autosparse.prune(model, batches(), sparsity=0.8, method=method)
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_computed_weights_are_copied(criterion: str) -> None:
+    """A weight norm of the older kind, which torch cannot copy by itself, stands in no way."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch announces that it will go
+        normed = nn.utils.weight_norm(nn.Linear(2, 2))
+
+    model, data = nn.Sequential(normed, nn.Linear(2, 3)), [(torch.ones(2, 2), torch.tensor([0, 2]))]
+    scores = autosparse.score(model, data, criterion=criterion)
+
+    assert ["1.weight"] == list(scores)
+
+
+def test_models_that_cannot_be_copied() -> None:
+    """Scoring works on a copy; where there can be none, the reason is told."""
+    model = network()
+    model.lock = threading.Lock()  # type: ignore[assignment]
+
+    with pytest.raises(UsageError, match=r"the model cannot be copied, .*: cannot pickle '_thread\.lock' object"):
+        autosparse.prune(model, sparsity=0.5, method="random")
 
 
 def test_what_is_no_model() -> None:
