@@ -9,19 +9,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from autosparse.api import Masks as Masks
+    from autosparse.api import prune as prune
+    from autosparse.api import score as score
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.plan import compile_plan as compile_plan
     from autosparse.spec import load_spec as load_spec
     from autosparse.store import Store as Store
 
 __version__ = "0.1.0"
-__all__ = ["AutosparseError", "Store", "__version__", "compile_plan", "load_spec"]
+__all__ = ["AutosparseError", "Masks", "Store", "__version__", "compile_plan", "load_spec", "prune", "score"]
 
 _HOMES = {
     "AutosparseError": "autosparse.errors",
+    "Masks": "autosparse.api",
     "Store": "autosparse.store",
     "compile_plan": "autosparse.plan",
     "load_spec": "autosparse.spec",
+    "prune": "autosparse.api",
+    "score": "autosparse.api",
 }
 
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"steps"},
     {"spec"},
     {"plan"},
-    {"execute", "report"},
+    {"api", "execute", "report"},
     {"console"},
     {"cli", "__main__"},
 ]

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from autosparse.core.features import Features
+from autosparse.core.inputs import Inputs, arguments, examples_in, map_tensors, tensors_in
+from autosparse.core.substitutes import averaging_pools, twice_differentiable
 from autosparse.core.weights import Layer, Tensors, in_mode, prunable_weights
+from autosparse.errors import UsageError
 from autosparse.lazy import torch
 
-Batch: TypeAlias = "tuple[torch.Tensor, torch.Tensor]"
+Batch: TypeAlias = "tuple[Any, Any]"
+"""Inputs, and what the loss takes beside the outputs: mostly labels."""
+
+
+def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The loss that criteria take unless they are given another."""
+    return torch.nn.functional.cross_entropy(outputs, labels)
 
 
 @dataclass(frozen=True)
@@ -19,8 +29,9 @@ class Evidence:
     """A network at initialization under its present masks.
 
     `weights` are the prunable weights times the masks, `masks` the weights still present (1) or pruned
-    (0), both name -> tensor in model order. `draw(images)` gives fresh training batches `(inputs, labels)`.
-    `predict` is a trained scorer, where the method has one.
+    (0), both name -> tensor in model order. `draw(images)` gives training batches `(inputs, labels)`,
+    `example()` inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of
+    a batch. `predict` is a trained scorer, where the method has one.
     """
 
     model: torch.nn.Module
@@ -29,7 +40,8 @@ class Evidence:
     layers: tuple[Layer, ...]
     draw: Callable[[int], Sequence[Batch]]
     generator: torch.Generator
-    input_shape: tuple[int, ...]
+    example: Callable[[], Inputs]
+    objective: Callable[[Any, Any], torch.Tensor] = mean_cross_entropy
     predict: Callable[[Features], Tensors] | None = None
 
     def masked(self, masks: Mapping[str, torch.Tensor]) -> Evidence:
@@ -39,37 +51,70 @@ class Evidence:
             self, masks=dict(masks), weights={name: weight * masks[name] for name, weight in initial.items()}
         )
 
-    def loss(self, weights: Tensors, batch: Batch, temperature: float = 1.0) -> torch.Tensor:
-        """Mean cross-entropy of one batch, logits divided by `temperature`, BatchNorm on batch statistics."""
+    def loss(self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, twice: bool = False) -> torch.Tensor:
+        """The objective of one batch, outputs divided by `temperature`, BatchNorm on batch statistics.
+
+        With `twice` it can be differentiated twice, which costs attention more memory.
+
+        Raises UsageError for outputs that are no tensor, unless the objective is not the default, and for a
+        loss that is not one number or does not depend on the weights.
+        """
         inputs, labels = batch
-        return torch.nn.functional.cross_entropy(self._outputs(weights, inputs) / temperature, labels)
+        with twice_differentiable() if twice else nullcontext():
+            outputs = self._call({**self._rest(), **weights}, inputs, training=True)
+        if not isinstance(outputs, torch.Tensor) and (temperature != 1 or self.objective is mean_cross_entropy):
+            what = "cross-entropy takes" if temperature == 1 else f"a temperature of {temperature:g} divides"
+            raise UsageError(
+                f"the network returns {type(outputs).__name__}, not the tensor of logits that {what}",
+                "give a loss of your own, `(outputs, y) -> scalar tensor`, and set a criterion's temperature to 1",
+            )
+        loss = self.objective(outputs if temperature == 1 else outputs / temperature, labels)
+        if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+            shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
+            raise UsageError(
+                f"the loss must be one number, as a tensor, but is {type(loss).__name__}{shape}",
+                "return the mean over the batch",
+            )
+        if not loss.requires_grad and any(weight.requires_grad for weight in weights.values()):
+            raise UsageError(
+                "the loss does not depend on the prunable weights", "compute it from `outputs`, without detaching them"
+            )
+        return loss
 
     def gradient(self, weights: Tensors, batches: Sequence[Batch], temperature: float = 1.0) -> Tensors:
         """Gradient of the mean loss over the batches, with the memory of one."""
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         total = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
-        images = sum(len(labels) for _, labels in batches)
+        images = sum(examples_in(inputs) for inputs, _ in batches)
         for batch in batches:
-            loss = self.loss(leaves, batch, temperature) * (len(batch[1]) / images)
+            loss = self.loss(leaves, batch, temperature) * (examples_in(batch[0]) / images)
             for name, part in gradient_of(loss, leaves).items():
                 total[name] += part
         return total
 
     def flow(self, weights: Tensors, *, paths_only: bool = False) -> torch.Tensor:
-        """Sum of the outputs of the linear positive network on an input of ones (SynFlow, eq. 2).
+        """Sum of the outputs of the linear positive network on inputs of ones (SynFlow, eq. 2).
 
         Every parameter other than `weights` and every running statistic enters as its absolute value;
         BatchNorm uses running statistics. In the precision of `weights`. With `paths_only` biases are
-        zero and scales one, so that what reaches the output came from the input.
+        zero and scales one, so that what reaches the output came from the input. Raises UsageError for a
+        network that takes whole numbers, such as tokens.
         """
         precision = next(iter(weights.values())).dtype
         rest = {
             name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor
             for name, tensor in self._rest().items()
         }
-        ones = torch.ones((1, *self.input_shape), dtype=precision, device=next(iter(weights.values())).device)
-        with _averaging_pools() if paths_only else nullcontext():
-            return self._call({**rest, **weights}, ones, training=False).sum()
+        ones = map_tensors(partial(_ones, precision=precision), self.example())
+        with averaging_pools() if paths_only else nullcontext():
+            outputs = self._call({**rest, **weights}, ones, training=False)
+        sums = [part.sum() for part in tensors_in(outputs) if part.is_floating_point()]
+        if not sums:
+            raise UsageError(
+                f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
+                "return a tensor, or tensors in a tuple, list or mapping",
+            )
+        return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
 
     def _rest(self) -> Tensors:
         # Copies: BatchNorm in training mode would otherwise move the model's own running statistics. Not the
@@ -79,21 +124,30 @@ class Evidence:
         prunable = {id(weight) for weight in prunable_weights(self.model).values()}
         return {name: tensor.detach().clone() for name, tensor in own.items() if id(tensor) not in prunable}
 
-    def _outputs(self, weights: Tensors, inputs: torch.Tensor) -> torch.Tensor:
-        return self._call({**self._rest(), **weights}, inputs, training=True)
-
-    def _call(self, state: Tensors, inputs: torch.Tensor, *, training: bool) -> torch.Tensor:
+    def _call(self, state: Tensors, inputs: Inputs, *, training: bool) -> Any:
         with in_mode(self.model, training=training):
-            output: torch.Tensor = torch.func.functional_call(self.model, state, (inputs,))
-            return output
+            return torch.func.functional_call(self.model, state, *arguments(inputs))
 
 
 def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = False) -> Tensors:
     """The gradient of a number in named tensors: zero for those that it does not depend on."""
+    if not value.requires_grad:  # as the gradient of a loss that is linear in the weights
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     parts = torch.autograd.grad(
         value, list(leaves.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
     )
     return dict(zip(leaves, parts, strict=True))
+
+
+def _ones(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
+    if tensor.is_floating_point():
+        return torch.ones_like(tensor, dtype=precision, memory_format=torch.contiguous_format)
+    if tensor.dtype is torch.bool:  # a mask says where, not how much
+        return tensor
+    raise UsageError(
+        f"SynFlow feeds ones, but the network takes whole numbers ({tensor.dtype})",
+        "choose a criterion that looks at your examples, such as `snip`",
+    )
 
 
 def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor:
@@ -102,23 +156,3 @@ def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor
     if paths_only and tensor.ndim == 1:
         return torch.ones_like(tensor)
     return tensor.detach().abs()
-
-
-def _averaging_pools() -> AbstractContextManager[object]:
-    # The gradient of max pooling names one position, but any may be the highest: every one is a path.
-    functional = torch.nn.functional
-    names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
-    averages = {name: getattr(functional, name.replace("max", "avg")) for name in names}
-    options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
-
-    class Averaging(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name, kwargs = getattr(function, "__name__", ""), kwargs or {}
-            if name not in averages or kwargs.get("return_indices"):
-                return function(*args, **kwargs)
-            if name.startswith("adaptive"):
-                return averages[name](args[0], args[1] if len(args) > 1 else kwargs["output_size"])
-            given = {**dict(zip(options, args, strict=False)), **kwargs}
-            return averages[name](**{key: given[key] for key in options if key in given and key != "dilation"})
-
-    return Averaging()

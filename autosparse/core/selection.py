@@ -25,7 +25,7 @@ def top(scores: torch.Tensor, count: int, generator: torch.Generator) -> torch.T
 @selections.register(name="random")
 def shuffled(scores: torch.Tensor, count: int, generator: torch.Generator) -> torch.Tensor:
     """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
-    drawn = torch.rand(scores.shape, generator=generator).to(scores.device)
+    drawn = torch.rand(scores.shape, generator=generator, device="cpu").to(scores.device)
     return keep_top(drawn.masked_fill(scores == -math.inf, -math.inf), count)
 
 

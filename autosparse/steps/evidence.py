@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.weights import describe_layers, prunable_weights
+from autosparse.core.weights import describe_layers, explain_unprunable, prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.steps.work import Work, generator, load_images, load_network
@@ -17,14 +17,15 @@ def gather_evidence(work: Work, *, seed: int) -> Evidence:
     images = load_images(work.inputs["data"], "train", device)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
-        raise StepError("the network has no prunable weight: no convolution and no linear layer that trains")
+        raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")
+    example = torch.zeros((1, *images.input_shape), device=device)
     random = generator("evidence", seed)
     return Evidence(
         model=model,
         weights=weights,
         masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
-        layers=describe_layers(model, torch.zeros((1, *images.input_shape), device=device)),
+        layers=describe_layers(model, example),
         draw=lambda count: images.sample(count, random),
         generator=random,
-        input_shape=images.input_shape,
+        example=lambda: example,
     )

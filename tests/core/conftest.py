@@ -101,7 +101,7 @@ def evidence_of(
         layers=describe_layers(model, example),
         draw=lambda images: drawn,
         generator=seeded(seed),
-        input_shape=shape,
+        example=lambda: example,
     )
     return evidence if masks is None else evidence.masked(masks)
 

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt
 
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.inputs import examples_in
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -24,9 +25,9 @@ def grasp(
     target = evidence.gradient(evidence.weights, batches, temperature)
     leaves = {name: weight.detach().requires_grad_() for name, weight in evidence.weights.items()}
     product = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
-    count = sum(len(labels) for _, labels in batches)
+    count = sum(examples_in(inputs) for inputs, _ in batches)
     for batch in batches:
-        loss = evidence.loss(leaves, batch, temperature) * (len(batch[1]) / count)
+        loss = evidence.loss(leaves, batch, temperature, twice=True) * (examples_in(batch[0]) / count)
         gradient = gradient_of(loss, leaves, differentiable=True)
         inner = torch.stack([(part * target[name]).sum() for name, part in gradient.items()]).sum()
         for name, part in gradient_of(inner, leaves).items():

@@ -13,6 +13,6 @@ def random(evidence: Evidence) -> Tensors:
     """Uniform random scores (the baseline of Su et al. 2020 and Liu et al. 2022)."""
     # Drawn on the CPU, so that a seed means the same masks on every device.
     return {
-        name: torch.rand(weight.shape, generator=evidence.generator).to(weight.device)
+        name: torch.rand(weight.shape, generator=evidence.generator, device="cpu").to(weight.device)
         for name, weight in evidence.weights.items()
     }

@@ -1,0 +1,226 @@
+"""Masks as a value: name -> bool tensor, applied, held, saved, summarized."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from autosparse.api.hold import Hold, hold_zero
+from autosparse.api.wrapped import named_parameters, unwrap
+from autosparse.errors import AutosparseError, MissingRequirement, UsageError
+from autosparse.lazy import torch
+from autosparse.store import dump_tensors, load_tensors
+
+
+class Masks(Mapping[str, "torch.Tensor"]):
+    """Which weights of a network are kept: parameter name -> bool tensor of its shape, immutable.
+
+    `unprunable` says of the parameters that have no mask why; `prune` fills it, a file does not have it.
+    """
+
+    def __init__(
+        self,
+        masks: Mapping[str, torch.Tensor],
+        *,
+        model: torch.nn.Module | None = None,
+        unprunable: Mapping[str, str] | None = None,
+    ) -> None:
+        for name, mask in masks.items():
+            if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
+                kind = mask.dtype if isinstance(mask, torch.Tensor) else type(mask).__name__
+                raise UsageError(f"the mask of {name} must be a bool tensor but is {kind}", "write `mask.bool()`")
+        if not masks:
+            raise UsageError("masks must name at least one weight", "such as {'fc.weight': mask}")
+        self._masks = {name: mask.detach().clone() for name, mask in masks.items()}
+        self._kept = {name: int(mask.sum()) for name, mask in self._masks.items()}
+        self.unprunable = dict(unprunable or {})
+        self._model = None if model is None else weakref.ref(unwrap(model))
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self._masks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._masks)
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both keep the same weights, in whatever order and on whatever device."""
+        if not isinstance(other, Masks):
+            return NotImplemented
+        return self.keys() == other.keys() and all(
+            mask.shape == other[name].shape and torch.equal(mask.cpu(), other[name].cpu())
+            for name, mask in self.items()
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Masks({len(self)} weights, {self.kept:,} of {self.total:,} kept: sparsity {self.sparsity:.6g})"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
+        # Copied together with its model, a copy belongs to the copied model.
+        model = self._model() if self._model else None
+        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self._masks, self.unprunable)
+
+    @property
+    def kept(self) -> int:
+        """How many weights stay."""
+        return sum(self._kept.values())
+
+    @property
+    def total(self) -> int:
+        """How many weights there are."""
+        return sum(mask.numel() for mask in self.values())
+
+    @property
+    def sparsity(self) -> float:
+        """The share that is removed."""
+        return 1 - self.kept / self.total
+
+    def summary(self) -> Summary:
+        """What is kept of every weight: printed as a table, iterated as rows."""
+        rows = [LayerSummary(name, tuple(mask.shape), self._kept[name], mask.numel()) for name, mask in self.items()]
+        return Summary(tuple(rows), self.unprunable)
+
+    def apply(self, model: torch.nn.Module) -> None:
+        """Zero the masked weights of a network in place, once; `hold` keeps them zero.
+
+        The network may be compiled, parallel or an average. Raises UsageError, before anything is changed,
+        telling which masks do not fit it.
+        """
+        weights = self._weights_of(unwrap(model))
+        with torch.no_grad():
+            for name, weight in weights.items():
+                weight.masked_fill_(~self[name].to(weight.device), 0)
+        self._model = weakref.ref(unwrap(model))
+
+    def hold(self, *optimizers: torch.optim.Optimizer, model: torch.nn.Module | None = None) -> Hold:
+        """Zero the masked weights now, after every optimizer step and whenever a state is loaded.
+
+        `optimizers` are those that train the model, together holding every masked weight that trains. `model`
+        is by default the one that the masks were made for or last applied to. An average of the model (EMA)
+        begun from now on keeps the zeros; `apply` the masks to an older one. Ends with the handle's `remove()`
+        or, in a `with` statement, with its block.
+        """
+        home = unwrap(model) if model is not None else self._model() if self._model else None
+        if home is None:
+            raise UsageError(
+                "the masks do not know which model they hold" if self._model is None else "the masks' model is gone",
+                "call `masks.apply(model)` first, or `masks.hold(optimizer, model=model)`",
+            )
+        handle = hold_zero(home, self._weights_of(home), self, optimizers)
+        self.apply(home)
+        return handle
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a safetensors file, whole or not at all. Raises MissingRequirement where it cannot be written."""
+        place = Path(path)
+        draft = place.with_name(f".{place.name}.{os.getpid()}.draft")
+        try:
+            with open(draft, "wb") as file:
+                file.write(dump_tensors(self._masks))
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(place)
+        except OSError as error:
+            draft.unlink(missing_ok=True)
+            raise MissingRequirement(
+                f"{place} cannot be written: {error.strerror or error}", "name a file in a folder that exists"
+            ) from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Masks:
+        """Read what `save` wrote, on the CPU, in the order of the names.
+
+        Raises UsageError for a file that cannot be read, is damaged or holds no masks.
+        """
+        place = Path(path)
+        try:
+            tensors = load_tensors(place.read_bytes())
+        except OSError as error:
+            raise UsageError(f"{place} cannot be read: {error.strerror or error}", "name a file of masks") from error
+        except ValueError as error:
+            raise UsageError(f"{place} is damaged or no file of masks: {error}", "save the masks again") from error
+        try:
+            return cls(tensors)
+        except AutosparseError as error:
+            raise UsageError(f"{place} is no file of masks: {error.message}", "`Masks.save` writes one") from None
+
+    def _weights_of(self, plain: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+        parameters = named_parameters(plain)
+        problems: list[str] = []
+        for name, mask in self.items():
+            parameter = parameters.get(name)
+            if parameter is None:
+                problems.append(f"it has no parameter {name}")
+            elif torch.nn.parameter.is_lazy(parameter):
+                problems.append(f"{name} is built when it meets its first batch")
+            elif parameter.shape != mask.shape:
+                problems.append(f"{name} is {tuple(parameter.shape)} and its mask {tuple(mask.shape)}")
+        if problems:
+            more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise UsageError(
+                f"the masks do not fit {type(plain).__name__}: {'; '.join(problems[:3])}{more}",
+                "pass the network that was pruned, built as it was",
+            )
+        return {name: parameters[name] for name in self}
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """How many of one weight's numbers are kept."""
+
+    name: str
+    shape: tuple[int, ...]
+    kept: int
+    total: int
+
+    @property
+    def sparsity(self) -> float:
+        """The share that is removed; of a weight without numbers, 0."""
+        return 1 - self.kept / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What masks keep, weight by weight, and why the other parameters have no mask."""
+
+    rows: tuple[LayerSummary, ...]
+    unprunable: Mapping[str, str]
+
+    def __iter__(self) -> Iterator[LayerSummary]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __str__(self) -> str:
+        every = LayerSummary("all", (), sum(row.kept for row in self), sum(row.total for row in self))
+        cells = [("weight", "shape", "kept", "of", "sparsity")]
+        cells += [
+            (row.name, "x".join(map(str, row.shape)), f"{row.kept:,}", f"{row.total:,}", f"{row.sparsity:.4f}")
+            for row in (*self, every)
+        ]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = [
+            "  ".join(cell.ljust(width) if index < 2 else cell.rjust(width) for index, (cell, width) in enumerate(pair))
+            for pair in (zip(row, widths, strict=True) for row in cells)
+        ]
+        counts: dict[str, int] = {}
+        for reason in self.unprunable.values():
+            counts[reason] = counts.get(reason, 0) + 1
+        told = [f"{reason}: {count}" for reason, count in counts.items()]
+        return "\n".join([*lines, *([f"not prunable: {', '.join(told)}"] if told else [])])
+
+
+def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str]) -> Masks:
+    return Masks(masks, unprunable=unprunable)

@@ -1,0 +1,220 @@
+"""`prune` and `score`: masks and scores of any network at its present weights, which they never touch."""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from pydantic import ValidationError
+
+from autosparse.api.batches import Examples
+from autosparse.api.masks import Masks
+from autosparse.api.wrapped import copy_of, named_parameters, unwrap
+from autosparse.core import masks as core
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence, mean_cross_entropy
+from autosparse.core.weights import (
+    Tensors,
+    describe_layers,
+    explain_unprunable,
+    keep_count,
+    prunable_weights,
+    total_of,
+    unprunable,
+)
+from autosparse.errors import AutosparseError, SpecError, UsageError
+from autosparse.lazy import torch
+from autosparse.spec.choices import Choice, Section
+from autosparse.spec.document import Document, Mark
+from autosparse.spec.explain import explain
+from autosparse.spec.sections import Method, Seed, Sparsity
+
+Loss = Callable[[Any, Any], "torch.Tensor"]
+
+
+class _Request(Section):
+    method: Method
+    sparsity: Sparsity
+    seed: Seed
+
+
+def prune(
+    model: torch.nn.Module,
+    batches: Iterable[Any] | None = None,
+    *,
+    sparsity: float,
+    method: str | Mapping[str, Any],
+    loss: Loss | None = None,
+    seed: int = 0,
+) -> Masks:
+    """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
+
+    `batches` is any iterable of `(x, y)`: x a tensor, several in a tuple or list (by position) or in a mapping
+    (by name), y whatever the loss takes. Only as many are fetched as the criterion's `images` ask for, and the
+    same serve every round; a set that is smaller gives all it has. Criteria that look at no data (random,
+    magnitude) need none, SynFlow one batch for the shape of its inputs.
+
+    `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
+    perhaps `allocation`, `selection` and `schedule`, as in a spec. `loss(outputs, y)` gives the mean over a
+    batch as a scalar tensor; the default is cross-entropy. `seed` draws whatever is drawn, dropout too.
+
+    The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
+    in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
+    CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
+    AutosparseError when scores are not numbers, or all of them zero.
+    """
+    request = _request(method, sparsity, seed)
+    plain = unwrap(model)
+    with _own_randomness(plain, request.seed):
+        evidence = _gather(plain, batches, loss, request)
+        total = total_of(evidence.weights)
+        keep = keep_count(total, request.sparsity)
+        if keep < len(evidence.layers):
+            raise UsageError(
+                f"sparsity {request.sparsity:g} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
+                f"at most {1 - len(evidence.layers) / total:.6g} leaves one for each",
+            )
+        try:
+            found = core.prune(
+                evidence,
+                _function(request.method.schedule)(total, keep),
+                score=partial(_telling, request.method.criterion),
+                allocate=_function(request.method.allocation),
+                select=_function(request.method.selection),
+            )
+        except ValueError as error:
+            name = request.method.criterion.name
+            raise AutosparseError(f"criterion `{name}` at sparsity {request.sparsity:g}: {error}") from error
+    weights = named_parameters(plain)
+    placed = {name: mask.to(weights[name].device) for name, mask in found.items()}
+    return Masks(placed, model=plain, unprunable=unprunable(evidence.model))
+
+
+def score(
+    model: torch.nn.Module,
+    batches: Iterable[Any] | None = None,
+    *,
+    criterion: str,
+    loss: Loss | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Tensors:
+    """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
+
+    `options` are the criterion's own, such as `images` and `temperature`; the rest is as of `prune`. Scores
+    have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
+    """
+    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
+    plain = unwrap(model)
+    with _own_randomness(plain, request.seed):
+        evidence = _gather(plain, batches, loss, request)
+        scores = _function(request.method.criterion)(evidence)
+    weights = named_parameters(plain)
+    return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
+
+
+def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
+    named = {"name": "own", **method} if isinstance(method, Mapping) else method
+    given = {"method": named, "sparsity": sparsity, "seed": seed}
+    try:
+        request = _Request.model_validate(given, strict=True)
+    except ValidationError as error:
+        problem: SpecError = explain(error, Document(given, {(): Mark("autosparse")}))
+        raise UsageError(problem.message.removeprefix("autosparse: "), problem.hint) from None
+    if request.method.needs_scorer:
+        others = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
+        raise UsageError(
+            f"criterion `{request.method.criterion.name}` needs a scorer, which only a spec's run trains",
+            f"write a spec for `autosparse run`, or choose one of {', '.join(others)}",
+        )
+    return request
+
+
+def _telling(criterion: Choice, evidence: Evidence) -> Tensors:
+    # Of equal scores the first are kept: zeros everywhere would pass for a choice that nobody made.
+    scores: Tensors = _function(criterion)(evidence)
+    if not any(bool(values.any()) for values in scores.values()):
+        raise AutosparseError(
+            f"criterion `{criterion.name}` gives every weight the score 0: its measure does not feel them",
+            "a last layer that begins at zero is the usual reason: initialize it at random",
+        )
+    return scores
+
+
+def _function(choice: Choice) -> Callable[..., Any]:
+    return partial(choice.entry.function, **choice.options())
+
+
+def _gather(plain: torch.nn.Module, batches: Iterable[Any] | None, loss: Loss | None, request: _Request) -> Evidence:
+    if not prunable_weights(plain):
+        raise UsageError(
+            f"the model has no prunable weight: {explain_unprunable(plain)}",
+            "weights of convolutions, linear layers and attention are, if they train",
+        )
+    device = _device(plain)
+    model = copy_of(plain).to(device)
+    if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
+        model = model.float()
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    examples = Examples(batches, device)
+    return Evidence(
+        model=model,
+        weights=weights,
+        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
+        layers=describe_layers(model),
+        draw=examples.draw,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        example=examples.example,
+        objective=loss or mean_cross_entropy,
+    )
+
+
+def _device(plain: torch.nn.Module) -> torch.device:
+    found = dict.fromkeys(tensor.device for tensor in [*plain.parameters(), *plain.buffers()])
+    if len(found) > 1 or any(device.type == "meta" for device in found):
+        raise UsageError(
+            f"the model's tensors lie on {', '.join(map(str, found))}, but scoring needs them on one device",
+            "move the model, such as with `model.to('cpu')`, and load its weights",
+        )
+    device = next(iter(found), torch.device("cpu"))
+    # Scores are made in float64 where their authors do, which Apple's GPUs lack.
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return (scores.float() if device.type == "mps" else scores).to(device)
+
+
+@contextmanager
+def _own_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
+    """Everything inside draws from generators begun at `seed`; afterwards the caller's are as they were.
+
+    Also the caller's modes of gradients and precision: scores do not depend on where the call stands.
+    """
+    numpy = sys.modules.get("numpy")
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    states = random.getstate(), numpy.random.get_state() if numpy else None
+    kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
+    with (
+        torch.random.fork_rng([*devices]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
+    ):
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            torch.cuda.default_generators[device].manual_seed(seed)
+        random.seed(seed)
+        if numpy:
+            numpy.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            if numpy:
+                numpy.random.set_state(states[1])

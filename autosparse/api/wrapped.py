@@ -1,0 +1,65 @@
+"""The network inside what torch wraps around networks, and the names its parameters have there."""
+
+from __future__ import annotations
+
+import copy
+
+from autosparse.errors import UsageError
+from autosparse.lazy import torch
+
+_COMPILED = "_orig_mod"
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The network without torch.compile, DataParallel, DistributedDataParallel and AveragedModel around it.
+
+    Raises UsageError for what is no module.
+    """
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(
+            f"the model must be a torch.nn.Module but is {_article(type(model).__name__)}", "pass the network itself"
+        )
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(model, (*parallel, torch.optim.swa_utils.AveragedModel)):
+            model = model.module
+        elif _COMPILED in model._modules:
+            model = model.get_submodule(_COMPILED)
+        else:
+            return model
+
+
+def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Every parameter of an unwrapped network by every name it has, as if no part of it were compiled."""
+    return {_plain(name): parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
+
+
+def copy_of(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of an unwrapped network in which no part is compiled. Raises UsageError where torch cannot copy."""
+    # What is computed from parameters, as by the older weight_norm, torch does not copy by itself.
+    computed = [
+        value
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, torch.Tensor) and not value.is_leaf
+    ]
+    try:
+        duplicate = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+    except Exception as error:  # whatever the modules inside raise
+        raise UsageError(
+            f"the model cannot be copied, and scoring never touches the original: {error}",
+            "remove from its modules what `copy.deepcopy` refuses",
+        ) from error
+    for module in [*duplicate.modules()]:
+        for name, child in module._modules.items():
+            if child is not None and _COMPILED in child._modules:
+                module._modules[name] = child._modules[_COMPILED]
+    return duplicate
+
+
+def _plain(name: str) -> str:
+    return name.replace(f"{_COMPILED}.", "")
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[0].lower() in 'aeiou' else 'a'} {noun}"

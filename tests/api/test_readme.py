@@ -1,0 +1,33 @@
+"""The script that README.md shows for people with their own training loop."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def run(program: str, folder: Path) -> str:
+    """What a program prints, run in a process of its own."""
+    ended = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=folder, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_the_script_of_the_readme(tmp_path: Path) -> None:
+    """At most fifteen lines prune at 0.95, train under a hold and save; a fresh process loads the same masks."""
+    section = README.read_text(encoding="utf-8").partition("## In your own training loop\n")[2]
+    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert found is not None
+    script = found[1]
+    check = "print(not any(bool(model.get_parameter(name)[~mask].any()) for name, mask in masks.items()), masks)"
+
+    printed = run(f"{script}\n{check}", tmp_path).splitlines()
+    loaded = run("import autosparse; print(autosparse.Masks.load('masks.safetensors'))", tmp_path)
+
+    assert len(script.splitlines()) <= 15
+    assert f"True {loaded}" == printed[-1] + "\n"
+    assert "Masks(2 weights, 370 of 7,400 kept: sparsity 0.95)\n" == loaded

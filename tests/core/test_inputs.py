@@ -1,0 +1,48 @@
+"""Nests of tensors: taken apart, replaced, counted."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from autosparse.core.inputs import arguments, examples_in, map_tensors, tensors_in
+
+A, B = torch.ones(3, 2), torch.zeros(4)
+
+
+class Two(NamedTuple):
+    """A named tuple."""
+
+    first: Any
+    second: Any
+
+
+def test_arguments() -> None:
+    """A tensor is the one argument, a tuple or list several by position, a mapping several by name."""
+    assert ((A,), {}) == arguments(A)
+    assert ((A, B), {}) == arguments((A, B)) == arguments([A, B])
+    assert ((), {"a": A}) == arguments({"a": A})
+
+
+def test_tensors_of_a_nest() -> None:
+    """All tensors in order, from whatever depth."""
+    found = [*tensors_in({"a": [A, (B, 3)], "b": None, "c": A})]
+
+    assert [id(A), id(B), id(A)] == [id(tensor) for tensor in found]
+
+
+def test_replacing_keeps_the_nest() -> None:
+    """The kinds of the nest stay, and so does what is no tensor."""
+    found = map_tensors(lambda tensor: tensor + 1, [Two(B, "text"), {"a": (B,)}, 5])
+
+    assert isinstance(found[0], Two)
+    assert [1.0] * 4 == found[0].first.tolist() == found[1]["a"][0].tolist()
+    assert ("text", 5) == (found[0].second, found[2])
+
+
+@pytest.mark.parametrize(("inputs", "expected"), [(A, 3), ([B, A], 4), ({"a": 1, "b": A}, 3), (B.sum(), 1), (None, 1)])
+def test_examples_by_hand(inputs: Any, expected: int) -> None:
+    """The first dimension of the first tensor counts the examples."""
+    assert expected == examples_in(inputs)
