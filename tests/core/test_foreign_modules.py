@@ -139,9 +139,10 @@ def test_attention_with_two_inputs_is_scored(criterion: str, named: bool) -> Non
 
     assert 9 == len(scores)
     assert all(bool(values.isfinite().all()) for values in scores.values())
-    # Of ones every token is the same, and then nothing depends on which of them attention looks at.
+    # Of ones every token is the same, and then nothing but rounding depends on which of them attention looks at.
     unfelt = {"cross.q_proj_weight", "cross.k_proj_weight"} if criterion == "synflow" else set()
-    assert unfelt == {name for name, values in scores.items() if not values.any()}
+    highest = max(float(values.abs().max()) for values in scores.values())
+    assert unfelt == {name for name, values in scores.items() if float(values.abs().max()) < 1e-9 * highest}
 
 
 class Attend(nn.Module):
