@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,10 @@ def show_report(report: Report) -> None:
     _accuracies(console, report)
     _lessons(console, report)
     _emitted(console, report)
+    if report.unprunable:
+        reasons = Counter(report.unprunable.values()).most_common()
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        console.print(plain(f"parameters that are not prunable: {told}", "dim"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
     if not report.steps["run"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from autosparse.core.weights import in_mode, prunable_weights
+from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
 from autosparse.store import Store, digest
@@ -45,7 +45,10 @@ def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
             "name the sizes, or run one batch through it before it is returned",
         )
     if not prunable_weights(network):
-        raise UsageError(f"model `{label}` has no prunable weight: no convolution and no linear layer that trains")
+        raise UsageError(
+            f"model `{label}` has no prunable weight: {explain_unprunable(network)}",
+            "weights of convolutions, linear layers and attention are, if they train",
+        )
     parameter = next(network.parameters())
     example = torch.zeros((1, *shape), device=parameter.device)
     with in_mode(network, training=False), torch.no_grad():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +65,8 @@ class Report:
     emitted: Sequence[Emitted]
     cost: Mapping[str, float]
     warnings: Sequence[str]
+    unprunable: Mapping[str, str] = field(default_factory=dict)
+    """parameter of the network to prune that is not prunable -> why"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,6 +114,9 @@ def build_report(
         emitted=emitted,
         cost=_cost(plan, store),
         warnings=_warnings(plan, store, [*results, *controls]),
+        unprunable=_open(plan, store, plan.steps[plan.cells[0].train].inputs["init"])
+        .json("network")
+        .get("unprunable", {}),
     )
 
 

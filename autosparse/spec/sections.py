@@ -97,6 +97,15 @@ def _method_name(value: str) -> str:
     return value
 
 
+def _default_name(method: Mapping[str, Any]) -> str:
+    # The parts that were written; all four where those are the name of a preset with other parts.
+    defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
+    name = "+".join(filter(None, (_part_name(method.get(part)) for part in ("criterion", *defaults))))
+    if "criterion" in method and name in PRESETS and {**defaults, **method} != PRESETS[name][1]:
+        name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
+    return name[:60] or "unnamed"
+
+
 def _part_name(part: Any) -> str:
     if isinstance(part, Mapping):
         options = (f"{key}-{value}" for key, value in part.items() if key != "name")
@@ -157,8 +166,7 @@ class Method(Section):
                 )
             return {"name": value, **PRESETS[value][1]}
         if isinstance(value, Mapping) and "name" not in value:
-            parts = (value.get(part) for part in ("criterion", "allocation", "selection", "schedule"))
-            return {"name": "+".join(filter(None, map(_part_name, parts)))[:60] or "unnamed", **value}
+            return {"name": _default_name(value), **value}
         if not isinstance(value, Mapping | Method):
             raise PydanticCustomError("method", "must be the name of a method, or a mapping with `criterion`")
         return value

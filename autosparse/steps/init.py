@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.core.weights import prunable_weights
+from autosparse.core.weights import prunable_weights, unprunable
 from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.models import build_model
@@ -29,4 +29,7 @@ def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], clas
         raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")
     work.output.write_tensors("state", state)
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
-    work.output.write_json("network", {"model": model, "shape": shape, "classes": classes, "layers": layers})
+    work.output.write_json(
+        "network",
+        {"model": model, "shape": shape, "classes": classes, "layers": layers, "unprunable": unprunable(network)},
+    )

@@ -177,6 +177,8 @@ def test_a_preset_means_its_four_choices(name: str) -> None:
         ({"criterion": "snip", "allocation": "erk"}, "snip+erk"),
         ({"criterion": {"name": "snip"}, "selection": "random"}, "snip+random"),
         ({"criterion": "snip", "allocation": "erk", "name": "mine"}, "mine"),
+        ({"criterion": "synflow"}, "synflow+global+top+one_shot"),  # the preset has 100 rounds
+        ({"criterion": "random"}, "random+global+top+one_shot"),  # the preset is uniform
     ],
 )
 def test_a_method_is_named_for_its_choices(written: dict[str, Any], name: str) -> None:
