@@ -19,6 +19,7 @@ from autosparse.models import models
 from autosparse.spec.document import Document, Mark, Path, parse_document
 from autosparse.spec.explain import explain
 from autosparse.spec.sections import Spec
+from autosparse.spec.shipped import is_shipped
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ def _make_absolute(document: Document, place: Path) -> None:
     if isinstance(choice, dict):
         for key, value in choice.items():
             if (option := entry.options.get(key)) and option.is_path:
-                choice[key] = _absolute(value, _folder(document, (*place, key)))
+                folder = _folder(document, (*place, key))
+                # A spec that ships with the package stands for one in `specs` here: data is never in the package.
+                choice[key] = _absolute(value, FilePath("specs") if is_shipped(folder) else folder)
     if entry.facts.get("own_code"):
         folder = _folder(document, (*place, "name") if isinstance(choice, dict) else place)
         if isinstance(choice, dict):

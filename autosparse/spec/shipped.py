@@ -11,6 +11,11 @@ def about_shipped(path: Path) -> str:
     return next((line[2:] for line in lines if line.startswith("# ")), "")
 
 
+def is_shipped(folder: Path) -> bool:
+    """Whether a folder is that of the specs or templates inside the installed package."""
+    return folder.resolve().parent == Path(__file__).resolve().parent.parent / "shipped"
+
+
 def shipped(kind: str) -> dict[str, Path]:
     """The files of `specs` or `templates`, by name without suffix: in the wheel, or beside a source checkout."""
     package = Path(__file__).resolve().parent.parent
