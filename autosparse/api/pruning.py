@@ -82,7 +82,7 @@ def prune(
             found = core.prune(
                 evidence,
                 _function(request.method.schedule)(total, keep),
-                score=partial(_telling, request.method.criterion),
+                score=_function(request.method.criterion),
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
             )
@@ -132,17 +132,6 @@ def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
             f"write a spec for `autosparse run`, or choose one of {', '.join(others)}",
         )
     return request
-
-
-def _telling(criterion: Choice, evidence: Evidence) -> Tensors:
-    # Of equal scores the first are kept: zeros everywhere would pass for a choice that nobody made.
-    scores: Tensors = _function(criterion)(evidence)
-    if not any(bool(values.any()) for values in scores.values()):
-        raise AutosparseError(
-            f"criterion `{criterion.name}` gives every weight the score 0: its measure does not feel them",
-            "a last layer that begins at zero is the usual reason: initialize it at random",
-        )
-    return scores
 
 
 def _function(choice: Choice) -> Callable[..., Any]:

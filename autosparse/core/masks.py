@@ -28,7 +28,8 @@ def prune(
     """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
 
     Every round scores the network under the masks of the last one; what is pruned stays pruned. Raises
-    ValueError when a score is not a number, naming the layer.
+    ValueError when a score is not a number, naming the layer, and when every score is zero at the start: of
+    equal scores the first are kept, and zeros would pass for a choice that nobody made.
     """
     masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in evidence.weights.items()}
     for number, keep in enumerate(counts, start=1):
@@ -36,6 +37,8 @@ def prune(
         for name, values in scores.items():
             if bool(values.isnan().any()):
                 raise ValueError(f"{int(values.isnan().sum())} scores of layer {name} are not numbers")
+        if number == 1 and not any(bool(values.any()) for values in scores.values()):
+            raise ValueError("every weight has score 0: the network's last layer may begin at zero")
         scores = {name: values.detach().masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
         quotas = allocate(scores, evidence.layers, keep)
         masks = {name: select(scores[name], quotas[name], evidence.generator) for name in scores}

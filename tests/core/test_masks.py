@@ -168,7 +168,7 @@ def test_equal_scores_are_pruned_by_position() -> None:
     masks = prune(
         evidence(),
         [75],
-        score=lambda given: {name: torch.zeros_like(weight) for name, weight in given.weights.items()},
+        score=lambda given: {name: torch.ones_like(weight) for name, weight in given.weights.items()},
         allocate=allocations["global"].function,
         select=selections["top"].function,
     )
