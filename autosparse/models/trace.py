@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights
-from autosparse.errors import UsageError
+from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy import torch
 from autosparse.store import Store, digest
 
@@ -28,10 +29,27 @@ def structure_of(
         with torch.device(device):
             network = build()
         check_network(label, network, shape, classes)
+        _check_training(label, network, shape)
     state = network.state_dict()
     found = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
     store.remember(memory, found)
     return found
+
+
+@contextmanager
+def fits(label: str, shape: Shape) -> Iterator[None]:
+    """Turn whatever a library's network raises on images of `shape` into a UsageError that says so."""
+    try:
+        yield
+    except AutosparseError:
+        raise
+    except Exception as error:  # networks assert, index and reshape: any kind of error
+        size = " x ".join(map(str, shape))
+        message = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"model `{label}` does not take images of {size}: {type(error).__name__}: {message}",
+            "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
+        ) from error
 
 
 def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
@@ -61,6 +79,18 @@ def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
             f"model `{label}` gives outputs of shape {list(outputs.shape)} for one image of {size}, "
             f"not [1, {classes}]: one logit a class",
             "a factory is called as `factory(input_shape, classes, **options)`",
+        )
+
+
+def _check_training(label: str, network: torch.nn.Module, shape: Shape) -> None:
+    # Only for a network that is thrown away: it moves running statistics. Two images, for BatchNorm's sake.
+    parameter = next(network.parameters())
+    with in_mode(network, training=True), torch.no_grad():
+        outputs = network(torch.zeros((2, *shape), device=parameter.device))
+    if not isinstance(outputs, torch.Tensor):
+        raise UsageError(
+            f"model `{label}` must give a tensor of logits but gives {_a(outputs)} while it trains",
+            "turn auxiliary outputs off, such as by the option `aux_logits: false`",
         )
 
 

@@ -405,7 +405,7 @@ def test_scores_that_are_all_zero() -> None:
     model = nn.Sequential(nn.Linear(2, 8), head)
     data = [(torch.ones(4, 2), torch.tensor([0, 1, 0, 0]))]
 
-    with pytest.raises(AutosparseError, match="criterion `snip` at sparsity 0.5: every weight has score 0"):
+    with pytest.raises(AutosparseError, match=r"criterion `snip` at sparsity 0\.5: every weight has score 0"):
         autosparse.prune(model, data, sparsity=0.5, method="snip")
 
     assert 0.0 == float(autosparse.score(model, data, criterion="snip")["0.weight"].abs().max())
