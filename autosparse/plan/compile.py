@@ -101,6 +101,14 @@ class _Builder:
         self.steps: dict[str, Step] = {}
         self.sources: dict[str, Source] = {}
         self._named: dict[str, str] = {}
+        self._opened: dict[str, Source] = {}
+
+    def source(self, dataset: Choice) -> Source:
+        """A dataset's source, asked for once however many seeds there are: it may look at a million files."""
+        key = digest([dataset.name, dataset.options()])
+        if key not in self._opened:
+            self._opened[key] = open_source(dataset.name, dataset.options())
+        return self._opened[key]
 
     def add(
         self,
@@ -137,7 +145,7 @@ def _network(
     build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str, ...] = ()
 ) -> tuple[str, str]:
     with _at(*section, "dataset"):
-        source = open_source(dataset.name, dataset.options())
+        source = build.source(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
         f"data/{dataset.short_name}{suffix}",
