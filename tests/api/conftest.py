@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autosparse import Masks
+from autosparse import Masks, score
+from autosparse.core.weights import prunable_weights
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -74,3 +75,14 @@ def trained(model: nn.Module, masks: Masks) -> bool:
     """Whether some kept weights are not zero."""
     parameters = dict(model.named_parameters())
     return any(bool(parameters[name].detach()[mask].any()) for name, mask in masks.items())
+
+
+def assert_scored(model: nn.Module, data: list[tuple[Tensor, Tensor]], criterion: str) -> None:
+    """Every prunable weight has finite scores of its shape, in model order, and they are not all the same."""
+    scores = score(model, data, criterion=criterion)
+
+    assert [(key, weight.shape) for key, weight in prunable_weights(model).items()] == [
+        (key, values.shape) for key, values in scores.items()
+    ]
+    assert all(bool(values.isfinite().all()) for values in scores.values())
+    assert len(torch.cat([values.flatten() for values in scores.values()]).unique()) > 100

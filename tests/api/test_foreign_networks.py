@@ -16,6 +16,7 @@ import autosparse
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import PRESETS
 from autosparse.core.weights import prunable_weights, unprunable
+from tests.api.conftest import assert_scored
 
 CLASSES = 5
 CRITERIA = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
@@ -104,14 +105,7 @@ def test_every_parameter_is_prunable_or_has_a_reason(name: str) -> None:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_criterion_scores(name: str, criterion: str) -> None:
     """Every prunable weight has a finite score of its shape, in model order, and they are not all the same."""
-    model, batches = built(name)
-    scores = autosparse.score(model, batches, criterion=criterion)
-
-    assert {key: weight.shape for key, weight in prunable_weights(model).items()} == {
-        key: values.shape for key, values in scores.items()
-    }
-    assert all(bool(values.isfinite().all()) for values in scores.values())
-    assert len(torch.cat([values.flatten() for values in scores.values()]).unique()) > 100
+    assert_scored(*built(name), criterion)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import autosparse
 from autosparse.core.weights import prunable_weights
 from autosparse.models import build_model, models
+from tests.api.conftest import assert_scored
 
 SHAPE, CLASSES = (3, 16, 16), 5
 
@@ -24,15 +25,7 @@ def built(name: str) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
 @pytest.mark.parametrize("name", models.names)
 def test_every_criterion_scores(name: str, criterion: str) -> None:
     """Scores are finite, of the weights' shapes, and tell weights apart."""
-    model, batches = built(name)
-
-    scores = autosparse.score(model, batches, criterion=criterion)
-
-    assert {key: weight.shape for key, weight in prunable_weights(model).items()} == {
-        key: values.shape for key, values in scores.items()
-    }
-    assert all(bool(values.isfinite().all()) for values in scores.values())
-    assert len(torch.cat([values.flatten() for values in scores.values()]).unique()) > 100
+    assert_scored(*built(name), criterion)
 
 
 @pytest.mark.parametrize("sparsity", [0.9, 0.99])
