@@ -62,13 +62,19 @@ def own(name: str, **options: Any) -> Pool:
 
 
 def _content(value: Any) -> Any:
-    # What an option names rather than where: the digests of a file or folder that is there.
-    if not isinstance(value, str) or os.sep not in value:
+    # What an option names rather than where: the digests of a file, or of a folder named with a slash, that is there.
+    if isinstance(value, Mapping):
+        return {key: _content(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_content(inner) for inner in value]
+    if not isinstance(value, str):
         return value
     path = Path(value).expanduser()
     if path.is_file():
         return contents(path.parent, [path])
-    return contents(path, (file for file in path.rglob("*") if file.is_file())) if path.is_dir() else value
+    if path.is_dir() and ("/" in value or os.sep in value) and path.parent != path:
+        return contents(path, (Path(where, name) for where, _, names in os.walk(path) for name in names))
+    return value
 
 
 def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array, Any]]:
@@ -84,7 +90,16 @@ def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array
                 f"{_told(found)}",
                 "each is (images, labels) or a torch dataset; a mapping needs `train`",
             )
-        return {purpose: (*_arrays(name, purpose, part), part) for purpose, part in found.items() if part is not None}
+        parts = {purpose: (*_arrays(name, purpose, part), part) for purpose, part in found.items() if part is not None}
+        parts = {purpose: part for purpose, part in parts.items() if len(part[1])}
+        if "train" not in parts:
+            raise UsageError(f"dataset `{label(name)}` gives no training images")
+        shapes = {purpose: list(pixels.shape[1:]) for purpose, (pixels, _, _) in parts.items()}
+        if other := next((purpose for purpose, shape in shapes.items() if shape != shapes["train"]), None):
+            raise UsageError(
+                f"dataset `{label(name)}` gives images of {shapes['train']} for train, of {shapes[other]} for {other}"
+            )
+        return parts
 
 
 def _arrays(name: str, purpose: str, part: Any) -> tuple[Array, Array]:
@@ -92,6 +107,11 @@ def _arrays(name: str, purpose: str, part: Any) -> tuple[Array, Array]:
 
     if isinstance(part, tuple | list) and len(part) == 2:
         images, labels = part
+    elif hasattr(part, "shape") or not hasattr(part, "__getitem__"):
+        raise UsageError(
+            f"dataset `{label(name)}`, {purpose}: must be (images, labels) or a torch dataset, not {_told(part)}",
+            "the factory gives ((images, labels), (images, labels)): for training and for testing",
+        )
     else:
         items = [part[number] for number in range(len(part))]
         images, labels = [item[0] for item in items], [item[1] for item in items]

@@ -8,7 +8,7 @@ from typing import Any
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.lazy import torch
 from autosparse.models import Shape, models
-from autosparse.models.trace import structure_of
+from autosparse.models.trace import fits, structure_of
 from autosparse.registry import suggestion
 
 _PREFIX = "timm:"
@@ -20,7 +20,8 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
     except metadata.PackageNotFoundError as error:
         raise _missing(name) from error
     identity = [name, options, version]
-    structure_of(name, lambda: network(name, shape, classes, **options), identity, shape, classes, device="meta")
+    with fits(name, shape):
+        structure_of(name, lambda: network(name, shape, classes, **options), identity, shape, classes, device="meta")
     return {"name": name}
 
 
@@ -39,6 +40,8 @@ def network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.M
         made: torch.nn.Module = timm.create_model(
             wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
         )
+    except NotImplementedError:  # not what was asked for, but what it was asked on: the "meta" device
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{name} cannot be built: {error}", "options are those of timm's `create_model`") from error
     return made

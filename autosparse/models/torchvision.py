@@ -8,7 +8,7 @@ from typing import Any
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.lazy import torch
 from autosparse.models import Shape, models
-from autosparse.models.trace import structure_of
+from autosparse.models.trace import fits, structure_of
 from autosparse.registry import suggestion
 
 _PREFIX = "torchvision:"
@@ -17,7 +17,8 @@ _PREFIX = "torchvision:"
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
     identity = [name, options, metadata.version("torchvision")]
     # Without memory for numbers: only names and shapes are looked at.
-    structure_of(name, lambda: network(name, shape, classes, **options), identity, shape, classes, device="meta")
+    with fits(name, shape):
+        structure_of(name, lambda: network(name, shape, classes, **options), identity, shape, classes, device="meta")
     return {"name": name}
 
 

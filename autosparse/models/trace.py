@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from autosparse.core.weights import in_mode, prunable_weights
-from autosparse.errors import UsageError
+from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy import torch
 from autosparse.store import Store, digest
 
@@ -25,13 +26,31 @@ def structure_of(
     if (known := store.recall(memory)) is not None:
         return str(known)
     with torch.random.fork_rng(devices=[]):
-        with torch.device(device):
+        try:
+            with torch.device(device):
+                network = build()
+        except NotImplementedError:  # some look at their weights while they are built
             network = build()
         check_network(label, network, shape, classes)
     state = network.state_dict()
     found = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
     store.remember(memory, found)
     return found
+
+
+@contextmanager
+def fits(label: str, shape: Shape) -> Iterator[None]:
+    """Turn what a library's network raises for images of `shape` into a UsageError."""
+    try:
+        yield
+    except AutosparseError:
+        raise
+    except Exception as error:
+        message = str(error).strip().partition("\n")[0]
+        raise UsageError(
+            f"{label} cannot take images of {' x '.join(map(str, shape))}: {message or type(error).__name__}",
+            "set `dataset.size` to what it is made for, such as `size: 224`",
+        ) from error
 
 
 def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:

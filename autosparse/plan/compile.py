@@ -99,6 +99,7 @@ class _Builder:
         self.steps: dict[str, Step] = {}
         self.sources: dict[str, Source] = {}
         self._named: dict[str, str] = {}
+        self._opened: dict[str, Source] = {}
 
     def add(
         self,
@@ -123,6 +124,13 @@ class _Builder:
             self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, reach)
         return self._named[key]
 
+    def open(self, dataset: Choice) -> Source:
+        """What a dataset tells of itself; looked at once, however many networks take it."""
+        asked = digest([dataset.name, dataset.options()])
+        if asked not in self._opened:
+            self._opened[asked] = open_source(dataset.name, dataset.options())
+        return self._opened[asked]
+
 
 def _methods(spec: Spec) -> list[tuple[Method, str]]:
     own = [(spec.method, "method")]
@@ -132,7 +140,7 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
 
 
 def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str) -> tuple[str, str]:
-    source = open_source(dataset.name, dataset.options())
+    source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
         f"data/{dataset.short_name}{suffix}",
@@ -144,7 +152,7 @@ def _network(build: _Builder, model: Choice, dataset: Choice, seed: int, purpose
     )
     build.sources.setdefault(data, source)
     keyed = model.keyed()
-    if source.missing() is None or model.entry.pattern is None:  # a set that is not there has no shape to build for
+    if source.known or model.entry.pattern is None:
         keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"

@@ -11,13 +11,13 @@ from autosparse.models import build_model
 from autosparse.models.trace import check_network
 from autosparse.own import label
 from autosparse.steps import operations
-from autosparse.steps.work import Work
+from autosparse.steps.work import Work, find_model
 
 
 @operations.register(version=1)
 def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
-    name = work.access.get("model", model["name"])
+    name = find_model(work, model)
     channels, height, width = shape  # a list in JSON
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

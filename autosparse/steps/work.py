@@ -51,18 +51,20 @@ def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[
     return partial(registry[choice["name"]].function, **choice["options"])
 
 
-def build_network(work: Work) -> torch.nn.Module:
-    """The network of input `init`, with weights of its own random numbers: load a state before use.
-
-    Raises StepError when own code is no longer what the plan found.
-    """
-    about = work.inputs["init"].json("network")
-    model = about["model"]
-    name = work.access.get("model", model["name"])
+def find_model(work: Work, model: Mapping[str, Any]) -> str:
+    """The name by which a keyed model is reached here. Raises StepError when own code is not what the plan found."""
+    name: str = work.access.get("model", model["name"])
     if "sources" in model and sources(name) != model["sources"]:
         raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
+    return name
+
+
+def build_network(work: Work) -> torch.nn.Module:
+    """The network of input `init`, with weights of its own random numbers: load a state before use."""
+    about = work.inputs["init"].json("network")
+    model = about["model"]
     with torch.random.fork_rng(devices=[]):
-        network = build_model(name, model["options"], tuple(about["shape"]), about["classes"])
+        network = build_model(find_model(work, model), model["options"], tuple(about["shape"]), about["classes"])
     return network.to(work.device)
 
 
