@@ -11,7 +11,7 @@ from autosparse.datasets.pictures import encoded_split, shape_of
 from autosparse.datasets.source import Pool, Problem, Split, fetching
 from autosparse.errors import MissingData, UsageError
 from autosparse.registry import FilePath
-from autosparse.store import contents, digest
+from autosparse.store import contents, digest, name_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 _TINY = "tiny-imagenet-200"
+_TINY_IMAGES = (100_000, 10_000, 200)
+"""for training, for testing, and classes"""
 _TINY_URL, _TINY_MD5 = f"http://cs231n.stanford.edu/{_TINY}.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 
 
@@ -42,9 +44,7 @@ def image_folder(
     every = [path for files in parts.values() for paths in files.values() for path in paths]
     digests = contents(folder, every)
     listed = {
-        purpose: {
-            name: [digests[path.relative_to(folder).as_posix()] for path in paths] for name, paths in files.items()
-        }
+        purpose: {name: [digests[path] for path in paths] for name, paths in files.items()}
         for purpose, files in parts.items()
     }
     first = next(path for paths in parts["train"].values() for path in paths)
@@ -100,24 +100,25 @@ def tiny_imagenet(
             name, _, rest = line.partition("\t")
             if (wordnet := rest.partition("\t")[0]) in held:
                 held[wordnet].append(folder / _TINY / "val" / "images" / name)
-        found = [sum(map(len, files.values())) for files in (train, held)]
-        if found != [100_000, 10_000] or len(train) != 200:
+        found = (*(sum(map(len, files.values())) for files in (train, held)), len(train))
+        if found != _TINY_IMAGES:
             raise MissingData(
-                f"{folder / _TINY} holds {found[0]} and {found[1]} images in {len(train)} classes, not 100000 and "
-                "10000 in 200",
+                "{} holds {} and {} images in {} classes, not {} and {} in {}".format(
+                    folder / _TINY, *found, *_TINY_IMAGES
+                ),
                 "remove it and fetch the set again",
             )
-        classes = tuple(train)
-        return _split(train, classes, 3, size), None, _split(held, classes, 3, size)
+        return _split(train, tuple(train), 3, size), None, _split(held, tuple(train), 3, size)
 
     train = folder / _TINY / "train"
     names = tuple(place.name for place in _folders(train))
+    images, tested, classes = _TINY_IMAGES
     return Pool(
         identity={"name": "tiny_imagenet", "md5": _TINY_MD5},
         shape=(3, 64, 64),
-        classes=names if len(names) == 200 else tuple(map(str, range(200))),
-        train_images=100_000,
-        test_images=10_000,
+        classes=names if len(names) == classes else tuple(map(str, range(classes))),
+        train_images=images,
+        test_images=tested,
         load=load,
         missing=missing,
         fetches=download,
@@ -150,7 +151,7 @@ def _by_class(folder: Path) -> dict[str, list[Path]]:
             files = (Path(where, name) for name in names if not name.startswith("."))
             images += (file for file in files if file.suffix.lower() in _SUFFIXES)
         if images:
-            found[place.name] = sorted(images, key=Path.as_posix)  # alike on every system
+            found[name_in(folder, place)] = sorted(images, key=Path.as_posix)  # alike on every system
     return found
 
 

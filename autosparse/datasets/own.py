@@ -12,7 +12,7 @@ from autosparse.datasets.pictures import array_split, pixels_of
 from autosparse.datasets.source import Pool, Split
 from autosparse.errors import UsageError
 from autosparse.own import PATTERN, call, label, load_own, sources, told
-from autosparse.store import Store, contents, digest
+from autosparse.store import Store, contents, digest, name_in
 
 if TYPE_CHECKING:
     from autosparse.datasets.source import Array
@@ -71,10 +71,13 @@ def _content(value: Any) -> Any:
         return value
     path = Path(value).expanduser()
     if path.is_file():
-        return contents(path.parent, [path])
-    if path.is_dir() and ("/" in value or os.sep in value) and path.parent != path:
-        return contents(path, (Path(where, name) for where, _, names in os.walk(path) for name in names))
-    return value
+        folder, files = path.parent, [path]
+    elif path.is_dir() and ("/" in value or os.sep in value) and path.parent != path:
+        folder = path
+        files = [file for where, _, names in os.walk(path) for name in names if (file := Path(where, name)).is_file()]
+    else:
+        return value
+    return {name_in(folder, file): found for file, found in contents(folder, files).items()}
 
 
 def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array, Any]]:

@@ -52,8 +52,8 @@ def parquet(
     # A set with validation images alone keeps its test labels to itself: they are what is tested on.
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables.pop("validation")
-    folder = _folder(table.file for table in every)
-    digests = contents(folder, [table.file for table in every])
+    files = [table.file for table in every]
+    digests = contents(_folder(files), files)
 
     def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
         splits = {purpose: _split(parts, classes, channels, size) for purpose, parts in tables.items()}
@@ -63,10 +63,7 @@ def parquet(
         # The order of the digests, not names or places, is what the content depends on.
         identity={
             "name": "parquet",
-            "files": {
-                purpose: [digests[table.file.relative_to(folder).as_posix()] for table in part]
-                for purpose, part in tables.items()
-            },
+            "files": {purpose: [digests[table.file] for table in part] for purpose, part in tables.items()},
             "image": train[0].image,
             "label": train[0].label,
             "channels": channels,

@@ -2,9 +2,10 @@
 
 from autosparse.store.artifacts import Artifact, Draft, Store
 from autosparse.store.canonical import canonical, digest
-from autosparse.store.contents import contents, file_digest
+from autosparse.store.contents import contents, file_digest, name_in
 from autosparse.store.tensors import dump_tensors, load_tensors
 
 __all__ = [
     "Artifact", "Draft", "Store", "canonical", "contents", "digest", "dump_tensors", "file_digest", "load_tensors",
+    "name_in",
 ]  # fmt: skip
