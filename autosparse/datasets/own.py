@@ -137,7 +137,9 @@ def _classes(name: str, parts: Mapping[str, tuple[Array, Array, Any]]) -> list[s
     if named is None:
         return [str(number) for number in range(highest + 1)]
     if highest >= len(named):
-        raise UsageError(f"dataset `{label(name)}` has label {highest} but {len(named)} classes")
+        raise UsageError(
+            f"dataset `{label(name)}` has label {highest} but {len(named)} class{'es' * (len(named) != 1)}"
+        )
     return [str(item) for item in named]
 
 

@@ -85,7 +85,7 @@ def load(): return Set(30), torch.utils.data.Subset(Set(30), range(6))
         ("def load(): return (images(0), labels(0)), None", "gives no training images"),
         ("def load(): return (images(9), labels(9)), (images(9)[:, :3], labels(9))",
          r"images of \[4, 4, 1\] for train, of \[3, 4, 1\] for test"),
-        ("class A(list): classes = ['a']\ndef load(): return A(zip(images(9), labels(9))), None", "label 2 but 1 classes"),
+        ("class A(list): classes = ['a']\ndef load(): return A(zip(images(9), labels(9))), None", "but 1 class"),
         ("def load(): return open('nowhere.npz')", r"own\.py:\d+: calling .* FileNotFoundError"),
         ("def load(): return 1 / 0", r"own\.py:5: calling `own\.py:load` failed: ZeroDivisionError: division by zero"),
         ("def load(): exit(3)", "SystemExit: 3"),
@@ -143,7 +143,9 @@ def test_options_that_name_no_files(tmp_path: Path, value: Any) -> None:
 def test_what_was_found_is_remembered(tmp_path: Path) -> None:
     """A set is looked at once: a second plan does not call the factory, a changed one does."""
     body = (
-        f"def load():\n    open({str(tmp_path / 'calls')!r}, 'a').write('x')\n    return (images(30), labels(30)), None"
+        "def load():\n"
+        f"    with open({str(tmp_path / 'calls')!r}, 'a') as file: file.write('x')\n"
+        "    return (images(30), labels(30)), None"
     )
     calls = tmp_path / "calls"
     for _ in range(3):

@@ -135,7 +135,7 @@ def test_a_damaged_cifar_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with open(tmp_path / "cifar-10-batches-py" / "data_batch_3", "r+b") as file:
         file.write(b"!")
 
-    with pytest.raises(MissingData, match="the files of CIFAR-10 in .* are not the published ones"):
+    with pytest.raises(MissingData, match=r"the files of CIFAR-10 in .* are not the published ones"):
         open_source("cifar10", {"root": str(tmp_path)}).load()
 
 
