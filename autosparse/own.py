@@ -118,9 +118,8 @@ def told(name: str, doing: str) -> Iterator[None]:
     except (Exception, SystemExit) as error:  # a script that reads its arguments exits
         message = str(error).strip().partition("\n")[0]
         text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        place = _place(name, error)
         raise UsageError(
-            f"{place or label(name)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
+            f"{_place(name, error)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
         ) from error
 
 
@@ -211,13 +210,13 @@ def _load_file(file: Path) -> Any:
     return sys.modules[known]
 
 
-def _place(name: str, error: BaseException) -> str | None:
-    # The deepest line of the user's own files on the way to the error.
-    _, folder = _find(name)
+def _place(name: str, error: BaseException) -> str:
+    # The deepest line of the user's own files on the way to the error; the file, where none of its lines ran.
+    file, folder = _find(name)
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_relative_to(folder) and "site-packages" not in Path(frame.filename).parts
         and not Path(frame.filename).is_relative_to(Path(__file__).parent)
     ]  # fmt: skip
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)

@@ -118,6 +118,11 @@ BROKEN_NETS = [
         id="shape",
     ),
     pytest.param(
+        "import torch\ndef build(s, c): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(5, c))\n",
+        "net.py: running an image of 1 x 4 x 4 through `net.py:build` failed: RuntimeError: mat1",
+        id="layers",
+    ),
+    pytest.param(
         "import torch\nclass Net(torch.nn.Linear):\n    def forward(self, x):\n        return [super().forward(x)]\n"
         "def build(s, c): return Net(4, c)\n",
         "must give a tensor of logits but gives a list",
@@ -127,7 +132,7 @@ BROKEN_NETS = [
         "import torch\nclass Net(torch.nn.Linear):\n"
         "    def forward(self, x):\n        return super().forward(x.flatten(1))\n"
         "def build(s, c): return Net(5, c)\n",
-        "net.py:4: building `net.py:build` failed: RuntimeError: mat1 and mat2",
+        "net.py:4: running an image of 1 x 4 x 4 through `net.py:build` failed: RuntimeError: mat1",
         id="forward",
     ),
 ]

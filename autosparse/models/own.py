@@ -13,7 +13,7 @@ from autosparse.own import PATTERN, call, label, load_own, sources, told
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
     identity = {"name": "own", "factory": name.rpartition(":")[2], "sources": sources(name)}
     traced = [identity, options]
-    with told(name, "building"):
+    with told(name, f"running an image of {' x '.join(map(str, shape))} through"):
         structure = structure_of(
             label(name), lambda: network(name, shape, classes, **options), traced, shape, classes, device="cpu"
         )
