@@ -91,7 +91,9 @@ def pixels_of(images: Any, where: str) -> Array:
         if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"{where}: images of floats must lie from 0 to 1 but reach from {low:g} to {high:g}",
-                "leave normalization out: autosparse normalizes by the training images' mean and spread",
+                "divide them by 255, or give bytes"
+                if low >= 0 and 1 < high <= 255
+                else "leave normalization out: autosparse normalizes by the training images' mean and spread",
             )
         pixels = numpy.rint(pixels * 255).astype("uint8")
     elif pixels.dtype == bool:
