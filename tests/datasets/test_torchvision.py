@@ -93,7 +93,7 @@ def test_mnist_is_loaded(tmp_path: Path) -> None:
 
     assert source.missing() is None
     assert [55_000, 5000, 10_000] == [len(s.labels) for s in (splits.train, splits.validation, splits.test)]
-    assert [5500] * 2 == numpy.bincount(splits.train.labels)[:2].tolist() or source.classes == 10
+    assert 10 == source.classes == len(numpy.unique(splits.train.labels))
     assert (10_000, 28, 28, 1) == everything(splits.test).shape
     few = open_source("mnist", {"root": str(tmp_path), "classes": ("3", "8"), "images_per_class": 5, "validation": 10})
     assert [5, 5] == numpy.bincount(few.load().train.labels).tolist()
