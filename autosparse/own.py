@@ -13,15 +13,15 @@ import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
 from autosparse.registry import suggestion
-from autosparse.store import digest, file_digest
+from autosparse.store import contents, digest, file_digest, name_in
 
 PATTERN = r"(?:[^\n]+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*"
 """What a name looks like."""
@@ -44,11 +44,13 @@ def sources(name: str) -> dict[str, str]:
     """File -> sha256 of the module and of what it imports from beside it, found without running anything.
 
     Names are relative to the folder that imports are looked up in, so that they do not tell where it lies.
-    Raises UsageError when there is no such file.
+    What is imported by a name that only running it tells is not found. Raises UsageError when there is no
+    such file.
     """
     file, folder = _find(name)
     found: dict[str, str] = {}
-    waiting = [file]
+    packages = [place / "__init__.py" for place in file.parents if place.is_relative_to(folder) and place != folder]
+    waiting = [file, *filter(Path.is_file, packages)]
     while waiting:
         path = waiting.pop()
         key = path.relative_to(folder).as_posix()
@@ -62,10 +64,12 @@ def load_own(name: str) -> Callable[..., Any]:
     """Import the module and give the factory. Raises OwnCodeError that says where the module failed."""
     file, folder = _find(name)
     module, _, factory = name.rpartition(":")
-    if str(folder) not in sys.path:  # as for a script: what lies beside it can be imported
-        sys.path.insert(0, str(folder))
+    if str(folder) not in sys.path:  # what lies beside it can be imported, but takes no standard module's place
+        places = (at for at, place in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(place).parts})
+        sys.path.insert(next(places, len(sys.path)), str(folder))
     with told(name, "importing"):
         loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
+    _check_neighbours(name, folder)
     if not callable(made := getattr(loaded, factory, None)):
         known = [key for key, value in vars(loaded).items() if callable(value) and not key.startswith("_")]
         what = "is no function" if hasattr(loaded, factory) else "is not there"
@@ -100,19 +104,45 @@ def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) ->
         return factory(*given, **options)
 
 
+def content_of(value: Any) -> Any:
+    """An option's value with what it names in place of where: the digests of the files there.
+
+    A text that names a file, or a folder with a slash in its name, is such a name; lists and mappings are looked
+    into. Names are relative to the current directory.
+    """
+    if isinstance(value, Mapping):
+        return {key: content_of(inner) for key, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [content_of(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    path = Path(value).expanduser()
+    if path.is_file():
+        folder, files = path.parent, [path]
+    elif path.is_dir() and ("/" in value or os.sep in value) and path.parent != path:
+        folder = path
+        files = [file for where, _, names in os.walk(path) for name in names if (file := Path(where, name)).is_file()]
+    else:
+        return value
+    return {name_in(folder, file): found for file, found in contents(folder, files).items()}
+
+
 @contextmanager
 def told(name: str, doing: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into an OwnCodeError with the file and line of theirs that raised it."""
+    """Turn whatever the user's code raises into an OwnCodeError with the file and line of theirs that raised it.
+
+    What it prints goes to stderr: stdout is for results.
+    """
     try:
-        yield
+        with redirect_stdout(sys.stderr):
+            yield
     except AutosparseError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that reads its arguments exits
         message = str(error).strip().partition("\n")[0]
         text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        place = _place(name, error)
         raise OwnCodeError(
-            f"{place or label(name)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
+            f"{_place(name, error)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
         ) from error
 
 
@@ -126,12 +156,18 @@ def _find(name: str) -> tuple[Path, Path]:
         return file, file.parent
     top, *rest = module.split(".")
     spec = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or importlib.util.find_spec(top)
-    if spec is None or spec.origin is None:
+    if spec is None:
         raise UsageError(f"there is no Python module `{top}`", "install it, or run where it lies")
-    file, folder = Path(spec.origin), Path(spec.origin).parent
-    folder = folder.parent if spec.submodule_search_locations else folder
-    if rest:
-        places = [folder.joinpath(top, *rest[:-1], f"{rest[-1]}.py"), folder.joinpath(top, *rest, "__init__.py")]
+    if spec.submodule_search_locations:  # a package, which has no file of its own without an `__init__.py`
+        place = Path(next(iter(spec.submodule_search_locations)))
+        file, folder = place / "__init__.py", place.parent
+    else:
+        file, folder = Path(spec.origin or top), Path(spec.origin or top).parent
+    if rest or not file.is_file():
+        places = [
+            folder.joinpath(top, *rest, "__init__.py"),
+            folder.joinpath(top, *rest[:-1], f"{(rest or [top])[-1]}.py"),
+        ]
         file = next((place for place in places if place.is_file()), places[0])
         if not file.is_file():
             raise UsageError(f"there is no Python module `{module}`", f"looked for {file}")
@@ -140,12 +176,13 @@ def _find(name: str) -> tuple[Path, Path]:
 
 def _imported(path: Path, folder: Path, name: str) -> list[Path]:
     # The files in `folder` that a module imports, wherever in it.
+    if path.suffix != ".py":  # compiled
+        return []
     try:
         tree = ast.parse(path.read_bytes(), str(path))
-    except SyntaxError as error:
-        raise OwnCodeError(
-            f"{path}:{error.lineno}:{error.offset}: {error.msg}", f"`{label(name)}` is Python"
-        ) from error
+    except (SyntaxError, ValueError) as error:  # ValueError: null characters
+        where = f"{path}:{error.lineno}:{error.offset}" if isinstance(error, SyntaxError) else str(path)
+        raise OwnCodeError(f"{where}: `{label(name)}` is not Python: {getattr(error, 'msg', error)}") from error
     modules: set[tuple[str, ...]] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -162,6 +199,21 @@ def _imported(path: Path, folder: Path, name: str) -> list[Path]:
             files = (place.with_suffix(".py"), place / "__init__.py")
             found += [file for file in files if file.is_file() and "site-packages" not in file.parts]
     return found
+
+
+def _check_neighbours(name: str, folder: Path) -> None:
+    # Python knows one module of a name: that of another folder may have come first.
+    for file in (folder / relative for relative in sources(name)):
+        parts = file.relative_to(folder).with_suffix("").parts
+        module = sys.modules.get(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+        origin = Path(getattr(module, "__file__", None) or file)
+        if parts[0] in sys.stdlib_module_names or name.startswith(f"{file}:"):
+            continue
+        if origin.resolve() != file.resolve():
+            raise UsageError(
+                f"`{label(name)}` means {file} but Python has {origin} under that name already",
+                "give one of them another name",
+            )
 
 
 def _load_file(file: Path) -> Any:
@@ -181,13 +233,13 @@ def _load_file(file: Path) -> Any:
     return sys.modules[known]
 
 
-def _place(name: str, error: BaseException) -> str | None:
-    # The deepest line of the user's own files on the way to the error.
-    _, folder = _find(name)
+def _place(name: str, error: BaseException) -> str:
+    # The deepest line of the user's own files on the way to the error; the file, where none of its lines ran.
+    file, folder = _find(name)
     own = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_relative_to(folder) and "site-packages" not in Path(frame.filename).parts
         and not Path(frame.filename).is_relative_to(Path(__file__).parent)
     ]  # fmt: skip
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)

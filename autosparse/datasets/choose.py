@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le, MinLen
@@ -55,19 +54,16 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
     share = classes / max(1, len(pool.classes))
     images = round(pool.train_images * share)
-    sizes = _sizes(pool, part, images, name)
-    train = sizes[0] if part.images_per_class is None else min(sizes[0], part.images_per_class * classes)
+    train, validation, test = _sizes(pool, part, images, name)
     shape = pool.shape if part.size is None else (pool.shape[0], part.size, part.size)
     own_test = bool(pool.test_images)
-    split: dict[str, Any] = {"validation": sizes[1]} if own_test else {"split": list(sizes)}
+    split: dict[str, Any] = {"validation": validation} if own_test else {"split": [train, validation, test]}
     chosen: dict[str, Any] = {"classes": numbers, "images_per_class": part.images_per_class, "size": part.size}
-    if images and pool.missing() is None and train < 1:
-        raise UsageError(f"dataset {name} has {images} training images, too few for its splits")
 
     def load() -> Splits:
         if (absent := pool.missing()) is not None and not pool.fetches:
             raise MissingData(*absent)
-        return _split(pool, part, numbers)
+        return _split(pool, part, numbers, validation, test, name)
 
     return Source(
         identity={
@@ -78,9 +74,10 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
         },
         shape=shape,
         classes=classes,
-        train_images=train,
-        test_images=round(pool.test_images * share) if own_test else sizes[2],
+        train_images=train if part.images_per_class is None else min(train, part.images_per_class * classes),
+        test_images=round(pool.test_images * share) if own_test else test,
         load=load,
+        known=bool(pool.classes),
         missing=pool.missing,
         fetches=pool.fetches,
     )
@@ -89,6 +86,11 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
 def _numbers(wanted: Sequence[str | int], known: Sequence[str], name: str) -> list[int]:
     numbers: list[int] = []
     for item in wanted:
+        if isinstance(item, int) and str(item) in known and list(known).index(str(item)) != item:
+            raise UsageError(
+                f"class {item} of dataset {name} can be the one of that name or the one of that number",
+                "write names in quotes, and no numbers",
+            )
         if isinstance(item, int) and 0 <= item < len(known):
             number = item
         elif isinstance(item, str) and item in known:
@@ -117,23 +119,34 @@ def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, in
     return max(1, images - validation - test), validation, test
 
 
-def _split(pool: Pool, part: Part, numbers: Sequence[int] | None) -> Splits:
+def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: int, test: int, name: str) -> Splits:
+    # `validation` and `test` training images are set aside: as many as the identity says, whatever classes hold.
     import numpy
 
-    train, validation, test = (_only(split, numbers) for split in pool.load(part.size))
-    assert train is not None
-    sizes = _sizes(pool, part, len(train.labels), "")
+    every, own_validation, own_test = (_only(split, numbers) for split in pool.load(part.size))
+    assert every is not None
     # Sets come ordered by class or by writer: shuffled, so that every split has all of them.
-    order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(train.labels))
-    if test is not None:  # the validation images come first, as they do in every earlier release
-        held, rest = order[: sizes[1]], order[sizes[1] :]
+    order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
+    if own_test is not None:  # the validation images come first, as they do in every earlier release
+        held, last, rest = numpy.split(order, [validation, validation])
     else:
-        rest, held, last = numpy.split(order, [sizes[0], sizes[0] + sizes[1]])
-        test = train.part(last)
+        rest, held, last = numpy.split(order, [-validation - test, -test])
     if part.images_per_class is not None:
-        rest = _at_most(rest, train.labels, part.images_per_class)
-    own = validation if validation is not None and not sizes[1] else None
-    return Splits(train.part(rest), own or train.part(held), test)
+        rest = _at_most(rest, every.labels, part.images_per_class)
+    splits = Splits(
+        train=every.part(rest),
+        validation=every.part(held) if validation or own_validation is None else own_validation,
+        test=every.part(last) if own_test is None else own_test,
+    )
+    hints = {
+        "train": "lower `validation` or `test`",
+        "validation": "set `validation` to how many to set aside of the training images",
+        "test": "choose other `classes`",
+    }
+    for purpose, hint in hints.items():
+        if not len(getattr(splits, purpose).labels):
+            raise UsageError(f"dataset {name} has no {purpose} image of the classes that are used", hint)
+    return splits
 
 
 def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
@@ -147,11 +160,7 @@ def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
     ]
     labels = places[split.labels]
     kept = numpy.flatnonzero(labels >= 0)
-    return Split(labels[kept], partial(_read, split, kept))
-
-
-def _read(split: Split, kept: Array, chosen: Array) -> Array:
-    return split.read(kept[chosen])
+    return Split(labels[kept], split.part(kept).read)
 
 
 def _at_most(numbers: Array, labels: Array, limit: int) -> Array:

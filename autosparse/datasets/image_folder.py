@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from autosparse.datasets import datasets
 from autosparse.datasets.pictures import encoded_split, shape_of
-from autosparse.datasets.source import Pool, Problem, Split
+from autosparse.datasets.source import Pool, Problem, Split, fetching
 from autosparse.errors import MissingData, UsageError
 from autosparse.registry import FilePath
-from autosparse.store import contents, digest
+from autosparse.store import contents, digest, name_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 _PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 _TINY = "tiny-imagenet-200"
+_TINY_IMAGES = (100_000, 10_000, 200)
+"""for training, for testing, and classes"""
 _TINY_URL, _TINY_MD5 = f"http://cs231n.stanford.edu/{_TINY}.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 
 
@@ -42,9 +44,7 @@ def image_folder(
     every = [path for files in parts.values() for paths in files.values() for path in paths]
     digests = contents(folder, every)
     listed = {
-        purpose: {
-            name: [digests[path.relative_to(folder).as_posix()] for path in paths] for name, paths in files.items()
-        }
+        purpose: {name: [digests[path] for path in paths] for name, paths in files.items()}
         for purpose, files in parts.items()
     }
     first = next(path for paths in parts["train"].values() for path in paths)
@@ -83,34 +83,42 @@ def tiny_imagenet(
             return None
         return (
             f"Tiny ImageNet is not in {folder} ({_TINY} is missing)",
-            f"fetch {_TINY_URL} and unpack it there, or set `dataset: {{name: tiny_imagenet, download: true}}`",
+            'run `python -c "from torchvision.datasets.utils import download_and_extract_archive as fetch; '
+            f'fetch({_TINY_URL!r}, {os.fspath(folder)!r}, md5={_TINY_MD5!r})"`, or set '
+            "`dataset: {name: tiny_imagenet, download: true}`",
         )
 
     def load(size: int | None) -> tuple[Split, None, Split]:
         if missing() is not None and download:
             from torchvision.datasets.utils import download_and_extract_archive
 
-            folder.mkdir(parents=True, exist_ok=True)
-            download_and_extract_archive(_TINY_URL, os.fspath(folder), md5=_TINY_MD5, remove_finished=True)
+            with fetching("Tiny ImageNet", folder):
+                download_and_extract_archive(_TINY_URL, os.fspath(folder), md5=_TINY_MD5, remove_finished=True)
         train = _by_class(folder / _TINY / "train")
         held: dict[str, list[Path]] = {name: [] for name in train}
         for line in (folder / _TINY / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines():
-            name, wordnet = line.split("\t")[:2]
-            held[wordnet].append(folder / _TINY / "val" / "images" / name)
-        found = [sum(map(len, files.values())) for files in (train, held)]
-        if found != [100_000, 10_000] or len(train) != 200:
-            raise MissingData(f"{folder / _TINY} holds {found[0]} and {found[1]} images, not 100000 and 10000")
-        classes = tuple(train)
-        return _split(train, classes, 3, size), None, _split(held, classes, 3, size)
+            name, _, rest = line.partition("\t")
+            if (wordnet := rest.partition("\t")[0]) in held:
+                held[wordnet].append(folder / _TINY / "val" / "images" / name)
+        found = (*(sum(map(len, files.values())) for files in (train, held)), len(train))
+        if found != _TINY_IMAGES:
+            raise MissingData(
+                "{} holds {} and {} images in {} classes, not {} and {} in {}".format(
+                    folder / _TINY, *found, *_TINY_IMAGES
+                ),
+                "remove it and fetch the set again",
+            )
+        return _split(train, tuple(train), 3, size), None, _split(held, tuple(train), 3, size)
 
     train = folder / _TINY / "train"
-    names = tuple(sorted(path.name for path in train.iterdir() if path.is_dir())) if train.is_dir() else ()
+    names = tuple(place.name for place in _folders(train))
+    images, tested, classes = _TINY_IMAGES
     return Pool(
         identity={"name": "tiny_imagenet", "md5": _TINY_MD5},
         shape=(3, 64, 64),
-        classes=names if len(names) == 200 else tuple(map(str, range(200))),
-        train_images=100_000,
-        test_images=10_000,
+        classes=names if len(names) == classes else tuple(map(str, range(classes))),
+        train_images=images,
+        test_images=tested,
         load=load,
         missing=missing,
         fetches=download,
@@ -118,26 +126,39 @@ def tiny_imagenet(
 
 
 def _parts(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    found = {
-        purpose: _by_class(folder / name)
-        for purpose, names in _PURPOSES.items()
-        for name in names
-        if (folder / name).is_dir()
-    }
-    return found if "train" in found else {"train": _by_class(folder)}
+    places: dict[str, Path] = {}
+    for place in _folders(folder):
+        for purpose, names in _PURPOSES.items():
+            if place.name.lower() in names:
+                if purpose in places:
+                    raise UsageError(f"{folder} has both {places[purpose].name} and {place.name}", "keep one of them")
+                places[purpose] = place
+    found = {purpose: _by_class(place) for purpose, place in places.items()}
+    if "train" in found:
+        return {purpose: files for purpose, files in found.items() if files}
+    if other := next((places[purpose].name for purpose, files in found.items() if files), None):
+        raise UsageError(f"{folder} has {other} with classes in it but no train", "name the training images' so")
+    return {"train": _by_class(folder)}
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
-    # Class -> image files below it, both by name; folders without images are no classes.
-    if not folder.is_dir():
-        return {}
+    # Class -> image files below it, both by name; folders without images are no classes, what is hidden is not seen.
     found: dict[str, list[Path]] = {}
-    for place in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = (Path(where) / name for where, _, names in os.walk(place) for name in names)
-        images = sorted(file for file in files if file.suffix.lower() in _SUFFIXES and not file.name.startswith("."))
+    for place in _folders(folder):
+        images: list[Path] = []
+        for where, folders, names in os.walk(place):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            files = (Path(where, name) for name in names if not name.startswith("."))
+            images += (file for file in files if file.suffix.lower() in _SUFFIXES)
         if images:
-            found[place.name] = images
+            found[name_in(folder, place)] = sorted(images, key=Path.as_posix)  # alike on every system
     return found
+
+
+def _folders(folder: Path) -> list[Path]:
+    places = folder.iterdir() if folder.is_dir() else ()
+    found = (place for place in places if place.is_dir() and not place.name.startswith("."))
+    return sorted(found, key=lambda place: place.name)
 
 
 def _split(files: Mapping[str, Sequence[Path]], classes: Sequence[str], channels: int, size: int | None) -> Split:

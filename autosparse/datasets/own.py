@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosparse.datasets import datasets
 from autosparse.datasets.pictures import array_split, pixels_of
 from autosparse.datasets.source import Pool, Split
 from autosparse.errors import UsageError
-from autosparse.own import PATTERN, call, label, load_own, sources, told
-from autosparse.store import Store, contents, digest
+from autosparse.own import PATTERN, call, content_of, label, load_own, sources, told
+from autosparse.store import Store, digest
 
 if TYPE_CHECKING:
     from autosparse.datasets.source import Array
@@ -28,13 +26,14 @@ def own(name: str, **options: Any) -> Pool:
     is a pair of arrays (images, labels) or a torch dataset of such pairs.
     Images are uint8 `[height, width, channels]`, float `[channels, height, width]` from 0 to 1 as `ToTensor`
     gives them, or PIL images. What the set contains is known by the factory's source and options, and by the
-    content of files and folders that options name.
+    content of files and folders that options name. `classes`, `size` and the other options that all datasets
+    share are applied to what the factory gives; it does not receive them.
     """
     identity = {
         "name": "own",
         "factory": name.rpartition(":")[2],
         "sources": sources(name),
-        "options": {key: _content(value) for key, value in options.items()},
+        "options": content_of(options),
     }
     store, memory = Store.default(), f"dataset-{digest(identity)}"
     if (facts := store.recall(memory)) is None:
@@ -61,16 +60,6 @@ def own(name: str, **options: Any) -> Pool:
     )
 
 
-def _content(value: Any) -> Any:
-    # What an option names rather than where: the digests of a file or folder that is there.
-    if not isinstance(value, str) or os.sep not in value:
-        return value
-    path = Path(value).expanduser()
-    if path.is_file():
-        return contents(path.parent, [path])
-    return contents(path, (file for file in path.rglob("*") if file.is_file())) if path.is_dir() else value
-
-
 def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array, Any]]:
     # Purpose -> pixels uint8 [images, height, width, channels], labels, and what the factory gave.
     found = call(name, load_own(name), **options)
@@ -86,7 +75,16 @@ def _load(name: str, options: Mapping[str, Any]) -> dict[str, tuple[Array, Array
                 f"{_told(found)}",
                 "each is (images, labels) or a torch dataset; a mapping needs `train`",
             )
-        return {purpose: (*_arrays(name, purpose, part), part) for purpose, part in found.items() if part is not None}
+        parts = {purpose: (*_arrays(name, purpose, part), part) for purpose, part in found.items() if part is not None}
+        parts = {purpose: part for purpose, part in parts.items() if len(part[1])}
+        if "train" not in parts:
+            raise UsageError(f"dataset `{label(name)}` gives no training images")
+        shapes = {purpose: list(pixels.shape[1:]) for purpose, (pixels, _, _) in parts.items()}
+        if other := next((purpose for purpose, shape in shapes.items() if shape != shapes["train"]), None):
+            raise UsageError(
+                f"dataset `{label(name)}` gives images of {shapes['train']} for train, of {shapes[other]} for {other}"
+            )
+        return parts
 
 
 def _is_set(found: Any) -> bool:
@@ -101,6 +99,11 @@ def _arrays(name: str, purpose: str, part: Any) -> tuple[Array, Array]:
 
     if isinstance(part, tuple | list) and len(part) == 2:
         images, labels = part
+    elif hasattr(part, "shape") or not hasattr(part, "__getitem__"):
+        raise UsageError(
+            f"dataset `{label(name)}`, {purpose}: must be (images, labels) or a torch dataset, not {_told(part)}",
+            "the factory gives ((images, labels), (images, labels)): for training and for testing",
+        )
     else:
         items = [part[number] for number in range(len(part))]
         images, labels = [item[0] for item in items], [item[1] for item in items]
@@ -123,7 +126,9 @@ def _classes(name: str, parts: Mapping[str, tuple[Array, Array, Any]]) -> list[s
     if named is None:
         return [str(number) for number in range(highest + 1)]
     if highest >= len(named):
-        raise UsageError(f"dataset `{label(name)}` has label {highest} but {len(named)} classes")
+        raise UsageError(
+            f"dataset `{label(name)}` has label {highest} but {len(named)} class{'es' * (len(named) != 1)}"
+        )
     return [str(item) for item in named]
 
 

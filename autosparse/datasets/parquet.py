@@ -6,24 +6,23 @@ import glob
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
 from autosparse.datasets import datasets
-from autosparse.datasets.pictures import concatenated, encoded_split, shape_of
+from autosparse.datasets.pictures import encoded_split, shape_of
 from autosparse.datasets.source import Pool, Problem, Split
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.registry import FilePath
 from autosparse.store import contents
 
-if TYPE_CHECKING:
-    pass
-
-_PURPOSES = {"train": r"train", "validation": r"val|valid|validation|dev", "test": r"test"}
+_PURPOSES = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
+_BYTES = r"(large_)?binary(_view)?|struct<(.*, )?bytes: (large_)?binary(_view)?(, .*)?>"
+_LABELS = r"u?int\d+|(large_)?string(_view)?|dictionary<values=(u?int\d+|(large_)?string)\b.*"
 
 
 @datasets.register
@@ -32,7 +31,7 @@ def parquet(
     path: Annotated[
         str | Annotated[tuple[str, ...], MinLen(1)],
         FilePath(),
-        "a folder, or files or globs: those whose names begin with train, validation or test are those splits",
+        "a folder, or files or globs: what is named train, validation or test, or in such a folder, is that split",
     ],
     image: Annotated[str, "column of the images' files; auto: the first that has them"] = "auto",
     label: Annotated[str, "column of the classes' numbers or names; auto: `label`, or the first that can be"] = "auto",
@@ -45,12 +44,16 @@ def parquet(
         return _absent(patterns, channels)
     tables = {purpose: [_Table.of(file, image, label) for file in files] for purpose, files in found.items()}
     train = tables["train"]
-    classes = _classes(concatenated(list(tables.values())))
+    every = [table for part in tables.values() for table in part]
+    classes = _classes(every)
+    first = next((table for table in train if table.rows), None)
+    if first is None:
+        raise UsageError(f"{train[0].file} has no rows")
     # A set with validation images alone keeps its test labels to itself: they are what is tested on.
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables.pop("validation")
-    folder = Path(os.path.commonpath([file.parent for files in found.values() for file in files]))
-    digests = contents(folder, concatenated(list(found.values())))
+    files = [table.file for table in every]
+    digests = contents(_folder(files), files)
 
     def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
         splits = {purpose: _split(parts, classes, channels, size) for purpose, parts in tables.items()}
@@ -60,14 +63,12 @@ def parquet(
         # The order of the digests, not names or places, is what the content depends on.
         identity={
             "name": "parquet",
-            "files": {
-                purpose: [digests[t.file.relative_to(folder).as_posix()] for t in ts] for purpose, ts in tables.items()
-            },
+            "files": {purpose: [digests[table.file] for table in part] for purpose, part in tables.items()},
             "image": train[0].image,
             "label": train[0].label,
             "channels": channels,
         },
-        shape=shape_of(train[0].first, channels),
+        shape=shape_of(first.first, channels),
         classes=classes,
         train_images=sum(table.rows for table in train),
         validation_images=sum(table.rows for table in tables.get("validation", ())),
@@ -98,7 +99,8 @@ class _Table:
         image = _column(schema, image, "image", file)
         label = _column(schema, label, "label", file)
         features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        names = features.get(label, {}).get("names")
+        about = features.get(label)
+        names = about.get("names") if isinstance(about, dict) else None
         return cls(file, image, label, rows, tuple(names) if names else None)
 
     def first(self, number: int) -> tuple[str, bytes]:
@@ -108,6 +110,8 @@ class _Table:
 
     def labels(self) -> list[Any]:
         found: list[Any] = _arrow().read_table(self.file, columns=[self.label]).column(self.label).to_pylist()
+        if None in found:
+            raise UsageError(f"{self.file} has no {self.label!r} in row {found.index(None)}")
         return found
 
 
@@ -121,17 +125,32 @@ def _arrow() -> Any:
 
 def _files(patterns: Sequence[str]) -> dict[str, list[Path]]:
     # Purpose -> files, in the order of their names; files of no purpose are for training.
-    found: dict[str, list[Path]] = {}
+    files: dict[Path, None] = {}
     for pattern in patterns:
-        place = Path(pattern).expanduser()
-        names = sorted(place.rglob("*.parquet")) if place.is_dir() else map(Path, sorted(glob.glob(str(place))))
-        for file in names:
-            purpose = next(
-                (p for p, words in _PURPOSES.items() if re.match(rf"({words})\b|({words})[-_.]", file.name)), "train"
-            )
-            if file not in found.setdefault(purpose, []):
-                found[purpose].append(file)
+        place = Path(pattern).expanduser().absolute()
+        if place.is_dir():
+            below = sorted(place.rglob("*.parquet"))
+            names = [file for file in below if not any(p.startswith(".") for p in file.relative_to(place).parts)]
+        else:
+            names = [place] if place.is_file() else [Path(file) for file in sorted(glob.glob(str(place)))]
+        files |= dict.fromkeys(file for file in names if file.is_file())
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        found.setdefault(_purpose(file.relative_to(_folder(files))), []).append(file)
     return found if "train" in found else {}
+
+
+def _purpose(file: Path) -> str:
+    # By the file's own name, or that of the nearest folder that tells.
+    for name in (file.name, *reversed(file.parent.parts)):
+        for purpose, words in _PURPOSES.items():
+            if re.match(rf"({words})(?![a-z])", name, re.IGNORECASE):
+                return purpose
+    return "train"
+
+
+def _folder(files: Iterable[Path]) -> Path:
+    return Path(os.path.commonpath([file.parent for file in files]))
 
 
 def _absent(patterns: Sequence[str], channels: int) -> Pool:
@@ -156,30 +175,28 @@ def _absent(patterns: Sequence[str], channels: int) -> Pool:
 
 
 def _column(schema: Any, name: str, role: str, file: Path) -> str:
-    if name != "auto":
-        if name not in schema.names:
-            raise UsageError(f"{file} has no column {name!r}", f"its columns: {', '.join(schema.names)}")
-        return name
-    fits: list[str]
     kinds = {field.name: str(field.type) for field in schema}
-    if role == "image":
-        fits = [n for n, kind in kinds.items() if kind in ("binary", "large_binary") or "bytes: binary" in kind]
-    else:
-        fits = [
-            n for n, kind in kinds.items() if kind.startswith(("int", "uint", "string", "large_string", "dictionary"))
-        ]
-        fits = [n for n in fits if n == "label"] or fits
-    if not fits:
-        raise UsageError(f"{file} has no column of {role}s", f"name it: `dataset.{role}`; there are {', '.join(kinds)}")
-    return fits[0]
+    fits = [n for n, kind in kinds.items() if re.fullmatch(_BYTES if role == "image" else _LABELS, kind)]
+    if name == "auto":
+        if not fits:
+            told = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
+            raise UsageError(f"{file} has no column of {role}s", f"its columns: {told}")
+        return "label" if role == "label" and "label" in fits else fits[0]
+    if name not in kinds:
+        raise UsageError(f"{file} has no column {name!r}", f"its columns: {', '.join(kinds)}")
+    if name not in fits:
+        what = "encoded images" if role == "image" else "numbers or names of classes"
+        raise UsageError(f"column {name!r} of {file} does not hold {what}: it is {kinds[name]}")
+    return name
 
 
 def _classes(tables: Sequence[_Table]) -> tuple[str, ...]:
-    if (names := tables[0].names) is not None:
+    names = tables[0].names
+    if other := next((table for table in tables if table.names != names), None):
+        raise UsageError(f"{other.file} names other classes than {tables[0].file}", "give files of one set")
+    if names is not None:
         return names
-    values = set(concatenated([table.labels() for table in tables]))
-    if None in values:
-        raise UsageError(f"column {tables[0].label!r} has rows without a label")
+    values = {label for table in tables for label in table.labels()}
     if all(isinstance(value, int) for value in values):
         return tuple(str(number) for number in range(max(values) + 1))
     return tuple(sorted(map(str, values)))
@@ -188,10 +205,13 @@ def _classes(tables: Sequence[_Table]) -> tuple[str, ...]:
 def _split(tables: Sequence[_Table], classes: Sequence[str], channels: int, size: int | None) -> Split:
     import numpy
 
-    number = {name: at for at, name in enumerate(classes)}
-    labels = [value if isinstance(value, int) else number[str(value)] for t in tables for value in t.labels()]
-    if labels and not 0 <= min(labels) <= max(labels) < len(classes):
-        raise UsageError(f"{tables[0].file} has a label outside its {len(classes)} classes")
+    number: dict[Any, int] = {key: at for at, name in enumerate(classes) for key in (at, name)}
+    labels = []
+    for table in tables:
+        found = table.labels()
+        if unknown := set(found) - set(number):
+            raise UsageError(f"{table.file} has label {unknown.pop()!r}, which is none of its {len(classes)} classes")
+        labels += [number[value] for value in found]
     columns = [_arrow().read_table(table.file, columns=[table.image]).column(table.image) for table in tables]
     starts = numpy.cumsum([0, *(len(column) for column in columns)])
 

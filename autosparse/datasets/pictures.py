@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,10 @@ Encoded = Callable[[int], tuple[str, bytes]]
 """Number of an image -> what to call it in an error, and its file's bytes."""
 
 
+SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
+"""What to do about images of several sizes."""
+
+
 def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
     """Pixels in memory, uint8 `[images, height, width, channels]`, and labels; scaled to `size` unless it is None."""
     pixels, labels = arrays
@@ -29,6 +33,8 @@ def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
         import numpy
         from PIL import Image
 
+        if pixels.shape[-1] not in (1, 3):
+            raise UsageError(f"images of {pixels.shape[-1]} channels cannot be scaled", "leave `dataset.size` out")
         flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
         return numpy.stack([_array(_fit(Image.fromarray(flat[number]), size)) for number in numbers])
 
@@ -52,7 +58,7 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
             odd = sorted(f"{width} x {height}" for height, width, _ in shapes)
             raise StepError(
                 f"the images of the dataset differ in size ({', '.join(odd[:3])}{', ...' * (len(odd) > 3)})",
-                "set `dataset.size`, such as `size: 64`, to scale and crop them all alike",
+                SET_SIZE,
             )
         return numpy.stack(arrays)
 
@@ -62,8 +68,8 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
 def pixels_of(images: Any, where: str) -> Array:
     """Images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
 
-    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; bytes with channels
-    first are told by 1 or 3 channels there and not at the end. Lists hold such arrays or PIL images.
+    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; those the other way
+    round are told by 1 or 3 channels at that end alone. Lists hold such arrays or PIL images.
     """
     import numpy
 
@@ -71,21 +77,27 @@ def pixels_of(images: Any, where: str) -> Array:
         arrays = [numpy.asarray(image) for image in images]
         shapes = {array.shape for array in arrays}
         if len(shapes) != 1:
-            raise UsageError(f"{where}: images must be of one shape but there are {sorted(map(str, shapes))[:3]}")
+            told = f"of one shape but there are {', '.join(sorted(map(str, shapes))[:3])}" if shapes else "there"
+            raise UsageError(f"{where}: images must be {told}")
         pixels = numpy.stack(arrays)
     else:
         pixels = numpy.asarray(images)
-    if pixels.ndim == 3:
-        pixels = pixels[..., None]
-    if pixels.ndim != 4:
+    if pixels.ndim not in (3, 4):
         raise UsageError(f"{where}: images must be [images, height, width, channels] but are {list(pixels.shape)}")
-    first = pixels.shape[1] in (1, 3) and pixels.shape[3] not in (1, 3)
-    if numpy.issubdtype(pixels.dtype, numpy.floating):
+    floats = numpy.issubdtype(pixels.dtype, numpy.floating)
+    if grey := pixels.ndim == 3:
+        pixels = pixels[..., None]
+    # Bytes have their channels last and floats first, unless one or three channels are at the other end alone.
+    at_start, at_end = pixels.shape[1] in (1, 3), pixels.shape[3] in (1, 3)
+    first = not grey and (at_start or not at_end if floats else at_start and not at_end)
+    if floats:
         low, high = float(pixels.min(initial=0)), float(pixels.max(initial=1))
         if not (low >= 0 and high <= 1):
             raise UsageError(
                 f"{where}: images of floats must lie from 0 to 1 but reach from {low:g} to {high:g}",
-                "leave normalization out: autosparse normalizes by the training images' mean and spread",
+                "divide them by 255, or give bytes"
+                if low >= 0 and 1 < high <= 255
+                else "leave normalization out: autosparse normalizes by the training images' mean and spread",
             )
         pixels = numpy.rint(pixels * 255).astype("uint8")
     elif pixels.dtype == bool:
@@ -101,21 +113,31 @@ def shape_of(encoded: Encoded, channels: int) -> tuple[int, int, int]:
     return (channels, height, width)
 
 
-def concatenated(parts: Sequence[Sequence[Any]]) -> list[Any]:
-    """The items of several sequences in one list."""
-    return [item for part in parts for item in part]
-
-
 def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> Array:
     from PIL import Image, UnidentifiedImageError
 
     name, data = encoded(number)
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            converted = picture.convert("L" if channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            converted = _bytes(picture).convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError:
+        what = "it is no image of a known format" if data else "it is empty"
+        raise StepError(f"{name} cannot be decoded: {what}", "remove it or fetch it again") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise StepError(f"{name} cannot be decoded: {error}", "remove it or fetch it again") from error
     return _array(converted if size is None else _fit(converted, size))
+
+
+def _bytes(picture: Any) -> Any:
+    # Pillow would cut 16-bit grey off at 255, and warn of a palette with transparency.
+    import numpy
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((numpy.asarray(picture) >> 8).astype("uint8"))
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of {picture.mode!r}, 32 bits without a known range")
+    return picture.convert("RGBA") if "transparency" in picture.info else picture
 
 
 def _fit(picture: Any, size: int) -> Any:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from autosparse.errors import MissingData
 
 if TYPE_CHECKING:
     import numpy
@@ -46,6 +50,19 @@ Problem = tuple[str, str]
 """What is not there, in one sentence, and how to get it, in another."""
 
 
+@contextmanager
+def fetching(name: str, folder: Path) -> Iterator[None]:
+    """Make the folder that a download goes to. Raises MissingData when it, or the download, fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except (OSError, RuntimeError, EOFError) as error:
+        raise MissingData(
+            f"{name} cannot be fetched to {folder}: {error}",
+            "fetch it elsewhere, and name its folder in `dataset.root`",
+        ) from error
+
+
 @dataclass(frozen=True)
 class Pool:
     """A labelled set as it comes, before images are chosen, resized and split.
@@ -73,7 +90,7 @@ class Source:
     `identity` is what its content depends on, and enters keys: digests and choices, never a path. `missing`
     says in one sentence what is not there and in another how to get it, or gives None; `fetches` tells that
     `load` will download. `shape` is (channels, height, width). `train_images` is an estimate where classes
-    are of different sizes.
+    are of different sizes. Unless it is `known`, shape and classes are guesses about files that are not there.
     """
 
     identity: Mapping[str, Any]
@@ -82,5 +99,6 @@ class Source:
     train_images: int
     test_images: int
     load: Callable[[], Splits]
+    known: bool = True
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False

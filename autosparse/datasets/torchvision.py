@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from autosparse.datasets import datasets
 from autosparse.datasets.pictures import array_split
-from autosparse.datasets.source import Pool, Problem, Split
+from autosparse.datasets.source import Pool, Problem, Split, fetching
 from autosparse.errors import MissingData, MissingExtra
 from autosparse.registry import FilePath
 
@@ -163,18 +163,19 @@ def _load(published: _Published, folder: Path, *, download: bool) -> tuple[Any, 
         raise MissingExtra(f"{published.name} needs torchvision", "run `pip install torchvision`") from error
     kind = getattr(torchvision.datasets, published.kind)
     if download:
-        folder.mkdir(parents=True, exist_ok=True)
-        for part in _calls(published):
-            kind(os.fspath(folder), **part, download=True)
+        with fetching(published.name, folder):
+            for part in _calls(published):
+                kind(os.fspath(folder), **part, download=True)
     try:  # torchvision compares most files with their published digests before it reads them
         train, test = (_arrays(kind(os.fspath(folder), **part)) for part in published.parts)
         for (_, labels), images in ((train, published.train_images), (test, published.test_images)):
             if len(labels) != images:
                 raise ValueError(f"{len(labels)} images where {images} were published")
         return train, test
-    except (RuntimeError, ValueError, OSError, EOFError) as error:
+    except (RuntimeError, ValueError, OSError, EOFError, AssertionError, LookupError) as error:
+        what = str(error) or "they are cut off"
         raise MissingData(
-            f"the files of {published.name} in {folder} are not the published ones: {error}",
+            f"the files of {published.name} in {folder} are not the published ones: {what}",
             "remove them and fetch the set again",
         ) from error
 

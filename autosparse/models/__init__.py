@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from autosparse.registry import AddedLater, Registry
+from autosparse.registry import AddedLater, Registry, keyed
 
 if TYPE_CHECKING:
     from autosparse.lazy import torch
@@ -57,7 +57,10 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
     entry = models[name]
     if entry.pattern is None:
         return {"name": name}
-    identity: dict[str, Any] = entry.facts["identify"](name, entry.apart(options)[0], shape, classes)
+    own, shared = entry.apart(options)
+    identity: dict[str, Any] = entry.facts["identify"](name, own, shape, classes)
+    if "options" in identity:  # those that only the factory knows; those of every model are keyed as anywhere
+        identity["options"] = {**identity["options"], **keyed(entry.shared, shared)}
     return identity
 
 

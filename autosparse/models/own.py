@@ -7,15 +7,19 @@ from typing import Any
 from autosparse.lazy import torch
 from autosparse.models import Shape, models
 from autosparse.models.trace import structure_of
-from autosparse.own import PATTERN, call, label, load_own, sources, told
+from autosparse.own import PATTERN, call, content_of, label, load_own, sources, told
 
 
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    identity = {"name": "own", "factory": name.rpartition(":")[2], "sources": sources(name)}
-    traced = [identity, options]
-    with told(name, "building"):
+    identity = {
+        "name": "own",
+        "factory": name.rpartition(":")[2],
+        "sources": sources(name),
+        "options": content_of(options),
+    }
+    with told(name, f"running an image of {' x '.join(map(str, shape))} through"):
         structure = structure_of(
-            label(name), lambda: network(name, shape, classes, **options), traced, shape, classes, device="cpu"
+            label(name), lambda: network(name, shape, classes, **options), identity, shape, classes, device="cpu"
         )
     return {**identity, "structure": structure}
 

@@ -40,6 +40,8 @@ def network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.M
         made: torch.nn.Module = timm.create_model(
             wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
         )
+    except NotImplementedError:  # not what was asked for, but what it was asked on: the "meta" device
+        raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{name} cannot be built: {error}", "options are those of timm's `create_model`") from error
     return made

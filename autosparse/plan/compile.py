@@ -103,13 +103,6 @@ class _Builder:
         self._named: dict[str, str] = {}
         self._opened: dict[str, Source] = {}
 
-    def source(self, dataset: Choice) -> Source:
-        """A dataset's source, asked for once however many seeds there are: it may look at a million files."""
-        key = digest([dataset.name, dataset.options()])
-        if key not in self._opened:
-            self._opened[key] = open_source(dataset.name, dataset.options())
-        return self._opened[key]
-
     def add(
         self,
         name: str,
@@ -133,6 +126,13 @@ class _Builder:
             self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, reach)
         return self._named[key]
 
+    def open(self, dataset: Choice) -> Source:
+        """What a dataset tells of itself; looked at once, however many networks take it."""
+        asked = digest([dataset.name, dataset.options()])
+        if asked not in self._opened:
+            self._opened[asked] = open_source(dataset.name, dataset.options())
+        return self._opened[asked]
+
 
 def _methods(spec: Spec) -> list[tuple[Method, str]]:
     own = [(spec.method, "method")]
@@ -145,7 +145,7 @@ def _network(
     build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str, ...] = ()
 ) -> tuple[str, str]:
     with _at(*section, "dataset"):
-        source = build.source(dataset)
+        source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
         f"data/{dataset.short_name}{suffix}",
@@ -157,13 +157,13 @@ def _network(
     )
     build.sources.setdefault(data, source)
     keyed = model.keyed()
-    if source.missing() is None or model.entry.pattern is None:  # a set that is not there has no shape to build for
+    if source.known or model.entry.pattern is None:
         with _at(*section, "model"):
             keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
     suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
-    access = {"model": model.name} if model.entry.pattern else {}
+    access = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
     return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access), data
 
 

@@ -167,7 +167,7 @@ def _make_absolute(document: Document, place: Path) -> None:
 
 
 def _folder(document: Document, path: Path) -> FilePath:
-    mark = document.values.get(path)
+    mark = document.nearest(path)  # a name that became a mapping, because an option was set, has no mark of its own
     return FilePath(mark.name).parent if mark and mark.line else FilePath()
 
 

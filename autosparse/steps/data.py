@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from autosparse.datasets import Split, open_source
+from autosparse.datasets.pictures import SET_SIZE
+from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.steps import operations
 from autosparse.steps.work import Work
+from autosparse.store import digest
 
 SHARD = 2**28
 """Bytes of pixels in one file, at most: a larger split is several, so that no more than one is ever in memory."""
@@ -17,12 +23,18 @@ SHARD = 2**28
 def data(work: Work, *, identity: dict[str, Any]) -> None:
     """Load a dataset: `identity` is what it is, `work.access` how to reach it."""
     choice = work.access["dataset"]
-    splits = open_source(choice["name"], choice["options"]).load()
+    source = open_source(choice["name"], choice["options"])
+    if digest(dict(source.identity)) != digest(identity):
+        raise StepError(f"dataset `{choice['name']}` has changed since it was planned", "run again: it is planned anew")
+    splits = source.load()
     images = sum(len(getattr(splits, name).labels) for name in ("train", "validation", "test"))
-    counts = _write(work, "train", splits.train, 0, images)
+    channels, height, width = source.shape
+    observe = partial(_observe, work, images)
+    counts = _write(work, "train", splits.train, (height, width, channels), partial(observe, 0))
     done = len(splits.train.labels)
-    _write(work, "validation", splits.validation, done, images)
-    _write(work, "test", splits.test, done + len(splits.validation.labels), images)
+    _write(work, "validation", splits.validation, (height, width, channels), partial(observe, done))
+    done += len(splits.validation.labels)
+    _write(work, "test", splits.test, (height, width, channels), partial(observe, done))
     # Over 50,000 images float32 sums drift; a histogram per channel is exact and needs no float copy of the set.
     values = torch.arange(256, dtype=torch.float64) / 255
     share = counts.double() / counts.sum(dim=1, keepdim=True)
@@ -31,22 +43,30 @@ def data(work: Work, *, identity: dict[str, Any]) -> None:
     work.output.write_tensors("statistics", {"mean": mean.float(), "spread": spread.clamp_min(1e-3).float()})
 
 
-def _write(work: Work, name: str, split: Split, done: int, images: int) -> torch.Tensor:
+def _observe(work: Work, images: int, before: int, done: int) -> None:
+    work.observe(before + done, images)
+
+
+def _write(
+    work: Work, name: str, split: Split, shape: tuple[int, int, int], observe: Callable[[int], None]
+) -> torch.Tensor:
     # The split's files; gives how often each channel has each value, [channels, 256].
     import numpy
 
     labels = torch.as_tensor(split.labels)
     numbers = numpy.arange(len(labels))
-    first = split.read(numbers[:1])
-    size = max(1, SHARD // max(1, first.nbytes))
-    counts = torch.zeros((first.shape[-1], 256), dtype=torch.int64)
+    size = max(1, SHARD // math.prod(shape))
+    counts = torch.zeros((shape[-1], 256), dtype=torch.int64)
     for shard, start in enumerate(range(0, len(labels), size)):
         pixels = torch.as_tensor(split.read(numbers[start : start + size]))
+        if pixels.shape[1:] != shape:
+            found, planned = (" x ".join(map(str, sizes[:2])) for sizes in (pixels.shape[1:], shape))
+            raise StepError(f"images for {name} are {found}, the first for training is {planned}", SET_SIZE)
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(dim=-1)])
+        observe(start + len(pixels))
         if len(labels) <= size:
             work.output.write_tensors(name, {"pixels": pixels, "labels": labels})
             return counts
         work.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
-        work.observe(done + start + len(pixels), images)
     work.output.write_tensors(name, {"labels": labels})
     return counts

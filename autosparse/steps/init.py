@@ -11,17 +11,17 @@ from autosparse.models import build_model
 from autosparse.models.trace import check_network
 from autosparse.own import label
 from autosparse.steps import operations
-from autosparse.steps.work import Work
+from autosparse.steps.work import Work, find_model
 
 
 @operations.register(version=1)
 def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
-    name = work.access.get("model", model["name"])
+    name, options = find_model(work, model)
     channels, height, width = shape  # a list in JSON
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = build_model(name, model["options"], (channels, height, width), classes)
+        network = build_model(name, options, (channels, height, width), classes)
     check_network(label(name), network, (channels, height, width), classes)
     state = network.state_dict()
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]

@@ -51,18 +51,23 @@ def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[
     return partial(registry[choice["name"]].function, **choice["options"])
 
 
-def build_network(work: Work) -> torch.nn.Module:
-    """The network of input `init`, with weights of its own random numbers: load a state before use.
+def find_model(work: Work, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The name and options by which a keyed model is reached here.
 
-    Raises StepError when own code is no longer what the plan found.
+    Raises StepError when own code is not what the plan found.
     """
-    about = work.inputs["init"].json("network")
-    model = about["model"]
-    name = work.access.get("model", model["name"])
+    reach = work.access.get("model", model)
+    name = reach["name"]
     if "sources" in model and sources(name) != model["sources"]:
         raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
+    return name, reach["options"]
+
+
+def build_network(work: Work) -> torch.nn.Module:
+    """The network of input `init`, with weights of its own random numbers: load a state before use."""
+    about = work.inputs["init"].json("network")
     with torch.random.fork_rng(devices=[]):
-        network = build_model(name, model["options"], tuple(about["shape"]), about["classes"])
+        network = build_model(*find_model(work, about["model"]), tuple(about["shape"]), about["classes"])
     return network.to(work.device)
 
 

@@ -2,11 +2,11 @@
 
 from autosparse.store.artifacts import Artifact, Draft, Store
 from autosparse.store.canonical import canonical, digest, file_digest
-from autosparse.store.contents import contents
+from autosparse.store.contents import contents, name_in
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors
 
 __all__ = [
     "Artifact", "Draft", "Rows", "Store", "canonical", "contents", "digest", "dump_tensors", "file_digest",
-    "load_tensors",
+    "load_tensors", "name_in",
 ]  # fmt: skip
