@@ -194,9 +194,9 @@ def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(t
     """Where a file lies does not enter keys, what it holds does."""
     code = tmp_path / "net.py"
     code.write_text(
-        "import json, torch\n"
+        "import json, pathlib, torch\n"
         "def build(shape, classes, *, widths):\n"
-        "    width = json.loads(open(widths).read())\n"
+        "    width = json.loads(pathlib.Path(widths).read_text())\n"
         "    flat = torch.nn.Flatten()\n"
         "    return torch.nn.Sequential(flat, torch.nn.Linear(192, width), torch.nn.Linear(width, classes))\n"
     )
