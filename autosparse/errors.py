@@ -28,6 +28,8 @@ class AutosparseError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint:  # for those who call the library: Python prints notes below a traceback's message
+            self.add_note(f"hint: {hint}")
 
 
 class UsageError(AutosparseError):

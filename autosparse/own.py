@@ -152,7 +152,10 @@ def _find(name: str) -> tuple[Path, Path]:
     if module.endswith(".py"):
         file = Path(module).expanduser().absolute()
         if not file.is_file():
-            raise UsageError(f"there is no file {file}", "a file is named relative to the spec that names it")
+            raise UsageError(
+                f"there is no file {file}",
+                "a file is named relative to the spec that names it, in `--set` to where you are",
+            )
         return file, file.parent
     top, *rest = module.split(".")
     spec = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or importlib.util.find_spec(top)

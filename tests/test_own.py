@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.cli import main
 from autosparse.errors import UsageError
 from autosparse.own import absolute, label, load_own, sources
 from tests.conftest import Place
@@ -215,13 +214,15 @@ def test_what_a_spec_asks_of_own_code(
     assert message.format(folder=here.folder) in ended.err
 
 
-def test_debug_shows_all_of_it(here: Place) -> None:
-    """`--debug` gives the traceback into the user's code."""
+def test_debug_shows_all_of_it(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--debug` gives the traceback into the user's code, and the exit code that there is without it."""
     write(here.folder, net="def build(s, c):\n    return 1 / 0\n")
 
-    with pytest.raises(UsageError) as caught:
-        main(["--debug", "plan", "own.yaml"])
-    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+    ended = call(capsys, "--debug plan own.yaml")
+
+    assert 2 == ended.code
+    assert "return 1 / 0" in ended.err
+    assert "ZeroDivisionError" in ended.err
 
 
 @pytest.mark.parametrize("command", ["validate own.yaml", "render own.yaml", "schema", "list models"])

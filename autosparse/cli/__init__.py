@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 
 from autosparse import __version__
 from autosparse.cli import looking, running, specs
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> None:
         app(args=arguments, prog_name="autosparse")
     except AutosparseError as error:
         if "--debug" in arguments:
-            raise
+            traceback.print_exc()
         for message, hint in getattr(error, "problems", ((error.message, error.hint),)):
             say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
         sys.exit(error.exit_code)

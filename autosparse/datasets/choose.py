@@ -52,6 +52,8 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     """
     numbers = None if part.classes is None or not pool.classes else _numbers(part.classes, pool.classes, name)
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
+    if pool.classes and classes < 2:
+        raise UsageError(f"dataset {name} has one class, {pool.classes[0]!r}: there is nothing to tell apart")
     share = classes / max(1, len(pool.classes))
     images = round(pool.train_images * share)
     train, validation, test = _sizes(pool, part, images, name)

@@ -415,3 +415,11 @@ def test_errors_of_the_model_are_its_own() -> None:
     """What the network raises passes through."""
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         autosparse.prune(nn.Linear(3, 2), [(torch.ones(1, 2), torch.tensor([0]))], sparsity=0.5, method="snip")
+
+
+def test_a_hint_is_shown_below_the_message() -> None:
+    """Whoever calls from Python sees the remedy too."""
+    with pytest.raises(UsageError) as caught:
+        autosparse.prune(network(), batches(), sparsity=99, method="snip")
+
+    assert ["hint: for 99 % write 0.99"] == caught.value.__notes__

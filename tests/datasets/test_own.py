@@ -163,3 +163,9 @@ def test_what_it_prints_is_no_result(tmp_path: Path, capsys: pytest.CaptureFixtu
     opened(tmp_path, "print('importing')\ndef load():\n    print('loading')\n    return (images(30), labels(30)), None")
 
     assert ("", "importing\nloading\n") == capsys.readouterr()
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    """A set of a single class is refused before anything is trained on it."""
+    with pytest.raises(UsageError, match="has one class, '0'"):
+        opened(tmp_path, "def load(): return images(30), labels(30) * 0")
