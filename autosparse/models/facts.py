@@ -1,0 +1,124 @@
+"""What plans know of a network without its weights: layers, parameters, and the bytes that an image takes in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from autosparse.core.weights import describe_layers, in_mode, total_of
+from autosparse.lazy import torch
+from autosparse.models import Shape, build_model
+from autosparse.store import Store, digest
+
+_VERSION = 1  # of what is remembered
+_IMAGES = 2
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """A layer with a prunable weight: its numbers, and how often each is used for one example."""
+
+    name: str
+    size: int
+    positions: int
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """A network on paper.
+
+    `parameters` and `buffers` count numbers, prunable or not. `saved_bytes` is what a forward pass in float32
+    leaves for the backward pass, and `live_bytes` the largest inputs and outputs of one module, both for one
+    image. `identity` is the digest of what the network is.
+    """
+
+    identity: str
+    layers: tuple[LayerFacts, ...]
+    parameters: int
+    buffers: int
+    saved_bytes: int
+    live_bytes: int
+
+    @cached_property
+    def total(self) -> int:
+        """How many weights can be pruned."""
+        return sum(layer.size for layer in self.layers)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-adds of the dense network for one example, through the layers that can be pruned."""
+        return sum(layer.size * layer.positions for layer in self.layers)
+
+
+def network_facts(
+    identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
+) -> NetworkFacts:
+    """Trace a network on torch's meta device, where no number is computed; remembered, so that torch is loaded once.
+
+    `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built.
+    """
+    known = digest([_VERSION, dict(identity), list(shape), classes])
+    store = Store.default()
+    memory = f"network-{known}"
+    found = store.recall(memory)
+    try:
+        return _read(known, found)
+    except (TypeError, KeyError):  # never seen, or remembered by another release
+        pass
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                facts = _trace(known, build_model(name, options, shape, classes), shape)
+        except NotImplementedError:  # some look at their weights while they are built
+            facts = _trace(known, build_model(name, options, shape, classes), shape)
+    store.remember(memory, asdict(facts))
+    return facts
+
+
+def _read(identity: str, found: Any) -> NetworkFacts:
+    layers = tuple(LayerFacts(**layer) for layer in found["layers"])
+    return NetworkFacts(**{**found, "identity": identity, "layers": layers})
+
+
+def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
+    parameter = next(network.parameters())
+    images = torch.zeros((_IMAGES, *shape), device=parameter.device)
+    own = {_place_of(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    saved: dict[int, int] = {}
+    live = 0
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if (place := _place_of(tensor)) not in own:
+            saved[place] = max(saved.get(place, 0), tensor.numel() * tensor.element_size())
+            held.append(tensor)  # a place is taken again once its tensor is gone
+        return tensor
+
+    def measure(module: Any, inputs: Any, outputs: Any) -> None:
+        nonlocal live
+        tensors = [t for t in (*inputs, outputs) if isinstance(t, torch.Tensor)]
+        live = max(live, sum(t.numel() * t.element_size() for t in tensors))
+
+    held: list[torch.Tensor] = []
+    layers = describe_layers(network, images[:1])
+    hooks = [module.register_forward_hook(measure) for module in network.modules()]
+    try:
+        with in_mode(network, training=True), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            outputs = network(images)
+            torch.nn.functional.cross_entropy(outputs, torch.zeros(_IMAGES, dtype=torch.long, device=images.device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return NetworkFacts(
+        identity=identity,
+        layers=tuple(LayerFacts(layer.name, layer.size, layer.positions) for layer in layers),
+        parameters=total_of(dict(network.named_parameters())),
+        buffers=total_of(dict(network.named_buffers())),
+        saved_bytes=sum(saved.values()) // _IMAGES,
+        live_bytes=live // _IMAGES,
+    )
+
+
+def _place_of(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
