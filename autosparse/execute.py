@@ -28,7 +28,7 @@ class Observer(Protocol):
 
 @dataclass
 class Outcome:
-    """What a call did: step name -> `run` or `reuse`, and the seconds it took in all."""
+    """What a call did: step name -> `run`, `resume` or `reuse`, and the seconds it took in all."""
 
     steps: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -43,6 +43,7 @@ class Execution:
     def __init__(self, plan: Plan, store: Store, observer: Observer, *, wait: bool = True) -> None:
         self.plan = plan
         self.outcome = Outcome()
+        self._resumed: set[str] = set()
         self._store = store
         self._observer = observer
         self._wait = wait
@@ -56,7 +57,9 @@ class Execution:
         """Run every step that is not there. Raises StepError for the first one that fails."""
         begin = time.monotonic()
         try:
-            if absent := missing_data(self.plan, statuses(self.plan, self._store)):
+            found = statuses(self.plan, self._store)
+            self._resumed = {name for name, status in found.items() if status.status == "resume"}
+            if absent := missing_data(self.plan, found):
                 raise MissingData(*absent[0])
             check_budget(self.plan, self._store)
             for step in self.plan.steps.values():
@@ -94,8 +97,8 @@ class Execution:
                 break
             except DamagedArtifact as damage:
                 self._rebuild(damage)
-        self.outcome.steps[step.name] = "run"
-        self._observer.finished(step, "run", time.monotonic() - begin)
+        status = self.outcome.steps[step.name] = "resume" if step.name in self._resumed else "run"
+        self._observer.finished(step, status, time.monotonic() - begin)
 
     def _reused(self, step: Step) -> None:
         self.outcome.steps[step.name] = "reuse"
@@ -127,6 +130,8 @@ class Execution:
             step.key,
             write,
             lambda: {
+                "step": step.name,
+                "spec": self.plan.name,
                 "version": step.version,
                 "options": step.options,
                 "inputs": {role: item.key for role, item in inputs.items()},

@@ -23,10 +23,10 @@ from autosparse.cli.app import (
     load,
     say,
 )
-from autosparse.console import follow, show_report, show_runs, show_text
+from autosparse.console import follow, show_chain, show_plan, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
-from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, statuses
+from autosparse.plan import chain, check_budget, count, explained, missing_data, missing_device, plan_json, statuses
 from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store
 
@@ -37,6 +37,7 @@ def plan(
     budget: BudgetOption = None,
     set_: SetOption = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    explain: Annotated[str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.")] = None,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -46,11 +47,15 @@ def plan(
     compiled = compile_loaded(loaded, quiet=quiet)
     found = statuses(compiled, store)
     check_budget(compiled, store)
-    if json_:
+    if explain:
+        links = [explained(compiled, found, name) for name in chain(compiled, found, explain)]
+        if json_:
+            show_text(json_text({"schema_version": 1, "chain": links}))
+        else:
+            show_chain(links)
+    elif json_:
         show_text(json_text(plan_json(compiled, found)))
     else:
-        from autosparse.console import show_plan
-
         show_plan(compiled, found, every_step=steps)
     if not quiet:
         for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
@@ -81,7 +86,7 @@ def run(
         resolved=compiled.spec.model_dump(mode="json"),
         out=out,
     )
-    to_run = count(found)["run"]
+    to_run = len(found) - count(found)["reuse"]
     if not quiet and to_run == 0:
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
@@ -96,12 +101,12 @@ def run(
                 compiled,
                 store,
                 run=str(folder),
-                steps={"run": outcome.count("run"), "reuse": outcome.count("reuse"), "resume": 0},
+                steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
                 seconds=outcome.seconds,
                 emitted=emitted,
             )
         )
-        if outcome.count("run") or find_run(str(folder)).report is None:
+        if outcome.count("reuse") < len(outcome.steps) or find_run(str(folder)).report is None:
             save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
     if json_:
         show_text(json_text(report.json()))
@@ -160,7 +165,7 @@ def _kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
 
 
 def _interrupted(finished: Mapping[str, str], total: int) -> str:
-    made = sum(status == "run" for status in finished.values())
+    made = sum(status != "reuse" for status in finished.values())
     return (
         f"stopped: {len(finished)} of {total} steps are kept ({made} made by this call)\n"
         "hint: the same command resumes with the next step"

@@ -30,7 +30,7 @@ class _Remaining:
     """The time left, from the effort that is done: training images count, small steps hardly."""
 
     def __init__(self, plan: Plan, found: Mapping[str, Status]) -> None:
-        self.names = [name for name, status in found.items() if status.status == "run"]
+        self.names = [name for name, status in found.items() if status.status != "reuse"]
         self._left = {name: plan.steps[name].effort for name in self.names}
         self._all = sum(self._left.values())
         self._begin = time.monotonic()
@@ -69,7 +69,7 @@ class Lines(Quiet):
             self._line(f"{step.name}  {done} of {total}")
 
     def finished(self, step: Step, status: str, seconds_taken: float) -> None:
-        if status == "run":
+        if status != "reuse":
             self._remaining.done(step)
             self._number += 1
             total = max(self._number, len(self._remaining.names))  # what is damaged is run besides
@@ -117,7 +117,7 @@ class Bars(Quiet):
         self._tell()
 
     def finished(self, step: Step, status: str, seconds_taken: float) -> None:
-        if status == "run":
+        if status != "reuse":
             self._remaining.done(step)
             self._finished += 1
             self._tell()

@@ -42,7 +42,7 @@ def show_plan(plan: Plan, found: Mapping[str, Status], *, every_step: bool) -> N
         table.add_row(plain(title, "bold"))
         for operation, names in groups[purpose].items():
             for label, members in [(n, [n]) for n in names] if every_step else [(operation, names)]:
-                run = [name for name in members if found[name].status == "run"]
+                run = [name for name in members if found[name].status != "reuse"]
                 table.add_row(
                     plain(f"  {'+' if run else '='} {label}", "yellow" if run else "green"),
                     plain(_tally(len(run), len(members))),
@@ -50,11 +50,11 @@ def show_plan(plan: Plan, found: Mapping[str, Status], *, every_step: bool) -> N
                 )
     console.print(table)
     total = count(found)
-    if not total["run"]:
+    if total["reuse"] == len(found):
         console.print(plain(f"nothing to run: all {total['reuse']} steps are in the cache", "bold green"))
     else:
         where = f"{plan.spec.target.device} ({plan.spec.target.threads} threads)"
-        console.print(plain(f"{total['run']} to run, {total['reuse']} reused, on {where}", "bold"))
+        console.print(plain(f"{len(found) - total['reuse']} to run, {total['reuse']} reused, on {where}", "bold"))
 
 
 def show_report(report: Report) -> None:
@@ -72,9 +72,10 @@ def show_report(report: Report) -> None:
         console.print(plain(f"parameters that are not prunable: {told}", "dim"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
-    if not report.steps["run"]:
+    made = report.steps["run"] + report.steps["resume"]
+    if not made:
         console.print(plain("nothing to run: every artifact was in the cache", "bold green"))
-    ran = f"{report.steps['run']} steps run, {report.steps['reuse']} reused, in {seconds(report.seconds)}"
+    ran = f"{made} steps run, {report.steps['reuse']} reused, in {seconds(report.seconds)}"
     console.print(plain(f"{ran}; run folder {report.run}", "dim"))
 
 

@@ -1,0 +1,227 @@
+"""Why a step has to run: what differs from the nearest artifact that was made before."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.plan.compile import Plan
+from autosparse.plan.step import Step
+from autosparse.store import Index, Record
+
+_NAMED, _RELATED, _LATEST = 8, 16, 8  # how many earlier artifacts are looked at: same step, same inputs, latest
+_ABSENT: Any = object()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as it was; `path` is that of the spec where the spec has one."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path} {_short(self.before)} → {_short(self.after)}"
+
+    def json(self) -> dict[str, Any]:
+        """The change with `before` and `after`, each left out where the option was or is not there."""
+        sides = {"before": self.before, "after": self.after}
+        return {"path": self.path, **{side: value for side, value in sides.items() if value is not _ABSENT}}
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The artifact made before that a step is nearest to, what changed since, and which inputs are others."""
+
+    record: Record
+    changes: tuple[Change, ...]
+    inputs: tuple[str, ...]
+    """roles whose artifacts are not the same"""
+    kept: bool = False
+    """whether the plan uses that artifact too: the step comes beside it, not instead of it"""
+
+
+class History:
+    """The artifacts of a store, arranged to be compared with a plan's steps."""
+
+    def __init__(self, plan: Plan, index: Index) -> None:
+        self._plan = plan
+        self._index = index
+        self._own = {step.key for step in plan.steps.values()}
+        self._flattened: dict[str, dict[tuple[str, ...], Any]] = {}
+        self._named: dict[str, list[Record]] = {}
+        self._using: dict[tuple[str, str], list[Record]] = {}
+        for operation in {step.operation for step in plan.steps.values()}:
+            for record in index.operations.get(operation, ()):
+                if record.step:
+                    self._named.setdefault(record.step, []).append(record)
+                for key in set(record.inputs.values()):
+                    self._using.setdefault((operation, key), []).append(record)
+
+    def nearest(self, step: Step) -> Nearest | None:
+        """The artifact of this kind that differs least, the latest of equals; None when none is alike."""
+        own = _flat(step.options)
+        keys = {role: self._plan.steps[name].key for role, name in step.inputs.items()}
+        found: Nearest | None = None
+        least = (0, False)
+        for record in self._candidates(step, keys.values()):
+            before = self._flat(record)
+            differing = [path for path in {**own, **before} if before.get(path, _ABSENT) != own.get(path, _ABSENT)]
+            inputs = [r for r in dict.fromkeys((*keys, *record.inputs)) if keys.get(r) != record.inputs.get(r)]
+            version = record.about.get("version") != step.version
+            distance = (len(differing) + len(inputs) + version, record.key in self._own)
+            sections = {path[0] for path in differing}
+            alike = record.step == step.name or (len(sections) <= 1 and len(inputs) < max(1, len(keys)))
+            if alike and (found is None or distance < least):
+                changes = self.changes(step, record)
+                found, least = Nearest(record, changes, tuple(inputs), record.key in self._own), distance
+        return found
+
+    def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
+        """What of a step's own options and version is not as it was in an artifact."""
+        own, before = _flat(step.options), self._flat(record)
+        differing = [path for path in {**own, **before} if before.get(path, _ABSENT) != own.get(path, _ABSENT)]
+        # Of two things by different names, the options are not compared.
+        others = {path[:-1] for path in differing if path[-1] == "name"}
+        changes = [
+            Change(self.path_of(step, path), before.get(path, _ABSENT), own.get(path, _ABSENT))
+            for path in differing
+            if path[-1] == "name" or not any(path[: len(other)] == other for other in others)
+        ]
+        if (version := record.about.get("version")) != step.version:
+            changes.append(Change(f"version of autosparse's `{step.operation}`", version, step.version))
+        return tuple(changes)
+
+    def counted(self, step: Step, nearest: Nearest) -> tuple[Change, ...]:
+        """Which of a step's inputs are more or fewer than they were, by the option that says how many."""
+        changes = []
+        before, after = (Counter(role.partition(".")[0] for role in of) for of in (nearest.record.inputs, step.inputs))
+        for role in {**before, **after}:
+            if before[role] != after[role]:
+                changes.append(Change(_COUNTED.get(role, f"inputs `{role}`"), before[role], after[role]))
+        return tuple(changes)
+
+    def origin(self, step: Step, nearest: Nearest) -> tuple[Step, tuple[Change, ...]] | None:
+        """Where the first of a step's inputs that is another became one: that step, and what changed there."""
+        for role in nearest.inputs:
+            if role not in step.inputs or (before := self._index.find(nearest.record.inputs.get(role, ""))) is None:
+                continue
+            source = self._plan.steps[step.inputs[role]]
+            if changes := self.changes(source, before):
+                return source, changes
+            keys = {r: self._plan.steps[name].key for r, name in source.inputs.items()}
+            others = tuple(r for r, key in keys.items() if key != before.inputs.get(r))
+            if found := self.origin(source, Nearest(before, (), others)):
+                return found
+        return None
+
+    def path_of(self, step: Step, path: tuple[str, ...]) -> str:
+        """Where an option of a step is said in a spec."""
+        spec = self._plan.spec
+        if step.operation == "mask" and path[0] == "method":
+            own = spec.method.choices() == step.options["method"]
+            head = "method" if own else f"compare.{step.name.split('/')[1]}"
+        else:
+            head = _SAID.get((step.operation, path[0])) or _SAID.get(("", path[0]), path[0])
+        apart = {
+            "model": spec.irp.model != spec.model,
+            "dataset": spec.irp.dataset != spec.dataset,
+            "training": spec.irp.training != spec.training,
+        }
+        if step.purpose == "source" and apart.get(head):
+            head = f"irp.{head}"
+        rest = [part for part in path[1:] if part != "options"]
+        if rest[-1:] == ["name"]:
+            rest.pop()
+        if step.purpose == "source" and head == "seeds":
+            head = "irp.seeds"
+        return ".".join([head, *rest])
+
+    def _flat(self, record: Record) -> dict[tuple[str, ...], Any]:
+        if record.key not in self._flattened:
+            self._flattened[record.key] = _flat(record.about["options"])
+        return self._flattened[record.key]
+
+    def _candidates(self, step: Step, keys: Any) -> Iterator[Record]:
+        named = self._named.get(step.name, [])[:_NAMED]
+        yield from named
+        related: dict[str, tuple[int, Record]] = {}
+        for key in keys:
+            for record in self._using.get((step.operation, key), ())[:200]:
+                related[record.key] = (related.get(record.key, (0, record))[0] + 1, record)
+        best = sorted(related.values(), key=lambda pair: -pair[0])[:_RELATED]
+        yield from (record for _, record in best)
+        if not named:
+            yield from self._index.operations.get(step.operation, ())[:_LATEST]
+
+
+# What the options of steps are called in a spec, where it is not the same.
+_SAID = {
+    ("irp", "per_round"): "irp.per_round",
+    ("irp", "rank_by"): "irp.rank_by",
+    ("irp", "number"): "irp.rounds",
+    ("irp", "seed"): "irp.seeds",
+    ("label", "seed"): "irp.seeds",
+    ("trial", "seed"): "tuning.seed",
+    ("trial", "space"): "tuning.options",
+    ("trial", "folds"): "tuning.folds",
+    ("trial", "number"): "tuning.trials",
+    ("scorer", "seed"): "tuning.seed",
+    ("scorer", "name"): "scorer",
+    ("evaluate", "precision"): "training.precision",
+    ("emit", "format"): "emit",
+    ("", "seed"): "seeds",
+    ("", "sparsity"): "budget",
+    ("", "identity"): "dataset",
+}
+
+
+# The inputs of which there are several, and what says how many.
+_COUNTED = {"round": "irp.rounds", "trial": "tuning.trials", "label": "irp.seeds"}
+
+
+def told_changes(changes: Sequence[Change], *, added: bool = False) -> str:
+    """Changes in a line: the first two, and how many more. `added`: what was before is there as well."""
+    parts = (f"{change.path}: {_short(change.after)} is new" if added else str(change) for change in changes[:2])
+    told = ", ".join(parts)
+    return told + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
+
+
+def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple[Change, ...]:
+    """What is not as it was where an artifact was made: torch, processor, device or threads."""
+    made = record.about.get("environment", {})
+    names = ("torch", "processor", "device", "threads")
+    return tuple(
+        Change(name, made[name], environment[name])
+        for name in names
+        if name in made and made[name] != environment[name]
+    )
+
+
+def _flat(value: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+
+    def walk(value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, Mapping) and value:
+            for name, inner in value.items():
+                walk(inner, (*path, name))
+        else:
+            found[path] = list(value) if isinstance(value, tuple) else value
+
+    for name, inner in value.items():
+        walk(inner, (name,))
+    return found
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "(not set)"
+    if isinstance(value, str):
+        return value[:8] if re.fullmatch("[0-9a-f]{64}", value) else value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
