@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
-from autosparse.backends import Backend, Place, backends, environment
+from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
-from autosparse.plan import Plan, Step, check_budget, missing_data, statuses
+from autosparse.plan import Counted, Plan, Step, check_budget, count_work, missing_data, statuses
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft, Store, digest
 
@@ -40,18 +40,17 @@ class Outcome:
 class Execution:
     """One run of a plan. `outcome` is kept up to date, so that it can be told after an interruption."""
 
-    def __init__(self, plan: Plan, store: Store, observer: Observer, *, wait: bool = True) -> None:
+    def __init__(self, plan: Plan, store: Store, observer: Observer, *, place: Place, wait: bool = True) -> None:
         self.plan = plan
         self.outcome = Outcome()
         self._resumed: set[str] = set()
+        self._counted: Mapping[str, Counted] = {}
         self._store = store
         self._observer = observer
         self._wait = wait
         self._by_key = {step.key: step for step in plan.steps.values()}
-        target = plan.spec.target
-        assert isinstance(target.threads, int)
-        self._place = Place(target.device, target.threads)
-        self._backend: Backend = backends[target.backend.name].function(self._place)
+        self._place = place
+        self._backend: Backend = backends[plan.spec.target.backend.name].function(place)
 
     def run(self) -> Outcome:
         """Run every step that is not there. Raises StepError for the first one that fails."""
@@ -62,6 +61,7 @@ class Execution:
             if absent := missing_data(self.plan, found):
                 raise MissingData(*absent[0])
             check_budget(self.plan, self._store)
+            self._counted = count_work(self.plan)
             for step in self.plan.steps.values():
                 if self._store.has(step.operation, step.key):
                     self._reused(step)
@@ -90,6 +90,7 @@ class Execution:
 
     def _make_locked(self, step: Step) -> None:
         self._observer.started(step)
+        self._backend.prepare()  # its seconds are no step's
         begin = time.monotonic()
         while True:
             try:
@@ -106,6 +107,9 @@ class Execution:
 
     def _perform(self, step: Step, place: Place, begin: float) -> Artifact:
         inputs = {role: self._input(name) for role, name in step.inputs.items()}
+        release_memory()
+        peak = PeakMemory(place.device)
+        work = self._counted.get(step.name)
 
         def write(draft: Draft) -> None:
             def observe(done: int, total: int) -> None:
@@ -137,6 +141,8 @@ class Execution:
                 "inputs": {role: item.key for role, item in inputs.items()},
                 "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
                 "environment": environment(place),
+                "peak_bytes": peak.bytes,
+                **({"work": {"kind": work.kind, "amount": work.amount}} if work else {}),
                 "seconds": round(time.monotonic() - begin, 3),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },

@@ -11,14 +11,16 @@ from autosparse.backends.machine import (
     missing_extras,
     this_machine,
 )
+from autosparse.backends.memory import PeakMemory, memory_of, release_memory, resident_memory
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
 
 
 class Backend(Protocol):
-    """Runs a step's work on its place."""
+    """Runs a step's work on its place; `prepare` does what is done once, before the first."""
 
+    def prepare(self) -> None: ...
     def run(self, work: Callable[[Place], Result]) -> Result: ...
 
 
@@ -30,11 +32,15 @@ from autosparse.backends import local  # noqa: E402
 __all__ = [
     "Backend",
     "Machine",
+    "PeakMemory",
     "Place",
     "available_memory",
     "backends",
     "environment",
     "local",
+    "memory_of",
     "missing_extras",
+    "release_memory",
+    "resident_memory",
     "this_machine",
 ]

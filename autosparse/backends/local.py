@@ -19,10 +19,14 @@ class _Local:
         self._place = place
         self._ready = False
 
-    def run(self, work: Callable[[Place], Result]) -> Result:
+    def prepare(self) -> None:
+        """Import torch and its optimizers, which takes seconds and memory, and set it up for this place."""
         if not self._ready:
             _prepare(self._place)
             self._ready = True
+
+    def run(self, work: Callable[[Place], Result]) -> Result:
+        self.prepare()
         return work(self._place)
 
 
@@ -35,6 +39,7 @@ def local(place: Place) -> _Local:
 def _prepare(place: Place) -> None:
     # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
     torch.set_num_threads(place.threads)
+    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1).step()  # the first one imports a compiler
     if place.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if not torch.cuda.is_available():

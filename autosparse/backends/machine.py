@@ -16,10 +16,16 @@ _ABSENT = "not installed"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step runs: a torch device string and the number of threads on the CPU."""
+    """Where a step runs: a torch device string and the number of threads on the CPU.
+
+    What else may change without changing results: how many images are evaluated at once, and whether a dataset
+    that would fit into memory stays on disk nevertheless.
+    """
 
     device: str
     threads: int
+    evaluation_batch: int = 1000
+    stream: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Machine:
     cpu_bfloat16: bool
     devices: tuple[str, ...]
     cuda_bfloat16: bool
+    cuda_memory: int = 0
+    """bytes on the first GPU; 0 without one"""
 
     def bfloat16(self, device: str) -> bool:
         """Whether the device multiplies in bfloat16 natively."""
@@ -44,7 +52,7 @@ def this_machine() -> Machine:
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     known = set(flags[1].split()) if flags else set()
-    capability = _cuda_capability() if _torch_has_cuda() else None
+    capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, 0)
     devices: tuple[str, ...] = ("cpu",)
     if capability:
         devices = ("cuda", *devices)
@@ -56,6 +64,7 @@ def this_machine() -> Machine:
         cpu_bfloat16=bool(known & {"avx512_bf16", "amx_bf16", "bf16"}),
         devices=devices,
         cuda_bfloat16=bool(capability and capability >= (8, 0)),
+        cuda_memory=cuda_memory,
     )
 
 
@@ -106,19 +115,21 @@ def _torch_has_cuda() -> bool:
     return bool(re.search(r"^cuda\b.*=\s*['\"]", version, re.MULTILINE))
 
 
-def _cuda_capability() -> tuple[int, int] | None:
-    # The driver's own library answers in milliseconds; asking torch costs its import.
+def _cuda() -> tuple[tuple[int, int] | None, int]:
+    # Compute capability and bytes of memory. The driver's own library answers in milliseconds; asking torch costs
+    # its import.
     try:
         cuda = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
         device = ctypes.c_int()
         if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
-            return None
-        major, minor = ctypes.c_int(), ctypes.c_int()
+            return None, 0
+        major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
         cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
         cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
     except (OSError, AttributeError):
-        return None
-    return major.value, minor.value
+        return None, 0
+    return (major.value, minor.value), memory.value
 
 
 def _read(path: str) -> str:

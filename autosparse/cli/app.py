@@ -12,9 +12,9 @@ from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
-from autosparse.plan import Plan, compile_plan, own_code
-from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
-from autosparse.store import Store
+from autosparse.plan import Fitted, fit_plan, own_code
+from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec
+from autosparse.store import Index, Store
 
 app = typer.Typer(
     name="autosparse",
@@ -34,6 +34,8 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
+
+RefitOption = Annotated[bool, typer.Option("--refit", help="Choose anew what `target.time` lowers.")]
 
 
 @app.callback(invoke_without_command=False)
@@ -69,12 +71,17 @@ def load(
     return loaded
 
 
-def compile_loaded(loaded: LoadedSpec, *, quiet: bool) -> Plan:
-    """The plan of a spec on this machine. Says which code of the user's own it imports."""
+def fit_loaded(loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, refit: bool = False) -> Fitted:
+    """The plan of a spec, priced and fitted to this machine. Says which code of the user's own it imports."""
     for name in () if quiet else own_code(loaded.spec):
         say(f"note: importing your code, {name}")
+
+    def told(text: str) -> None:
+        if not quiet:
+            say(f"note: {text}")
+
     try:
-        return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+        return fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit)
     except OwnCodeError:
         raise  # says itself where
     except UsageError as error:

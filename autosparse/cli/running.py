@@ -15,10 +15,11 @@ from autosparse.cli.app import (
     BudgetOption,
     JsonOption,
     QuietOption,
+    RefitOption,
     SetOption,
     SpecArgument,
     app,
-    compile_loaded,
+    fit_loaded,
     json_text,
     load,
     say,
@@ -26,9 +27,19 @@ from autosparse.cli.app import (
 from autosparse.console import follow, show_chain, show_plan, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
-from autosparse.plan import chain, check_budget, count, explained, missing_data, missing_device, plan_json, statuses
+from autosparse.plan import (
+    chain,
+    check_budget,
+    count,
+    explained,
+    missing_data,
+    missing_device,
+    plan_json,
+    remember_use,
+    shared,
+)  # fmt: skip
 from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
-from autosparse.store import Store
+from autosparse.store import Store, open_index
 
 
 @app.command()
@@ -38,15 +49,18 @@ def plan(
     set_: SetOption = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
     explain: Annotated[str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.")] = None,
+    refit: RefitOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show what a run would do: every step, reused or run."""
+    """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
     store = Store.default()
     loaded = load(spec, store, budget, set_, quiet=quiet)
-    compiled = compile_loaded(loaded, quiet=quiet)
-    found = statuses(compiled, store)
+    index = open_index(store)
+    fitted = fit_loaded(loaded, store, index, quiet=quiet, refit=refit)
+    compiled, found = fitted.plan, fitted.found
     check_budget(compiled, store)
+    sharing = shared(compiled, store, index, fitted.price, str(loaded.path))
     if explain:
         links = [explained(compiled, found, name) for name in chain(compiled, found, explain)]
         if json_:
@@ -54,12 +68,14 @@ def plan(
         else:
             show_chain(links)
     elif json_:
-        show_text(json_text(plan_json(compiled, found)))
+        show_text(json_text(plan_json(fitted, sharing)))
     else:
-        show_plan(compiled, found, every_step=steps)
+        show_plan(fitted, every_step=steps, sharing=sharing)
     if not quiet:
         for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
+    if fitted.problem:
+        raise fitted.problem
 
 
 @app.command()
@@ -68,6 +84,7 @@ def run(
     budget: BudgetOption = None,
     set_: SetOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
+    refit: RefitOption = False,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
     json_: JsonOption = False,
     quiet: QuietOption = False,
@@ -76,11 +93,13 @@ def run(
 
     store = Store.default()
     loaded = load(spec, store, budget, set_, quiet=quiet)
-    compiled = compile_loaded(loaded, quiet=quiet)
-    found = statuses(compiled, store)
+    fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=refit)
+    compiled, found = fitted.plan, fitted.found
+    if fitted.problem:
+        raise fitted.problem
     folder = open_folder(
         compiled.name,
-        plan_json(compiled, found),
+        plan_json(fitted),
         digest=compiled.digest,
         spec=loaded.path,
         resolved=compiled.spec.model_dump(mode="json"),
@@ -91,10 +110,11 @@ def run(
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
         say(f"{to_run} step{'s' * (to_run != 1)} to run, {len(found) - to_run} reused")
-    with _kept_on_interrupt(quiet) as told, follow(compiled, found, quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, wait=wait)
+    with _kept_on_interrupt(quiet) as told, follow(fitted, quiet=quiet) as observer:
+        execution = Execution(compiled, store, observer, place=fitted.place, wait=wait)
         told.append(lambda: _interrupted(execution.outcome.steps, len(found)))
         outcome = execution.run()
+        remember_use(compiled, store, str(loaded.path))
         emitted = execution.read(lambda: copy_emitted(compiled, store, folder))
         report = execution.read(
             lambda: build_report(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from autosparse.console.screen import notes, plain, seconds
-from autosparse.plan import Plan, Status, Step
+from autosparse.plan import Fitted, Step
 
 
 class Quiet:
@@ -27,16 +26,22 @@ class Quiet:
 
 
 class _Remaining:
-    """The time left, from the effort that is done: training images count, small steps hardly."""
+    """The time left: what the plan priced, corrected by how long what is done took."""
 
-    def __init__(self, plan: Plan, found: Mapping[str, Status]) -> None:
-        self.names = [name for name, status in found.items() if status.status != "reuse"]
-        self._left = {name: plan.steps[name].effort for name in self.names}
+    def __init__(self, fitted: Fitted) -> None:
+        self.names = [name for name, status in fitted.found.items() if status.status != "reuse"]
+        known = [fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps]
+        self._priced = len(known) == len(self.names)
+        usual = max(0.01, sum(known) / len(known)) if known else 1.0
+        self._seconds = {
+            name: fitted.price.steps[name].seconds if name in fitted.price.steps else usual for name in self.names
+        }
+        self._left = dict(self._seconds)
         self._all = sum(self._left.values())
         self._begin = time.monotonic()
 
     def done(self, step: Step, share: float = 1.0) -> None:
-        self._left[step.name] = step.effort * (1 - share)
+        self._left[step.name] = self._seconds.get(step.name, 0.0) * (1 - share)
 
     @property
     def share(self) -> float:
@@ -44,18 +49,22 @@ class _Remaining:
 
     @property
     def text(self) -> str:
-        if self.share < 0.02:
-            return "time left not known yet"
+        left = sum(self._left.values())
+        done = self._all - left
         elapsed = time.monotonic() - self._begin
-        return f"about {seconds(elapsed / self.share * (1 - self.share))} left"
+        if done > max(5.0, 0.02 * self._all) or (done and not self._priced):
+            left *= elapsed / done
+        elif not self._priced:
+            return "time left not known yet"
+        return f"about {seconds(left)} left"
 
 
 class Lines(Quiet):
     """A plain line a step, for files, pipes and CI."""
 
-    def __init__(self, plan: Plan, found: Mapping[str, Status]) -> None:
+    def __init__(self, fitted: Fitted) -> None:
         self._console = notes()
-        self._remaining = _Remaining(plan, found)
+        self._remaining = _Remaining(fitted)
         self._number = 0
         self._told = 0.0
 
@@ -85,8 +94,8 @@ class Lines(Quiet):
 class Bars(Quiet):
     """Two bars: the whole run and the step at hand."""
 
-    def __init__(self, plan: Plan, found: Mapping[str, Status], console: Console) -> None:
-        self._remaining = _Remaining(plan, found)
+    def __init__(self, fitted: Fitted, console: Console) -> None:
+        self._remaining = _Remaining(fitted)
         self._finished = 0
         self._progress = Progress(
             SpinnerColumn(),
@@ -130,9 +139,9 @@ class Bars(Quiet):
         self._progress.update(self._run, completed=self._remaining.share, detail=detail)
 
 
-def follow(plan: Plan, found: Mapping[str, Status], *, quiet: bool) -> Any:
+def follow(fitted: Fitted, *, quiet: bool) -> Any:
     """The observer that fits where stderr goes; a context manager."""
     console = notes()
     if quiet:
         return Quiet()
-    return Bars(plan, found, console) if console.is_terminal else Lines(plan, found)
+    return Bars(fitted, console) if console.is_terminal else Lines(fitted)

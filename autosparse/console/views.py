@@ -1,11 +1,11 @@
-"""Plans, reports and lists as a person reads them."""
+"""Reports and lists as a person reads them."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,48 +13,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autosparse.console.plan import PURPOSES
 from autosparse.console.screen import plain, results, seconds, size, sparkline
-from autosparse.plan import Plan, Status, count
 from autosparse.report import Report, Result, Run
-
-_PURPOSES = {
-    "source": "source of labels",
-    "scorer": "scorer",
-    "network": "this network",
-    "comparison": "comparison",
-    "emission": "emission",
-}
-
-
-def show_plan(plan: Plan, found: Mapping[str, Status], *, every_step: bool) -> None:
-    """A plan, grouped by purpose; one line an operation, or one a step."""
-    console = results()
-    budget = ", ".join(f"{value:g}" for value in plan.spec.budget)
-    about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, sparsity {budget}"
-    console.print(plain(about, "bold"))
-    groups: dict[str, dict[str, list[str]]] = {}
-    for step in plan.steps.values():
-        groups.setdefault(step.purpose, {}).setdefault(step.operation, []).append(step.name)
-    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for purpose, title in _PURPOSES.items():
-        if purpose not in groups:
-            continue
-        table.add_row(plain(title, "bold"))
-        for operation, names in groups[purpose].items():
-            for label, members in [(n, [n]) for n in names] if every_step else [(operation, names)]:
-                run = [name for name in members if found[name].status != "reuse"]
-                table.add_row(
-                    plain(f"  {'+' if run else '='} {label}", "yellow" if run else "green"),
-                    plain(_tally(len(run), len(members))),
-                    plain("" if every_step else _sample(members)),
-                )
-    console.print(table)
-    total = count(found)
-    if total["reuse"] == len(found):
-        console.print(plain(f"nothing to run: all {total['reuse']} steps are in the cache", "bold green"))
-    else:
-        where = f"{plan.spec.target.device} ({plan.spec.target.threads} threads)"
-        console.print(plain(f"{len(found) - total['reuse']} to run, {total['reuse']} reused, on {where}", "bold"))
 
 
 def show_report(report: Report) -> None:
@@ -106,18 +67,6 @@ def show_text(text: str) -> None:
     results().print(plain(text) if "\n" not in text else text, soft_wrap=True)
 
 
-def _tally(run: int, total: int) -> str:
-    if not run:
-        return f"reuse {total}"
-    return f"run {run}" + (f", reuse {total - run}" if run < total else "")
-
-
-def _sample(names: Sequence[str]) -> str:
-    if len(names) < 3:
-        return ", ".join(names)
-    return f"{names[0]} ... {names[-1]}"
-
-
 def _accuracies(console: Console, report: Report) -> None:
     sparsities = sorted({result.sparsity for result in report.results if result.method != "dense"})
     seeds = len({result.seed for result in report.results})
@@ -164,7 +113,7 @@ def _lessons(console: Console, report: Report) -> None:
             )
         )
     if report.cost:
-        known = ((title, report.cost.get(name)) for name, title in _PURPOSES.items())
+        known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
         console.print(plain(f"cost when made: {parts}"))
 

@@ -33,6 +33,7 @@ def irp_round(
     validation: Images,
     recipe: Recipe,
     generator: torch.Generator,
+    evaluation_batch: int = 1000,
     observe: Observe = lambda done, total: None,
 ) -> Round:
     """Round `number` (from 1) of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been.
@@ -50,7 +51,7 @@ def irp_round(
         masks=prune_survivors(scores, masks, keep),
         scores=scores,
         losses=losses,
-        validation_accuracy=accuracy(model, validation, recipe.precision),
+        validation_accuracy=accuracy(model, validation, recipe.precision, batch=evaluation_batch),
     )
 
 

@@ -79,6 +79,7 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
         train_images=train if part.images_per_class is None else min(train, part.images_per_class * classes),
         test_images=round(pool.test_images * share) if own_test else test,
         load=load,
+        validation_images=validation or round(pool.validation_images * share),
         known=bool(pool.classes),
         missing=pool.missing,
         fetches=pool.fetches,

@@ -90,7 +90,8 @@ class Source:
     `identity` is what its content depends on, and enters keys: digests and choices, never a path. `missing`
     says in one sentence what is not there and in another how to get it, or gives None; `fetches` tells that
     `load` will download. `shape` is (channels, height, width). `train_images` is an estimate where classes
-    are of different sizes. Unless it is `known`, shape and classes are guesses about files that are not there.
+    are of different sizes, and so is `validation_images`. Unless it is `known`, shape and classes are guesses about
+    files that are not there.
     """
 
     identity: Mapping[str, Any]
@@ -99,6 +100,7 @@ class Source:
     train_images: int
     test_images: int
     load: Callable[[], Splits]
+    validation_images: int = 0
     known: bool = True
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False

@@ -2,24 +2,39 @@
 
 from autosparse.plan.chain import chain, explained
 from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
+from autosparse.plan.fit import Fitted, Taken, fit_plan
+from autosparse.plan.price import Estimate, Price
 from autosparse.plan.reasons import Change
-from autosparse.plan.status import Status, check_budget, count, missing_data, missing_device, plan_json, statuses
+from autosparse.plan.sharing import Shared, remember_use, shared
+from autosparse.plan.status import Status, check_budget, count, missing_data, missing_device, statuses
 from autosparse.plan.step import Step
+from autosparse.plan.told import plan_json
+from autosparse.plan.work import Counted, count_work
 
 __all__ = [
     "Cell",
     "Change",
+    "Counted",
+    "Estimate",
+    "Fitted",
     "Plan",
+    "Price",
+    "Shared",
     "Status",
     "Step",
+    "Taken",
     "chain",
     "check_budget",
     "compile_plan",
     "count",
+    "count_work",
     "explained",
+    "fit_plan",
     "missing_data",
     "missing_device",
     "own_code",
     "plan_json",
+    "remember_use",
+    "shared",
     "statuses",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from autosparse.core.features import feature_groups
@@ -21,7 +22,6 @@ from autosparse.steps import operations
 from autosparse.store import digest
 
 _LABEL_IMAGES, _LABEL_EXAMPLES = 512, 20_000
-_SMALL = 500.0  # the effort of a step that does not train, in images
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,6 @@ class _Builder:
         inputs: Mapping[str, str],
         purpose: str,
         *,
-        effort: float = _SMALL,
         access: Mapping[str, Any] | None = None,
     ) -> str:
         """Add a step and give its name: the earlier one's, where one of the same key is there."""
@@ -123,7 +122,7 @@ class _Builder:
             # Whatever builds the network again must reach its code, as `init` does.
             start = self.steps[inputs["init"]].access if "init" in inputs else {}
             reach = {**start, **(access or {})}
-            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, effort, reach)
+            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, reach)
         return self._named[key]
 
     def open(self, dataset: Choice) -> Source:
@@ -183,14 +182,13 @@ def _scorer(build: _Builder, spec: Spec) -> str:
     scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
     space = {name: _limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
+    assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
     for number in range(spec.tuning.trials):
         # A trial's inputs are the finished ones, so its key does not know how many are to follow.
         options = {
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
         }  # fmt: skip
-        trials[f"trial.{number:04d}"] = build.add(
-            f"trial/{number}", "trial", options, {**labels, **trials}, "scorer", effort=4 * _SMALL
-        )
+        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **trials}, "scorer")
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
 
@@ -200,11 +198,11 @@ def _label(build: _Builder, spec: Spec, seed: int) -> str:
     assert irp.model is not None, "compile takes a resolved spec"
     assert irp.dataset is not None
     assert irp.training is not None
+    assert isinstance(irp.rounds, int)
     start, data = _network(build, irp.model, irp.dataset, seed, "source", ("irp",))
     options = {
         "training": _training(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
     }  # fmt: skip
-    effort = float(irp.training.epochs * build.sources[data].train_images)
     rounds: dict[str, str] = {}
     for number in range(1, irp.rounds + 1):
         previous = {"previous": rounds[f"round.{number - 1:04d}"]} if rounds else {}
@@ -214,7 +212,6 @@ def _label(build: _Builder, spec: Spec, seed: int) -> str:
             {**options, "number": number},
             {"init": start, "data": data, **previous},
             "source",
-            effort=effort,
         )
     options = {
         "images": _LABEL_IMAGES,
@@ -244,7 +241,6 @@ def _cell(
         {"training": _training(spec.training), "seed": seed},
         inputs,
         purpose,
-        effort=float(spec.training.epochs * build.sources[base["data"]].train_images),
     )
     evaluate = build.add(
         f"evaluate/{place}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
@@ -271,7 +267,12 @@ def _emit(build: _Builder, spec: Spec, cell: Cell) -> None:
 
 
 def _training(training: Any) -> dict[str, Any]:
-    return keyed(options_of(Recipe), training.model_dump(mode="json"))
+    return keyed(_recipe(), training.model_dump(mode="json"))
+
+
+@cache
+def _recipe() -> dict[str, Option]:
+    return options_of(Recipe)
 
 
 def _limits(option: Option) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from autosparse.plan.compile import Plan
 from autosparse.plan.step import Step
 from autosparse.store import Index, Record
 
-_NAMED, _RELATED, _LATEST = 8, 16, 8  # how many earlier artifacts are looked at: same step, same inputs, latest
+_NAMED, _RELATED, _LATEST = 4, 8, 4  # how many earlier artifacts are looked at: same step, same inputs, latest
 _ABSENT: Any = object()
 
 

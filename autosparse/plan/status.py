@@ -140,29 +140,3 @@ def check_budget(plan: Plan, store: Store) -> None:
                     f"{plan.spec.model.short_name}",
                     f"the highest that leaves one a layer is {1 - len(sizes) / total:.6f}",
                 )
-
-
-def plan_json(plan: Plan, found: Mapping[str, Status]) -> dict[str, Any]:
-    """The plan as `plan --json` prints it."""
-    return {
-        "schema_version": 1,
-        "spec": plan.name,
-        "budgets": list(plan.spec.budget),
-        "steps": [
-            {
-                "name": step.name,
-                "operation": step.operation,
-                "key": step.key,
-                "status": found[step.name].status,
-                "reason": found[step.name].reason,
-                "changes": [change.json() for change in found[step.name].changes],
-                "environment": [change.json() for change in found[step.name].environment],
-                "after": list(found[step.name].because),
-                "inputs": list(step.inputs.values()),
-                "estimate": {"seconds": None, "peak_bytes": None, "disk_bytes": None},
-            }
-            for step in plan.steps.values()
-        ],
-        "summary": {**count(found), "seconds": None, "fits": None},
-        "warnings": [problem for problem, _ in missing_data(plan, found)],
-    }

@@ -14,7 +14,7 @@ class Step:
     """One operation with all its options and inputs.
 
     `inputs` is role -> step name. `access` is what a step needs but no key knows (paths, downloads);
-    `effort` is about how many training images it costs, for the time remaining; `purpose` groups steps
+    `purpose` groups steps
     for reading: source, scorer, network, comparison or emission.
     """
 
@@ -25,7 +25,6 @@ class Step:
     inputs: Mapping[str, str]
     key: str
     purpose: str
-    effort: float
     access: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -83,6 +83,11 @@ def _is_plain(value: Any) -> bool:
     return all(map(_is_plain, value)) if isinstance(value, tuple | list) else True
 
 
+def about(text: str) -> Any:
+    """What a key means, for the JSON Schema."""
+    return Field(description=text)
+
+
 def section_of(function: Callable[..., Any]) -> Any:
     """A Section with the keyword-only arguments of a dataclass as its fields."""
     return create_model(function.__name__, __base__=Section, __doc__=function.__doc__, **_fields(options_of(function)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -9,12 +10,18 @@ from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
 from autosparse.spec.sections import Irp, Spec, Training
 
+ROUNDS, TRIALS = 16, 20
+"""What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
+
 _AUTO = (
+    ("irp", "epochs"),
+    ("irp", "rounds"),
     ("irp", "training", "precision"),
     ("target", "device"),
     ("target", "threads"),
     ("training", "precision"),
     ("tuning", "options"),
+    ("tuning", "trials"),
 )
 _AS_THE_SPECS = ("model", "dataset", "training")
 
@@ -32,11 +39,15 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             for name, option in spec.scorer.entry.options.items()
             if option.tunable and name not in spec.scorer.model_fields_set
         )
+    recipe = _with_precision(spec.irp.training or training, precision)
+    epochs = recipe.epochs if spec.irp.epochs == "auto" else spec.irp.epochs
     irp: Irp = spec.irp.model_copy(
         update={
+            "rounds": ROUNDS if spec.irp.rounds == "auto" else spec.irp.rounds,
+            "epochs": epochs,
             "model": spec.irp.model or spec.model,
             "dataset": spec.irp.dataset or spec.dataset,
-            "training": _with_precision(spec.irp.training or training, precision),
+            "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),  # type: ignore[attr-defined]
         }
     )
     return spec.model_copy(
@@ -44,8 +55,36 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,
-            "tuning": spec.tuning.model_copy(update={"options": tuned}),
+            "tuning": spec.tuning.model_copy(
+                update={"options": tuned, "trials": TRIALS if spec.tuning.trials == "auto" else spec.tuning.trials}
+            ),
         }
+    )
+
+
+def open_settings(spec: Spec) -> dict[str, int]:
+    """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
+    found: dict[str, int] = {}
+    if not any(method.needs_scorer for method in spec.methods):
+        return found
+    own: Any = spec.irp.training
+    if spec.irp.epochs == "auto" and (own is None or "epochs" not in own.model_fields_set):
+        found["irp.epochs"] = (own or spec.training).epochs
+    if spec.tuning.trials == "auto":
+        found["tuning.trials"] = TRIALS
+    if spec.irp.rounds == "auto":
+        found["irp.rounds"] = ROUNDS
+    return found
+
+
+def with_settings(spec: Spec, settings: Mapping[str, int]) -> Spec:
+    """The spec with values, by path, for what it leaves open."""
+    sections: dict[str, dict[str, int]] = {"irp": {}, "tuning": {}}
+    for path, value in settings.items():
+        section, _, name = path.partition(".")
+        sections[section][name] = value
+    return spec.model_copy(
+        update={name: getattr(spec, name).model_copy(update=values) for name, values in sections.items()}
     )
 
 

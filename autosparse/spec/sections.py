@@ -18,7 +18,6 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from autosparse.backends import backends
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import CONTROLS, PRESETS
@@ -30,7 +29,8 @@ from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import suggestion
-from autosparse.spec.choices import Choice, Section, choice_of, section_of
+from autosparse.spec.choices import Choice, Section, about, choice_of, section_of
+from autosparse.spec.target import Target
 
 if TYPE_CHECKING:
     # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
@@ -42,22 +42,16 @@ if TYPE_CHECKING:
     SelectionChoice = Choice
     ScheduleChoice = Choice
     ScorerChoice = Choice
-    BackendChoice = Choice
     Format = str
 else:
     Training = section_of(Recipe)
     ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
-    ScorerChoice, BackendChoice = choice_of(scorers), choice_of(backends)
+    ScorerChoice = choice_of(scorers)
     Format = Literal[exporters.names]
 
 DENSE = "dense"
-
-
-def about(text: str) -> Any:
-    """What a key means, for the JSON Schema."""
-    return Field(description=text)
 
 
 def _sparsity(value: Any) -> Any:
@@ -81,12 +75,6 @@ def _no_boolean(value: Any) -> Any:
 
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
-
-
-def _device(value: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
-        raise PydanticCustomError("device", "must be auto, cpu, cuda, cuda:N or mps but is {got}", {"got": repr(value)})
-    return value
 
 
 def _method_name(value: str) -> str:
@@ -212,16 +200,6 @@ Compared = Annotated[
 ]
 
 
-class Target(Section):
-    """Where and how big; never part of an artifact's identity."""
-
-    device: Annotated[str, AfterValidator(_device), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
-    threads: Annotated[
-        Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
-    ] = "auto"
-    backend: Annotated[BackendChoice, about("what runs the steps")] = Field(default="local", validate_default=True)
-
-
 class Irp(Section):
     """Iterative rewind pruning: the source of the labels that the scorer learns from."""
 
@@ -229,7 +207,14 @@ class Irp(Section):
         ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
     ] = None
     dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
-    rounds: Annotated[int, Ge(1), Le(1000), about("how often it is trained, pruned and rewound")] = 16
+    rounds: Annotated[
+        Annotated[int, Ge(1), Le(1000)] | Literal["auto"],
+        about("how often it is trained, pruned and rewound; auto is 16, or fewer under `target.time`"),
+    ] = "auto"
+    epochs: Annotated[
+        Annotated[int, Ge(1)] | Literal["auto"],
+        about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
+    ] = "auto"
     per_round: Annotated[float, Gt(0), Lt(1), about("share of the surviving weights that a round removes")] = 0.25
     rank_by: Annotated[Literal["magnitude"], about("what the trained weights are ranked by")] = "magnitude"
     seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
@@ -239,7 +224,10 @@ class Irp(Section):
 class Tuning(Section):
     """How Optuna tunes the scorer."""
 
-    trials: Annotated[int, Ge(0), Le(100_000), about("proposals; the first is the scorer's defaults")] = 20
+    trials: Annotated[
+        Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
+        about("proposals; the first is the scorer's defaults; auto is 20, or fewer under `target.time`"),
+    ] = "auto"
     options: Annotated[
         tuple[str, ...] | Literal["auto"],
         about("scorer options to tune; auto: every tunable one that `scorer` does not set"),
@@ -308,6 +296,17 @@ class Spec(Section):
                 "seeds_meet",
                 "must not name {got}, a seed of `seeds`: the scorer would be judged on a network it learned from",
                 {"got": str(both[0]), "hint": "such as `irp: {seeds: [100]}`", "at": ("irp", "seeds")},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_of_epochs(self) -> Spec:
+        own: Any = self.irp.training
+        if own is not None and "epochs" in own.model_fields_set and self.irp.epochs not in ("auto", own.epochs):
+            raise PydanticCustomError(
+                "epochs",
+                "is {got}, but `irp.training.epochs` is {other}",
+                {"got": str(self.irp.epochs), "other": str(own.epochs), "hint": "write one", "at": ("irp", "epochs")},
             )
         return self
 

@@ -10,7 +10,7 @@ from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy import torch
 from autosparse.steps import operations
-from autosparse.steps.work import Work, build_network, load_images
+from autosparse.steps.work import Work, build_network
 from autosparse.store import load_tensors
 
 
@@ -20,7 +20,7 @@ def emit(work: Work, *, format: str, format_version: int, method: str, sparsity:
     model = Model(work.inputs["train"].tensors("state"), work.inputs["mask"].tensors("masks"))
     files = exporters[format].function(model)
     again = load_tensors(files["model.safetensors"])
-    images = next(iter(load_images(work.inputs["data"], "test", work.device).in_order(64)))[0]
+    images = next(iter(work.images("test").in_order(64)))[0]
     with torch.no_grad():
         first, second = (rewind(build_network(work), state).eval()(images) for state in (model.state, again))
     error = float((first - second).abs().max())

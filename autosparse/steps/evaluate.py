@@ -8,22 +8,23 @@ from autosparse.core.training import accuracy
 from autosparse.core.weights import describe_layers, total_of
 from autosparse.lazy import torch
 from autosparse.steps import operations
-from autosparse.steps.work import Work, build_network, load_images
+from autosparse.steps.work import Work, build_network
 
 
 @operations.register(version=1)
 def evaluate(work: Work, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
     model = rewind(build_network(work), work.inputs["train"].tensors("state"))
-    splits = {name: load_images(work.inputs["data"], name, work.device) for name in ("validation", "test")}
+    splits = {name: work.images(name) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
+    batch = work.place.evaluation_batch
     total = sum(layer.size for layer in layers)
     dense = {layer.name: layer.size for layer in layers}
     about = work.inputs["mask"].json("result") if "mask" in work.inputs else {"kept": dense, "effective": dense}
     work.output.write_json(
         "result",
         {
-            **{f"{name}_accuracy": accuracy(model, images, precision) for name, images in splits.items()},
+            **{f"{name}_accuracy": accuracy(model, images, precision, batch=batch) for name, images in splits.items()},
             "total": total,
             "kept": sum(about["kept"].values()),
             "effective": sum(about["effective"].values()),

@@ -6,7 +6,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.weights import describe_layers, explain_unprunable, prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy import torch
-from autosparse.steps.work import Work, generator, load_images, load_network
+from autosparse.steps.work import Work, generator, load_network
 
 
 def gather_evidence(work: Work, *, seed: int) -> Evidence:
@@ -14,7 +14,7 @@ def gather_evidence(work: Work, *, seed: int) -> Evidence:
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     device = torch.device("cpu") if work.device.type == "mps" else work.device
     model = load_network(work).to(device)
-    images = load_images(work.inputs["data"], "train", device)
+    images = work.images("train", device)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
         raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")

@@ -9,7 +9,7 @@ from autosparse.core.masks import kept
 from autosparse.core.training import Recipe
 from autosparse.errors import StepError
 from autosparse.steps import operations
-from autosparse.steps.work import Work, build_network, generator, load_images
+from autosparse.steps.work import Work, build_network, generator
 
 
 @operations.register(version=1)
@@ -26,11 +26,12 @@ def irp(work: Work, *, training: dict[str, Any], per_round: float, rank_by: str,
         work.masks("previous"),
         number=number,
         per_round=per_round,
-        training=load_images(work.inputs["data"], "train", work.device),
-        validation=load_images(work.inputs["data"], "validation", work.device),
+        training=work.images("train"),
+        validation=work.images("validation"),
         recipe=Recipe(**training),
         # Every round sees the same batches: what differs between rounds is the mask alone.
         generator=generator("irp", seed),
+        evaluation_batch=work.place.evaluation_batch,
         observe=work.observe,
     )
     work.output.write_tensors("masks", result.masks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import describe_weights
+from autosparse.core.features import describe_layers_apart
 from autosparse.core.labels import survival
 from autosparse.lazy import torch
 from autosparse.steps import operations
@@ -21,17 +21,16 @@ def label(work: Work, *, images: int, examples: int, features: dict[str, int], s
     labels = survival(rounds)
     evidence: Evidence = gather_evidence(work, seed=seed)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images))
-    described = describe_weights(evidence.weights, gradient, evidence.layers)
-    assert set(described.columns) == set(features)
+    layers = [layer.name for layer in evidence.layers]
     random = generator("examples", seed)
     kept: dict[str, torch.Tensor] = {}
-    for name, values in described.values.items():
-        pick = torch.randperm(len(values), generator=random)[:examples].sort().values
-        kept[f"{name}|features"] = values.detach().cpu()[pick]
-        kept[f"{name}|share"] = labels[name].flatten()[pick].float() / len(rounds)
+    for described in describe_layers_apart(evidence.weights, gradient, evidence.layers):
+        assert set(described.columns) == set(features)
+        for name, values in described.values.items():
+            pick = torch.randperm(len(values), generator=random)[:examples].sort().values
+            kept[f"{name}|features"] = values.detach().cpu()[pick]
+            kept[f"{name}|share"] = labels[name].flatten()[pick].float() / len(rounds)
     work.output.write_tensors("labels", labels)
     work.output.write_tensors("examples", kept)
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
-    work.output.write_json(
-        "result", {"columns": list(described.columns), "layers": list(described.values), "survivors": bins.tolist()}
-    )
+    work.output.write_json("result", {"columns": list(described.columns), "layers": layers, "survivors": bins.tolist()})

@@ -8,14 +8,14 @@ from autosparse.core.training import Recipe
 from autosparse.core.training import train as train_network
 from autosparse.errors import StepError
 from autosparse.steps import operations
-from autosparse.steps.work import Work, generator, load_images, load_network
+from autosparse.steps.work import Work, generator, load_network
 
 
 @operations.register(version=1)
 def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(work)
-    images = load_images(work.inputs["data"], "train", work.device)
+    images = work.images("train")
     losses = train_network(
         model, images, Recipe(**training), generator("train", seed), masks=work.masks("mask"), observe=work.observe
     )

@@ -39,6 +39,11 @@ class Work:
         """The inputs of one kind, by what follows `kind.` in their role, in the plan's order."""
         return {role.partition(".")[2]: item for role, item in self.inputs.items() if role.partition(".")[0] == kind}
 
+    def images(self, split: str, device: torch.device | None = None) -> Images:
+        """One split of input `data`, on the work's device or another."""
+        device = self.device if device is None else device
+        return load_images(self.inputs["data"], split, device, stream=self.place.stream)
+
     def masks(self, role: str) -> dict[str, torch.Tensor] | None:
         """The masks of an input, on the device, or None when the step has no such input."""
         if role not in self.inputs:
@@ -76,12 +81,14 @@ def load_network(work: Work) -> torch.nn.Module:
     return rewind(build_network(work), work.inputs["init"].tensors("state"))
 
 
-def load_images(artifact: Artifact, split: str, device: torch.device) -> Images:
+def load_images(artifact: Artifact, split: str, device: torch.device, *, stream: bool = False) -> Images:
     """One split of a `data` artifact: train, validation or test.
 
-    A split of several files stays on disk unless it fits into half of the memory that is free; the batches
-    are the same.
+    A split of several files stays on disk unless it fits into half of the memory that is free, and with `stream`
+    every split does; the batches are the same.
     """
+    if stream:
+        return _on_disk(artifact, split, device)
     tensors = artifact.tensors(split)
     facts = artifact.tensors("statistics")
     shards = sorted(name.removesuffix(".safetensors") for name in artifact.files if name.startswith(f"{split}-"))
@@ -91,9 +98,15 @@ def load_images(artifact: Artifact, split: str, device: torch.device) -> Images:
     if 2 * size <= free_memory(device):
         pixels = torch.cat([artifact.tensors(name)["pixels"] for name in shards])
         return Images(pixels, tensors["labels"], facts["mean"], facts["spread"]).to(device)
+    return _on_disk(artifact, split, device)
+
+
+def _on_disk(artifact: Artifact, split: str, device: torch.device) -> Images:
+    shards = sorted(name.removesuffix(".safetensors") for name in artifact.files if name.startswith(f"{split}-"))
     readers = 0 if device.type == "cpu" else 4  # a processor that trains is slower than a disk; a GPU is not
-    rows = artifact.rows(shards, "pixels")
-    return Images(rows, tensors["labels"], facts["mean"], facts["spread"], readers).to(device)
+    facts = artifact.tensors("statistics")
+    rows = artifact.rows(shards or [split], "pixels")
+    return Images(rows, artifact.tensor(split, "labels"), facts["mean"], facts["spread"], readers).to(device)
 
 
 def free_memory(device: torch.device) -> int:

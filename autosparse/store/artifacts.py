@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 from autosparse.errors import Busy, DamagedArtifact, MissingRequirement
 from autosparse.store.canonical import canonical, file_digest
 from autosparse.store.rows import Rows
-from autosparse.store.tensors import dump_tensors, load_tensors
+from autosparse.store.tensors import dump_tensors, load_tensors, read_tensor
 
 if TYPE_CHECKING:
     from autosparse.lazy import torch
@@ -65,18 +65,18 @@ class Artifact:
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(f"{name}.safetensors: {error}") from error
 
+    def tensor(self, name: str, tensor: str) -> torch.Tensor:
+        """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
+        self._check(name)
+        return read_tensor(self.folder / f"{name}.safetensors", tensor)
+
     def rows(self, names: Sequence[str], tensor: str) -> Rows:
         """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
 
         Every file is checked once, here, without holding it in memory.
         """
         for name in names:
-            try:
-                same = file_digest(self.folder / f"{name}.safetensors") == self.files[f"{name}.safetensors"]["sha256"]
-            except OSError as error:
-                raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
-            if not same:
-                raise self._damaged(f"{name}.safetensors is not what was published")
+            self._check(name)
         return Rows([self.folder / f"{name}.safetensors" for name in names], tensor)
 
     def json(self, name: str) -> Any:
@@ -87,6 +87,15 @@ class Artifact:
         """Read everything. Raises DamagedArtifact at the first wrong byte."""
         for name in self.files:
             self.read(name)
+
+    def _check(self, name: str) -> None:
+        # The bytes of `<name>.safetensors`, without holding them.
+        try:
+            same = file_digest(self.folder / f"{name}.safetensors") == self.files[f"{name}.safetensors"]["sha256"]
+        except OSError as error:
+            raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
+        if not same:
+            raise self._damaged(f"{name}.safetensors is not what was published")
 
     def _damaged(self, what: str) -> DamagedArtifact:
         return DamagedArtifact(self.key, f"artifact {self.folder} is damaged: {what}")

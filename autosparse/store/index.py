@@ -74,6 +74,20 @@ class Index:
             for name, records in found.items()
         }
 
+    @cached_property
+    def kinds(self) -> Mapping[str, list[Record]]:
+        """Kind of work -> the records of finished steps that did it, the latest first."""
+        found: dict[str, list[Record]] = {}
+        for records in self.operations.values():
+            for record in records:
+                work = record.about.get("work")
+                if isinstance(work, dict) and "seconds" in record.about:
+                    found.setdefault(work.get("kind", ""), []).append(record)
+        return {
+            kind: sorted(records, key=lambda record: record.about.get("created", ""), reverse=True)
+            for kind, records in found.items()
+        }
+
 
 def open_index(store: Store) -> Index:
     """The index of a store, brought up to date. Where it cannot be kept on disk it is made anew in memory."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from autosparse.lazy import torch
@@ -39,6 +40,15 @@ def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
     except (KeyError, IndexError, TypeError, OverflowError, RecursionError, SafetensorError) as error:
         raise ValueError(f"the header is not one of safetensors: {error}") from error
     return {name: tensors[name] for name in names}
+
+
+def read_tensor(path: Path, name: str) -> torch.Tensor:
+    """One tensor of a file whose bytes were checked."""
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as opened:
+        tensor: torch.Tensor = opened.get_tensor(name).clone()
+    return tensor
 
 
 def _check_header(data: bytes) -> list[str]:

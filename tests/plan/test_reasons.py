@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import UsageError
-from autosparse.plan import Plan, Status, chain, compile_plan, count, explained, plan_json, statuses
+from autosparse.plan import Plan, Status, chain, compile_plan, count, explained, statuses
 from autosparse.plan.step import step_key
 from autosparse.spec import load_spec, resolve, shipped
 from autosparse.store import Store
@@ -201,9 +201,8 @@ def test_several_changes_are_told_in_a_line(there: Store) -> None:
     status = statuses(plan, there)["train/dense/seed0"]
 
     assert "training.epochs 12 → 3, training.batch 128 → 64 and 1 more" == status.reason
-    step = next(step for step in plan_json(plan, statuses(plan, there))["steps"] if step["name"] == "train/dense/seed0")
-    assert {"path": "training.lr", "before": 0.2, "after": 0.4} in step["changes"]
-    assert 3 == len(step["changes"])
+    assert {"path": "training.lr", "before": 0.2, "after": 0.4} in [change.json() for change in status.changes]
+    assert 3 == len(status.changes)
 
 
 def test_an_irp_of_its_own_is_named_as_such(store: Store, tmp_path: Path) -> None:

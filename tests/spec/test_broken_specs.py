@@ -30,10 +30,27 @@ BROKEN = [
         id="nested key",
     ),
     pytest.param(
-        "target: {memory: 8GiB}\n",
+        "target: {memory: 600}\n",
+        "3:18",
+        "must be auto, or an amount of memory with its unit, but is 600",
+        "did you mean `600MiB`?",
+        id="memory without unit",
+    ),
+    pytest.param("target: {memory: 0GiB}\n", "3:18", "but is '0GiB'", "such as `8GiB`", id="no memory"),
+    pytest.param(
+        "target: {time: 90}\n", "3:16", "a duration with its unit", "did you mean `90s`?", id="time without unit"
+    ),
+    pytest.param("target: {time: soon}\n", "3:16", "must be unlimited, or", "such as `2h`", id="time in words"),
+    pytest.param("target: {time: 2h5}\n", "3:16", "but is '2h5'", "such as `2h`", id="time half with unit"),
+    pytest.param("irp: {rounds: some}\n", "3:15", "must be a whole number", None, id="rounds in words"),
+    pytest.param(
+        "irp: {epochs: 3, training: {epochs: 4}}\n", "3:15", "`irp.training.epochs` is 4", "write one", id="two epochs"
+    ),
+    pytest.param(
+        "target: {bandwidth: 8}\n",
         "3:10",
-        "unknown key `memory` in `target`",
-        "known here: device, threads, backend",
+        "unknown key `bandwidth` in `target`",
+        "known here: device, threads, memory, time, backend",
         id="key like no other",
     ),
     pytest.param(

@@ -187,7 +187,7 @@ def test_provenance_names_the_place_of_what_was_written() -> None:
     assert "spec.yaml:5:9" == found["budget"]
     assert "spec.yaml:6:19" == found["target.threads"]
     assert "default" == found["seeds"]
-    assert "default" == found["irp.rounds"]
+    assert "default" == found["irp.per_round"]
     assert "default" == found["scorer.width"]
     assert "default" == found["target.backend.name"]
 
@@ -198,7 +198,8 @@ def test_provenance_tells_auto_from_default() -> None:
         origins(GOOD),
         origins(GOOD + "training: {precision: auto}\ntarget: {device: cpu, threads: auto}\n"),
     )
-    auto = {"target.device", "target.threads", "training.precision", "tuning.options"}
+    open_ = {"irp.rounds", "irp.epochs", "tuning.trials"}
+    auto = {"target.device", "target.threads", "training.precision", "tuning.options", *open_}
 
     assert auto == {path for path, origin in unsaid.items() if origin == "auto"}
     assert auto - {"target.device"} == {path for path, origin in written.items() if origin == "auto"}

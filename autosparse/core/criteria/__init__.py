@@ -1,6 +1,8 @@
 """Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
 
-A criterion always gives its one-shot score; rounds of re-scoring belong to the schedule.
+A criterion always gives its one-shot score; rounds of re-scoring belong to the schedule. What a score costs is
+stated with the registration, in units of one gradient over its `images` (`gradients`), one SynFlow pass (`flows`), one
+description of every weight (`features`).
 """
 
 from collections.abc import Callable

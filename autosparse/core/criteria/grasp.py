@@ -13,7 +13,7 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
 
-@criteria.register
+@criteria.register(gradients=3.5)
 def grasp(
     evidence: Evidence,
     *,

@@ -8,11 +8,11 @@ from annotated_types import Ge
 
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import describe_weights
+from autosparse.core.features import describe_layers_apart
 from autosparse.core.weights import Tensors
 
 
-@criteria.register(needs_scorer=True)
+@criteria.register(needs_scorer=True, gradients=1, features=1)
 def learned(
     evidence: Evidence,
     *,
@@ -21,4 +21,5 @@ def learned(
     """A trained scorer's prediction of survival (AutoSparse, arXiv 2408.14757)."""
     assert evidence.predict is not None, "the plan gives a method that needs a scorer its scorer"
     gradient = evidence.gradient(evidence.weights, evidence.draw(images))
-    return evidence.predict(describe_weights(evidence.weights, gradient, evidence.layers))
+    parts = describe_layers_apart(evidence.weights, gradient, evidence.layers)
+    return {name: scores for part in parts for name, scores in evidence.predict(part).items()}

@@ -11,7 +11,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
 
 
-@criteria.register
+@criteria.register(gradients=1)
 def snip(
     evidence: Evidence,
     *,

@@ -7,7 +7,7 @@ from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.weights import Tensors
 
 
-@criteria.register
+@criteria.register(flows=1)
 def synflow(evidence: Evidence) -> Tensors:
     """|w| dR/d|w| of the linear positive network, in float64 (Tanaka et al. 2020, eq. 2)."""
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}

@@ -1,0 +1,96 @@
+"""How much memory there is, and how much a step took."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from autosparse.backends.machine import this_machine
+from autosparse.lazy import torch
+
+_UNLIMITED = 2**60
+
+
+def memory_of(device: str) -> int:
+    """Bytes of memory that a target has: the device's own, or the machine's as far as this process may use it."""
+    if device.startswith("cuda") and (own := this_machine().cuda_memory):
+        return own
+    return _host_memory()
+
+
+class PeakMemory:
+    """The most memory that was in use since it was made: of the process, or on a GPU what torch took of it."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device if device.startswith("cuda") else ""
+        self._resettable = not self._cuda and _reset_peak()
+        self._before = _highest()
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+
+    @property
+    def bytes(self) -> int | None:
+        """None where the system tells only the highest of all times, and it did not rise."""
+        if self._cuda:
+            return int(torch.cuda.max_memory_reserved(self._cuda))
+        now = _highest()
+        return now if self._resettable or now > self._before else None
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system: C libraries keep it, and the next step's peak would show it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
+
+
+def resident_memory() -> int:
+    """Bytes that this process holds now; the most it ever held, where the system does not tell."""
+    found = re.search(r"^VmRSS:\s*(\d+) kB", _text("/proc/self/status"), re.MULTILINE)
+    return 1024 * int(found[1]) if found else _highest()
+
+
+def _highest() -> int:
+    if found := re.search(r"^VmHWM:\s*(\d+) kB", _text("/proc/self/status"), re.MULTILINE):
+        return 1024 * int(found[1])
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak resident set size
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _host_memory() -> int:
+    total = _UNLIMITED
+    if found := re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE):
+        total = 1024 * int(found[1])
+    elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # A container's limit, of either version of control groups.
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit: Any = _text(path).strip()
+        if limit.isdecimal():
+            total = min(total, int(limit))
+    return total
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

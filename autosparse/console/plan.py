@@ -1,0 +1,125 @@
+"""A plan as a person reads it: what is reused, what runs and why, what it costs, whether it fits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from autosparse.console.screen import plain, results, seconds, size
+from autosparse.plan import Fitted, Plan, Shared, Status, chain, count
+from autosparse.spec import binary_size
+
+PURPOSES = {
+    "source": "source of labels",
+    "scorer": "scorer",
+    "network": "this network",
+    "comparison": "comparison",
+    "emission": "emission",
+}
+STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
+_REASONS = 3
+
+
+def show_plan(fitted: Fitted, *, every_step: bool, sharing: Shared | None = None) -> None:
+    """A plan, grouped by purpose; one line an operation, or one a step."""
+    console = results()
+    plan, found = fitted.plan, fitted.found
+    budget = ", ".join(f"{value:g}" for value in plan.spec.budget)
+    about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, sparsity {budget}"
+    console.print(plain(about, "bold"))
+    table = Table(box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("")
+    table.add_column("")
+    costs = any(status.status != "reuse" and name in fitted.price.steps for name, status in found.items())
+    for title in ("time", "peak", "disk"):
+        table.add_column(title if costs else "", justify="right", no_wrap=True)
+    for purpose, title in PURPOSES.items():
+        steps = [step for step in plan.steps.values() if step.purpose == purpose]
+        if not steps:
+            continue
+        table.add_row(plain(title, "bold"))
+        operations: dict[str, list[str]] = {}
+        for step in steps:
+            operations.setdefault(step.name if every_step else step.operation, []).append(step.name)
+        for label, names in operations.items():
+            _row(table, fitted, label, names)
+    console.print(table)
+    if every_step:
+        for name, status in found.items():
+            if status.status != "reuse" and not status.because:
+                console.print(plain(f"{name}: {status.reason}"), soft_wrap=True)
+    else:
+        _reasons(console, plan, found)
+    for taken in fitted.taken:
+        console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"), soft_wrap=True)
+    _elsewhere(console, found)
+    _footer(console, fitted, sharing)
+
+
+def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None:
+    kinds = Counter(fitted.found[name].status for name in names)
+    worst = next(kind for kind in ("resume", "run", "reuse") if kinds[kind])
+    symbol, style = STYLES[worst]
+    tally = ", ".join(f"{kind} {kinds[kind]}" for kind in ("resume", "run", "reuse") if kinds[kind])
+    left = [name for name in names if fitted.found[name].status != "reuse" and name in fitted.price.steps]
+    costs = ("", "", "")
+    if left:
+        estimate = fitted.price.of(left)
+        costs = (seconds(estimate.seconds), binary_size(estimate.peak_bytes), size(estimate.disk_bytes))
+    elif worst != "reuse":
+        costs = ("?", "?", "?")
+    table.add_row(plain(f"  {symbol} {label}", style), plain(tally), *(plain(cost) for cost in costs))
+
+
+def _reasons(console: Console, plan: Plan, found: Mapping[str, Status]) -> None:
+    # Where reasons lie, and how many steps each makes run.
+    roots: Counter[tuple[str, str]] = Counter()
+    for name, status in found.items():
+        if status.status != "reuse":
+            root = chain(plan, found, name)[-1]
+            roots[found[root].reason, plan.steps[root].purpose] += 1
+    reasons: Counter[str] = Counter()
+    for (reason, _), number in roots.items():
+        reasons[reason] += number
+    for reason, number in reasons.most_common(_REASONS):
+        console.print(plain(f"because {reason}: {number} step{'s' * (number != 1)}"), soft_wrap=True)
+    if len(reasons) > _REASONS:
+        console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` tell them"))
+
+
+def _elsewhere(console: Console, found: Mapping[str, Status]) -> None:
+    # Artifacts of another environment are reused, and the plan says so.
+    made = Counter(f"{change.path} {change.before}" for status in found.values() for change in status.environment)
+    if made:
+        told = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
+        console.print(plain(f"reused steps made elsewhere: {told}", "dim"), soft_wrap=True)
+
+
+def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
+    plan, price = fitted.plan, fitted.price
+    total = count(fitted.found)
+    if total["reuse"] == len(fitted.found):
+        console.print(plain(f"nothing to run: all {total['reuse']} steps are in the cache", "bold green"))
+    else:
+        left = fitted.left
+        parts = [f"{len(fitted.found) - total['reuse']} to run, {total['reuse']} reused"]
+        threads = plan.spec.target.threads
+        where = f"on {plan.spec.target.device} ({threads} thread{'s' * (threads != 1)})"
+        parts.append(f"about {seconds(left.seconds)} {where}" if price.steps else where)
+        if price.steps:
+            parts.append(f"peak {binary_size(left.peak_bytes)} of {binary_size(fitted.memory)}")
+            parts.append(f"{size(left.disk_bytes)} new")
+        console.print(plain(", ".join(parts), "bold"), soft_wrap=True)
+        unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.found.items())
+        if unknown:
+            console.print(plain(f"the price of {unknown} steps is not known before their data is here", "yellow"))
+        elif price.dense:
+            networks = left.seconds / price.dense
+            console.print(plain(f"as long as {networks:.1f} trainings of the dense network", "dim"))
+    if sharing and sharing.specs > 1:
+        each = seconds(sharing.each)
+        told = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"
+        console.print(plain(told, "dim"))

@@ -1,0 +1,194 @@
+"""How fast this machine is, and how much memory it takes: each kind of work done for a moment, on made-up images.
+
+Rates are seconds a unit, by the units of plan/work.py, and `_bytes` an image. They are remembered for the processor,
+the device, the threads and the torch that they were measured with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from autosparse.backends import PeakMemory, Place, release_memory, resident_memory
+from autosparse.core.evidence import Evidence
+from autosparse.core.features import Features, describe_weights
+from autosparse.core.images import Images
+from autosparse.core.masks import effective
+from autosparse.core.scorers import scorers
+from autosparse.core.selection import keep_top
+from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.weights import describe_layers, prunable_weights
+from autosparse.lazy import torch
+from autosparse.models import Shape, build_model
+from autosparse.models.facts import NetworkFacts
+
+Rates = dict[str, float]
+
+_MOMENT = 0.25  # seconds for which a kind of work is repeated
+_SLOW = 1.0  # seconds that one batch may take
+_WEIGHTS = 300_000
+_COLUMNS = 17
+_SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really held, against what is on paper
+
+
+def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rates:
+    """Rates that no network decides: of the store, of selection, and of learning a scorer."""
+    device = torch.device(place.device)
+    values = torch.rand(_WEIGHTS, generator=torch.Generator().manual_seed(0)).to(device)
+    tables = {str(layer): torch.rand(4000, _COLUMNS, device=device) for layer in range(8)}
+    groups = ("magnitude", "gradient", "sensitivity", "channels", "layer")
+    columns = tuple(group for group in groups for _ in range(4))[:_COLUMNS]
+    shares = {name: table[:, 0] for name, table in tables.items()}
+    steps = 12
+
+    def learn() -> None:
+        fit = scorers[scorer].function
+        fit(Features(columns, tables), shares, torch.Generator(), **{**options, "steps": steps})
+
+    return {
+        "select": _timed(lambda: keep_top(values, _WEIGHTS // 10), device) / _WEIGHTS,
+        "scorer": _timed(learn, device) / steps if "steps" in options else 0.01,
+        "step": _publishing(),
+        "bytes": _timed(lambda: hashlib.sha256(bytes(2**22)), torch.device("cpu")) / 2**22,
+        # Guesses, until a dataset of the kind was read: libraries to import, and JPEG at 70 MB of pixels a second.
+        "open": 1.0,
+        "decoded": 1.5e-8,
+    }
+
+
+def probe_network(
+    name: str,
+    options: Mapping[str, Any],
+    facts: NetworkFacts,
+    shape: Shape,
+    classes: int,
+    batch: int,
+    precision: str,
+    place: Place,
+) -> Rates:
+    """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
+
+    Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
+    large enough for it to be seen, else it is what the network saves on paper.
+    """
+    device = torch.device(place.device)
+    begin = time.perf_counter()
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(name, options, shape, classes)
+    build = time.perf_counter() - begin
+    model = model.to(device)
+    images = _images(max(2, min(batch, 8)), shape, classes, device)
+    recipe = Recipe(epochs=1, batch=len(images), crop=0, precision=precision)  # type: ignore[arg-type]
+    random = torch.Generator().manual_seed(0)
+    train(model, images, recipe, random)
+    first = _clock(lambda: train(model, images, recipe, random), device) / len(images)
+    size = max(2, min(batch, int(_SLOW / first)))
+    epochs = max(1, min(20, int(_MOMENT / (first * size))))  # what a training does once should not be seen
+    full = _images(size, shape, classes, device)
+    recipe = replace(recipe, batch=size, epochs=epochs)
+    used: Rates = {"build": build}
+    used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
+    used["train"] /= epochs
+    # Parameters, gradients, momentum and the state that is read are counted apart.
+    parameters = 4.0 * sum(parameter.numel() for parameter in model.parameters())
+    used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
+    if size < min(batch, _SEEN):
+        used["train_bytes"] = _PAPER * facts.saved_bytes * (0.5 if precision == "bfloat16" else 1)
+    some = _images(max(2, min(256, int(2 * _SLOW / first))), shape, classes, device)
+    used["forward"], used["forward_bytes"] = _measured(
+        lambda: accuracy(model, some, precision, batch=len(some)), len(some), device
+    )
+    evidence = _evidence(model, _images(max(2, min(256, int(_SLOW / first))), shape, classes, device))
+    number = len(evidence.draw(0)[0][1])
+    used["gradient"], used["gradient_bytes"] = _measured(
+        lambda: evidence.gradient(evidence.weights, evidence.draw(number)), number, device
+    )
+    used["gradient_bytes"] = max(0.0, used["gradient_bytes"] - 2 * parameters / number)
+    if number < _SEEN:
+        used["gradient_bytes"] = _PAPER * facts.saved_bytes
+    if len(some) < _SEEN:
+        used["forward_bytes"] = 3.0 * facts.live_bytes
+    used["flow"] = _timed(lambda: effective(evidence), device)
+    small = [layer for layer in evidence.layers if layer.size <= _WEIGHTS] or list(evidence.layers)[:1]
+    few = small[len(small) // 2 :][:3]
+    weights = sum(layer.size for layer in few)
+    used["features"] = _timed(lambda: describe_weights(evidence.weights, evidence.weights, few), device) / weights
+    return used
+
+
+def resident(place: Place) -> int:
+    """Bytes that a process holds before its first step."""
+    return 0 if place.device.startswith("cuda") else resident_memory()
+
+
+def _images(count: int, shape: Shape, classes: int, device: torch.device) -> Images:
+    channels, height, width = shape
+    random = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, height, width, channels), dtype=torch.uint8, generator=random)
+    labels = torch.arange(count) % classes
+    return Images(pixels, labels, torch.full((channels,), 0.5), torch.full((channels,), 0.3)).to(device)
+
+
+def _evidence(model: Any, images: Images) -> Evidence:
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    example = images.normalize(images.pixels[:1])  # type: ignore[index]
+    batch = (images.normalize(images.pixels[:]), images.labels)  # type: ignore[index]
+    return Evidence(
+        model=model,
+        weights=weights,
+        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
+        layers=describe_layers(model, example),
+        draw=lambda count: [batch],
+        generator=torch.Generator(),
+        example=lambda: example,
+    )
+
+
+def _measured(work: Callable[[], object], images: int, device: torch.device) -> tuple[float, float]:
+    # Seconds and bytes of memory an image.
+    release_memory()
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_memory()
+    peak = PeakMemory(str(device))
+    seconds = _clock(work, device)
+    held = (peak.bytes or before) - before
+    return (seconds if seconds > _MOMENT else _timed(work, device)) / images, max(0.0, held) / images
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    # Seconds a call: the median of those that a moment has room for, after one that warms up.
+    first = _clock(work, device)
+    if first > _MOMENT:
+        return first
+    found: list[float] = []
+    while len(found) < 3 or (sum(found) < _MOMENT and len(found) < 200):
+        found.append(_clock(work, device))
+    return sorted(found)[len(found) // 2]
+
+
+def _clock(work: Callable[[], object], device: torch.device) -> float:
+    begin = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def _publishing() -> float:
+    # What a step costs whatever it does: files that are written, flushed and moved.
+    with tempfile.TemporaryDirectory() as folder:
+
+        def write() -> None:
+            path = Path(folder) / "artifact"
+            with path.open("wb") as file:
+                file.write(b"0" * 4096)
+                file.flush()
+                os.fsync(file.fileno())
+            path.replace(Path(folder) / "published")
+
+        return 3 * _timed(write, torch.device("cpu"))

@@ -1,0 +1,61 @@
+"""A plan as JSON: what `plan --json` prints and a run's folder keeps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosparse.plan.fit import Fitted
+from autosparse.plan.sharing import Shared
+from autosparse.plan.status import count, missing_data
+
+
+def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
+    """Every step with its status, reason and estimate, and what they come to together."""
+    plan, found, price = fitted.plan, fitted.found, fitted.price
+    steps = []
+    for step in plan.steps.values():
+        status, estimate = found[step.name], price.steps.get(step.name)
+        steps.append(
+            {
+                "name": step.name,
+                "operation": step.operation,
+                "purpose": step.purpose,
+                "key": step.key,
+                "status": status.status,
+                "reason": status.reason,
+                "changes": [change.json() for change in status.changes],
+                "environment": [change.json() for change in status.environment],
+                "after": list(status.because),
+                "inputs": list(step.inputs.values()),
+                "estimate": {
+                    "seconds": estimate and estimate.seconds,
+                    "peak_bytes": estimate and estimate.peak_bytes,
+                    "disk_bytes": estimate and estimate.disk_bytes,
+                    "basis": estimate and estimate.basis,
+                },
+            }
+        )
+    left = fitted.left
+    known = all(status.status == "reuse" or name in price.steps for name, status in found.items())
+    return {
+        "schema_version": 1,
+        "spec": plan.name,
+        "budgets": list(plan.spec.budget),
+        "steps": steps,
+        "summary": {
+            **count(found),
+            "seconds": round(left.seconds, 2) if known else None,
+            "dense_trainings": round(left.seconds / price.dense, 2) if known and price.dense else None,
+            "peak_bytes": left.peak_bytes if known else None,
+            "disk_bytes": left.disk_bytes if known else None,
+            "memory_bytes": fitted.memory,
+            "fits": (fitted.problem is None) if known else None,
+            "taken": [
+                {"what": taken.what, "before": taken.before, "after": taken.after, "limit": taken.limit}
+                for taken in fitted.taken
+            ],
+            "source": sharing and {"seconds": round(sharing.seconds, 2), "specs": sharing.specs},
+        },
+        "warnings": [problem for problem, _ in missing_data(plan, found)]
+        + ([fitted.problem.message] if fitted.problem else []),
+    }

@@ -1,0 +1,282 @@
+"""What steps have to do, counted: images trained, gradients, passes, bytes; before anything is known of a machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.core.criteria import criteria
+from autosparse.core.schedule import schedules
+from autosparse.datasets import Source
+from autosparse.models.facts import NetworkFacts, network_facts
+from autosparse.plan.compile import Plan
+from autosparse.plan.step import Step
+from autosparse.store import digest
+
+EVALUATION_BATCH, SAMPLE_BATCH = 1000, 256
+_COLUMNS = 17  # of the features of a weight, all groups
+_LINE, _CARD = 600, 8_000  # bytes of a small JSON file and of a model's card
+
+
+@dataclass(frozen=True)
+class Counted:
+    """The work of a step.
+
+    `kind` is the digest of what is done, `amount` how much of it: seconds are proportional to it among steps of
+    a kind. `units` is the same work as counts of what can be timed once (see plan/probe.py); `memory` is what is
+    held at one time, for every phase of the step: `bytes`, bytes of `data` that may stay on disk instead, and images
+    that pass through the network.
+    `batch` and `precision` are those of training.
+    """
+
+    kind: str
+    amount: float
+    units: Mapping[str, float]
+    memory: tuple[Mapping[str, float], ...]
+    disk_bytes: int
+    network: str | None = None
+    """the `init` step of the network, of which any of the same structure does"""
+    batch: int = 0
+    precision: str = "float32"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a step's work depends on beside its options: the network's facts and the images of its dataset."""
+
+    facts: NetworkFacts
+    source: Source
+    inputs: int = 0
+
+    @property
+    def image_bytes(self) -> int:
+        return math.prod(self.source.shape)
+
+    @property
+    def state_bytes(self) -> int:
+        return 4 * (self.facts.parameters + self.facts.buffers)
+
+    @property
+    def images(self) -> int:
+        return self.source.train_images + self.source.validation_images + self.source.test_images
+
+
+def count_work(plan: Plan) -> dict[str, Counted]:
+    """The work of every step whose network is known; traces networks that were never seen.
+
+    Steps on data that is not there yet are left out: neither the images' shape nor their number is known.
+    """
+    facts: dict[str, NetworkFacts] = {}
+    found: dict[str, Counted] = {}
+    representative: dict[str, str] = {}
+    for name, step in plan.steps.items():
+        if not (place := _place_of(plan, step)):
+            continue
+        start, source = place
+        if start not in facts:
+            facts[start] = network_of(plan, start)
+            representative.setdefault(facts[start].identity, start)
+        inputs = Inputs(facts[start], source, len(step.inputs))
+        found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
+    return found
+
+
+def network_of(plan: Plan, start: str) -> NetworkFacts:
+    """The facts of the network that an `init` step makes."""
+    step = plan.steps[start]
+    about = step.options
+    reach = step.access.get("model", about["model"])
+    return network_facts(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
+
+
+def _place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
+    # The network and the data that a step is about: its own inputs', or those of the first step that it needs.
+    if step.operation == "init":
+        data = next((s.inputs["data"] for s in plan.steps.values() if s.inputs.get("init") == step.name), None)
+        start = step.name
+    elif step.operation == "data":
+        data = step.name
+        start = next((s.inputs["init"] for s in plan.steps.values() if s.inputs.get("data") == data), "")
+    else:
+        at = step
+        while "init" not in at.inputs and at.inputs:
+            at = plan.steps[next(iter(at.inputs.values()))]
+        start, data = at.inputs.get("init", ""), at.inputs.get("data")
+    source = plan.sources.get(data or "")
+    if not start or source is None or not source.known:
+        return None
+    return start, source
+
+
+def _kind(step: Step, network: str, **options: Any) -> str:
+    return digest([step.operation, step.version, network, options])
+
+
+def _data(step: Step, of: Inputs, network: str) -> Counted:
+    size = of.images * of.image_bytes
+    return Counted(
+        _kind(step, "", identity=step.options["identity"]),
+        1.0,
+        {"step": 1, "open": 1, "decoded": size},
+        ({"bytes": 3 * size},),
+        size + 8 * of.images,
+    )
+
+
+def _init(step: Step, of: Inputs, network: str) -> Counted:
+    return Counted(
+        _kind(step, of.facts.identity),
+        1.0,
+        {"step": 1, "build": 2, "bytes": of.state_bytes},
+        ({"bytes": 3 * of.state_bytes},),
+        of.state_bytes + _LINE + 100 * len(of.facts.layers),
+        network,
+    )
+
+
+def _trained(step: Step, of: Inputs, network: str) -> Counted:
+    recipe = step.options["training"]
+    images = recipe["epochs"] * of.source.train_images
+    # The split as it was read, and the copy with a border that random crops are taken from.
+    height, width = of.source.shape[1:]
+    border = (height + 2 * recipe["crop"]) * (width + 2 * recipe["crop"]) / (height * width) if recipe["crop"] else 0
+    data = of.source.train_images * of.image_bytes
+    parameters = 7 * 4 * of.facts.parameters
+    held = {"data": (1 + border) * data, "bytes": parameters, "train": min(recipe["batch"], images)}
+    read = {"data": 3 * data, "bytes": 2 * of.state_bytes}
+    kept = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
+    units: dict[str, float] = {"step": 1, "build": 1, "train": images, "bytes": data + 2 * of.state_bytes}
+    size = of.state_bytes + _LINE
+    after: dict[str, float] = {}
+    if step.operation == "irp":
+        units |= {"forward": of.source.validation_images, "select": of.facts.total}
+        size = 5 * of.facts.total + _LINE
+        validated = min(of.source.validation_images, EVALUATION_BATCH)
+        after = {"data": data, "bytes": parameters, "forward": validated}
+    return Counted(
+        _kind(step, of.facts.identity, shape=list(of.source.shape), **kept),
+        float(images),
+        units,
+        (held, read, after),
+        size,
+        network,
+        recipe["batch"],
+        recipe["precision"],
+    )
+
+
+def _label(step: Step, of: Inputs, network: str) -> Counted:
+    examples = sum(min(step.options["examples"], layer.size) for layer in of.facts.layers)
+    data = of.source.train_images * of.image_bytes
+    masks = sum(role.startswith("round") for role in step.inputs) * of.facts.total
+    images = min(step.options["images"], of.source.train_images)
+    described = 3 * 4 * _COLUMNS * _largest(of)  # a layer at a time
+    return Counted(
+        _kind(step, of.facts.identity, images=images, rounds=len(step.inputs)),
+        1.0,
+        {"step": 1, "build": 1, "gradient": images, "features": of.facts.total, "bytes": data + masks},
+        (
+            {"data": 3 * data, "bytes": masks},
+            {"data": data, "bytes": masks + 3 * of.state_bytes, "gradient": min(images, SAMPLE_BATCH)},
+            {"data": data, "bytes": masks + 3 * of.state_bytes + described},
+        ),
+        of.facts.total + 4 * (_COLUMNS + 1) * examples + _LINE,
+        network,
+    )
+
+
+def _trial(step: Step, of: Inputs, network: str) -> Counted:
+    scorer = step.options["scorer"]
+    sources = sum(role.startswith("label") for role in step.inputs)
+    examples = 4 * (_COLUMNS + 1) * sum(min(20_000, layer.size) for layer in of.facts.layers) * sources
+    steps = step.options["folds"] * scorer["options"].get("steps", 100)
+    kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
+    units = {"step": 1, "scorer": steps, "bytes": examples}
+    return Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
+
+
+def _tune(step: Step, of: Inputs, network: str) -> Counted:
+    return Counted(_kind(step, ""), 1.0, {"step": 1}, ({},), _LINE + 100 * len(step.inputs))
+
+
+def _scorer(step: Step, of: Inputs, network: str) -> Counted:
+    sources = sum(role.startswith("label") for role in step.inputs)
+    examples = 4 * (_COLUMNS + 1) * sum(min(20_000, layer.size) for layer in of.facts.layers) * sources
+    kind = _kind(step, of.facts.identity, name=step.options["name"], sources=sources)
+    return Counted(kind, 1.0, {"step": 1, "scorer": 300, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
+
+
+def _mask(step: Step, of: Inputs, network: str) -> Counted:
+    method = step.options["method"]
+    schedule, criterion = method["schedule"], method["criterion"]
+    rounds = len(schedules[schedule["name"]].function(1000, 10, **schedule["options"]))
+    facts = criteria[criterion["name"]].facts
+    images = min(criterion["options"].get("images", 0), of.source.train_images)
+    data = of.source.train_images * of.image_bytes
+    held = 4 * of.state_bytes
+    described = 3 * 4 * _COLUMNS * _largest(of) if facts.get("features") else 0  # a layer at a time
+    passes = facts.get("gradients", 0)
+    units = {
+        "step": 1,
+        "build": 1,
+        "bytes": data + of.state_bytes,
+        "gradient": rounds * passes * images,
+        "flow": rounds * facts.get("flows", 0) + 1,  # effective sparsity takes one
+        "features": rounds * facts.get("features", 0) * of.facts.total,
+        "select": rounds * of.facts.total,
+    }
+    return Counted(
+        _kind(step, of.facts.identity, method=method, images=images),
+        1.0,
+        units,
+        (
+            {"data": 3 * data, "bytes": of.state_bytes},
+            {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH) * min(2, math.ceil(passes))},
+            {"data": data, "bytes": held + described},
+            {"data": data, "bytes": held + 32 * of.facts.total},  # effective sparsity is counted in float64
+        ),
+        of.facts.total + _LINE + 40 * len(of.facts.layers),
+        network,
+    )
+
+
+def _evaluate(step: Step, of: Inputs, network: str) -> Counted:
+    images = of.source.validation_images + of.source.test_images
+    data = images * of.image_bytes
+    return Counted(
+        _kind(step, of.facts.identity, images=images, precision=step.options["precision"]),
+        1.0,
+        {"step": 1, "build": 1, "forward": images, "bytes": data + of.state_bytes},
+        (
+            {"data": 3 * data, "bytes": 2 * of.state_bytes},
+            {"data": data, "bytes": 2 * of.state_bytes, "forward": min(images, EVALUATION_BATCH)},
+        ),
+        2 * _LINE + 80 * len(of.facts.layers),
+        network,
+        precision=step.options["precision"],
+    )
+
+
+def _emit(step: Step, of: Inputs, network: str) -> Counted:
+    size = of.state_bytes + of.facts.total
+    data = of.source.test_images * of.image_bytes
+    return Counted(
+        _kind(step, of.facts.identity, format=step.options["format"]),
+        1.0,
+        {"step": 1, "build": 2, "bytes": 2 * size + of.state_bytes + data},
+        ({"data": 3 * data, "bytes": 5 * of.state_bytes},),
+        size + _CARD + 150 * len(of.facts.layers),
+        network,
+    )
+
+
+def _largest(of: Inputs) -> int:
+    return max(layer.size for layer in of.facts.layers)
+
+
+_COUNTS: Mapping[str, Callable[[Step, Inputs, str], Counted]] = {
+    "data": _data, "init": _init, "irp": _trained, "train": _trained, "label": _label, "trial": _trial, "tune": _tune,
+    "scorer": _scorer, "mask": _mask, "evaluate": _evaluate, "emit": _emit,
+}  # fmt: skip

@@ -1,0 +1,63 @@
+"""Where a plan runs, and how much it may take there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Le
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from autosparse.backends import backends
+from autosparse.spec.amounts import read_bytes, read_seconds
+from autosparse.spec.choices import Choice, Section, about, choice_of
+
+if TYPE_CHECKING:
+    BackendChoice = Choice
+else:
+    BackendChoice = choice_of(backends)
+
+
+def _device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
+        raise PydanticCustomError("device", "must be auto, cpu, cuda, cuda:N or mps but is {got}", {"got": repr(value)})
+    return value
+
+
+def _amount(read: Callable[[Any], float], word: str) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if value != word:
+            read(value)
+        return value
+
+    return check
+
+
+class Target(Section):
+    """Where and how big; never part of an artifact's identity."""
+
+    device: Annotated[str, AfterValidator(_device), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
+    threads: Annotated[
+        Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
+    ] = "auto"
+    memory: Annotated[
+        Annotated[str, BeforeValidator(_amount(read_bytes, "auto"))],
+        about("the most a step may take, such as `8GiB`; auto is the memory of the device"),
+    ] = "auto"
+    time: Annotated[
+        Annotated[str, BeforeValidator(_amount(read_seconds, "unlimited"))],
+        about("how long a run may take, such as `2h`; what the spec leaves `auto` is lowered to keep to it"),
+    ] = "unlimited"
+    backend: Annotated[BackendChoice, about("what runs the steps")] = Field(default="local", validate_default=True)
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The limit of memory that was written, or None."""
+        return None if self.memory == "auto" else read_bytes(self.memory)
+
+    @property
+    def seconds(self) -> float | None:
+        """The limit of time that was written, or None."""
+        return None if self.time == "unlimited" else read_seconds(self.time)
