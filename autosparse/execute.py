@@ -127,6 +127,8 @@ class Execution:
             step.key,
             write,
             lambda: {
+                "step": step.name,
+                "spec": self.plan.name,
                 "version": step.version,
                 "options": step.options,
                 "inputs": {role: item.key for role, item in inputs.items()},

@@ -1,32 +1,58 @@
-"""What a plan finds in the store: for every step `reuse` or `run`, and why."""
+"""What a plan finds in the store: for every step `reuse`, `resume` or `run`, and why."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.backends import Machine
+from autosparse.backends import Machine, Place, environment
 from autosparse.core.weights import keep_count
 from autosparse.errors import DamagedArtifact, UsageError
 from autosparse.plan.compile import Plan
-from autosparse.store import Store
+from autosparse.plan.reasons import Change, History, environment_changes, told_changes
+from autosparse.plan.step import Step
+from autosparse.store import Index, Record, Store, open_index
+
+_LINKS = {"irp": "rounds", "trial": "trials"}
 
 
 @dataclass(frozen=True)
 class Status:
-    """`reuse` or `run`, and the reason in a few words."""
+    """`reuse`, `resume` or `run`, and why, in a few words.
+
+    `changes` is what differs from the nearest artifact made before, `nearest`; `because` names the inputs that are
+    made first; `environment` is what was different where a reused artifact was made.
+    """
 
     status: str
     reason: str
+    changes: tuple[Change, ...] = ()
+    because: tuple[str, ...] = ()
+    environment: tuple[Change, ...] = ()
+    nearest: Record | None = None
 
 
-def statuses(plan: Plan, store: Store) -> dict[str, Status]:
+def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, Status]:
     """Step name -> status. Presence only: bytes are checked when they are read."""
-    return {
-        name: Status("reuse", "in the cache") if store.has(step.operation, step.key) else Status("run", "not made yet")
-        for name, step in plan.steps.items()
-    }
+    index = open_index(store) if index is None else index
+    history = History(plan, index)
+    assert isinstance(plan.spec.target.threads, int), "statuses takes the plan of a resolved spec"
+    here = environment(Place(plan.spec.target.device, plan.spec.target.threads))
+    found: dict[str, Status] = {}
+    roots: dict[str, str] = {}  # step to run -> the step where its reason lies
+    present = {name for name, step in plan.steps.items() if store.has(step.operation, step.key)}
+    chains: dict[str, list[str]] = {}
+    for name, step in plan.steps.items():
+        if _continues(plan, step) or _begins(step):
+            chains.setdefault(name.rpartition("/")[0], []).append(name)
+    for name, step in plan.steps.items():
+        if name in present:
+            found[name] = _reused(index.find(step.key), here)
+        else:
+            chain = chains.get(name.rpartition("/")[0], [])
+            found[name] = _made(history, step, found, roots, [link for link in chain if link in present], len(chain))
+    return found
 
 
 def count(found: Mapping[str, Status]) -> dict[str, int]:
@@ -34,11 +60,50 @@ def count(found: Mapping[str, Status]) -> dict[str, int]:
     return {kind: sum(status.status == kind for status in found.values()) for kind in ("run", "reuse", "resume")}
 
 
+def _continues(plan: Plan, step: Step) -> bool:
+    # Rounds and trials are chained: a step takes earlier ones of its own kind.
+    return any(plan.steps[name].operation == step.operation for name in step.inputs.values())
+
+
+def _begins(step: Step) -> bool:
+    return "number" in step.options
+
+
+def _reused(record: Record | None, here: Mapping[str, Any]) -> Status:
+    if record is None or not (changes := environment_changes(record, here)):
+        return Status("reuse", "in the cache", nearest=record)
+    told = ", ".join(f"{change.path} {change.before}" for change in changes)
+    return Status("reuse", f"in the cache, made with {told}", environment=changes, nearest=record)
+
+
+def _made(
+    history: History, step: Step, found: Mapping[str, Status], roots: dict[str, str], before: Sequence[str], links: int
+) -> Status:
+    nearest = history.nearest(step)
+    record, changes = (nearest.record, nearest.changes) if nearest else (None, ())
+    waiting = tuple(dict.fromkeys(name for name in step.inputs.values() if found[name].status != "reuse"))
+    roots[step.name] = step.name
+    if before and not waiting:
+        noun = _LINKS.get(step.operation, step.operation)
+        reason = f"{len(before)} of {links} {noun} are there"
+        return Status("resume", reason, nearest=record)
+    named = record is not None and record.step == step.name
+    if waiting and not (named and changes):
+        root = roots[step.name] = roots[waiting[0]]
+        return Status("run", f"after `{root}`: {found[root].reason}", because=waiting, nearest=record)
+    if changes:
+        return Status("run", told_changes(changes), changes, waiting, nearest=record)
+    if nearest and (origin := history.origin(step, nearest)):
+        source, changes = origin
+        return Status("run", f"{told_changes(changes)} in `{source.name}`", changes, nearest=record)
+    return Status("run", "first time" if not nearest or nearest.inputs else "no longer in the cache", nearest=record)
+
+
 def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What datasets lack that steps to run need, and how to get it."""
     absent = []
     for name, source in plan.sources.items():
-        if found[name].status == "run" and not source.fetches and (problem := source.missing()):
+        if found[name].status != "reuse" and not source.fetches and (problem := source.missing()):
             absent.append(problem)
     return absent
 

@@ -3,10 +3,11 @@
 from autosparse.store.artifacts import Artifact, Draft, Store
 from autosparse.store.canonical import canonical, digest, file_digest
 from autosparse.store.contents import contents, name_in
+from autosparse.store.index import Index, Record, open_index
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors
 
 __all__ = [
-    "Artifact", "Draft", "Rows", "Store", "canonical", "contents", "digest", "dump_tensors", "file_digest",
-    "load_tensors", "name_in",
+    "Artifact", "Draft", "Index", "Record", "Rows", "Store", "canonical", "contents", "digest", "dump_tensors",
+    "file_digest", "load_tensors", "name_in", "open_index",
 ]  # fmt: skip

@@ -29,7 +29,7 @@ from autosparse.store.tensors import dump_tensors, load_tensors
 if TYPE_CHECKING:
     from autosparse.lazy import torch
 
-_DESCRIPTOR = "artifact.json"
+DESCRIPTOR = "artifact.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
 
 
@@ -108,7 +108,7 @@ class Draft:
                 os.fsync(file.fileno())
         except OSError as error:
             raise _unwritable(self.folder / name, error) from error
-        if name != _DESCRIPTOR:
+        if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
     def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
@@ -139,13 +139,13 @@ class Store:
 
     def has(self, operation: str, key: str) -> bool:
         """Whether the artifact was published; its bytes are checked when they are read."""
-        return (self._place(operation, key) / _DESCRIPTOR).is_file()
+        return (self._place(operation, key) / DESCRIPTOR).is_file()
 
     def open(self, operation: str, key: str) -> Artifact:
         """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
         folder = self._place(operation, key)
         try:
-            descriptor = json.loads((folder / _DESCRIPTOR).read_bytes())
+            descriptor = json.loads((folder / DESCRIPTOR).read_bytes())
             if descriptor["key"] != key:
                 raise ValueError("it describes another artifact")
             for name, about in descriptor["files"].items():
@@ -154,7 +154,7 @@ class Store:
                 if not isinstance(about["bytes"], int):
                     raise ValueError(f"it does not say how large {name} is")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DamagedArtifact(key, f"artifact {folder} is damaged: {_DESCRIPTOR}: {error}") from error
+            raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
         return Artifact(folder, key, descriptor)
 
     def publish(
@@ -171,7 +171,7 @@ class Store:
             draft.folder.mkdir(parents=True)
             write(draft)
             descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
-            draft.write(_DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
+            draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
             _flush_folder(draft.folder)
             place.parent.mkdir(parents=True, exist_ok=True)
             if place.exists():  # files that lost their descriptor
@@ -225,7 +225,7 @@ class Store:
 
     def artifacts(self) -> Iterator[Artifact]:
         """Every published artifact that has a readable descriptor, by operation and key."""
-        for path in sorted((self.root / "artifacts").glob(f"*/*/{_DESCRIPTOR}")):
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{DESCRIPTOR}")):
             try:
                 yield self.open(path.parent.parent.name, path.parent.name)
             except DamagedArtifact:

@@ -1,0 +1,196 @@
+"""Why a step has to run: what differs from the nearest artifact that was made before."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.plan.compile import Plan
+from autosparse.plan.step import Step
+from autosparse.store import Index, Record
+
+_NAMED, _RELATED, _LATEST = 8, 16, 8  # how many earlier artifacts are looked at: same step, same inputs, latest
+_ABSENT: Any = object()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as it was; `path` is that of the spec where the spec has one."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path} {_short(self.before)} → {_short(self.after)}"
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The artifact made before that a step is nearest to, what changed since, and which inputs are others."""
+
+    record: Record
+    changes: tuple[Change, ...]
+    inputs: tuple[str, ...]
+    """roles whose artifacts are not the same"""
+
+
+class History:
+    """The artifacts of a store, arranged to be compared with a plan's steps."""
+
+    def __init__(self, plan: Plan, index: Index) -> None:
+        self._plan = plan
+        self._index = index
+        self._flattened: dict[str, dict[tuple[str, ...], Any]] = {}
+        self._named: dict[str, list[Record]] = {}
+        self._using: dict[tuple[str, str], list[Record]] = {}
+        for operation in {step.operation for step in plan.steps.values()}:
+            for record in index.operations.get(operation, ()):
+                if record.step:
+                    self._named.setdefault(record.step, []).append(record)
+                for key in set(record.inputs.values()):
+                    self._using.setdefault((operation, key), []).append(record)
+
+    def nearest(self, step: Step) -> Nearest | None:
+        """The artifact of this kind that differs least, the latest of equals; None when none is alike."""
+        own = _flat(step.options)
+        keys = {role: self._plan.steps[name].key for role, name in step.inputs.items()}
+        found: Nearest | None = None
+        least = 0
+        for record in self._candidates(step, keys.values()):
+            before = self._flat(record)
+            differing = [path for path in {**before, **own} if before.get(path, _ABSENT) != own.get(path, _ABSENT)]
+            inputs = [r for r in dict.fromkeys((*keys, *record.inputs)) if keys.get(r) != record.inputs.get(r)]
+            distance = len(differing) + len(inputs) + (record.about.get("version") != step.version)
+            alike = record.step == step.name or (len(differing) <= 1 and len(inputs) < max(1, len(keys)))
+            if alike and (found is None or distance < least):
+                found, least = Nearest(record, self.changes(step, record), tuple(inputs)), distance
+        return found
+
+    def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
+        """What of a step's own options and version is not as it was in an artifact."""
+        own, before = _flat(step.options), self._flat(record)
+        changes = [
+            Change(self.path_of(step, path), before.get(path, _ABSENT), own.get(path, _ABSENT))
+            for path in {**before, **own}
+            if before.get(path, _ABSENT) != own.get(path, _ABSENT)
+        ]
+        if (version := record.about.get("version")) != step.version:
+            changes.append(Change(f"version of autosparse's `{step.operation}`", version, step.version))
+        return tuple(changes)
+
+    def origin(self, step: Step, nearest: Nearest) -> tuple[Step, tuple[Change, ...]] | None:
+        """Where the first of a step's inputs that is another became one: that step, and what changed there."""
+        for role in nearest.inputs:
+            if role not in step.inputs or (before := self._index.find(nearest.record.inputs.get(role, ""))) is None:
+                continue
+            source = self._plan.steps[step.inputs[role]]
+            if changes := self.changes(source, before):
+                return source, changes
+            keys = {r: self._plan.steps[name].key for r, name in source.inputs.items()}
+            others = tuple(r for r, key in keys.items() if key != before.inputs.get(r))
+            if found := self.origin(source, Nearest(before, (), others)):
+                return found
+        return None
+
+    def path_of(self, step: Step, path: tuple[str, ...]) -> str:
+        """Where an option of a step is said in a spec."""
+        spec = self._plan.spec
+        if step.operation == "mask" and path[0] == "method":
+            own = spec.method.choices() == step.options["method"]
+            head = "method" if own else f"compare.{step.name.split('/')[1]}"
+        else:
+            head = _SAID.get((step.operation, path[0])) or _SAID.get(("", path[0]), path[0])
+        apart = {
+            "model": spec.irp.model != spec.model,
+            "dataset": spec.irp.dataset != spec.dataset,
+            "training": spec.irp.training != spec.training,
+        }
+        if step.purpose == "source" and apart.get(head):
+            head = f"irp.{head}"
+        rest = [part for part in path[1:] if part != "options"]
+        if rest[-1:] == ["name"]:
+            rest.pop()
+        return ".".join([head, *rest])
+
+    def _flat(self, record: Record) -> dict[tuple[str, ...], Any]:
+        if record.key not in self._flattened:
+            self._flattened[record.key] = _flat(record.about["options"])
+        return self._flattened[record.key]
+
+    def _candidates(self, step: Step, keys: Any) -> Iterator[Record]:
+        named = self._named.get(step.name, [])[:_NAMED]
+        yield from named
+        related: dict[str, tuple[int, Record]] = {}
+        for key in keys:
+            for record in self._using.get((step.operation, key), ())[:200]:
+                related[record.key] = (related.get(record.key, (0, record))[0] + 1, record)
+        best = sorted(related.values(), key=lambda pair: -pair[0])[:_RELATED]
+        yield from (record for _, record in best)
+        if not named:
+            yield from self._index.operations.get(step.operation, ())[:_LATEST]
+
+
+# What the options of steps are called in a spec, where it is not the same.
+_SAID = {
+    ("irp", "per_round"): "irp.per_round",
+    ("irp", "rank_by"): "irp.rank_by",
+    ("irp", "number"): "irp.rounds",
+    ("irp", "seed"): "irp.seeds",
+    ("label", "seed"): "irp.seeds",
+    ("trial", "seed"): "tuning.seed",
+    ("trial", "space"): "tuning.options",
+    ("trial", "folds"): "tuning.folds",
+    ("trial", "number"): "tuning.trials",
+    ("scorer", "seed"): "tuning.seed",
+    ("scorer", "name"): "scorer",
+    ("evaluate", "precision"): "training.precision",
+    ("emit", "format"): "emit",
+    ("", "seed"): "seeds",
+    ("", "sparsity"): "budget",
+    ("", "identity"): "dataset",
+}
+
+
+def told_changes(changes: Sequence[Change]) -> str:
+    """Changes in a line: the first two, and how many more."""
+    told = ", ".join(map(str, changes[:2]))
+    return told + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
+
+
+def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple[Change, ...]:
+    """What is not as it was where an artifact was made: torch, processor, device or threads."""
+    made = record.about.get("environment", {})
+    names = ("torch", "processor", "device", "threads")
+    return tuple(
+        Change(name, made[name], environment[name])
+        for name in names
+        if name in made and made[name] != environment[name]
+    )
+
+
+def _flat(value: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+
+    def walk(value: Any, path: tuple[str, ...]) -> None:
+        if isinstance(value, Mapping) and value:
+            for name, inner in value.items():
+                walk(inner, (*path, name))
+        else:
+            found[path] = list(value) if isinstance(value, tuple) else value
+
+    for name, inner in value.items():
+        walk(inner, (name,))
+    return found
+
+
+def _short(value: Any) -> str:
+    if value is _ABSENT:
+        return "(not set)"
+    if isinstance(value, str):
+        return value[:8] if re.fullmatch("[0-9a-f]{64}", value) else value
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
