@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from autosparse.backends import Backend, Place, backends, environment
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
-from autosparse.plan import Plan, Step, check_budget, missing_data, statuses
+from autosparse.plan import Plan, Step, missing_data, statuses
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft, Store, digest
 
@@ -58,14 +58,11 @@ class Execution:
         try:
             if absent := missing_data(self.plan, statuses(self.plan, self._store)):
                 raise MissingData(*absent[0])
-            check_budget(self.plan, self._store)
             for step in self.plan.steps.values():
                 if self._store.has(step.operation, step.key):
                     self._reused(step)
                 else:
                     self._make(step)
-                    if step.operation == "init":
-                        check_budget(self.plan, self._store)
         finally:
             self.outcome.seconds = time.monotonic() - begin
         return self.outcome

@@ -12,7 +12,7 @@ from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
-from autosparse.plan import Plan, compile_plan, own_code
+from autosparse.plan import Plan, check_budget, compile_plan, own_code
 from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
 from autosparse.store import Store
 
@@ -70,16 +70,19 @@ def load(
 
 
 def compile_loaded(loaded: LoadedSpec, *, quiet: bool) -> Plan:
-    """The plan of a spec on this machine. Says which code of the user's own it imports."""
+    """The plan of a spec on this machine, with a budget that is possible. Says which of the user's code it imports."""
     for name in () if quiet else own_code(loaded.spec):
         say(f"note: importing your code, {name}")
     try:
-        return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+        compiled = compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+        check_budget(compiled)
+        return compiled
     except OwnCodeError:
         raise  # says itself where
     except UsageError as error:
-        place = error.at if error.at in loaded.document.values else error.at[1:]  # `irp` is silent: as the spec's own
-        if place and (mark := loaded.document.nearest(place)):
+        written = loaded.document.values
+        place = error.at if error.at[:1] != ("irp",) or error.at in written else error.at[1:]  # as the spec's own
+        if place[:1] in written and (mark := loaded.document.nearest(place)):
             raise SpecError(f"{mark}: {error.message}", error.hint) from error
         raise
 

@@ -26,7 +26,7 @@ from autosparse.cli.app import (
 from autosparse.console import follow, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
-from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, statuses
+from autosparse.plan import count, missing_data, missing_device, plan_json, statuses, translations
 from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store
 
@@ -45,13 +45,13 @@ def plan(
     loaded = load(spec, store, budget, set_, quiet=quiet)
     compiled = compile_loaded(loaded, quiet=quiet)
     found = statuses(compiled, store)
-    check_budget(compiled, store)
     if json_:
         show_text(json_text(plan_json(compiled, found)))
     else:
-        from autosparse.console import show_plan
+        from autosparse.console import show_budgets, show_plan
 
         show_plan(compiled, found, every_step=steps)
+        show_budgets(translations(compiled))
     if not quiet:
         for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")

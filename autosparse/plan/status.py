@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.backends import Machine, Place, environment
-from autosparse.core.weights import keep_count
-from autosparse.errors import DamagedArtifact, UsageError
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
 from autosparse.plan.step import Step
+from autosparse.plan.translate import translations
 from autosparse.store import Index, Record, Store, open_index
 
 _LINKS = {"irp": "rounds", "trial": "trials"}
@@ -116,35 +115,13 @@ def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]
 
 
-def check_budget(plan: Plan, store: Store) -> None:
-    """Refuse a sparsity that leaves a network fewer weights than layers, as soon as the network is known.
-
-    Raises UsageError with the highest sparsity that is possible.
-    """
-    for name in dict.fromkeys(plan.steps[cell.train].inputs["init"] for cell in plan.cells):
-        step = plan.steps[name]
-        if not store.has(step.operation, step.key):
-            continue
-        try:
-            sizes = store.open(step.operation, step.key).json("network")["layers"]
-        except DamagedArtifact:
-            continue  # a run makes it again and looks again
-        total = sum(sizes.values())
-        for sparsity in plan.spec.budget:
-            if (keep := keep_count(total, sparsity)) < len(sizes):
-                raise UsageError(
-                    f"sparsity {sparsity} leaves {keep} of {total} weights for the {len(sizes)} layers of "
-                    f"{plan.spec.model.short_name}",
-                    f"the highest that leaves one a layer is {1 - len(sizes) / total:.6f}",
-                )
-
-
 def plan_json(plan: Plan, found: Mapping[str, Status]) -> dict[str, Any]:
     """The plan as `plan --json` prints it."""
     return {
         "schema_version": 1,
         "spec": plan.name,
-        "budgets": list(plan.spec.budget),
+        "budgets": plan.spec.model_dump(mode="json", include={"budget"})["budget"],
+        "translations": None if (told := translations(plan)) is None else [item.json() for item in told],
         "steps": [
             {
                 "name": step.name,

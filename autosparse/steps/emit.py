@@ -15,7 +15,16 @@ from autosparse.store import load_tensors
 
 
 @operations.register(version=1)
-def emit(work: Work, *, format: str, format_version: int, method: str, sparsity: float, seed: int) -> None:
+def emit(
+    work: Work,
+    *,
+    format: str,
+    format_version: int,
+    method: str,
+    seed: int,
+    sparsity: float | None = None,
+    budget: dict[str, int] | None = None,
+) -> None:
     """Write the model, read it back into a plain network, and compare outputs on test images."""
     model = Model(work.inputs["train"].tensors("state"), work.inputs["mask"].tensors("masks"))
     files = exporters[format].function(model)
@@ -31,7 +40,7 @@ def emit(work: Work, *, format: str, format_version: int, method: str, sparsity:
     card = {
         "format": format,
         "method": method,
-        "sparsity": sparsity,
+        **({"sparsity": sparsity} if budget is None else {"budget": budget}),
         "seed": seed,
         "network": work.inputs["init"].json("network"),
         "accuracy": work.inputs["evaluate"].json("result"),
