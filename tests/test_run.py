@@ -70,6 +70,32 @@ def test_a_new_budget_runs_only_what_depends_on_it(finished: tuple[Place, Ended]
     assert [0.7] == plan["budgets"]
 
 
+def test_budgets_in_other_currencies(place: Place) -> None:
+    """Multiply-adds are kept to by every method with its own sparsity; columns, steps and folders are named alike."""
+    asked = ("--budget", "0.9", "--budget", "parameters=674", "--budget", "macs=5k")
+    methods = ("--set", "method=snip", "--set", "controls=[shuffle]")
+    ended = place.run("run", "small.yaml", "--json", *asked, *methods)
+    found = {(r["method"], r["budget"]): r for r in [*ended.json["results"], *ended.json["controls"]]}
+    within = [result for (_, budget), result in found.items() if budget == "5k macs"]
+    folders = {Path(model["path"]).parent.name: model["sparsity"] for model in ended.json["emitted"]}
+    shown = place.run("report").out
+
+    assert 0 == ended.code
+    # Weights of the first layers are used 64 times: no budget is met more closely than that.
+    assert all(5000 - 64 < result["macs"] <= 5000 for result in within)
+    assert len({result["sparsity"] for result in within}) > 2
+    assert all(result["sparsity"] == pytest.approx(1 - result["kept"] / 4964, abs=1e-3) for result in within)
+    for field in ("kept", "macs", "sparsity", "test_accuracy"):  # 178 + 496: one network, twice asked for
+        assert found["snip", "0.9"][field] == found["snip", "674 parameters"][field]
+    assert found["snip", "5k macs"]["kept"] == found["snip.shuffle", "5k macs"]["kept"]  # the same quotas
+    assert {
+        "snip-0.9-seed0": 0.9,
+        "snip-674-parameters-seed0": 0.9,
+        "snip-5k-macs-seed0": found["snip", "5k macs"]["sparsity"],
+    } == folders
+    assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
+
+
 def test_two_runs_give_equal_bytes(finished: tuple[Place, Ended], place: Place) -> None:
     """In one environment, another run from nothing writes the same masks and weights, byte for byte."""
     assert 0 == place.run("run", "small.yaml", "--quiet").code

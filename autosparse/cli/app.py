@@ -27,7 +27,12 @@ app = typer.Typer(
 
 SpecArgument = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A spec file; without one, the last used.")]
 BudgetOption = Annotated[
-    list[str] | None, typer.Option("--budget", metavar="SPARSITY", help="Replace the spec's budget; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="BUDGET",
+        help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.")

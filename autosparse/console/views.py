@@ -88,7 +88,7 @@ def show_runs(runs: Sequence[Run]) -> None:
             table.add_row(plain(run.folder), "", "", "", plain(f"{run.problem}: the same command mends that"))
             continue
         own = _cells([r for r in run.report.results if r.method == run.report.method])
-        best = ", ".join(f"{name.removeprefix('sparsity ')}: {_mean(cells):.1f}" for (_, name), cells in own.items())
+        best = ", ".join(f"{label}: {_mean(cells):.1f}" for (_, label), cells in own.items())
         cells = (run.folder, run.report.model, run.report.dataset, run.report.method, best)
         table.add_row(*(plain(cell) for cell in cells))
     results().print(table)
@@ -124,7 +124,7 @@ def _accuracies(console: Console, report: Report) -> None:
     seeds = len({result.seed for result in report.results})
     spread = "mean ± sd of " if seeds > 1 else ""
     console.print(plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best"))
-    table = _table("method", *columns, numbers=len(columns))
+    table = _table("method", *columns.values(), numbers=len(columns))
     cells = _cells(report.results)
     best = {c: max(_mean(v) for (m, t), v in cells.items() if t == c and m != "dense") for c in columns}
     order = dict.fromkeys(result.method for result in report.results)
@@ -180,19 +180,21 @@ def _emitted(console: Console, report: Report) -> None:
     console.print(plain("zeros in dense tensors: neither smaller nor faster than the dense model", "dim"))
 
 
-def _columns(found: Sequence[Result]) -> list[str]:
-    """Budgets, the mildest first; one in MACs has another sparsity for each method."""
+def _columns(found: Sequence[Result]) -> dict[str, str]:
+    """Budgets and their titles, the mildest first; one in MACs has another sparsity for each method."""
     sparsities: dict[str, list[float]] = {}
     for result in found:
         if result.method != "dense":
-            sparsities.setdefault(result.column, []).append(result.sparsity)
-    return sorted(sparsities, key=lambda column: _mean(sparsities[column]))
+            sparsities.setdefault(result.label, []).append(result.sparsity)
+    plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values()}
+    order = sorted(sparsities, key=lambda label: _mean(sparsities[label]))
+    return {label: plain_ones.get(label, label) for label in order}
 
 
 def _cells(found: Sequence[Result]) -> dict[tuple[str, str], list[float]]:
     cells: dict[tuple[str, str], list[float]] = {}
     for result in found:
-        cells.setdefault((result.method, result.column), []).append(result.test_accuracy)
+        cells.setdefault((result.method, result.label), []).append(result.test_accuracy)
     return cells
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from autosparse.core.allocation import apportion
-from autosparse.core.budget import largest
+from autosparse.core.budget import most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
@@ -77,7 +77,7 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
         if (keep := keep_count(total, budget)) < layers:
             highest = math.floor((1 - layers / total) * 10**6) / 10**6
             raise UsageError(
-                f"sparsity {budget} leaves {keep} of {total} weights for the {layers} layers of {network}",
+                f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}",
                 f"the highest that leaves one a layer is {highest:.6f}",
             )
         return budget
@@ -89,10 +89,10 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
     else:
         fixed = compact_bytes(0, facts)
         dense, least = _FLOAT * (facts.parameters + facts.buffers), compact_bytes(layers, facts)
-        keep = largest(0, total, lambda keep: compact_bytes(keep, facts) <= budget.amount)
+        keep = most_within(lambda keep: compact_bytes(keep, facts), budget.amount, 0, total)
     _refuse_more(budget, dense, network)
     if keep < layers:
-        left = f"leaves {keep} of {total} weights for the {layers} layers of {network}"
+        left = f"leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
         if budget.amount < fixed:
             left = f"is less than the {_told(fixed, budget)} that {network} has beside its prunable weights"
         raise UsageError(f"{_written(budget)} {left}", f"the least that leaves one a layer is {least}")
@@ -132,9 +132,9 @@ def _affordable(limit: int, facts: NetworkFacts) -> Between:
     first, total = len(facts.layers), facts.total
     dearest, cheapest = _dearest_first(facts), _dearest_first(facts)[::-1]
     return Between(
-        largest(first, total, lambda keep: _filled(dearest, keep) <= limit),
-        largest(first, total, lambda keep: _filled(cheapest, keep) <= limit),
-        largest(first, total, lambda keep: _uniform(facts, keep) <= limit),
+        most_within(lambda keep: _filled(dearest, keep), limit, first, total),
+        most_within(lambda keep: _filled(cheapest, keep), limit, first, total),
+        most_within(lambda keep: _uniform(facts, keep), limit, first, total),
     )
 
 

@@ -35,9 +35,9 @@ class Result:
     """what the budget is called; empty in reports written before budgets had names"""
 
     @property
-    def column(self) -> str:
-        """What its column of a table is called."""
-        return self.budget if self.budget and not _is_number(self.budget) else f"sparsity {self.sparsity:g}"
+    def label(self) -> str:
+        """What its budget is called, in any report."""
+        return self.budget or str(self.sparsity)
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,11 @@ def build_report(
 def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
-    for step in plan.of("emit"):
+    own = [cell for cell in plan.cells if cell.role == "method"]
+    # One model may be within several budgets: it is put where each of them is looked for.
+    for step, cell in [(s, c) for s in plan.of("emit") for c in own if c.evaluate == s.inputs["evaluate"]]:
         artifact = _open(plan, store, step.name)
         about = step.options
-        cell = next(cell for cell in plan.cells if cell.evaluate == step.inputs["evaluate"])
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
         place = folder / "models" / named / about["format"]
         place.mkdir(parents=True, exist_ok=True)
@@ -166,10 +167,6 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
 
 def _sparsity(cell: Cell, found: Mapping[str, Any]) -> float:
     return sparsity_of(found["total"], found["kept"]) if cell.sparsity is None else cell.sparsity
-
-
-def _is_number(text: str) -> bool:
-    return text.replace(".", "", 1).replace("e-", "", 1).isdecimal()
 
 
 def _open(plan: Plan, store: Store, name: str) -> Artifact:

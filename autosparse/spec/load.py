@@ -148,7 +148,7 @@ def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> N
 
 def _given_budget(text: str) -> Any:
     currency, equals, amount = text.partition("=")  # `parameters=120k`
-    value = parse_document(amount if equals else text, f"--budget {text}").data
+    value = parse_document(amount if equals else text, f"--budget {text}").data if amount or not equals else None
     return {currency.strip(): value} if equals else value
 
 

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from autosparse.core.irp import rewind
+from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy import torch
@@ -37,13 +38,15 @@ def emit(
         raise StepError(f"the emitted {format} model differs from the trained one by {error}")
     for name, data in files.items():
         work.output.write(name, data)
+    accuracy = work.inputs["evaluate"].json("result")
     card = {
         "format": format,
         "method": method,
-        **({"sparsity": sparsity} if budget is None else {"budget": budget}),
+        "sparsity": sparsity_of(accuracy["total"], accuracy["kept"]) if sparsity is None else sparsity,
+        **({"budget": budget} if budget else {}),
         "seed": seed,
         "network": work.inputs["init"].json("network"),
-        "accuracy": work.inputs["evaluate"].json("result"),
+        "accuracy": accuracy,
         "max_abs_error": error,
         "files": work.output.files,
         "provenance": {role: _origin(artifact.descriptor) for role, artifact in sorted(work.inputs.items())},
