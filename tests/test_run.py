@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from autosparse.console import show_report
 from autosparse.models import models
+from autosparse.report import Report
 from tests.conftest import Ended, Place
 
 
@@ -94,6 +96,23 @@ def test_budgets_in_other_currencies(place: Place) -> None:
         "snip-5k-macs-seed0": found["snip", "5k macs"]["sparsity"],
     } == folders
     assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
+
+
+def test_a_report_without_names_of_budgets_is_shown(
+    finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reports of earlier releases have sparsities alone; columns are the same."""
+    show_report(Report.of(finished[1].json))
+    now = capsys.readouterr().out
+    for result in [*finished[1].json["results"], *finished[1].json["controls"]]:
+        assert result["budget"] == str(result["sparsity"])
+    before = {**finished[1].json}
+    for part in ("results", "controls", "emitted"):
+        before[part] = [{k: v for k, v in item.items() if k != "budget"} for item in before[part]]
+    show_report(Report.of(before))
+
+    assert "sparsity 0.8   sparsity 0.9" in now
+    assert now == capsys.readouterr().out
 
 
 def test_two_runs_give_equal_bytes(finished: tuple[Place, Ended], place: Place) -> None:

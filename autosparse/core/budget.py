@@ -40,7 +40,7 @@ def most_within(cost: Callable[[int], int], limit: int, low: int, high: int) -> 
         return high
     while below <= limit and high - low > 1:
         span = high - low
-        guess, margin = low + (limit - below) * span // (above - below), span // 256 + 1
+        guess, margin = low + (limit - below) * span // (above - below), span // 32 + 1
         for probe in (guess - margin, guess + margin, None):
             if probe is None and high - low > span // 2:
                 probe = (low + high) // 2

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.core.weights import describe_layers, in_mode, total_of
+from autosparse.errors import AutosparseError
 from autosparse.lazy import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.trace import fits
@@ -73,7 +74,9 @@ def network_facts(
         try:
             with torch.device("meta"):
                 facts = _trace(known, build_model(name, options, shape, classes), shape)
-        except (NotImplementedError, RuntimeError):  # some look at their weights, or at what they compute
+        except AutosparseError:
+            raise
+        except Exception:  # some look at their weights or at what they compute, where there are no numbers
             facts = _trace(known, build_model(name, options, shape, classes), shape)
     store.remember(memory, asdict(facts))
     return facts

@@ -12,7 +12,7 @@ from autosparse.core.budget import most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
-from autosparse.spec import Amount, budget_label
+from autosparse.spec import Amount
 
 _FLOAT, _INDEX = 4, 4
 """Bytes of a number in float32, and of the place of a kept weight."""
@@ -44,7 +44,7 @@ class Translation:
 
 def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
     """One possible budget in every currency."""
-    label, total, unprunable = budget_label(budget), facts.total, facts.parameters - facts.total
+    label, total, unprunable = str(budget), facts.total, facts.parameters - facts.total
     if isinstance(budget, Amount) and budget.currency == "macs":
         kept = _affordable(budget.amount, facts)
         sparsities = [sparsity_of(total, int(keep)) for keep in (kept.highest, kept.lowest, kept.uniform)]

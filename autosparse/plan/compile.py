@@ -13,11 +13,11 @@ from autosparse.datasets import Source, open_source
 from autosparse.errors import MissingData, UsageError
 from autosparse.exporters import exporters
 from autosparse.models import identify_model
-from autosparse.models.facts import network_facts
+from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
-from autosparse.spec import DENSE, Amount, Method, Spec, budget_label
+from autosparse.spec import DENSE, Amount, Method, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.store import digest
@@ -66,7 +66,7 @@ class Cell:
 def compile_plan(spec: Spec, name: str) -> Plan:
     """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
     build = _Builder()
-    # The networks to prune come first: whether the budget is possible is known before an IRP is paid for.
+    # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
     learned = any(method.needs_scorer for method in spec.methods)
     scorer = _scorer(build, spec) if learned else None
@@ -100,6 +100,13 @@ def own_code(spec: Spec) -> tuple[str, ...]:
     choices = (spec.model, spec.dataset, spec.irp.model, spec.irp.dataset)
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
     return tuple(dict.fromkeys(named))
+
+
+def facts_of(start: Step, model: Choice) -> NetworkFacts:
+    """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
+    about = start.options
+    with _at("model"):
+        return network_facts(about["model"], model.name, model.options(), tuple(about["shape"]), about["classes"])
 
 
 class _Builder:
@@ -157,22 +164,19 @@ class _Budget:
 
 
 def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[_Budget]:
-    start, source = build.steps[network[0]].options, build.sources[network[1]]
+    start, source = build.steps[network[0]], build.sources[network[1]]
     budgets = []
     for index, budget in enumerate(spec.budget):
-        label = budget_label(budget)
+        label = str(budget)
         if not isinstance(budget, Amount):
             budgets.append(_Budget(label, budget))
         elif budget.currency == "macs":
             budgets.append(_Budget(label, None, budget.amount))
         elif not source.known:
-            problem, hint = source.missing() or ("they cannot be read", "`autosparse validate` looks at the spec alone")
+            problem, hint = source.missing() or ("they were not there", "plan again")
             raise MissingData(f"a budget of {label} needs the size of the images: {problem}", hint)
         else:
-            with _at("model"):
-                facts = network_facts(
-                    start["model"], spec.model.name, spec.model.options(), source.shape, source.classes
-                )
+            facts = facts_of(start, spec.model)
             with _at("budget", index):
                 budgets.append(_Budget(label, sparsity_for(budget, facts, spec.model.short_name)))
     return budgets

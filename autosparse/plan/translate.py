@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from autosparse.errors import UsageError
-from autosparse.models.facts import NetworkFacts, network_facts
+from autosparse.models.facts import NetworkFacts
 from autosparse.plan.budgets import Translation, check_macs, sparsity_for, translate
-from autosparse.plan.compile import Plan
+from autosparse.plan.compile import Plan, facts_of
 from autosparse.spec import Amount
 
 
@@ -14,9 +14,10 @@ def check_budget(plan: Plan) -> None:
 
     Raises UsageError with what is possible. A network whose images are not there yet is not looked at.
     """
-    facts, name = _facts(plan), plan.spec.model.short_name
-    for index, budget in enumerate(plan.spec.budget if facts and facts.total else ()):
-        assert facts is not None
+    if (facts := _facts(plan)) is None:
+        return
+    name = plan.spec.model.short_name
+    for index, budget in enumerate(plan.spec.budget):
         try:
             if isinstance(budget, Amount) and budget.currency == "macs":
                 check_macs(budget, facts, name)
@@ -28,14 +29,14 @@ def check_budget(plan: Plan) -> None:
 
 
 def translations(plan: Plan) -> list[Translation] | None:
-    """Every budget of a checked plan in every currency; None when the size of the images is not known yet."""
+    """Every budget of a checked plan in every currency; None while the size of the images is not known."""
     facts = _facts(plan)
-    return [translate(budget, facts) for budget in plan.spec.budget] if facts and facts.total else None
+    return None if facts is None else [translate(budget, facts) for budget in plan.spec.budget]
 
 
 def _facts(plan: Plan) -> NetworkFacts | None:
-    train = plan.steps[plan.cells[0].train]
-    if not plan.sources[train.inputs["data"]].known:
+    inputs = plan.steps[plan.cells[0].train].inputs
+    if not plan.sources[inputs["data"]].known:
         return None
-    start, model = plan.steps[train.inputs["init"]].options, plan.spec.model
-    return network_facts(start["model"], model.name, model.options(), tuple(start["shape"]), start["classes"])
+    facts = facts_of(plan.steps[inputs["init"]], plan.spec.model)
+    return facts if facts.total else None  # a network with nothing to prune fails in its first mask, saying why

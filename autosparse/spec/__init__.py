@@ -1,6 +1,6 @@
 """Specs: validated YAML, with the place of every value."""
 
-from autosparse.spec.budget import Amount, budget_label
+from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
 from autosparse.spec.load import LoadedSpec, load_spec
 from autosparse.spec.resolve import provenance, resolve
@@ -8,20 +8,6 @@ from autosparse.spec.sections import DENSE, Method, Spec, spec_schema
 from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [
-    "DENSE",
-    "FILE",
-    "Amount",
-    "Found",
-    "LoadedSpec",
-    "Method",
-    "Spec",
-    "about_shipped",
-    "budget_label",
-    "find_spec",
-    "load_spec",
-    "provenance",
-    "remember_spec",
-    "resolve",
-    "shipped",
-    "spec_schema",
+    "DENSE", "FILE", "Amount", "Found", "LoadedSpec", "Method", "Spec", "about_shipped", "find_spec", "load_spec",
+    "provenance", "remember_spec", "resolve", "shipped", "spec_schema",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ CURRENCIES = ("parameters", "macs", "bytes")
 _MANY = {"k": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NUMBER = r"(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})"
-_MOST = 2**53
+_MOST = 2**53  # what JSON readers take for whole numbers
 _EXAMPLES = {"parameters": "120k", "macs": "5M", "bytes": "500kB"}
 _HINT = "0.99 removes 99 % of the weights"
 _WAYS = f"{_HINT}, as 99% and 100x do; or {{parameters: 120k}}, {{macs: 5M}}, {{bytes: 500kB}}"
@@ -33,7 +33,7 @@ class Amount:
     amount: int
 
     def __str__(self) -> str:
-        """Short and exact: `120k parameters`, `5M macs`, `500kB`."""
+        """What steps, columns and folders call it, short and exact: `120k parameters`, `5M macs`, `500kB`."""
         in_bytes = self.currency == "bytes"
         for unit in ("GB", "MB", "kB", "GiB", "MiB", "KiB") if in_bytes else ("G", "M", "k"):
             worth = _BYTES[unit] if in_bytes else _MANY[unit]
@@ -47,11 +47,6 @@ class Amount:
         return {self.currency: self.amount}
 
 
-def budget_label(budget: float | Amount) -> str:
-    """What steps, columns and folders call a budget: `0.99`, `120k parameters`."""
-    return str(budget)
-
-
 def _budget(value: Any) -> float | Amount:
     if isinstance(value, Amount):
         return value
@@ -62,7 +57,7 @@ def _budget(value: Any) -> float | Amount:
 
 def _sparsity(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": repr(value), "hint": _HINT})
+        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": _told(value), "hint": _HINT})
     if 0 <= value < 1:
         return float(value) + 0.0  # no minus zero
     hint = f"for {value:g} % write {value / 100:g}" if 1 < value < 100 else _HINT
@@ -80,8 +75,7 @@ def _share(text: str) -> float:
         if re.fullmatch(rf"{_NUMBER}\s*(?:[kMG]|[kKMG]i?B)", text):
             which = ["bytes"] if text.endswith("B") else CURRENCIES
             hint = f"of what? {' or '.join(f'{{{currency}: {text}}}' for currency in which)}"
-        got = repr(text if len(text) <= 60 else f"{text[:57]}...")
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": got, "hint": hint})
+        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": _told(text), "hint": hint})
     number = Fraction(found[2]) * (-1 if found[1] else 1)
     if found[3] == "%":
         if not 0 <= number < 100:
@@ -107,12 +101,11 @@ def _below_one(share: Fraction, text: str) -> float:
 
 
 def _amount(value: Mapping[Any, Any]) -> Amount:
-    listed = ", ".join(CURRENCIES)
     for key in value:
         if key not in CURRENCIES:
-            hint = suggestion(str(key), CURRENCIES) or f"currencies: {listed}"
+            hint = suggestion(str(key), CURRENCIES) or f"currencies: {', '.join(CURRENCIES)}"
             raise PydanticCustomError(
-                "currency", "must be in parameters, macs or bytes but is in {got}", {"got": repr(key), "hint": hint}
+                "currency", "must be in parameters, macs or bytes but is in {got}", {"got": _told(key), "hint": hint}
             )
     if len(value) != 1:
         told = " and ".join(map(str, value)) if value else "none"
@@ -123,7 +116,6 @@ def _amount(value: Mapping[Any, Any]) -> Amount:
 
 
 def _whole(currency: str, value: Any) -> int:
-    text = str(value)
     number: Fraction | None = None
     hint = f"such as {_EXAMPLES[currency]}"
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
@@ -138,7 +130,7 @@ def _whole(currency: str, value: Any) -> int:
         raise PydanticCustomError(
             "amount",
             "must be a whole number above 0, with or without a unit, but is {got}",
-            {"got": repr(value) if isinstance(value, str) else text, "hint": hint, "at": (currency,)},
+            {"got": _told(value), "hint": hint, "at": (currency,)},
         )
     return int(number)
 
@@ -154,6 +146,11 @@ def _in_units(currency: str, number: str, unit: str) -> tuple[Fraction | None, s
         return None, f"did you mean {{bytes: {number}{unit}}}?"
     near = next((known for known in units if known.lower() == unit.lower()), None)
     return None, f"did you mean `{number}{near}`?" if near else f"units: {', '.join(u for u in units if u)}"
+
+
+def _told(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 _TEXT = rf"^\s*{_NUMBER}\s*"

@@ -22,10 +22,8 @@ from autosparse.steps.work import Work, choose
 
 
 @operations.register(version=1)
-def mask(
-    work: Work, *, method: dict[str, Any], seed: int, sparsity: float = 0.0, budget: dict[str, int] | None = None
-) -> None:
-    """Masks with exactly `keep_count(total, sparsity)` ones, or within `budget`'s `macs`, by the four choices."""
+def mask(work: Work, *, method: dict[str, Any], seed: int, sparsity: float = 0.0, budget: Any = None) -> None:
+    """Masks with exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`, by the four choices."""
     evidence = gather_evidence(work, seed=seed)
     if "scorer" in work.inputs:
         learned = work.inputs["scorer"]
