@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs, most_within
 from autosparse.core.cost import macs
+from autosparse.core.schedule import schedules
+from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer
 
 LAYERS = (Layer("a", (2, 2), 2, 2, (), 1, 10), Layer("b", (2, 3), 3, 2, (), 1, 1))
@@ -64,6 +66,18 @@ def test_no_more_weights_would_fit(name: str, limit: int) -> None:
     assert counts == allocate(scores, layers, keep)
     dense = sum(layer.size for layer in layers)
     assert keep == dense or macs(layers, allocate(scores, layers, keep + 1)) > limit
+
+
+def test_rounds_count_multiply_adds() -> None:
+    """A linear schedule over 46 multiply-adds to 10 in two rounds leaves 28, then the ten of the best weight."""
+    left = {name: scores.clone() for name, scores in SCORES.items()}
+    rounds = []
+    for limit in schedules["linear"].function(macs(LAYERS), 10, rounds=2):
+        counts = GLOBAL(left, LAYERS, limit)
+        left = {n: s.masked_fill(~keep_top(s, counts[n]), -torch.inf) for n, s in left.items()}
+        rounds.append((limit, macs(LAYERS, counts)))
+
+    assert [(28, 25), (10, 10)] == rounds
 
 
 @given(st.lists(st.integers(0, 50), min_size=2, max_size=200), st.integers(0, 5000))
