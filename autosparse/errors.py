@@ -39,7 +39,7 @@ class UsageError(AutosparseError):
     """
 
     exit_code = 2
-    at: tuple[str, ...] = ()
+    at: tuple[str | int, ...] = ()
 
 
 class SpecError(UsageError):

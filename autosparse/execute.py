@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
-from autosparse.plan import Counted, Plan, Step, check_budget, count_work, missing_data, statuses
+from autosparse.plan import Counted, Plan, Step, count_work, missing_data, statuses
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft, Store, digest
 
@@ -60,15 +60,12 @@ class Execution:
             self._resumed = {name for name, status in found.items() if status.status == "resume"}
             if absent := missing_data(self.plan, found):
                 raise MissingData(*absent[0])
-            check_budget(self.plan, self._store)
             self._counted = count_work(self.plan)
             for step in self.plan.steps.values():
                 if self._store.has(step.operation, step.key):
                     self._reused(step)
                 else:
                     self._make(step)
-                    if step.operation == "init":
-                        check_budget(self.plan, self._store)
         finally:
             self.outcome.seconds = time.monotonic() - begin
         return self.outcome

@@ -139,14 +139,62 @@ def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], l
 
 
 def test_an_impossible_budget_is_refused_before_training(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A sparsity that leaves fewer weights than layers is refused once the network is known, before any IRP."""
+    """A sparsity that leaves fewer weights than layers is refused before anything runs and a run has its folder."""
     ended = call(capsys, "run small.yaml --quiet --budget 0.9999")
     plan = call(capsys, "plan small.yaml --budget 0.9999")
 
     assert (2, 2) == (ended.code, plan.code)
-    assert not list((here.cache / "artifacts").glob("irp/*"))
+    assert not (here.cache / "artifacts").exists()
+    assert not (here.folder / "runs").exists()
     assert "leaves 0 of" in ended.err
     assert "the highest that leaves one a layer is 0.99" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("written", "where", "text"),
+    [
+        ("budget: [0.9, {parameters: 100}]", "small.yaml:4:15: ", "less than the 178 parameters"),
+        ("budget: {macs: 99}", "small.yaml:4:9: ", "hint: the least that leaves one a layer is 253"),
+        ("", "sparsity 0.98 ", "leaves 1 of 55 weights for the 2 layers of mlp"),
+    ],
+)
+def test_an_impossible_budget_is_told_with_its_place(
+    here: Place, capsys: pytest.CaptureFixture[str], written: str, where: str, text: str
+) -> None:
+    """Where it was written; a default is nowhere."""
+    spec = SMALL.replace("budget: [0.8, 0.9]", written)
+    if not written:  # one pixel, five hidden units, ten classes
+        spec = spec.replace("{name: resnet8, width: 4}", "{name: mlp, widths: [5]}")
+        spec = spec.replace("dataset: digits", "dataset: {name: digits, size: 1}")
+    (here.folder / "small.yaml").write_text(spec)
+    ended = call(capsys, "plan small.yaml")
+
+    assert 2 == ended.code
+    assert f"error: {where}" in ended.err
+    assert text in ended.err
+
+
+def test_a_plan_shows_its_budget_in_every_currency(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that fits 80 columns, with ranges where masks decide; the same numbers in JSON."""
+    monkeypatch.setenv("COLUMNS", "80")
+    budgets = "--budget 90% --budget parameters=600 --budget macs=5k --budget bytes=4KiB"
+    ended = call(capsys, f"plan small.yaml {budgets}")
+    lines = ended.out.splitlines()
+    table = lines[next(n for n, line in enumerate(lines) if line.startswith("budget ")) :]
+    json_ = call(capsys, f"plan small.yaml {budgets} --json").json
+
+    assert "plan small: resnet8 on digits, sparsity 0.9, 600 parameters, 5k macs, 4KiB" == lines[0].strip()
+    assert all(len(line) <= 80 for line in lines)
+    assert ["0.9", "0.9", "496", "674", "1,720–23.4k", "4.03", "kB"] == table[1].split()
+    assert ["uniform", "4,936"] == table[2].split()
+    assert ["600", "parameters", "0.915", "422", "600", "1,424–22.3k", "3.73", "kB"] == table[3].split()
+    assert ["5k", "macs", "0.735–0.983", "84–1,316", "262–1,494", "≤", "5,000", "2.09–7.3", "kB"] == table[5].split()
+    assert [0.9, {"parameters": 600}, {"macs": 5000}, {"bytes": 4096}] == json_["budgets"]
+    assert ["0.9", "600 parameters", "5k macs", "4KiB"] == [item["budget"] for item in json_["translations"]]
+    assert {"lowest": 84, "highest": 1316, "uniform": 499} == json_["translations"][2]["kept"]
+    assert (4096 - 4 < json_["translations"][3]["bytes"] <= 4096) is True
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from autosparse.console import show_report
 from autosparse.models import models
+from autosparse.report import Report
 from tests.conftest import Ended, Place
 
 
@@ -68,6 +70,49 @@ def test_a_new_budget_runs_only_what_depends_on_it(finished: tuple[Place, Ended]
 
     assert {"mask", "train", "evaluate", "emit"} == {s["operation"] for s in plan["steps"] if s["status"] == "run"}
     assert [0.7] == plan["budgets"]
+
+
+def test_budgets_in_other_currencies(place: Place) -> None:
+    """Multiply-adds are kept to by every method with its own sparsity; columns, steps and folders are named alike."""
+    asked = ("--budget", "0.9", "--budget", "parameters=674", "--budget", "macs=5k")
+    methods = ("--set", "method=snip", "--set", "controls=[shuffle]")
+    ended = place.run("run", "small.yaml", "--json", *asked, *methods)
+    found = {(r["method"], r["budget"]): r for r in [*ended.json["results"], *ended.json["controls"]]}
+    within = [result for (_, budget), result in found.items() if budget == "5k macs"]
+    folders = {Path(model["path"]).parent.name: model["sparsity"] for model in ended.json["emitted"]}
+    shown = place.run("report").out
+
+    assert 0 == ended.code
+    # Weights of the first layers are used 64 times: no budget is met more closely than that.
+    assert all(5000 - 64 < result["macs"] <= 5000 for result in within)
+    assert len({result["sparsity"] for result in within}) > 2
+    assert all(result["sparsity"] == pytest.approx(1 - result["kept"] / 4964, abs=1e-3) for result in within)
+    for field in ("kept", "macs", "sparsity", "test_accuracy"):  # 178 + 496: one network, twice asked for
+        assert found["snip", "0.9"][field] == found["snip", "674 parameters"][field]
+    assert found["snip", "5k macs"]["kept"] == found["snip.shuffle", "5k macs"]["kept"]  # the same quotas
+    assert {
+        "snip-0.9-seed0": 0.9,
+        "snip-674-parameters-seed0": 0.9,
+        "snip-5k-macs-seed0": found["snip", "5k macs"]["sparsity"],
+    } == folders
+    assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
+
+
+def test_a_report_without_names_of_budgets_is_shown(
+    finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reports of earlier releases have sparsities alone; columns are the same."""
+    show_report(Report.of(finished[1].json))
+    now = capsys.readouterr().out
+    for result in [*finished[1].json["results"], *finished[1].json["controls"]]:
+        assert result["budget"] == str(result["sparsity"])
+    before = {**finished[1].json}
+    for part in ("results", "controls", "emitted"):
+        before[part] = [{k: v for k, v in item.items() if k != "budget"} for item in before[part]]
+    show_report(Report.of(before))
+
+    assert "sparsity 0.8   sparsity 0.9" in now
+    assert now == capsys.readouterr().out
 
 
 def test_two_runs_give_equal_bytes(finished: tuple[Place, Ended], place: Place) -> None:

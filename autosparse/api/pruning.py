@@ -28,10 +28,11 @@ from autosparse.core.weights import (
 )
 from autosparse.errors import AutosparseError, SpecError, UsageError
 from autosparse.lazy import torch
+from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Section
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
-from autosparse.spec.sections import Method, Seed, Sparsity
+from autosparse.spec.sections import Method, Seed
 
 Loss = Callable[[Any, Any], "torch.Tensor"]
 

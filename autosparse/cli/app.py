@@ -27,7 +27,12 @@ app = typer.Typer(
 
 SpecArgument = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A spec file; without one, the last used.")]
 BudgetOption = Annotated[
-    list[str] | None, typer.Option("--budget", metavar="SPARSITY", help="Replace the spec's budget; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--budget",
+        metavar="BUDGET",
+        help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
+    ),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.")
@@ -85,8 +90,9 @@ def fit_loaded(loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, r
     except OwnCodeError:
         raise  # says itself where
     except UsageError as error:
-        place = error.at if error.at in loaded.document.values else error.at[1:]  # `irp` is silent: as the spec's own
-        if place and (mark := loaded.document.nearest(place)):
+        written = loaded.document.values
+        place = error.at if error.at[:1] != ("irp",) or error.at in written else error.at[1:]  # as the spec's own
+        if place[:1] in written and (mark := loaded.document.nearest(place)):
             raise SpecError(f"{mark}: {error.message}", error.hint) from error
         raise
 

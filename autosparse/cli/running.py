@@ -24,12 +24,11 @@ from autosparse.cli.app import (
     load,
     say,
 )
-from autosparse.console import follow, show_chain, show_plan, show_report, show_runs, show_text
+from autosparse.console import follow, show_budgets, show_chain, show_plan, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
 from autosparse.plan import (
     chain,
-    check_budget,
     count,
     explained,
     missing_data,
@@ -37,7 +36,8 @@ from autosparse.plan import (
     plan_json,
     remember_use,
     shared,
-)  # fmt: skip
+    translations,
+)
 from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store, open_index
 
@@ -59,7 +59,6 @@ def plan(
     index = open_index(store)
     fitted = fit_loaded(loaded, store, index, quiet=quiet, refit=refit)
     compiled, found = fitted.plan, fitted.found
-    check_budget(compiled, store)
     sharing = shared(compiled, store, index, fitted.price, str(loaded.path))
     if explain:
         links = [explained(compiled, found, name) for name in chain(compiled, found, explain)]
@@ -71,6 +70,7 @@ def plan(
         show_text(json_text(plan_json(fitted, sharing)))
     else:
         show_plan(fitted, every_step=steps, sharing=sharing)
+        show_budgets(translations(compiled))
     if not quiet:
         for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")

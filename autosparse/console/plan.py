@@ -10,7 +10,7 @@ from rich.table import Table
 
 from autosparse.console.screen import plain, results, seconds, size
 from autosparse.plan import Fitted, Plan, Shared, Status, chain, count
-from autosparse.spec import binary_size
+from autosparse.spec import Amount, binary_size
 
 PURPOSES = {
     "source": "source of labels",
@@ -27,8 +27,9 @@ def show_plan(fitted: Fitted, *, every_step: bool, sharing: Shared | None = None
     """A plan, grouped by purpose; one line an operation, or one a step."""
     console = results()
     plan, found = fitted.plan, fitted.found
-    budget = ", ".join(f"{value:g}" for value in plan.spec.budget)
-    about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, sparsity {budget}"
+    told = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
+    budget = ", ".join(told).replace(", sparsity", ",")
+    about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, {budget}"
     console.print(plain(about, "bold"))
     table = Table(box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
@@ -50,11 +51,11 @@ def show_plan(fitted: Fitted, *, every_step: bool, sharing: Shared | None = None
     if every_step:
         for name, status in found.items():
             if status.status != "reuse" and not status.because:
-                console.print(plain(f"{name}: {status.reason}"), soft_wrap=True)
+                console.print(plain(f"{name}: {status.reason}"))
     else:
         _reasons(console, plan, found)
     for taken in fitted.taken:
-        console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"), soft_wrap=True)
+        console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"))
     _elsewhere(console, found)
     _footer(console, fitted, sharing)
 
@@ -85,7 +86,7 @@ def _reasons(console: Console, plan: Plan, found: Mapping[str, Status]) -> None:
     for (reason, _), number in roots.items():
         reasons[reason] += number
     for reason, number in reasons.most_common(_REASONS):
-        console.print(plain(f"because {reason}: {number} step{'s' * (number != 1)}"), soft_wrap=True)
+        console.print(plain(f"because {reason}: {number} step{'s' * (number != 1)}"))
     if len(reasons) > _REASONS:
         console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` tell them"))
 
@@ -95,7 +96,7 @@ def _elsewhere(console: Console, found: Mapping[str, Status]) -> None:
     made = Counter(f"{change.path} {change.before}" for status in found.values() for change in status.environment)
     if made:
         told = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
-        console.print(plain(f"reused steps made elsewhere: {told}", "dim"), soft_wrap=True)
+        console.print(plain(f"reused steps made elsewhere: {told}", "dim"))
 
 
 def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
@@ -112,10 +113,11 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         if price.steps:
             parts.append(f"peak {binary_size(left.peak_bytes)} of {binary_size(fitted.memory)}")
             parts.append(f"{size(left.disk_bytes)} new")
-        console.print(plain(", ".join(parts), "bold"), soft_wrap=True)
+        console.print(plain(", ".join(parts), "bold"))
         unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.found.items())
+        missing = "their data" if price.steps else f"a device {plan.spec.target.device}"
         if unknown:
-            console.print(plain(f"the price of {unknown} steps is not known before their data is here", "yellow"))
+            console.print(plain(f"what {unknown} steps cost is not known before {missing} is here", "yellow"))
         elif price.dense:
             networks = left.seconds / price.dense
             console.print(plain(f"as long as {networks:.1f} trainings of the dense network", "dim"))

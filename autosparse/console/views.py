@@ -42,13 +42,13 @@ def show_report(report: Report) -> None:
 
 def show_runs(runs: Sequence[Run]) -> None:
     """The runs of a directory, the latest last."""
-    table = _table("run", "model", "dataset", "method", "best accuracy by sparsity", numbers=0)
+    table = _table("run", "model", "dataset", "method", "best accuracy by budget", numbers=0)
     for run in runs:
         if run.report is None:
             table.add_row(plain(run.folder), "", "", "", plain(f"{run.problem}: the same command mends that"))
             continue
         own = _cells([r for r in run.report.results if r.method == run.report.method])
-        best = ", ".join(f"{sparsity:g}: {_mean(cells):.1f}" for (_, sparsity), cells in own.items())
+        best = ", ".join(f"{label}: {_mean(cells):.1f}" for (_, label), cells in own.items())
         cells = (run.folder, run.report.model, run.report.dataset, run.report.method, best)
         table.add_row(*(plain(cell) for cell in cells))
     results().print(table)
@@ -68,23 +68,23 @@ def show_text(text: str) -> None:
 
 
 def _accuracies(console: Console, report: Report) -> None:
-    sparsities = sorted({result.sparsity for result in report.results if result.method != "dense"})
+    columns = _columns(report.results)
     seeds = len({result.seed for result in report.results})
     spread = "mean ± sd of " if seeds > 1 else ""
     console.print(plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best"))
-    table = _table("method", *(f"sparsity {sparsity:g}" for sparsity in sparsities), numbers=len(sparsities))
+    table = _table("method", *columns.values(), numbers=len(columns))
     cells = _cells(report.results)
-    best = {s: max(_mean(v) for (m, t), v in cells.items() if t == s and m != "dense") for s in sparsities}
+    best = {c: max(_mean(v) for (m, t), v in cells.items() if t == c and m != "dense") for c in columns}
     order = dict.fromkeys(result.method for result in report.results)
     for method in sorted(order, key=lambda name: (name != "dense", name != report.method)):
         if method == "dense":
-            row = [_shown(cells[method, 0.0])] * len(sparsities)
+            row = [_shown([r.test_accuracy for r in report.results if r.method == "dense"])] * len(columns)
         else:
-            row = [_shown(cells[method, s]) + ("*" if _mean(cells[method, s]) == best[s] else " ") for s in sparsities]
+            row = [_shown(cells[method, c]) + ("*" if _mean(cells[method, c]) == best[c] else " ") for c in columns]
         table.add_row(plain(method, "bold" if method == report.method else ""), *(plain(cell) for cell in row))
     controls = _cells(report.controls)
     for index, method in enumerate(dict.fromkeys(result.method for result in report.controls)):
-        row = [_shown(controls[method, s]) + " " for s in sparsities]
+        row = [_shown(controls[method, c]) + " " for c in columns]
         if index == 0:
             table.add_section()
         table.add_row(plain(f"control {method}", "dim"), *(plain(cell, "dim") for cell in row))
@@ -128,10 +128,21 @@ def _emitted(console: Console, report: Report) -> None:
     console.print(plain("zeros in dense tensors: neither smaller nor faster than the dense model", "dim"))
 
 
-def _cells(found: Sequence[Result]) -> dict[tuple[str, float], list[float]]:
-    cells: dict[tuple[str, float], list[float]] = {}
+def _columns(found: Sequence[Result]) -> dict[str, str]:
+    """Budgets and their titles, the mildest first; one in MACs has another sparsity for each method."""
+    sparsities: dict[str, list[float]] = {}
     for result in found:
-        cells.setdefault((result.method, result.sparsity), []).append(result.test_accuracy)
+        if result.method != "dense":
+            sparsities.setdefault(result.label, []).append(result.sparsity)
+    plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values()}
+    order = sorted(sparsities, key=lambda label: _mean(sparsities[label]))
+    return {label: plain_ones.get(label, label) for label in order}
+
+
+def _cells(found: Sequence[Result]) -> dict[tuple[str, str], list[float]]:
+    cells: dict[tuple[str, str], list[float]] = {}
+    for result in found:
+        cells.setdefault((result.method, result.label), []).append(result.test_accuracy)
     return cells
 
 

@@ -27,6 +27,7 @@ def prune(
 ) -> Tensors:
     """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
 
+    (Counts are of whatever `allocate` counts, such as multiply-adds where it is made by `budget.by_macs`.)
     Every round scores the network under the masks of the last one; what is pruned stays pruned. Raises
     ValueError when a score is not a number, naming the layer, and when every score is zero at the start: of
     equal scores the first are kept, and zeros would pass for a choice that nobody made.

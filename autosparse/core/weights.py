@@ -122,6 +122,12 @@ def keep_count(total: int, sparsity: float) -> int:
     return round((1 - sparsity) * total)
 
 
+def sparsity_of(total: int, keep: int) -> float:
+    """The sparsity with the fewest decimals at which exactly `keep` of `total` weights stay."""
+    exact = 1 - keep / total
+    return next((s for digits in range(1, 17) if keep_count(total, s := round(exact, digits)) == keep), exact)
+
+
 def total_of(tensors: Mapping[str, torch.Tensor]) -> int:
     """How many numbers the tensors hold together."""
     return sum(tensor.numel() for tensor in tensors.values())

@@ -8,8 +8,11 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.core.weights import describe_layers, in_mode, total_of
+from autosparse.errors import AutosparseError
 from autosparse.lazy import torch
 from autosparse.models import Shape, build_model
+from autosparse.models.trace import fits
+from autosparse.own import label
 from autosparse.store import Store, digest
 
 _VERSION = 1  # of what is remembered
@@ -57,7 +60,7 @@ def network_facts(
 ) -> NetworkFacts:
     """Trace a network on torch's meta device, where no number is computed; remembered, so that torch is loaded once.
 
-    `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built.
+    `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built or run.
     """
     known = digest([_VERSION, dict(identity), list(shape), classes])
     store = Store.default()
@@ -67,11 +70,13 @@ def network_facts(
         return _read(known, found)
     except (TypeError, KeyError):  # never seen, or remembered by another release
         pass
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), fits(label(name), shape):
         try:
             with torch.device("meta"):
                 facts = _trace(known, build_model(name, options, shape, classes), shape)
-        except NotImplementedError:  # some look at their weights while they are built
+        except AutosparseError:
+            raise
+        except Exception:  # some look at their weights or at what they compute, where there are no numbers
             facts = _trace(known, build_model(name, options, shape, classes), shape)
     store.remember(memory, asdict(facts))
     return facts

@@ -11,12 +11,14 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.training import Recipe
 from autosparse.datasets import Source, open_source
-from autosparse.errors import UsageError
+from autosparse.errors import MissingData, UsageError
 from autosparse.exporters import exporters
 from autosparse.models import identify_model
+from autosparse.models.facts import NetworkFacts, network_facts
+from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
-from autosparse.spec import DENSE, Method, Spec
+from autosparse.spec import DENSE, Amount, Method, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.store import digest
@@ -46,10 +48,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One network of the comparison: a method at a sparsity and a seed, and its steps' names."""
+    """One network of the comparison: a method within a budget and a seed, and its steps' names."""
 
     method: str
-    sparsity: float
+    budget: str
+    """what the budget is called: `0.99`, `120k parameters`"""
+    sparsity: float | None
+    """None until masks are made, where it depends on them: within multiply-adds"""
     seed: int
     role: str
     """`method`, `control`, `compared` or `dense`"""
@@ -61,31 +66,32 @@ class Cell:
 def compile_plan(spec: Spec, name: str) -> Plan:
     """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
     build = _Builder()
-    # The networks to prune come first: whether the budget is possible is known before an IRP is paid for.
+    # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
     learned = any(method.needs_scorer for method in spec.methods)
     scorer = _scorer(build, spec) if learned else None
+    budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     for seed in spec.seeds:
         start, data = networks[seed]
         base = {"init": start, "data": data}
-        for sparsity in spec.budget:
+        for budget in budgets:
             for method, role in _methods(spec):
                 inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                 purpose = "network" if role == "method" else "comparison"
                 mask = build.add(
-                    f"mask/{method.name}/{sparsity}/seed{seed}",
+                    f"mask/{method.name}/{budget.name}/seed{seed}",
                     "mask",
-                    {"method": method.choices(), "sparsity": sparsity, "seed": seed},
+                    {"method": method.choices(), **budget.options, "seed": seed},
                     inputs,
                     purpose,
                 )
-                cells.append(_cell(build, spec, base, method.name, sparsity, seed, role, mask))
+                cells.append(_cell(build, spec, base, method.name, budget, seed, role, mask))
         if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, 0.0, seed, DENSE, None))
-    for cell in cells:
-        if cell.role == "method" and cell.seed == spec.seeds[0]:
-            _emit(build, spec, cell)
+            cells.append(_cell(build, spec, base, DENSE, _Budget("0.0", 0.0), seed, DENSE, None))
+    own = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
+    for cell, budget in zip(own, budgets, strict=True):
+        _emit(build, spec, cell, budget)
     return Plan(name, spec, build.steps, build.sources, tuple(cells))
 
 
@@ -94,6 +100,13 @@ def own_code(spec: Spec) -> tuple[str, ...]:
     choices = (spec.model, spec.dataset, spec.irp.model, spec.irp.dataset)
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
     return tuple(dict.fromkeys(named))
+
+
+def facts_of(start: Step, model: Choice) -> NetworkFacts:
+    """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
+    about = start.options
+    with _at("model"):
+        return network_facts(about["model"], model.name, model.options(), tuple(about["shape"]), about["classes"])
 
 
 class _Builder:
@@ -133,6 +146,41 @@ class _Builder:
         return self._opened[asked]
 
 
+@dataclass(frozen=True)
+class _Budget:
+    label: str
+    sparsity: float | None
+    macs: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.label.replace(" ", "-")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What of it the steps are told: a sparsity wherever it is one, so that equal masks have equal keys."""
+        return {"sparsity": self.sparsity} if self.macs is None else {"budget": {"macs": self.macs}}
+
+
+def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[_Budget]:
+    start, source = build.steps[network[0]], build.sources[network[1]]
+    budgets = []
+    for index, budget in enumerate(spec.budget):
+        label = str(budget)
+        if not isinstance(budget, Amount):
+            budgets.append(_Budget(label, budget))
+        elif budget.currency == "macs":
+            budgets.append(_Budget(label, None, budget.amount))
+        elif not source.known:
+            problem, hint = source.missing() or ("they were not there", "plan again")
+            raise MissingData(f"a budget of {label} needs the size of the images: {problem}", hint)
+        else:
+            facts = facts_of(start, spec.model)
+            with _at("budget", index):
+                budgets.append(_Budget(label, sparsity_for(budget, facts, spec.model.short_name)))
+    return budgets
+
+
 def _methods(spec: Spec) -> list[tuple[Method, str]]:
     own = [(spec.method, "method")]
     if not spec.method.criterion.entry.facts.get("shuffled"):
@@ -167,7 +215,7 @@ def _network(
 
 
 @contextmanager
-def _at(*path: str) -> Iterator[None]:
+def _at(*path: str | int) -> Iterator[None]:
     # What is found wrong here is the fault of a value of the spec.
     try:
         yield
@@ -227,12 +275,12 @@ def _cell(
     spec: Spec,
     base: Mapping[str, str],
     method: str,
-    sparsity: float,
+    budget: _Budget,
     seed: int,
     role: str,
     mask: str | None,
 ) -> Cell:
-    place = f"{method}/seed{seed}" if mask is None else f"{method}/{sparsity}/seed{seed}"
+    place = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
     purpose = "network" if role == "method" else "comparison"
     inputs = {**base, **({"mask": mask} if mask else {})}
     train = build.add(
@@ -245,20 +293,20 @@ def _cell(
     evaluate = build.add(
         f"evaluate/{place}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
     )
-    return Cell(method, sparsity, seed, role, train, evaluate, mask)
+    return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
-def _emit(build: _Builder, spec: Spec, cell: Cell) -> None:
+def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
     for format in spec.emit:
         build.add(
-            f"emit/{format}/{cell.method}/{cell.sparsity}/seed{cell.seed}",
+            f"emit/{format}/{cell.method}/{budget.name}/seed{cell.seed}",
             "emit",
             {
                 "format": format,
                 "format_version": exporters[format].version,
                 "method": cell.method,
-                "sparsity": cell.sparsity,
+                **budget.options,
                 "seed": cell.seed,
             },
             inputs,

@@ -12,8 +12,9 @@ from functools import partial
 from autosparse.backends import Machine, Place, memory_of
 from autosparse.errors import FitError
 from autosparse.plan.compile import Plan, compile_plan
-from autosparse.plan.price import Estimate, Price, peak_bytes, price
+from autosparse.plan.price import NO_PRICE, Estimate, Price, peak_bytes, price
 from autosparse.plan.status import Status, statuses
+from autosparse.plan.translate import check_budget
 from autosparse.plan.work import EVALUATION_BATCH
 from autosparse.spec import Spec, binary_size, open_settings, resolve, with_settings
 from autosparse.store import Index, Store, digest
@@ -71,17 +72,21 @@ def fit_plan(
     *,
     refit: bool = False,
 ) -> Fitted:
-    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` asks anew."""
+    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` asks anew.
+
+    Raises UsageError for a budget that is impossible.
+    """
 
     def attempt(settings: Mapping[str, int]) -> Fitted:
         plan = compile_plan(resolve(with_settings(spec, settings), machine), name)
+        check_budget(plan)
         target = plan.spec.target
         assert isinstance(target.threads, int)
         found = statuses(plan, store, index)
         return Fitted(
             plan,
             found,
-            price(plan, store, index, say),
+            price(plan, store, index, say) if target.device.partition(":")[0] in machine.devices else NO_PRICE,
             Place(target.device, target.threads),
             target.memory_bytes or memory_of(target.device),
         )

@@ -71,6 +71,9 @@ class Price:
         return Estimate(left.seconds + begin, left.peak_bytes, left.disk_bytes, left.basis)
 
 
+NO_PRICE = Price({}, 0.0, 0, None)
+"""Of a plan for a device that is not here."""
+
 Say = Callable[[str], None]
 
 

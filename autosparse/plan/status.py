@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.backends import Machine, Place, environment
-from autosparse.core.weights import keep_count
-from autosparse.errors import DamagedArtifact, UsageError
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
 from autosparse.plan.step import Step
@@ -117,26 +115,3 @@ def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     if device.partition(":")[0] in machine.devices:
         return []
     return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]
-
-
-def check_budget(plan: Plan, store: Store) -> None:
-    """Refuse a sparsity that leaves a network fewer weights than layers, as soon as the network is known.
-
-    Raises UsageError with the highest sparsity that is possible.
-    """
-    for name in dict.fromkeys(plan.steps[cell.train].inputs["init"] for cell in plan.cells):
-        step = plan.steps[name]
-        if not store.has(step.operation, step.key):
-            continue
-        try:
-            sizes = store.open(step.operation, step.key).json("network")["layers"]
-        except DamagedArtifact:
-            continue  # a run makes it again and looks again
-        total = sum(sizes.values())
-        for sparsity in plan.spec.budget:
-            if (keep := keep_count(total, sparsity)) < len(sizes):
-                raise UsageError(
-                    f"sparsity {sparsity} leaves {keep} of {total} weights for the {len(sizes)} layers of "
-                    f"{plan.spec.model.short_name}",
-                    f"the highest that leaves one a layer is {1 - len(sizes) / total:.6f}",
-                )

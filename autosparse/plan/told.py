@@ -7,6 +7,7 @@ from typing import Any
 from autosparse.plan.fit import Fitted
 from autosparse.plan.sharing import Shared
 from autosparse.plan.status import count, missing_data
+from autosparse.plan.translate import translations
 
 
 def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
@@ -40,7 +41,8 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
     return {
         "schema_version": 1,
         "spec": plan.name,
-        "budgets": list(plan.spec.budget),
+        "budgets": plan.spec.model_dump(mode="json", include={"budget"})["budget"],
+        "translations": None if (told := translations(plan)) is None else [item.json() for item in told],
         "steps": steps,
         "summary": {
             **count(found),

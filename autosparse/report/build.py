@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from autosparse.core.weights import sparsity_of
 from autosparse.plan import Cell, Plan, Step
 from autosparse.store import Artifact, Store
 
@@ -22,6 +23,7 @@ class Result:
 
     method: str
     sparsity: float
+    """as asked for, or the one that a budget in another currency came to"""
     seed: int
     kept: int
     total: int
@@ -29,6 +31,13 @@ class Result:
     macs: int
     test_accuracy: float
     validation_accuracy: float
+    budget: str = ""
+    """what the budget is called; empty in reports written before budgets had names"""
+
+    @property
+    def label(self) -> str:
+        """What its budget is called, in any report."""
+        return self.budget or str(self.sparsity)
 
 
 @dataclass(frozen=True)
@@ -44,6 +53,7 @@ class Emitted:
     latency_ms: float | None
     dense_latency_ms: float | None
     max_abs_error: float
+    budget: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,7 +96,7 @@ def build_report(
         found = _open(plan, store, cell.evaluate).json("result")
         return Result(
             method=cell.method,
-            sparsity=cell.sparsity,
+            sparsity=_sparsity(cell, found),
             seed=cell.seed,
             kept=found["kept"],
             total=found["total"],
@@ -94,6 +104,7 @@ def build_report(
             macs=found["macs"],
             test_accuracy=found["test_accuracy"],
             validation_accuracy=found["validation_accuracy"],
+            budget=cell.budget,
         )
 
     results = [result(cell) for cell in plan.cells if cell.role != "control"]
@@ -123,10 +134,13 @@ def build_report(
 def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
-    for step in plan.of("emit"):
+    own = [cell for cell in plan.cells if cell.role == "method"]
+    # One model may be within several budgets: it is put where each of them is looked for.
+    for step, cell in [(s, c) for s in plan.of("emit") for c in own if c.evaluate == s.inputs["evaluate"]]:
         artifact = _open(plan, store, step.name)
         about = step.options
-        place = folder / "models" / f"{about['method']}-{about['sparsity']}-seed{about['seed']}" / about["format"]
+        named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
+        place = folder / "models" / named / about["format"]
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             data = artifact.read(name)
@@ -138,16 +152,21 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
             Emitted(
                 format=about["format"],
                 method=about["method"],
-                sparsity=about["sparsity"],
+                sparsity=_sparsity(cell, artifact.json("card")["accuracy"]),
                 seed=about["seed"],
                 path=str(place.resolve()),
                 bytes=sum(file["bytes"] for name, file in artifact.files.items() if name != "card.json"),
                 latency_ms=None,
                 dense_latency_ms=None,
                 max_abs_error=artifact.json("card")["max_abs_error"],
+                budget=cell.budget,
             )
         )
     return emitted
+
+
+def _sparsity(cell: Cell, found: Mapping[str, Any]) -> float:
+    return sparsity_of(found["total"], found["kept"]) if cell.sparsity is None else cell.sparsity
 
 
 def _open(plan: Plan, store: Store, name: str) -> Artifact:
@@ -194,14 +213,15 @@ def _cost(plan: Plan, store: Store) -> dict[str, float]:
 def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:
     """A sentence when the method's quotas, filled at random, do as well as its own choice of weights."""
 
-    def mean(method: str, sparsity: float) -> float:
-        return statistics.fmean(r.test_accuracy for r in results if (r.method, r.sparsity) == (method, sparsity))
+    def mean(method: str, budget: str) -> float:
+        return statistics.fmean(r.test_accuracy for r in results if (r.method, r.budget) == (method, budget))
 
     name = plan.spec.method.name
     if not any(result.method == f"{name}.shuffle" for result in results):
         return []
-    pairs = [(s, mean(name, s), mean(f"{name}.shuffle", s)) for s in plan.spec.budget]
-    lost = [f"{s:g}: {shuffled:.1f} against {own:.1f}" for s, own, shuffled in pairs if shuffled >= own]
+    budgets = dict.fromkeys(cell.budget for cell in plan.cells if cell.role == "method")
+    pairs = [(budget, mean(name, budget), mean(f"{name}.shuffle", budget)) for budget in budgets]
+    lost = [f"{budget}: {shuffled:.1f} against {own:.1f}" for budget, own, shuffled in pairs if shuffled >= own]
     if not lost:
         return []
     told = f"nothing shows that {name} knows more than layer quotas"
@@ -214,7 +234,7 @@ def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
         layers = _open(plan, store, cell.evaluate).json("result")["layers"]
         if empty := [layer["name"] for layer in layers if not layer["kept"]]:
             others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-            warnings.append(f"{cell.method} at {cell.sparsity:g}, seed {cell.seed} empties layer {empty[0]}{others}")
+            warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed} empties layer {empty[0]}{others}")
     warnings += _only_quotas(plan, results)
     if len(plan.spec.seeds) < 3:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.

@@ -41,7 +41,7 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     for override in overrides:
         _override(document, override)
     if budget:
-        values = [parse_document(text, f"--budget {text}").data for text in budget]
+        values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
     for place in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")):
         _make_absolute(document, place)
@@ -99,8 +99,8 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
     for key, value in above.items():
         place = (*path, key)
         old = below.get(key)
-        # A mapping that names another choice replaces the base's: its options would mean nothing.
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
+        # A mapping that names another choice replaces the base's: its options would mean nothing. So does a budget.
+        if isinstance(value, dict) and isinstance(old, dict) and place != ("budget",) and _same_choice(value, old):
             below[key] = dict(old)
             _lay(merged, over, below[key], value, place)
         else:
@@ -109,6 +109,10 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
             for marks, source in ((merged.values, over.values), (merged.keys, over.keys)):
                 marks.update({found: mark for found, mark in source.items() if found[: len(place)] == place})
         merged.values[place], merged.keys[place] = over.values[place], over.keys[place]
+
+
+def _same_choice(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
+    return bool(above.get("name", below.get("name")) == below.get("name"))
 
 
 def _override(document: Document, override: str) -> None:
@@ -140,6 +144,12 @@ def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> N
         document.values.setdefault(path[:length], mark)
         document.keys.setdefault(path[:length], mark)
     document.values[path] = document.keys[path] = mark
+
+
+def _given_budget(text: str) -> Any:
+    currency, equals, amount = text.partition("=")  # `parameters=120k`
+    value = parse_document(amount if equals else text, f"--budget {text}").data if amount or not equals else None
+    return {currency.strip(): value} if equals else value
 
 
 def _make_absolute(document: Document, place: Path) -> None:

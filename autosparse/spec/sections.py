@@ -29,6 +29,7 @@ from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import suggestion
+from autosparse.spec.budget import Budget
 from autosparse.spec.choices import Choice, Section, about, choice_of, section_of
 from autosparse.spec.target import Target
 
@@ -52,19 +53,6 @@ else:
     Format = Literal[exporters.names]
 
 DENSE = "dense"
-
-
-def _sparsity(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        context = {"got": repr(value), "hint": "0.99 removes 99 % of the weights"}
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", context)
-    if 0 <= value < 1:
-        return float(value) + 0.0  # no minus zero
-    share = value / 100
-    hint = f"for {value:g} % write {share:g}" if 1 < value < 100 else "0.99 removes 99 % of the weights"
-    raise PydanticCustomError(
-        "sparsity", "must be at least 0 and below 1 but is {got}", {"got": f"{value:g}", "hint": hint}
-    )
 
 
 def _no_boolean(value: Any) -> Any:
@@ -108,12 +96,11 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-Sparsity = Annotated[float, BeforeValidator(_sparsity, json_schema_input_type=Annotated[float, Ge(0), Lt(1)])]
-Sparsities = Annotated[
-    tuple[Sparsity, ...],
+Budgets = Annotated[
+    tuple[Budget, ...],
     MinLen(1),
     AfterValidator(_different),
-    BeforeValidator(_listed, json_schema_input_type=Sparsity | Annotated[tuple[Sparsity, ...], MinLen(1)]),
+    BeforeValidator(_listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
 ]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Seeds = Annotated[
@@ -242,11 +229,13 @@ class Spec(Section):
     version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("of the spec's format")] = 1
     model: Annotated[ModelChoice, about("the network to prune")]
     dataset: Annotated[DatasetChoice, about("what it is trained and tested on")]
-    budget: Annotated[Sparsities, about("sparsities: the share of prunable weights removed, one or several")] = (
-        0.9,
-        0.95,
-        0.98,
-    )
+    budget: Annotated[
+        Budgets,
+        about(
+            "one or several: the share of prunable weights removed (0.99, 99%, 100x), "
+            "or the most that is left (parameters, macs, bytes)"
+        ),
+    ] = (0.9, 0.95, 0.98)
     target: Annotated[Target, about("where to run")] = Field(default_factory=lambda: Target())
     method: Annotated[Method, about("the method whose models are emitted")] = Field(
         default="learned", validate_default=True

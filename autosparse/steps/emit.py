@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from autosparse.core.irp import rewind
+from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy import torch
@@ -15,7 +16,16 @@ from autosparse.store import load_tensors
 
 
 @operations.register(version=1)
-def emit(work: Work, *, format: str, format_version: int, method: str, sparsity: float, seed: int) -> None:
+def emit(
+    work: Work,
+    *,
+    format: str,
+    format_version: int,
+    method: str,
+    seed: int,
+    sparsity: float | None = None,
+    budget: dict[str, int] | None = None,
+) -> None:
     """Write the model, read it back into a plain network, and compare outputs on test images."""
     model = Model(work.inputs["train"].tensors("state"), work.inputs["mask"].tensors("masks"))
     files = exporters[format].function(model)
@@ -28,13 +38,15 @@ def emit(work: Work, *, format: str, format_version: int, method: str, sparsity:
         raise StepError(f"the emitted {format} model differs from the trained one by {error}")
     for name, data in files.items():
         work.output.write(name, data)
+    accuracy = work.inputs["evaluate"].json("result")
     card = {
         "format": format,
         "method": method,
-        "sparsity": sparsity,
+        "sparsity": sparsity_of(accuracy["total"], accuracy["kept"]) if sparsity is None else sparsity,
+        **({"budget": budget} if budget else {}),
         "seed": seed,
         "network": work.inputs["init"].json("network"),
-        "accuracy": work.inputs["evaluate"].json("result"),
+        "accuracy": accuracy,
         "max_abs_error": error,
         "files": work.output.files,
         "provenance": {role: _origin(artifact.descriptor) for role, artifact in sorted(work.inputs.items())},

@@ -1,4 +1,4 @@
-"""mask: a method's masks at one sparsity."""
+"""mask: a method's masks within one budget."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from functools import partial
 from typing import Any
 
 from autosparse.core.allocation import allocations
+from autosparse.core.budget import by_macs
+from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
 from autosparse.core.masks import effective, kept, prune
 from autosparse.core.schedule import schedules
@@ -20,8 +22,8 @@ from autosparse.steps.work import Work, choose
 
 
 @operations.register(version=1)
-def mask(work: Work, *, method: dict[str, Any], sparsity: float, seed: int) -> None:
-    """Masks with exactly `keep_count(total, sparsity)` ones, by the method's four choices."""
+def mask(work: Work, *, method: dict[str, Any], seed: int, sparsity: float = 0.0, budget: Any = None) -> None:
+    """Masks with exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`, by the four choices."""
     evidence = gather_evidence(work, seed=seed)
     if "scorer" in work.inputs:
         learned = work.inputs["scorer"]
@@ -30,18 +32,23 @@ def mask(work: Work, *, method: dict[str, Any], sparsity: float, seed: int) -> N
         predict = scorers[learned.json("scorer")["name"]].facts["predict"]
         evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
     total = total_of(evidence.weights)
-    counts = choose(schedules, method["schedule"])(total, keep_count(total, sparsity))
+    schedule, allocate = choose(schedules, method["schedule"]), choose(allocations, method["allocation"])
+    if budget is None:
+        counts = schedule(total, keep_count(total, sparsity))
+    else:
+        counts, allocate = schedule(macs(evidence.layers), budget["macs"]), by_macs(allocate)
     try:
         masks = prune(
             evidence,
             counts,
             score=choose(criteria, method["criterion"]),
-            allocate=choose(allocations, method["allocation"]),
+            allocate=allocate,
             select=choose(selections, method["selection"]),
             observe=work.observe,
         )
     except ValueError as error:
-        raise StepError(f"criterion `{method['criterion']['name']}` at sparsity {sparsity}: {error}") from error
+        where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
+        raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error
     work.output.write_tensors("masks", masks)
     work.output.write_json(
         "result", {"kept": kept(masks), "total": total, "effective": effective(evidence.masked(masks))}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autosparse.core.weights import Layer, describe_layers, keep_count, prunable_weights, total_of
+from autosparse.core.weights import Layer, describe_layers, keep_count, prunable_weights, sparsity_of, total_of
 from tests.core.conftest import SHAPE, Small, assert_same, small, snapshot
 from tests.core.test_evidence import Idle, Tied
 
@@ -181,3 +181,18 @@ def test_total_of_by_hand() -> None:
     """The total is the number of numbers."""
     assert 7 == total_of({"a": torch.zeros(2, 3), "b": torch.zeros(())})
     assert 0 == total_of({})
+
+
+@given(st.integers(1, 2**40), st.floats(0, 1))
+def test_a_sparsity_for_every_count(total: int, share: float) -> None:
+    """Any number of weights that stay has a sparsity that keeps exactly them."""
+    keep = max(1, round(share * total))
+
+    assert keep == keep_count(total, sparsity_of(total, keep))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.95, 0.98, 0.99])
+@pytest.mark.parametrize("total", [4_964, 77_360, 11_164_352])
+def test_a_round_sparsity_is_found_again(total: int, sparsity: float) -> None:
+    """The sparsity with the fewest decimals is the one that a person would write."""
+    assert sparsity == sparsity_of(total, keep_count(total, sparsity))

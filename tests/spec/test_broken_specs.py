@@ -251,6 +251,12 @@ BROKEN = [
     ),
     pytest.param("budget: []\n", "3:9", "`budget` must have at least 1 value but is []", None, id="no budget"),
     pytest.param("budget: [0.9, 0.5, 0.90]\n", "3:9", "`budget` names 0.9 twice", None, id="budget twice"),
+    pytest.param(
+        "budget: [0.9, {macs: 5m}]\n", "3:22", "`budget[1].macs` must be", "did you mean `5M`?", id="budget 5m"
+    ),
+    pytest.param("budget: {mac: 5M}\n", "3:9", "`budget` must be in", "did you mean `macs`?", id="budget in mac"),
+    pytest.param("budget: [5M]\n", "3:10", "`budget[0]` must be a number", ..., id="budget of what"),
+    pytest.param("budget: [90%, 10x]\n", "3:9", "`budget` names 0.9 twice", None, id="budget twice in words"),
     # seeds
     pytest.param("seeds: [0, 1, 0]\n", "3:8", "`seeds` names 0 twice", None, id="seed twice"),
     pytest.param("irp: {seeds: [7, 7]}\n", "3:14", "`irp.seeds` names 7 twice", None, id="seed of irp twice"),

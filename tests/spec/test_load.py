@@ -214,7 +214,14 @@ def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
         (["99"], "--budget 99: `budget[0]` must be at least 0 and below 1 but is 99", "for 99 % write 0.99"),
         (["0.5", "2"], "--budget 0.5 --budget 2: `budget[1]` must be at least 0 and below 1 but is 2", ...),
         (["0.5", "0.5"], "--budget 0.5 --budget 0.5: `budget` names 0.5 twice", None),
-        (["many"], "--budget many: `budget[0]` must be a number", "0.99 removes 99 % of the weights"),
+        (["many"], "--budget many: `budget[0]` must be a number", ...),
+        (
+            ["0.5", "weights=3"],
+            "--budget 0.5 --budget weights=3: `budget[1]` must be in parameters, macs or bytes",
+            ...,
+        ),
+        (["parameters=0"], "--budget parameters=0: `budget[0].parameters` must be a whole number above 0", ...),
+        (["2k"], "--budget 2k: `budget[0]` must be a number", "of what? {parameters: 2k} or {macs: 2k} or {bytes: 2k}"),
     ],
 )
 def test_a_wrong_budget_is_told_as_an_option(budget: list[str], message: str, hint: Any) -> None:

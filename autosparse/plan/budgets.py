@@ -1,0 +1,158 @@
+"""Budgets translated: what a sparsity, parameters, multiply-adds and bytes are in each other, for one network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from autosparse.core.allocation import apportion
+from autosparse.core.budget import most_within
+from autosparse.core.weights import keep_count, sparsity_of
+from autosparse.errors import UsageError
+from autosparse.models.facts import LayerFacts, NetworkFacts
+from autosparse.spec import Amount
+
+_FLOAT, _INDEX = 4, 4
+"""Bytes of a number in float32, and of the place of a kept weight."""
+
+
+@dataclass(frozen=True)
+class Between:
+    """What depends on the allocation: the bounds for all that keep a weight in every layer, and `uniform`'s."""
+
+    lowest: float
+    highest: float
+    uniform: float
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One budget in every currency; `macs` of a budget in multiply-adds is the most that there will be."""
+
+    budget: str
+    sparsity: float | Between
+    kept: float | Between
+    parameters: float | Between
+    macs: float | Between
+    bytes: float | Between
+
+    def json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
+    """One possible budget in every currency."""
+    label, total, unprunable = str(budget), facts.total, facts.parameters - facts.total
+    if isinstance(budget, Amount) and budget.currency == "macs":
+        kept = _affordable(budget.amount, facts)
+        sparsities = [sparsity_of(total, int(keep)) for keep in (kept.highest, kept.lowest, kept.uniform)]
+        stored = [compact_bytes(int(keep), facts) for keep in (kept.lowest, kept.highest, kept.uniform)]
+        parameters = Between(kept.lowest + unprunable, kept.highest + unprunable, kept.uniform + unprunable)
+        return Translation(label, Between(*sparsities), kept, parameters, budget.amount, Between(*stored))
+    sparsity = sparsity_for(budget, facts, "the network")
+    keep = keep_count(total, sparsity)
+    dearest = _dearest_first(facts)
+    macs = Between(_filled(dearest[::-1], keep), _filled(dearest, keep), _uniform(facts, keep))
+    return Translation(label, sparsity, keep, keep + unprunable, macs, compact_bytes(keep, facts))
+
+
+def compact_bytes(keep: int, facts: NetworkFacts) -> int:
+    """The compact format's bound: kept weights with a bitmap, or with their places, whichever is smaller.
+
+    All other parameters and the buffers take 4 bytes each; names and shapes, a few kB, are not counted.
+    """
+    weights = min(math.ceil(facts.total / 8) + _FLOAT * keep, (_FLOAT + _INDEX) * keep)
+    return weights + _FLOAT * (facts.parameters - facts.total + facts.buffers)
+
+
+def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> float:
+    """The sparsity that a budget in weights, parameters or bytes is.
+
+    Raises UsageError, with what is possible, when it leaves fewer weights than layers or is more than there is.
+    """
+    total, layers = facts.total, len(facts.layers)
+    if not isinstance(budget, Amount):
+        if (keep := keep_count(total, budget)) < layers:
+            highest = math.floor((1 - layers / total) * 10**6) / 10**6
+            raise UsageError(
+                f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}",
+                f"the highest that leaves one a layer is {highest:.6f}",
+            )
+        return budget
+    if not total:
+        raise UsageError(f"{network} has no weight that can be pruned")
+    if budget.currency == "parameters":
+        dense, least, fixed = facts.parameters, facts.parameters - total + layers, facts.parameters - total
+        keep = budget.amount - fixed
+    else:
+        fixed = compact_bytes(0, facts)
+        dense, least = _FLOAT * (facts.parameters + facts.buffers), compact_bytes(layers, facts)
+        keep = most_within(lambda keep: compact_bytes(keep, facts), budget.amount, 0, total)
+    _refuse_more(budget, dense, network)
+    if keep < layers:
+        left = f"leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
+        if budget.amount < fixed:
+            left = f"is less than the {_told(fixed, budget)} that {network} has beside its prunable weights"
+        raise UsageError(f"{_written(budget)} {left}", f"the least that leaves one a layer is {least}")
+    return sparsity_of(total, keep)
+
+
+def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
+    """Raise UsageError when a network with a weight in every layer takes more, or the dense one no more."""
+    _refuse_more(budget, facts.macs, network)
+    if budget.amount < (least := _filled(facts.layers, len(facts.layers))):
+        raise UsageError(
+            f"{_written(budget)} is less than {network} takes with one weight in each of its "
+            f"{len(facts.layers)} layers",
+            f"the least that leaves one a layer is {least}",
+        )
+
+
+def _refuse_more(budget: Amount, dense: int, network: str) -> None:
+    if budget.amount > dense:
+        raise UsageError(
+            f"{_written(budget)} is more than the {_told(dense, budget)} of {network} before it is pruned",
+            "a budget is the most that is left: name less, or 0 to prune nothing",
+        )
+
+
+def _told(amount: int, budget: Amount) -> str:
+    return f"{amount:,} {budget.currency}"
+
+
+def _written(budget: Amount) -> str:
+    amount = str(budget).removesuffix(budget.currency).strip()
+    return f"{{{budget.currency}: {amount}}}"
+
+
+def _affordable(limit: int, facts: NetworkFacts) -> Between:
+    """How many weights stay within multiply-adds: dearest layers filled first, cheapest first, all alike."""
+    first, total = len(facts.layers), facts.total
+    dearest, cheapest = _dearest_first(facts), _dearest_first(facts)[::-1]
+    return Between(
+        most_within(lambda keep: _filled(dearest, keep), limit, first, total),
+        most_within(lambda keep: _filled(cheapest, keep), limit, first, total),
+        most_within(lambda keep: _uniform(facts, keep), limit, first, total),
+    )
+
+
+def _dearest_first(facts: NetworkFacts) -> list[LayerFacts]:
+    return sorted(facts.layers, key=lambda layer: -layer.positions)
+
+
+def _filled(layers: Sequence[LayerFacts], keep: int) -> int:
+    """Multiply-adds with one weight a layer, and the others in the layers that come first."""
+    left, found = keep - len(layers), sum(layer.positions for layer in layers)
+    for layer in layers:
+        more = min(left, layer.size - 1)
+        found += more * layer.positions
+        left -= more
+    return found
+
+
+def _uniform(facts: NetworkFacts, keep: int) -> int:
+    sizes = {layer.name: layer.size for layer in facts.layers}
+    counts = apportion({name: float(size) for name, size in sizes.items()}, sizes, keep)
+    return sum(counts[layer.name] * layer.positions for layer in facts.layers)
