@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +14,7 @@ from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
-from autosparse.plan import Plan, compile_plan, own_code
+from autosparse.plan import Plan, Status, check_unmoved, compile_plan, own_code, read_plan, spec_of, statuses
 from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
 from autosparse.store import Store
 
@@ -31,6 +33,10 @@ BudgetOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.")
+]
+PlanArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[SPEC]", help="A spec file, or a plan saved by `plan --out`; without one, the last spec."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
@@ -58,6 +64,7 @@ def load(
 ) -> LoadedSpec:
     """Find, read and remember the spec that a command means, saying which one it is if it was not named."""
     found = find_spec(name, store)
+    refuse_plan(found.path)
     if found.why and not quiet:
         say(f"spec {found.path}: {found.why}")
     loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
@@ -82,6 +89,31 @@ def compile_loaded(loaded: LoadedSpec, *, quiet: bool) -> Plan:
         if place and (mark := loaded.document.nearest(place)):
             raise SpecError(f"{mark}: {error.message}", error.hint) from error
         raise
+
+
+def prepare(
+    name: str | None, store: Store, budget: list[str] | None, overrides: list[str] | None, *, quiet: bool
+) -> tuple[LoadedSpec, Plan, Mapping[str, Status]]:
+    """The spec, its plan and what the store holds of it; a saved plan is checked to be what it was."""
+    path = Path(name) if name is not None else None
+    saved = read_plan(path) if path else None
+    if path is None or saved is None:
+        loaded = load(name, store, budget, overrides, quiet=quiet)
+        compiled = compile_loaded(loaded, quiet=quiet)
+        return loaded, compiled, statuses(compiled, store)
+    if given := "--budget" if budget else "--set" if overrides else None:
+        raise UsageError(f"a saved plan is run as it is: {path} takes no `{given}`", "plan its spec again with it")
+    loaded = spec_of(saved, path)
+    compiled = compile_loaded(loaded, quiet=quiet)
+    found = statuses(compiled, store)
+    check_unmoved(saved, path, compiled, found, this_machine())
+    return loaded, compiled, found
+
+
+def refuse_plan(path: Path) -> None:
+    """Refuse a saved plan where a spec is due."""
+    if read_plan(path):
+        raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {path}` runs it")
 
 
 def json_text(value: Any) -> str:

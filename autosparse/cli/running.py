@@ -14,38 +14,43 @@ from autosparse.backends import this_machine
 from autosparse.cli.app import (
     BudgetOption,
     JsonOption,
+    PlanArgument,
     QuietOption,
     SetOption,
-    SpecArgument,
     app,
-    compile_loaded,
     json_text,
-    load,
+    prepare,
     say,
 )
 from autosparse.console import follow, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
-from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, statuses
+from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, save_plan
 from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store
 
 
 @app.command()
 def plan(
-    spec: SpecArgument = None,
+    spec: PlanArgument = None,
     budget: BudgetOption = None,
     set_: SetOption = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool, typer.Option(help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error.")
+    ] = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Show what a run would do: every step, reused or run."""
     store = Store.default()
-    loaded = load(spec, store, budget, set_, quiet=quiet)
-    compiled = compile_loaded(loaded, quiet=quiet)
-    found = statuses(compiled, store)
+    loaded, compiled, found = prepare(spec, store, budget, set_, quiet=quiet)
     check_budget(compiled, store)
+    if out:
+        save_plan(out, compiled, found, loaded.relative)
     if json_:
         show_text(json_text(plan_json(compiled, found)))
     else:
@@ -55,11 +60,15 @@ def plan(
     if not quiet:
         for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
+        if out:
+            say(f"plan saved in {out}: `autosparse run {out}` runs it as it is")
+    if detailed_exitcode and count(found)["reuse"] < len(found):
+        raise typer.Exit(2)
 
 
 @app.command()
 def run(
-    spec: SpecArgument = None,
+    spec: PlanArgument = None,
     budget: BudgetOption = None,
     set_: SetOption = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
@@ -67,12 +76,13 @@ def run(
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a plan: reuse what is there, make what is not, emit pruned models, report."""
+    """Run a plan: reuse what is there, make what is not, emit pruned models, report.
+
+    A plan saved by `plan --out` is run as it was planned, or refused with exit code 2 and what has moved since.
+    """
 
     store = Store.default()
-    loaded = load(spec, store, budget, set_, quiet=quiet)
-    compiled = compile_loaded(loaded, quiet=quiet)
-    found = statuses(compiled, store)
+    loaded, compiled, found = prepare(spec, store, budget, set_, quiet=quiet)
     folder = open_folder(
         compiled.name,
         plan_json(compiled, found),

@@ -1,20 +1,26 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
 from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
+from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.status import Status, check_budget, count, missing_data, missing_device, plan_json, statuses
 from autosparse.plan.step import Step
 
 __all__ = [
     "Cell",
     "Plan",
+    "SavedPlan",
     "Status",
     "Step",
     "check_budget",
+    "check_unmoved",
     "compile_plan",
     "count",
     "missing_data",
     "missing_device",
     "own_code",
     "plan_json",
+    "read_plan",
+    "save_plan",
+    "spec_of",
     "statuses",
 ]
