@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from autosparse.cli import main
 
 SMALL = """\
 version: 1
@@ -92,6 +95,16 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
+@pytest.fixture
+def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The place as this process's own directory and environment."""
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
+    return place
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Ended]:
     """The small spec, run once to its end: look, do not touch."""
@@ -100,3 +113,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Ended]:
     ended = place.run("run", "small.yaml", "--json")
     assert ended.code == 0, ended.err
     return place, ended
+
+
+def call(capsys: pytest.CaptureFixture[str], line: str) -> Ended:
+    """Run a command in this process."""
+    capsys.readouterr()
+    code = 0
+    try:
+        main(shlex.split(line))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return Ended(code, captured.out, captured.err)

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tests.conftest import SMALL, Ended, Place
+from tests.conftest import SMALL, Ended, Place, call
 
 OWN = """\
 import torch
@@ -118,48 +118,50 @@ def test_own_code_that_changed_is_named(own: Place) -> None:
         ('"kind": "autosparse plan",', '"kind": "autosparse plan"', "is a saved plan that is damaged: Expecting ',' "),
     ],
 )
-def test_what_is_no_longer_so_is_told(place: Place, old: str, new: str, text: str | None) -> None:
+def test_what_is_no_longer_so_is_told(
+    here: Place, capsys: pytest.CaptureFixture[str], old: str, new: str, text: str | None
+) -> None:
     """Another version alone is no harm; another key, device, spec or form is refused before anything runs."""
-    save(place, "small.yaml")
-    path = place.folder / "p.json"
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    path = here.folder / "p.json"
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
-    ended = place.run("plan", "p.json")  # which checks what a run checks
+    ended = call(capsys, "plan p.json")  # which checks what a run checks
 
     assert (2 if text else 0) == ended.code, ended.err
     assert (text or "") in ended.err
 
 
-def test_another_version_that_makes_other_keys_is_told(place: Place) -> None:
+def test_another_version_that_makes_other_keys_is_told(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """When keys differ and the version does, both versions are named."""
-    save(place, "small.yaml")
-    path = place.folder / "p.json"
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    path = here.folder / "p.json"
     path.write_text(path.read_text().replace('"0.1.0"', '"0.0.9"').replace('"key": "0a268717', '"key": "0b268717'))
 
-    assert "(saved by autosparse 0.0.9, this is 0.1.0)" in place.run("run", "p.json").err
+    assert "(saved by autosparse 0.0.9, this is 0.1.0)" in call(capsys, "run p.json").err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("line", "text"),
     [
-        (["run", "p.json", "--budget", "0.5"], "a saved plan is run as it is: p.json takes no `--budget`"),
-        (["run", "p.json", "--set", "training.lr=1"], "takes no `--set`"),
-        (["validate", "p.json"], "p.json is a saved plan, not a spec"),
-        (["render", "p.json"], "`autosparse run p.json` runs it"),
-        (["run", "report.json"], "report.json is the report of a run, neither a spec nor a saved plan"),
-        (["plan", "small.yaml", "--out", "small.yaml"], "small.yaml is there and is no saved plan"),
-        (["plan", "small.yaml", "--out", "no/where.json"], "no/where.json cannot be written: No such file"),
+        ("run p.json --budget 0.5", "a saved plan is run as it is: p.json takes no `--budget`"),
+        ("run p.json --set training.lr=1", "takes no `--set`"),
+        ("validate p.json", "p.json is a saved plan, not a spec"),
+        ("render p.json", "`autosparse run p.json` runs it"),
+        ("run report.json", "report.json is the report of a run, neither a spec nor a saved plan"),
+        ("plan small.yaml --out small.yaml", "small.yaml is there and is no saved plan"),
+        ("plan small.yaml --out no/where.json", "no/where.json cannot be written: No such file"),
     ],
 )
-def test_mistakes_are_sentences(place: Place, arguments: list[str], text: str) -> None:
+def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
     """A saved plan where a spec is due, the reverse, and files that are neither end with 2."""
-    save(place, "small.yaml")
-    (place.folder / "report.json").write_text('{"schema_version": 1, "results": []}')
-    ended = place.run(*arguments)
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    (here.folder / "report.json").write_text('{"schema_version": 1, "results": []}')
+    ended = call(capsys, line)
 
     assert 2 == ended.code
     assert text in ended.err
-    assert SMALL == (place.folder / "small.yaml").read_text()
+    assert SMALL == (here.folder / "small.yaml").read_text()
 
 
 def test_an_interrupted_saved_plan_resumes(finished: tuple[Place, Ended], place: Place) -> None:
@@ -180,14 +182,14 @@ def test_an_interrupted_saved_plan_resumes(finished: tuple[Place, Ended], place:
     assert finished[1].json["results"] == ended.json["results"]
 
 
-def test_detailed_exit_codes(finished: tuple[Place, Ended], place: Place) -> None:
+def test_detailed_exit_codes(finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """0 when there is nothing to run, 2 when there is, 1 on every error, a wrong option among them."""
-    shutil.copytree(finished[0].cache, place.cache)
-    (place.folder / "bad.yaml").write_text("model: resnet8\n")
+    shutil.copytree(finished[0].cache, here.cache)
+    (here.folder / "bad.yaml").write_text("model: resnet8\n")
     codes = [
-        place.run("plan", *arguments, "--detailed-exitcode").code
-        for arguments in (["small.yaml"], ["small.yaml", "--budget", "0.7"], ["bad.yaml"], ["small.yaml", "--bugdet"])
+        call(capsys, f"plan {line} --detailed-exitcode").code
+        for line in ("small.yaml", "small.yaml --budget 0.7", "bad.yaml", "small.yaml --bugdet")
     ]
 
     assert [0, 2, 1, 1] == codes
-    assert 0 == place.run("plan", "small.yaml", "--budget", "0.7").code
+    assert 0 == call(capsys, "plan small.yaml --budget 0.7").code
