@@ -22,11 +22,11 @@ from autosparse.cli.app import (
     prepare,
     say,
 )
-from autosparse.console import follow, show_report, show_runs, show_text
+from autosparse.console import follow, show_made, show_report, show_runs, show_text
 from autosparse.errors import UsageError
-from autosparse.execute import Execution
-from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, save_plan
-from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
+from autosparse.execute import Execution, Outcome, made_json
+from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, save_plan, select_steps
+from autosparse.report import Report, all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store
 
 
@@ -71,6 +71,14 @@ def run(
     spec: PlanArgument = None,
     budget: BudgetOption = None,
     set_: SetOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="Run these steps and what they need; a name or `train/*`; repeatable."),
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="Make these steps again though they are in the cache; repeatable."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
     json_: JsonOption = False,
@@ -79,41 +87,49 @@ def run(
     """Run a plan: reuse what is there, make what is not, emit pruned models, report.
 
     A plan saved by `plan --out` is run as it was planned, or refused with exit code 2 and what has moved since.
+
+    With `--only` nothing else is run. Unless that finishes the plan, what was made is listed in place of a report.
+
+    A step made again by `--force` replaces the one in the cache when it is whole. If its bytes are the same, nothing
+    else is made again. If they differ, so are the plan's steps that were made from the bytes before, as far as this
+    run goes through them; what is left as it was, here and in other specs, is named.
     """
 
     store = Store.default()
-    loaded, compiled, found = prepare(spec, store, budget, set_, quiet=quiet)
-    folder = open_folder(
-        compiled.name,
-        plan_json(compiled, found),
-        digest=compiled.digest,
-        spec=loaded.path,
-        resolved=compiled.spec.model_dump(mode="json"),
-        out=out,
-    )
-    to_run = count(found)["run"]
+    loaded, compiled, everything = prepare(spec, store, budget, set_, quiet=quiet)
+    if force and loaded.path is None:
+        raise UsageError(f"a saved plan is run as it is: {spec} takes no `--force`", "force a step of its spec")
+    selection = select_steps(compiled, everything, only=only or (), force=force or ())
+    if out and not selection.finishes:
+        raise UsageError(f"`--only` leaves the plan unfinished: there is no report to put into {out}")
+    found = selection.found
+    folder = None
+    if selection.finishes:
+        folder = open_folder(
+            compiled.name,
+            plan_json(compiled, everything),
+            digest=compiled.digest,
+            spec=loaded.path,
+            resolved=compiled.spec.model_dump(mode="json"),
+            out=out,
+        )
+    to_run = len(found) - count(found)["reuse"]
     if not quiet and to_run == 0:
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
         say(f"{to_run} step{'s' * (to_run != 1)} to run, {len(found) - to_run} reused")
     with _kept_on_interrupt(quiet) as told, follow(compiled, found, quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, wait=wait)
-        told.append(lambda: _interrupted(execution.outcome.steps, len(found)))
+        execution = Execution(compiled, store, observer, wait=wait, selection=selection)
+        told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()
-        emitted = execution.read(lambda: copy_emitted(compiled, store, folder))
-        report = execution.read(
-            lambda: build_report(
-                compiled,
-                store,
-                run=str(folder),
-                steps={"run": outcome.count("run"), "reuse": outcome.count("reuse"), "resume": 0},
-                seconds=outcome.seconds,
-                emitted=emitted,
-            )
-        )
-        if outcome.count("run") or find_run(str(folder)).report is None:
-            save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
-    if json_:
+        mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
+        report = _report(execution, store, folder) if folder and not mixed else None
+    if not quiet and outcome.stale:
+        say(_stale(outcome))
+    if report is None:
+        made = made_json(compiled, everything, outcome)
+        show_text(json_text(made)) if json_ else show_made(made)
+    elif json_:
         show_text(json_text(report.json()))
     else:
         show_report(report)
@@ -169,9 +185,37 @@ def _kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
         raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
 
 
-def _interrupted(finished: Mapping[str, str], total: int) -> str:
+def _report(execution: Execution, store: Store, folder: Path) -> Report:
+    plan, outcome = execution.plan, execution.outcome
+    emitted = execution.read(lambda: copy_emitted(plan, store, folder))
+    report = execution.read(
+        lambda: build_report(
+            plan,
+            store,
+            run=str(folder),
+            steps={"run": outcome.count("run"), "reuse": outcome.count("reuse"), "resume": 0},
+            seconds=outcome.seconds,
+            emitted=emitted,
+        )
+    )
+    if outcome.count("run") or find_run(str(folder)).report is None:
+        save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
+    return report
+
+
+def _stale(outcome: Outcome) -> str:
+    name, *others = outcome.stale.values()
+    told = f"`{name}` and {len(others)} more were" if others else f"`{name}` was"
+    return (
+        f"warning: {told} made from bytes that are replaced now, and left as they are\n"
+        f"hint: `autosparse run SPEC --force {outcome.changed[0]}`, for each spec, makes them again"
+    )
+
+
+def _interrupted(finished: Mapping[str, str], total: int, *, forced: bool) -> str:
     made = sum(status == "run" for status in finished.values())
+    goes_on = "makes the forced steps once more and goes on" if forced else "resumes with the next step"
     return (
         f"stopped: {len(finished)} of {total} steps are kept ({made} made by this call)\n"
-        "hint: the same command resumes with the next step"
+        f"hint: the same command {goes_on}"
     )

@@ -2,9 +2,9 @@
 
 from autosparse.console.progress import follow
 from autosparse.console.screen import notes, plain, results, seconds, size
-from autosparse.console.views import show_plan, show_report, show_runs, show_table, show_text
+from autosparse.console.views import show_made, show_plan, show_report, show_runs, show_table, show_text
 
 __all__ = [
-    "follow", "notes", "plain", "results", "seconds", "show_plan", "show_report", "show_runs", "show_table",
-    "show_text", "size",
+    "follow", "notes", "plain", "results", "seconds", "show_made", "show_plan", "show_report", "show_runs",
+    "show_table", "show_text", "size",
 ]  # fmt: skip

@@ -30,7 +30,7 @@ class _Remaining:
     """The time left, from the effort that is done: training images count, small steps hardly."""
 
     def __init__(self, plan: Plan, found: Mapping[str, Status]) -> None:
-        self.names = [name for name, status in found.items() if status.status == "run"]
+        self.names = [name for name, status in found.items() if status.status != "reuse"]
         self._left = {name: plan.steps[name].effort for name in self.names}
         self._all = sum(self._left.values())
         self._begin = time.monotonic()

@@ -78,6 +78,17 @@ def show_report(report: Report) -> None:
     console.print(plain(f"{ran}; run folder {report.run}", "dim"))
 
 
+def show_made(made: Mapping[str, Any]) -> None:
+    """What a run of some steps made and reused."""
+    console = results()
+    for sign, kind, style in (("+", "made", "yellow"), ("=", "reused", "green")):
+        for name in made[kind]:
+            console.print(plain(f"{sign} {kind:<6} {name}", style), soft_wrap=True)
+    told = f"{made['steps']['run']} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
+    left = len(made["missing"])
+    console.print(plain(f"{told}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
+
+
 def show_runs(runs: Sequence[Run]) -> None:
     """The runs of a directory, the latest last."""
     table = _table("run", "model", "dataset", "method", "best accuracy by sparsity", numbers=0)

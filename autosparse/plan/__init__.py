@@ -2,6 +2,7 @@
 
 from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
+from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.status import Status, check_budget, count, missing_data, missing_device, plan_json, statuses
 from autosparse.plan.step import Step
 
@@ -9,6 +10,7 @@ __all__ = [
     "Cell",
     "Plan",
     "SavedPlan",
+    "Selection",
     "Status",
     "Step",
     "check_budget",
@@ -21,6 +23,7 @@ __all__ = [
     "plan_json",
     "read_plan",
     "save_plan",
+    "select_steps",
     "spec_of",
     "statuses",
 ]
