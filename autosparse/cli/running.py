@@ -25,7 +25,17 @@ from autosparse.cli.app import (
 from autosparse.console import follow, show_made, show_report, show_runs, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution, Outcome, made_json
-from autosparse.plan import check_budget, count, missing_data, missing_device, plan_json, save_plan, select_steps
+from autosparse.plan import (
+    check_budget,
+    count,
+    draw_dot,
+    draw_mermaid,
+    missing_data,
+    missing_device,
+    plan_json,
+    save_plan,
+    select_steps,
+)
 from autosparse.report import Report, all_runs, build_report, copy_emitted, find_run, open_folder, save_report
 from autosparse.store import Store
 
@@ -42,10 +52,14 @@ def plan(
     detailed_exitcode: Annotated[
         bool, typer.Option(help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error.")
     ] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Show what a run would do: every step, reused or run."""
+    if json_ + dot + mermaid > 1:
+        raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
     store = Store.default()
     loaded, compiled, found = prepare(spec, store, budget, set_, quiet=quiet)
     check_budget(compiled, store)
@@ -53,6 +67,8 @@ def plan(
         save_plan(out, compiled, found, loaded.relative)
     if json_:
         show_text(json_text(plan_json(compiled, found)))
+    elif dot or mermaid:
+        show_text((draw_dot if dot else draw_mermaid)(compiled, found))
     else:
         from autosparse.console import show_plan
 

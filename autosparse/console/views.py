@@ -14,16 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from autosparse.console.screen import plain, results, seconds, size, sparkline
-from autosparse.plan import Plan, Status, count
+from autosparse.plan import PURPOSES, Plan, Status, count
 from autosparse.report import Report, Result, Run
-
-_PURPOSES = {
-    "source": "source of labels",
-    "scorer": "scorer",
-    "network": "this network",
-    "comparison": "comparison",
-    "emission": "emission",
-}
 
 
 def show_plan(plan: Plan, found: Mapping[str, Status], *, every_step: bool) -> None:
@@ -36,7 +28,7 @@ def show_plan(plan: Plan, found: Mapping[str, Status], *, every_step: bool) -> N
     for step in plan.steps.values():
         groups.setdefault(step.purpose, {}).setdefault(step.operation, []).append(step.name)
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for purpose, title in _PURPOSES.items():
+    for purpose, title in PURPOSES.items():
         if purpose not in groups:
             continue
         table.add_row(plain(title, "bold"))
@@ -174,7 +166,7 @@ def _lessons(console: Console, report: Report) -> None:
             )
         )
     if report.cost:
-        known = ((title, report.cost.get(name)) for name, title in _PURPOSES.items())
+        known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
         console.print(plain(f"cost when made: {parts}"))
 
