@@ -15,7 +15,7 @@ from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
 from autosparse.plan import Plan, Status, check_unmoved, compile_plan, own_code, read_plan, spec_of, statuses
-from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec, resolve
+from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec, resolve
 from autosparse.store import Store
 
 app = typer.Typer(
@@ -80,12 +80,17 @@ def compile_loaded(loaded: LoadedSpec, *, quiet: bool) -> Plan:
     """The plan of a spec on this machine. Says which code of the user's own it imports."""
     for name in () if quiet else own_code(loaded.spec):
         say(f"note: importing your code, {name}")
+    unused = [name for name in ("irp", "tuning") if (name,) in loaded.document.values]
+    if unused and isinstance(loaded.spec.scorer, Pretrained) and not quiet:
+        names = " and ".join(f"`{name}`" for name in unused)
+        say(f"note: {names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
     try:
         return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
     except OwnCodeError:
         raise  # says itself where
     except UsageError as error:
-        place = error.at if error.at in loaded.document.values else error.at[1:]  # `irp` is silent: as the spec's own
+        silent = error.at[:1] == ("irp",) and error.at not in loaded.document.values  # as the spec's own
+        place = error.at[1:] if silent else error.at
         if place and (mark := loaded.document.nearest(place)):
             raise SpecError(f"{mark}: {error.message}", error.hint) from error
         raise

@@ -36,7 +36,16 @@ from autosparse.plan import (
     save_plan,
     select_steps,
 )
-from autosparse.report import Report, all_runs, build_report, copy_emitted, find_run, open_folder, save_report
+from autosparse.report import (
+    Report,
+    all_runs,
+    build_report,
+    copy_emitted,
+    copy_scorer,
+    find_run,
+    open_folder,
+    save_report,
+)
 from autosparse.store import Store
 
 
@@ -204,6 +213,7 @@ def _kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
 def _report(execution: Execution, store: Store, folder: Path) -> Report:
     plan, outcome = execution.plan, execution.outcome
     emitted = execution.read(lambda: copy_emitted(plan, store, folder))
+    scorer = execution.read(lambda: copy_scorer(plan, store, folder))
     report = execution.read(
         lambda: build_report(
             plan,
@@ -212,6 +222,7 @@ def _report(execution: Execution, store: Store, folder: Path) -> Report:
             steps={"run": outcome.count("run"), "reuse": outcome.count("reuse"), "resume": 0},
             seconds=outcome.seconds,
             emitted=emitted,
+            scorer=scorer,
         )
     )
     if outcome.count("run") or find_run(str(folder)).report is None:

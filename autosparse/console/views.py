@@ -165,6 +165,10 @@ def _lessons(console: Console, report: Report) -> None:
                 f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings})"
             )
         )
+    if report.scorer.get("pretrained"):
+        console.print(plain(f"scorer {report.scorer['name']}: pretrained; what it cost is not counted here"))
+    if report.scorer.get("path"):
+        console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
     if report.cost:
         known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)

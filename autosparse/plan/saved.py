@@ -96,7 +96,7 @@ def save_plan(path: Path, plan: Plan, found: Mapping[str, Status], relative: Ite
 def read_plan(path: Path) -> SavedPlan | None:
     """The plan in a file, or None for what may be a spec. Raises UsageError for a file that is neither."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe can be read once
     except (OSError, ValueError):
         return None
     if not text.lstrip().startswith("{"):

@@ -3,10 +3,10 @@
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
 from autosparse.spec.load import LoadedSpec, load_spec, take_spec
 from autosparse.spec.resolve import provenance, resolve
-from autosparse.spec.sections import DENSE, Method, Spec, spec_schema
+from autosparse.spec.sections import DENSE, Method, Pretrained, Spec, spec_schema
 from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [
-    "DENSE", "FILE", "Found", "LoadedSpec", "Method", "Spec", "about_shipped", "find_spec", "load_spec", "provenance",
-    "remember_spec", "resolve", "shipped", "spec_schema", "take_spec",
+    "DENSE", "FILE", "Found", "LoadedSpec", "Method", "Pretrained", "Spec", "about_shipped", "find_spec", "load_spec",
+    "provenance", "remember_spec", "resolve", "shipped", "spec_schema", "take_spec",
 ]  # fmt: skip

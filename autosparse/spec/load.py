@@ -50,6 +50,7 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     relative: set[str] = set()
     for place in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")):
         relative |= _make_absolute(document, place)
+    relative |= _make_scorer_absolute(document)
     return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
 
 
@@ -112,9 +113,11 @@ def _merge(base: Document, over: Document) -> Document:
 def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping[str, Any], path: Path) -> None:
     for key, value in above.items():
         place = (*path, key)
-        old = below.get(key)
+        old: Any = below.get(key)
         # A mapping that names another choice replaces the base's: its options would mean nothing.
-        if isinstance(value, dict) and isinstance(old, dict) and value.get("name", old.get("name")) == old.get("name"):
+        replaces = place == ("scorer",) and isinstance(value, dict) and "pretrained" in value
+        mappings = isinstance(value, dict) and isinstance(old, dict)
+        if mappings and not replaces and value.get("name", old.get("name")) == old.get("name"):
             below[key] = dict(old)
             _lay(merged, over, below[key], value, place)
         else:
@@ -134,7 +137,10 @@ def _override(document: Document, override: str) -> None:
     if dotted == "extends":
         raise UsageError("`extends` is read from the file alone", "write it there")
     mark = Mark(f"--set {override}")
-    _set(document, tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None, mark)
+    path, value = tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None
+    if path == ("scorer", "pretrained"):  # in place of the scorer that the spec trains, whatever its options
+        _set(document, ("scorer",), {}, mark)
+    _set(document, path, value, mark)
 
 
 def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
@@ -162,6 +168,15 @@ def _make_absolute(document: Document, place: Path) -> set[str]:
     written = set(_texts(_at(document.data, place)))
     _write_out(document, place)
     return {text for text in _texts(_at(document.data, place)) if text not in written}
+
+
+def _make_scorer_absolute(document: Document) -> set[str]:
+    scorer = document.data.get("scorer")
+    written = scorer.get("pretrained") if isinstance(scorer, dict) else None
+    if not isinstance(written, str) or not written:
+        return set()
+    scorer["pretrained"] = _absolute(written, _folder(document, ("scorer", "pretrained")))
+    return {scorer["pretrained"]} - {written}
 
 
 def _write_out(document: Document, place: Path) -> None:

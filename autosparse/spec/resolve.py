@@ -7,7 +7,7 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
-from autosparse.spec.sections import Irp, Spec, Training
+from autosparse.spec.sections import Irp, Pretrained, Spec, Training
 
 _AUTO = (
     ("irp", "training", "precision"),
@@ -26,7 +26,9 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     precision = "bfloat16" if machine.bfloat16(device) else "float32"
     training = _with_precision(spec.training, precision)
     tuned = spec.tuning.options
-    if tuned == "auto":
+    if isinstance(spec.scorer, Pretrained):
+        tuned = () if tuned == "auto" else tuned
+    elif tuned == "auto":
         tuned = tuple(
             name
             for name, option in spec.scorer.entry.options.items()
