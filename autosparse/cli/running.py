@@ -59,7 +59,10 @@ def plan(
         Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
     ] = None,
     detailed_exitcode: Annotated[
-        bool, typer.Option(help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error.")
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error."
+        ),
     ] = False,
     dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
