@@ -92,6 +92,7 @@ def test_a_forced_step_with_the_same_bytes_changes_nothing_else(
     assert before["evaluate"] == inodes(drawn, "evaluate")
     assert before["mask"] == inodes(drawn, "mask")
     assert [] == list((drawn.cache / "drafts").glob("*"))
+    assert not (drawn.cache / "damaged").exists()
 
 
 def test_other_bytes_reach_all_that_was_made_from_them(
