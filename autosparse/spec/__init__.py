@@ -2,8 +2,9 @@
 
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
 from autosparse.spec.load import LoadedSpec, load_spec, take_spec
+from autosparse.spec.pretrained import Pretrained
 from autosparse.spec.resolve import provenance, resolve
-from autosparse.spec.sections import DENSE, Method, Pretrained, Spec, spec_schema
+from autosparse.spec.sections import DENSE, Method, Spec, spec_schema
 from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [

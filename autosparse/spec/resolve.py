@@ -7,7 +7,8 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
-from autosparse.spec.sections import Irp, Pretrained, Spec, Training
+from autosparse.spec.pretrained import Pretrained
+from autosparse.spec.sections import Irp, Spec, Training
 
 _AUTO = (
     ("irp", "training", "precision"),

@@ -31,6 +31,7 @@ from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import suggestion
 from autosparse.spec.choices import Choice, Section, choice_of, section_of
+from autosparse.spec.pretrained import Pretrained, scorer_kind
 
 if TYPE_CHECKING:
     # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
@@ -236,29 +237,9 @@ class Irp(Section):
     training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
 
 
-class Pretrained(Section):
-    """A scorer that was trained before: the plan then holds no IRP, and nothing to tune."""
-
-    pretrained: Annotated[str, MinLen(1), about("the `scorer` folder of a finished run, relative to this spec")]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _alone(cls, value: Any) -> Any:
-        other = next((key for key in value if key != "pretrained"), None) if isinstance(value, Mapping) else None
-        if other is not None:
-            hint = "a pretrained scorer keeps the options that it was trained with"
-            raise PydanticCustomError("unknown_key", "unknown key `{key}`", {"key": str(other), "hint": hint})
-        return value
-
-
-def _scorer_kind(value: Any) -> str:
-    named = isinstance(value, Mapping) and "pretrained" in value
-    return "folder" if named or isinstance(value, Pretrained) else "choice"
-
-
 Scorer = Annotated[
     Annotated[ScorerChoice, Tag("choice")] | Annotated[Pretrained, Tag("folder")],
-    Discriminator(_scorer_kind),
+    Discriminator(scorer_kind),
 ]
 
 
