@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
-from autosparse.plan import Counted, Plan, Step, count_work, missing_data, statuses
+from autosparse.plan import Counted, Plan, Selection, Status, Step, count_work, missing_data, select_steps, statuses
 from autosparse.steps import Work, operations
-from autosparse.store import Artifact, Draft, Store, digest
+from autosparse.store import Artifact, Draft, Store, digest, open_index
 
 Result = TypeVar("Result")
 
@@ -28,22 +28,58 @@ class Observer(Protocol):
 
 @dataclass
 class Outcome:
-    """What a call did: step name -> `run`, `resume` or `reuse`, and the seconds it took in all."""
+    """What a call did: step name -> `run`, `resume` or `reuse`, and the seconds it took in all.
+
+    `changed` are steps that were made again and gave other bytes; `stale` are artifacts, of this plan or another, that
+    were made from the bytes before and are left as they are: key -> step name.
+    """
 
     steps: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    changed: list[str] = field(default_factory=list)
+    stale: dict[str, str] = field(default_factory=dict)
 
     def count(self, status: str) -> int:
         return sum(found == status for found in self.steps.values())
 
 
-class Execution:
-    """One run of a plan. `outcome` is kept up to date, so that it can be told after an interruption."""
+def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dict[str, Any]:
+    """What a call did that does not finish a plan, as `run --only --json` prints it."""
+    missing = [name for name, status in before.items() if status.status != "reuse" and name not in outcome.steps]
+    return {
+        "schema_version": 1,
+        "spec": plan.name,
+        "run": None,
+        "steps": {"run": outcome.count("run"), "reuse": outcome.count("reuse"), "resume": 0},
+        "seconds": round(outcome.seconds, 2),
+        "made": [name for name, status in outcome.steps.items() if status == "run"],
+        "reused": [name for name, status in outcome.steps.items() if status == "reuse"],
+        "changed": outcome.changed,
+        "stale": list(outcome.stale.values()),
+        "missing": missing,
+    }
 
-    def __init__(self, plan: Plan, store: Store, observer: Observer, *, place: Place, wait: bool = True) -> None:
+
+class Execution:
+    """One run of a plan, or of a selection of its steps.
+
+    `outcome` is kept up to date, so that it can be told after an interruption.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        observer: Observer,
+        *,
+        place: Place,
+        wait: bool = True,
+        selection: Selection | None = None,
+    ) -> None:
         self.plan = plan
+        self._selection = selection or select_steps(plan, statuses(plan, store))
+        self._resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
         self.outcome = Outcome()
-        self._resumed: set[str] = set()
         self._counted: Mapping[str, Counted] = {}
         self._store = store
         self._observer = observer
@@ -53,19 +89,22 @@ class Execution:
         self._backend: Backend = backends[plan.spec.target.backend.name].function(place)
 
     def run(self) -> Outcome:
-        """Run every step that is not there. Raises StepError for the first one that fails."""
+        """Run every step that is not there, or is forced. Raises StepError for the first one that fails."""
         begin = time.monotonic()
         try:
-            found = statuses(self.plan, self._store)
-            self._resumed = {name for name, status in found.items() if status.status == "resume"}
-            if absent := missing_data(self.plan, found):
+            if absent := missing_data(self.plan, self._selection.found):
                 raise MissingData(*absent[0])
             self._counted = count_work(self.plan)
-            for step in self.plan.steps.values():
-                if self._store.has(step.operation, step.key):
+            for step in map(self.plan.steps.__getitem__, self._selection.found):
+                there = self._store.has(step.operation, step.key)
+                if there and (step.name in self._selection.forced or self._is_stale(step)):
+                    self._make_again(step)
+                elif there:
                     self._reused(step)
                 else:
                     self._make(step)
+            if self.outcome.changed:
+                self.outcome.stale = self._find_stale()
         finally:
             self.outcome.seconds = time.monotonic() - begin
         return self.outcome
@@ -85,13 +124,55 @@ class Execution:
             else:
                 self._make_locked(step)
 
-    def _make_locked(self, step: Step) -> None:
+    def _make_again(self, step: Step) -> None:
+        with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
+            before = self._files(step)
+            self._make_locked(step, replace=True)
+        if before is None:
+            return
+        if before == self._files(step):
+            self._observer.note(f"`{step.name}` is made again, with the same bytes")
+        else:
+            self._observer.note(f"`{step.name}` is made again, with other bytes than before")
+            self.outcome.changed.append(step.name)
+
+    def _files(self, step: Step) -> str | None:
+        # What an artifact's bytes are known by; None where there is none that can be trusted.
+        try:
+            return digest(dict(self._store.open(step.operation, step.key).files))
+        except DamagedArtifact:
+            return None
+
+    def _is_stale(self, step: Step) -> bool:
+        # Keys are those of the inputs, not of their bytes: after a step was made again, what was made from its bytes
+        # before would be reused. What it consumed tells, in this call or in one after an interruption.
+        if step.name not in self._selection.after:
+            return False
+        try:
+            consumed = self._store.open(step.operation, step.key).descriptor.get("consumed", {})
+        except DamagedArtifact:
+            return False  # noticed when it is read
+        inputs = {role: self._files(self.plan.steps[name]) for role, name in step.inputs.items()}
+        return any(found is not None and consumed.get(role, found) != found for role, found in inputs.items())
+
+    def _find_stale(self) -> dict[str, str]:
+        changed = {step.key: self._files(step) for step in map(self.plan.steps.__getitem__, self.outcome.changed)}
+        stale = {}
+        for record in open_index(self._store):
+            taken = {role: changed[key] for role, key in record.inputs.items() if key in changed}
+            if taken:
+                consumed = self._store.open(record.operation, record.key).descriptor.get("consumed", {})
+                if any(consumed.get(role, now) != now for role, now in taken.items()):
+                    stale[record.key] = record.step
+        return stale
+
+    def _make_locked(self, step: Step, *, replace: bool = False) -> None:
         self._observer.started(step)
         self._backend.prepare()  # its seconds are no step's
         begin = time.monotonic()
         while True:
             try:
-                self._backend.run(lambda place: self._perform(step, place, begin))
+                self._backend.run(lambda place: self._perform(step, place, begin, replace))
                 break
             except DamagedArtifact as damage:
                 self._rebuild(damage)
@@ -102,7 +183,7 @@ class Execution:
         self.outcome.steps[step.name] = "reuse"
         self._observer.finished(step, "reuse", 0.0)
 
-    def _perform(self, step: Step, place: Place, begin: float) -> Artifact:
+    def _perform(self, step: Step, place: Place, begin: float, replace: bool) -> Artifact:
         inputs = {role: self._input(name) for role, name in step.inputs.items()}
         release_memory()
         peak = PeakMemory(place.device)
@@ -143,6 +224,7 @@ class Execution:
                 "seconds": round(time.monotonic() - begin, 3),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },
+            replace=replace,
         )
 
     def _input(self, name: str) -> Artifact:

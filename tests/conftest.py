@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from autosparse.cli import main
+from autosparse.plan import price
 
 SMALL = """\
 version: 1
@@ -25,6 +29,16 @@ tuning: {trials: 3}
 training: {epochs: 1, batch: 128, lr: 0.05, crop: 1, flip: false, precision: float32}
 compare: [random, snip, {name: slow, criterion: synflow, schedule: {name: exponential, rounds: 3}}, dense]
 """
+
+
+MACHINE_RATES = {
+    "startup": 2.0, "base": 5e8, "select": 1e-8, "scorer": 1e-3, "step": 0.01, "bytes": 1e-9, "open": 1.0,
+    "decoded": 1e-8,
+}  # fmt: skip
+NETWORK_RATES = {
+    "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
+    "train_bytes": 1e6, "forward_bytes": 1e5, "gradient_bytes": 2e6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,11 +99,39 @@ class Place:
         return found
 
 
+@pytest.fixture(autouse=True)
+def probes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Plans made in this process see a machine of known speed; what was probed on it. Other processes see this one."""
+    probed: list[str] = []
+
+    def machine(place: Any, scorer: str, options: Any) -> dict[str, float]:
+        probed.append("machine")
+        return dict(MACHINE_RATES)
+
+    def network(name: str, *_: Any) -> dict[str, float]:
+        probed.append(name)
+        return dict(NETWORK_RATES)
+
+    monkeypatch.setattr(price, "probe_machine", machine)
+    monkeypatch.setattr(price, "probe_network", network)
+    return probed
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """An empty directory with the small spec in it and a cache of its own."""
     (tmp_path / "small.yaml").write_text(SMALL)
     return Place(tmp_path)
+
+
+@pytest.fixture
+def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """The place as this process's own directory and environment."""
+    monkeypatch.chdir(place.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
+    return place
 
 
 @pytest.fixture(scope="session")
@@ -100,3 +142,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Ended]:
     ended = place.run("run", "small.yaml", "--json")
     assert ended.code == 0, ended.err
     return place, ended
+
+
+def call(capsys: pytest.CaptureFixture[str], line: str) -> Ended:
+    """Run a command in this process."""
+    capsys.readouterr()
+    code = 0
+    try:
+        main(shlex.split(line))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    captured = capsys.readouterr()
+    return Ended(code, captured.out, captured.err)

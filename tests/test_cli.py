@@ -12,36 +12,13 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import this_machine
-from autosparse.cli import main
 from autosparse.cli.app import app
-from tests.conftest import SMALL, Ended, Place
+from tests.conftest import SMALL, Ended, Place, call
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = sorted(
     str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
 )
-
-
-@pytest.fixture
-def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """The place as this process's own directory and environment."""
-    monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
-    return place
-
-
-def call(capsys: pytest.CaptureFixture[str], line: str) -> Ended:
-    """Run a command in this process."""
-    capsys.readouterr()
-    code = 0
-    try:
-        main(shlex.split(line))
-    except SystemExit as end:
-        code = int(end.code or 0)
-    captured = capsys.readouterr()
-    return Ended(code, captured.out, captured.err)
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "cache dir", "cache ls", "cache verify"])

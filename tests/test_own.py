@@ -12,8 +12,7 @@ import pytest
 
 from autosparse.errors import UsageError
 from autosparse.own import absolute, label, load_own, sources
-from tests.conftest import Place
-from tests.test_cli import call
+from tests.conftest import Place, call
 
 NET = """\
 from torch import nn

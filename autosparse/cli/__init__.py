@@ -8,6 +8,8 @@ import signal
 import sys
 import traceback
 
+import typer
+
 from autosparse import __version__
 from autosparse.cli import looking, running, specs
 from autosparse.cli.app import app, say
@@ -17,12 +19,16 @@ from autosparse.errors import AutosparseError, MissingRequirement
 __all__ = ["app", "looking", "main", "running", "specs"]
 
 
+_MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code: the only place that prints an error or exits."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments == ["--version"]:  # typer asks for a command before it looks at options
         show_text(f"autosparse {__version__}")
         sys.exit(0)
+    detailed = "--detailed-exitcode" in arguments
     signal.signal(signal.SIGTERM, running.terminate)
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows `?` instead
         if isinstance(stream, io.TextIOWrapper):
@@ -34,7 +40,10 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         for message, hint in getattr(error, "problems", ((error.message, error.hint),)):
             say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
-        sys.exit(error.exit_code)
+        sys.exit(1 if detailed else error.exit_code)
+    except SystemExit as end:
+        # typer has told of a wrong option and exits with 2, which is to mean that there is something to run.
+        sys.exit(1 if detailed and isinstance(end.__context__, _MISUSE) else end.code)
     except KeyboardInterrupt:
         sys.exit(130)
     except running.Terminated:
@@ -47,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _discard_output()
         say(f"error: {error.filename or 'the output'} cannot be written or read: {error.strerror}")
-        sys.exit(MissingRequirement.exit_code)
+        sys.exit(1 if detailed else MissingRequirement.exit_code)
 
 
 def _discard_output() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +13,9 @@ from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
-from autosparse.plan import Fitted, fit_plan, own_code
-from autosparse.spec import LoadedSpec, find_spec, load_spec, remember_spec
-from autosparse.store import Index, Store
+from autosparse.plan import Fitted, check_unmoved, fit_plan, own_code, read_plan, spec_of
+from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
+from autosparse.store import Index, Store, open_index
 
 app = typer.Typer(
     name="autosparse",
@@ -36,6 +37,10 @@ BudgetOption = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.")
+]
+PlanArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[SPEC]", help="A spec file, or a plan saved by `plan --out`; without one, the last spec."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
@@ -65,6 +70,7 @@ def load(
 ) -> LoadedSpec:
     """Find, read and remember the spec that a command means, saying which one it is if it was not named."""
     found = find_spec(name, store)
+    refuse_plan(found.path)
     if found.why and not quiet:
         say(f"spec {found.path}: {found.why}")
     loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
@@ -76,7 +82,9 @@ def load(
     return loaded
 
 
-def fit_loaded(loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, refit: bool = False) -> Fitted:
+def fit_loaded(
+    loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, refit: bool = False, timed: bool = True
+) -> Fitted:
     """The plan of a spec, priced and fitted to this machine. Says which code of the user's own it imports."""
     for name in () if quiet else own_code(loaded.spec):
         say(f"note: importing your code, {name}")
@@ -85,8 +93,12 @@ def fit_loaded(loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, r
         if not quiet:
             say(f"note: {text}")
 
+    unused = [name for name in ("irp", "tuning") if (name,) in loaded.document.values]
+    if unused and isinstance(loaded.spec.scorer, Pretrained) and not quiet:
+        names = " and ".join(f"`{name}`" for name in unused)
+        say(f"note: {names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
     try:
-        return fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit)
+        return fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit, timed=timed)
     except OwnCodeError:
         raise  # says itself where
     except UsageError as error:
@@ -95,6 +107,36 @@ def fit_loaded(loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, r
         if place[:1] in written and (mark := loaded.document.nearest(place)):
             raise SpecError(f"{mark}: {error.message}", error.hint) from error
         raise
+
+
+def prepare(
+    name: str | None,
+    store: Store,
+    budget: list[str] | None,
+    overrides: list[str] | None,
+    *,
+    quiet: bool,
+    refit: bool = False,
+) -> tuple[LoadedSpec, Fitted, Index]:
+    """The spec, its plan and what the store holds; a saved plan is checked to be what it was."""
+    path = Path(name) if name is not None else None
+    saved = read_plan(path) if path else None
+    index = open_index(store)
+    if path is None or saved is None:
+        loaded = load(name, store, budget, overrides, quiet=quiet)
+        return loaded, fit_loaded(loaded, store, index, quiet=quiet, refit=refit), index
+    if given := "--budget" if budget else "--set" if overrides else "--refit" if refit else None:
+        raise UsageError(f"a saved plan is run as it is: {path} takes no `{given}`", "plan its spec again with it")
+    loaded = spec_of(saved, path)
+    fitted = fit_loaded(loaded, store, index, quiet=quiet, timed=False)
+    check_unmoved(saved, path, fitted.plan, fitted.found, this_machine())
+    return loaded, fitted, index
+
+
+def refuse_plan(path: Path) -> None:
+    """Refuse a saved plan where a spec is due."""
+    if read_plan(path):
+        raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {path}` runs it")
 
 
 def json_text(value: Any) -> str:

@@ -50,6 +50,8 @@ def list_(
     rows: list[tuple[str, str, str]]
     if kind in _LISTS:
         rows = [(e.name, e.help, ", ".join(_option(o) for o in e.options.values())) for e in _LISTS[kind]]
+        if kind == "scorers":
+            rows.append(("{pretrained: FOLDER}", "One that a finished run left in its folder, runs/NAME-N/scorer.", ""))
     elif kind in ("presets", "controls"):
         table = PRESETS if kind == "presets" else CONTROLS
         rows = [(name, text, ", ".join(map(str, _names(choices)))) for name, (text, choices) in table.items()]

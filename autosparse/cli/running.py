@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -14,52 +15,83 @@ from autosparse.backends import this_machine
 from autosparse.cli.app import (
     BudgetOption,
     JsonOption,
+    PlanArgument,
     QuietOption,
     RefitOption,
     SetOption,
-    SpecArgument,
     app,
-    fit_loaded,
     json_text,
-    load,
+    prepare,
     say,
 )
-from autosparse.console import follow, show_budgets, show_chain, show_plan, show_report, show_runs, show_text
+from autosparse.console import (
+    follow,
+    show_chain,
+    show_made,
+    show_plan,
+    show_report,
+    show_runs,
+    show_text,
+)
 from autosparse.errors import UsageError
-from autosparse.execute import Execution
+from autosparse.execute import Execution, Outcome, made_json
 from autosparse.plan import (
     chain,
     count,
+    draw_dot,
+    draw_mermaid,
     explained,
     missing_data,
     missing_device,
     plan_json,
     remember_use,
+    save_plan,
+    select_steps,
     shared,
     translations,
 )
-from autosparse.report import all_runs, build_report, copy_emitted, find_run, open_folder, save_report
-from autosparse.store import Store, open_index
+from autosparse.report import (
+    Report,
+    all_runs,
+    build_report,
+    copy_emitted,
+    copy_scorer,
+    find_run,
+    open_folder,
+    save_report,
+)
+from autosparse.store import Store
 
 
 @app.command()
 def plan(
-    spec: SpecArgument = None,
+    spec: PlanArgument = None,
     budget: BudgetOption = None,
     set_: SetOption = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
     explain: Annotated[str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error."
+        ),
+    ] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
     refit: RefitOption = False,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
+    if json_ + dot + mermaid > 1:
+        raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
     store = Store.default()
-    loaded = load(spec, store, budget, set_, quiet=quiet)
-    index = open_index(store)
-    fitted = fit_loaded(loaded, store, index, quiet=quiet, refit=refit)
+    loaded, fitted, index = prepare(spec, store, budget, set_, quiet=quiet, refit=refit)
     compiled, found = fitted.plan, fitted.found
-    sharing = shared(compiled, store, index, fitted.price, str(loaded.path))
+    sharing = shared(compiled, store, index, fitted.price, str(loaded.path or spec))
     if explain:
         links = [explained(compiled, found, name) for name in chain(compiled, found, explain)]
         if json_:
@@ -68,67 +100,93 @@ def plan(
             show_chain(links)
     elif json_:
         show_text(json_text(plan_json(fitted, sharing)))
+    elif dot or mermaid:
+        show_text((draw_dot if dot else draw_mermaid)(compiled, found))
     else:
-        show_plan(fitted, every_step=steps, sharing=sharing)
-        show_budgets(translations(compiled))
+        show_plan(fitted, translations(compiled), every_step=steps, sharing=sharing)
     if not quiet:
         for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
     if fitted.problem:
         raise fitted.problem
+    if out:
+        save_plan(out, compiled, found, loaded.relative)
+        if not quiet:
+            say(f"plan saved in {out}: `autosparse run {out}` runs it as it is")
+    if detailed_exitcode and count(found)["reuse"] < len(found):
+        raise typer.Exit(2)
 
 
 @app.command()
 def run(
-    spec: SpecArgument = None,
+    spec: PlanArgument = None,
     budget: BudgetOption = None,
     set_: SetOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="Run these steps and what they need; a name or `train/*`; repeatable."),
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(metavar="STEP", help="Make these steps again though they are in the cache; repeatable."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
     refit: RefitOption = False,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
     json_: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Run a plan: reuse what is there, make what is not, emit pruned models, report."""
+    """Run a plan: reuse what is there, make what is not, emit pruned models, report.
+
+    A plan saved by `plan --out` is run as it was planned, or refused with exit code 2 and what has moved since.
+
+    With `--only` nothing else is run. Unless that finishes the plan, what was made is listed in place of a report.
+
+    A step made again by `--force` replaces the one in the cache when it is whole. If its bytes are the same, nothing
+    else is made again. If they differ, so are the plan's steps that were made from the bytes before, as far as this
+    run goes through them; what is left as it was, here and in other specs, is named.
+    """
 
     store = Store.default()
-    loaded = load(spec, store, budget, set_, quiet=quiet)
-    fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=refit)
-    compiled, found = fitted.plan, fitted.found
-    if fitted.problem:
+    loaded, fitted, _ = prepare(spec, store, budget, set_, quiet=quiet, refit=refit)
+    compiled, everything = fitted.plan, fitted.found
+    if force and loaded.path is None:
+        raise UsageError(f"a saved plan is run as it is: {spec} takes no `--force`", "force a step of its spec")
+    selection = select_steps(compiled, everything, only=only or (), force=force or ())
+    if out and not selection.finishes:
+        raise UsageError(f"`--only` leaves the plan unfinished: there is no report to put into {out}")
+    if fitted.problem and not only:
         raise fitted.problem
-    folder = open_folder(
-        compiled.name,
-        plan_json(fitted),
-        digest=compiled.digest,
-        spec=loaded.path,
-        resolved=compiled.spec.model_dump(mode="json"),
-        out=out,
-    )
+    found = selection.found
+    folder = None
+    if selection.finishes:
+        folder = open_folder(
+            compiled.name,
+            plan_json(fitted),
+            digest=compiled.digest,
+            spec=loaded.path,
+            resolved=compiled.spec.model_dump(mode="json"),
+            out=out,
+        )
     to_run = len(found) - count(found)["reuse"]
     if not quiet and to_run == 0:
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
         say(f"{to_run} step{'s' * (to_run != 1)} to run, {len(found) - to_run} reused")
-    with _kept_on_interrupt(quiet) as told, follow(fitted, quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, place=fitted.place, wait=wait)
-        told.append(lambda: _interrupted(execution.outcome.steps, len(found)))
+    with _kept_on_interrupt(quiet) as told, follow(replace(fitted, found=found), quiet=quiet) as observer:
+        execution = Execution(compiled, store, observer, place=fitted.place, wait=wait, selection=selection)
+        told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()
-        remember_use(compiled, store, str(loaded.path))
-        emitted = execution.read(lambda: copy_emitted(compiled, store, folder))
-        report = execution.read(
-            lambda: build_report(
-                compiled,
-                store,
-                run=str(folder),
-                steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
-                seconds=outcome.seconds,
-                emitted=emitted,
-            )
-        )
-        if outcome.count("reuse") < len(outcome.steps) or find_run(str(folder)).report is None:
-            save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
-    if json_:
+        if loaded.path and selection.finishes:
+            remember_use(compiled, store, str(loaded.path))
+        mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
+        report = _report(execution, store, folder) if folder and not mixed else None
+    if not quiet and outcome.stale:
+        say(_stale(outcome))
+    if report is None:
+        made = made_json(compiled, everything, outcome)
+        show_text(json_text(made)) if json_ else show_made(made)
+    elif json_:
         show_text(json_text(report.json()))
     else:
         show_report(report)
@@ -184,9 +242,39 @@ def _kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
         raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
 
 
-def _interrupted(finished: Mapping[str, str], total: int) -> str:
+def _report(execution: Execution, store: Store, folder: Path) -> Report:
+    plan, outcome = execution.plan, execution.outcome
+    emitted = execution.read(lambda: copy_emitted(plan, store, folder))
+    scorer = execution.read(lambda: copy_scorer(plan, store, folder))
+    report = execution.read(
+        lambda: build_report(
+            plan,
+            store,
+            run=str(folder),
+            steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
+            seconds=outcome.seconds,
+            emitted=emitted,
+            scorer=scorer,
+        )
+    )
+    if outcome.count("reuse") < len(outcome.steps) or find_run(str(folder)).report is None:
+        save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
+    return report
+
+
+def _stale(outcome: Outcome) -> str:
+    name, *others = outcome.stale.values()
+    told = f"`{name}` and {len(others)} more were" if others else f"`{name}` was"
+    return (
+        f"warning: {told} made from bytes that are replaced now, and left as they are\n"
+        f"hint: `autosparse run SPEC --force {outcome.changed[0]}`, for each spec, makes them again"
+    )
+
+
+def _interrupted(finished: Mapping[str, str], total: int, *, forced: bool) -> str:
     made = sum(status != "reuse" for status in finished.values())
+    goes_on = "makes the forced steps once more and goes on" if forced else "resumes with the next step"
     return (
         f"stopped: {len(finished)} of {total} steps are kept ({made} made by this call)\n"
-        "hint: the same command resumes with the next step"
+        f"hint: the same command {goes_on}"
     )

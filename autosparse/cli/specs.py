@@ -19,6 +19,7 @@ from autosparse.cli.app import (
     app,
     json_text,
     load,
+    refuse_plan,
     say,
 )
 from autosparse.console import show_table, show_text
@@ -66,6 +67,7 @@ def validate(
     valid: list[str] = []
     for name in specs or [None]:  # type: ignore[list-item]
         found = find_spec(name, store)
+        refuse_plan(found.path)
         try:
             load_spec(found.path, overrides=set_ or ())
             valid.append(str(found.path))

@@ -1,13 +1,12 @@
 """What a person sees. The only importer of rich."""
 
-from autosparse.console.budgets import show_budgets
 from autosparse.console.chain import show_chain
 from autosparse.console.plan import show_plan
 from autosparse.console.progress import follow
 from autosparse.console.screen import notes, plain, results, seconds, size
-from autosparse.console.views import show_report, show_runs, show_table, show_text
+from autosparse.console.views import show_made, show_report, show_runs, show_table, show_text
 
 __all__ = [
-    "follow", "notes", "plain", "results", "seconds", "show_budgets", "show_chain", "show_plan", "show_report",
-    "show_runs", "show_table", "show_text", "size",
+    "follow", "notes", "plain", "results", "seconds", "show_chain", "show_made", "show_plan",
+    "show_report", "show_runs", "show_table", "show_text", "size",
 ]  # fmt: skip

@@ -8,23 +8,19 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 from rich.table import Table
 
+from autosparse.console.budgets import show_budgets
 from autosparse.console.screen import plain, results, seconds, size
-from autosparse.plan import Fitted, Plan, Shared, Status, chain, count
+from autosparse.plan import PURPOSES, Fitted, Plan, Shared, Status, Translation, chain, count
 from autosparse.spec import Amount, binary_size
 
-PURPOSES = {
-    "source": "source of labels",
-    "scorer": "scorer",
-    "network": "this network",
-    "comparison": "comparison",
-    "emission": "emission",
-}
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
 _REASONS = 3
 
 
-def show_plan(fitted: Fitted, *, every_step: bool, sharing: Shared | None = None) -> None:
-    """A plan, grouped by purpose; one line an operation, or one a step."""
+def show_plan(
+    fitted: Fitted, budgets: Sequence[Translation] | None, *, every_step: bool, sharing: Shared | None = None
+) -> None:
+    """A plan, grouped by purpose, one line an operation or one a step; its budgets; and what it comes to."""
     console = results()
     plan, found = fitted.plan, fitted.found
     told = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
@@ -48,6 +44,7 @@ def show_plan(fitted: Fitted, *, every_step: bool, sharing: Shared | None = None
         for label, names in operations.items():
             _row(table, fitted, label, names)
     console.print(table)
+    show_budgets(budgets)
     if every_step:
         for name, status in found.items():
             if status.status != "reuse" and not status.because:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.plan import PURPOSES
 from autosparse.console.screen import plain, results, seconds, size, sparkline
+from autosparse.plan import PURPOSES
 from autosparse.report import Report, Result, Run
 
 
@@ -38,6 +38,17 @@ def show_report(report: Report) -> None:
         console.print(plain("nothing to run: every artifact was in the cache", "bold green"))
     ran = f"{made} steps run, {report.steps['reuse']} reused, in {seconds(report.seconds)}"
     console.print(plain(f"{ran}; run folder {report.run}", "dim"))
+
+
+def show_made(made: Mapping[str, Any]) -> None:
+    """What a run of some steps made and reused."""
+    console = results()
+    for sign, kind, style in (("+", "made", "yellow"), ("=", "reused", "green")):
+        for name in made[kind]:
+            console.print(plain(f"{sign} {kind:<6} {name}", style), soft_wrap=True)
+    told = f"{made['steps']['run']} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
+    left = len(made["missing"])
+    console.print(plain(f"{told}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
 
 
 def show_runs(runs: Sequence[Run]) -> None:
@@ -112,6 +123,10 @@ def _lessons(console: Console, report: Report) -> None:
                 f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings})"
             )
         )
+    if report.scorer.get("pretrained"):
+        console.print(plain(f"scorer {report.scorer['name']}: pretrained; what it cost is not counted here"))
+    if report.scorer.get("path"):
+        console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
     if report.cost:
         known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)

@@ -3,17 +3,21 @@
 from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.chain import chain, explained
 from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
+from autosparse.plan.draw import draw_dot, draw_mermaid
 from autosparse.plan.fit import Fitted, Taken, fit_plan
 from autosparse.plan.price import Estimate, Price
 from autosparse.plan.reasons import Change
+from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
+from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.sharing import Shared, remember_use, shared
 from autosparse.plan.status import Status, count, missing_data, missing_device, statuses
-from autosparse.plan.step import Step
+from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
 from autosparse.plan.work import Counted, count_work
 
 __all__ = [
+    "PURPOSES",
     "Between",
     "Cell",
     "Change",
@@ -22,6 +26,8 @@ __all__ = [
     "Fitted",
     "Plan",
     "Price",
+    "SavedPlan",
+    "Selection",
     "Shared",
     "Status",
     "Step",
@@ -29,17 +35,24 @@ __all__ = [
     "Translation",
     "chain",
     "check_budget",
+    "check_unmoved",
     "compile_plan",
     "count",
     "count_work",
+    "draw_dot",
+    "draw_mermaid",
     "explained",
     "fit_plan",
     "missing_data",
     "missing_device",
     "own_code",
     "plan_json",
+    "read_plan",
     "remember_use",
+    "save_plan",
+    "select_steps",
     "shared",
+    "spec_of",
     "statuses",
     "translations",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
@@ -18,9 +19,10 @@ from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
-from autosparse.spec import DENSE, Amount, Method, Spec
+from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
+from autosparse.steps.pretrained import read_scorer
 from autosparse.store import digest
 
 _LABEL_IMAGES, _LABEL_EXAMPLES = 512, 20_000
@@ -69,7 +71,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
     learned = any(method.needs_scorer for method in spec.methods)
-    scorer = _scorer(build, spec) if learned else None
+    scorer = _scorer(build, spec, networks) if learned else None
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     for seed in spec.seeds:
@@ -97,7 +99,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
 
 def own_code(spec: Spec) -> tuple[str, ...]:
     """Names of the user's own code that a spec names."""
-    choices = (spec.model, spec.dataset, spec.irp.model, spec.irp.dataset)
+    choices = (spec.model, spec.dataset, *((spec.irp.model, spec.irp.dataset) if spec.learns else ()))
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
     return tuple(dict.fromkeys(named))
 
@@ -224,7 +226,9 @@ def _at(*path: str | int) -> Iterator[None]:
         raise
 
 
-def _scorer(build: _Builder, spec: Spec) -> str:
+def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]) -> str:
+    if isinstance(spec.scorer, Pretrained):
+        return _pretrained(build, spec.scorer.pretrained, networks)
     labels = {f"label.{seed}": _label(build, spec, seed) for seed in spec.irp.seeds}
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
     scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
@@ -239,6 +243,18 @@ def _scorer(build: _Builder, spec: Spec) -> str:
         trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **trials}, "scorer")
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
+
+
+def _pretrained(build: _Builder, folder: str, networks: Mapping[int, tuple[str, str]]) -> str:
+    with _at("scorer", "pretrained"):
+        about = read_scorer(Path(folder))
+        for seed, (start, data) in networks.items():
+            if {"init": build.steps[start].key, "data": build.steps[data].key} in about["learned_from"]:
+                raise UsageError(
+                    f"scorer {folder} learned from the network to prune at seed {seed}: it would be judged on it",
+                    "such as `seeds: [1]`",
+                )
+    return build.add("scorer", "pretrained", {"scorer": about}, {}, "scorer", access={"pretrained": folder})
 
 
 def _label(build: _Builder, spec: Spec, seed: int) -> str:

@@ -71,8 +71,10 @@ def fit_plan(
     say: Callable[[str], None] = lambda text: None,
     *,
     refit: bool = False,
+    timed: bool = True,
 ) -> Fitted:
-    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` asks anew.
+    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` asks anew;
+    without `timed` that limit is left aside, as for a plan that was fitted before.
 
     Raises UsageError for a budget that is impossible.
     """
@@ -91,7 +93,7 @@ def fit_plan(
             target.memory_bytes or memory_of(target.device),
         )
 
-    return _in_memory(_in_time(spec, attempt, store, refit=refit))
+    return _in_memory(_in_time(spec, attempt, store, refit=refit) if timed else attempt({}))
 
 
 def _in_time(spec: Spec, attempt: Callable[[Mapping[str, int]], Fitted], store: Store, *, refit: bool) -> Fitted:

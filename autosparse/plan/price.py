@@ -18,6 +18,7 @@ from autosparse.plan.compile import Plan
 from autosparse.plan.probe import Rates, probe_machine, probe_network, resident
 from autosparse.plan.status import Status
 from autosparse.plan.work import Counted, count_work, network_of
+from autosparse.spec import Pretrained
 from autosparse.store import Index, Record, Store, digest
 
 _VERSION = 1  # of what is remembered
@@ -173,8 +174,8 @@ class _Rates:
     @cached_property
     def machine(self) -> Rates:
         scorer = self._plan.spec.scorer
-        options = dict(scorer.keyed()["options"])
-        return self._known("machine", [scorer.name, options], lambda: self._probe_machine(scorer.name, options))
+        name, options = ("mlp", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+        return self._known("machine", [name, options], lambda: self._probe_machine(name, options))
 
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
         begin = time.perf_counter()

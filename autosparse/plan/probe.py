@@ -40,8 +40,9 @@ _SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really h
 def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rates:
     """Rates that no network decides: of the store, of selection, and of learning a scorer."""
     device = torch.device(place.device)
-    values = torch.rand(_WEIGHTS, generator=torch.Generator().manual_seed(0)).to(device)
-    tables = {str(layer): torch.rand(4000, _COLUMNS, device=device) for layer in range(8)}
+    random = torch.Generator().manual_seed(0)
+    values = torch.rand(_WEIGHTS, generator=random).to(device)
+    tables = {str(layer): torch.rand(4000, _COLUMNS, generator=random).to(device) for layer in range(8)}
     groups = ("magnitude", "gradient", "sensitivity", "channels", "layer")
     columns = tuple(group for group in groups for _ in range(4))[:_COLUMNS]
     shares = {name: table[:, 0] for name, table in tables.items()}

@@ -128,10 +128,11 @@ class History:
             head = "method" if own else f"compare.{step.name.split('/')[1]}"
         else:
             head = _SAID.get((step.operation, path[0])) or _SAID.get(("", path[0]), path[0])
+        field = path[-1]
         apart = {
             "model": spec.irp.model != spec.model,
             "dataset": spec.irp.dataset != spec.dataset,
-            "training": spec.irp.training != spec.training,
+            "training": getattr(spec.irp.training, field, None) != getattr(spec.training, field, None),
         }
         if step.purpose == "source" and apart.get(head):
             head = f"irp.{head}"
@@ -140,7 +141,8 @@ class History:
             rest.pop()
         if step.purpose == "source" and head == "seeds":
             head = "irp.seeds"
-        return ".".join([head, *rest])
+        said = ".".join([head, *rest])
+        return "irp.epochs" if said == "irp.training.epochs" else said
 
     def _flat(self, record: Record) -> dict[tuple[str, ...], Any]:
         if record.key not in self._flattened:

@@ -104,7 +104,8 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
     """What datasets lack that steps to run need, and how to get it."""
     absent = []
     for name, source in plan.sources.items():
-        if found[name].status != "reuse" and not source.fetches and (problem := source.missing()):
+        makes = name in found and found[name].status != "reuse"
+        if makes and not source.fetches and (problem := source.missing()):
             absent.append(problem)
     return absent
 

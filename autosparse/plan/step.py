@@ -8,6 +8,15 @@ from typing import Any
 
 from autosparse.store import digest
 
+PURPOSES = {
+    "source": "source of labels",
+    "scorer": "scorer",
+    "network": "this network",
+    "comparison": "comparison",
+    "emission": "emission",
+}
+"""What steps are for -> what people read."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -15,7 +24,7 @@ class Step:
 
     `inputs` is role -> step name. `access` is what a step needs but no key knows (paths, downloads);
     `purpose` groups steps
-    for reading: source, scorer, network, comparison or emission.
+    for reading: one of `PURPOSES`.
     """
 
     name: str

@@ -103,6 +103,8 @@ def _place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
         at = step
         while "init" not in at.inputs and at.inputs:
             at = plan.steps[next(iter(at.inputs.values()))]
+        if not at.inputs:  # a pretrained scorer belongs to no network: any does
+            at = plan.steps[plan.cells[0].train]
         start, data = at.inputs.get("init", ""), at.inputs.get("data")
     source = plan.sources.get(data or "")
     if not start or source is None or not source.known:
@@ -208,6 +210,10 @@ def _scorer(step: Step, of: Inputs, network: str) -> Counted:
     return Counted(kind, 1.0, {"step": 1, "scorer": 300, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
 
 
+def _pretrained(step: Step, of: Inputs, network: str) -> Counted:
+    return Counted(_kind(step, ""), 1.0, {"step": 1}, ({},), 30_000)
+
+
 def _mask(step: Step, of: Inputs, network: str) -> Counted:
     method = step.options["method"]
     schedule, criterion = method["schedule"], method["criterion"]
@@ -278,5 +284,5 @@ def _largest(of: Inputs) -> int:
 
 _COUNTS: Mapping[str, Callable[[Step, Inputs, str], Counted]] = {
     "data": _data, "init": _init, "irp": _trained, "train": _trained, "label": _label, "trial": _trial, "tune": _tune,
-    "scorer": _scorer, "mask": _mask, "evaluate": _evaluate, "emit": _emit,
+    "scorer": _scorer, "pretrained": _pretrained, "mask": _mask, "evaluate": _evaluate, "emit": _emit,
 }  # fmt: skip

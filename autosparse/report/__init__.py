@@ -2,8 +2,9 @@
 
 from autosparse.report.build import Emitted, Report, Result, build_report, copy_emitted
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
+from autosparse.report.scorer import copy_scorer
 
 __all__ = [
-    "Emitted", "Report", "Result", "Run", "all_runs", "build_report", "copy_emitted", "find_run", "open_folder",
-    "save_report",
+    "Emitted", "Report", "Result", "Run", "all_runs", "build_report", "copy_emitted", "copy_scorer", "find_run",
+    "open_folder", "save_report",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
 from autosparse.plan import Cell, Plan, Step
+from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.store import Artifact, Store
 
 SCHEMA_VERSION = 1
@@ -88,7 +89,14 @@ class Report:
 
 
 def build_report(
-    plan: Plan, store: Store, *, run: str, steps: Mapping[str, int], seconds: float, emitted: Sequence[Emitted]
+    plan: Plan,
+    store: Store,
+    *,
+    run: str,
+    steps: Mapping[str, int],
+    seconds: float,
+    emitted: Sequence[Emitted],
+    scorer: Path | None = None,
 ) -> Report:
     """Read a finished plan's artifacts. Raises DamagedArtifact for one that cannot be trusted."""
 
@@ -121,7 +129,7 @@ def build_report(
         results=results,
         controls=controls,
         irp=[_round(plan, store, step) for step in plan.of("irp")],
-        scorer=_scorer(plan, store),
+        scorer=describe_scorer(plan, store, scorer),
         emitted=emitted,
         cost=_cost(plan, store),
         warnings=_warnings(plan, store, [*results, *controls]),
@@ -143,11 +151,7 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
         place = folder / "models" / named / about["format"]
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
-            data = artifact.read(name)
-            if not (place / name).is_file() or (place / name).read_bytes() != data:
-                draft = place / f".{name}"
-                draft.write_bytes(data)
-                draft.replace(place / name)
+            write_file(place / name, artifact.read(name))
         emitted.append(
             Emitted(
                 format=about["format"],
@@ -182,22 +186,6 @@ def _round(plan: Plan, store: Store, step: Step) -> dict[str, Any]:
         "kept": found["kept"],
         "total": found["total"],
         "validation_accuracy": found["validation_accuracy"],
-    }
-
-
-def _scorer(plan: Plan, store: Store) -> dict[str, Any]:
-    if "scorer" not in plan.steps:
-        return {}
-    about = _open(plan, store, "scorer").json("scorer")
-    best = _open(plan, store, "tune").json("result")["best"]
-    trials = [_open(plan, store, step.name).json("result") for step in plan.of("trial")]
-    return {
-        "name": about["name"],
-        "options": about["options"],
-        "tuned": best["settings"],
-        "rank_correlation": best["value"],
-        "rank_correlation_within_layers": best["within"],
-        "trials": [trial["value"] for trial in trials],
     }
 
 

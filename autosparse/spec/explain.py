@@ -28,6 +28,7 @@ _RULES = {
     "less_than": "must be below {lt:g}",
     "less_than_equal": "must be at most {le:g}",
     "literal_error": "must be {expected}",
+    "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} value",
 }
 

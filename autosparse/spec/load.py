@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -24,12 +24,16 @@ from autosparse.spec.shipped import is_shipped
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec, the name it goes by, and where its values were written."""
+    """A validated spec, the name it goes by, and where its values were written.
+
+    `relative` are the paths in it that were written relative to a file or to a folder, as they are now: absolute.
+    """
 
     spec: Spec
     name: str
     path: FilePath | None
     document: Document
+    relative: frozenset[str] = frozenset()
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
@@ -43,14 +47,25 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     if budget:
         values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
+    relative: set[str] = set()
     for place in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")):
-        _make_absolute(document, place)
+        relative |= _make_absolute(document, place)
+    relative |= _make_scorer_absolute(document)
+    return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
+
+
+def take_spec(data: Mapping[str, Any], name: str, relative: frozenset[str] = frozenset()) -> LoadedSpec:
+    """A spec from plain data, such as a resolved one; its paths are taken as they are."""
+    document = Document(data)
+    return LoadedSpec(_validate(document), name, None, document, relative)
+
+
+def _validate(document: Document) -> Spec:
     try:
         # Strict: 1 is a float where one is due, but "1" and true are not numbers. Strict lists are tuples.
-        spec = Spec.model_validate(_frozen(document.data), strict=True)
+        return Spec.model_validate(_frozen(document.data), strict=True)
     except ValidationError as error:
         raise explain(error, document) from None
-    return LoadedSpec(spec, path.stem, path, document)
 
 
 def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
@@ -98,9 +113,10 @@ def _merge(base: Document, over: Document) -> Document:
 def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping[str, Any], path: Path) -> None:
     for key, value in above.items():
         place = (*path, key)
-        old = below.get(key)
+        old: Any = below.get(key)
         # A mapping that names another choice replaces the base's: its options would mean nothing. So does a budget.
-        if isinstance(value, dict) and isinstance(old, dict) and place != ("budget",) and _same_choice(value, old):
+        replaces = place == ("budget",) or (place == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
+        if isinstance(value, dict) and isinstance(old, dict) and not replaces and _same_choice(value, old):
             below[key] = dict(old)
             _lay(merged, over, below[key], value, place)
         else:
@@ -124,7 +140,10 @@ def _override(document: Document, override: str) -> None:
     if dotted == "extends":
         raise UsageError("`extends` is read from the file alone", "write it there")
     mark = Mark(f"--set {override}")
-    _set(document, tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None, mark)
+    path, value = tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None
+    if path == ("scorer", "pretrained"):  # in place of the scorer that the spec trains, whatever its options
+        _set(document, ("scorer",), {}, mark)
+    _set(document, path, value, mark)
 
 
 def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
@@ -152,11 +171,25 @@ def _given_budget(text: str) -> Any:
     return {currency.strip(): value} if equals else value
 
 
-def _make_absolute(document: Document, place: Path) -> None:
-    # Files are meant relative to the spec that names them, or to where the command line is typed.
-    above: Any = document.data
-    for key in place[:-1]:
-        above = above.get(key) if isinstance(above, dict) else None
+def _make_absolute(document: Document, place: Path) -> set[str]:
+    # Files are meant relative to the spec that names them, or to where the command line is typed. Gives the paths
+    # that were not written as they are then.
+    written = set(_texts(_at(document.data, place)))
+    _write_out(document, place)
+    return {text for text in _texts(_at(document.data, place)) if text not in written}
+
+
+def _make_scorer_absolute(document: Document) -> set[str]:
+    scorer = document.data.get("scorer")
+    written = scorer.get("pretrained") if isinstance(scorer, dict) else None
+    if not isinstance(written, str) or not written:
+        return set()
+    scorer["pretrained"] = _absolute(written, _folder(document, ("scorer", "pretrained")))
+    return {scorer["pretrained"]} - {written}
+
+
+def _write_out(document: Document, place: Path) -> None:
+    above = _at(document.data, place[:-1])
     choice = above.get(place[-1]) if isinstance(above, dict) else None
     registry = models if place[-1] == "model" else datasets
     name = choice.get("name") if isinstance(choice, dict) else choice
@@ -187,6 +220,20 @@ def _absolute(value: Any, folder: FilePath) -> Any:
     if not isinstance(value, str) or value.startswith("~"):
         return value
     return os.path.normpath(FilePath(folder, value).absolute())
+
+
+def _at(data: Any, place: Path) -> Any:
+    for key in place:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _frozen(data: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
+from autosparse.spec.pretrained import Pretrained
 from autosparse.spec.sections import Irp, Spec, Training
 
 ROUNDS, TRIALS = 16, 20
@@ -33,7 +34,9 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     precision = "bfloat16" if machine.bfloat16(device) else "float32"
     training = _with_precision(spec.training, precision)
     tuned = spec.tuning.options
-    if tuned == "auto":
+    if isinstance(spec.scorer, Pretrained):
+        tuned = () if tuned == "auto" else tuned
+    elif tuned == "auto":
         tuned = tuple(
             name
             for name, option in spec.scorer.entry.options.items()
@@ -65,7 +68,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
 def open_settings(spec: Spec) -> dict[str, int]:
     """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
     found: dict[str, int] = {}
-    if not any(method.needs_scorer for method in spec.methods):
+    if not spec.learns:
         return found
     own: Any = spec.irp.training
     if spec.irp.epochs == "auto" and (own is None or "epochs" not in own.model_fields_set):

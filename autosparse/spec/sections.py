@@ -31,6 +31,7 @@ from autosparse.models import models
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import Choice, Section, about, choice_of, section_of
+from autosparse.spec.pretrained import Pretrained, scorer_kind
 from autosparse.spec.target import Target
 
 if TYPE_CHECKING:
@@ -208,6 +209,12 @@ class Irp(Section):
     training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
 
 
+Scorer = Annotated[
+    Annotated[ScorerChoice, Tag("choice")] | Annotated[Pretrained, Tag("folder")],
+    Discriminator(scorer_kind),
+]
+
+
 class Tuning(Section):
     """How Optuna tunes the scorer."""
 
@@ -241,7 +248,9 @@ class Spec(Section):
         default="learned", validate_default=True
     )
     irp: Annotated[Irp, about("the source of labels")] = Field(default_factory=lambda: Irp())
-    scorer: Annotated[ScorerChoice, about("what learns from the labels")] = Field(default="mlp", validate_default=True)
+    scorer: Annotated[Scorer, about("what learns from the labels, or one that has")] = Field(
+        default="mlp", validate_default=True
+    )
     tuning: Annotated[Tuning, about("how the scorer is tuned")] = Field(default_factory=lambda: Tuning())
     training: Annotated[Training, about("the one recipe for every network of the comparison")] = Field(
         default_factory=lambda: Training()
@@ -279,7 +288,7 @@ class Spec(Section):
     def _seeds_apart(self) -> Spec:
         same = (self.irp.model or self.model, self.irp.dataset or self.dataset) == (self.model, self.dataset)
         both = [seed for seed in self.irp.seeds if seed in self.seeds]
-        if same and both and any(method.needs_scorer for method in self.methods):
+        if same and both and self.learns:
             # Its labels would tell how training this very network went: no pruning at initialization.
             raise PydanticCustomError(
                 "seeds_meet",
@@ -301,7 +310,7 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _tunable(self) -> Spec:
-        if self.tuning.options != "auto":
+        if self.tuning.options != "auto" and not isinstance(self.scorer, Pretrained):
             known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
             for index, name in enumerate(self.tuning.options):
                 if name not in known:
@@ -323,6 +332,11 @@ class Spec(Section):
                         {"got": str(value), "hint": f"tunable {name}: {limits}", "at": ("scorer", name)},
                     )
         return self
+
+    @property
+    def learns(self) -> bool:
+        """Whether a scorer is to be trained, from IRP on."""
+        return not isinstance(self.scorer, Pretrained) and any(method.needs_scorer for method in self.methods)
 
     @property
     def methods(self) -> tuple[Method, ...]:

@@ -167,14 +167,24 @@ class Store:
         return Artifact(folder, key, descriptor)
 
     def publish(
-        self, operation: str, key: str, write: Callable[[Draft], None], describe: Callable[[], Mapping[str, Any]]
+        self,
+        operation: str,
+        key: str,
+        write: Callable[[Draft], None],
+        describe: Callable[[], Mapping[str, Any]],
+        *,
+        replace: bool = False,
     ) -> Artifact:
         """Make an artifact: `write` fills the draft, `describe` tells what else its descriptor records.
 
-        Call it while holding `lock(key)`. Whatever an earlier, killed process left of this draft goes first.
+        Call it while holding `lock(key)`. Whatever an earlier, killed process left of this draft goes first. With
+        `replace`, one that is there stays until the new one is whole, and is then gone: who reads meanwhile finds
+        one, the other, or none, and waits for the lock, but never parts of both.
         """
         draft = Draft(self.root / "drafts" / key)
-        shutil.rmtree(draft.folder, ignore_errors=True)
+        old = draft.folder.with_name(f"{key}.old")
+        for folder in (draft.folder, old):
+            shutil.rmtree(folder, ignore_errors=True)
         place = self._place(operation, key)
         try:
             draft.folder.mkdir(parents=True)
@@ -183,10 +193,13 @@ class Store:
             draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
             _flush_folder(draft.folder)
             place.parent.mkdir(parents=True, exist_ok=True)
-            if place.exists():  # files that lost their descriptor
+            if replace and self.has(operation, key):
+                place.rename(old)
+            elif place.exists():  # files that lost their descriptor
                 self.set_aside(operation, key)
             draft.folder.rename(place)
             _flush_folder(place.parent)
+            shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
             raise _unwritable(place, error) from error
         finally:

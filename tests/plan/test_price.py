@@ -5,49 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from autosparse.backends import Place, environment
 from autosparse.errors import FitError
 from autosparse.plan import Plan, count_work, plan_json, remember_use, shared, statuses
-from autosparse.plan import price as price_module
 from autosparse.plan.fit import Fitted, fit_plan
 from autosparse.plan.price import Price, peak_bytes, price
 from autosparse.plan.work import Counted, network_of
 from autosparse.spec import load_spec, shipped
 from autosparse.store import Store, open_index
+from tests.conftest import NETWORK_RATES
 from tests.plan.conftest import MACHINE, compiled, finish
 
 DIGITS = shipped("specs")["digits"]
 TRAIN, IMAGES, EPOCHS = "train/dense/seed0", 1197, 12
-MACHINE_RATES = {
-    "startup": 2.0, "base": 5e8, "select": 1e-8, "scorer": 1e-3, "step": 0.01, "bytes": 1e-9, "open": 1.0,
-    "decoded": 1e-8,
-}  # fmt: skip
-NETWORK_RATES = {
-    "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
-    "train_bytes": 1e6, "forward_bytes": 1e5, "gradient_bytes": 2e6,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def probes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A machine of known speed; what was probed on it."""
-    probed: list[str] = []
-
-    def machine(place: Place, scorer: str, options: Any) -> dict[str, float]:
-        probed.append("machine")
-        return dict(MACHINE_RATES)
-
-    def network(name: str, *_: Any) -> dict[str, float]:
-        probed.append(name)
-        return dict(NETWORK_RATES)
-
-    monkeypatch.setattr(price_module, "probe_machine", machine)
-    monkeypatch.setattr(price_module, "probe_network", network)
-    return probed
 
 
 def priced(plan: Plan, store: Store) -> Price:

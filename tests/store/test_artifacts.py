@@ -112,6 +112,43 @@ def test_an_empty_store_holds_nothing(store: Store) -> None:
     assert not store.root.exists()
 
 
+def test_replacing_keeps_the_old_one_until_the_new_one_is_whole(store: Store) -> None:
+    """While the new one is written, and when that fails, the old one is read; afterwards nothing of it is left."""
+    publish(store)
+
+    def fill(draft: Draft) -> None:
+        draft.write("other.bin", b"new")
+        assert bytes(range(256)) == store.open("mask", KEY).read("raw.bin")
+
+    def fail(draft: Draft) -> None:
+        fill(draft)
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        store.publish("mask", KEY, fail, dict, replace=True)
+    assert {"raw.bin", "value.json"} == set(store.open("mask", KEY).files)
+    old = store.open("mask", KEY)
+    store.publish("mask", KEY, fill, dict, replace=True)
+
+    assert {"other.bin"} == set(store.open("mask", KEY).files)
+    assert b"new" == store.open("mask", KEY).read("other.bin")
+    with pytest.raises(DamagedArtifact):  # who held the old one notices
+        old.read("raw.bin")
+    assert [] == list((store.root / "drafts").iterdir())
+    assert not (store.root / "damaged").exists()
+
+
+def test_what_a_kill_left_of_a_replacement_goes(store: Store) -> None:
+    """The old one, left aside by a process that died while replacing it, is removed by the next."""
+    aside = store.root / "drafts" / f"{KEY}.old"
+    aside.mkdir(parents=True)
+    (aside / "raw.bin").write_bytes(b"old")
+    publish(store)
+
+    assert [] == list((store.root / "drafts").iterdir())
+    assert bytes(range(256)) == store.open("mask", KEY).read("raw.bin")
+
+
 def test_a_failed_draft_leaves_nothing(store: Store) -> None:
     """An error in the middle of a draft is passed on; the next call publishes."""
 

@@ -1,0 +1,219 @@
+"""Saved plans: a plan in a file, and what has moved since it was written."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from autosparse import __version__
+from autosparse.backends import Machine
+from autosparse.errors import SpecError, UsageError
+from autosparse.plan.compile import Plan
+from autosparse.plan.reasons import Change, History, told_changes
+from autosparse.plan.status import Status, count, missing_device
+from autosparse.plan.step import Step
+from autosparse.spec import LoadedSpec, take_spec
+from autosparse.store import Index, Record
+
+KIND = "autosparse plan"
+_SCHEMA_VERSION = 1
+_AGAIN = "plan it again with `autosparse plan SPEC --out {path}`, or run the spec"
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """A step as it was planned, and what the store held of it."""
+
+    name: str
+    operation: str
+    version: int
+    key: str
+    options: Mapping[str, Any]
+    inputs: Mapping[str, str]
+    """role -> key"""
+    status: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class SavedPlan:
+    """What a file of a plan holds. Equal plans of equal stores give equal files.
+
+    `relative` are the dotted places in `resolved` of paths that are relative to the file; `budgets` and `summary`
+    are there to be read.
+    """
+
+    kind: str
+    schema_version: int
+    autosparse: str
+    spec: str
+    digest: str
+    budgets: Sequence[Any]
+    summary: Mapping[str, int]
+    resolved: Mapping[str, Any]
+    relative: Sequence[str]
+    steps: Sequence[SavedStep]
+
+
+def save_plan(path: Path, plan: Plan, found: Mapping[str, Status], relative: Iterable[str]) -> None:
+    """Write a plan to a file, whole or not at all. `relative` are the paths that its spec names relative to itself."""
+    known = frozenset(relative)
+    places: list[str] = []
+    resolved = plan.spec.model_dump(mode="json")
+    for place, value, holder in _texts(resolved):
+        if value in known:
+            holder[place[-1]] = _from(path, value)
+            places.append(".".join(map(str, place)))
+    saved = SavedPlan(
+        kind=KIND,
+        schema_version=_SCHEMA_VERSION,
+        autosparse=__version__,
+        spec=plan.name,
+        digest=plan.digest,
+        budgets=resolved["budget"],
+        summary=count(found),
+        resolved=resolved,
+        relative=places,
+        steps=[_saved(plan, step, found[step.name]) for step in plan.steps.values()],
+    )
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    if path.exists() and not _is_ours(path):
+        raise UsageError(f"{path} is there and is no saved plan", "name another file with `--out`")
+    try:
+        draft.write_text(json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file with `--out`") from None
+
+
+def read_plan(path: Path) -> SavedPlan | None:
+    """The plan in a file, or None for what may be a spec. Raises UsageError for a file that is neither."""
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe can be read once
+    except (OSError, ValueError):
+        return None
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        if f'"kind": "{KIND}"' in text[:200]:
+            raise _damaged(path, error) from None
+        return None
+    kind = data.get("kind")
+    if kind is None and "schema_version" in data:
+        what = "the report of a run" if "results" in data else "the output of a command"
+        raise UsageError(
+            f"{path} is {what}, neither a spec nor a saved plan", "`autosparse plan --out FILE` saves a plan to run"
+        )
+    if kind != KIND:
+        return None
+    if data.get("schema_version") != _SCHEMA_VERSION:
+        version = data.get("autosparse", "another version")
+        raise UsageError(
+            f"{path} was saved by autosparse {version} in a form that {__version__} does not read",
+            _AGAIN.format(path=path),
+        )
+    try:
+        return TypeAdapter(SavedPlan).validate_python(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise _damaged(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
+    """The spec that a plan was compiled from, with its paths as they are to be reached from the file's folder."""
+    resolved, relative = json.loads(json.dumps(saved.resolved)), set()
+    for place, value, holder in _texts(resolved):
+        if ".".join(map(str, place)) in saved.relative:
+            holder[place[-1]] = os.path.normpath(path.parent.absolute() / value)
+            relative.add(holder[place[-1]])
+    try:
+        return take_spec(resolved, saved.spec, frozenset(relative))
+    except SpecError as error:
+        raise UsageError(
+            f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",
+            _AGAIN.format(path=path),
+        ) from None
+
+
+def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, found: Mapping[str, Status], machine: Machine) -> None:
+    """Refuse what is more than a saved plan, or something else. Raises UsageError that says what has moved."""
+    again = _AGAIN.format(path=path)
+    if absent := missing_device(plan, machine):
+        raise UsageError(f"{path} was planned for {plan.spec.target.device}: {absent[0][0]}", again)
+    before = {step.name: step for step in saved.steps}
+    moved = [name for name in {**before, **plan.steps} if _key(before, name) != _key(plan.steps, name)]
+    if moved:
+        own = [(name, _changes(plan, name, before.get(name))) for name in moved]
+        name, told = next(((name, told) for name, told in own if told), (moved[0], "has another key"))
+        others = f"; {len(moved)} steps are others than planned" if len(moved) > 1 else ""
+        versions = f" (saved by autosparse {saved.autosparse}, this is {__version__})"
+        raise UsageError(
+            f"{path} has moved: `{name}`: {told}{others}{versions if saved.autosparse != __version__ else ''}", again
+        )
+    gone = [step.name for step in saved.steps if step.status == "reuse" and found[step.name].status != "reuse"]
+    if gone:
+        several = f" and {len(gone) - 1} more were" if len(gone) > 1 else " was"
+        are = "are" if len(gone) > 1 else "is"
+        raise UsageError(
+            f"`{gone[0]}`{several} to be reused and {are} no longer in the cache: more work than was planned", again
+        )
+
+
+def _saved(plan: Plan, step: Step, status: Status) -> SavedStep:
+    inputs = {role: plan.steps[name].key for role, name in step.inputs.items()}
+    return SavedStep(
+        step.name, step.operation, step.version, step.key, step.options, inputs, status.status, status.reason
+    )
+
+
+def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
+    # What of a step's own is another; nothing where only its inputs are.
+    if before is None:
+        return "was not planned"
+    if name not in plan.steps:
+        return "was planned and is in the spec no more"
+    about = {"version": before.version, "options": before.options, "inputs": before.inputs}
+    record = Record(before.operation, before.key, name, 0, json.dumps(about))
+    changes: Sequence[Change] = History(plan, Index({})).changes(plan.steps[name], record)
+    return told_changes(changes)
+
+
+def _key(steps: Mapping[str, Step] | Mapping[str, SavedStep], name: str) -> str | None:
+    return steps[name].key if name in steps else None
+
+
+def _texts(value: Any, place: tuple[str | int, ...] = (), holder: Any = None) -> Iterator[tuple[Any, str, Any]]:
+    # Every text in a JSON value: its place, itself, and what holds it, where it may be replaced.
+    if isinstance(value, str):
+        yield place, value, holder
+    elif isinstance(value, dict | list):
+        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
+            yield from _texts(inner, (*place, key), value)
+
+
+def _from(path: Path, value: str) -> str:
+    try:
+        return os.path.relpath(value, path.parent.absolute()).replace(os.sep, "/")
+    except ValueError:  # on another drive
+        return value
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return f'"kind": "{KIND}"' in file.read(200)
+    except (OSError, ValueError):
+        return False
+
+
+def _damaged(path: Path, why: object) -> UsageError:
+    return UsageError(f"{path} is a saved plan that is damaged: {why}", _AGAIN.format(path=path))

@@ -1,0 +1,68 @@
+"""The scorer of a run: what is told of it, and the folder in which it can be taken elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from autosparse.plan import Plan
+from autosparse.store import Artifact, Store
+
+
+def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
+    """Put the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
+
+    Its `scorer.json` tells what another plan must know before it takes it: the versions of the features that it was
+    made for, the sha256 of its tensors, and the networks that it learned from.
+    """
+    step = plan.steps.get("scorer")
+    if step is None or step.operation != "scorer":
+        return None
+    artifact = store.open(step.operation, step.key)
+    labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
+    keys = ({role: plan.steps[label.inputs[role]].key for role in ("init", "data")} for label in labels)
+    about = {
+        **artifact.json("scorer"),
+        "features": labels[0].options["features"],
+        "learned_from": list(keys),
+        "sha256": artifact.files["state.safetensors"]["sha256"],
+    }
+    place = folder / "scorer"
+    place.mkdir(parents=True, exist_ok=True)
+    write_file(place / "state.safetensors", artifact.read("state.safetensors"))
+    write_file(place / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
+    return place
+
+
+def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, Any]:
+    """What a report says of the scorer: nothing where no method needs one."""
+    if "scorer" not in plan.steps:
+        return {}
+    about = _open(plan, store, "scorer").json("scorer")
+    none: dict[str, Any] = {"settings": {}, "value": None, "within": None}
+    best = _open(plan, store, "tune").json("result")["best"] if "tune" in plan.steps else none
+    trials = [_open(plan, store, step.name).json("result") for step in plan.of("trial")]
+    return {
+        "name": about["name"],
+        "options": about["options"],
+        "tuned": best["settings"],
+        "rank_correlation": best["value"],
+        "rank_correlation_within_layers": best["within"],
+        "trials": [trial["value"] for trial in trials],
+        "pretrained": plan.steps["scorer"].operation == "pretrained",
+        "path": str(folder.resolve()) if folder else None,
+    }
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; one that is there with the same bytes is left alone."""
+    if not path.is_file() or path.read_bytes() != data:
+        draft = path.with_name(f".{path.name}")
+        draft.write_bytes(data)
+        draft.replace(path)
+
+
+def _open(plan: Plan, store: Store, name: str) -> Artifact:
+    step = plan.steps[name]
+    return store.open(step.operation, step.key)

@@ -1,0 +1,35 @@
+"""A scorer that was trained before, as a spec names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from annotated_types import MinLen
+from pydantic import Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from autosparse.spec.choices import Section
+
+
+class Pretrained(Section):
+    """A scorer that was trained before: the plan then holds no IRP, and nothing to tune."""
+
+    pretrained: Annotated[
+        str, MinLen(1), Field(description="the `scorer` folder of a finished run, relative to this spec")
+    ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, value: Any) -> Any:
+        other = next((key for key in value if key != "pretrained"), None) if isinstance(value, Mapping) else None
+        if other is not None:
+            hint = "a pretrained scorer keeps the options that it was trained with"
+            raise PydanticCustomError("unknown_key", "unknown key `{key}`", {"key": str(other), "hint": hint})
+        return value
+
+
+def scorer_kind(value: Any) -> str:
+    """Which of the two a spec's `scorer` is: `folder`, or `choice` of one to train."""
+    named = isinstance(value, Mapping) and "pretrained" in value
+    return "folder" if named or isinstance(value, Pretrained) else "choice"

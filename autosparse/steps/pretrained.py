@@ -1,0 +1,91 @@
+"""pretrained: a scorer from the folder that a finished run left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autosparse.core.features import feature_groups
+from autosparse.core.scorers import scorers
+from autosparse.errors import StepError, UsageError
+from autosparse.steps import operations
+from autosparse.steps.work import Work
+from autosparse.store import file_digest, load_tensors
+
+ABOUT, STATE = "scorer.json", "state.safetensors"
+_KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learned_from": list, "sha256": str}
+
+
+@operations.register(version=1)
+def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
+    """Take over the scorer that `work.access` names: `scorer` is what its folder says of it."""
+    folder = Path(work.access["pretrained"])
+    if read_scorer(folder) != scorer:
+        raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
+    try:
+        state = load_tensors((folder.expanduser() / STATE).read_bytes())
+    except (ValueError, KeyError, TypeError) as error:
+        raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise StepError(f"scorer {folder} has values that are not finite, in {broken[0]}")
+    work.output.write_tensors("state", state)
+    work.output.write_json("scorer", {name: scorer[name] for name in ("name", "version", "options")})
+
+
+def read_scorer(folder: Path) -> dict[str, Any]:
+    """What a scorer is, by its content: its class and options, the features it sees, and its tensors' sha256.
+
+    Raises UsageError for a folder that is no scorer's, is damaged, or holds one that cannot be used here.
+    """
+    place = folder.expanduser()
+    left = "a finished run leaves one in its folder, `runs/NAME-N/scorer`"
+    if not place.is_dir():
+        raise UsageError(f"there is no folder {folder}" if not place.exists() else f"{folder} is not a folder", left)
+    for name in (ABOUT, STATE):
+        if not (place / name).is_file():
+            below = f"did you mean `{folder}/scorer`?" if (place / "scorer" / ABOUT).is_file() else left
+            raise UsageError(f"{folder} has no {name}: it is not a scorer's folder", below)
+    about = _about(place, folder)
+    if about["name"] not in scorers:
+        hint = scorers.suggest(about["name"])
+        raise UsageError(f"{folder} holds a scorer `{about['name']}`, which this autosparse does not have", hint)
+    if (version := scorers[about["name"]].version) != about["version"]:
+        raise UsageError(
+            f"{folder} was made by version {about['version']} of scorer `{about['name']}`, this autosparse has "
+            f"version {version}",
+            "train it again",
+        )
+    _check_features(about["features"], folder)
+    return about
+
+
+def _about(place: Path, folder: Path) -> dict[str, Any]:
+    damaged = "copy it again from the run that left it"
+    try:
+        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+        same = file_digest(place / STATE) == about["sha256"] if "sha256" in about else True
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{folder} is damaged: {ABOUT}: {error}", damaged) from None
+    for name, kind in _KINDS.items():
+        if not isinstance(about.get(name) if isinstance(about, dict) else None, kind):
+            raise UsageError(
+                f"{folder} is not a scorer that a run left: {ABOUT} does not say its `{name}`",
+                "name the `scorer` folder of a run, not an artifact of the cache",
+            )
+    if not same:
+        raise UsageError(f"{folder} is damaged: {STATE} is not what {ABOUT} describes", damaged)
+    return {name: about[name] for name in _KINDS}
+
+
+def _check_features(made_for: Mapping[str, Any], folder: Path) -> None:
+    # A scorer knows features by their place: groups that came later stand behind, and do no harm.
+    present = {entry.name: entry.version for entry in list(feature_groups)[: len(made_for)]}
+    for name in {**made_for, **present}:
+        if made_for.get(name) != present.get(name):
+            was = f"version {made_for[name]}" if name in made_for else "no version"
+            now = f"version {present[name]}" if name in present else "none in that place"
+            raise UsageError(
+                f"{folder} was made for {was} of feature group `{name}`, this autosparse has {now}", "train it again"
+            )

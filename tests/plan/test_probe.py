@@ -1,0 +1,56 @@
+"""The probe measures what the training loop, the criteria and the store really do."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+
+from autosparse.backends import PeakMemory, Place, memory_of, resident_memory
+from autosparse.models.facts import network_facts
+from autosparse.plan import probe
+
+CPU = Place("cpu", 1)
+
+
+def test_a_network_has_a_rate_for_every_unit() -> None:
+    """All are above zero, and a training step costs more than a forward pass."""
+    options = {"width": 8}
+    facts = network_facts({"name": "resnet8", "options": options}, "resnet8", options, (3, 16, 16), 10)
+    state = torch.random.get_rng_state()
+    rates = probe.probe_network("resnet8", options, facts, (3, 16, 16), 10, 32, "float32", CPU)
+
+    assert {"build", "train", "forward", "gradient", "flow", "features"} <= rates.keys()
+    assert all(rates[unit] > 0 for unit in ("build", "train", "forward", "gradient", "flow", "features"))
+    assert rates["train"] > rates["forward"]
+    assert torch.equal(state, torch.random.get_rng_state())  # a run after a plan draws the same numbers
+
+
+def test_a_machine_has_a_rate_for_every_unit() -> None:
+    """The scorer's own options are taken."""
+    rates = probe.probe_machine(CPU, "mlp", {"width": 8, "steps": 300})
+
+    assert {"select", "scorer", "step", "bytes", "open", "decoded"} == rates.keys()
+    assert all(rate > 0 for rate in rates.values())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not reset peaks")
+def test_a_peak_is_seen_and_forgotten() -> None:
+    """200 MB that are given back are in the peak, and not in the next one."""
+    before = resident_memory()
+    peak = PeakMemory("cpu")
+    block = torch.ones(50_000_000)
+    del block
+    found = peak.bytes
+    after = PeakMemory("cpu").bytes
+
+    assert found is not None
+    assert after is not None
+    assert found - before > 150e6
+    assert found - after > 150e6
+
+
+def test_there_is_memory() -> None:
+    """More than this process holds, and no more than a machine can have."""
+    assert resident_memory() < memory_of("cpu") <= 2**60

@@ -1,0 +1,195 @@
+"""Saved plans: what is in the file, that it is run as it was planned, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+
+import pytest
+
+from tests.conftest import SMALL, Ended, Place, call
+
+OWN = """\
+import torch
+
+def build(input_shape, classes, width=4):
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, width), torch.nn.Linear(width, classes))
+"""
+FAST = "method: random\ncompare: [dense]\ncontrols: []\nbudget: [0.5]\nemit: []\n"
+ON_OWN = f"model: net.py:build\ndataset: digits\n{FAST}training: {{epochs: 1}}\ntarget: {{device: cpu, threads: 1}}\n"
+
+
+@pytest.fixture
+def own(place: Place) -> Place:
+    """A place with a spec of a network of one's own, in a folder of its own."""
+    (place.folder / "project").mkdir()
+    (place.folder / "project" / "net.py").write_text(OWN)
+    (place.folder / "project" / "mine.yaml").write_text(ON_OWN)
+    return place
+
+
+def save(place: Place, *arguments: str, out: str = "p.json") -> dict[str, object]:
+    """Save a plan and give what the file holds."""
+    ended = place.run("plan", *arguments, "--out", out)
+    assert ended.code == 0, ended.err
+    assert f"autosparse run {out}" in ended.err
+    found: dict[str, object] = json.loads((place.folder / out).read_text())
+    return found
+
+
+def test_a_saved_plan_is_the_same_text_every_time(own: Place) -> None:
+    """The file holds no time and no path that the spec does not hold, and paths relative to itself."""
+    saved = save(own, "project/mine.yaml")
+    text = (own.folder / "p.json").read_text()
+    save(own, "project/mine.yaml")
+
+    assert text == (own.folder / "p.json").read_text()
+    assert str(own.folder) not in text
+    assert ("autosparse plan", "mine", [0.5]) == (saved["kind"], saved["spec"], saved["budgets"])
+    assert ["model.name", "irp.model.name"] == saved["relative"]
+
+
+def test_a_saved_plan_runs_from_another_directory(own: Place) -> None:
+    """Paths in it are meant relative to its file, and its steps are those that the spec has."""
+    save(own, "project/mine.yaml")
+    (own.folder / "elsewhere").mkdir()
+    (own.folder / "moved").mkdir()
+    for name in ("project", "p.json"):  # together, they can be moved
+        shutil.move(own.folder / name, own.folder / "moved" / name)
+    ended = Place(own.folder).run("run", "moved/p.json", "--json")
+    again = own.run("plan", "moved/project/mine.yaml", "--detailed-exitcode")
+
+    assert 0 == ended.code, ended.err
+    assert "mine" == ended.json["spec"]
+    assert 0 == again.code, again.out
+    assert not (own.folder / ended.json["run"] / "spec.yaml").exists()
+
+
+def test_less_work_than_planned_is_fine(finished: tuple[Place, Ended], place: Place) -> None:
+    """A plan saved before a run reuses after it what was to be run, and its run is the spec's."""
+    saved = save(place, "small.yaml")
+    shutil.copytree(finished[0].cache, place.cache, dirs_exist_ok=True)
+    ended = place.run("run", "p.json", "--json")
+
+    assert saved["summary"]["run"] == ended.json["steps"]["reuse"]  # type: ignore[index]
+    assert finished[1].json["results"] == ended.json["results"]
+    assert ended.json["run"] == place.run("run", "small.yaml", "--json").json["run"]
+
+
+def test_more_work_than_planned_is_refused(finished: tuple[Place, Ended], place: Place) -> None:
+    """When artifacts that were to be reused are gone, nothing is run and the first is named."""
+    shutil.copytree(finished[0].cache, place.cache)
+    save(place, "small.yaml")
+    shutil.rmtree(place.cache / "artifacts" / "irp")
+    ended = place.run("run", "p.json")
+
+    assert 2 == ended.code
+    assert (
+        "`irp/seed100/round1` and 2 more were to be reused and are no longer in the cache: more work than was planned"
+        in ended.err
+    )
+    assert "" == ended.out
+    assert not (place.cache / "artifacts" / "irp").exists()
+
+
+def test_own_code_that_changed_is_named(own: Place) -> None:
+    """A plan whose own code is another by now is refused with the step and the option."""
+    save(own, "project/mine.yaml")
+    (own.folder / "project" / "net.py").write_text(OWN + "\n# another\n")
+    ended = own.run("run", "p.json")
+
+    assert 2 == ended.code
+    assert "p.json has moved: `init/net.py:build/seed0`: model.sources.net.py " in ended.err
+    assert "steps are others than planned" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "text"),
+    [
+        ('"autosparse": "0.1.0"', '"autosparse": "0.0.9"', None),
+        ('"key": "0a268717', '"key": "0b268717', "`data/digits`: has another key"),
+        ('"device": "cpu"', '"device": "cuda:7"', "p.json was planned for cuda:7: this machine has no device"),
+        ('"per_round": 0.5', '"per_round": 0.6', "has moved: `irp/seed100/round1`: has another key; "),
+        ('"resolved": {', '"resolved": {"sead": 1,', "does not take: spec: unknown key `sead`"),
+        ('"digest":', '"digist":', "is a saved plan that is damaged: digest: Field required"),
+        ('"schema_version": 1', '"schema_version": 2', "in a form that 0.1.0 does not read"),
+        ('"kind": "autosparse plan",', '"kind": "autosparse plan"', "is a saved plan that is damaged: Expecting ',' "),
+    ],
+)
+def test_what_is_no_longer_so_is_told(
+    here: Place, capsys: pytest.CaptureFixture[str], old: str, new: str, text: str | None
+) -> None:
+    """Another version alone is no harm; another key, device, spec or form is refused before anything runs."""
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    path = here.folder / "p.json"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    ended = call(capsys, "plan p.json")  # which checks what a run checks
+
+    assert (2 if text else 0) == ended.code, ended.err
+    assert (text or "") in ended.err
+
+
+def test_another_version_that_makes_other_keys_is_told(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """When keys differ and the version does, both versions are named."""
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    path = here.folder / "p.json"
+    path.write_text(path.read_text().replace('"0.1.0"', '"0.0.9"').replace('"key": "0a268717', '"key": "0b268717'))
+
+    assert "(saved by autosparse 0.0.9, this is 0.1.0)" in call(capsys, "run p.json").err
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("run p.json --budget 0.5", "a saved plan is run as it is: p.json takes no `--budget`"),
+        ("run p.json --set training.lr=1", "takes no `--set`"),
+        ("validate p.json", "p.json is a saved plan, not a spec"),
+        ("render p.json", "`autosparse run p.json` runs it"),
+        ("run report.json", "report.json is the report of a run, neither a spec nor a saved plan"),
+        ("plan small.yaml --out small.yaml", "small.yaml is there and is no saved plan"),
+        ("plan small.yaml --out no/where.json", "no/where.json cannot be written: No such file"),
+    ],
+)
+def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
+    """A saved plan where a spec is due, the reverse, and files that are neither end with 2."""
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    (here.folder / "report.json").write_text('{"schema_version": 1, "results": []}')
+    ended = call(capsys, line)
+
+    assert 2 == ended.code
+    assert text in ended.err
+    assert SMALL == (here.folder / "small.yaml").read_text()
+
+
+def test_an_interrupted_saved_plan_resumes(finished: tuple[Place, Ended], place: Place) -> None:
+    """After Ctrl-C the same command goes on with the saved plan."""
+    save(place, "small.yaml")
+    process = place.start("run", "p.json")
+    deadline = time.monotonic() + 120
+    while not list((place.cache / "artifacts" / "irp").glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    ended = place.run("run", "p.json", "--json")
+
+    assert 130 == process.returncode
+    assert "the same command resumes" in err
+    assert 0 == ended.code
+    assert finished[1].json["results"] == ended.json["results"]
+
+
+def test_detailed_exit_codes(finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """0 when there is nothing to run, 2 when there is, 1 on every error, a wrong option among them."""
+    shutil.copytree(finished[0].cache, here.cache)
+    (here.folder / "bad.yaml").write_text("model: resnet8\n")
+    codes = [
+        call(capsys, f"plan {line} --detailed-exitcode").code
+        for line in ("small.yaml", "small.yaml --budget 0.7", "bad.yaml", "small.yaml --bugdet")
+    ]
+
+    assert [0, 2, 1, 1] == codes
+    assert 0 == call(capsys, "plan small.yaml --budget 0.7").code

@@ -1,0 +1,175 @@
+"""Runs of some steps, and steps that are made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ended, Place, call
+
+# A network of one's own whose initial weights depend on what no key knows.
+DRAWN = """\
+import os, torch
+
+def build(input_shape, classes):
+    torch.manual_seed(int(os.environ.get("DRAW", "0")))
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Linear(8, classes))
+"""
+SPEC = (
+    "model: net.py:build\ndataset: digits\nmethod: random\ncompare: [dense]\ncontrols: []\nbudget: [0.5]\nemit: []\n"
+    "training: {epochs: 1, precision: float32}\ntarget: {device: cpu, threads: 1}\n"
+)
+INIT = "init/net.py:build/seed0"
+
+
+@pytest.fixture
+def drawn(here: Place, capsys: pytest.CaptureFixture[str]) -> Place:
+    """A place with a finished run of a network that can be made to begin differently."""
+    (here.folder / "net.py").write_text(DRAWN)
+    (here.folder / "mine.yaml").write_text(SPEC)
+    assert 0 == call(capsys, "run mine.yaml --quiet").code
+    return here
+
+
+def inodes(place: Place, operation: str) -> set[int]:
+    """What tells whether artifacts of an operation are the ones that were there."""
+    return {path.stat().st_ino for path in (place.cache / "artifacts" / operation).glob("*/artifact.json")}
+
+
+def test_only_some_steps(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The named steps and what they need are made, what was made is listed, and there is no run folder yet."""
+    first = call(capsys, "run small.yaml --only init/resnet8/seed0 --only data/* --json")
+    second = call(capsys, "run small.yaml --only mask/random/0.8/seed0")
+
+    assert (0, 0) == (first.code, second.code)
+    assert ["data/digits", "init/resnet8/seed0"] == first.json["made"]
+    assert (None, {"run": 2, "reuse": 0, "resume": 0}, 50) == (
+        first.json["run"],
+        first.json["steps"],
+        len(first.json["missing"]),
+    )
+    assert "+ made   mask/random/0.8/seed0\n= reused data/digits\n= reused init/resnet8/seed0\n1 made, 2" in second.out
+    assert "49 steps of small left to run" in second.out
+    assert not (here.folder / "runs").exists()
+
+
+def test_only_what_was_left_finishes_the_plan(
+    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When nothing is left to run afterwards, the report is shown as ever."""
+    shutil.copytree(finished[0].cache, here.cache)
+    shutil.rmtree(here.cache / "artifacts" / "emit")
+    ended = call(capsys, "run small.yaml --only emit/* --json")
+
+    assert finished[1].json["results"] == ended.json["results"]
+    assert 2 == ended.json["steps"]["run"]
+
+
+def test_what_is_not_asked_for_is_not_made(
+    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps that are there do not bring inputs back that are gone."""
+    shutil.copytree(finished[0].cache, here.cache)
+    shutil.rmtree(here.cache / "artifacts" / "irp")
+    ended = call(capsys, "run small.yaml --only scorer --json")
+
+    assert (["scorer"], []) == (ended.json["reused"], ended.json["made"])
+
+
+def test_a_forced_step_with_the_same_bytes_changes_nothing_else(
+    drawn: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is made again and replaced, and what was made from it is reused."""
+    before = {operation: inodes(drawn, operation) for operation in ("train", "mask", "evaluate")}
+    ended = call(capsys, "run mine.yaml --force train/dense/seed0 --json")
+
+    assert "note: `train/dense/seed0` is made again, with the same bytes" in ended.err
+    assert (1, 7 - 1) == (ended.json["steps"]["run"], ended.json["steps"]["reuse"])
+    assert 1 == len(before["train"] - inodes(drawn, "train"))
+    assert before["evaluate"] == inodes(drawn, "evaluate")
+    assert before["mask"] == inodes(drawn, "mask")
+    assert [] == list((drawn.cache / "drafts").glob("*"))
+    assert not (drawn.cache / "damaged").exists()
+
+
+def test_other_bytes_reach_all_that_was_made_from_them(
+    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What consumed the old bytes is made again, down to the report; what did not is reused."""
+    monkeypatch.setenv("DRAW", "1")
+    ended = call(capsys, f"run mine.yaml --force {INIT} --json")
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(drawn.folder / "fresh"))
+    fresh = call(capsys, "run mine.yaml --json --out fresh-run")
+
+    assert f"note: `{INIT}` is made again, with other bytes than before" in ended.err
+    assert fresh.json["results"] == ended.json["results"]
+    assert 0 == call(capsys, "cache verify").code
+    descriptors = [json.loads(path.read_text()) for path in (drawn.cache / "artifacts").glob("*/*/artifact.json")]
+    files = {about["key"]: about["files"] for about in descriptors}
+    again = {a["key"]: a["files"] for p in (drawn.folder / "fresh").glob("artifacts/*/*/artifact.json")
+             for a in [json.loads(p.read_text())]}  # fmt: skip
+    assert again == files
+
+
+def test_an_interrupted_forcing_goes_on(
+    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made from old bytes is found by what it consumed, though the forced step now gives the same bytes."""
+    monkeypatch.setenv("DRAW", "1")
+    first = call(capsys, f"run mine.yaml --only {INIT} --force {INIT} --json")
+    second = call(capsys, f"run mine.yaml --force {INIT} --json")
+
+    assert {"train/random/0.5/seed0", "train/dense/seed0", "mask/random/0.5/seed0"} <= set(first.json["stale"])
+    assert "were made from bytes that are replaced now" in first.err
+    assert f"hint: `autosparse run SPEC --force {INIT}`, for each spec, makes them again" in first.err
+    assert f"`{INIT}` is made again, with the same bytes" in second.err
+    assert "`train/dense/seed0` is made again, with other bytes" in second.err
+    assert 6 == second.json["steps"]["run"]
+
+
+def test_artifacts_of_other_specs_are_named(
+    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those made from the old bytes are left, and said to be."""
+    assert 0 == call(capsys, "run mine.yaml --budget 0.6 --quiet").code
+    monkeypatch.setenv("DRAW", "1")
+    ended = call(capsys, f"run mine.yaml --force {INIT}")
+
+    assert "/0.6/seed0` and " in ended.err
+    assert "made from bytes that are replaced now, and left as they are" in ended.err
+
+
+def test_a_forced_step_that_fails_leaves_the_old_one(
+    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The artifact that is there is replaced by a whole one or not at all."""
+    before = inodes(drawn, "init")
+    monkeypatch.setenv("DRAW", "no number")
+    ended = call(capsys, f"run mine.yaml --force {INIT}")
+
+    assert 0 != ended.code
+    assert before == inodes(drawn, "init")
+    assert 0 == call(capsys, "cache verify").code
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("run small.yaml --only train", "error: `--only train` names no step\nhint: did you mean `train/*`?"),
+        ("run small.yaml --force scorrer", "error: `--force scorrer` names no step\nhint: did you mean `scorer`?"),
+        ("run small.yaml --only data/* --out there", "`--only` leaves the plan unfinished"),
+        ("run p.json --force scorer", "a saved plan is run as it is: p.json takes no `--force`"),
+    ],
+)
+def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
+    """Unknown steps, and options that contradict each other, end with 2 before anything runs."""
+    assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    ended = call(capsys, line)
+
+    assert 2 == ended.code
+    assert text in ended.err
+    assert not (here.cache / "artifacts").exists()
+    assert not Path("there").exists()
