@@ -78,7 +78,7 @@ def network_facts(
             raise
         except Exception:  # some look at their weights or at what they compute, where there are no numbers
             facts = _trace(known, build_model(name, options, shape, classes), shape)
-    store.remember(memory, asdict(facts))
+    store.note(memory, asdict(facts))
     return facts
 
 

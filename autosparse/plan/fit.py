@@ -88,7 +88,7 @@ def fit_plan(
         return Fitted(
             plan,
             found,
-            price(plan, store, index, say) if target.device.partition(":")[0] in machine.devices else NO_PRICE,
+            price(plan, store, index, found, say) if target.device.partition(":")[0] in machine.devices else NO_PRICE,
             Place(target.device, target.threads),
             target.memory_bytes or memory_of(target.device),
         )
@@ -126,7 +126,7 @@ def _in_time(spec: Spec, attempt: Callable[[Mapping[str, int]], Fitted], store: 
     best = replace(best, taken=told(settings))
     if last is not None and last.left.seconds > limit:
         return replace(best, problem=_too_long(best, spec, usual))
-    store.remember(memory, settings)
+    store.note(memory, settings)
     return best
 
 

@@ -30,7 +30,8 @@ _SAME = ("torch", "processor", "device", "threads")
 class Estimate:
     """What a step takes: `seconds`, the most memory at one time, and bytes in the store; `basis` says how it is known.
 
-    `basis` is `finished steps`, or `probe` for rates that were measured on made-up images.
+    `basis` is `made` for what this very step took, `finished steps` of its kind, or `probe` for rates that were
+    measured on made-up images.
     """
 
     seconds: float
@@ -62,7 +63,7 @@ class Price:
             sum(estimate.seconds for estimate in found),
             max((estimate.peak_bytes for estimate in found), default=0),
             sum(estimate.disk_bytes for estimate in found),
-            "probe" if any(estimate.basis == "probe" for estimate in found) else "finished steps",
+            next((b for b in ("probe", "finished steps") if any(e.basis == b for e in found)), "made"),
         )
 
     def to_run(self, found: Mapping[str, Status]) -> Estimate:
@@ -78,17 +79,27 @@ NO_PRICE = Price({}, 0.0, 0, None)
 Say = Callable[[str], None]
 
 
-def price(plan: Plan, store: Store, index: Index, say: Say = lambda text: None) -> Price:
-    """Price every step of a resolved spec's plan. `say` is told when this machine has to be probed first."""
+def price(plan: Plan, store: Store, index: Index, found: Mapping[str, Status], say: Say = lambda text: None) -> Price:
+    """Price every step of a resolved spec's plan. `say` is told when this machine has to be probed first.
+
+    What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine.
+    """
     rates = _Rates(plan, store, say)
-    machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
+    machine = {"startup": 0.0, "base": 0.0}
+    if any(status.status != "reuse" for status in found.values()):
+        machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
     counted = count_work(plan)
     history = _History(index, rates.environment)
     steps = {}
     for name, work in counted.items():
+        record = index.find(plan.steps[name].key)
+        if found[name].status == "reuse" and record is not None:
+            taken = record.about
+            steps[name] = Estimate(taken.get("seconds", 0.0), taken.get("peak_bytes") or 0, record.bytes, "made")
+            continue
         known = history.rate(work.kind)
         seconds = known * work.amount if known is not None else rates.seconds(work)
-        own = history.bytes(plan.steps[name].operation, plan.steps[name].key, work.kind)
+        own = history.bytes(work.kind)
         peak = history.peak(work) or rates.peak(work)
         steps[name] = Estimate(
             round(seconds, 4),
@@ -149,10 +160,8 @@ class _History:
         peaks = [peak for record in self._latest(work.kind) if (peak := record.about.get("peak_bytes"))]
         return statistics.median(peaks) if peaks else None
 
-    def bytes(self, operation: str, key: str, kind: str) -> int | None:
-        """Bytes on disk: of this very artifact, or of the latest of its kind."""
-        if record := self._index.find(key):
-            return record.bytes
+    def bytes(self, kind: str) -> int | None:
+        """Bytes on disk of the latest artifact of a kind."""
         latest = self._index.kinds.get(kind)
         return latest[0].bytes if latest else None
 
@@ -235,6 +244,6 @@ class _Rates:
                 if not self._found:
                     self._say("measuring this machine, once for a network and a batch size; a few seconds")
                 found = probe()
-                self._store.remember(memory, found)
+                self._store.note(memory, found)
             self._found[key] = found
         return self._found[key]

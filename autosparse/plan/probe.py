@@ -46,7 +46,7 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
     groups = ("magnitude", "gradient", "sensitivity", "channels", "layer")
     columns = tuple(group for group in groups for _ in range(4))[:_COLUMNS]
     shares = {name: table[:, 0] for name, table in tables.items()}
-    steps = 12
+    steps = 50
 
     def learn() -> None:
         fit = scorers[scorer].function
@@ -90,9 +90,11 @@ def probe_network(
     train(model, images, recipe, random)
     first = _clock(lambda: train(model, images, recipe, random), device) / len(images)
     size = max(2, min(batch, int(_SLOW / first)))
-    epochs = max(1, min(20, int(_MOMENT / (first * size))))  # what a training does once should not be seen
     full = _images(size, shape, classes, device)
-    recipe = replace(recipe, batch=size, epochs=epochs)
+    recipe = replace(recipe, batch=size)
+    once = _clock(lambda: train(model, full, recipe, random), device)
+    epochs = max(1, min(50, int(_MOMENT / once)))  # what a training does once should not be seen
+    recipe = replace(recipe, epochs=epochs)
     used: Rates = {"build": build}
     used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
     used["train"] /= epochs

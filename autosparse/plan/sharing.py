@@ -26,7 +26,7 @@ def remember_use(plan: Plan, store: Store, spec: str) -> None:
     for step in plan.of("label"):
         users = _users(store, step.key)
         if spec not in users:
-            store.remember(f"uses-{step.key}", sorted([*users, spec]))
+            store.note(f"uses-{step.key}", sorted([*users, spec]))
 
 
 def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str) -> Shared | None:

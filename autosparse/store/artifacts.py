@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -273,6 +273,11 @@ class Store:
             draft.replace(place)
         except OSError as error:
             raise _unwritable(place, error) from error
+
+    def note(self, name: str, value: Any) -> None:
+        """Remember what can be found out again; where the store cannot be written it is."""
+        with suppress(MissingRequirement):
+            self.remember(name, value)
 
     def recall(self, name: str) -> Any:
         """What was remembered under this name, or None."""

@@ -25,7 +25,8 @@ TRAIN, IMAGES, EPOCHS = "train/dense/seed0", 1197, 12
 
 def priced(plan: Plan, store: Store) -> Price:
     """The price of a plan."""
-    return price(plan, store, open_index(store))
+    index = open_index(store)
+    return price(plan, store, index, statuses(plan, store, index))
 
 
 def fitted(store: Store, *overrides: str, spec: Path = DIGITS, refit: bool = False) -> Fitted:
@@ -74,6 +75,27 @@ def test_seconds_are_counts_times_rates(store: Store) -> None:
 
 def _buffers(plan: Plan) -> int:
     return network_of(plan, "init/resnet8/seed0").buffers
+
+
+def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store, probes: list[str]) -> None:
+    """What is reused tells what it took."""
+    plan = compiled(DIGITS)
+    finish(plan, store)
+    found = priced(plan, store)
+
+    assert [] == probes
+    assert (1.0, "made") == (found.steps[TRAIN].seconds, found.steps[TRAIN].basis)
+    assert 0.0 == found.to_run(statuses(plan, store)).seconds
+
+
+def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store, probes: list[str]) -> None:
+    """A plan measures again what cannot be remembered."""
+    (store.root.parent / store.root.name).write_text("a file where the folder should be", encoding="utf-8")
+    plan = compiled(DIGITS)
+
+    assert priced(plan, store).steps[TRAIN].seconds > 0
+    assert priced(plan, store).steps[TRAIN].seconds > 0
+    assert ["machine", "resnet8"] * 2 == probes
 
 
 def test_a_machine_is_probed_once(store: Store, probes: list[str]) -> None:
@@ -285,7 +307,7 @@ def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
     plan = compiled(DIGITS)
     finish(plan, store)
     index = open_index(store)
-    found = price(plan, store, index)
+    found = price(plan, store, index, statuses(plan, store, index))
     for user in ("a.yaml", "b.yaml", "a.yaml"):
         remember_use(plan, store, user)
     sharing = shared(plan, store, index, found, "c.yaml")
