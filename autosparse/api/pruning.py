@@ -14,9 +14,9 @@ from pydantic import ValidationError
 from autosparse.api.batches import Examples
 from autosparse.api.masks import Masks
 from autosparse.api.wrapped import copy_of, named_parameters, unwrap
-from autosparse.core import masks as core
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
+from autosparse.core.schedule import Pruning
 from autosparse.core.weights import (
     Tensors,
     describe_layers,
@@ -80,13 +80,15 @@ def prune(
                 f"at most {1 - len(evidence.layers) / total:.6g} leaves one for each",
             )
         try:
-            found = core.prune(
+            pruning = Pruning(
                 evidence,
-                _function(request.method.schedule)(total, keep),
+                total,
+                keep,
                 score=_function(request.method.criterion),
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
             )
+            found = _function(request.method.schedule)(pruning)
         except ValueError as error:
             name = request.method.criterion.name
             raise AutosparseError(f"criterion `{name}` at sparsity {request.sparsity:g}: {error}") from error

@@ -1,52 +1,12 @@
-"""Masks: made by the four choices, checked, combined."""
+"""Masks: counted, checked, combined."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping
 
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence, gradient_of
-from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy import torch
-
-Score: TypeAlias = Callable[[Evidence], Tensors]
-Allocate: TypeAlias = Callable[[Tensors, Sequence[Layer], int], Counts]
-Select: TypeAlias = "Callable[[torch.Tensor, int, torch.Generator], torch.Tensor]"
-
-
-def prune(
-    evidence: Evidence,
-    counts: Sequence[int],
-    *,
-    score: Score,
-    allocate: Allocate,
-    select: Select,
-    observe: Callable[[int, int], None] = lambda done, total: None,
-) -> Tensors:
-    """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
-
-    (Counts are of whatever `allocate` counts, such as multiply-adds where it is made by `budget.by_macs`.)
-    Every round scores the network under the masks of the last one; what is pruned stays pruned. Raises
-    ValueError when a score is not a number, naming the layer, and when every score is zero at the start: of
-    equal scores the first are kept, and zeros would pass for a choice that nobody made.
-    """
-    masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in evidence.weights.items()}
-    for number, keep in enumerate(counts, start=1):
-        scores = score(evidence)
-        for name, values in scores.items():
-            if bool(values.isnan().any()):
-                raise ValueError(f"{int(values.isnan().sum())} scores of layer {name} are not numbers")
-        if number == 1 and not any(bool(values.any()) for values in scores.values()):
-            raise ValueError("every weight has score 0: the network's last layer may begin at zero")
-        scores = {name: values.detach().masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
-        quotas = allocate(scores, evidence.layers, keep)
-        masks = {name: select(scores[name], quotas[name], evidence.generator) for name in scores}
-        if number < len(counts):
-            evidence = evidence.masked(masks)
-        observe(number, len(counts))
-    return masks
 
 
 def kept(masks: Mapping[str, torch.Tensor]) -> Counts:

@@ -1,34 +1,95 @@
-"""In how many rounds a network is pruned: `(total, keep) -> counts`, one a round, the last being `keep`.
+"""How a network comes to its masks: in how many rounds, with what between them.
 
-With more than one round the criterion scores the network that the last round left.
+A schedule is `(pruning) -> masks`: it drives the other three choices. With more than one round the criterion scores the
+network that the last round left. A schedule's `rounds` is the number of scorings, which is what its price counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, TypeAlias
 
 from annotated_types import Ge
 
+from autosparse.core.allocation import Counts
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Layer, Tensors
+from autosparse.lazy import torch
 from autosparse.registry import Registry
 
-Schedule: TypeAlias = Callable[..., "list[int]"]
+Score: TypeAlias = Callable[[Evidence], Tensors]
+Allocate: TypeAlias = Callable[[Tensors, Sequence[Layer], int], Counts]
+Select: TypeAlias = Callable[[Tensors, Counts, Evidence], Tensors]
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What a schedule drives: a network under full masks, what is to be left, and the other three choices.
+
+    `total` and `keep` are of what `allocate` counts: weights, or multiply-adds where it is made by `budget.by_macs`.
+    """
+
+    evidence: Evidence
+    total: int
+    keep: int
+    score: Score
+    allocate: Allocate
+    select: Select
+    observe: Callable[[int, int], None] = lambda done, total: None
+
+    def in_rounds(self, counts: Sequence[int]) -> Tensors:
+        """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
+
+        Every round scores the network under the masks of the last one; what is pruned stays pruned. Raises
+        ValueError when a score is not a number, naming the layer, and when every score is zero at the start: of
+        equal scores the first are kept, and zeros would pass for a choice that nobody made.
+        """
+        evidence = self.evidence
+        masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in evidence.weights.items()}
+        for number, keep in enumerate(counts, start=1):
+            scores = self.score(evidence)
+            for name, values in scores.items():
+                if bool(values.isnan().any()):
+                    raise ValueError(f"{int(values.isnan().sum())} scores of layer {name} are not numbers")
+            if number == 1 and not any(bool(values.any()) for values in scores.values()):
+                raise ValueError("every weight has score 0: the network's last layer may begin at zero")
+            scores = {name: values.detach().masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
+            masks = self.select(scores, self.allocate(scores, evidence.layers, keep), evidence)
+            if number < len(counts):
+                evidence = evidence.masked(masks)
+            self.observe(number, len(counts))
+        return masks
+
+
+Schedule: TypeAlias = Callable[..., Tensors]
 schedules: Registry[Schedule] = Registry("schedule", "schedules")
 
 
 @schedules.register
-def one_shot(total: int, keep: int) -> list[int]:
+def one_shot(pruning: Pruning) -> Tensors:
     """Score once, prune once."""
-    return [keep]
+    return pruning.in_rounds([pruning.keep])
 
 
 @schedules.register
-def exponential(total: int, keep: int, *, rounds: Annotated[int, Ge(1)] = 100) -> list[int]:
+def exponential(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 100) -> Tensors:
     """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
+    return pruning.in_rounds(exponential_counts(pruning.total, pruning.keep, rounds))
+
+
+@schedules.register
+def linear(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 10) -> Tensors:
+    """Every round prunes the same number of weights."""
+    return pruning.in_rounds(linear_counts(pruning.total, pruning.keep, rounds))
+
+
+def exponential_counts(total: int, keep: int, rounds: int) -> list[int]:
+    """How many are left after each round when every round keeps the same share."""
     return [round(total * (keep / total) ** (number / rounds)) for number in range(1, rounds + 1)]
 
 
-@schedules.register
-def linear(total: int, keep: int, *, rounds: Annotated[int, Ge(1)] = 10) -> list[int]:
-    """Every round prunes the same number of weights."""
+def linear_counts(total: int, keep: int, rounds: int) -> list[int]:
+    """How many are left after each round when every round prunes the same number."""
     return [total - round((total - keep) * number / rounds) for number in range(1, rounds + 1)]

@@ -19,6 +19,7 @@ from autosparse.plan.work import EVALUATION_BATCH
 from autosparse.spec import Spec, binary_size, open_settings, resolve, with_settings
 from autosparse.store import Index, Store, digest
 
+_AIM = 0.8  # a price may be a quarter too low: what is lowered is lowered to this share of the limit
 _KEPT = 1.3  # a choice that was made is kept as long as it takes no more than this times the limit
 _PATH = (  # what is lowered, in order, and to which share of what it is otherwise
     ("irp.epochs", 0.25),
@@ -112,14 +113,14 @@ def _in_time(spec: Spec, attempt: Callable[[Mapping[str, int]], Fitted], store: 
     steps = _path(usual)
     first, last = attempt(steps[0]), None
     best, settings = first, steps[0]
-    if first.left.seconds > limit:
+    if first.left.seconds > _AIM * limit:
         settings = steps[-1]
         best = last = attempt(settings)
         low, high = 0, len(steps) - 1  # steps[low] is too long, steps[high] is not
-        while last.left.seconds <= limit and high - low > 1:
+        while last.left.seconds <= _AIM * limit and high - low > 1:
             middle = (low + high) // 2
             found = attempt(steps[middle])
-            if found.left.seconds <= limit:
+            if found.left.seconds <= _AIM * limit:
                 high, best, settings = middle, found, steps[middle]
             else:
                 low = middle

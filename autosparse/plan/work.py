@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.criteria import criteria
-from autosparse.core.schedule import schedules
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import Plan
@@ -217,7 +216,7 @@ def _pretrained(step: Step, of: Inputs, network: str) -> Counted:
 def _mask(step: Step, of: Inputs, network: str) -> Counted:
     method = step.options["method"]
     schedule, criterion = method["schedule"], method["criterion"]
-    rounds = len(schedules[schedule["name"]].function(1000, 10, **schedule["options"]))
+    rounds = schedule["options"].get("rounds", 1)
     facts = criteria[criterion["name"]].facts
     images = min(criterion["options"].get("images", 0), of.source.train_images)
     data = of.source.train_images * of.image_bytes

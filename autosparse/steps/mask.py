@@ -10,8 +10,8 @@ from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs
 from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
-from autosparse.core.masks import effective, kept, prune
-from autosparse.core.schedule import schedules
+from autosparse.core.masks import effective, kept
+from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.weights import keep_count, total_of
@@ -32,20 +32,19 @@ def mask(work: Work, *, method: dict[str, Any], seed: int, sparsity: float = 0.0
         predict = scorers[learned.json("scorer")["name"]].facts["predict"]
         evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
     total = total_of(evidence.weights)
-    schedule, allocate = choose(schedules, method["schedule"]), choose(allocations, method["allocation"])
-    if budget is None:
-        counts = schedule(total, keep_count(total, sparsity))
-    else:
-        counts, allocate = schedule(macs(evidence.layers), budget["macs"]), by_macs(allocate)
+    allocate, amounts = choose(allocations, method["allocation"]), (total, keep_count(total, sparsity))
+    if budget is not None:
+        allocate, amounts = by_macs(allocate), (macs(evidence.layers), budget["macs"])
+    pruning = Pruning(
+        evidence,
+        *amounts,
+        score=choose(criteria, method["criterion"]),
+        allocate=allocate,
+        select=choose(selections, method["selection"]),
+        observe=work.observe,
+    )
     try:
-        masks = prune(
-            evidence,
-            counts,
-            score=choose(criteria, method["criterion"]),
-            allocate=allocate,
-            select=choose(selections, method["selection"]),
-            observe=work.observe,
-        )
+        masks = choose(schedules, method["schedule"])(pruning)
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
         raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs, most_within
 from autosparse.core.cost import macs
-from autosparse.core.schedule import schedules
+from autosparse.core.schedule import linear_counts
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer
 
@@ -72,7 +72,7 @@ def test_rounds_count_multiply_adds() -> None:
     """A linear schedule over 46 multiply-adds to 10 in two rounds leaves 28, then the ten of the best weight."""
     left = {name: scores.clone() for name, scores in SCORES.items()}
     rounds = []
-    for limit in schedules["linear"].function(macs(LAYERS), 10, rounds=2):
+    for limit in linear_counts(macs(LAYERS), 10, 2):
         counts = GLOBAL(left, LAYERS, limit)
         left = {n: s.masked_fill(~keep_top(s, counts[n]), -torch.inf) for n, s in left.items()}
         rounds.append((limit, macs(LAYERS, counts)))

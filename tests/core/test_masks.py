@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -15,9 +14,9 @@ from autosparse.core.allocation import Counts, allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features
-from autosparse.core.masks import effective, kept, prune
+from autosparse.core.masks import effective, kept
 from autosparse.core.presets import CONTROLS, PRESETS, Method
-from autosparse.core.schedule import schedules
+from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors, total_of
 from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, random_masks, small
@@ -39,12 +38,8 @@ TOTAL = total_of(evidence().weights)
 
 def one_shot(criterion: str, allocation: str, selection: str, keep: int, seed: int = 0) -> Tensors:
     """Masks by registered choices in one round."""
-    return prune(
-        evidence(seed),
-        [keep],
-        score=criteria[criterion].function,
-        allocate=allocations[allocation].function,
-        select=selections[selection].function,
+    return by_method(
+        {"criterion": criterion, "allocation": allocation, "selection": selection, "schedule": "one_shot"}, keep, seed
     )
 
 
@@ -52,13 +47,15 @@ def by_method(method: Method, keep: int, seed: int = 0) -> Tensors:
     """Masks by a preset."""
     schedule = method["schedule"] if isinstance(method["schedule"], dict) else {"name": method["schedule"]}
     options = {name: value for name, value in schedule.items() if name != "name"}
-    return prune(
+    pruning = Pruning(
         evidence(seed),
-        schedules[schedule["name"]].function(TOTAL, keep, **options),
+        TOTAL,
+        keep,
         score=criteria[method["criterion"]].function,
         allocate=allocations[method["allocation"]].function,
         select=selections[method["selection"]].function,
     )
+    return schedules[schedule["name"]].function(pruning, **options)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -145,14 +142,15 @@ def test_what_is_pruned_stays_pruned(allocation: str, selection: str) -> None:
         return criteria["random"].function(given)
 
     counts = [200, 120, 120, 30]
-    masks = prune(
+    masks = Pruning(
         evidence(),
-        counts,
+        TOTAL,
+        30,
         score=score,
         allocate=allocations[allocation].function,
         select=selections[selection].function,
         observe=lambda done, total: told.append((done, total)),
-    )
+    ).in_rounds(counts)
 
     rounds = [given.masks for given in seen] + [masks]
     assert [TOTAL, *counts] == [sum(kept(each).values()) for each in rounds]
@@ -165,13 +163,14 @@ def test_what_is_pruned_stays_pruned(allocation: str, selection: str) -> None:
 
 def test_equal_scores_are_pruned_by_position() -> None:
     """When all scores are equal the first weights of the first layers stay."""
-    masks = prune(
+    masks = Pruning(
         evidence(),
-        [75],
+        TOTAL,
+        75,
         score=lambda given: {name: torch.ones_like(weight) for name, weight in given.weights.items()},
         allocate=allocations["global"].function,
         select=selections["top"].function,
-    )
+    ).in_rounds([75])
 
     flat = torch.cat([mask.flatten() for mask in masks.values()])
     assert bool(flat[:75].all())
@@ -186,9 +185,11 @@ def test_not_a_number_names_the_layer() -> None:
         scores["hidden.weight"][0, :2] = math.nan
         return scores
 
-    choices = partial(prune, allocate=allocations["uniform"].function, select=selections["top"].function)
+    pruning = Pruning(
+        evidence(), TOTAL, 10, score, allocate=allocations["uniform"].function, select=selections["top"].function
+    )
     with pytest.raises(ValueError, match=r"2 scores of layer hidden\.weight are not numbers"):
-        choices(evidence(), [10], score=score)
+        pruning.in_rounds([10])
 
 
 def test_evidence_is_left_alone() -> None:
@@ -198,13 +199,14 @@ def test_evidence_is_left_alone() -> None:
     scores = {name: weight.abs() for name, weight in weights.items()}
     before = {name: part.clone() for name, part in scores.items()}
 
-    prune(
+    Pruning(
         given,
-        [100, 10],
+        TOTAL,
+        10,
         score=lambda _: scores,
         allocate=allocations["global"].function,
         select=selections["top"].function,
-    )
+    ).in_rounds([100, 10])
 
     assert_same(before, scores)
     assert_same(weights, given.weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosparse.core.selection import keep_top, selections
-from tests.core.conftest import seeded
+from autosparse.core.weights import Tensors
+from tests.core.conftest import SHAPE, evidence_of, seeded, small
 
 SCORES = st.lists(st.sampled_from([-math.inf, -2.0, -0.0, 0.0, 1.0, 1e-30, 3.5, math.inf]), min_size=1, max_size=40)
 
@@ -84,44 +86,64 @@ def test_pruned_weights_are_never_kept() -> None:
         keep_top(scores, 3)
 
 
+EVIDENCE = evidence_of(small(), SHAPE)
+
+
+def select(name: str, scores: Tensors, quotas: dict[str, int], seed: int = 0) -> Tensors:
+    """Masks by a registered selection."""
+    return selections[name].function(scores, quotas, replace(EVIDENCE, generator=seeded(seed)))
+
+
+def drawn(seed: int = 0) -> Tensors:
+    """Random scores of every layer of a small network."""
+    generator = seeded(seed)
+    return {name: torch.rand(weight.shape, generator=generator) for name, weight in EVIDENCE.weights.items()}
+
+
 @pytest.mark.parametrize("name", selections.names)
 class TestEverySelection:
-    """Whatever a selection prefers, it keeps its quota."""
+    """Whatever a selection prefers, it keeps its quotas."""
 
     def test_count_is_exact(self, name: str) -> None:
-        """Exactly `count` weights are kept, none of them pruned before, and the scores stay as they were."""
-        scores = torch.rand(4, 5, generator=seeded())
-        scores[1] = -math.inf
-        before = scores.clone()
+        """Every layer keeps exactly its quota, none of it pruned before, and the scores stay as they were."""
+        scores = drawn()
+        for values in scores.values():
+            values[0] = -math.inf
+        before = {layer: values.clone() for layer, values in scores.items()}
+        alive = {layer: int((values > -math.inf).sum()) for layer, values in scores.items()}
 
-        for count in range(16):
-            mask = selections[name].function(scores, count, seeded(count))
+        for share in (0.0, 0.1, 0.5, 0.9, 1.0):
+            quotas = {layer: round(share * count) for layer, count in alive.items()}
+            masks = select(name, scores, quotas)
 
-            assert count == int(mask.sum())
-            assert torch.bool == mask.dtype
-            assert scores.shape == mask.shape
-            assert not bool(mask[1].any())
-        assert torch.equal(before, scores)
+            assert quotas == {layer: int(mask.sum()) for layer, mask in masks.items()}
+            for layer, mask in masks.items():
+                assert torch.bool == mask.dtype
+                assert scores[layer].shape == mask.shape
+                assert not bool(mask[0].any())
+        assert all(torch.equal(values, scores[layer]) for layer, values in before.items())
 
     def test_generator_decides(self, name: str) -> None:
-        """The same generator gives the same mask, and the global one is not touched."""
-        scores = torch.rand(50, generator=seeded())
+        """The same generator gives the same masks, and the global one is not touched."""
+        scores = drawn()
+        quotas = {layer: values.numel() // 3 for layer, values in scores.items()}
         state = torch.get_rng_state()
 
-        first, second = (selections[name].function(scores, 20, seeded(7)) for _ in range(2))
+        first, second = (select(name, scores, quotas, 7) for _ in range(2))
 
-        assert torch.equal(first, second)
+        assert all(torch.equal(first[layer], second[layer]) for layer in scores)
         assert torch.equal(state, torch.get_rng_state())
 
 
 def test_random_ignores_the_scores() -> None:
     """Random selection depends on the generator and not on the scores."""
-    scores = torch.arange(100.0)
+    scores = drawn()
+    quotas = {layer: values.numel() // 2 for layer, values in scores.items()}
 
-    first = selections["random"].function(scores, 50, seeded(1))
-    reversed_ = selections["random"].function(scores.flip(0), 50, seeded(1))
-    other = selections["random"].function(scores, 50, seeded(2))
+    first = select("random", scores, quotas, 1)
+    reversed_ = select("random", {layer: values.flip(0) for layer, values in scores.items()}, quotas, 1)
+    other = select("random", scores, quotas, 2)
 
-    assert torch.equal(first, reversed_)
-    assert not torch.equal(first, other)
-    assert not torch.equal(first, keep_top(scores, 50))
+    assert all(torch.equal(first[layer], reversed_[layer]) for layer in scores)
+    assert any(not torch.equal(first[layer], other[layer]) for layer in scores)
+    assert any(not torch.equal(first[layer], keep_top(scores[layer], quotas[layer])) for layer in scores)
