@@ -152,9 +152,9 @@ def _path(usual: Mapping[str, int]) -> list[dict[str, int]]:
 
 def _taken(usual: Mapping[str, int], limit: str, settings: Mapping[str, int]) -> tuple[Taken, ...]:
     return tuple(
-        Taken(path, usual[path], value, f"target.time {limit}")
-        for path, value in settings.items()
-        if value != usual[path]
+        Taken(path, value, settings[path], f"target.time {limit}")
+        for path, value in usual.items()
+        if value != settings[path]
     )
 
 
