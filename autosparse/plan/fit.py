@@ -236,7 +236,9 @@ def _too_large(fitted: Fitted, peaks: Mapping[str, float], word: str) -> FitErro
     message = f"step `{name}` takes about {binary_size(peaks[name])} of memory at its peak, above {word}"
     sizes = [f"`--set target.memory={-(-1.05 * peaks[name] // 2**20):.0f}MiB`"]
     if fitted.memory <= fitted.price.base:
-        return FitError(message, f"torch alone takes {binary_size(fitted.price.base)} here; {sizes[0]} would fit")
+        return FitError(
+            message, f"torch and what reads images take {binary_size(fitted.price.base)} here; {sizes[0]} would fit"
+        )
     batch = _batch_that_fits(fitted, name)
     if batch:
         section = "irp.training" if step.operation == "irp" else "training"

@@ -23,6 +23,7 @@ from autosparse.store import Index, Record, Store, digest
 
 _VERSION = 1  # of what is remembered
 _LATEST = 5
+_LIBRARIES = 75 * 2**20  # that data sets are read with, measured: scikit-learn 75 MiB, pyarrow and Pillow 70
 _SAME = ("torch", "processor", "device", "threads")
 
 
@@ -84,7 +85,7 @@ def price(plan: Plan, store: Store, index: Index, found: Mapping[str, Status], s
 
     What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine.
     """
-    rates = _Rates(plan, store, say)
+    rates = _Rates(plan, store, say, reads=any(found[step.name].status != "reuse" for step in plan.of("data")))
     machine = {"startup": 0.0, "base": 0.0}
     if any(status.status != "reuse" for status in found.values()):
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
@@ -110,7 +111,7 @@ def price(plan: Plan, store: Store, index: Index, found: Mapping[str, Status], s
     dense = next((steps[c.train].seconds for c in plan.cells if c.mask is None and c.train in steps), None)
     if dense is None:  # the network under a mask is trained as the dense one is
         dense = next((steps[cell.train].seconds for cell in plan.cells if cell.train in steps), None)
-    base = round(machine["base"])
+    base = round(machine["base"]) + rates.libraries
     return Price(steps, machine["startup"], base, dense, counted, lambda name: rates.network(counted[name]))
 
 
@@ -169,10 +170,11 @@ class _History:
 class _Rates:
     """Rates of this machine, probed where they are not remembered."""
 
-    def __init__(self, plan: Plan, store: Store, say: Say) -> None:
+    def __init__(self, plan: Plan, store: Store, say: Say, *, reads: bool) -> None:
         target = plan.spec.target
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
         self._plan, self._store, self._say = plan, store, say
+        self.libraries = _LIBRARIES if reads and not target.device.startswith("cuda") else 0
         self._place = Place(target.device, target.threads)
         self._backend = backends[target.backend.name].function(self._place)
         self.environment = environment(self._place)
@@ -233,7 +235,7 @@ class _Rates:
         return sum(count * rates.get(unit, 0.0) for unit, count in work.units.items() if count)
 
     def peak(self, work: Counted) -> float:
-        return self.machine["base"] + peak_bytes(work, self.network(work))
+        return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
 
     def _known(self, what: str, details: Any, probe: Callable[[], Rates]) -> Rates:
         key = digest([_VERSION, what, details, self._here])
