@@ -38,6 +38,21 @@ def vgg19(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
     return _vgg(shape, classes, (2, 2, 4, 4, 4), width)
 
 
+@models.register
+def vgg(
+    shape: Shape,
+    classes: int,
+    *,
+    stages: Annotated[
+        tuple[tuple[Annotated[int, Ge(1)], ...], ...], "channels of each stage's convolutions; pooling between stages"
+    ] = ((32,), (64,), (128, 128), (128, 128)),
+) -> torch.nn.Module:
+    """VGG with BatchNorm, of any size; as it stands six convolutions and 0.54 M weights, for a CPU."""
+    from autosparse.models.networks.vgg import VGG
+
+    return VGG(shape, classes, stages=stages)
+
+
 def _vgg(shape: Shape, classes: int, convolutions: Sequence[int], width: int) -> torch.nn.Module:
     from autosparse.models.networks.vgg import VGG
 

@@ -1,0 +1,106 @@
+"""Every method on one network under one recipe: `python benchmarks/comparison.py run NETWORK DATA [METHOD]...`.
+
+NETWORK is `vgg` (specs/vgg_cifar_parquet.yaml) or `resnet20` (the same spec with another model), DATA the folder of
+CIFAR-10 in Parquet files. A cell is one method at one sparsity and seed; every finished one is a line of
+`comparison.jsonl`, and those that are there are skipped, so that it can be stopped and started at any time.
+`python benchmarks/comparison.py table` prints what is there: mean ± standard deviation over seeds of the test accuracy
+after the last epoch, and validation accuracy, by which the strongest baselines are chosen.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "comparison.jsonl"
+SPEC = HERE.parent / "specs" / "vgg_cifar_parquet.yaml"
+NETWORKS = {"vgg": "vgg", "resnet20": "resnet20"}
+METHODS = ["dense", "erk", "synflow", "snip", "magnitude", "random", "grasp"]
+CELLS = [(0.98, 0), (0.99, 0), (0.98, 1), (0.99, 1), (0.98, 2), (0.99, 2), (0.95, 0), (0.9, 0)]
+"""(sparsity, seed), the most telling first."""
+
+
+def run(network: str, data: str, *methods: str) -> None:
+    """Run the cells that are not there yet, one at a time."""
+    present = {(cell["network"], cell["method"], cell["sparsity"], cell["seed"]) for cell in _cells()}
+    for sparsity, seed in CELLS:
+        for method in methods or METHODS:
+            # The dense network has one cell a seed.
+            at = 0.0 if method == "dense" else sparsity
+            if (network, method, at, seed) in present:
+                continue
+            present.add((network, method, at, seed))
+            found = _cell(network, data, method, sparsity, seed)
+            with RESULTS.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"network": network, **found}) + "\n")
+            print(f"{network} {method} {at} seed {seed}: {found['test_accuracy']:.2f}", flush=True)
+
+
+def table() -> None:
+    """Print a table for each network: methods by sparsities."""
+    cells = _cells()
+    for network in dict.fromkeys(cell["network"] for cell in cells):
+        own = [cell for cell in cells if cell["network"] == network]
+        sparsities = sorted({cell["sparsity"] for cell in own})
+        print(f"{network:<16}" + "".join(f"{sparsity:>22}" for sparsity in sparsities))
+        for method in sorted({cell["method"] for cell in own}, key=lambda name: -_mean(own, name)):
+            row = [_entry([c for c in own if (c["method"], c["sparsity"]) == (method, s)]) for s in sparsities]
+            print(f"  {method:<14}" + "".join(f"{entry:>22}" for entry in row))
+    print("test accuracy, mean ± sd over seeds (their number), validation accuracy in brackets")
+
+
+def _mean(cells: list[dict[str, Any]], method: str) -> float:
+    return statistics.fmean(cell["test_accuracy"] for cell in cells if cell["method"] == method)
+
+
+def _entry(cells: list[dict[str, Any]]) -> str:
+    if not cells:
+        return "–"
+    test = [cell["test_accuracy"] for cell in cells]
+    validation = statistics.fmean(cell["validation_accuracy"] for cell in cells)
+    spread = f" ± {statistics.stdev(test):.1f}" if len(test) > 1 else ""
+    return f"{statistics.fmean(test):.1f}{spread} ({len(test)}) [{validation:.1f}]"
+
+
+def _cells() -> list[dict[str, Any]]:
+    if not RESULTS.exists():
+        return []
+    return [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()]
+
+
+def _cell(network: str, data: str, method: str, sparsity: float, seed: int) -> dict[str, Any]:
+    # The dense network comes beside a method that costs nothing but its own training.
+    own = ["--set", "method=erk", "--set", "compare=[dense]"] if method == "dense" else ["--set", f"method={method}"]
+    none = [] if method == "dense" else ["--set", "compare=[]"]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [
+            *(sys.executable, "-m", "autosparse", "run", str(SPEC), "--json", "--quiet", "--out", f"{folder}/run"),
+            *("--set", f"model={NETWORKS[network]}", "--set", f"dataset.path={Path(data).resolve()}"),
+            *(
+                "--set",
+                f"budget={sparsity}",
+                "--set",
+                f"seeds={seed}",
+                "--set",
+                "controls=[]",
+                "--set",
+                "emit=[]",
+                *own,
+                *none,
+            ),
+            *("--set", f"target.threads={os.environ.get('OMP_NUM_THREADS', '1')}"),
+        ]
+        report = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    found = next(result for result in report["results"] if result["method"] == method)
+    return {name: value for name, value in found.items() if name != "budget"} | {"spec": report["spec"]}
+
+
+if __name__ == "__main__":
+    {"run": run, "table": table}[sys.argv[1]](*sys.argv[2:])
