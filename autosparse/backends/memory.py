@@ -45,8 +45,6 @@ class PeakMemory:
 
 def release_memory() -> None:
     """Give memory that was freed back to the system: C libraries keep it, and the next step's peak would show it."""
-    if arrow := sys.modules.get("pyarrow"):  # its pool kept 130 MiB of a set of 34 MB
-        arrow.default_memory_pool().release_unused()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
