@@ -46,14 +46,14 @@ def uniform(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     return apportion({layer.name: float(layer.size) for layer in layers}, _alive(scores), keep)
 
 
-@allocations.register(source="Mocanu et al. 2018, section 2")
+@allocations.register(source="Mocanu et al. 2018")
 def er(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     """Erdős-Rényi: in proportion to the sum of a layer's channels, in and out, times its kernel's area."""
     shares = {layer.name: float(sum(layer.shape[:2]) * math.prod(layer.shape[2:])) for layer in layers}
     return apportion(shares, _alive(scores), keep)
 
 
-@allocations.register(source="Evci et al. 2020, section 3")
+@allocations.register(source="Evci et al. 2020")
 def erk(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     """Erdős-Rényi kernel: a layer keeps in proportion to the sum of its dimensions."""
     return apportion({layer.name: float(sum(layer.shape)) for layer in layers}, _alive(scores), keep)

@@ -95,7 +95,7 @@ Regrow = Annotated[
 ]
 
 
-@schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021, eq. 9")
+@schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021")
 def exponential(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 100, regrow: Regrow = False) -> Tensors:
     """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
     return pruning.in_rounds(exponential_counts(pruning.total, pruning.keep, rounds), regrow=regrow)

@@ -16,7 +16,7 @@ from autosparse.core.weights import Tensors
 @criteria.register(
     gradients=lambda options: 1 + 3.5 * options["steps"],
     states=lambda options: options["steps"] + 2,
-    source="Alizadeh et al. 2022, eq. 7",
+    source="Alizadeh et al. 2022, section 3",
 )
 def prospr(
     evidence: Evidence,
@@ -31,22 +31,23 @@ def prospr(
     The chain rule backwards through the steps w - lr g(w) needs but a Hessian times a vector for each, so that memory
     is that of one such product on one batch and of a copy of the parameters for each step, however many there are.
     """
-    initial = evidence.initial
     state, passed = {**evidence.weights, **evidence.others}, []
     for _ in range(steps):
         batches = evidence.draw(images)
         gradient = _present(evidence, evidence.gradient(state, batches, mode=mode))
         passed.append((state, batches))
         state = {name: tensor - lr * gradient[name] for name, tensor in state.items()}
+    del gradient
     felt = evidence.gradient(state, evidence.draw(images), mode=mode)
-    for state, batches in reversed(passed):
+    while passed:
+        state, batches = passed.pop()
         bent = evidence.hessian_times(_present(evidence, felt), state, batches, mode=mode)
-        felt = {name: part - lr * bent[name] for name, part in felt.items()}
-    return {name: (weight * felt[name]).abs() for name, weight in initial.items()}
+        for name, part in felt.items():
+            part -= lr * bent[name]
+    return {name: (weight * felt[name]).abs() for name, weight in evidence.initial.items()}
 
 
 def _present(evidence: Evidence, tensors: Tensors) -> Tensors:
-    # Training under masks leaves what is pruned at zero.
-    return {
-        name: tensor * evidence.masks[name] if name in evidence.masks else tensor for name, tensor in tensors.items()
-    }
+    # Training under masks leaves what is pruned at zero. Full masks need no copy.
+    pruned = {name: mask for name, mask in evidence.masks.items() if not bool(mask.all())}
+    return {name: tensor * pruned[name] if name in pruned else tensor for name, tensor in tensors.items()}
