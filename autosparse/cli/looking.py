@@ -47,24 +47,29 @@ def list_(
     if kind not in _KINDS:
         hint = suggestion(kind, _KINDS) or f"kinds: {', '.join(_KINDS)}"
         raise UsageError(f"there is no kind `{kind}`", hint)
-    rows: list[tuple[str, str, str]]
+    rows: list[tuple[str, str, str, str]]
     if kind in _LISTS:
-        rows = [(e.name, e.help, ", ".join(_option(o) for o in e.options.values())) for e in _LISTS[kind]]
+        rows = [
+            (e.name, e.help, ", ".join(_option(o) for o in e.options.values()), e.facts.get("source", ""))
+            for e in _LISTS[kind]
+        ]
         if kind == "scorers":
-            rows.append(("{pretrained: FOLDER}", "One that a finished run left in its folder, runs/NAME-N/scorer.", ""))
+            told = "One that a finished run left in its folder, runs/NAME-N/scorer."
+            rows.append(("{pretrained: FOLDER}", told, "", ""))
     elif kind in ("presets", "controls"):
         table = PRESETS if kind == "presets" else CONTROLS
-        rows = [(name, text, ", ".join(map(str, _names(choices)))) for name, (text, choices) in table.items()]
+        rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]
     else:
-        rows = [(name, about_shipped(file), "") for name, file in shipped(kind).items()]
+        rows = [(name, about_shipped(file), "", "") for name, file in shipped(kind).items()]
     if json_:
-        items = [{"name": name, "help": text, "options": options} for name, text, options in rows]
+        items = [
+            {"name": name, "help": text, "options": options, "source": source} for name, text, options, source in rows
+        ]
         show_text(json_text({"schema_version": 1, "kind": kind, "items": items}))
-    elif any(options for *_, options in rows):
-        last = "choices" if kind in ("presets", "controls") else "options"
-        show_table(["name", "what it is", last], rows)
-    else:
-        show_table(["name", "what it is"], [row[:2] for row in rows])
+        return
+    titles = ["name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source"]
+    shown = [index for index in range(len(titles)) if index < 2 or any(row[index] for row in rows)]
+    show_table([titles[index] for index in shown], [[row[index] for index in shown] for row in rows])
 
 
 @app.command()
@@ -138,7 +143,14 @@ def cache_verify(json_: JsonOption = False) -> None:
 
 
 def _names(choices: Mapping[str, Any]) -> list[str]:
-    return [f"{part} {choice['name'] if isinstance(choice, dict) else choice}" for part, choice in choices.items()]
+    return [f"{part} {_written(choice)}" for part, choice in choices.items()]
+
+
+def _written(choice: Any) -> str:
+    if isinstance(choice, str):
+        return choice
+    options = [f"{name}={value}" for name, value in choice.items() if name != "name"]
+    return f"{choice['name']} ({', '.join(options)})" if options else str(choice["name"])
 
 
 def _option(option: Any) -> str:

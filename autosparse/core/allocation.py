@@ -8,16 +8,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from fnmatch import fnmatchcase
+from typing import Annotated, TypeAlias
+
+from annotated_types import Ge, Lt
 
 from autosparse.core.selection import keep_top
-from autosparse.core.weights import Layer, Tensors
+from autosparse.core.weights import Layer, Tensors, keep_count
+from autosparse.errors import UsageError
 from autosparse.lazy import torch
-from autosparse.registry import Registry
+from autosparse.registry import Registry, suggestion
 
 Counts: TypeAlias = "dict[str, int]"
 Allocation: TypeAlias = Callable[..., Counts]
 allocations: Registry[Allocation] = Registry("allocation", "allocations")
+
+
+class Impossible(ValueError):
+    """A number of weights that an allocation cannot place: it takes from `least` to `most`."""
+
+    def __init__(self, message: str, least: int, most: int) -> None:
+        super().__init__(message)
+        self.least, self.most = least, most
 
 
 @allocations.register(name="global")
@@ -28,16 +40,57 @@ def global_threshold(scores: Tensors, layers: Sequence[Layer], keep: int) -> Cou
     return {layer.name: int(part.sum()) for layer, part in zip(layers, parts, strict=True)}
 
 
-@allocations.register
+@allocations.register(source="the baseline of Gale et al. 2019")
 def uniform(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     """The same sparsity in every layer."""
     return apportion({layer.name: float(layer.size) for layer in layers}, _alive(scores), keep)
 
 
-@allocations.register
+@allocations.register(source="Mocanu et al. 2018")
+def er(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
+    """Erdős-Rényi: in proportion to the sum of a layer's channels, in and out, times its kernel's area."""
+    shares = {layer.name: float(sum(layer.shape[:2]) * math.prod(layer.shape[2:])) for layer in layers}
+    return apportion(shares, _alive(scores), keep)
+
+
+@allocations.register(source="Evci et al. 2020")
 def erk(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Erdős-Rényi kernel: a layer keeps in proportion to the sum of its dimensions (Evci et al. 2020)."""
+    """Erdős-Rényi kernel: a layer keeps in proportion to the sum of its dimensions."""
     return apportion({layer.name: float(sum(layer.shape)) for layer in layers}, _alive(scores), keep)
+
+
+@allocations.register(source="Vysogorets & Kempe 2023, ideal gas quotas")
+def igq(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
+    """Ideal gas quotas: of n weights a layer keeps n / (F n + 1), F being one force that presses on all layers."""
+    sizes = {layer.name: layer.size for layer in layers}
+    return apportion(dict.fromkeys(sizes, 1.0), _alive(scores), keep, limits=sizes)
+
+
+@allocations.register
+def fixed(
+    scores: Tensors,
+    network: Sequence[Layer],
+    keep: int,
+    *,
+    layers: Annotated[
+        dict[str, Annotated[float, Ge(0), Lt(1)]],
+        "the sparsity of each layer of a name or pattern, such as `stage1.*`; names go before patterns",
+    ] = {},  # noqa: B006  # an option's default, which nothing changes
+) -> Counts:
+    """The sparsities that you give to layers by name; the same sparsity in all others."""
+    alive = _alive(scores)
+    given = _given([layer.name for layer in network], layers)
+    named = {
+        layer.name: min(alive[layer.name], max(1, keep_count(layer.size, given[layer.name])))
+        for layer in network
+        if layer.name in given
+    }
+    least, room = sum(named.values()), sum(alive[layer.name] for layer in network if layer.name not in given)
+    if not least <= keep <= least + room:
+        kept = f"the layers with a sparsity of their own keep {least} weights and the others hold {room}"
+        raise Impossible(f"{keep} weights cannot be kept: {kept}", least, least + room)
+    others = {layer.name: float(layer.size) for layer in network if layer.name not in given}
+    return {**{layer.name: 0 for layer in network}, **apportion(others, alive, keep - least), **named}
 
 
 @allocations.register
@@ -47,27 +100,42 @@ def layer_mean(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     return apportion({name: share + 1e-12 for name, share in shares.items()}, _alive(scores), keep)
 
 
-def apportion(shares: Mapping[str, float], capacity: Mapping[str, int], total: int) -> Counts:
+def apportion(
+    shares: Mapping[str, float],
+    capacity: Mapping[str, int],
+    total: int,
+    *,
+    limits: Mapping[str, int] | None = None,
+) -> Counts:
     """Split `total` in proportion to `shares`, at most `capacity` each: Sainte-Laguë, one each first.
 
     A divisor method: seat k + 1 of a layer has priority share / (k + 1/2), and the `total` highest
     priorities are taken, so counts never fall when `total` rises (largest remainder breaks this). The
     first seat of every layer comes before all second ones: no layer is emptied while seats remain.
+    A layer with a limit is the fuller, the dearer its seats: its part q is 1 / (1 / q + 1 / limit) instead.
     """
+
+    def wanted(name: str, price: float) -> float:
+        return shares[name] / price if limits is None else 1 / (price / shares[name] + 1 / limits[name])
+
+    def priority(name: str, taken: int) -> float:
+        return shares[name] / (taken + 0.5) - (shares[name] / limits[name] if limits else 0)
+
     names = [name for name in shares if capacity[name] > 0 and shares[name] > 0]
-    if total > sum(capacity[name] for name in names):
-        raise ValueError(f"{total} cannot be placed in layers that hold {sum(capacity[name] for name in names)}")
+    if total > (room := sum(capacity[name] for name in names)):
+        raise Impossible(f"{total} cannot be placed in layers that hold {room}", 0, room)
     if total <= len(names):
-        first = sorted(names, key=lambda name: -shares[name])[:total]
+        first = sorted(names, key=lambda name: -priority(name, 0))[:total]
         return {name: int(name in first) for name in shares}
 
     def seats(logarithm: float) -> Counts:
         price = math.exp(logarithm)
-        return {name: max(1, math.floor(min(capacity[name], shares[name] / price + 0.5))) for name in names}
+        return {name: max(1, math.floor(min(capacity[name], wanted(name, price) + 0.5))) for name in names}
 
     # Bisect the price of a seat, as a logarithm since shares may differ by any factor, to the cheapest one
     # at which no more than `total` are sold.
-    low = min(math.log(shares[name]) - math.log(capacity[name] + 1) for name in names)
+    power = 1 if limits is None else 2
+    low = min(math.log(shares[name]) - power * math.log(capacity[name] + 1) for name in names)
     high = max(math.log(shares[name]) for name in names) + 2
     for _ in range(200):
         middle = (low + high) / 2
@@ -81,7 +149,7 @@ def apportion(shares: Mapping[str, float], capacity: Mapping[str, int], total: i
     # Seats of equal priority share one price: they go to the layers in order, one each, until none is left.
     while (left := total - sum(counts.values())) > 0:
         open_ = [name for name in names if counts[name] < capacity[name]]
-        open_.sort(key=lambda name: -shares[name] / (counts[name] + 0.5))
+        open_.sort(key=lambda name: -priority(name, counts[name]))
         for name in open_[:left]:
             counts[name] += 1
     return {name: counts.get(name, 0) for name in shares}
@@ -89,3 +157,24 @@ def apportion(shares: Mapping[str, float], capacity: Mapping[str, int], total: i
 
 def _alive(scores: Tensors) -> Counts:
     return {name: int((score > -math.inf).sum()) for name, score in scores.items()}
+
+
+def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float]:
+    """Layer -> what was given by its name, with or without `.weight`, or by the one pattern that matches it."""
+    found: dict[str, list[str]] = {name: [] for name in names}
+    for pattern in layers:
+        matched = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(_short(name), pattern)]
+        if not matched:
+            raise UsageError(f"no layer matches `{pattern}`", suggestion(pattern, [_short(name) for name in names]))
+        for name in matched:
+            found[name].append(pattern)
+    for name, patterns in found.items():
+        exact = [pattern for pattern in patterns if pattern in (name, _short(name))]
+        if len(exact or patterns) > 1:
+            raise UsageError(f"layer `{name}` is given two sparsities, by {' and '.join(exact or patterns)}")
+        found[name] = exact or patterns
+    return {name: layers[patterns[0]] for name, patterns in found.items() if patterns}
+
+
+def _short(name: str) -> str:
+    return name.removesuffix(".weight")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from autosparse.core.allocation import Allocation, Counts
+from autosparse.core.allocation import Allocation, Counts, Impossible
 from autosparse.core.cost import macs
 from autosparse.core.weights import Layer, Tensors
 
@@ -20,10 +20,18 @@ def by_macs(allocate: Allocation) -> Allocation:
 
     def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
         alive = sum(int((score > -math.inf).sum()) for score in scores.values())
-        keep = most_within(lambda keep: macs(layers, allocate(scores, layers, keep)), limit, 1, alive)
+
+        def cost(keep: int) -> int:
+            return macs(layers, allocate(scores, layers, keep))
+
+        try:
+            keep = most_within(cost, limit, 1, alive)
+        except Impossible as error:
+            keep = most_within(cost, limit, max(1, error.least), error.most)
         counts = allocate(scores, layers, keep)
         if (least := macs(layers, counts)) > limit:
-            raise ValueError(f"one weight alone takes {least} multiply-adds, more than {limit}")
+            weights = "one weight alone takes" if keep == 1 else f"{keep} weights take"
+            raise ValueError(f"{weights} {least} multiply-adds, more than {limit}")
         return counts
 
     return within

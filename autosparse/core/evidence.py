@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from autosparse.core.features import Features
 from autosparse.core.inputs import Inputs, arguments, examples_in, map_tensors, tensors_in
@@ -17,6 +17,9 @@ from autosparse.lazy import torch
 
 Batch: TypeAlias = "tuple[Any, Any]"
 """Inputs, and what the loss takes beside the outputs: mostly labels."""
+
+Mode: TypeAlias = Literal["training", "evaluation"]
+"""How a network is called: BatchNorm on the statistics of the batch and dropout at work, or neither."""
 
 
 def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -44,24 +47,43 @@ class Evidence:
     objective: Callable[[Any, Any], torch.Tensor] = mean_cross_entropy
     predict: Callable[[Features], Tensors] | None = None
 
+    @property
+    def initial(self) -> Tensors:
+        """The prunable weights without masks.
+
+        A score that multiplies by them instead of by `weights` also says what a pruned weight would bring back.
+        """
+        return {name: weight.detach() for name, weight in prunable_weights(self.model).items()}
+
+    @property
+    def others(self) -> Tensors:
+        """The parameters that train but are not prunable, such as biases."""
+        prunable = {id(weight) for weight in prunable_weights(self.model).values()}
+        return {
+            name: parameter.detach()
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad and parameter.is_floating_point() and id(parameter) not in prunable
+        }
+
     def masked(self, masks: Mapping[str, torch.Tensor]) -> Evidence:
         """The same network under other masks."""
-        initial = {name: weight.detach() for name, weight in prunable_weights(self.model).items()}
-        return replace(
-            self, masks=dict(masks), weights={name: weight * masks[name] for name, weight in initial.items()}
-        )
+        weights = {name: weight * masks[name] for name, weight in self.initial.items()}
+        return replace(self, masks=dict(masks), weights=weights)
 
-    def loss(self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, twice: bool = False) -> torch.Tensor:
-        """The objective of one batch, outputs divided by `temperature`, BatchNorm on batch statistics.
+    def loss(
+        self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, mode: Mode = "training", twice: bool = False
+    ) -> torch.Tensor:
+        """The objective of one batch, outputs divided by `temperature`.
 
-        With `twice` it can be differentiated twice, which costs attention more memory.
+        `weights` may also name parameters that are not prunable. With `twice` it can be differentiated twice, which
+        costs attention more memory.
 
         Raises UsageError for outputs that are no tensor, unless the objective is not the default, and for a
         loss that is not one number or does not depend on the weights.
         """
         inputs, labels = batch
         with twice_differentiable() if twice else nullcontext():
-            outputs = self._call({**self._rest(), **weights}, inputs, training=True)
+            outputs = self._call({**self._rest(), **weights}, inputs, training=mode == "training")
         if not isinstance(outputs, torch.Tensor) and (temperature != 1 or self.objective is mean_cross_entropy):
             what = "cross-entropy takes" if temperature == 1 else f"a temperature of {temperature:g} divides"
             raise UsageError(
@@ -81,16 +103,39 @@ class Evidence:
             )
         return loss
 
-    def gradient(self, weights: Tensors, batches: Sequence[Batch], temperature: float = 1.0) -> Tensors:
+    def gradient(
+        self, weights: Tensors, batches: Sequence[Batch], temperature: float = 1.0, *, mode: Mode = "training"
+    ) -> Tensors:
         """Gradient of the mean loss over the batches, with the memory of one."""
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         total = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
         images = sum(examples_in(inputs) for inputs, _ in batches)
         for batch in batches:
-            loss = self.loss(leaves, batch, temperature) * (examples_in(batch[0]) / images)
+            loss = self.loss(leaves, batch, temperature, mode=mode) * (examples_in(batch[0]) / images)
             for name, part in gradient_of(loss, leaves).items():
                 total[name] += part
         return total
+
+    def hessian_times(
+        self,
+        vector: Tensors,
+        weights: Tensors,
+        batches: Sequence[Batch],
+        temperature: float = 1.0,
+        *,
+        mode: Mode = "training",
+    ) -> Tensors:
+        """The Hessian of the mean loss over the batches times a vector, with the memory of one batch."""
+        leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
+        product = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
+        images = sum(examples_in(inputs) for inputs, _ in batches)
+        for batch in batches:
+            loss = self.loss(leaves, batch, temperature, mode=mode, twice=True) * (examples_in(batch[0]) / images)
+            gradient = gradient_of(loss, leaves, differentiable=True)
+            inner = torch.stack([(part * vector[name]).sum() for name, part in gradient.items()]).sum()
+            for name, part in gradient_of(inner, leaves).items():
+                product[name] += part
+        return product
 
     def flow(self, weights: Tensors, *, paths_only: bool = False) -> torch.Tensor:
         """Sum of the outputs of the linear positive network on inputs of ones (SynFlow, eq. 2).

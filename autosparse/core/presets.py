@@ -7,21 +7,38 @@ from typing import Any, TypeAlias
 Method: TypeAlias = "dict[str, Any]"
 
 
-def _method(criterion: str, allocation: str, selection: str, schedule: Any = "one_shot") -> Method:
+def _method(criterion: Any, allocation: str, selection: str, schedule: Any = "one_shot") -> Method:
     return {"criterion": criterion, "allocation": allocation, "selection": selection, "schedule": schedule}
 
 
+_SNIP = {"name": "snip", "images": 128}  # a round looks at one batch of the authors' training
+
+
 PRESETS: dict[str, tuple[str, Method]] = {
-    "learned": ("the scorer's predictions", _method("learned", "global", "top")),
-    "random": ("uniform sparsity, random weights", _method("random", "uniform", "top")),
-    "erk": ("Erdős-Rényi kernel quotas, random weights", _method("random", "erk", "top")),
-    "magnitude": ("the largest initial weights", _method("magnitude", "global", "top")),
-    "snip": ("Lee et al. 2019", _method("snip", "global", "top")),
-    "grasp": ("Wang et al. 2020", _method("grasp", "global", "top")),
+    "learned": ("the predictions of a trained scorer (AutoSparse, 2024)", _method("learned", "global", "top")),
+    "random": (
+        "random weights, the same sparsity in every layer (Su et al. 2020)",
+        _method("random", "uniform", "top"),
+    ),
+    "er": ("random weights, Erdős-Rényi quotas (Mocanu et al. 2018)", _method("random", "er", "top")),
+    "erk": ("random weights, Erdős-Rényi kernel quotas (Evci et al. 2020)", _method("random", "erk", "top")),
+    "igq": ("random weights, ideal gas quotas (Vysogorets & Kempe 2023)", _method("random", "igq", "top")),
+    "magnitude": ("the largest initial weights (Frankle et al. 2021)", _method("magnitude", "global", "top")),
+    "snip": ("connection sensitivity (Lee et al. 2019)", _method("snip", "global", "top")),
+    "iterative_snip": (
+        "connection sensitivity, taken anew as the network is pruned (Verdenius et al. 2020; de Jorge et al. 2021)",
+        _method(_SNIP, "global", "top", {"name": "exponential", "rounds": 100}),
+    ),
+    "force": (
+        "iterative SNIP in which pruned weights may come back (de Jorge et al. 2021)",
+        _method(_SNIP, "global", "top", {"name": "exponential", "rounds": 100, "regrow": True}),
+    ),
+    "grasp": ("gradient signal preservation (Wang et al. 2020)", _method("grasp", "global", "top")),
     "synflow": (
-        "Tanaka et al. 2020",
+        "synaptic flow, which looks at no data (Tanaka et al. 2020)",
         _method("synflow", "global", "top", {"name": "exponential", "rounds": 100}),
     ),
+    "prospr": ("meta-gradients through the first steps (Alizadeh et al. 2022)", _method("prospr", "global", "top")),
 }
 """Preset -> (help, method)."""
 

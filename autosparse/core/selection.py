@@ -25,7 +25,7 @@ def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tenso
     return {name: keep_top(values, quotas[name]) for name, values in scores.items()}
 
 
-@selections.register(name="random")
+@selections.register(name="random", source="Su et al. 2020; Frankle et al. 2021")
 def shuffled(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}

@@ -218,10 +218,13 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     method = step.options["method"]
     schedule, criterion = method["schedule"], method["criterion"]
     rounds = schedule["options"].get("rounds", 1)
-    facts = criteria[criterion["name"]].facts
+    facts = {
+        name: fact(criterion["options"]) if callable(fact) else fact
+        for name, fact in criteria[criterion["name"]].facts.items()
+    }
     images = min(criterion["options"].get("images", 0), of.source.train_images)
     data = of.source.train_images * of.image_bytes
-    held = 4 * of.state_bytes
+    held = (4 + facts.get("states", 0)) * of.state_bytes
     described = 3 * 4 * _COLUMNS * _largest(of) if facts.get("features") else 0  # a layer at a time
     passes = facts.get("gradients", 0)
     units = {

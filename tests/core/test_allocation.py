@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,9 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autosparse.core.allocation import allocations, apportion
+from autosparse.core.allocation import Impossible, allocations, apportion
+from autosparse.core.budget import by_macs
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer, Tensors
+from autosparse.errors import UsageError
 from tests.core.conftest import seeded
 
 
@@ -139,6 +142,92 @@ def test_erk_by_hand() -> None:
 
     assert {"linear": 6, "convolution": 10} == erk(scores_of(*LAYERS), LAYERS, 16)
     assert {"linear": 8, "convolution": 24} == erk(scores_of(*LAYERS), LAYERS, 32)
+
+
+def test_er_by_hand() -> None:
+    """ER keeps in proportion to (4 + 2) and to (2 + 2) * 9."""
+    er = allocations["er"].function
+
+    assert {"linear": 3, "convolution": 18} == er(scores_of(*LAYERS), LAYERS, 21)
+
+
+def test_igq_by_hand() -> None:
+    """With a force of 1 / 8 layers of 8 and 24 keep 8 / (8 / 8 + 1) and 24 / (24 / 8 + 1); with none, everything."""
+    layers = (layer("small", 8), layer("large", 24))
+    igq = allocations["igq"].function
+
+    assert {"small": 4, "large": 6} == igq(scores_of(*layers), layers, 10)
+    assert {"small": 8, "large": 24} == igq(scores_of(*layers), layers, 32)
+    assert {"small": 0, "large": 1} == igq(scores_of(*layers), layers, 1)
+
+
+@given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=4))
+def test_igq_follows_the_equation_and_never_rises(sizes: list[int]) -> None:
+    """Every count is within one of n / (F n + 1) for one force F, and none falls when more are kept."""
+    layers = tuple(layer(str(index), size) for index, size in enumerate(sizes))
+    scores = scores_of(*layers)
+    every = [allocations["igq"].function(scores, layers, keep) for keep in range(0, sum(sizes) + 1)]
+
+    for fewer, more in pairwise(every):
+        assert 1 == sum(more.values()) - sum(fewer.values())
+        assert all(fewer[name] <= more[name] for name in more)
+    for counts in every[len(sizes) :]:
+        # Seats k - 1/2 and k + 1/2 of a layer have the forces 1 / (k -+ 1/2) - 1 / n; the first one is free.
+        taken = [1 / (counts[item.name] - 0.5) - 1 / item.size for item in layers if counts[item.name] > 1]
+        free = [1 / (counts[item.name] + 0.5) - 1 / item.size for item in layers if counts[item.name] < item.size]
+        assert not taken or not free or max(free) <= min(taken) + 1e-9
+
+
+FIXED = allocations["fixed"].function
+
+
+def test_fixed_by_hand() -> None:
+    """A named layer keeps its share to the weight, the others fill up what is left at one sparsity."""
+    layers = (layer("stem.weight", 2, 5), layer("stage.0.weight", 4, 5), layer("stage.1.weight", 2, 5))
+    scores = scores_of(*layers)
+
+    assert {"stem.weight": 5, "stage.0.weight": 6, "stage.1.weight": 3} == FIXED(
+        scores, layers, 14, layers={"stem": 0.5}
+    )
+    assert {"stem.weight": 2, "stage.0.weight": 10, "stage.1.weight": 8} == FIXED(
+        scores, layers, 20, layers={"stage.*": 0.5, "stage.1.weight": 0.2}
+    )
+
+
+def test_fixed_refuses_the_impossible() -> None:
+    """More or fewer weights than fixed layers leave room for, a pattern of nothing, and two patterns for a layer."""
+    layers = (layer("stem.weight", 2, 5), layer("head.weight", 1, 5))
+    scores = scores_of(*layers)
+
+    for keep in (4, 11):
+        with pytest.raises(Impossible, match=f"{keep} weights cannot be kept: .* keep 5 weights and the others hold 5"):
+            FIXED(scores, layers, keep, layers={"stem": 0.5})
+    with pytest.raises(UsageError, match="no layer matches `stm`") as refused:
+        FIXED(scores, layers, 9, layers={"stm": 0.5})
+    assert "did you mean `stem`?" == refused.value.hint
+    with pytest.raises(UsageError, match=r"`stem\.weight` is given two sparsities, by st\* and \*em"):
+        FIXED(scores, layers, 9, layers={"st*": 0.5, "*em": 0.4})
+
+
+@given(share=st.floats(0, 0.99))
+def test_fixed_is_exact_and_never_rises(share: float) -> None:
+    """At every total that it takes counts add up and none falls when one more is kept."""
+    layers = (layer("a", 10), layer("b", 9), layer("c", 6))
+    given_sparsity = {"a": share}
+    least = max(1, round((1 - share) * 10))
+    for total in range(least, least + 15):
+        fewer, more = (FIXED(scores_of(*layers), layers, count, layers=given_sparsity) for count in (total, total + 1))
+
+        assert total == sum(fewer.values())
+        assert least == fewer["a"] == more["a"]
+        assert all(fewer[name] <= more[name] for name in more)
+
+
+def test_fixed_within_multiply_adds() -> None:
+    """A budget in multiply-adds looks only at numbers of weights that fixed layers take."""
+    layers = (layer("stem", 10), layer("head", 10))
+
+    assert {"stem": 5, "head": 3} == by_macs(partial(FIXED, layers={"stem": 0.5}))(scores_of(*layers), layers, 8)
 
 
 def test_layer_mean_by_hand() -> None:

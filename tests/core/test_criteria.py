@@ -39,7 +39,7 @@ def with_scorer(evidence: Evidence) -> Evidence:
 
 
 def test_magnitude_by_hand() -> None:
-    """Magnitude is the absolute value of a weight, whatever the masks took away being zero."""
+    """Magnitude is the absolute value of a weight, also of one that the masks took away."""
     network = nn.Sequential(linear([1.0, -2.0], [0.5, 0.0]))
     masks = {"0.weight": torch.tensor([[True, False], [True, True]])}
 
@@ -47,7 +47,7 @@ def test_magnitude_by_hand() -> None:
     masked = score("magnitude", evidence_of(network, (2,), masks=masks))
 
     assert [[1.0, 2.0], [0.5, 0.0]] == full["0.weight"].tolist()
-    assert [[1.0, 0.0], [0.5, 0.0]] == masked["0.weight"].tolist()
+    assert [[1.0, 2.0], [0.5, 0.0]] == masked["0.weight"].tolist()
 
 
 def test_random_comes_from_the_generator() -> None:
@@ -165,14 +165,85 @@ def test_synflow_survives_deep_networks() -> None:
     assert float(scores["0.weight"].max()) > torch.finfo(torch.float32).max
 
 
-def test_synflow_scores_of_pruned_weights_are_zero() -> None:
-    """Under masks only the paths that are left flow."""
+def test_synflow_scores_what_a_weight_adds_to_the_flow_that_is_left() -> None:
+    """Under masks only the paths that are left flow; a pruned weight has what it would bring back by itself."""
     network = nn.Sequential(linear([1.0, 2.0], [3.0, 4.0]), linear([5.0, 6.0]))
     masks = {"0.weight": torch.tensor([[True, False], [True, True]]), "1.weight": torch.tensor([[True, False]])}
     scores = score("synflow", evidence_of(network, (2,), masks=masks))
 
-    assert [[5.0, 0.0], [0.0, 0.0]] == scores["0.weight"].tolist()
-    assert [[5.0, 0.0]] == scores["1.weight"].tolist()
+    assert [[5.0, 10.0], [0.0, 0.0]] == scores["0.weight"].tolist()
+    assert [[5.0, 42.0]] == scores["1.weight"].tolist()
+
+
+def test_snip_scores_a_pruned_weight_by_what_it_was() -> None:
+    """Under masks SNIP is the initial weight times the gradient of the pruned network (FORCE)."""
+    network = nn.Sequential(linear([1.0, 0.0, -1.0], [0.0, 2.0, -1.0]))
+    inputs, labels = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([1])
+    masks = {"0.weight": torch.tensor([[True, True, False], [True, False, True]])}
+    gradient = (torch.tensor([1.0, -3.0]).softmax(0) - torch.tensor([0.0, 1.0]))[:, None] * inputs
+
+    scores = score("snip", evidence_of(network, (3,), batches=[(inputs, labels)], masks=masks))
+
+    torch.testing.assert_close((prunable_weights(network)["0.weight"] * gradient).abs().detach(), scores["0.weight"])
+    assert float(scores["0.weight"][1, 1]) > 1
+
+
+def test_prospr_of_one_weight_by_hand() -> None:
+    """Two steps of 0.1 on the loss 2 w^2 leave 0.36 w, whose loss has the slope 4 * 0.36^2 w in w."""
+    network = nn.Sequential(linear([3.0]))
+    evidence = replace(
+        evidence_of(network, (1,), batches=[(torch.tensor([[2.0]]), torch.tensor([0]))]),
+        objective=lambda outputs, labels: outputs.sum() ** 2 / 2,
+    )
+
+    scores = score("prospr", evidence, steps=2, lr=0.1)
+
+    torch.testing.assert_close(torch.tensor([[3.0 * 4 * 3.0 * 0.36**2]]), scores["0.weight"])
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_prospr_is_the_gradient_through_unrolled_training(steps: int) -> None:
+    """ProsPr is |w dL/dw| with the steps of all parameters, biases and scales too, unrolled by autograd."""
+    network = small().double()
+    batches = [(inputs.double(), labels) for inputs, labels in (batch_of(SHAPE, 8, seed=1), batch_of(SHAPE, 5, seed=2))]
+    evidence = evidence_of(network, SHAPE, batches=batches)
+    start = {name: weight.clone().requires_grad_() for name, weight in evidence.initial.items()}
+    state = {**start, **{name: part.clone().requires_grad_() for name, part in evidence.others.items()}}
+
+    def loss(parameters: Tensors) -> Tensor:
+        return torch.stack([evidence.loss(parameters, batch) * len(batch[1]) / 13 for batch in batches]).sum()
+
+    for _ in range(steps):
+        parts = torch.autograd.grad(loss(state), list(state.values()), create_graph=True)
+        state = {name: part - 0.1 * slope for (name, part), slope in zip(state.items(), parts, strict=True)}
+    slopes = torch.autograd.grad(loss(state), list(start.values()))
+
+    scores = score("prospr", evidence, steps=steps)
+
+    assert {"norm.weight", "norm.bias", "conv.bias", "hidden.bias", "head.bias"} == set(evidence.others)
+    for (name, weight), slope in zip(start.items(), slopes, strict=True):
+        torch.testing.assert_close((weight * slope).abs().detach(), scores[name], rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("name", ["snip", "grasp", "prospr"])
+def test_evaluation_mode_takes_running_statistics(name: str) -> None:
+    """In evaluation mode statistics are the network's own, so that it makes no difference how images are batched."""
+    network = small().double()
+    inputs, labels = batch_of(SHAPE, 6)
+    split = [(inputs[:2].double(), labels[:2]), (inputs[2:].double(), labels[2:])]
+
+    scores = {
+        mode: [
+            score(name, evidence_of(network, SHAPE, batches=batches), mode=mode)
+            for batches in ([(inputs.double(), labels)], split)
+        ]
+        for mode in ("training", "evaluation")
+    }
+
+    for key in scores["evaluation"][0]:
+        torch.testing.assert_close(*(found[key] for found in scores["evaluation"]))
+    together, divided = scores["training"]
+    assert not torch.allclose(together["stem.weight"], divided["stem.weight"])
 
 
 def test_learned_asks_the_scorer() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from autosparse.core.presets import CONTROLS, PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors, total_of
+from autosparse.registry import Registry
 from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, random_masks, small
 from tests.core.test_evidence import Tied
 
@@ -45,17 +48,23 @@ def one_shot(criterion: str, allocation: str, selection: str, keep: int, seed: i
 
 def by_method(method: Method, keep: int, seed: int = 0) -> Tensors:
     """Masks by a preset."""
-    schedule = method["schedule"] if isinstance(method["schedule"], dict) else {"name": method["schedule"]}
-    options = {name: value for name, value in schedule.items() if name != "name"}
-    pruning = Pruning(
-        evidence(seed),
-        TOTAL,
-        keep,
-        score=criteria[method["criterion"]].function,
-        allocate=allocations[method["allocation"]].function,
-        select=selections[method["selection"]].function,
+    score, allocate, select, schedule = (
+        chosen(registry, method[part])
+        for part, registry in (
+            ("criterion", criteria),
+            ("allocation", allocations),
+            ("selection", selections),
+            ("schedule", schedules),
+        )
     )
-    return schedules[schedule["name"]].function(pruning, **options)
+    masks: Tensors = schedule(Pruning(evidence(seed), TOTAL, keep, score=score, allocate=allocate, select=select))
+    return masks
+
+
+def chosen(registry: Registry[Any], choice: Any) -> Any:
+    """The function of a choice, `name` or `{name:, ...}`, with its options filled in."""
+    options = {"name": choice} if isinstance(choice, str) else dict(choice)
+    return partial(registry[options.pop("name")].function, **options)
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -188,7 +197,7 @@ def test_not_a_number_names_the_layer() -> None:
     pruning = Pruning(
         evidence(), TOTAL, 10, score, allocate=allocations["uniform"].function, select=selections["top"].function
     )
-    with pytest.raises(ValueError, match=r"2 scores of layer hidden\.weight are not numbers"):
+    with pytest.raises(ValueError, match=r"2 scores of layer hidden\.weight are not finite numbers"):
         pruning.in_rounds([10])
 
 

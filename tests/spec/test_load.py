@@ -261,7 +261,7 @@ def test_mappings_merge_and_everything_else_is_replaced(base: str) -> None:
 
     assert (0.7,) == found.budget
     assert (0.3, 9) == (found.training.lr, found.training.epochs)
-    assert {"name": "snip", "images": 16} == found.method.criterion.model_dump()
+    assert {"name": "snip", "images": 16, "mode": "training"} == found.method.criterion.model_dump()
     assert ("mine", "erk") == (found.method.name, found.method.allocation.name)
 
 

@@ -12,13 +12,13 @@ from autosparse.core.features import describe_layers_apart
 from autosparse.core.weights import Tensors
 
 
-@criteria.register(needs_scorer=True, gradients=1, features=1)
+@criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
 def learned(
     evidence: Evidence,
     *,
     images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
 ) -> Tensors:
-    """A trained scorer's prediction of survival (AutoSparse, arXiv 2408.14757)."""
+    """A trained scorer's prediction of survival."""
     assert evidence.predict is not None, "the plan gives a method that needs a scorer its scorer"
     gradient = evidence.gradient(evidence.weights, evidence.draw(images))
     parts = describe_layers_apart(evidence.weights, gradient, evidence.layers)

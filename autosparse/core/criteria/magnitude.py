@@ -7,7 +7,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
 
 
-@criteria.register
+@criteria.register(source="Han et al. 2015, applied before training")
 def magnitude(evidence: Evidence) -> Tensors:
-    """|w| at initialization (Han et al. 2015, applied before training)."""
-    return {name: weight.abs() for name, weight in evidence.weights.items()}
+    """|w| at initialization."""
+    return {name: weight.abs() for name, weight in evidence.initial.items()}

@@ -8,9 +8,9 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
 
-@criteria.register(shuffled=True)
+@criteria.register(shuffled=True, source="the baseline of Su et al. 2020 and Liu et al. 2022")
 def random(evidence: Evidence) -> Tensors:
-    """Uniform random scores (the baseline of Su et al. 2020 and Liu et al. 2022)."""
+    """Uniform random scores."""
     # Drawn on the CPU, so that a seed means the same masks on every device.
     return {
         name: torch.rand(weight.shape, generator=evidence.generator, device="cpu").to(weight.device)

@@ -1,0 +1,53 @@
+"""ProsPr: how the loss after the first steps of training feels a weight."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+from autosparse.core.criteria import criteria
+from autosparse.core.criteria.options import ScoringMode
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors
+
+
+# Each step: a gradient on the way, a Hessian times a vector on the way back.
+@criteria.register(
+    gradients=lambda options: 1 + 3.5 * options["steps"],
+    states=lambda options: options["steps"] + 2,
+    source="Alizadeh et al. 2022, section 3",
+)
+def prospr(
+    evidence: Evidence,
+    *,
+    steps: Annotated[int, Ge(1), "steps of training that are looked through"] = 3,
+    lr: Annotated[float, Gt(0), "their learning rate, of plain gradient descent"] = 0.1,
+    images: Annotated[int, Ge(1), "training images of each step, and of the loss after them"] = 128,
+    mode: ScoringMode = "training",
+) -> Tensors:
+    """|w dL/dw|, L being the loss that a few steps of training from w reach, every parameter trained.
+
+    The chain rule backwards through the steps w - lr g(w) needs but a Hessian times a vector for each, so that memory
+    is that of one such product on one batch and of a copy of the parameters for each step, however many there are.
+    """
+    state, passed = {**evidence.weights, **evidence.others}, []
+    for _ in range(steps):
+        batches = evidence.draw(images)
+        gradient = _present(evidence, evidence.gradient(state, batches, mode=mode))
+        passed.append((state, batches))
+        state = {name: tensor - lr * gradient[name] for name, tensor in state.items()}
+    del gradient
+    felt = evidence.gradient(state, evidence.draw(images), mode=mode)
+    while passed:
+        state, batches = passed.pop()
+        bent = evidence.hessian_times(_present(evidence, felt), state, batches, mode=mode)
+        for name, part in felt.items():
+            part -= lr * bent[name]
+    return {name: (weight * felt[name]).abs() for name, weight in evidence.initial.items()}
+
+
+def _present(evidence: Evidence, tensors: Tensors) -> Tensors:
+    # Training under masks leaves what is pruned at zero. Full masks need no copy.
+    pruned = {name: mask for name, mask in evidence.masks.items() if not bool(mask.all())}
+    return {name: tensor * pruned[name] if name in pruned else tensor for name, tensor in tensors.items()}
