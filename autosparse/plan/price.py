@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.backends import Place, backends, environment
+from autosparse.datasets import datasets
 from autosparse.plan.compile import Plan
 from autosparse.plan.probe import Rates, probe_machine, probe_network, resident
 from autosparse.plan.status import Status
@@ -23,7 +24,7 @@ from autosparse.store import Index, Record, Store, digest
 
 _VERSION = 1  # of what is remembered
 _LATEST = 5
-_LIBRARIES = 75 * 2**20  # that data sets are read with, measured: scikit-learn 75 MiB, pyarrow and Pillow 70
+_LIBRARIES = 75 * 2**20  # that data sets are read with; a registration that says more (`holds`) is taken at its word
 _SAME = ("torch", "processor", "device", "threads")
 
 
@@ -85,7 +86,8 @@ def price(plan: Plan, store: Store, index: Index, found: Mapping[str, Status], s
 
     What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine.
     """
-    rates = _Rates(plan, store, say, reads=any(found[step.name].status != "reuse" for step in plan.of("data")))
+    read = [step.access["dataset"]["name"] for step in plan.of("data") if found[step.name].status != "reuse"]
+    rates = _Rates(plan, store, say, max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0))
     machine = {"startup": 0.0, "base": 0.0}
     if any(status.status != "reuse" for status in found.values()):
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
@@ -170,11 +172,11 @@ class _History:
 class _Rates:
     """Rates of this machine, probed where they are not remembered."""
 
-    def __init__(self, plan: Plan, store: Store, say: Say, *, reads: bool) -> None:
+    def __init__(self, plan: Plan, store: Store, say: Say, libraries: int) -> None:
         target = plan.spec.target
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
         self._plan, self._store, self._say = plan, store, say
-        self.libraries = _LIBRARIES if reads and not target.device.startswith("cuda") else 0
+        self.libraries = 0 if target.device.startswith("cuda") else libraries
         self._place = Place(target.device, target.threads)
         self._backend = backends[target.backend.name].function(self._place)
         self.environment = environment(self._place)

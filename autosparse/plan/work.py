@@ -16,7 +16,7 @@ from autosparse.store import digest
 
 EVALUATION_BATCH, SAMPLE_BATCH = 1000, 256
 _COLUMNS = 17  # of the features of a weight, all groups
-_DECODERS = 96 * 2**20  # what reading a set takes beside its images, measured on Parquet: encoded files, buffers
+_DECODERS = 64 * 2**20  # what reading a set takes beside its images, such as encoded files
 _LINE, _CARD = 600, 8_000  # bytes of a small JSON file and of a model's card
 
 
@@ -122,7 +122,7 @@ def _data(step: Step, of: Inputs, network: str) -> Counted:
         _kind(step, "", identity=step.options["identity"]),
         1.0,
         {"step": 1, "open": 1, "decoded": size},
-        ({"bytes": 5 * size + _DECODERS},),
+        ({"bytes": 3 * size + _DECODERS},),
         size + 8 * of.images,
     )
 
