@@ -22,7 +22,10 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "comparison.jsonl"
 SPEC = HERE.parent / "specs" / "vgg_cifar_parquet.yaml"
 NETWORKS = {"vgg": "vgg", "resnet20": "resnet20"}
-METHODS = ["dense", "erk", "synflow", "snip", "magnitude", "random", "grasp"]
+METHODS = [
+    *("dense", "erk", "synflow", "snip", "magnitude", "random", "grasp"),
+    *("force", "iterative_snip", "igq", "er", "prospr"),
+]
 CELLS = [(0.98, 0), (0.99, 0), (0.98, 1), (0.99, 1), (0.98, 2), (0.99, 2), (0.95, 0), (0.9, 0)]
 """(sparsity, seed), the most telling first."""
 
