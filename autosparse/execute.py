@@ -169,10 +169,10 @@ class Execution:
     def _make_locked(self, step: Step, *, replace: bool = False) -> None:
         self._observer.started(step)
         self._backend.prepare()  # its seconds are no step's
-        begin = time.monotonic()
         while True:
+            begin = time.monotonic()  # of this attempt: what a damaged input takes to be made again is its own
             try:
-                self._backend.run(lambda place: self._perform(step, place, begin, replace))
+                self._backend.run(lambda place: self._perform(step, place, replace))
                 break
             except DamagedArtifact as damage:
                 self._rebuild(damage)
@@ -183,7 +183,8 @@ class Execution:
         self.outcome.steps[step.name] = "reuse"
         self._observer.finished(step, "reuse", 0.0)
 
-    def _perform(self, step: Step, place: Place, begin: float, replace: bool) -> Artifact:
+    def _perform(self, step: Step, place: Place, replace: bool) -> Artifact:
+        begin = time.monotonic()
         inputs = {role: self._input(name) for role, name in step.inputs.items()}
         release_memory()
         peak = PeakMemory(place.device)
@@ -220,7 +221,7 @@ class Execution:
                 "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
                 "environment": environment(place),
                 "peak_bytes": peak.bytes,
-                **({"work": {"kind": work.kind, "amount": work.amount}} if work else {}),
+                **({"work": {"kind": work.kind, "amount": work.amount, "held": work.held}} if work else {}),
                 "seconds": round(time.monotonic() - begin, 3),
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
             },

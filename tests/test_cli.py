@@ -304,6 +304,7 @@ def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.Cap
     assert (0, 5) == (plan.code, run.code)
     assert "warning: this machine has no device mps" in plan.err
     assert "torch finds no such device" in run.err
+    assert "cost is not known before a device mps is here" in plan.out
 
 
 def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:

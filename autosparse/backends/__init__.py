@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Protocol, TypeAlias, TypeVar
 
 from autosparse.backends.machine import (
+    EVALUATION_BATCH,
     Machine,
     Place,
     available_memory,
@@ -30,6 +31,7 @@ backends: Registry[Open] = Registry("backend", "backends")
 from autosparse.backends import local  # noqa: E402
 
 __all__ = [
+    "EVALUATION_BATCH",
     "Backend",
     "Machine",
     "PeakMemory",

@@ -13,6 +13,9 @@ from pathlib import Path
 
 _ABSENT = "not installed"
 
+EVALUATION_BATCH = 1000
+"""Images that are evaluated at once, where memory does not ask for fewer."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -24,8 +27,13 @@ class Place:
 
     device: str
     threads: int
-    evaluation_batch: int = 1000
+    evaluation_batch: int = EVALUATION_BATCH
     stream: bool = False
+
+    @property
+    def usual(self) -> bool:
+        """Whether nothing was changed to keep to a limit of memory."""
+        return self.evaluation_batch == EVALUATION_BATCH and not self.stream
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,15 @@ class Machine:
     cpu_bfloat16: bool
     devices: tuple[str, ...]
     cuda_bfloat16: bool
-    cuda_memory: int = 0
-    """bytes on the first GPU; 0 without one"""
+    cuda_memory: tuple[int, ...] = ()
+    """bytes on every GPU"""
+
+    def has(self, device: str) -> bool:
+        """Whether torch would find a device, such as `cpu`, `cuda` or `cuda:1`."""
+        kind, _, number = device.partition(":")
+        if kind not in self.devices:
+            return False
+        return not number or int(number) < max(1, len(self.cuda_memory) if kind == "cuda" else 1)
 
     def bfloat16(self, device: str) -> bool:
         """Whether the device multiplies in bfloat16 natively."""
@@ -52,7 +67,7 @@ def this_machine() -> Machine:
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     known = set(flags[1].split()) if flags else set()
-    capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, 0)
+    capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, ())
     devices: tuple[str, ...] = ("cpu",)
     if capability:
         devices = ("cuda", *devices)
@@ -78,7 +93,7 @@ def available_memory() -> int:
 
 
 def environment(place: Place) -> dict[str, str | int]:
-    """What numbers may depend on besides the inputs: recorded with artifacts, never keyed."""
+    """What numbers, seconds and memory may depend on besides the inputs: recorded with artifacts, never keyed."""
     return {
         "autosparse": _version("autosparse"),
         "python": platform.python_version(),
@@ -86,6 +101,8 @@ def environment(place: Place) -> dict[str, str | int]:
         "processor": this_machine().processor,
         "device": place.device,
         "threads": place.threads,
+        "evaluation_batch": place.evaluation_batch,
+        "stream": place.stream,
     }
 
 
@@ -115,21 +132,27 @@ def _torch_has_cuda() -> bool:
     return bool(re.search(r"^cuda\b.*=\s*['\"]", version, re.MULTILINE))
 
 
-def _cuda() -> tuple[tuple[int, int] | None, int]:
-    # Compute capability and bytes of memory. The driver's own library answers in milliseconds; asking torch costs
-    # its import.
+def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
+    # Compute capability of the first GPU, and bytes of memory of all. The driver's own library answers in
+    # milliseconds; asking torch costs its import.
     try:
         cuda = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
-        device = ctypes.c_int()
-        if cuda.cuInit(0) or cuda.cuDeviceGet(ctypes.byref(device), 0):
-            return None, 0
-        major, minor, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+        device, number = ctypes.c_int(), ctypes.c_int()
+        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(number)) or not number.value:
+            return None, ()
+        memory = []
+        for index in range(number.value):
+            size = ctypes.c_size_t()
+            cuda.cuDeviceGet(ctypes.byref(device), index)
+            cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
+            memory.append(size.value)
+        major, minor = ctypes.c_int(), ctypes.c_int()
+        cuda.cuDeviceGet(ctypes.byref(device), 0)
         cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
         cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
-        cuda.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
     except (OSError, AttributeError):
-        return None, 0
-    return (major.value, minor.value), memory.value
+        return None, ()
+    return (major.value, minor.value), tuple(memory)
 
 
 def _read(path: str) -> str:

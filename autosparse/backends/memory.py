@@ -19,9 +19,8 @@ _UNLIMITED = 2**60
 
 def memory_of(device: str) -> int:
     """Bytes of memory that a target has: the device's own, or the machine's as far as this process may use it."""
-    if device.startswith("cuda") and (own := this_machine().cuda_memory):
-        return own
-    return _host_memory()
+    own, index = this_machine().cuda_memory, int(device.partition(":")[2] or 0)
+    return own[index] if device.startswith("cuda") and index < len(own) else _host_memory()
 
 
 class PeakMemory:

@@ -45,7 +45,9 @@ PlanArgument = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
 
-RefitOption = Annotated[bool, typer.Option("--refit", help="Choose anew what `target.time` lowers.")]
+RefitOption = Annotated[
+    bool, typer.Option("--refit", help="Measure this machine and choose what `target.time` lowers anew.")
+]
 
 
 @app.callback(invoke_without_command=False)

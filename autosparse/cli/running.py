@@ -41,6 +41,7 @@ from autosparse.plan import (
     draw_dot,
     draw_mermaid,
     explained,
+    fit_steps,
     missing_data,
     missing_device,
     plan_json,
@@ -86,12 +87,14 @@ def plan(
     quiet: QuietOption = False,
 ) -> None:
     """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
+    if explain and dot + mermaid:
+        raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
     if json_ + dot + mermaid > 1:
         raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
     store = Store.default()
     loaded, fitted, index = prepare(spec, store, budget, set_, quiet=quiet, refit=refit)
     compiled, found = fitted.plan, fitted.found
-    sharing = shared(compiled, store, index, fitted.price, str(loaded.path or spec))
+    sharing = shared(compiled, store, index, fitted.price, loaded.identity)
     if explain:
         links = [explained(compiled, found, name) for name in chain(compiled, found, explain)]
         if json_:
@@ -110,7 +113,7 @@ def plan(
     if fitted.problem:
         raise fitted.problem
     if out:
-        save_plan(out, compiled, found, loaded.relative)
+        save_plan(out, compiled, found, loaded.relative, loaded.path)
         if not quiet:
             say(f"plan saved in {out}: `autosparse run {out}` runs it as it is")
     if detailed_exitcode and count(found)["reuse"] < len(found):
@@ -155,9 +158,10 @@ def run(
     selection = select_steps(compiled, everything, only=only or (), force=force or ())
     if out and not selection.finishes:
         raise UsageError(f"`--only` leaves the plan unfinished: there is no report to put into {out}")
-    if fitted.problem and not only:
-        raise fitted.problem
     found = selection.found
+    fitted = fit_steps(fitted, found)
+    if fitted.problem:
+        raise fitted.problem
     folder = None
     if selection.finishes:
         folder = open_folder(
@@ -177,8 +181,8 @@ def run(
         execution = Execution(compiled, store, observer, place=fitted.place, wait=wait, selection=selection)
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()
-        if loaded.path and selection.finishes:
-            remember_use(compiled, store, str(loaded.path))
+        if loaded.identity and selection.finishes:
+            remember_use(compiled, store, loaded.identity)
         mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
         report = _report(execution, store, folder) if folder and not mixed else None
     if not quiet and outcome.stale:

@@ -24,8 +24,19 @@ from autosparse.cli.app import (
 )
 from autosparse.console import show_table, show_text
 from autosparse.errors import SpecError, UsageError
+from autosparse.plan import remembered_settings
 from autosparse.registry import suggestion
-from autosparse.spec import FILE, about_shipped, find_spec, load_spec, provenance, resolve, shipped, spec_schema
+from autosparse.spec import (
+    FILE,
+    about_shipped,
+    find_spec,
+    load_spec,
+    provenance,
+    resolve,
+    shipped,
+    spec_schema,
+    with_settings,
+)
 from autosparse.store import Store
 
 
@@ -100,9 +111,11 @@ def render(
     quiet: QuietOption = False,
 ) -> None:
     """Print a spec with every value written out, and where each comes from."""
-    loaded = load(spec, Store.default(), budget, set_, quiet=quiet, remember=False)
-    resolved = resolve(loaded.spec, this_machine()).model_dump(mode="json")
-    origins = provenance(resolved, loaded.document)
+    store = Store.default()
+    loaded = load(spec, store, budget, set_, quiet=quiet, remember=False)
+    chosen = remembered_settings(loaded.spec, store)
+    resolved = resolve(with_settings(loaded.spec, chosen), this_machine()).model_dump(mode="json")
+    origins = provenance(resolved, loaded.document) | dict.fromkeys(chosen, "chosen to fit `target.time`")
     if json_:
         show_text(json_text({"resolved": resolved, "provenance": origins}))
     else:

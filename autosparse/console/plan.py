@@ -10,7 +10,7 @@ from rich.table import Table
 
 from autosparse.console.budgets import show_budgets
 from autosparse.console.screen import plain, results, seconds, size
-from autosparse.plan import PURPOSES, Fitted, Plan, Shared, Status, Translation, chain, count
+from autosparse.plan import NO_PRICE, PURPOSES, Fitted, Plan, Shared, Status, Translation, chain, count
 from autosparse.spec import Amount, binary_size
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
@@ -53,6 +53,8 @@ def show_plan(
         _reasons(console, plan, found)
     for taken in fitted.taken:
         console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"))
+    for note in fitted.notes:
+        console.print(plain(note, "yellow"))
     _elsewhere(console, found)
     _footer(console, fitted, sharing)
 
@@ -112,7 +114,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
         unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.found.items())
-        missing = "their data" if price.steps else f"a device {plan.spec.target.device}"
+        missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"what {unknown} steps cost is not known before {missing} is here", "yellow"))
         elif price.dense:

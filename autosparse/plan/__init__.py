@@ -4,8 +4,8 @@ from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.chain import chain, explained
 from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
 from autosparse.plan.draw import draw_dot, draw_mermaid
-from autosparse.plan.fit import Fitted, Taken, fit_plan
-from autosparse.plan.price import Estimate, Price
+from autosparse.plan.fit import Fitted, Taken, fit_plan, fit_steps, remembered_settings
+from autosparse.plan.price import NO_PRICE, Estimate, Price
 from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.select import Selection, select_steps
@@ -17,6 +17,7 @@ from autosparse.plan.translate import check_budget, translations
 from autosparse.plan.work import Counted, count_work
 
 __all__ = [
+    "NO_PRICE",
     "PURPOSES",
     "Between",
     "Cell",
@@ -43,12 +44,14 @@ __all__ = [
     "draw_mermaid",
     "explained",
     "fit_plan",
+    "fit_steps",
     "missing_data",
     "missing_device",
     "own_code",
     "plan_json",
     "read_plan",
     "remember_use",
+    "remembered_settings",
     "save_plan",
     "select_steps",
     "shared",

@@ -12,7 +12,7 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.training import Recipe
 from autosparse.datasets import Source, open_source
-from autosparse.errors import MissingData, UsageError
+from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.models import identify_model
 from autosparse.models.facts import NetworkFacts, network_facts
@@ -25,7 +25,7 @@ from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
 from autosparse.store import digest
 
-_LABEL_IMAGES, _LABEL_EXAMPLES = 512, 20_000
+_LABEL_IMAGES, LABEL_EXAMPLES = 512, 20_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Cell:
     budget: str
     """what the budget is called: `0.99`, `120k parameters`"""
     sparsity: float | None
-    """None until masks are made, where it depends on them: within multiply-adds"""
+    """None until masks are made where it depends on them, within multiply-adds; and until the images are there"""
     seed: int
     role: str
     """`method`, `control`, `compared` or `dense`"""
@@ -152,7 +152,7 @@ class _Builder:
 class _Budget:
     label: str
     sparsity: float | None
-    macs: int | None = None
+    amount: Amount | None = None
 
     @property
     def name(self) -> str:
@@ -161,7 +161,9 @@ class _Budget:
     @property
     def options(self) -> dict[str, Any]:
         """What of it the steps are told: a sparsity wherever it is one, so that equal masks have equal keys."""
-        return {"sparsity": self.sparsity} if self.macs is None else {"budget": {"macs": self.macs}}
+        if self.amount is None:
+            return {"sparsity": self.sparsity}
+        return {"budget": {self.amount.currency: self.amount.amount}}
 
 
 def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[_Budget]:
@@ -171,11 +173,9 @@ def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[_Bud
         label = str(budget)
         if not isinstance(budget, Amount):
             budgets.append(_Budget(label, budget))
-        elif budget.currency == "macs":
-            budgets.append(_Budget(label, None, budget.amount))
-        elif not source.known:
-            problem, hint = source.missing() or ("they were not there", "plan again")
-            raise MissingData(f"a budget of {label} needs the size of the images: {problem}", hint)
+        elif budget.currency == "macs" or not source.known:
+            # How large the network is, is not known before the images are there; nor is any key that is final.
+            budgets.append(_Budget(label, None, budget))
         else:
             facts = facts_of(start, spec.model)
             with _at("budget", index):
@@ -279,7 +279,7 @@ def _label(build: _Builder, spec: Spec, seed: int) -> str:
         )
     options = {
         "images": _LABEL_IMAGES,
-        "examples": _LABEL_EXAMPLES,
+        "examples": LABEL_EXAMPLES,
         "features": {entry.name: entry.version for entry in feature_groups},
         "seed": seed,
     }

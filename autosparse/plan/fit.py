@@ -6,21 +6,22 @@ Nothing that was written is touched, and never the training of the networks that
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
-from autosparse.backends import Machine, Place, memory_of
+from autosparse.backends import EVALUATION_BATCH, Machine, Place, memory_of
 from autosparse.errors import FitError
 from autosparse.plan.compile import Plan, compile_plan
 from autosparse.plan.price import NO_PRICE, Estimate, Price, peak_bytes, price
+from autosparse.plan.probe import Rates
 from autosparse.plan.status import Status, statuses
 from autosparse.plan.translate import check_budget
-from autosparse.plan.work import EVALUATION_BATCH
 from autosparse.spec import Spec, binary_size, open_settings, resolve, with_settings
 from autosparse.store import Index, Store, digest
 
 _AIM = 0.8  # a price may be a quarter too low: what is lowered is lowered to this share of the limit
+_CHOICES = 8  # that are remembered for specs alike
 _KEPT = 1.3  # a choice that was made is kept as long as it takes no more than this times the limit
 _PATH = (  # what is lowered, in order, and to which share of what it is otherwise
     ("irp.epochs", 0.25),
@@ -48,7 +49,10 @@ class Taken:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A plan with what it found in the store, its price, and where it runs; `problem` says why it does not fit."""
+    """A plan with what it found in the store, its price, and where it runs; `problem` says why it does not fit.
+
+    `notes` are what else the limits have to say.
+    """
 
     plan: Plan
     found: Mapping[str, Status]
@@ -57,11 +61,17 @@ class Fitted:
     memory: int
     taken: tuple[Taken, ...] = ()
     problem: FitError | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def left(self) -> Estimate:
         """What is left to do."""
         return self.price.to_run(self.found)
+
+    @property
+    def priced(self) -> bool:
+        """Whether it is known what every step to run costs."""
+        return all(status.status == "reuse" or name in self.price.steps for name, status in self.found.items())
 
 
 def fit_plan(
@@ -75,14 +85,15 @@ def fit_plan(
     refit: bool = False,
     timed: bool = True,
 ) -> Fitted:
-    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` asks anew;
-    without `timed` that limit is left aside, as for a plan that was fitted before.
+    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` measures the
+    machine and asks anew; without `timed` that limit is left aside, as for a plan that was fitted before.
 
     Raises UsageError for a budget that is impossible.
     """
+    rates: dict[str, Rates] = {}
 
-    def attempt(settings: Mapping[str, int]) -> Fitted:
-        plan = compile_plan(resolve(with_settings(spec, settings), machine), name)
+    def attempt(spec: Spec) -> Fitted:
+        plan = compile_plan(resolve(spec, machine), name)
         check_budget(plan)
         target = plan.spec.target
         assert isinstance(target.threads, int)
@@ -90,37 +101,68 @@ def fit_plan(
         return Fitted(
             plan,
             found,
-            price(plan, store, index, found, say) if target.device.partition(":")[0] in machine.devices else NO_PRICE,
+            price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
             Place(target.device, target.threads),
             target.memory_bytes or memory_of(target.device),
         )
 
-    return _in_memory(_in_time(spec, attempt, store, refit=refit) if timed else attempt({}))
+    fitted, settings = _in_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
+    fitted, heavy = _in_memory(fitted)
+    return (
+        replace(fitted, problem=_too_large(fitted, heavy, with_settings(spec, settings), attempt)) if heavy else fitted
+    )
 
 
-def _in_time(spec: Spec, attempt: Callable[[Mapping[str, int]], Fitted], store: Store, *, refit: bool) -> Fitted:
+def remembered_settings(spec: Spec, store: Store) -> dict[str, int]:
+    """What the compiler chose for a spec under its `target.time`, by path; nothing where it has not."""
+    if spec.target.seconds is None:
+        return {}
+    return _as_choice(store.recall(_memories(spec)[0]), open_settings(spec)) or {}
+
+
+def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
+    """A plan of which only some steps run: where they fit though all do not, `problem` is None."""
+    if fitted.problem is None or len(names) == len(fitted.found):
+        return fitted
+    some, heavy = _in_memory(replace(fitted, found={name: fitted.found[name] for name in names}, problem=None))
+    problem = None
+    if heavy:
+        size = f"`--set target.memory={_mebibytes(heavy)}`"
+        problem = FitError(f"{_peak_of(heavy)}, above {_memory_word(fitted)}", f"{size} would fit")
+    elif (limit := fitted.plan.spec.target.seconds) is not None and (need := some.left.seconds) > limit:
+        problem = FitError(
+            f"these steps take about {_minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
+            f"`--set target.time={_time_that_would_do(need)}` would do",
+        )
+    return replace(fitted, place=some.place, problem=problem)
+
+
+def _in_time(
+    spec: Spec, attempt: Callable[[Spec], Fitted], store: Store, *, refit: bool
+) -> tuple[Fitted, Mapping[str, int]]:
+    # The plan, and what it takes for what the spec leaves open.
     limit = spec.target.seconds
     if limit is None:
-        return attempt({})
+        return attempt(spec), {}
     usual = open_settings(spec)
-    # The part of the spec that decides what is worth lowering, and the limit itself.
-    asked = spec.model_dump(mode="json", include={"model", "dataset", "irp", "scorer", "tuning", "training"})
-    memory = f"choice-{digest([asked, limit])}"
-    told = partial(_taken, usual, spec.target.time)
-    if not refit and (chosen := _as_choice(store.recall(memory), usual)):
-        kept = attempt(chosen)
-        if kept.left.seconds <= _KEPT * limit:
-            return replace(kept, taken=told(chosen))
+
+    def tried(settings: Mapping[str, int]) -> Fitted:
+        return replace(attempt(with_settings(spec, settings)), taken=_taken(usual, spec.target.time, settings))
+
+    if not refit and (kept := _kept(spec, usual, tried, store)):
+        return kept
     steps = _path(usual)
-    first, last = attempt(steps[0]), None
+    first, last = tried(steps[0]), None
+    if not first.priced:  # what it takes is not known before its data or its device is there
+        return first, steps[0]
     best, settings = first, steps[0]
     if first.left.seconds > _AIM * limit:
         settings = steps[-1]
-        best = last = attempt(settings)
+        best = last = tried(settings)
         low, high = 0, len(steps) - 1  # steps[low] is too long, steps[high] is not
         while last.left.seconds <= _AIM * limit and high - low > 1:
             middle = (low + high) // 2
-            found = attempt(steps[middle])
+            found = tried(steps[middle])
             if found.left.seconds <= _AIM * limit:
                 high, best, settings = middle, found, steps[middle]
             else:
@@ -128,11 +170,58 @@ def _in_time(spec: Spec, attempt: Callable[[Mapping[str, int]], Fitted], store: 
     if last is not None and first.left.seconds <= limit and first.left.seconds <= best.left.seconds:
         # Less would not be cheaper, as where the usual IRP is in the cache.
         best, settings, last = first, steps[0], None
-    best = replace(best, taken=told(settings))
     if last is not None and last.left.seconds > limit:
-        return replace(best, problem=_too_long(best, spec, usual))
-    store.note(memory, settings)
-    return best
+        return replace(best, problem=_too_long(best, spec, usual)), settings
+    _remember(spec, settings, store)
+    return best, settings
+
+
+def _memories(spec: Spec) -> tuple[str, str]:
+    # Where the choice for a spec is remembered, and those for all that would learn the same scorer in the same time.
+    written = spec.model_dump(mode="json")
+    part = {name: written[name] for name in ("model", "dataset", "irp", "scorer", "tuning", "training")}
+    return f"choice-{digest([written, spec.target.seconds])}", f"choices-{digest([part, spec.target.seconds])}"
+
+
+def _kept(
+    spec: Spec, usual: Mapping[str, int], tried: Callable[[Mapping[str, int]], Fitted], store: Store
+) -> tuple[Fitted, Mapping[str, int]] | None:
+    # The choice that was made for this spec; else that for a variant of it whose rounds or trials are in the store.
+    limit = spec.target.seconds
+    assert limit is not None
+    own, alike = _memories(spec)
+    if chosen := _as_choice(store.recall(own), usual):
+        kept = tried(chosen)
+        if (need := kept.left.seconds) <= limit:
+            return kept, chosen
+        if need <= _KEPT * limit:
+            note = (
+                f"it takes about {_minutes(need)}, above `target.time` {spec.target.time}: what was chosen for it "
+                "before is kept, and `--refit` chooses anew"
+            )
+            return replace(kept, notes=(*kept.notes, note)), chosen
+        return None
+    others = store.recall(alike)
+    found = []
+    for settings in others if isinstance(others, list) else ():
+        if chosen := _as_choice(settings, usual):
+            kept = tried(chosen)
+            made = [step for step in kept.plan.steps.values() if step.operation in ("irp", "trial")]
+            if kept.left.seconds <= limit and any(kept.found[step.name].status == "reuse" for step in made):
+                found.append((kept.left.seconds, kept, chosen))
+    if not found:
+        return None
+    _, kept, chosen = min(found, key=lambda one: one[0])
+    _remember(spec, chosen, store)
+    return kept, chosen
+
+
+def _remember(spec: Spec, settings: Mapping[str, int], store: Store) -> None:
+    own, alike = _memories(spec)
+    others = store.recall(alike)
+    others = others if isinstance(others, list) else []
+    store.note(own, settings)
+    store.note(alike, [dict(settings), *(other for other in others if other != settings)][:_CHOICES])
 
 
 def _as_choice(remembered: object, usual: Mapping[str, int]) -> dict[str, int] | None:
@@ -186,27 +275,35 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def _in_memory(fitted: Fitted) -> Fitted:
-    heavy = [name for name, peak in _peaks(fitted).items() if peak > fitted.memory]
-    if not heavy:
-        return fitted
-    limit = fitted.plan.spec.target.memory
-    word = f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
+def _in_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
+    # The plan where it fits, and the peaks of the steps that take too much even in the smallest place.
+    if not _too_heavy(fitted):
+        return fitted, {}
+    word = _memory_word(fitted)
     for place in _smaller(fitted):
         smaller = replace(fitted, place=place)
-        peaks = _peaks(smaller)
-        if max(peaks.values()) <= fitted.memory:
+        if not _too_heavy(smaller):
             taken = []
             if place.evaluation_batch < EVALUATION_BATCH:
                 taken.append(Taken("images evaluated at once", EVALUATION_BATCH, place.evaluation_batch, word))
             if place.stream:
                 taken.append(Taken("data", "in memory", "on disk", word))
+            peaks = _peaks(smaller)
             steps = {
                 name: replace(estimate, peak_bytes=round(peaks.get(name, estimate.peak_bytes)))
                 for name, estimate in fitted.price.steps.items()
             }
-            return replace(smaller, price=replace(fitted.price, steps=steps), taken=(*fitted.taken, *taken))
-    return replace(fitted, problem=fitted.problem or _too_large(fitted, _peaks(replace(fitted, place=place)), word))
+            return replace(smaller, price=replace(fitted.price, steps=steps), taken=(*fitted.taken, *taken)), {}
+    return fitted, _too_heavy(replace(fitted, place=place))
+
+
+def _too_heavy(fitted: Fitted) -> dict[str, float]:
+    return {name: peak for name, peak in _peaks(fitted).items() if peak > fitted.memory}
+
+
+def _memory_word(fitted: Fitted) -> str:
+    limit = fitted.plan.spec.target.memory
+    return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
 
 
 def _smaller(fitted: Fitted) -> Sequence[Place]:
@@ -219,13 +316,12 @@ def _smaller(fitted: Fitted) -> Sequence[Place]:
 
 def _peaks(fitted: Fitted) -> dict[str, float]:
     # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
-    usual = not fitted.place.stream and fitted.place.evaluation_batch == EVALUATION_BATCH
     found = {}
     for name, status in fitted.found.items():
         if status.status == "reuse" or name not in fitted.price.steps:
             continue
         estimate = fitted.price.steps[name].peak_bytes
-        if not usual:
+        if not fitted.place.usual:
             work, rates = fitted.price.counted[name], fitted.price.network_rates(name)
             most = peak_bytes(work, rates)
             small = peak_bytes(work, rates, evaluated=fitted.place.evaluation_batch, streamed=fitted.place.stream)
@@ -234,27 +330,53 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
     return found
 
 
-def _too_large(fitted: Fitted, peaks: Mapping[str, float], word: str) -> FitError:
-    name = max(peaks, key=lambda step: peaks[step])
-    step = fitted.plan.steps[name]
-    message = f"step `{name}` takes about {binary_size(peaks[name])} of memory at its peak, above {word}"
-    sizes = [f"`--set target.memory={-(-1.05 * peaks[name] // 2**20):.0f}MiB`"]
+def _too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
+    # The sizes that would fit: of memory, and where a smaller batch makes the plan fit, of the batch.
+    message = f"{_peak_of(heavy)}, above {_memory_word(fitted)}"
+    size = f"`--set target.memory={_mebibytes(heavy)}`"
     if fitted.memory <= fitted.price.base:
-        return FitError(
-            message, f"torch and what reads images take {binary_size(fitted.price.base)} here; {sizes[0]} would fit"
-        )
-    batch = _batch_that_fits(fitted, name)
-    if batch:
-        section = "irp.training" if step.operation == "irp" else "training"
-        sizes.append(f"`--set {section}.batch={batch}`")
-        return FitError(message, f"{' or '.join(sizes)} would fit, the latter with other results")
-    return FitError(message, f"{sizes[0]} would fit")
+        base = binary_size(fitted.price.base)
+        return FitError(message, f"torch and what reads images take {base} here; {size} would fit")
+    if batch := _batch_that_fits(fitted, heavy, spec, attempt):
+        return FitError(message, f"{size} or `--set {batch}` would fit, the latter with other results")
+    return FitError(message, f"{size} would fit")
 
 
-def _batch_that_fits(fitted: Fitted, name: str) -> int:
+def _batch_that_fits(
+    fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]
+) -> str | None:
+    name = max(heavy, key=lambda step: heavy[step])
     work, rates = fitted.price.counted[name], fitted.price.network_rates(name)
     if not work.batch or not rates.get("train_bytes"):
-        return 0
+        return None
     fixed = fitted.price.base + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
     batch = int((fitted.memory - fixed) / rates["train_bytes"])
-    return 1 << (batch.bit_length() - 1) if 2 <= batch < work.batch else 0
+    if not 2 <= batch < work.batch:
+        return None
+    batch = 1 << (batch.bit_length() - 1)
+    proxy = fitted.plan.steps[name].operation == "irp" and spec.irp.training is not None
+    for size in (batch, batch // 2):
+        if size > 1 and not _in_memory(attempt(_with_batch(spec, size, proxy=proxy)))[1]:
+            return f"{'irp.' if proxy else ''}training.batch={size}"
+    return None
+
+
+def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
+    if proxy:
+        assert spec.irp.training is not None
+        training = _replaced(spec.irp.training, batch=batch)
+        return spec.model_copy(update={"irp": spec.irp.model_copy(update={"training": training})})
+    return spec.model_copy(update={"training": _replaced(spec.training, batch=batch)})
+
+
+def _replaced(value: Any, **changes: Any) -> Any:
+    return value.model_copy(update=changes) if hasattr(value, "model_copy") else replace(value, **changes)
+
+
+def _peak_of(heavy: Mapping[str, float]) -> str:
+    name = max(heavy, key=lambda step: heavy[step])
+    return f"step `{name}` takes about {binary_size(heavy[name])} of memory at its peak"
+
+
+def _mebibytes(heavy: Mapping[str, float]) -> str:
+    return f"{-(-1.05 * max(heavy.values()) // 2**20):.0f}MiB"

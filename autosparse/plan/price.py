@@ -6,14 +6,15 @@ else rates that this machine was probed for, once.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeGuard
 
-from autosparse.backends import Place, backends, environment
+from autosparse.backends import EVALUATION_BATCH, Place, backends, environment
 from autosparse.datasets import datasets
 from autosparse.plan.compile import Plan
 from autosparse.plan.probe import Rates, probe_machine, probe_network, resident
@@ -81,13 +82,24 @@ NO_PRICE = Price({}, 0.0, 0, None)
 Say = Callable[[str], None]
 
 
-def price(plan: Plan, store: Store, index: Index, found: Mapping[str, Status], say: Say = lambda text: None) -> Price:
+def price(
+    plan: Plan,
+    store: Store,
+    index: Index,
+    found: Mapping[str, Status],
+    say: Say = lambda text: None,
+    known: dict[str, Rates] | None = None,
+    *,
+    anew: bool = False,
+) -> Price:
     """Price every step of a resolved spec's plan. `say` is told when this machine has to be probed first.
 
-    What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine.
+    What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine. `known` keeps
+    the rates of one call for the next; `anew` measures what is not in it though it was remembered.
     """
     read = [step.access["dataset"]["name"] for step in plan.of("data") if found[step.name].status != "reuse"]
-    rates = _Rates(plan, store, say, max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0))
+    libraries = max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0)
+    rates = _Rates(plan, store, say, libraries, {} if known is None else known, anew=anew)
     machine = {"startup": 0.0, "base": 0.0}
     if any(status.status != "reuse" for status in found.values()):
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
@@ -100,15 +112,15 @@ def price(plan: Plan, store: Store, index: Index, found: Mapping[str, Status], s
             taken = record.about
             steps[name] = Estimate(taken.get("seconds", 0.0), taken.get("peak_bytes") or 0, record.bytes, "made")
             continue
-        known = history.rate(work.kind)
-        seconds = known * work.amount if known is not None else rates.seconds(work)
+        rate = history.rate(work.kind)
+        seconds = rate * work.amount if rate is not None else rates.seconds(work)
         own = history.bytes(work.kind)
         peak = history.peak(work) or rates.peak(work)
         steps[name] = Estimate(
             round(seconds, 4),
             round(peak),
             own if own is not None else work.disk_bytes,
-            "probe" if known is None else "finished steps",
+            "probe" if rate is None else "finished steps",
         )
     dense = next((steps[c.train].seconds for c in plan.cells if c.mask is None and c.train in steps), None)
     if dense is None:  # the network under a mask is trained as the dense one is
@@ -143,7 +155,8 @@ class _History:
         found = []
         for record in self._index.kinds.get(kind, ()):
             made = record.about.get("environment", {})
-            if all(made.get(name) == value for name, value in self._here.items()):
+            # A step whose data stayed on disk is slower than usual, and holds less.
+            if all(made.get(name) == value for name, value in self._here.items()) and not made.get("stream"):
                 found.append(record)
                 if len(found) == _LATEST:
                     break
@@ -159,8 +172,14 @@ class _History:
         return statistics.median(values) if values else None
 
     def peak(self, work: Counted) -> float | None:
-        """The most memory of steps of this kind, which do not depend on how much there was to do."""
-        peaks = [peak for record in self._latest(work.kind) if (peak := record.about.get("peak_bytes"))]
+        """The most memory of steps of this kind that held as much and evaluated as many images at once as usual."""
+        peaks = [
+            peak
+            for record in self._latest(work.kind)
+            if (peak := record.about.get("peak_bytes"))
+            and record.about["work"].get("held") == work.held
+            and record.about["environment"].get("evaluation_batch") == EVALUATION_BATCH
+        ]
         return statistics.median(peaks) if peaks else None
 
     def bytes(self, kind: str) -> int | None:
@@ -169,10 +188,18 @@ class _History:
         return latest[0].bytes if latest else None
 
 
+def _are_rates(found: object, needed: Iterable[str]) -> TypeGuard[Rates]:
+    if not isinstance(found, dict) or not found.keys() >= set(needed):
+        return False
+    return all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in found.values())
+
+
 class _Rates:
     """Rates of this machine, probed where they are not remembered."""
 
-    def __init__(self, plan: Plan, store: Store, say: Say, libraries: int) -> None:
+    def __init__(
+        self, plan: Plan, store: Store, say: Say, libraries: int, found: dict[str, Rates], *, anew: bool
+    ) -> None:
         target = plan.spec.target
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
         self._plan, self._store, self._say = plan, store, say
@@ -181,14 +208,16 @@ class _Rates:
         self._backend = backends[target.backend.name].function(self._place)
         self.environment = environment(self._place)
         self._here = {name: self.environment[name] for name in _SAME}
-        self._found: dict[str, Rates] = {}
+        self._found = found
+        self._anew = anew
         self._networks: dict[tuple[str, int, str], Rates] = {}
 
     @cached_property
     def machine(self) -> Rates:
         scorer = self._plan.spec.scorer
         name, options = ("mlp", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
-        return self._known("machine", [name, options], lambda: self._probe_machine(name, options))
+        needed = ("startup", "base", "step", "bytes")
+        return self._known("machine", [name, options], needed, lambda: self._probe_machine(name, options))
 
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
         begin = time.perf_counter()
@@ -221,7 +250,7 @@ class _Rates:
                 )
             )
 
-        return self._known(facts.identity, [batch, precision], probe)
+        return self._known(facts.identity, [batch, precision], ("build", "train"), probe)
 
     def _training(self, work: Counted) -> tuple[int, str]:
         # Steps that do not train take the rates that were measured for training the same network.
@@ -239,12 +268,12 @@ class _Rates:
     def peak(self, work: Counted) -> float:
         return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
 
-    def _known(self, what: str, details: Any, probe: Callable[[], Rates]) -> Rates:
+    def _known(self, what: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:
         key = digest([_VERSION, what, details, self._here])
         if key not in self._found:
             memory = f"rates-{key}"
-            found = self._store.recall(memory)
-            if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
+            found = None if self._anew else self._store.recall(memory)
+            if not _are_rates(found, needed):
                 if not self._found:
                     self._say("measuring this machine, once for a network and a batch size; a few seconds")
                 found = probe()

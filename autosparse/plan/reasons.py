@@ -125,7 +125,9 @@ class History:
         spec = self._plan.spec
         if step.operation == "mask" and path[0] == "method":
             own = spec.method.choices() == step.options["method"]
-            head = "method" if own else f"compare.{step.name.split('/')[1]}"
+            label = step.name.split("/")[1]
+            control = any(cell.mask == step.name and cell.role == "control" for cell in self._plan.cells)
+            head = "method" if own or control else f"compare.{label}"
         else:
             head = _SAID.get((step.operation, path[0])) or _SAID.get(("", path[0]), path[0])
         field = path[-1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +59,16 @@ class SavedPlan:
     resolved: Mapping[str, Any]
     relative: Sequence[str]
     steps: Sequence[SavedStep]
+    path: str = ""
+    """of the spec's file, relative to this one"""
 
 
-def save_plan(path: Path, plan: Plan, found: Mapping[str, Status], relative: Iterable[str]) -> None:
-    """Write a plan to a file, whole or not at all. `relative` are the paths that its spec names relative to itself."""
+def save_plan(
+    path: Path, plan: Plan, found: Mapping[str, Status], relative: Iterable[str], spec: Path | None = None
+) -> None:
+    """Write a plan of the file `spec` to a file, whole or not at all. `relative` are the paths that the spec names
+    relative to itself.
+    """
     known = frozenset(relative)
     places: list[str] = []
     resolved = plan.spec.model_dump(mode="json")
@@ -81,12 +87,15 @@ def save_plan(path: Path, plan: Plan, found: Mapping[str, Status], relative: Ite
         resolved=resolved,
         relative=places,
         steps=[_saved(plan, step, found[step.name]) for step in plan.steps.values()],
+        path=_from(path, str(spec.absolute())) if spec else "",
     )
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     if path.exists() and not _is_ours(path):
         raise UsageError(f"{path} is there and is no saved plan", "name another file with `--out`")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
     try:
-        draft.write_text(json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        # A name that is not text is kept by its escapes.
+        draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
         draft.replace(path)
     except OSError as error:
         draft.unlink(missing_ok=True)
@@ -103,7 +112,7 @@ def read_plan(path: Path) -> SavedPlan | None:
         return None
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if f'"kind": "{KIND}"' in text[:200]:
             raise _damaged(path, error) from None
         return None
@@ -136,7 +145,8 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
             holder[place[-1]] = os.path.normpath(path.parent.absolute() / value)
             relative.add(holder[place[-1]])
     try:
-        return take_spec(resolved, saved.spec, frozenset(relative))
+        loaded = take_spec(resolved, saved.spec, frozenset(relative))
+        return replace(loaded, origin=path.parent.absolute() / saved.path) if saved.path else loaded
     except SpecError as error:
         raise UsageError(
             f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",

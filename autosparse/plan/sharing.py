@@ -22,15 +22,17 @@ class Shared:
 
 
 def remember_use(plan: Plan, store: Store, spec: str) -> None:
-    """Note that a spec, named by its path, uses the labels of a plan's IRPs."""
+    """Note that a spec, named by its resolved path, uses the labels of a plan's IRPs."""
     for step in plan.of("label"):
-        users = _users(store, step.key)
-        if spec not in users:
-            store.note(f"uses-{step.key}", sorted([*users, spec]))
+        if spec not in _users(store, step.key):
+            with store.lock(f"uses-{step.key}"):
+                store.note(f"uses-{step.key}", sorted({*_users(store, step.key), spec}))
 
 
-def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str) -> Shared | None:
-    """What a plan's IRPs cost, and who shares them; None for a plan without, or of unknown cost."""
+def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str | None) -> Shared | None:
+    """What a plan's IRPs cost, and who shares them, the spec of this path too; None for a plan without, or of
+    unknown cost.
+    """
     labels = plan.of("label")
     seconds = 0.0
     for step in plan.steps.values():
@@ -43,8 +45,9 @@ def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str) -> S
             seconds += price.steps[step.name].seconds
     if not labels or not seconds:
         return None
-    users = set.intersection(*({spec, *_users(store, step.key)} for step in labels))
-    return Shared(seconds, len(users))
+    own = {spec} if spec else set()
+    users = set.intersection(*({*own, *_users(store, step.key)} for step in labels))
+    return Shared(seconds, max(1, len(users)))
 
 
 def _users(store: Store, key: str) -> list[str]:

@@ -113,6 +113,6 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     """What the target's device lacks on this machine, and what to do about it."""
     device = plan.spec.target.device
-    if device.partition(":")[0] in machine.devices:
+    if machine.has(device):
         return []
     return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]

@@ -37,7 +37,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             }
         )
     left = fitted.left
-    known = all(status.status == "reuse" or name in price.steps for name, status in found.items())
+    known = fitted.priced
     return {
         "schema_version": 1,
         "spec": plan.name,
@@ -59,5 +59,5 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             "source": sharing and {"seconds": round(sharing.seconds, 2), "specs": sharing.specs},
         },
         "warnings": [problem for problem, _ in missing_data(plan, found)]
-        + ([fitted.problem.message] if fitted.problem else []),
+        + [*fitted.notes, *([fitted.problem.message] if fitted.problem else [])],
     }

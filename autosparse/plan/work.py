@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
-from autosparse.plan.compile import Plan
+from autosparse.plan.compile import LABEL_EXAMPLES, Plan
 from autosparse.plan.step import Step
 from autosparse.store import digest
 
-EVALUATION_BATCH, SAMPLE_BATCH = 1000, 256
+SAMPLE_BATCH = 256
 _COLUMNS = 17  # of the features of a weight, all groups
 _DECODERS = 64 * 2**20  # what reading a set takes beside its images, such as encoded files
 _LINE, _CARD = 600, 8_000  # bytes of a small JSON file and of a model's card
@@ -40,6 +41,11 @@ class Counted:
     """the `init` step of the network, of which any of the same structure does"""
     batch: int = 0
     precision: str = "float32"
+
+    @property
+    def held(self) -> str:
+        """What is held at one time, as a digest: equal for steps whose peaks can be compared."""
+        return digest([dict(phase) for phase in self.memory])
 
 
 @dataclass(frozen=True)
@@ -192,7 +198,7 @@ def _label(step: Step, of: Inputs, network: str) -> Counted:
 def _trial(step: Step, of: Inputs, network: str) -> Counted:
     scorer = step.options["scorer"]
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (_COLUMNS + 1) * sum(min(20_000, layer.size) for layer in of.facts.layers) * sources
+    examples = 4 * (_COLUMNS + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     steps = step.options["folds"] * scorer["options"].get("steps", 100)
     kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
     units = {"step": 1, "scorer": steps, "bytes": examples}
@@ -205,7 +211,7 @@ def _tune(step: Step, of: Inputs, network: str) -> Counted:
 
 def _scorer(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (_COLUMNS + 1) * sum(min(20_000, layer.size) for layer in of.facts.layers) * sources
+    examples = 4 * (_COLUMNS + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     kind = _kind(step, of.facts.identity, name=step.options["name"], sources=sources)
     return Counted(kind, 1.0, {"step": 1, "scorer": 300, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
 

@@ -34,6 +34,14 @@ class LoadedSpec:
     path: FilePath | None
     document: Document
     relative: frozenset[str] = frozenset()
+    origin: FilePath | None = None
+    """the spec's file, of one that a saved plan holds"""
+
+    @property
+    def identity(self) -> str | None:
+        """The resolved path of the spec's file, however it was named."""
+        file = self.path or self.origin
+        return str(file.resolve()) if file else None
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:

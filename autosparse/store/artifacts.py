@@ -269,7 +269,7 @@ class Store:
         draft = place.with_suffix(f".{os.getpid()}")
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(canonical(value), encoding="utf-8")
+            draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
             draft.replace(place)
         except OSError as error:
             raise _unwritable(place, error) from error

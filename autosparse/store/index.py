@@ -38,8 +38,11 @@ class Record:
     @cached_property
     def about(self) -> Mapping[str, Any]:
         """version, options, inputs (role -> key), environment, seconds, created, and what else was recorded."""
-        about: Mapping[str, Any] = json.loads(self._text)
-        return about
+        try:
+            about: Mapping[str, Any] = json.loads(self._text)
+            return {**about, "options": about["options"], "inputs": about["inputs"]}
+        except (ValueError, KeyError, TypeError):  # a damaged index: what it says is of no step
+            return {"options": {}, "inputs": {}}
 
     @property
     def inputs(self) -> Mapping[str, str]:
@@ -95,10 +98,14 @@ def open_index(store: Store) -> Index:
     present = _present(store.root)
     if not present:
         return Index({})
-    with suppress(sqlite3.Error, OSError):
+    try:
         return _synchronized(store, str(path), present)
-    with suppress(OSError):  # damaged, or of another program: it holds nothing that cannot be found again
-        path.unlink()
+    except (sqlite3.OperationalError, OSError):  # locked by another process, or on a disk that cannot be written
+        return _synchronized(store, ":memory:", present)
+    except sqlite3.Error:  # damaged, or of another program: it holds nothing that cannot be found again
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            with suppress(OSError):
+                file.unlink()
     with suppress(sqlite3.Error, OSError):
         return _synchronized(store, str(path), present)
     return _synchronized(store, ":memory:", present)

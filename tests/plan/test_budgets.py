@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Machine
-from autosparse.errors import MissingData, UsageError
+from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
 from autosparse.plan import Between, Plan, Translation, check_budget, compile_plan, translations
 from autosparse.plan.budgets import check_macs, compact_bytes, sparsity_for, translate
@@ -187,17 +187,17 @@ def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
     assert ("budget", 1) == raised.value.at
 
 
-def test_without_images_only_some_budgets_can_be_planned() -> None:
-    """Parameters and bytes need the size of the images; nothing is translated until they are there."""
+def test_every_budget_can_be_planned_without_images() -> None:
+    """How many weights parameters and bytes are is not known yet: nothing is translated, and no data are needed."""
     text = BASE.replace("dataset: digits", "dataset: {name: image_folder, root: nowhere}")
     found = plan("0.9", "macs=100", text=text)
     check_budget(found)
 
     assert translations(found) is None
     for budget in ("parameters=52", "bytes=255"):
-        with pytest.raises(MissingData, match="needs the size of the images: ") as raised:
-            plan(budget, text=text)
-        assert raised.value.hint
+        found = plan(budget, text=text)
+        check_budget(found)
+        assert {None} == {cell.sparsity for cell in found.cells if cell.mask}
 
 
 def test_a_second_plan_does_not_import_torch() -> None:

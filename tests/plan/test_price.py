@@ -112,14 +112,23 @@ def test_a_machine_is_probed_once(store: Store, probes: list[str]) -> None:
 def test_what_is_remembered_badly_is_measured_again(store: Store, probes: list[str]) -> None:
     """A file that holds something else is no rate."""
     priced(compiled(DIGITS), store)
-    for path in (store.root / "memory").glob("rates-*.json"):
-        path.write_text('{"train": "fast"}', encoding="utf-8")
-    priced(compiled(DIGITS), store)
+    for number, text in enumerate(('{"train": "fast"}', "{}", '{"train": 1.0, "base": NaN}', "[1]"), start=2):
+        for path in (store.root / "memory").glob("rates-*.json"):
+            path.write_text(text, encoding="utf-8")
+        priced(compiled(DIGITS), store)
 
-    assert 4 == len(probes)
+        assert 2 * number == len(probes)
 
 
-def made(store: Store, plan: Plan, seconds: dict[str, float], *, threads: int = 2, peak: int = 7 * 10**8) -> None:
+def made(
+    store: Store,
+    plan: Plan,
+    seconds: dict[str, float],
+    *,
+    threads: int = 2,
+    peak: int = 7 * 10**8,
+    place: Place | None = None,
+) -> None:
     """Publish steps that took some seconds."""
     work = count_work(plan)
     for number, (name, taken) in enumerate(seconds.items()):
@@ -129,10 +138,10 @@ def made(store: Store, plan: Plan, seconds: dict[str, float], *, threads: int = 
             "version": step.version,
             "options": step.options,
             "inputs": {},
-            "environment": environment(Place("cpu", threads)),
+            "environment": environment(place or Place("cpu", threads)),
             "seconds": taken,
             "peak_bytes": peak,
-            "work": {"kind": work[name].kind, "amount": work[name].amount},
+            "work": {"kind": work[name].kind, "amount": work[name].amount, "held": work[name].held},
             "created": f"2026-01-01T00:00:{number:02}+00:00",
         }
         store.publish(step.operation, step.key, lambda draft: draft.write("a.bin", b"1234567"), lambda a=about: a)  # type: ignore[misc]
@@ -155,6 +164,26 @@ def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
     made(store, compiled(DIGITS), {"train/snip/0.9/seed0": 100.0}, threads=7)
 
     assert "probe" == priced(compiled(DIGITS), store).steps[TRAIN].basis
+
+
+@pytest.mark.parametrize("place", [Place("cpu", 2, evaluation_batch=10), Place("cpu", 2, stream=True)])
+def test_peaks_of_smaller_places_are_not_taken_for_usual_ones(store: Store, place: Place) -> None:
+    """What a step held with fewer images at once, or with data on disk, says nothing of the usual."""
+    plan = compiled(DIGITS)
+    made(store, plan, {"evaluate/snip/0.9/seed0": 1.0}, place=place)
+    price = priced(plan, store).steps["evaluate/erk/0.9/seed0"]
+
+    assert 7 * 10**8 != price.peak_bytes
+    assert ("probe" if place.stream else "finished steps") == price.basis
+
+
+def test_peaks_of_other_amounts_of_data_are_not_taken(store: Store) -> None:
+    """Twelve times the images are trained at the same rate, and hold more."""
+    plan = compiled(DIGITS)
+    made(store, compiled(DIGITS, "dataset={name: digits, images_per_class: 10}"), {"train/snip/0.9/seed0": 3.0})
+    found = priced(plan, store).steps[TRAIN]
+
+    assert ("finished steps", True) == (found.basis, found.peak_bytes != 7 * 10**8)
 
 
 def test_peak_memory_is_that_of_the_worst_moment() -> None:
@@ -260,6 +289,8 @@ def test_a_choice_is_kept(store: Store, tmp_path: Path, monkeypatch: pytest.Monk
     for file in (store.root / "memory").glob("rates-*.json"):
         rates = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps({name: 1.2 * rate for name, rate in rates.items()}), encoding="utf-8")
+    for name in ("train", "gradient"):
+        monkeypatch.setitem(NETWORK_RATES, name, 1.2 * NETWORK_RATES[name])
     second, third = fitted(store, limit, spec=path), fitted(store, limit, spec=path, refit=True)
 
     assert first.plan.digest == second.plan.digest != third.plan.digest

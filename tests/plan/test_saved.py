@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import time
 
 import pytest
 
+from autosparse.plan import read_plan, spec_of
+from autosparse.spec import load_spec
 from tests.conftest import SMALL, Ended, Place, call
 
 OWN = """\
@@ -65,6 +68,32 @@ def test_a_saved_plan_runs_from_another_directory(own: Place) -> None:
     assert "mine" == ended.json["spec"]
     assert 0 == again.code, again.out
     assert not (own.folder / ended.json["run"] / "spec.yaml").exists()
+
+
+def test_a_saved_plan_counts_as_its_spec(own: Place) -> None:
+    """However it is named, a spec and its saved plans are one user of an IRP."""
+    save(own, "project/../project/mine.yaml")
+    saved = read_plan(own.folder / "p.json")
+    assert saved is not None
+    loaded = load_spec(own.folder / "project" / ".." / "project" / "mine.yaml")
+
+    assert str((own.folder / "project" / "mine.yaml").resolve()) == loaded.identity
+    assert loaded.identity == spec_of(saved, own.folder / "p.json").identity
+
+
+def test_names_that_are_not_text_are_kept(own: Place) -> None:
+    """A folder's name may hold any bytes."""
+    folder = own.folder / os.fsdecode(b"caf\xe9")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes only text")
+    (folder / "mine.yaml").write_text(ON_OWN.replace("net.py:build", "lenet"))
+    assert 0 == own.run("plan", os.fsdecode(b"caf\xe9/mine.yaml"), "--out", "p.json").code
+    saved = read_plan(own.folder / "p.json")
+
+    assert saved is not None
+    assert str(folder.resolve() / "mine.yaml") == spec_of(saved, own.folder / "p.json").identity
 
 
 def test_less_work_than_planned_is_fine(finished: tuple[Place, Ended], place: Place) -> None:
@@ -151,11 +180,16 @@ def test_another_version_that_makes_other_keys_is_told(here: Place, capsys: pyte
         ("run report.json", "report.json is the report of a run, neither a spec nor a saved plan"),
         ("plan small.yaml --out small.yaml", "small.yaml is there and is no saved plan"),
         ("plan small.yaml --out no/where.json", "no/where.json cannot be written: No such file"),
+        ("plan small.yaml --out .", ". is there and is no saved plan"),
+        ("plan small.yaml --out ''", "is there and is no saved plan"),
+        ("run deep.json", "deep.json is a saved plan that is damaged"),
+        ("plan small.yaml --explain tune --dot", "`--explain` tells of one step"),
     ],
 )
 def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
     """A saved plan where a spec is due, the reverse, and files that are neither end with 2."""
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
+    (here.folder / "deep.json").write_text('{"kind": "autosparse plan", "resolved": ' + 10**5 * "[")
     (here.folder / "report.json").write_text('{"schema_version": 1, "results": []}')
     ended = call(capsys, line)
 

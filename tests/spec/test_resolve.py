@@ -53,6 +53,15 @@ def origins(text: str, **given: list[str]) -> dict[str, str]:
     return provenance(resolve(loaded.spec, MACHINE).model_dump(mode="json"), loaded.document)
 
 
+def test_a_machine_has_the_devices_that_it_has() -> None:
+    """`cuda` is the first of them; a number above the last is none."""
+    machine = replace(MACHINE, devices=("cuda", "cpu"), cuda_memory=(10, 20))
+
+    assert all(machine.has(device) for device in ("cpu", "cuda", "cuda:0", "cuda:1"))
+    assert not any(machine.has(device) for device in ("cuda:2", "cuda:7", "mps"))
+    assert not MACHINE.has("cuda")
+
+
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
 class TestEveryShippedSpec:
     """What every file in `specs` and `templates` promises."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,34 @@ def test_an_index_that_cannot_be_written_is_kept_in_memory(store: Store) -> None
     (store.root / "index.sqlite").mkdir(parents=True)
 
     assert ["a"] == [record.key for record in open_index(store)]
+
+
+def test_a_locked_index_is_left_to_who_has_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes into it for long: this one makes its own in memory, and deletes nothing."""
+    publish(store, "a")
+    open_index(store)
+    publish(store, "b")
+    connect, path = sqlite3.connect, store.root / "index.sqlite"
+    monkeypatch.setattr(sqlite3, "connect", lambda path, timeout: connect(path, timeout=0.01))
+    with closing(connect(path, isolation_level=None)) as other:
+        other.execute("begin immediate")
+        inode = path.stat().st_ino
+
+        assert ["a", "b"] == [record.key for record in open_index(store)]
+        other.execute("rollback")
+    assert inode == path.stat().st_ino
+    assert ["a", "b"] == [record.key for record in open_index(store)]
+
+
+def test_what_an_index_says_that_cannot_be_read_is_of_no_step(store: Store) -> None:
+    """One damaged text fails no plan."""
+    publish(store, "a")
+    open_index(store)
+    with closing(sqlite3.connect(store.root / "index.sqlite")) as base, base:
+        base.execute("update artifacts set about = '{'")
+    (record,) = open_index(store)
+
+    assert ({}, {}) == (record.about["options"], record.inputs)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"key": "a"}', json.dumps({"key": "a", "files": {}, "options": 3})])
