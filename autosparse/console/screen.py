@@ -43,7 +43,8 @@ def seconds(value: float) -> str:
         return f"{minutes} min {rest} s"
     if minutes < 48 * 60:
         return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes / 60 / 24:.3g} days"
+    days = minutes / 60 / 24
+    return f"{days:.3g} days" if days < 100 else f"{days:,.0f} days"
 
 
 def size(value: float) -> str:
