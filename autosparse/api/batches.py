@@ -45,6 +45,28 @@ class Examples:
         inputs: Inputs = _cut(batch, 1)[0]
         return inputs
 
+    def stream(self) -> Iterator[Batch]:
+        """Batches without end, to train on: the iterable from its beginning, again and again.
+
+        An iterator, which gives each batch once, gives those that were fetched already and goes on from there.
+        Raises UsageError when there is nothing to fetch or an iterator runs out.
+        """
+        self._batch(0, 1, 0)
+        if self._source is self.batches:
+            yield from self._fetched
+        number = 0
+        while True:
+            source = self._source if self._source is self.batches else iter(self.batches or ())
+            assert source is not None
+            for item in source:
+                yield self._prepare(item, number)
+                number += 1
+            if source is self.batches:
+                raise UsageError(
+                    f"`batches` ran out after {len(self._fetched) + number} batches: an iterator gives each once",
+                    "pass a list or a DataLoader, which can be gone through again",
+                )
+
     def _batch(self, index: int, images: int, seen: int) -> Batch | None:
         if index < len(self._fetched):
             return self._fetched[index]

@@ -17,6 +17,7 @@ from autosparse.api.wrapped import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.schedule import Pruning
+from autosparse.core.training import Recipe
 from autosparse.core.weights import (
     Tensors,
     describe_layers,
@@ -87,6 +88,7 @@ def prune(
                 score=_function(request.method.criterion),
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
+                recipe=Recipe(precision="float32"),
             )
             found = _function(request.method.schedule)(pruning)
         except ValueError as error:
@@ -162,6 +164,7 @@ def _gather(plain: torch.nn.Module, batches: Iterable[Any] | None, loss: Loss | 
         generator=torch.Generator("cpu").manual_seed(request.seed),
         example=examples.example,
         objective=loss or mean_cross_entropy,
+        stream=examples.stream,
     )
 
 

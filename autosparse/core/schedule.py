@@ -1,23 +1,27 @@
 """How a network comes to its masks: in how many rounds, with what between them.
 
 A schedule is `(pruning) -> masks`: it drives the other three choices. With more than one round the criterion scores the
-network that the last round left. A schedule's `rounds` is the number of scorings, which is what its price counts.
+network that the last round left. A schedule's `rounds` is the number of scorings and `steps` the training steps of
+each, which is what its price counts; a fact `step_cost` says how many training steps one of its own takes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
+from autosparse.core.learning import learn_briefly
+from autosparse.core.search import Relaxation, learn_scores
+from autosparse.core.training import Recipe
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy import torch
-from autosparse.registry import Registry
+from autosparse.registry import AddedLater, Range, Registry
 
 Score: TypeAlias = Callable[[Evidence], Tensors]
 Allocate: TypeAlias = Callable[[Tensors, Sequence[Layer], int], Counts]
@@ -29,6 +33,7 @@ class Pruning:
     """What a schedule drives: a network under full masks, what is to be left, and the other three choices.
 
     `total` and `keep` are of what `allocate` counts: weights, or multiply-adds where it is made by `budget.by_macs`.
+    `recipe` is how the network is trained where a schedule trains it.
     """
 
     evidence: Evidence
@@ -38,30 +43,47 @@ class Pruning:
     allocate: Allocate
     select: Select
     observe: Callable[[int, int], None] = lambda done, total: None
+    recipe: Recipe = Recipe()  # noqa: RUF009 -- frozen
 
-    def in_rounds(self, counts: Sequence[int]) -> Tensors:
+    def in_rounds(self, counts: Sequence[int], *, steps: int = 0, rewind: bool = True) -> Tensors:
         """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
 
-        Every round scores the network under the masks of the last one; what is pruned stays pruned. Raises
-        ValueError when a score is not a number, naming the layer, and when every score is zero at the start: of
-        equal scores the first are kept, and zeros would pass for a choice that nobody made.
+        Every round scores the network under the masks of the last one; what is pruned stays pruned. With `steps` it
+        is trained under those masks before it is scored: from its initialization, or without `rewind` from where the
+        last round left it. Raises ValueError as `scored` does, and when training diverges.
         """
-        evidence = self.evidence
+        evidence, batches = self.evidence, None
         masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in evidence.weights.items()}
         for number, keep in enumerate(counts, start=1):
-            scores = self.score(evidence)
-            for name, values in scores.items():
-                if bool(values.isnan().any()):
-                    raise ValueError(f"{int(values.isnan().sum())} scores of layer {name} are not numbers")
-            if number == 1 and not any(bool(values.any()) for values in scores.values()):
-                raise ValueError("every weight has score 0: the network's last layer may begin at zero")
-            scores = {name: values.detach().masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
+            if steps:
+                start = replace(evidence, trained={}) if rewind else evidence
+                if batches is None or rewind:
+                    batches = evidence.training_batches()
+                evidence = learn_briefly(start, batches, self.recipe, steps)
+            scores = self.scored(evidence, allow_zero=number > 1)
+            scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
             masks = self.select(scores, self.allocate(scores, evidence.layers, keep), evidence)
             if number < len(counts):
                 evidence = evidence.masked(masks)
             self.observe(number, len(counts))
         return masks
 
+    def scored(self, evidence: Evidence, *, allow_zero: bool = False) -> Tensors:
+        """The criterion's scores of a network, detached.
+
+        Raises ValueError when a score is not a number, naming the layer, and when every score is zero, unless that is
+        allowed: of equal scores the first are kept, and zeros would pass for a choice that nobody made.
+        """
+        scores = {name: values.detach() for name, values in self.score(evidence).items()}
+        for name, values in scores.items():
+            if bool(values.isnan().any()):
+                raise ValueError(f"{int(values.isnan().sum())} scores of layer {name} are not numbers")
+        if not allow_zero and not any(bool(values.any()) for values in scores.values()):
+            raise ValueError("every weight has score 0: the network's last layer may begin at zero")
+        return scores
+
+
+_EVERY = 8  # steps between two allocations of quotas that are free
 
 Schedule: TypeAlias = Callable[..., Tensors]
 schedules: Registry[Schedule] = Registry("schedule", "schedules")
@@ -73,16 +95,80 @@ def one_shot(pruning: Pruning) -> Tensors:
     return pruning.in_rounds([pruning.keep])
 
 
+Steps = Annotated[
+    int,
+    Ge(0),
+    AddedLater(0),
+    "training steps before each scoring, by the recipe's batches and update rule over one cycle of its learning rate",
+]
+Rewind = Annotated[
+    bool, AddedLater(True), "train from initialization in every round, not from where the last round ended"
+]
+
+
 @schedules.register
-def exponential(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 100) -> Tensors:
+def exponential(
+    pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 100, steps: Steps = 0, rewind: Rewind = True
+) -> Tensors:
     """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
-    return pruning.in_rounds(exponential_counts(pruning.total, pruning.keep, rounds))
+    return pruning.in_rounds(exponential_counts(pruning.total, pruning.keep, rounds), steps=steps, rewind=rewind)
 
 
 @schedules.register
-def linear(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 10) -> Tensors:
+def linear(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 10, steps: Steps = 0, rewind: Rewind = True) -> Tensors:
     """Every round prunes the same number of weights."""
-    return pruning.in_rounds(linear_counts(pruning.total, pruning.keep, rounds))
+    return pruning.in_rounds(linear_counts(pruning.total, pruning.keep, rounds), steps=steps, rewind=rewind)
+
+
+@schedules.register(step_cost=1.25)
+def search(
+    pruning: Pruning,
+    *,
+    steps: Annotated[int, Ge(1), "training steps, after which all but the masks is rewound"] = 400,
+    score_lr: Annotated[float, Gt(0), Range(0.001, 0.1, log=True), "learning rate of Adam on the scores"] = 0.01,
+    lr: Annotated[
+        Annotated[float, Gt(0)] | Literal["recipe"], "peak of the one cycle that trains the weights"
+    ] = "recipe",
+    train_weights: Annotated[bool, "train the weights with the scores, instead of leaving all of them frozen"] = True,
+    anneal: Annotated[
+        float, Ge(0), Le(1), "share of the steps in which the kept share falls from all to the quotas"
+    ] = 0.7,
+    quotas: Annotated[
+        Literal["fixed", "free"], "allocate once, by the criterion's scores, or ever again by the learned ones"
+    ] = "fixed",
+    relaxation: Annotated[Relaxation, "how a score gets its gradient through the mask"] = "straight_through",
+    sharpness: Annotated[float, Gt(0), "of a concrete mask: how fast it rises with the score"] = 10.0,
+) -> Tensors:
+    """Masks learned with the weights: scores trained through the masks they make, then all is rewound.
+
+    The scores begin as the criterion's ranks within each layer. Edge-popup (Ramanujan et al. 2020) is
+    `train_weights: false` with `anneal: 0`; with `relaxation: concrete` masks are drawn as in Concrete Ticket Search
+    (Arora & Teuscher 2025), though quotas stand for its balance of gradients. `quotas: free` lets an allocation that
+    looks at scores, such as `global`, move weights between layers.
+    """
+    evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
+    start = pruning.scored(evidence)
+    fixed = pruning.allocate(start, evidence.layers, keep)
+    recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
+    layers = evidence.layers
+
+    def counts(progress: float, scores: Tensors) -> Counts:
+        above = (1 - progress / anneal) ** 3 if progress < anneal else 0.0  # Zhu & Gupta 2017, eq. 1
+        if quotas == "free":
+            return pruning.allocate(scores, layers, keep + round(above * (total - keep)))
+        return {layer.name: fixed[layer.name] + round(above * (layer.size - fixed[layer.name])) for layer in layers}
+
+    scores = learn_scores(
+        evidence, start, counts, recipe, steps=steps, every=1 if quotas == "fixed" else _EVERY, score_lr=score_lr,
+        relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe,
+    )  # fmt: skip
+    return pruning.select(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
+
+
+def training_steps(schedule: Mapping[str, Any]) -> int:
+    """How many training steps a keyed schedule takes: 0 for one that only scores."""
+    options = schedule["options"]
+    return int(options.get("rounds", 1) * options.get("steps", 0))
 
 
 def exponential_counts(total: int, keep: int, rounds: int) -> list[int]:
