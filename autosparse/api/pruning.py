@@ -35,6 +35,9 @@ from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
 from autosparse.spec.sections import Method, Seed
 
+# Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
+_RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
+
 Loss = Callable[[Any, Any], "torch.Tensor"]
 
 
@@ -88,7 +91,7 @@ def prune(
                 score=_function(request.method.criterion),
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
-                recipe=Recipe(precision="float32"),
+                recipe=_RECIPE,
             )
             found = _function(request.method.schedule)(pruning)
         except ValueError as error:

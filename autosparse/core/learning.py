@@ -104,7 +104,7 @@ def learn_briefly(evidence: Evidence, batches: Iterator[Batch], recipe: Recipe, 
 def own_randomness(evidence: Evidence) -> Iterator[None]:
     """What the network itself draws, such as dropout, comes from the evidence's generator, and is forgotten after."""
     device = next(iter(evidence.weights.values())).device
-    seed = int(torch.randint(2**62, (), generator=evidence.generator))
+    seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

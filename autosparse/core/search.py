@@ -46,7 +46,9 @@ def learn_scores(
     values = scores.detach()
     parts = values.split([weight.numel() for weight in evidence.weights.values()])
     batches = evidence.training_batches()
-    noise = torch.Generator(values.device).manual_seed(int(torch.randint(2**62, (), generator=evidence.generator)))
+    noise = torch.Generator(values.device).manual_seed(
+        int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
+    )
     with own_randomness(evidence):
         for step in range(steps):
             if step % every == 0:

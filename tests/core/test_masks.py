@@ -46,7 +46,9 @@ def one_shot(criterion: str, allocation: str, selection: str, keep: int, seed: i
 def by_method(method: Method, keep: int, seed: int = 0) -> Tensors:
     """Masks by a preset."""
     schedule = method["schedule"] if isinstance(method["schedule"], dict) else {"name": method["schedule"]}
-    options = {name: value for name, value in schedule.items() if name != "name"}
+    known = schedules[schedule["name"]].options
+    brief = {"steps": 3} if "steps" in known and known["steps"].default else {}  # what trains need not train long
+    options = {**brief, **{name: value for name, value in schedule.items() if name != "name"}}
     pruning = Pruning(
         evidence(seed),
         TOTAL,
