@@ -52,19 +52,21 @@ class Examples:
         Raises UsageError when there is nothing to fetch or an iterator runs out.
         """
         self._batch(0, 1, 0)
-        if self._source is self.batches:
+        source = self.batches
+        assert source is not None
+        once = self._source is source
+        if once:
             yield from self._fetched
-        number = 0
+        number = len(self._fetched) if once else 0
         while True:
-            source = self._source if self._source is self.batches else iter(self.batches or ())
-            assert source is not None
+            before = number
             for item in source:
                 yield self._prepare(item, number)
                 number += 1
-            if source is self.batches:
+            if once or number == before:
                 raise UsageError(
-                    f"`batches` ran out after {len(self._fetched) + number} batches: an iterator gives each once",
-                    "pass a list or a DataLoader, which can be gone through again",
+                    f"`batches` ran out after {number}: an iterator gives each batch once",
+                    "pass a list or a DataLoader, which can be gone through again, or set the schedule's `steps`",
                 )
 
     def _batch(self, index: int, images: int, seen: int) -> Batch | None:

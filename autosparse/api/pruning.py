@@ -92,6 +92,7 @@ def prune(
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
                 recipe=_RECIPE,
+                blind=request.method.selection.entry.facts.get("blind", False),
             )
             found = _function(request.method.schedule)(pruning)
         except ValueError as error:

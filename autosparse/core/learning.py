@@ -106,7 +106,10 @@ def own_randomness(evidence: Evidence) -> Iterator[None]:
     device = next(iter(evidence.weights.values())).device
     seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield
 
 

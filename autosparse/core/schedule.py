@@ -18,6 +18,7 @@ from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
 from autosparse.core.learning import learn_briefly
 from autosparse.core.search import Relaxation, learn_scores
+from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy import torch
@@ -33,7 +34,8 @@ class Pruning:
     """What a schedule drives: a network under full masks, what is to be left, and the other three choices.
 
     `total` and `keep` are of what `allocate` counts: weights, or multiply-adds where it is made by `budget.by_macs`.
-    `recipe` is how the network is trained where a schedule trains it.
+    `recipe` is how the network is trained where a schedule trains it. With `blind` the selection looks at no score:
+    to learn them for fixed quotas would be in vain.
     """
 
     evidence: Evidence
@@ -44,6 +46,7 @@ class Pruning:
     select: Select
     observe: Callable[[int, int], None] = lambda done, total: None
     recipe: Recipe = Recipe()  # noqa: RUF009 -- frozen
+    blind: bool = False
 
     def in_rounds(self, counts: Sequence[int], *, steps: int = 0, rewind: bool = True) -> Tensors:
         """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
@@ -147,6 +150,8 @@ def search(
     looks at scores, such as `global`, move weights between layers.
     """
     evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
+    if pruning.blind and quotas == "fixed":
+        return pruning.in_rounds([keep])
     start = pruning.scored(evidence)
     fixed = pruning.allocate(start, evidence.layers, keep)
     recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
@@ -165,9 +170,11 @@ def search(
     return pruning.select(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
 
 
-def training_steps(schedule: Mapping[str, Any]) -> int:
-    """How many training steps a keyed schedule takes: 0 for one that only scores."""
-    options = schedule["options"]
+def training_steps(method: Mapping[str, Any]) -> int:
+    """How many training steps a method's keyed choices take: 0 where nothing is learned, or learned in vain."""
+    options = method["schedule"]["options"]
+    if options.get("quotas") == "fixed" and selections[method["selection"]["name"]].facts.get("blind"):
+        return 0
     return int(options.get("rounds", 1) * options.get("steps", 0))
 
 

@@ -84,7 +84,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 purpose = "network" if role == "method" else "comparison"
                 choices = method.choices()
                 options = {"method": choices, **budget.options, "seed": seed}
-                if training_steps(choices["schedule"]):
+                if training_steps(choices):
                     options["training"] = {name: _training(spec.training)[name] for name in STEP_FIELDS}
                 mask = build.add(
                     f"mask/{method.name}/{budget.name}/seed{seed}",

@@ -235,7 +235,7 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         "flow": rounds * facts.get("flows", 0) + 1,  # effective sparsity takes one
         "features": rounds * facts.get("features", 0) * of.facts.total,
         "select": rounds * of.facts.total,
-        "train": training_steps(schedule) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
+        "train": training_steps(method) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
     }
     return Counted(
         _kind(step, of.facts.identity, method=method, images=images, **({"training": recipe} if batch else {})),

@@ -36,11 +36,12 @@ def gather_evidence(work: Work, *, seed: int, recipe: Recipe | None = None) -> E
         draw=lambda count: images.sample(count, random),
         generator=random,
         example=lambda: example,
-        stream=None if recipe is None else partial(_stream, images, recipe, seed),
+        stream=None if recipe is None else partial(training_stream, images, recipe, seed),
     )
 
 
-def _stream(images: Images, recipe: Recipe, seed: int) -> Iterator[Batch]:
+def training_stream(images: Images, recipe: Recipe, seed: int) -> Iterator[Batch]:
+    """Augmented batches without end, epoch after epoch, by what a recipe says of them."""
     random = generator("stream", seed)
     while True:
         yield from epoch(images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, generator=random)

@@ -56,6 +56,7 @@ def mask(
         select=choose(selections, method["selection"]),
         observe=work.observe,
         recipe=recipe,
+        blind=selections[method["selection"]["name"]].facts.get("blind", False),
     )
     try:
         masks = choose(schedules, method["schedule"])(pruning)

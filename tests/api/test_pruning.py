@@ -247,6 +247,31 @@ def test_synflow_looks_at_one_batch_for_its_shape() -> None:
     )
 
 
+def test_masks_are_learned_from_the_batches() -> None:
+    """A search trains on the user's batches by the user's loss: other labels, other masks; none, an error."""
+    method = {
+        "criterion": "magnitude", "allocation": "erk", "selection": "top", "schedule": {"name": "search", "steps": 60},
+    }  # fmt: skip
+    model, data = network(), batches()
+    before = everything(model)
+    masks = autosparse.prune(model, data, sparsity=0.9, method=method)
+    others = [(x, 2 - y) for x, y in data]
+
+    assert 26 == masks.kept
+    assert same(before, everything(model))
+    assert masks == autosparse.prune(model, itertools.cycle(data), sparsity=0.9, method=method)
+    assert masks != autosparse.prune(model, others, sparsity=0.9, method=method)
+    assert masks == autosparse.prune(
+        model, others, sparsity=0.9, method=method, loss=lambda out, y: nn.functional.cross_entropy(out, 2 - y)
+    )
+    with pytest.raises(UsageError, match="no batches"):
+        autosparse.prune(model, sparsity=0.9, method=method)
+    with pytest.raises(UsageError, match="ran out"):
+        autosparse.prune(model, iter(data), sparsity=0.9, method=method)
+    with pytest.raises(UsageError, match="must be at least 1 but is 0"):
+        autosparse.prune(model, data, sparsity=0.9, method={**method, "schedule": {"name": "search", "steps": 0}})
+
+
 def test_rounds_look_at_the_same_examples() -> None:
     """An iterator that gives each batch once serves a method of several rounds."""
     method = {"criterion": {"name": "snip", "images": 12}, "schedule": {"name": "linear", "rounds": 3}}
