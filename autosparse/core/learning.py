@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -90,13 +90,20 @@ class Learner:
         return {name: _in_shape(part, self._state[name].shape) for name, part in zip(self._names, parts, strict=True)}
 
 
-def learn_briefly(evidence: Evidence, batches: Iterator[Batch], recipe: Recipe, steps: int) -> Evidence:
+def learn_briefly(
+    evidence: Evidence,
+    batches: Iterator[Batch],
+    recipe: Recipe,
+    steps: int,
+    observe: Callable[[int], None] = lambda done: None,
+) -> Evidence:
     """The network under its masks, after `steps` of training. Raises ValueError when it diverges."""
     learner = Learner(evidence, recipe, steps)
     presence = learner.vector({name: mask.to(evidence.weights[name].dtype) for name, mask in evidence.masks.items()})
     with own_randomness(evidence):
-        for _ in range(steps):
+        for step in range(steps):
             learner.step(next(batches), presence)
+            observe(step + 1)
     return replace(evidence, trained=learner.learned()).masked(evidence.masks)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
@@ -62,13 +63,15 @@ class Pruning:
                 start = replace(evidence, trained={}) if rewind else evidence
                 if batches is None or rewind:
                     batches = evidence.training_batches()
-                evidence = learn_briefly(start, batches, self.recipe, steps)
+                told = partial(self._told, (number - 1) * steps, steps * len(counts))
+                evidence = learn_briefly(start, batches, self.recipe, steps, told)
             scores = self.scored(evidence, allow_zero=number > 1)
             scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
             masks = self.select(scores, self.allocate(scores, evidence.layers, keep), evidence)
             if number < len(counts):
                 evidence = evidence.masked(masks)
-            self.observe(number, len(counts))
+            if not steps:
+                self.observe(number, len(counts))
         return masks
 
     def scored(self, evidence: Evidence, *, allow_zero: bool = False) -> Tensors:
@@ -84,6 +87,9 @@ class Pruning:
         if not allow_zero and not any(bool(values.any()) for values in scores.values()):
             raise ValueError("every weight has score 0: the network's last layer may begin at zero")
         return scores
+
+    def _told(self, before: int, total: int, done: int) -> None:
+        self.observe(before + done, total)
 
 
 _EVERY = 8  # steps between two allocations of quotas that are free

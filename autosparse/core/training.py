@@ -46,7 +46,8 @@ class Recipe:
 STEP_FIELDS = (
     "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "precision",
 )  # fmt: skip
-"""What of a recipe makes a single step of it: all but how many there are, and what depends on that."""
+"""What of a recipe makes a step when masks are learned: not how many there are, nor what depends on that, and no label
+smoothing, since the loss is the one that criteria take."""
 
 Observe = Callable[[int, int], None]
 """Called with epochs done and epochs in all."""

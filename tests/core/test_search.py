@@ -280,11 +280,13 @@ def test_divergence_is_an_error(steps: int) -> None:
 
 
 def test_progress_is_told_step_by_step() -> None:
-    """An observer hears of every step."""
+    """An observer hears of every step, of those between rounds too."""
     told: list[tuple[int, int]] = []
-    search(replace(pruning(evidence_of(small(), SHAPE), 57), observe=lambda *step: told.append(step)), steps=3)
+    given = replace(pruning(evidence_of(small(), SHAPE), 57), observe=lambda *step: told.append(step))
+    search(given, steps=3)
+    schedules["linear"].function(given, rounds=2, steps=2)
 
-    assert [(1, 3), (2, 3), (3, 3)] == told
+    assert [(1, 3), (2, 3), (3, 3), (1, 4), (2, 4), (3, 4), (4, 4)] == told
 
 
 @pytest.mark.parametrize("quotas", ["fixed", "free"])
