@@ -120,7 +120,7 @@ def telling(informative: int, inputs: int = 20) -> tuple[nn.Module, Callable[[],
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "random"])
-@pytest.mark.parametrize("options", [*VARIANTS, {"train_weights": False}], ids=str)
+@pytest.mark.parametrize("options", [{**options, "anneal": 0.7} for options in VARIANTS], ids=str)
 def test_weights_of_inputs_that_tell_are_kept(options: dict[str, Any], criterion: str) -> None:
     """Of the weights kept in the first layer most read the inputs that tell: 4 of 20, so chance is a fifth."""
     with torch.random.fork_rng():
@@ -131,9 +131,7 @@ def test_weights_of_inputs_that_tell_are_kept(options: dict[str, Any], criterion
     found = search(given, steps=150, score_lr=0.05, **options)["0.weight"]
 
     assert float(chance[:, :4].sum() / chance.sum()) < 0.4
-    share = float(found[:, :4].sum() / found.sum())
-    # Under frozen weights that are gone from the start, few scores have a path through which to learn.
-    assert share > (0.6 if options.get("anneal") == 0 else 0.8)
+    assert float(found[:, :4].sum() / found.sum()) > 0.8
 
 
 def test_free_quotas_move_between_layers() -> None:
