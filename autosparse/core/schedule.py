@@ -129,7 +129,7 @@ def linear(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 10, steps: Steps
     return pruning.in_rounds(linear_counts(pruning.total, pruning.keep, rounds), steps=steps, rewind=rewind)
 
 
-@schedules.register(step_cost=1.25)
+@schedules.register(step_cost=1.1)
 def search(
     pruning: Pruning,
     *,
