@@ -10,11 +10,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from autosparse.core.presets import PRESETS
 from autosparse.errors import AutosparseError, SpecError, UsageError
 from autosparse.spec import load_spec
 
 GOOD = "model: resnet8\ndataset: digits\n"
-METHODS = ["learned", "random", "erk", "magnitude", "snip", "grasp", "synflow"]
+METHODS = [*PRESETS]
 
 
 # What follows the two good lines, its place, a piece of the message, the hint (None: no hint).
