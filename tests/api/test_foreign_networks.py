@@ -16,7 +16,7 @@ import autosparse
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import PRESETS
 from autosparse.core.weights import prunable_weights, unprunable
-from tests.api.conftest import assert_scored
+from tests.api.conftest import assert_scored, in_brief
 
 CLASSES = 5
 CRITERIA = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
@@ -83,13 +83,6 @@ def built(name: str) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
     return build(), [(torch.randn(4, *shape), torch.randint(0, CLASSES, (4,))) for _ in range(2)]
 
 
-def several_rounds(method: str) -> str | dict[str, object]:
-    """The method, with three rounds in place of a hundred."""
-    if method != "synflow":
-        return method
-    return {**PRESETS[method][1], "schedule": {"name": "exponential", "rounds": 3}}
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_parameter_is_prunable_or_has_a_reason(name: str) -> None:
     """Prunable and not prunable are, together, all names of all parameters, none twice."""
@@ -116,7 +109,7 @@ def test_every_preset_prunes_and_masks_hold(name: str, method: str) -> None:
         model, batches = built(name)
         total = sum(weight.numel() for weight in prunable_weights(model).values())
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
-        masks = autosparse.prune(model, batches, sparsity=sparsity, method=several_rounds(method))
+        masks = autosparse.prune(model, batches, sparsity=sparsity, method=in_brief(method))
 
         assert round((1 - sparsity) * total) == masks.kept
         with masks.hold(optimizer):
