@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from typing import TypeVar
 
 from autosparse.backends import backends
@@ -44,7 +45,7 @@ def _prepare(place: Place) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if not torch.cuda.is_available():
             raise MissingDevice(
-                f"`target.device` is {place.device} but torch {torch.__version__} finds no such device",
+                f"`target.device` is {place.device} but torch {version('torch')} finds no such device",
                 "run with `--set target.device=cpu`, or see `autosparse doctor`",
             )
         torch.backends.cudnn.benchmark = False

@@ -45,7 +45,7 @@ class PeakMemory:
 
 def release_memory() -> None:
     """Give memory that was freed back to the system: C libraries keep it, and the next step's peak would show it."""
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library of that name
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 

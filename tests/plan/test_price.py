@@ -344,3 +344,15 @@ def test_the_json_of_a_plan_has_its_price(store: Store) -> None:
     assert told["summary"]["seconds"] > 2.0
     assert fitted(store, "target.memory=100MiB").problem is not None
     assert plan_json(replace(found, problem=FitError("too large")))["summary"]["fits"] is False
+
+
+def test_a_plan_that_fits_is_not_refused_for_its_least(store: Store, tmp_path: Path) -> None:
+    """With the usual IRP in the store, the least of everything costs more than what is left: it is left as it is."""
+    path = open_spec(tmp_path)
+    usual = fitted(store, spec=path)
+    finish(usual.plan, store)
+    left = fitted(store, "seeds=[0,1]", spec=path).left.seconds
+    found = fitted(store, "seeds=[0,1]", f"target.time={round(1.1 * left)}s", spec=path)
+
+    assert found.problem is None
+    assert found.left.seconds <= 1.1 * left
