@@ -45,6 +45,30 @@ class Examples:
         inputs: Inputs = _cut(batch, 1)[0]
         return inputs
 
+    def stream(self) -> Iterator[Batch]:
+        """Batches without end, to train on: the iterable from its beginning, again and again.
+
+        An iterator, which gives each batch once, gives those that were fetched already and goes on from there.
+        Raises UsageError when there is nothing to fetch or an iterator runs out.
+        """
+        self._batch(0, 1, 0)
+        source = self.batches
+        assert source is not None
+        once = self._source is source
+        if once:
+            yield from self._fetched
+        number = len(self._fetched) if once else 0
+        while True:
+            before = number
+            for item in source:
+                yield self._prepare(item, number)
+                number += 1
+            if once or number == before:
+                raise UsageError(
+                    f"`batches` ran out after {number}: an iterator gives each batch once",
+                    "pass a list or a DataLoader, which can be gone through again, or set the schedule's `steps`",
+                )
+
     def _batch(self, index: int, images: int, seen: int) -> Batch | None:
         if index < len(self._fetched):
             return self._fetched[index]

@@ -17,6 +17,7 @@ from autosparse.api.wrapped import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.schedule import Pruning
+from autosparse.core.training import Recipe
 from autosparse.core.weights import (
     Tensors,
     describe_layers,
@@ -33,6 +34,9 @@ from autosparse.spec.choices import Choice, Section
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
 from autosparse.spec.sections import Method, Seed
+
+# Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
+_RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
 
 Loss = Callable[[Any, Any], "torch.Tensor"]
 
@@ -87,6 +91,8 @@ def prune(
                 score=_function(request.method.criterion),
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
+                recipe=_RECIPE,
+                blind=request.method.selection.entry.facts.get("blind", False),
             )
             found = _function(request.method.schedule)(pruning)
         except ValueError as error:
@@ -162,6 +168,7 @@ def _gather(plain: torch.nn.Module, batches: Iterable[Any] | None, loss: Loss | 
         generator=torch.Generator("cpu").manual_seed(request.seed),
         example=examples.example,
         objective=loss or mean_cross_entropy,
+        stream=examples.stream,
     )
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import cycle
 from typing import Any, Literal, TypeAlias
 
 from autosparse.core.features import Features
@@ -22,6 +23,9 @@ Mode: TypeAlias = Literal["training", "evaluation"]
 """How a network is called: BatchNorm on the statistics of the batch and dropout at work, or neither."""
 
 
+_DRAWN = 1024  # examples that are trained on where no stream was given
+
+
 def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """The loss that criteria take unless they are given another."""
     return torch.nn.functional.cross_entropy(outputs, labels)
@@ -34,7 +38,9 @@ class Evidence:
     `weights` are the prunable weights times the masks, `masks` the weights still present (1) or pruned
     (0), both name -> tensor in model order. `draw(images)` gives training batches `(inputs, labels)`,
     `example()` inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of
-    a batch. `predict` is a trained scorer, where the method has one.
+    a batch. `predict` is a trained scorer, where the method has one. `stream()` begins an endless row of training
+    batches, `training_batches` gives them. `trained` holds what differs from the model's own parameters and
+    buffers, by name: a network in other states needs no copy of the model.
     """
 
     model: torch.nn.Module
@@ -46,21 +52,24 @@ class Evidence:
     example: Callable[[], Inputs]
     objective: Callable[[Any, Any], torch.Tensor] = mean_cross_entropy
     predict: Callable[[Features], Tensors] | None = None
+    stream: Callable[[], Iterator[Batch]] | None = None
+    trained: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
     def initial(self) -> Tensors:
-        """The prunable weights without masks.
+        """The prunable weights without masks: at initialization, or as they are `trained`.
 
         A score that multiplies by them instead of by `weights` also says what a pruned weight would bring back.
         """
-        return {name: weight.detach() for name, weight in prunable_weights(self.model).items()}
+        own = prunable_weights(self.model)
+        return {name: self.trained.get(name, weight).detach() for name, weight in own.items()}
 
     @property
     def others(self) -> Tensors:
         """The parameters that train but are not prunable, such as biases."""
         prunable = {id(weight) for weight in prunable_weights(self.model).values()}
         return {
-            name: parameter.detach()
+            name: self.trained.get(name, parameter).detach()
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad and parameter.is_floating_point() and id(parameter) not in prunable
         }
@@ -69,6 +78,16 @@ class Evidence:
         """The same network under other masks."""
         weights = {name: weight * masks[name] for name, weight in self.initial.items()}
         return replace(self, masks=dict(masks), weights=weights)
+
+    def training_batches(self) -> Iterator[Batch]:
+        """Training batches without end, the same at every call; without a stream, batches that are drawn for scores."""
+        if self.stream is not None:
+            return self.stream()
+        return cycle(self.draw(_DRAWN))
+
+    def state(self) -> Tensors:
+        """Every parameter and buffer, copied, by name; weights as if none were masked."""
+        return {**{name: weight.clone() for name, weight in self.initial.items()}, **self._rest()}
 
     def loss(
         self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, mode: Mode = "training", twice: bool = False
@@ -84,6 +103,27 @@ class Evidence:
         inputs, labels = batch
         with twice_differentiable() if twice else nullcontext():
             outputs = self._call({**self._rest(), **weights}, inputs, training=mode == "training")
+        loss = self._objective(outputs, labels, temperature)
+        if not loss.requires_grad and any(weight.requires_grad for weight in weights.values()):
+            raise UsageError(
+                "the loss does not depend on the prunable weights", "compute it from `outputs`, without detaching them"
+            )
+        return loss
+
+    def training_loss(self, state: Tensors, batch: Batch) -> torch.Tensor:
+        """The objective of one batch in training mode and in another state, which is every parameter and buffer."""
+        inputs, labels = batch
+        outputs = self._call(state, inputs, training=True)
+        if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.itemsize < 4:
+            outputs = outputs.float()
+        loss = self._objective(outputs, labels)
+        if not loss.requires_grad:
+            raise UsageError(
+                "the loss does not depend on the network", "compute it from `outputs`, without detaching them"
+            )
+        return loss
+
+    def _objective(self, outputs: Any, labels: Any, temperature: float = 1.0) -> torch.Tensor:
         if not isinstance(outputs, torch.Tensor) and (temperature != 1 or self.objective is mean_cross_entropy):
             what = "cross-entropy takes" if temperature == 1 else f"a temperature of {temperature:g} divides"
             raise UsageError(
@@ -96,10 +136,6 @@ class Evidence:
             raise UsageError(
                 f"the loss must be one number, as a tensor, but is {type(loss).__name__}{shape}",
                 "return the mean over the batch",
-            )
-        if not loss.requires_grad and any(weight.requires_grad for weight in weights.values()):
-            raise UsageError(
-                "the loss does not depend on the prunable weights", "compute it from `outputs`, without detaching them"
             )
         return loss
 
@@ -167,7 +203,11 @@ class Evidence:
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         # By identity: a layer's weight that is tied to an embedding goes by the embedding's name here.
         prunable = {id(weight) for weight in prunable_weights(self.model).values()}
-        return {name: tensor.detach().clone() for name, tensor in own.items() if id(tensor) not in prunable}
+        return {
+            name: self.trained.get(name, tensor).detach().clone()
+            for name, tensor in own.items()
+            if id(tensor) not in prunable
+        }
 
     def _call(self, state: Tensors, inputs: Inputs, *, training: bool) -> Any:
         with in_mode(self.model, training=training):

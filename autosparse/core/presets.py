@@ -39,6 +39,14 @@ PRESETS: dict[str, tuple[str, Method]] = {
         _method("synflow", "global", "top", {"name": "exponential", "rounds": 100}),
     ),
     "prospr": ("meta-gradients through the first steps (Alizadeh et al. 2022)", _method("prospr", "global", "top")),
+    "mask_search": (
+        "scores learned with the weights in 400 steps, Erdős-Rényi kernel quotas",
+        _method("magnitude", "erk", "top", "search"),
+    ),
+    "edge_popup": (
+        "Ramanujan et al. 2020: scores learned under frozen weights, with Adam",
+        _method("random", "uniform", "top", {"name": "search", "train_weights": False, "anneal": 0.0}),
+    ),
 }
 """Preset -> (help, method)."""
 

@@ -2,23 +2,29 @@
 
 A schedule is `(pruning) -> masks`: it drives the other three choices. With more than one round the criterion scores the
 network that the last round left; with re-growth weights that are pruned may come back. A schedule's `rounds` is the
-number of scorings, which is what its price counts.
+number of scorings and `steps` the training steps of each, which is what its price counts; a fact `step_cost` says how
+many training steps one of its own takes.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated, Any, Literal, TypeAlias
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
+from autosparse.core.learning import learn_briefly
+from autosparse.core.search import Relaxation, learn_scores
+from autosparse.core.selection import selections
+from autosparse.core.training import Recipe
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy import torch
-from autosparse.registry import AddedLater, Registry
+from autosparse.registry import AddedLater, Range, Registry
 
 Score: TypeAlias = Callable[[Evidence], Tensors]
 Allocate: TypeAlias = Callable[[Tensors, Sequence[Layer], int], Counts]
@@ -30,6 +36,8 @@ class Pruning:
     """What a schedule drives: a network under full masks, what is to be left, and the other three choices.
 
     `total` and `keep` are of what `allocate` counts: weights, or multiply-adds where it is made by `budget.by_macs`.
+    `recipe` is how the network is trained where a schedule trains it. With `blind` the selection looks at no score:
+    to learn them for fixed quotas would be in vain.
     """
 
     evidence: Evidence
@@ -39,33 +47,35 @@ class Pruning:
     allocate: Allocate
     select: Select
     observe: Callable[[int, int], None] = lambda done, total: None
+    recipe: Recipe = Recipe()  # noqa: RUF009 -- frozen
+    blind: bool = False
 
-    def in_rounds(self, counts: Sequence[int], *, regrow: bool = False) -> Tensors:
+    def in_rounds(self, counts: Sequence[int], *, regrow: bool = False, steps: int = 0, rewind: bool = True) -> Tensors:
         """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
 
         Every round scores the network under the masks of the last one. What is pruned stays pruned, or with `regrow`
         competes with what is left, except in a round where every score is zero. An early round that asks for more
-        than the allocation has room for keeps what it has room for. Raises ValueError when a score is not finite,
-        naming the layer, and when every score is zero at the start: of equal scores the first are kept, and zeros
-        would pass for a choice that nobody made.
+        than the allocation has room for keeps what it has room for. With `steps` the network is trained under the
+        masks before it is scored: from its initialization, or without `rewind` from where the last round left it.
+        Raises ValueError as `scored` does, and when training diverges.
         """
-        evidence = self.evidence
+        evidence, batches = self.evidence, None
         masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in evidence.weights.items()}
         for number, keep in enumerate(counts, start=1):
-            scores = self.score(evidence)
-            for name, values in scores.items():
-                if not bool(values.isfinite().all()):
-                    raise ValueError(f"{int((~values.isfinite()).sum())} scores of layer {name} are not finite numbers")
-            told = any(bool(values.any()) for values in scores.values())
-            if number == 1 and not told:
-                raise ValueError("every weight has score 0: the network's last layer may begin at zero")
-            scores = {name: values.detach() for name, values in scores.items()}
-            if not (regrow and told):
+            if steps:
+                start = replace(evidence, trained={}) if rewind else evidence
+                if batches is None or rewind:
+                    batches = evidence.training_batches()
+                told = partial(self._told, (number - 1) * steps, steps * len(counts))
+                evidence = learn_briefly(start, batches, self.recipe, steps, told)
+            scores = self.scored(evidence, allow_zero=number > 1)
+            if not (regrow and any(bool(values.any()) for values in scores.values())):
                 scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
             masks = self.select(scores, self._quotas(scores, keep, last=number == len(counts)), evidence)
             if number < len(counts):
                 evidence = evidence.masked(masks)
-            self.observe(number, len(counts))
+            if not steps:
+                self.observe(number, len(counts))
         return masks
 
     def _quotas(self, scores: Tensors, keep: int, *, last: bool) -> Counts:
@@ -76,6 +86,25 @@ class Pruning:
                 raise
             return self.allocate(scores, self.evidence.layers, error.most)
 
+    def scored(self, evidence: Evidence, *, allow_zero: bool = False) -> Tensors:
+        """The criterion's scores of a network, detached.
+
+        Raises ValueError when a score is not finite, naming the layer, and when every score is zero, unless that is
+        allowed: of equal scores the first are kept, and zeros would pass for a choice that nobody made.
+        """
+        scores = {name: values.detach() for name, values in self.score(evidence).items()}
+        for name, values in scores.items():
+            if not bool(values.isfinite().all()):
+                raise ValueError(f"{int((~values.isfinite()).sum())} scores of layer {name} are not finite numbers")
+        if not allow_zero and not any(bool(values.any()) for values in scores.values()):
+            raise ValueError("every weight has score 0: the network's last layer may begin at zero")
+        return scores
+
+    def _told(self, before: int, total: int, done: int) -> None:
+        self.observe(before + done, total)
+
+
+_EVERY = 8  # steps between two allocations of quotas that are free
 
 Schedule: TypeAlias = Callable[..., Tensors]
 schedules: Registry[Schedule] = Registry("schedule", "schedules")
@@ -95,16 +124,98 @@ Regrow = Annotated[
 ]
 
 
+Steps = Annotated[
+    int,
+    Ge(0),
+    AddedLater(0),
+    "training steps before each scoring, by the recipe's batches and update rule over one cycle of its learning rate",
+]
+Rewind = Annotated[
+    bool, AddedLater(True), "train from initialization in every round, not from where the last round ended"
+]
+
+
 @schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021")
-def exponential(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 100, regrow: Regrow = False) -> Tensors:
+def exponential(
+    pruning: Pruning,
+    *,
+    rounds: Annotated[int, Ge(1)] = 100,
+    regrow: Regrow = False,
+    steps: Steps = 0,
+    rewind: Rewind = True,
+) -> Tensors:
     """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
-    return pruning.in_rounds(exponential_counts(pruning.total, pruning.keep, rounds), regrow=regrow)
+    counts = exponential_counts(pruning.total, pruning.keep, rounds)
+    return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
 
 @schedules.register(source="de Jorge et al. 2021")
-def linear(pruning: Pruning, *, rounds: Annotated[int, Ge(1)] = 10, regrow: Regrow = False) -> Tensors:
+def linear(
+    pruning: Pruning,
+    *,
+    rounds: Annotated[int, Ge(1)] = 10,
+    regrow: Regrow = False,
+    steps: Steps = 0,
+    rewind: Rewind = True,
+) -> Tensors:
     """Every round prunes the same number of weights."""
-    return pruning.in_rounds(linear_counts(pruning.total, pruning.keep, rounds), regrow=regrow)
+    counts = linear_counts(pruning.total, pruning.keep, rounds)
+    return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
+
+
+@schedules.register(step_cost=1.1)
+def search(
+    pruning: Pruning,
+    *,
+    steps: Annotated[int, Ge(1), "training steps, after which all but the masks is rewound"] = 400,
+    score_lr: Annotated[float, Gt(0), Range(0.001, 0.1, log=True), "learning rate of Adam on the scores"] = 0.01,
+    lr: Annotated[
+        Annotated[float, Gt(0)] | Literal["recipe"], "peak of the one cycle that trains the weights"
+    ] = "recipe",
+    train_weights: Annotated[bool, "train the weights with the scores, instead of leaving all of them frozen"] = True,
+    anneal: Annotated[
+        float, Ge(0), Le(1), "share of the steps in which the kept share falls from all to the quotas"
+    ] = 0.7,
+    quotas: Annotated[
+        Literal["fixed", "free"], "allocate once, by the criterion's scores, or ever again by the learned ones"
+    ] = "fixed",
+    relaxation: Annotated[Relaxation, "how a score gets its gradient through the mask"] = "straight_through",
+    sharpness: Annotated[float, Gt(0), "of a concrete mask: how fast it rises with the score"] = 10.0,
+) -> Tensors:
+    """Masks learned with the weights: scores trained through the masks they make, then all is rewound.
+
+    The scores begin as the criterion's ranks within each layer. Edge-popup (Ramanujan et al. 2020) is
+    `train_weights: false` with `anneal: 0`; with `relaxation: concrete` masks are drawn as in Concrete Ticket Search
+    (Arora & Teuscher 2025), though quotas stand for its balance of gradients. `quotas: free` lets an allocation that
+    looks at scores, such as `global`, move weights between layers.
+    """
+    evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
+    if pruning.blind and quotas == "fixed":
+        return pruning.in_rounds([keep])
+    start = pruning.scored(evidence)
+    fixed = pruning.allocate(start, evidence.layers, keep)
+    recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
+    layers = evidence.layers
+
+    def counts(progress: float, scores: Tensors) -> Counts:
+        above = (1 - progress / anneal) ** 3 if progress < anneal else 0.0  # Zhu & Gupta 2017, eq. 1
+        if quotas == "free":
+            return pruning.allocate(scores, layers, keep + round(above * (total - keep)))
+        return {layer.name: fixed[layer.name] + round(above * (layer.size - fixed[layer.name])) for layer in layers}
+
+    scores = learn_scores(
+        evidence, start, counts, recipe, steps=steps, every=1 if quotas == "fixed" else _EVERY, score_lr=score_lr,
+        relaxation=relaxation, sharpness=sharpness, train_weights=train_weights, observe=pruning.observe,
+    )  # fmt: skip
+    return pruning.select(scores, pruning.allocate(scores, layers, keep) if quotas == "free" else fixed, evidence)
+
+
+def training_steps(method: Mapping[str, Any]) -> int:
+    """How many training steps a method's keyed choices take: 0 where nothing is learned, or learned in vain."""
+    options = method["schedule"]["options"]
+    if options.get("quotas") == "fixed" and selections[method["selection"]["name"]].facts.get("blind"):
+        return 0
+    return int(options.get("rounds", 1) * options.get("steps", 0))
 
 
 def exponential_counts(total: int, keep: int, rounds: int) -> list[int]:

@@ -1,7 +1,7 @@
 """Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
 
 A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
-joined; -inf marks weights that are gone.
+joined; -inf marks weights that are gone. One with the fact `blind` looks at no score.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tenso
     return {name: keep_top(values, quotas[name]) for name, values in scores.items()}
 
 
-@selections.register(name="random", source="Su et al. 2020; Frankle et al. 2021")
+@selections.register(name="random", blind=True, source="Su et al. 2020; Frankle et al. 2021")
 def shuffled(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}

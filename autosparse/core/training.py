@@ -43,6 +43,12 @@ class Recipe:
     ] = "auto"
 
 
+STEP_FIELDS = (
+    "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "precision",
+)  # fmt: skip
+"""What of a recipe makes a step when masks are learned: not how many there are, nor what depends on that, and no label
+smoothing, since the loss is the one that criteria take."""
+
 Observe = Callable[[int, int], None]
 """Called with epochs done and epochs in all."""
 
@@ -68,7 +74,7 @@ def train(
     present = None if masks is None else _flat_mask(model, flat, masks)
     if present is not None:
         flat.data.mul_(present)
-    optimizer = _optimizer(flat, recipe)
+    optimizer = update_rule(flat, recipe)
     steps = recipe.epochs * len(batch_sizes(len(images), recipe.batch))
     step = 0
     history: list[float] = []
@@ -79,7 +85,7 @@ def train(
         ):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * learning_rate(recipe, step / steps)
-            with _autocast(flat.device, recipe.precision):
+            with autocast(flat.device, recipe.precision):
                 outputs = model(inputs)
             loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=False)
@@ -99,7 +105,7 @@ def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: i
     correct = 0
     model.to(memory_format=torch.channels_last)
     model.eval()
-    with torch.no_grad(), _autocast(images.labels.device, precision):
+    with torch.no_grad(), autocast(images.labels.device, precision):
         for inputs, labels in images.in_order(batch):
             correct += int((model(inputs).argmax(dim=1) == labels).sum())
     return 100 * correct / len(images)
@@ -118,6 +124,26 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
             return recipe.drop ** sum(progress >= share for share in recipe.drops)
         case "constant":
             return 1.0
+
+
+def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over one vector of parameters."""
+    fused = flat.device.type in ("cpu", "cuda")  # one pass over the vector instead of three
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW([flat], lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        [flat],
+        lr=recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+        fused=fused,
+    )
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which a forward pass has a recipe's precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _flatten(model: torch.nn.Module) -> torch.nn.Parameter:
@@ -167,21 +193,3 @@ def _like(vector: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
         outputs, inputs, height, width = tensor.shape
         return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
     return vector.view(tensor.shape)
-
-
-def _optimizer(flat: torch.nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
-    fused = flat.device.type in ("cpu", "cuda")  # one pass over the vector instead of three
-    if recipe.optimizer == "adamw":
-        return torch.optim.AdamW([flat], lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    return torch.optim.SGD(
-        [flat],
-        lr=recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-        fused=fused,
-    )
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()

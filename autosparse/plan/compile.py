@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
-from autosparse.core.training import Recipe
+from autosparse.core.schedule import training_steps
+from autosparse.core.training import STEP_FIELDS, Recipe
 from autosparse.datasets import Source, open_source
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
@@ -81,10 +82,14 @@ def compile_plan(spec: Spec, name: str) -> Plan:
             for method, role in _methods(spec):
                 inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                 purpose = "network" if role == "method" else "comparison"
+                choices = method.choices()
+                options = {"method": choices, **budget.options, "seed": seed}
+                if training_steps(choices):
+                    options["training"] = {name: _training(spec.training)[name] for name in STEP_FIELDS}
                 mask = build.add(
                     f"mask/{method.name}/{budget.name}/seed{seed}",
                     "mask",
-                    {"method": method.choices(), **budget.options, "seed": seed},
+                    options,
                     inputs,
                     purpose,
                 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
+from autosparse.core.schedule import schedules, training_steps
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import LABEL_EXAMPLES, Plan
@@ -147,12 +148,13 @@ def _init(step: Step, of: Inputs, network: str) -> Counted:
 def _trained(step: Step, of: Inputs, network: str) -> Counted:
     recipe = step.options["training"]
     images = recipe["epochs"] * of.source.train_images
-    # The split as it was read, and the copy with a border that random crops are taken from.
-    height, width = of.source.shape[1:]
-    border = (height + 2 * recipe["crop"]) * (width + 2 * recipe["crop"]) / (height * width) if recipe["crop"] else 0
     data = of.source.train_images * of.image_bytes
     parameters = 7 * 4 * of.facts.parameters
-    held = {"data": (1 + border) * data, "bytes": parameters, "train": min(recipe["batch"], images)}
+    held = {
+        "data": (1 + _border(of, recipe["crop"])) * data,
+        "bytes": parameters,
+        "train": min(recipe["batch"], images),
+    }
     read = {"data": 3 * data, "bytes": 2 * of.state_bytes}
     kept = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
     units: dict[str, float] = {"step": 1, "build": 1, "train": images, "bytes": data + 2 * of.state_bytes}
@@ -233,6 +235,8 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     held = (4 + facts.get("states", 0)) * of.state_bytes
     described = 3 * 4 * _COLUMNS * _largest(of) if facts.get("features") else 0  # a layer at a time
     passes = facts.get("gradients", 0)
+    recipe = step.options.get("training", {"batch": 0, "crop": 0, "precision": "float32"})
+    batch = min(recipe["batch"], of.source.train_images)
     units = {
         "step": 1,
         "build": 1,
@@ -241,19 +245,23 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         "flow": rounds * facts.get("flows", 0) + 1,  # effective sparsity takes one
         "features": rounds * facts.get("features", 0) * of.facts.total,
         "select": rounds * of.facts.total,
+        "train": training_steps(method) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
     }
     return Counted(
-        _kind(step, of.facts.identity, method=method, images=images),
+        _kind(step, of.facts.identity, method=method, images=images, **({"training": recipe} if batch else {})),
         1.0,
         units,
         (
             {"data": 3 * data, "bytes": of.state_bytes},
             {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH) * min(2, math.ceil(passes))},
             {"data": data, "bytes": held + described},
+            {"data": (1 + _border(of, recipe["crop"])) * data, "bytes": 3 * held * bool(batch), "train": batch},
             {"data": data, "bytes": held + 32 * of.facts.total},  # effective sparsity is counted in float64
         ),
         of.facts.total + _LINE + 40 * len(of.facts.layers),
         network,
+        recipe["batch"],
+        recipe["precision"],
     )
 
 
@@ -285,6 +293,12 @@ def _emit(step: Step, of: Inputs, network: str) -> Counted:
         size + _CARD + 150 * len(of.facts.layers),
         network,
     )
+
+
+def _border(of: Inputs, crop: int) -> float:
+    # How large the copy of a split is, with a border that random crops are taken from, against the split itself.
+    height, width = of.source.shape[1:]
+    return (height + 2 * crop) * (width + 2 * crop) / (height * width) if crop else 0.0
 
 
 def _largest(of: Inputs) -> int:

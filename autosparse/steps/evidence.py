@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from autosparse.core.evidence import Evidence
+from collections.abc import Iterator
+from functools import partial
+
+from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.images import Images, epoch
+from autosparse.core.training import Recipe
 from autosparse.core.weights import describe_layers, explain_unprunable, prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.steps.work import Work, generator, load_network
 
 
-def gather_evidence(work: Work, *, seed: int) -> Evidence:
-    """The network of input `init` under full masks; batches are drawn from input `data`'s training split."""
+def gather_evidence(work: Work, *, seed: int, recipe: Recipe | None = None) -> Evidence:
+    """The network of input `init` under full masks; batches are drawn from input `data`'s training split.
+
+    With a recipe there are training batches too, augmented as it says, the same whenever they are begun.
+    """
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     device = torch.device("cpu") if work.device.type == "mps" else work.device
     model = load_network(work).to(device)
@@ -28,4 +36,12 @@ def gather_evidence(work: Work, *, seed: int) -> Evidence:
         draw=lambda count: images.sample(count, random),
         generator=random,
         example=lambda: example,
+        stream=None if recipe is None else partial(training_stream, images, recipe, seed),
     )
+
+
+def training_stream(images: Images, recipe: Recipe, seed: int) -> Iterator[Batch]:
+    """Augmented batches without end, epoch after epoch, by what a recipe says of them."""
+    random = generator("stream", seed)
+    while True:
+        yield from epoch(images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, generator=random)

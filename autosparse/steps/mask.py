@@ -14,6 +14,7 @@ from autosparse.core.masks import effective, kept
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
+from autosparse.core.training import Recipe
 from autosparse.core.weights import keep_count, total_of
 from autosparse.errors import StepError
 from autosparse.steps import operations
@@ -22,9 +23,21 @@ from autosparse.steps.work import Work, choose
 
 
 @operations.register(version=1)
-def mask(work: Work, *, method: dict[str, Any], seed: int, sparsity: float = 0.0, budget: Any = None) -> None:
-    """Masks with exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`, by the four choices."""
-    evidence = gather_evidence(work, seed=seed)
+def mask(
+    work: Work,
+    *,
+    method: dict[str, Any],
+    seed: int,
+    sparsity: float = 0.0,
+    budget: Any = None,
+    training: dict[str, Any] | None = None,
+) -> None:
+    """Masks with exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`, by the four choices.
+
+    `training` is what of the recipe a schedule with training steps takes.
+    """
+    recipe = Recipe(**(training or {}))
+    evidence = gather_evidence(work, seed=seed, recipe=recipe)
     if "scorer" in work.inputs:
         learned = work.inputs["scorer"]
         device = next(iter(evidence.weights.values())).device
@@ -42,6 +55,8 @@ def mask(work: Work, *, method: dict[str, Any], seed: int, sparsity: float = 0.0
         allocate=allocate,
         select=choose(selections, method["selection"]),
         observe=work.observe,
+        recipe=recipe,
+        blind=selections[method["selection"]["name"]].facts.get("blind", False),
     )
     try:
         masks = choose(schedules, method["schedule"])(pruning)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autosparse import Masks, score
+from autosparse.core.presets import PRESETS
+from autosparse.core.schedule import schedules
 from autosparse.core.weights import prunable_weights
 
 
@@ -45,6 +47,15 @@ def batches(count: int = 2, size: int = 8) -> list[tuple[Tensor, Tensor]]:
         (torch.randn(size, 2, 6, 6, generator=generator), torch.randint(0, 3, (size,), generator=generator))
         for _ in range(count)
     ]
+
+
+def in_brief(method: str) -> dict[str, object]:
+    """The method, with three rounds in place of a hundred and three training steps in place of hundreds."""
+    schedule = PRESETS[method][1]["schedule"]
+    written = {"name": schedule} if isinstance(schedule, str) else schedule
+    known = schedules[written["name"]].options
+    brief = {name: 3 for name in ("rounds", "steps") if name in known and known[name].default}
+    return {**PRESETS[method][1], "schedule": {**written, **brief}}
 
 
 def checkered(model: nn.Module) -> Masks:

@@ -101,3 +101,26 @@ def test_low_precision_is_raised() -> None:
     ((inputs, _),) = Examples([(parts, None)], CPU).draw(2)
 
     assert [torch.float32, torch.float32, torch.float64, torch.int64] == [part.dtype for part in inputs]
+
+
+def test_training_goes_through_a_set_again_and_again() -> None:
+    """A list begins anew after its last batch, and for everyone who asks; nothing is held beyond the first batch."""
+    data = [(torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3)]
+    examples = Examples(data, CPU)
+    first, second = examples.stream(), examples.stream()
+
+    assert [0, 1, 2, 0, 1] == [int(next(first)[0][0, 0]) for _ in range(5)]
+    assert [0, 1] == [int(next(second)[0][0, 0]) for _ in range(2)]
+    assert 1 == len(examples._fetched)
+
+
+def test_an_iterator_trains_from_what_was_drawn_until_it_runs_out() -> None:
+    """What scores have looked at is trained on too; then the iterator's end is an error that says how far it got."""
+    data = [(torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3)]
+    examples = Examples(iter(data), CPU)
+    examples.draw(2)
+    stream = examples.stream()
+
+    assert [0, 1, 2] == [int(next(stream)[0][0, 0]) for _ in range(3)]
+    with pytest.raises(UsageError, match="`batches` ran out after 3"):
+        next(stream)

@@ -16,7 +16,7 @@ import autosparse
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import PRESETS
 from autosparse.core.weights import prunable_weights, unprunable
-from tests.api.conftest import assert_scored
+from tests.api.conftest import assert_scored, in_brief
 
 CLASSES = 5
 CRITERIA = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
@@ -117,7 +117,7 @@ def test_every_preset_prunes_and_masks_hold(name: str, method: str) -> None:
         model, batches = built(name)
         total = sum(weight.numel() for weight in prunable_weights(model).values())
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
-        masks = autosparse.prune(model, batches, sparsity=sparsity, method=several_rounds(method))
+        masks = autosparse.prune(model, batches, sparsity=sparsity, method=in_brief(method))
 
         assert round((1 - sparsity) * total) == masks.kept
         with masks.hold(optimizer):

@@ -22,7 +22,7 @@ import autosparse
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import PRESETS
 from autosparse.errors import AutosparseError, UsageError
-from tests.api.conftest import batches, network
+from tests.api.conftest import batches, in_brief, network
 
 METHODS = [name for name in PRESETS if name != "learned"]
 CRITERIA = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
@@ -82,7 +82,7 @@ def test_options_reach_the_criterion() -> None:
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.95])
 def test_counts_are_exact(method: str, sparsity: float) -> None:
     """Masks keep exactly round((1 - sparsity) total) weights, on every preset."""
-    masks = autosparse.prune(network(), batches(), sparsity=sparsity, method=method)
+    masks = autosparse.prune(network(), batches(), sparsity=sparsity, method=in_brief(method))
 
     assert round((1 - sparsity) * 264) == masks.kept
     assert ["0.weight", "5.weight"] == list(masks)
@@ -155,7 +155,7 @@ def test_the_model_is_never_touched(method: str) -> None:
     loader = DataLoader(TensorDataset(*(torch.cat(part) for part in zip(*batches(), strict=True))), 4, shuffle=True)
     before = everything(model)
 
-    autosparse.prune(model, loader, sparsity=0.5, method=method)
+    autosparse.prune(model, loader, sparsity=0.5, method=in_brief(method))
 
     assert same(before, everything(model))
     assert 0 == model.seen
@@ -187,7 +187,7 @@ def test_a_seed_decides_everything(criterion: str) -> None:
 def test_scores_do_not_depend_on_where_they_are_asked_for(place: Callable[[], Any]) -> None:
     """Inside `no_grad`, `inference_mode`, `autocast` or another default device the masks are the same."""
     model, data = network(), batches()
-    methods: list[Any] = [*METHODS, {"criterion": "snip", "selection": "random"}]
+    methods: list[Any] = [*map(in_brief, METHODS), {"criterion": "snip", "selection": "random"}]
     expected = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
 
     with place():
@@ -213,9 +213,9 @@ def test_low_precision_is_scored_in_float32(precision: torch.dtype, method: str)
     model = network().to(precision)
     low = [(x.to(precision), y) for x, y in batches()]
     high = [(x.float(), y) for x, y in low]
-    expected = autosparse.prune(copy.deepcopy(model).float(), high, sparsity=0.8, method=method)
+    expected = autosparse.prune(copy.deepcopy(model).float(), high, sparsity=0.8, method=in_brief(method))
 
-    assert expected == autosparse.prune(model, low, sparsity=0.8, method=method)
+    assert expected == autosparse.prune(model, low, sparsity=0.8, method=in_brief(method))
     assert model[5].weight.dtype == precision
 
 
@@ -245,6 +245,31 @@ def test_synflow_looks_at_one_batch_for_its_shape() -> None:
     assert autosparse.prune(model, iter(batches(1)), sparsity=0.9, method="synflow") == autosparse.prune(
         model, [(torch.randn(1, 2, 6, 6), None)], sparsity=0.9, method="synflow"
     )
+
+
+def test_masks_are_learned_from_the_batches() -> None:
+    """A search trains on the user's batches by the user's loss: other labels, other masks; none, an error."""
+    method = {
+        "criterion": "magnitude", "allocation": "erk", "selection": "top", "schedule": {"name": "search", "steps": 60},
+    }  # fmt: skip
+    model, data = network(), batches()
+    before = everything(model)
+    masks = autosparse.prune(model, data, sparsity=0.9, method=method)
+    others = [(x, 2 - y) for x, y in data]
+
+    assert 26 == masks.kept
+    assert same(before, everything(model))
+    assert masks == autosparse.prune(model, itertools.cycle(data), sparsity=0.9, method=method)
+    assert masks != autosparse.prune(model, others, sparsity=0.9, method=method)
+    assert masks == autosparse.prune(
+        model, others, sparsity=0.9, method=method, loss=lambda out, y: nn.functional.cross_entropy(out, 2 - y)
+    )
+    with pytest.raises(UsageError, match="no batches"):
+        autosparse.prune(model, sparsity=0.9, method=method)
+    with pytest.raises(UsageError, match="ran out"):
+        autosparse.prune(model, iter(data), sparsity=0.9, method=method)
+    with pytest.raises(UsageError, match="must be at least 1 but is 0"):
+        autosparse.prune(model, data, sparsity=0.9, method={**method, "schedule": {"name": "search", "steps": 0}})
 
 
 def test_rounds_look_at_the_same_examples() -> None:
@@ -311,11 +336,11 @@ def test_models_that_are_not_built_yet() -> None:
 def test_compiled_parts_are_scored_as_they_were_written(method: str) -> None:
     """A network of which a part, or all in place, is compiled has the names and masks of the plain one."""
     model = network()
-    expected = autosparse.prune(model, batches(), sparsity=0.8, method=method)
+    expected = autosparse.prune(model, batches(), sparsity=0.8, method=in_brief(method))
     model[0] = torch.compile(model[0], backend="eager")  # type: ignore[assignment]
     model.compile(backend="eager")
 
-    assert expected == autosparse.prune(model, batches(), sparsity=0.8, method=method)
+    assert expected == autosparse.prune(model, batches(), sparsity=0.8, method=in_brief(method))
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)

@@ -62,9 +62,13 @@ def by_method(method: Method, keep: int, seed: int = 0) -> Tensors:
 
 
 def chosen(registry: Registry[Any], choice: Any) -> Any:
-    """The function of a choice, `name` or `{name:, ...}`, with its options filled in."""
+    """The function of a choice, `name` or `{name:, ...}`, with its options filled in; what trains trains briefly."""
     options = {"name": choice} if isinstance(choice, str) else dict(choice)
-    return partial(registry[options.pop("name")].function, **options)
+    entry = registry[options.pop("name")]
+    brief = (
+        {"steps": 3} if registry is schedules and "steps" in entry.options and entry.options["steps"].default else {}
+    )
+    return partial(entry.function, **{**brief, **options})
 
 
 @pytest.mark.parametrize("preset", PRESETS)

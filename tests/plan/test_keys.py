@@ -303,6 +303,34 @@ def test_a_plan_without_a_learned_method_learns_nothing() -> None:
     assert 1 == len(found.of("data"))
 
 
+SEARCH = BASE.replace("method: learned", "method: mask_search").replace(
+    "[random, snip, dense]",
+    "[random, {name: trained, criterion: snip, schedule: {name: linear, rounds: 2, steps: 5}}]",
+)
+
+
+@pytest.mark.parametrize(
+    ("override", "changed"),
+    [
+        ("training.lr=0.2", {"mask_search", "trained"}),
+        ("training.batch=64", {"mask_search", "trained"}),
+        ("training.epochs=9", set()),
+        ("training.label_smoothing=0.1", set()),
+        ("training.schedule=steps", set()),
+    ],
+)
+def test_masks_know_the_recipe_they_were_trained_by(override: str, changed: set[str]) -> None:
+    """Where a schedule trains, what makes a step of the recipe is part of its masks' key, and of no others'."""
+    before, after = (
+        {name: step.key for name, step in plan(SEARCH, *given).steps.items() if step.operation == "mask"}
+        for given in ((), (override,))
+    )
+    found = {name.split("/")[1] for name in before if before[name] != after[name]}
+
+    assert changed == found
+    assert before.keys() == after.keys()
+
+
 def test_a_method_under_two_names_is_run_once() -> None:
     """Equal choices are equal steps; both names are in the report."""
     found = plan(BASE, "method=snip", "compare=[{name: mine, criterion: snip}]", "controls=[]")

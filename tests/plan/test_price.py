@@ -48,6 +48,22 @@ def test_work_is_counted_before_anything_runs() -> None:
     assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].units["features"]
 
 
+def test_training_for_a_mask_is_counted(store: Store) -> None:
+    """Rounds times steps times images of a batch, a search's a tenth more; in time, memory and dense trainings."""
+    linear = "{name: trained, criterion: magnitude, schedule: {name: linear, rounds: 2, steps: 5}}"
+    plan = compiled(DIGITS, "method=mask_search", f"compare=[{linear}, dense]")
+    search, rounds = "mask/mask_search/0.9/seed0", "mask/trained/0.9/seed0"
+    work, batch = count_work(plan), plan.spec.training.batch
+    found = priced(plan, store)
+
+    assert pytest.approx(400 * batch * 1.1) == work[search].units["train"]
+    assert 2 * 5 * batch == work[rounds].units["train"]
+    assert found.steps[search].seconds == pytest.approx(400 * batch * 1.1e-4, rel=0.1)
+    assert batch == work[search].batch
+    assert any(batch == phase.get("train") for phase in work[search].memory)
+    assert found.dense == pytest.approx(IMAGES * EPOCHS * 1e-4, rel=0.1)
+
+
 def test_steps_of_a_kind_share_their_rate() -> None:
     """Seed, sparsity and number do not make another kind; the network, the batch and the precision do."""
     work = count_work(compiled(DIGITS, "seeds=[0,1]"))

@@ -1,0 +1,132 @@
+"""A network that learns for some steps while its own weights stay as they are: a copy of its state is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.training import Recipe, autocast, learning_rate, update_rule
+from autosparse.core.weights import Tensors, total_of
+from autosparse.errors import UsageError
+from autosparse.lazy import torch
+
+
+class Learner:
+    """The state of a network, trained by a recipe's update rule over one cycle of its learning rate in `steps`.
+
+    Every weight takes part as much as its presence says, 0 to 1. All that trains lies in one vector, prunable weights
+    first, and the network sees views of another that holds the same times the presences: the optimizer, the masks and
+    the gradient of a presence are then one call each, and no gradient has to pass the product.
+    """
+
+    def __init__(self, evidence: Evidence, recipe: Recipe, steps: int) -> None:
+        state = evidence.state()
+        kinds = {state[name].dtype for name in evidence.weights}
+        if len(kinds) > 1:
+            raise UsageError(
+                f"prunable weights are {' and '.join(sorted(map(str, kinds)))}, but they are trained in one precision",
+                "convert the model, such as with `model.float()`",
+            )
+        trains = {name for name, parameter in evidence.model.named_parameters() if parameter.requires_grad}
+        own = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
+        names = [name for name in own if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
+        vector = torch.cat([_in_storage_order(state[name]) for name in names])
+        self.evidence, self.recipe, self.steps, self.done = evidence, replace(recipe, schedule="one_cycle"), steps, 0
+        self.prunable = total_of(evidence.weights)
+        self._names, self._state = names, state
+        self._values = torch.nn.Parameter(vector)
+        self._values.grad = torch.zeros_like(vector)
+        self._seen = vector.clone()
+        self._optimizer = update_rule(self._values, recipe)
+        leaves = self._named(self._seen)
+        for (name, leaf), gradient in zip(leaves.items(), self._named(self._values.grad).values(), strict=True):
+            self._state[name] = leaf.requires_grad_()
+            leaf.grad = gradient
+        self._leaves = [*leaves.values()]
+
+    def step(self, batch: Batch, presence: torch.Tensor, *, weights: bool = True) -> torch.Tensor:
+        """One step on a batch under `presence` [prunable]; gives the loss's gradient in the presences.
+
+        Without `weights` nothing is trained: only the gradient is found.
+        """
+        values, gradient = self._values.detach(), self._values.grad
+        assert gradient is not None
+        torch.mul(values[: self.prunable], presence, out=self._seen[: self.prunable])
+        self._seen[self.prunable :].copy_(values[self.prunable :])
+        gradient.zero_()
+        with autocast(values.device, self.recipe.precision):
+            loss = self.evidence.training_loss(self._state, batch)
+        loss.backward(inputs=self._leaves)
+        found = gradient[: self.prunable] * values[: self.prunable]
+        if weights:
+            gradient[: self.prunable].mul_(presence)
+            for group in self._optimizer.param_groups:
+                group["lr"] = self.recipe.lr * learning_rate(self.recipe, self.done / self.steps)
+            self._optimizer.step()
+        self.done += 1
+        return found
+
+    def learned(self) -> Tensors:
+        """The state as it is now, weights without their presence, by name. Raises ValueError when it is not finite."""
+        values = self._values.detach()
+        if not bool(values.isfinite().all()):
+            raise ValueError(f"training for {self.done} steps diverged: a lower learning rate may help")
+        return {**{name: tensor.detach() for name, tensor in self._state.items()}, **self._named(values.clone())}
+
+    def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Numbers of the prunable weights, by name, as a vector [prunable] in the order of presences."""
+        return torch.cat([_in_storage_order(tensors[name]) for name in self.evidence.weights])
+
+    def named(self, vector: torch.Tensor) -> Tensors:
+        """A vector [prunable] by the weights' names, in their shapes."""
+        sizes = [weight.numel() for weight in self.evidence.weights.values()]
+        parts = zip(self.evidence.weights.items(), vector.split(sizes), strict=True)
+        return {name: _in_shape(part, weight.shape) for (name, weight), part in parts}
+
+    def _named(self, vector: torch.Tensor) -> Tensors:
+        parts = vector.split([self._state[name].numel() for name in self._names])
+        return {name: _in_shape(part, self._state[name].shape) for name, part in zip(self._names, parts, strict=True)}
+
+
+def learn_briefly(
+    evidence: Evidence,
+    batches: Iterator[Batch],
+    recipe: Recipe,
+    steps: int,
+    observe: Callable[[int], None] = lambda done: None,
+) -> Evidence:
+    """The network under its masks, after `steps` of training. Raises ValueError when it diverges."""
+    learner = Learner(evidence, recipe, steps)
+    presence = learner.vector({name: mask.to(evidence.weights[name].dtype) for name, mask in evidence.masks.items()})
+    with own_randomness(evidence):
+        for step in range(steps):
+            learner.step(next(batches), presence)
+            observe(step + 1)
+    return replace(evidence, trained=learner.learned()).masked(evidence.masks)
+
+
+@contextmanager
+def own_randomness(evidence: Evidence) -> Iterator[None]:
+    """What the network itself draws, such as dropout, comes from the evidence's generator, and is forgotten after."""
+    device = next(iter(evidence.weights.values())).device
+    seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
+def _in_storage_order(tensor: torch.Tensor) -> torch.Tensor:
+    # Weights of images are read channels last, as training does.
+    return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).detach().reshape(-1)
+
+
+def _in_shape(vector: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    if len(shape) == 4:
+        outputs, inputs, height, width = shape
+        return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+    return vector.view(shape)
