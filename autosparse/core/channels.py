@@ -17,6 +17,10 @@ class Channels:
     groups: int = 1
     transposed: bool = False
 
+    @property
+    def outputs(self) -> int:
+        return self.shape[1] * self.groups if self.transposed else self.shape[0]
+
     def spread(self, tensor: torch.Tensor) -> torch.Tensor:
         """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
         first, second = self.shape[0] // self.groups, self.shape[1]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from autosparse.core.channels import channels_of
 from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.weights import Tensors
+from autosparse.lazy import torch
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,16 @@ def effective_weights(evidence: Evidence) -> Tensors:
     Those that the linear positive network's output feels: all present weights are set to their layer's
     1 / fan-in, so that path sums neither vanish nor overflow.
     """
+    gradient = gradient_of(*flow_of(evidence))
+    return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
+
+
+def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors]:
+    """The output that effective weights are felt by, and what it is made from: every layer's masks / fan-in."""
     leaves = {
         layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
     }
-    gradient = gradient_of(evidence.flow(leaves, paths_only=True), leaves)
-    return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
+    return evidence.flow(leaves, paths_only=True), leaves
 
 
 def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
