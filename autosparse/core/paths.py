@@ -29,9 +29,12 @@ class Paths:
     all: float
 
 
-def trace_paths(evidence: Evidence) -> Paths:
-    """Effective weights, nodes and paths (Vysogorets & Kempe 2023; Pham et al. 2023) in two passes of the network."""
-    on_path = effective_weights(evidence)
+def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> Paths:
+    """Effective weights, nodes and paths (Vysogorets & Kempe 2023; Pham et al. 2023) in two passes of the network.
+
+    One, where the weights that are `on_path` are known.
+    """
+    on_path = effective_weights(evidence) if on_path is None else on_path
     through, total = count_paths(evidence)
     channels = channels_of(evidence)
     entered = {name: channels[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}

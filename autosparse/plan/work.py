@@ -228,7 +228,8 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         "build": 1,
         "bytes": data + of.state_bytes,
         "gradient": rounds * passes * images,
-        "flow": rounds * facts.get("flows", 0) + 1,  # effective sparsity takes one
+        # What the masks cut and how many paths they leave takes three; reconnecting, a few for each thing cut.
+        "flow": rounds * facts.get("flows", 0) + 3 + (20 if "repair" in method else 0),
         "features": rounds * facts.get("features", 0) * of.facts.total,
         "select": rounds * of.facts.total,
     }
@@ -240,9 +241,9 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
             {"data": 3 * data, "bytes": of.state_bytes},
             {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH) * min(2, math.ceil(passes))},
             {"data": data, "bytes": held + described},
-            {"data": data, "bytes": held + 32 * of.facts.total},  # effective sparsity is counted in float64
+            {"data": data, "bytes": held + 32 * of.facts.total},  # paths are counted in float64
         ),
-        of.facts.total + _LINE + 40 * len(of.facts.layers),
+        of.facts.total + _LINE + 240 * len(of.facts.layers),
         network,
     )
 
@@ -258,7 +259,7 @@ def _evaluate(step: Step, of: Inputs, network: str) -> Counted:
             {"data": 3 * data, "bytes": 2 * of.state_bytes},
             {"data": data, "bytes": 2 * of.state_bytes, "forward": min(images, EVALUATION_BATCH)},
         ),
-        2 * _LINE + 80 * len(of.facts.layers),
+        2 * _LINE + 260 * len(of.facts.layers),
         network,
         precision=step.options["precision"],
     )
