@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from autosparse.api.hold import Hold, hold_zero
 from autosparse.api.wrapped import named_parameters, unwrap
+from autosparse.core.connectivity import Finding
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -19,7 +20,8 @@ from autosparse.store import dump_tensors, load_tensors
 class Masks(Mapping[str, "torch.Tensor"]):
     """Which weights of a network are kept: parameter name -> bool tensor of its shape, immutable.
 
-    `unprunable` says of the parameters that have no mask why; `prune` fills it, a file does not have it.
+    `unprunable` says of the parameters that have no mask why, `findings` what the masks cut, such as a branch that
+    passes nothing; `prune` fills them, a file does not have them.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         *,
         model: torch.nn.Module | None = None,
         unprunable: Mapping[str, str] | None = None,
+        findings: Sequence[Finding] = (),
     ) -> None:
         for name, mask in masks.items():
             if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
@@ -38,6 +41,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._masks = {name: mask.detach().clone() for name, mask in masks.items()}
         self._kept = {name: int(mask.sum()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
+        self.findings = tuple(findings)
         self._model = None if model is None else weakref.ref(unwrap(model))
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -66,10 +70,10 @@ class Masks(Mapping[str, "torch.Tensor"]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
         # Copied together with its model, a copy belongs to the copied model.
         model = self._model() if self._model else None
-        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable)
+        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable, findings=self.findings)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self._masks, self.unprunable)
+        return _rebuilt, (self._masks, self.unprunable, self.findings)
 
     @property
     def kept(self) -> int:
@@ -222,5 +226,7 @@ class Summary:
         return "\n".join([*lines, *([f"not prunable: {', '.join(told)}"] if told else [])])
 
 
-def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str]) -> Masks:
-    return Masks(masks, unprunable=unprunable)
+def _rebuilt(
+    masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], findings: Sequence[Finding] = ()
+) -> Masks:
+    return Masks(masks, unprunable=unprunable, findings=findings)

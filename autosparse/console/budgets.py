@@ -51,13 +51,3 @@ def _share(sparsity: float) -> str:
     # Two digits of what is left: 0.99995 is not 1.
     digits = 2 - math.floor(math.log10(1 - sparsity)) if sparsity else 1
     return f"{round(sparsity, digits):.15g}"
-
-
-def _number(value: float) -> str:
-    if value < 10_000:
-        return f"{value:,.0f}"
-    for unit in ("k", "M"):
-        value /= 1000
-        if value < 999.5:
-            return f"{value:.3g}{unit}"
-    return f"{value / 1000:,.3g}G"

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.screen import plain, results, seconds, size, sparkline
+from autosparse.console.screen import number, plain, results, seconds, size, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import Report, Result, Run
 
@@ -110,25 +110,17 @@ def _masks(console: Console, report: Report) -> None:
         return
     label, title = list(_columns(pruned).items())[-1]
     shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
-    console.print(plain(f"masks at {title}, seed {shown[0].seed}; effective: on a path from input to output"))
-    table = _table("method", "effective sparsity", "nodes %", "ln paths", "MACs", "effective", numbers=5)
+    console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
+    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", numbers=4)
     for result in shown:
         cells = (
             f"{result.effective_sparsity:.4f}",
             f"{100 * (result.effective_nodes or 0):.1f}",
             "none" if result.paths is None else f"{result.paths:.1f}",
-            _amount(result.macs),
-            _amount(result.effective_macs or 0),
+            number(result.effective_macs or 0),
         )
         table.add_row(plain(result.method), *map(plain, cells))
     console.print(table)
-
-
-def _amount(number: int) -> str:
-    for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= power:
-            return f"{number / power:.3g}{unit}"
-    return str(number)
 
 
 def _lessons(console: Console, report: Report) -> None:

@@ -76,7 +76,6 @@ def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: 
     """What is cut under the evidence's masks, `on_path` being the weights that are not."""
     kept = {name: int(mask.sum()) for name, mask in evidence.masks.items()}
     cut = [name for name, part in network.on_path.items() if bool(part.any()) and not bool(on_path[name].any())]
-    empty = [name for name in network.on_path if not kept[name] and evidence.masks[name].numel()]
     findings: list[Finding] = []
     told: set[str] = set()
     if cut and not any(bool(part.any()) for part in on_path.values()):
@@ -97,13 +96,19 @@ def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: 
             told.update(layers)
             kind = "shortcut" if join.is_shortcut(branch) else "branch"
             findings.append(Finding(kind, layers, f"{kind} {_named(layers)} passes nothing"))
-    findings += [Finding("empty", (name,), f"layer {name} keeps no weight") for name in empty]
+    findings += emptied(evidence.masks)
     findings += [
         Finding("dead", (name,), f"none of the {kept[name]} weights that layer {name} keeps is on a path")
         for name in cut
-        if name not in told and name not in empty
+        if name not in told and kept[name]
     ]
     return tuple(findings)
+
+
+def emptied(masks: Mapping[str, torch.Tensor]) -> tuple[Finding, ...]:
+    """Layers that keep no weight: what can be told without the network."""
+    names = [name for name, mask in masks.items() if mask.numel() and not bool(mask.any())]
+    return tuple(Finding("empty", (name,), f"layer {name} keeps no weight") for name in names)
 
 
 def outputs_without(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> torch.Tensor:
