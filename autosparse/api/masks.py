@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autosparse.api.examine import cuts
 from autosparse.api.hold import Hold, hold_zero
 from autosparse.api.wrapped import named_parameters, unwrap
-from autosparse.core.connectivity import Finding
+from autosparse.core.connectivity import Finding, emptied
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -20,8 +21,7 @@ from autosparse.store import dump_tensors, load_tensors
 class Masks(Mapping[str, "torch.Tensor"]):
     """Which weights of a network are kept: parameter name -> bool tensor of its shape, immutable.
 
-    `unprunable` says of the parameters that have no mask why, `findings` what the masks cut, such as a branch that
-    passes nothing; `prune` fills them, a file does not have them.
+    `unprunable` says of the parameters that have no mask why; `prune` fills it, a file does not have it.
     """
 
     def __init__(
@@ -30,7 +30,6 @@ class Masks(Mapping[str, "torch.Tensor"]):
         *,
         model: torch.nn.Module | None = None,
         unprunable: Mapping[str, str] | None = None,
-        findings: Sequence[Finding] = (),
     ) -> None:
         for name, mask in masks.items():
             if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
@@ -41,7 +40,6 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._masks = {name: mask.detach().clone() for name, mask in masks.items()}
         self._kept = {name: int(mask.sum()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
-        self.findings = tuple(findings)
         self._model = None if model is None else weakref.ref(unwrap(model))
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -70,10 +68,10 @@ class Masks(Mapping[str, "torch.Tensor"]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
         # Copied together with its model, a copy belongs to the copied model.
         model = self._model() if self._model else None
-        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable, findings=self.findings)
+        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self._masks, self.unprunable, self.findings)
+        return _rebuilt, (self._masks, self.unprunable)
 
     @property
     def kept(self) -> int:
@@ -95,6 +93,15 @@ class Masks(Mapping[str, "torch.Tensor"]):
         rows = [LayerSummary(name, tuple(mask.shape), self._kept[name], mask.numel()) for name, mask in self.items()]
         return Summary(tuple(rows), self.unprunable)
 
+    def examine(self, x: Any = None, *, model: torch.nn.Module | None = None) -> tuple[Finding, ...]:
+        """What the masks cut, before any training: each finding has a `kind`, `layers` and a `message`.
+
+        `x` are inputs as the network takes them, of which only shapes count: with them every layer, branch and
+        output is found that no path reaches, by two passes of one example through a copy in float64; without
+        them, only layers that keep no weight. `model` is by default the one that the masks were made for.
+        """
+        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x)
+
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the masked weights of a network in place, once; `hold` keeps them zero.
 
@@ -115,12 +122,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         begun from now on keeps the zeros; `apply` the masks to an older one. Ends with the handle's `remove()`
         or, in a `with` statement, with its block.
         """
-        home = unwrap(model) if model is not None else self._model() if self._model else None
-        if home is None:
-            raise UsageError(
-                "the masks do not know which model they hold" if self._model is None else "the masks' model is gone",
-                "call `masks.apply(model)` first, or `masks.hold(optimizer, model=model)`",
-            )
+        home = self._home(model)
         handle = hold_zero(home, self._weights_of(home), self, optimizers)
         self.apply(home)
         return handle
@@ -158,6 +160,15 @@ class Masks(Mapping[str, "torch.Tensor"]):
             return cls(tensors)
         except AutosparseError as error:
             raise UsageError(f"{place} is no file of masks: {error.message}", "`Masks.save` writes one") from None
+
+    def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
+        home = unwrap(model) if model is not None else self._model() if self._model else None
+        if home is None:
+            raise UsageError(
+                "the masks do not know which model they hold" if self._model is None else "the masks' model is gone",
+                "call `masks.apply(model)` first, or `masks.hold(optimizer, model=model)`",
+            )
+        return home
 
     def _weights_of(self, plain: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
         parameters = named_parameters(plain)
@@ -226,7 +237,5 @@ class Summary:
         return "\n".join([*lines, *([f"not prunable: {', '.join(told)}"] if told else [])])
 
 
-def _rebuilt(
-    masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], findings: Sequence[Finding] = ()
-) -> Masks:
-    return Masks(masks, unprunable=unprunable, findings=findings)
+def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str]) -> Masks:
+    return Masks(masks, unprunable=unprunable)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,6 @@ from pydantic import ValidationError
 from autosparse.api.batches import Examples
 from autosparse.api.masks import Masks
 from autosparse.api.wrapped import copy_of, named_parameters, unwrap
-from autosparse.core.connectivity import Finding, emptied, examine
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.schedule import Pruning
@@ -66,8 +65,7 @@ def prune(
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
     in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
-    CPU). Masks lie on the devices of their weights; their `findings` tell what they cut, as far as can be seen
-    without `batches` or with inputs that are whole numbers: layers that keep no weight. Raises UsageError for what cannot be obeyed, and
+    CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
     AutosparseError when scores are not numbers, or all of them zero.
     """
     request = _request(method, sparsity, seed)
@@ -96,10 +94,9 @@ def prune(
         except ValueError as error:
             name = request.method.criterion.name
             raise AutosparseError(f"criterion `{name}` at sparsity {request.sparsity:g}: {error}") from error
-        findings = _examined(evidence.masked(found), looked=batches is not None)
     weights = named_parameters(plain)
     placed = {name: mask.to(weights[name].device) for name, mask in found.items()}
-    return Masks(placed, model=plain, unprunable=unprunable(evidence.model), findings=findings)
+    return Masks(placed, model=plain, unprunable=unprunable(evidence.model))
 
 
 def score(
@@ -123,14 +120,6 @@ def score(
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
     return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
-
-
-def _examined(evidence: Evidence, *, looked: bool) -> tuple[Finding, ...]:
-    # Paths need an input of the right shape, and one that is not whole numbers.
-    if looked:
-        with suppress(UsageError):
-            return examine(evidence)
-    return emptied(evidence.masks)
 
 
 def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
