@@ -13,7 +13,7 @@ from autosparse.registry import Registry
 Selection: TypeAlias = Callable[..., Tensors]
 selections: Registry[Selection] = Registry("selection", "selections")
 
-from autosparse.core.selection import balanced, drawn, top  # noqa: E402
+from autosparse.core.selection import balanced, drawn, paths, top  # noqa: E402
 from autosparse.core.selection.top import keep_top  # noqa: E402
 
-__all__ = ["Selection", "balanced", "drawn", "keep_top", "selections", "top"]
+__all__ = ["Selection", "balanced", "drawn", "keep_top", "paths", "selections", "top"]

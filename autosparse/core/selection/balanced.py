@@ -22,12 +22,12 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
     """
     channels = channels_of(evidence)
     return {
-        name: channels[name].gather(_spread_evenly(channels[name].spread(values).cpu(), quotas[name])).to(values.device)
+        name: channels[name].gather(spread_evenly(channels[name].spread(values).cpu(), quotas[name])).to(values.device)
         for name, values in scores.items()
     }
 
 
-def _spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
+def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
     """A mask of `scores`, `[groups, outputs, inputs, kernel]`."""
     if bool(scores.isnan().any()):
         raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are not numbers")
