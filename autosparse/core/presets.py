@@ -22,6 +22,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
         "Tanaka et al. 2020",
         _method("synflow", "global", "top", {"name": "exponential", "rounds": 100}),
     ),
+    "npb": (
+        "Pham et al. 2023: Erdős-Rényi kernel quotas, most channels, then paths",
+        _method("random", "erk", "paths"),
+    ),
 }
 """Preset -> (help, method)."""
 

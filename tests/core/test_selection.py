@@ -11,8 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from autosparse.core.allocation import allocations
+from autosparse.core.criteria import criteria
+from autosparse.core.paths import trace_paths
+from autosparse.core.schedule import Pruning, exponential
 from autosparse.core.selection import keep_top, selections
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, keep_count, total_of
+from autosparse.models import models
 from tests.core.conftest import SHAPE, evidence_of, seeded, small
 
 SCORES = st.lists(st.sampled_from([-math.inf, -2.0, -0.0, 0.0, 1.0, 1e-30, 3.5, math.inf]), min_size=1, max_size=40)
@@ -230,3 +235,37 @@ def test_balanced_by_hand() -> None:
     mask = selections["balanced"].function(scores, {"0.weight": 2}, evidence_of(nn.Sequential(nn.Linear(3, 2)), (3,)))
 
     assert [[True, False, False], [False, False, True]] == mask["0.weight"].tolist()
+
+
+def test_paths_by_hand() -> None:
+    """Quotas of 4 in a chain of 3, 3, 3 neurons: three weights join every channel, the fourth makes a hub."""
+    network = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3, bias=False))
+    evidence = evidence_of(network, (3,))
+    quotas = dict.fromkeys(evidence.weights, 4)
+
+    found = trace_paths(evidence.masked(selections["paths"].function(evidence.weights, quotas, evidence)))
+
+    assert {"0.weight": 3, "2.weight": 3} == found.nodes
+    # Two inputs meet in one hidden neuron that two outputs read: 2 x 2 paths, and one through each of the others.
+    assert math.log(6) == pytest.approx(found.all)
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.97])
+def test_paths_and_nodes_are_never_fewer_than_synflow_leaves(sparsity: float) -> None:
+    """More channels than SynFlow's and the paths of as many; all of them where quotas allow; no weight in vain."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models["resnet8"].function((3, 8, 8), 10)
+    evidence = evidence_of(network, (3, 8, 8))
+    total = total_of(evidence.weights)
+    keep = keep_count(total, sparsity)
+    scores = {name: torch.rand(weight.shape, generator=seeded()) for name, weight in evidence.weights.items()}
+    quotas = allocations["erk"].function(scores, evidence.layers, keep)
+
+    balanced = trace_paths(evidence.masked(selections["paths"].function(scores, quotas, evidence)))
+    parts = (criteria["synflow"].function, allocations["global"].function, selections["top"].function)
+    synflow = trace_paths(evidence.masked(exponential(Pruning(evidence, total, keep, *parts), rounds=30)))
+
+    assert sum(balanced.nodes.values()) >= sum(synflow.nodes.values())
+    assert balanced.all >= synflow.all
+    assert keep == sum(balanced.weights.values())
