@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.criteria import criteria
+from autosparse.core.selection import selections
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import Plan
@@ -223,13 +224,14 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     held = 4 * of.state_bytes
     described = 3 * 4 * _COLUMNS * _largest(of) if facts.get("features") else 0  # a layer at a time
     passes = facts.get("gradients", 0)
+    turns = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0)
     units = {
         "step": 1,
         "build": 1,
         "bytes": data + of.state_bytes,
         "gradient": rounds * passes * images,
         # What the masks cut and how many paths they leave takes three; reconnecting, a few for each thing cut.
-        "flow": rounds * facts.get("flows", 0) + 3 + (20 if "repair" in method else 0),
+        "flow": rounds * (facts.get("flows", 0) + turns * len(of.facts.layers)) + 3 + (20 if "repair" in method else 0),
         "features": rounds * facts.get("features", 0) * of.facts.total,
         "select": rounds * of.facts.total,
     }

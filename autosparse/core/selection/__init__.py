@@ -1,7 +1,8 @@
 """Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
 
 A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
-joined; -inf marks weights that are gone.
+joined; -inf marks weights that are gone. What it costs is stated with the registration, in SynFlow passes
+(`flows_per_layer`).
 """
 
 from collections.abc import Callable

@@ -20,7 +20,7 @@ from autosparse.lazy import torch
 from autosparse.registry import Range
 
 
-@selections.register
+@selections.register(flows_per_layer=2)
 def paths(
     scores: Tensors,
     quotas: Mapping[str, int],
@@ -39,7 +39,8 @@ def paths(
     The number of paths is linear in one layer's weights, so that given the others the best choice is exact: one
     weight for every channel that is joined to input and output (of equals the best scores), then the weights most
     paths would pass. Layers take turns in this, from a start that prefers the first channels of each, which so
-    become a dense core. Takes a pass of the network for every layer, three turns at most; memory of a few copies
+    become a dense core. Takes two passes of the network for every layer, three where weights are left
+    on no path; memory of a few copies
     of the weights. The integer programs of the authors look at one layer and the paths that come in.
     """
     channels = channels_of(evidence)
@@ -49,13 +50,13 @@ def paths(
         name: _fill(channels[name], values, value[name] * preferred[name], quotas[name], spread)
         for name, values in scores.items()
     }
-    for _ in range(_TURNS):
+    for turn in range(_TURNS):
         for name, values in scores.items():
             if 0 < quotas[name] < values.numel():
                 value = _passing(evidence, {**masks, name: values > -math.inf})
                 masks[name] = _fill(channels[name], values, value[name], quotas[name], spread)
         on_path = effective_weights(replace(evidence, masks=masks))
-        if all(torch.equal(on_path[name], mask) for name, mask in masks.items()):
+        if turn and all(torch.equal(on_path[name], mask) for name, mask in masks.items()):
             break
     return masks
 
