@@ -14,7 +14,7 @@ from autosparse.errors import AutosparseError, SpecError, UsageError
 from autosparse.spec import load_spec
 
 GOOD = "model: resnet8\ndataset: digits\n"
-METHODS = ["learned", "random", "erk", "magnitude", "snip", "grasp", "synflow"]
+METHODS = ["learned", "random", "erk", "magnitude", "snip", "grasp", "synflow", "npb"]
 
 
 # What follows the two good lines, its place, a piece of the message, the hint (None: no hint).
