@@ -32,6 +32,13 @@ def test_a_run_follows_the_contract(finished: tuple[Place, Ended]) -> None:
         assert round((1 - result["sparsity"]) * result["total"]) == result["kept"]
         assert 1 - result["kept"] / result["total"] <= result["effective_sparsity"] < 1
         assert 0 <= result["test_accuracy"] <= 100
+        assert result["macs"] <= result["dense_macs"]
+        if result["method"] == "dense":
+            assert (None, None) == (result["effective_nodes"], result["paths"])
+        else:
+            assert result["effective_macs"] <= result["macs"]
+            assert 0 <= result["effective_nodes"] <= 1
+            assert (result["paths"] is None) == (result["effective_sparsity"] == 1)
     assert [0.8, 0.9] == [model["sparsity"] for model in report["emitted"]]
     assert all(Path(model["path"]).is_absolute() and model["max_abs_error"] == 0 for model in report["emitted"])
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from autosparse.api.examine import cuts
 from autosparse.api.hold import Hold, hold_zero
 from autosparse.api.wrapped import named_parameters, unwrap
+from autosparse.core.connectivity import Finding, emptied
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -91,6 +93,15 @@ class Masks(Mapping[str, "torch.Tensor"]):
         rows = [LayerSummary(name, tuple(mask.shape), self._kept[name], mask.numel()) for name, mask in self.items()]
         return Summary(tuple(rows), self.unprunable)
 
+    def examine(self, x: Any = None, *, model: torch.nn.Module | None = None) -> tuple[Finding, ...]:
+        """What the masks cut, before any training: each finding has a `kind`, `layers` and a `message`.
+
+        `x` are inputs as the network takes them, of which only shapes count: with them every layer, branch and
+        output is found that no path reaches, by two passes of one example through a copy in float64; without
+        them, only layers that keep no weight. `model` is by default the one that the masks were made for.
+        """
+        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x)
+
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the masked weights of a network in place, once; `hold` keeps them zero.
 
@@ -111,12 +122,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         begun from now on keeps the zeros; `apply` the masks to an older one. Ends with the handle's `remove()`
         or, in a `with` statement, with its block.
         """
-        home = unwrap(model) if model is not None else self._model() if self._model else None
-        if home is None:
-            raise UsageError(
-                "the masks do not know which model they hold" if self._model is None else "the masks' model is gone",
-                "call `masks.apply(model)` first, or `masks.hold(optimizer, model=model)`",
-            )
+        home = self._home(model)
         handle = hold_zero(home, self._weights_of(home), self, optimizers)
         self.apply(home)
         return handle
@@ -154,6 +160,15 @@ class Masks(Mapping[str, "torch.Tensor"]):
             return cls(tensors)
         except AutosparseError as error:
             raise UsageError(f"{place} is no file of masks: {error.message}", "`Masks.save` writes one") from None
+
+    def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
+        home = unwrap(model) if model is not None else self._model() if self._model else None
+        if home is None:
+            raise UsageError(
+                "the masks do not know which model they hold" if self._model is None else "the masks' model is gone",
+                "call `masks.apply(model)` first, or `masks.hold(optimizer, model=model)`",
+            )
+        return home
 
     def _weights_of(self, plain: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
         parameters = named_parameters(plain)

@@ -64,7 +64,7 @@ def prune(
     magnitude) need none, SynFlow one batch for the shape of its inputs.
 
     `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
-    perhaps `allocation`, `selection` and `schedule`, as in a spec. `loss(outputs, y)` gives the mean over a
+    perhaps `allocation`, `selection`, `schedule` and `repair`, as in a spec. `loss(outputs, y)` gives the mean over a
     batch as a scalar tensor; the default is cross-entropy. `seed` draws whatever is drawn, dropout too.
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
@@ -95,6 +95,8 @@ def prune(
                 blind=request.method.selection.entry.facts.get("blind", False),
             )
             found = _function(request.method.schedule)(pruning)
+            costs = {layer.name: 1 for layer in evidence.layers}
+            found = _function(request.method.repair)(evidence, found, pruning.score, costs)
         except ValueError as error:
             name = request.method.criterion.name
             raise AutosparseError(f"criterion `{name}` at sparsity {request.sparsity:g}: {error}") from error

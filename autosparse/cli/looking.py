@@ -15,6 +15,7 @@ from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
 from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.repair import repairs
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
@@ -32,7 +33,8 @@ app.add_typer(cache, name="cache")
 _LISTS: dict[str, Any] = {
     registry.plural: registry
     for registry in (
-        models, datasets, criteria, allocations, selections, schedules, scorers, feature_groups, exporters, backends,
+        models, datasets, criteria, allocations, selections, schedules, repairs, scorers, feature_groups,
+        exporters, backends,
     )
 }  # fmt: skip
 _KINDS = (*_LISTS, "presets", "controls", "specs", "templates")

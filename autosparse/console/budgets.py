@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rich.table import Table
 
-from autosparse.console.screen import plain, results, size
+from autosparse.console.screen import number, plain, results, size
 from autosparse.plan import Between, Translation
 
 
@@ -22,13 +22,13 @@ def show_budgets(translations: Sequence[Translation] | None) -> None:
     for column in ("sparsity", "weights", "parameters", "MACs", "compact size"):
         table.add_column(plain(column), justify="right", overflow="fold")
     for item in translations:
-        macs = _shown(item.macs, _number)
+        macs = _shown(item.macs, number)
         if item.budget.endswith(" macs"):
             macs = f"≤ {macs}"
-        quantities = (item.sparsity, _share), (item.kept, _number), (item.parameters, _number)
+        quantities = (item.sparsity, _share), (item.kept, number), (item.parameters, number)
         row = [*(_shown(value, tell) for value, tell in quantities), macs, _shown(item.bytes, size)]
         table.add_row(plain(item.budget), *map(plain, row))
-        alike = [_uniform(*pair) for pair in (*quantities, (item.macs, _number), (item.bytes, size))]
+        alike = [_uniform(*pair) for pair in (*quantities, (item.macs, number), (item.bytes, size))]
         table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
     console.print(table)
     console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
@@ -51,13 +51,3 @@ def _share(sparsity: float) -> str:
     # Two digits of what is left: 0.99995 is not 1.
     digits = 2 - math.floor(math.log10(1 - sparsity)) if sparsity else 1
     return f"{round(sparsity, digits):.15g}"
-
-
-def _number(value: float) -> str:
-    if value < 10_000:
-        return f"{value:,.0f}"
-    for unit in ("k", "M"):
-        value /= 1000
-        if value < 999.5:
-            return f"{value:.3g}{unit}"
-    return f"{value / 1000:,.3g}G"

@@ -54,3 +54,14 @@ def size(value: float) -> str:
             return f"{value:.3g} {unit}"
         value /= 1000
     return f"{value:.3g} TB"
+
+
+def number(value: float) -> str:
+    """A count in at most a few digits."""
+    if value < 10_000:
+        return f"{value:,.0f}"
+    for unit in ("k", "M"):
+        value /= 1000
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+    return f"{value / 1000:,.3g}G"

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.screen import plain, results, seconds, size, sparkline
+from autosparse.console.screen import number, plain, results, seconds, size, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import Report, Result, Run
 
@@ -25,6 +25,7 @@ def show_report(report: Report) -> None:
     console.print()
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}, {total:,} prunable weights", "bold"))
     _accuracies(console, report)
+    _masks(console, report)
     _lessons(console, report)
     _emitted(console, report)
     if report.unprunable:
@@ -99,6 +100,26 @@ def _accuracies(console: Console, report: Report) -> None:
         if index == 0:
             table.add_section()
         table.add_row(plain(f"control {method}", "dim"), *(plain(cell, "dim") for cell in row))
+    console.print(table)
+
+
+def _masks(console: Console, report: Report) -> None:
+    """What the masks of the strictest budget leave: weights and channels on a path, paths, multiply-adds."""
+    pruned = [result for result in report.results if result.effective_nodes is not None]
+    if not pruned:
+        return
+    label, title = list(_columns(pruned).items())[-1]
+    shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
+    console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
+    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", numbers=4)
+    for result in shown:
+        cells = (
+            f"{result.effective_sparsity:.4f}",
+            f"{100 * (result.effective_nodes or 0):.1f}",
+            "none" if result.paths is None else f"{result.paths:.1f}",
+            number(result.effective_macs or 0),
+        )
+        table.add_row(plain(result.method), *map(plain, cells))
     console.print(table)
 
 

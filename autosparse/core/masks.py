@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from autosparse.core.allocation import Counts
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.connectivity import Finding, describe_network, find_cuts
+from autosparse.core.evidence import Evidence
+from autosparse.core.paths import Paths, effective_weights, trace_paths
 from autosparse.lazy import torch
 
 
@@ -14,14 +17,22 @@ def kept(masks: Mapping[str, torch.Tensor]) -> Counts:
     return {name: int(mask.sum()) for name, mask in masks.items()}
 
 
-def effective(evidence: Evidence) -> Counts:
-    """Weights per layer that lie on a path from input to output (Vysogorets & Kempe 2023).
+@dataclass(frozen=True)
+class Anatomy:
+    """What masks keep of a network, what of it lies on paths, and what they cut."""
 
-    A weight counts when the linear positive network's output feels it: all present weights are set to
-    their layer's 1 / fan-in, so that path sums neither vanish nor overflow.
-    """
-    leaves = {
-        layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
-    }
-    gradient = gradient_of(evidence.flow(leaves, paths_only=True), leaves)
-    return {name: int(((part > 0) & evidence.masks[name].bool()).sum()) for name, part in gradient.items()}
+    kept: Counts
+    paths: Paths
+    findings: tuple[Finding, ...]
+
+
+def dissect(evidence: Evidence) -> Anatomy:
+    """The anatomy of the network under the evidence's masks, in three passes of it."""
+    on_path = effective_weights(evidence)
+    findings = find_cuts(evidence, on_path, describe_network(evidence))
+    return Anatomy(kept(evidence.masks), trace_paths(evidence, on_path), findings)
+
+
+def effective(evidence: Evidence) -> Counts:
+    """Weights per layer that lie on a path from input to output."""
+    return kept(effective_weights(evidence))

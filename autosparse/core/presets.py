@@ -44,8 +44,12 @@ PRESETS: dict[str, tuple[str, Method]] = {
         _method("magnitude", "erk", "top", "search"),
     ),
     "edge_popup": (
-        "Ramanujan et al. 2020: scores learned under frozen weights, with Adam",
+        "scores learned under frozen weights (Ramanujan et al. 2020; here with Adam)",
         _method("random", "uniform", "top", {"name": "search", "train_weights": False, "anneal": 0.0}),
+    ),
+    "npb": (
+        "node-path balance: most channels, then paths, in Erdős-Rényi kernel quotas (Pham et al. 2023)",
+        _method("random", "erk", "paths"),
     ),
 }
 """Preset -> (help, method)."""

@@ -10,6 +10,7 @@ from typing import Any
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
 from autosparse.core.schedule import schedules, training_steps
+from autosparse.core.selection import selections
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import LABEL_EXAMPLES, Plan
@@ -237,12 +238,14 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     passes = facts.get("gradients", 0)
     recipe = step.options.get("training", {"batch": 0, "crop": 0, "precision": "float32"})
     batch = min(recipe["batch"], of.source.train_images)
+    turns = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0)
     units = {
         "step": 1,
         "build": 1,
         "bytes": data + of.state_bytes,
         "gradient": rounds * passes * images,
-        "flow": rounds * facts.get("flows", 0) + 1,  # effective sparsity takes one
+        # What the masks cut and how many paths they leave takes three; reconnecting, a few for each thing cut.
+        "flow": rounds * (facts.get("flows", 0) + turns * len(of.facts.layers)) + 3 + (20 if "repair" in method else 0),
         "features": rounds * facts.get("features", 0) * of.facts.total,
         "select": rounds * of.facts.total,
         "train": training_steps(method) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
@@ -256,9 +259,9 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
             {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH) * min(2, math.ceil(passes))},
             {"data": data, "bytes": held + described},
             {"data": (1 + _border(of, recipe["crop"])) * data, "bytes": 3 * held * bool(batch), "train": batch},
-            {"data": data, "bytes": held + 32 * of.facts.total},  # effective sparsity is counted in float64
+            {"data": data, "bytes": held + 32 * of.facts.total},  # paths are counted in float64
         ),
-        of.facts.total + _LINE + 40 * len(of.facts.layers),
+        of.facts.total + _LINE + 240 * len(of.facts.layers),
         network,
         recipe["batch"],
         recipe["precision"],
@@ -276,7 +279,7 @@ def _evaluate(step: Step, of: Inputs, network: str) -> Counted:
             {"data": 3 * data, "bytes": 2 * of.state_bytes},
             {"data": data, "bytes": 2 * of.state_bytes, "forward": min(images, EVALUATION_BATCH)},
         ),
-        2 * _LINE + 80 * len(of.facts.layers),
+        2 * _LINE + 260 * len(of.facts.layers),
         network,
         precision=step.options["precision"],
     )

@@ -34,6 +34,13 @@ class Result:
     validation_accuracy: float
     budget: str = ""
     """what the budget is called; empty in reports written before budgets had names"""
+    dense_macs: int | None = None
+    effective_macs: int | None = None
+    """through weights that lie on a path; these are None where masks or reports were made before they were told"""
+    effective_nodes: float | None = None
+    """share of output channels that a path enters"""
+    paths: float | None = None
+    """natural logarithm of the number of paths from input to output; None, too, where there is none"""
 
     @property
     def label(self) -> str:
@@ -113,6 +120,10 @@ def build_report(
             test_accuracy=found["test_accuracy"],
             validation_accuracy=found["validation_accuracy"],
             budget=cell.budget,
+            dense_macs=found.get("dense_macs"),
+            effective_macs=found.get("effective_macs"),
+            effective_nodes=found["nodes"] / found["channels"] if "nodes" in found else None,
+            paths=found.get("paths"),
         )
 
     results = [result(cell) for cell in plan.cells if cell.role != "control"]
@@ -219,10 +230,12 @@ def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:
 def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
     warnings = []
     for cell in plan.cells:
-        layers = _open(plan, store, cell.evaluate).json("result")["layers"]
-        if empty := [layer["name"] for layer in layers if not layer["kept"]]:
-            others = f" and {len(empty) - 1} more" if len(empty) > 1 else ""
-            warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed} empties layer {empty[0]}{others}")
+        found = _open(plan, store, cell.evaluate).json("result")
+        empty = [f"layer {layer['name']} keeps no weight" for layer in found["layers"] if not layer["kept"]]
+        # Masks made by earlier releases were not examined.
+        if cuts := [finding["message"] for finding in found["findings"]] if "findings" in found else empty:
+            others = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""
+            warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {cuts[0]}{others}")
     warnings += _only_quotas(plan, results)
     if len(plan.spec.seeds) < 3:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.

@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.repair import repairs
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     AllocationChoice = Choice
     SelectionChoice = Choice
     ScheduleChoice = Choice
+    RepairChoice = Choice
     ScorerChoice = Choice
     Format = str
 else:
@@ -50,7 +52,7 @@ else:
     ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
-    ScorerChoice = choice_of(scorers)
+    RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
     Format = Literal[exporters.names]
 
 DENSE = "dense"
@@ -77,8 +79,9 @@ def _method_name(value: str) -> str:
 def _default_name(method: Mapping[str, Any]) -> str:
     # The parts that were written; all four where those are the name of a preset with other parts.
     defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
-    name = "+".join(filter(None, (_part_name(method.get(part)) for part in ("criterion", *defaults))))
-    if "criterion" in method and name in PRESETS and {**defaults, **method} != PRESETS[name][1]:
+    name = "+".join(filter(None, (_part_name(method.get(part)) for part in ("criterion", *defaults, "repair"))))
+    own = {part: value for part, value in method.items() if part != "repair"}
+    if "criterion" in method and name in PRESETS and {**defaults, **own} != PRESETS[name][1]:
         name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
     return name[:60] or "unnamed"
 
@@ -128,6 +131,9 @@ class Method(Section):
         default="top", validate_default=True
     )
     schedule: Annotated[ScheduleChoice, about("in how many rounds")] = Field(default="one_shot", validate_default=True)
+    repair: Annotated[RepairChoice, about("what is done about masks that cut the network")] = Field(
+        default="none", validate_default=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -159,12 +165,14 @@ class Method(Section):
         return self
 
     def choices(self) -> dict[str, Any]:
-        """The keyed form of the four choices: what the method is, whatever its name."""
+        """The keyed form of the choices: what the method is, whatever its name. No repair is not mentioned."""
+        repair = {"repair": self.repair.keyed()} if self.repair.name != "none" else {}
         return {
             "criterion": self.criterion.keyed(),
             "allocation": self.allocation.keyed(),
             "selection": self.selection.keyed(),
             "schedule": self.schedule.keyed(),
+            **repair,
         }
 
     @classmethod

@@ -21,6 +21,8 @@ def evaluate(work: Work, *, precision: str) -> None:
     total = sum(layer.size for layer in layers)
     dense = {layer.name: layer.size for layer in layers}
     about = work.inputs["mask"].json("result") if "mask" in work.inputs else {"kept": dense, "effective": dense}
+    # Masks made by earlier releases do not tell of nodes and paths.
+    known = [part for part in ("effective", "nodes", "channels", "paths_through") if part in about]
     work.output.write_json(
         "result",
         {
@@ -30,7 +32,20 @@ def evaluate(work: Work, *, precision: str) -> None:
             "effective": sum(about["effective"].values()),
             "macs": macs(layers, about["kept"]),
             "dense_macs": macs(layers),
-            "layers": [{"name": layer.name, "size": layer.size, "kept": about["kept"][layer.name]} for layer in layers],
+            "effective_macs": macs(layers, about["effective"]),
+            **{part: sum(about[part].values()) for part in ("nodes", "channels") if part in about},
+            **{part: about[part] for part in ("paths", "findings") if part in about},
+            "layers": [
+                {
+                    "name": layer.name,
+                    "size": layer.size,
+                    "kept": about["kept"][layer.name],
+                    "macs": layer.positions * about["kept"][layer.name],
+                    "dense_macs": layer.positions * layer.size,
+                    **{part: about[part][layer.name] for part in known},
+                }
+                for layer in layers
+            ],
             "parameters": total_of(dict(model.named_parameters())),
         },
     )

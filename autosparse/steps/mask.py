@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs
 from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
-from autosparse.core.masks import effective, kept
+from autosparse.core.masks import Anatomy, dissect
+from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
@@ -60,13 +62,32 @@ def mask(
     )
     try:
         masks = choose(schedules, method["schedule"])(pruning)
+        if "repair" in method:
+            costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
+            masks = choose(repairs, method["repair"])(evidence, masks, pruning.score, costs)
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
         raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error
     work.output.write_tensors("masks", masks)
-    work.output.write_json(
-        "result", {"kept": kept(masks), "total": total, "effective": effective(evidence.masked(masks))}
-    )
+    work.output.write_json("result", {"total": total, **_told(dissect(evidence.masked(masks)))})
+
+
+def _told(anatomy: Anatomy) -> dict[str, Any]:
+    """As JSON, which has no infinity: the logarithm of no path is null."""
+    paths = anatomy.paths
+    return {
+        "kept": anatomy.kept,
+        "effective": paths.weights,
+        "nodes": paths.nodes,
+        "channels": paths.channels,
+        "paths": _finite(paths.all),
+        "paths_through": {name: _finite(value) for name, value in paths.through.items()},
+        "findings": [asdict(finding) for finding in anatomy.findings],
+    }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _shaped(predict: Any, state: Any, weights: Any, features: Any) -> dict[str, Any]:

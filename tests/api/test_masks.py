@@ -209,3 +209,37 @@ def test_loaded_masks_fit_by_name(tmp_path: Path) -> None:
     Masks.load(tmp_path / "masks").apply(model)
 
     assert 0 == masked(model, masks).count_nonzero()
+
+
+def test_what_masks_cut_is_told_before_training() -> None:
+    """With inputs every cut is found, on a model that stays as it was; without, only the layers that are emptied."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    first, second = torch.ones(3, 4, dtype=torch.bool), torch.ones(2, 3, dtype=torch.bool)
+    first[1:], second[:, 0] = False, False
+    masks = autosparse.Masks({"0.weight": first, "2.weight": second}, model=model)
+
+    assert () == masks.examine()
+    assert ["network"] == [finding.kind for finding in masks.examine(torch.zeros(5, 4))]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+    second[:] = False
+    emptied = autosparse.Masks({"0.weight": first, "2.weight": second})
+
+    assert [("empty", ("2.weight",))] == [(finding.kind, finding.layers) for finding in emptied.examine()]
+    with pytest.raises(UsageError, match="do not know which model"):
+        emptied.examine(torch.zeros(1, 4))
+
+
+def test_repair_reconnects_at_the_same_sparsity() -> None:
+    """Globally by magnitude the last layer is emptied; with `repair` it is not, and as many weights stay."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 400), nn.ReLU(), nn.Linear(400, 3))
+    batches = [(torch.zeros(2, 4), torch.zeros(2, dtype=torch.long))]
+
+    cut = autosparse.prune(model, batches, sparsity=0.99, method="magnitude")
+    mended = autosparse.prune(model, batches, sparsity=0.99, method={"criterion": "magnitude", "repair": "reconnect"})
+
+    assert ["network", "empty"] == [finding.kind for finding in cut.examine(batches[0][0])]
+    assert () == mended.examine(batches[0][0])
+    assert cut.kept == mended.kept

@@ -9,9 +9,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
+from autosparse.core.allocation import allocations
+from autosparse.core.criteria import criteria
+from autosparse.core.paths import trace_paths
+from autosparse.core.schedule import Pruning, exponential
 from autosparse.core.selection import keep_top, selections
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, keep_count, total_of
+from autosparse.models import models
 from tests.core.conftest import SHAPE, evidence_of, seeded, small
 
 SCORES = st.lists(st.sampled_from([-math.inf, -2.0, -0.0, 0.0, 1.0, 1e-30, 3.5, math.inf]), min_size=1, max_size=40)
@@ -147,3 +153,119 @@ def test_random_ignores_the_scores() -> None:
     assert all(torch.equal(first[layer], reversed_[layer]) for layer in scores)
     assert any(not torch.equal(first[layer], other[layer]) for layer in scores)
     assert any(not torch.equal(first[layer], keep_top(scores[layer], quotas[layer])) for layer in scores)
+
+
+@given(
+    scores=st.lists(st.sampled_from([-math.inf, -1.0, 0.0, 1.0, 2.0, math.inf]), min_size=2, max_size=30),
+    share=st.floats(0, 1),
+    name=st.sampled_from(["sampled", "balanced"]),
+)
+def test_any_scores_are_obeyed(scores: list[float], share: float, name: str) -> None:
+    """Equal, infinite and missing scores, and a single channel, still give exactly the quota of weights not pruned."""
+    network = nn.Sequential(nn.Linear(len(scores), 1))
+    values = torch.tensor([scores])
+    alive = values > -math.inf
+    count = round(share * int(alive.sum()))
+
+    mask = selections[name].function({"0.weight": values}, {"0.weight": count}, evidence_of(network, (len(scores),)))
+
+    assert count == int(mask["0.weight"].sum())
+    assert not bool((mask["0.weight"] & ~alive).any())
+
+
+def test_sampling_follows_the_softmax() -> None:
+    """One weight of [0, 1, 3] is drawn with the probabilities of softmax over standard deviations and temperature."""
+    scores = {"0.weight": torch.tensor([[0.0, 1.0, 3.0]])}
+    evidence = replace(evidence_of(nn.Sequential(nn.Linear(3, 1)), (3,)), generator=seeded(1))
+    spread = math.sqrt(14 / 9)  # of 0, 1, 3 about 4 / 3
+    powers = [math.exp(score / spread / 0.5) for score in (0, 1, 3)]
+
+    drawn = torch.zeros(3)
+    for _ in range(4000):
+        drawn += selections["sampled"].function(scores, {"0.weight": 1}, evidence, temperature=0.5)["0.weight"][0]
+
+    assert [power / sum(powers) for power in powers] == pytest.approx((drawn / 4000).tolist(), abs=0.03)
+
+
+def test_sampling_does_not_depend_on_the_scale_of_scores() -> None:
+    """Scores times 2**40 plus a constant draw the same weights, and a low temperature keeps the highest."""
+    scores = drawn()
+    quotas = {layer: values.numel() // 3 for layer, values in scores.items()}
+    scaled = {layer: values.double() * 2**40 + 2**40 for layer, values in scores.items()}
+
+    first, second = select("sampled", scores, quotas), select("sampled", scaled, quotas)
+    cold = selections["sampled"].function(scores, quotas, EVIDENCE, temperature=1e-9)
+
+    assert all(torch.equal(first[layer], second[layer]) for layer in scores)
+    assert all(torch.equal(keep_top(values, quotas[layer]), cold[layer]) for layer, values in scores.items())
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "outputs", "inputs"),
+    [
+        (nn.Linear(6, 4), (6,), 0, 1),
+        (nn.Conv2d(5, 4, 3), (5, 3, 3), 0, 1),
+        (nn.ConvTranspose2d(5, 4, 2), (5, 3, 3), 1, 0),
+        (nn.Conv2d(6, 6, 3, groups=6), (6, 3, 3), 0, 0),
+    ],
+)
+def test_balanced_spreads_the_quota(layer: nn.Module, shape: tuple[int, ...], outputs: int, inputs: int) -> None:
+    """For every quota no output channel, and no input channel, keeps two weights more than another."""
+    evidence = evidence_of(nn.Sequential(layer), shape)
+    scores = {"0.weight": torch.rand(evidence.weights["0.weight"].shape, generator=seeded(3)) ** 8}
+    assert isinstance(layer.weight, torch.Tensor)
+
+    for count in (*range(1, layer.weight.numel(), 7), layer.weight.numel()):
+        mask = selections["balanced"].function(scores, {"0.weight": count}, evidence)["0.weight"]
+
+        assert count == int(mask.sum())
+        for kept in (along(mask, outputs), along(mask, inputs)):
+            assert int(kept.max()) - int(kept.min()) <= 1
+
+
+def along(mask: Tensor, dimension: int) -> Tensor:
+    """Ones for each index of a dimension."""
+    return mask.transpose(0, dimension).flatten(1).sum(dim=1)
+
+
+def test_balanced_by_hand() -> None:
+    """Each output keeps its best weight of an input that no other has, where the highest two share an input."""
+    scores = {"0.weight": torch.tensor([[9.0, 1.0, 0.0], [8.0, 2.0, 3.0]])}
+
+    mask = selections["balanced"].function(scores, {"0.weight": 2}, evidence_of(nn.Sequential(nn.Linear(3, 2)), (3,)))
+
+    assert [[True, False, False], [False, False, True]] == mask["0.weight"].tolist()
+
+
+def test_paths_by_hand() -> None:
+    """Quotas of 4 in a chain of 3, 3, 3 neurons: three weights join every channel, the fourth makes a hub."""
+    network = nn.Sequential(nn.Linear(3, 3, bias=False), nn.ReLU(), nn.Linear(3, 3, bias=False))
+    evidence = evidence_of(network, (3,))
+    quotas = dict.fromkeys(evidence.weights, 4)
+
+    found = trace_paths(evidence.masked(selections["paths"].function(evidence.weights, quotas, evidence)))
+
+    assert {"0.weight": 3, "2.weight": 3} == found.nodes
+    # Two inputs meet in one hidden neuron that two outputs read: 2 x 2 paths, and one through each of the others.
+    assert math.log(6) == pytest.approx(found.all)
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.97])
+def test_paths_and_nodes_are_never_fewer_than_synflow_leaves(sparsity: float) -> None:
+    """More channels than SynFlow's and the paths of as many; all of them where quotas allow; no weight in vain."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = models["resnet8"].function((3, 8, 8), 10)
+    evidence = evidence_of(network, (3, 8, 8))
+    total = total_of(evidence.weights)
+    keep = keep_count(total, sparsity)
+    scores = {name: torch.rand(weight.shape, generator=seeded()) for name, weight in evidence.weights.items()}
+    quotas = allocations["erk"].function(scores, evidence.layers, keep)
+
+    balanced = trace_paths(evidence.masked(selections["paths"].function(scores, quotas, evidence)))
+    parts = (criteria["synflow"].function, allocations["global"].function, selections["top"].function)
+    synflow = trace_paths(evidence.masked(exponential(Pruning(evidence, total, keep, *parts), rounds=30)))
+
+    assert sum(balanced.nodes.values()) >= sum(synflow.nodes.values())
+    assert balanced.all >= synflow.all
+    assert keep == sum(balanced.weights.values())

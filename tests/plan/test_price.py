@@ -43,7 +43,7 @@ def test_work_is_counted_before_anything_runs() -> None:
     assert IMAGES * EPOCHS == work[TRAIN].units["train"] == work[TRAIN].amount
     assert 256 == work["mask/snip/0.9/seed0"].units["gradient"]
     assert 350 == work["mask/grasp/0.9/seed0"].units["gradient"]  # 3.5 passes over 100 images
-    assert 101 == work["mask/synflow/0.9/seed0"].units["flow"]  # 100 rounds, and effective sparsity
+    assert 103 == work["mask/synflow/0.9/seed0"].units["flow"]  # 100 rounds, and what masks leave of paths
     assert 3 * 300 == work["trial/0"].units["scorer"]
     assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].units["features"]
 

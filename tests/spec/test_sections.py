@@ -294,3 +294,17 @@ def test_a_choice_knows_its_entry_and_keyed_form(shapes: Registry[Any]) -> None:
 
     assert shapes["circle"] is circle.entry
     assert {"name": "circle", "version": 1, "options": {"radius": 3}} == circle.keyed()
+
+
+def test_repair_is_part_of_a_method() -> None:
+    """It has a name of its own and another key; no repair is what there was before, and leaves the key as it was."""
+    plain = Method.model_validate({"criterion": "magnitude"})
+    written = Method.model_validate({"criterion": "magnitude", "repair": "none", "name": "magnitude"})
+    mended = Method.model_validate({"criterion": "magnitude", "repair": "reconnect"})
+
+    assert plain.choices() == written.choices()
+    assert "repair" not in plain.choices()
+    assert "magnitude+reconnect" == mended.name
+    assert {**plain.choices(), "repair": {"name": "reconnect", "version": 1, "options": {}}} == mended.choices()
+    assert mended.choices() != mended.control("shuffle").choices()
+    assert "reconnect" == mended.control("shuffle").repair.name

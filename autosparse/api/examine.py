@@ -1,0 +1,33 @@
+"""What masks cut in any network, seen on a copy of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autosparse.api.batches import Examples
+from autosparse.api.wrapped import copy_of
+from autosparse.core.connectivity import Finding, examine
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import describe_layers, prunable_weights
+from autosparse.lazy import torch
+
+
+def cuts(plain: torch.nn.Module, masks: Mapping[str, torch.Tensor], x: Any) -> tuple[Finding, ...]:
+    """The findings about a network under masks; weights without one are kept whole."""
+    device = next(iter(plain.parameters())).device
+    device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
+    model = copy_of(plain).to(device)
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    full = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    examples = Examples([(x, x)], device)
+    evidence = Evidence(
+        model=model,
+        weights=weights,
+        masks={name: masks[name].to(device) if name in masks else mask for name, mask in full.items()},
+        layers=describe_layers(model),
+        draw=examples.draw,
+        generator=torch.Generator("cpu"),
+        example=examples.example,
+    )
+    return examine(evidence)
