@@ -195,10 +195,10 @@ def _worst_first(candidates: Mapping[str, torch.Tensor], scores: Tensors) -> Ite
 def _channels_of_weights(channels: Any, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """For every weight the number of its output channel and of its input channel."""
     groups, outputs, inputs, kernel = channels.spread(part).shape
-    output = torch.arange(groups * outputs).reshape(groups, outputs, 1, 1)
-    input = torch.arange(groups * inputs).reshape(groups, 1, inputs, 1)
+    output = torch.arange(groups * outputs, device=part.device).reshape(groups, outputs, 1, 1)
+    input = torch.arange(groups * inputs, device=part.device).reshape(groups, 1, inputs, 1)
     shape = (groups, outputs, inputs, kernel)
-    first, second = (channels.gather(side.expand(shape)).contiguous().to(part.device) for side in (output, input))
+    first, second = (channels.gather(side.expand(shape)).contiguous() for side in (output, input))
     return first, second
 
 

@@ -65,9 +65,11 @@ def evidence_about(network: nn.Module, seed: int = 0) -> Evidence:
 
 
 def quick(method: Method) -> Method:
-    """The method with five rounds where it has more, of which the first and last are like any other's."""
-    schedule = method["schedule"]
-    return {**method, "schedule": {**schedule, "rounds": 5} if isinstance(schedule, dict) else schedule}
+    """The method with five rounds or training steps where it has more, of which any is like any other."""
+    schedule = {"name": method["schedule"]} if isinstance(method["schedule"], str) else method["schedule"]
+    known = schedules[schedule["name"]].options
+    few = {name: 5 for name in ("rounds", "steps") if name in known and known[name].default}
+    return {**method, "schedule": {**schedule, **few}}
 
 
 def masks_of(evidence: Evidence, method: Method, keep: int) -> Tensors:

@@ -62,12 +62,11 @@ def by_method(method: Method, keep: int, seed: int = 0) -> Tensors:
 
 
 def chosen(registry: Registry[Any], choice: Any) -> Any:
-    """The function of a choice, `name` or `{name:, ...}`, with its options filled in; what trains trains briefly."""
+    """The function of a choice, `name` or `{name:, ...}`: of rounds and training steps few, where it is silent."""
     options = {"name": choice} if isinstance(choice, str) else dict(choice)
     entry = registry[options.pop("name")]
-    brief = (
-        {"steps": 3} if registry is schedules and "steps" in entry.options and entry.options["steps"].default else {}
-    )
+    few = {"steps": 3, "rounds": 5} if registry is schedules else {}
+    brief = {key: value for key, value in few.items() if key in entry.options and entry.options[key].default}
     return partial(entry.function, **{**brief, **options})
 
 

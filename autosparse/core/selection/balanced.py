@@ -32,14 +32,14 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
     if bool(scores.isnan().any()):
         raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are not numbers")
     groups, outputs, inputs, kernel = scores.shape
-    mask = torch.zeros(scores.shape, dtype=torch.bool)
+    mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     quotas = _even_quotas(scores.reshape(groups * outputs, inputs * kernel), count).tolist()
     # Each input's weights to one output, the best first.
     ranked, places = scores.sort(dim=3, descending=True, stable=True)
-    chosen = torch.zeros(groups, inputs, dtype=torch.int64)
+    chosen = torch.zeros(groups, inputs, dtype=torch.int64, device=scores.device)
     for row, left in enumerate(quotas):
         group, output = divmod(row, outputs)
-        taken = torch.zeros(inputs, dtype=torch.int64)
+        taken = torch.zeros(inputs, dtype=torch.int64, device=scores.device)
         while left:
             best = ranked[group, output].gather(1, taken.clamp_max(kernel - 1)[:, None])[:, 0]
             best = best.masked_fill(taken == kernel, -math.inf)
