@@ -33,7 +33,8 @@ from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Section
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
-from autosparse.spec.sections import Method, Seed
+from autosparse.spec.kinds import Seed
+from autosparse.spec.sections import Method
 
 # Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
@@ -136,10 +137,10 @@ def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     except ValidationError as error:
         problem: SpecError = explain(error, Document(given, {(): Mark("autosparse")}))
         raise UsageError(problem.message.removeprefix("autosparse: "), problem.hint) from None
-    if request.method.needs_scorer:
-        others = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
+    if lacks := request.method.needs:
+        others = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
         raise UsageError(
-            f"criterion `{request.method.criterion.name}` needs a scorer, which only a spec's run trains",
+            f"criterion `{request.method.criterion.name}` needs {lacks}, which only a spec's run makes",
             f"write a spec for `autosparse run`, or choose one of {', '.join(others)}",
         )
     return request

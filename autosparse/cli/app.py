@@ -95,7 +95,8 @@ def fit_loaded(
         if not quiet:
             say(f"note: {text}")
 
-    unused = [name for name in ("irp", "tuning") if (name,) in loaded.document.values]
+    learning = ("tuning",) if any(method.needs_rounds for method in loaded.spec.methods) else ("irp", "tuning")
+    unused = [name for name in learning if (name,) in loaded.document.values]
     if unused and isinstance(loaded.spec.scorer, Pretrained) and not quiet:
         names = " and ".join(f"`{name}`" for name in unused)
         say(f"note: {names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")

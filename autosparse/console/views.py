@@ -15,7 +15,7 @@ from rich.table import Table
 
 from autosparse.console.screen import number, plain, results, seconds, size, sparkline
 from autosparse.plan import PURPOSES
-from autosparse.report import Report, Result, Run
+from autosparse.report import MaskCost, Report, Result, Run
 
 
 def show_report(report: Report) -> None:
@@ -111,16 +111,25 @@ def _masks(console: Console, report: Report) -> None:
     label, title = list(_columns(pruned).items())[-1]
     shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
-    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", numbers=4)
+    costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
+    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
     for result in shown:
         cells = (
             f"{result.effective_sparsity:.4f}",
             f"{100 * (result.effective_nodes or 0):.1f}",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
+            _cost(costs.get(result.method)),
         )
         table.add_row(plain(result.method), *map(plain, cells))
     console.print(table)
+
+
+def _cost(cost: MaskCost | None) -> str:
+    if cost is None:
+        return ""
+    told = seconds(cost.seconds)
+    return told if cost.trainings is None or cost.trainings < 0.05 else f"{told}, {cost.trainings:.2g} trainings"
 
 
 def _lessons(console: Console, report: Report) -> None:

@@ -38,9 +38,10 @@ class Evidence:
     `weights` are the prunable weights times the masks, `masks` the weights still present (1) or pruned
     (0), both name -> tensor in model order. `draw(images)` gives training batches `(inputs, labels)`,
     `example()` inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of
-    a batch. `predict` is a trained scorer, where the method has one. `stream()` begins an endless row of training
-    batches, `training_batches` gives them. `trained` holds what differs from the model's own parameters and
-    buffers, by name: a network in other states needs no copy of the model.
+    a batch. `predict` is a trained scorer and `survival` an order of the weights from IRP, where the method
+    has one. `stream()` begins an endless row of training batches, `training_batches` gives them. `trained`
+    holds what differs from the model's own parameters and buffers, by name: a network in other states needs
+    no copy of the model.
     """
 
     model: torch.nn.Module
@@ -52,6 +53,7 @@ class Evidence:
     example: Callable[[], Inputs]
     objective: Callable[[Any, Any], torch.Tensor] = mean_cross_entropy
     predict: Callable[[Features], Tensors] | None = None
+    survival: Tensors | None = None
     stream: Callable[[], Iterator[Batch]] | None = None
     trained: Mapping[str, torch.Tensor] = field(default_factory=dict)
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
+from autosparse.core.criteria.snip import snip
+from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top
 from autosparse.core.training import Observe, Recipe, accuracy, train
-from autosparse.core.weights import Tensors, prunable_weights, total_of
+from autosparse.core.weights import Tensors, prunable_weights
 from autosparse.lazy import torch
+
+RankBy: TypeAlias = Literal["magnitude", "magnitude_increase", "movement", "snip"]
+PerRoundOf: TypeAlias = Literal["remaining", "all"]
+
+RANK_IMAGES = 512  # that the gradient of `snip` is taken over
 
 
 @dataclass(frozen=True)
@@ -27,26 +35,26 @@ def irp_round(
     initial: Mapping[str, torch.Tensor],
     masks: Mapping[str, torch.Tensor] | None,
     *,
-    number: int,
-    per_round: float,
+    keep: int,
     training: Images,
     validation: Images,
     recipe: Recipe,
     generator: torch.Generator,
+    rank_by: RankBy = "magnitude",
+    begin: int = 0,
     evaluation_batch: int = 1000,
     observe: Observe = lambda done, total: None,
 ) -> Round:
-    """Round `number` (from 1) of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been.
+    """A round of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been, that keeps `keep` weights.
 
     Rewind first: a fresh network takes the whole initial state (weights, biases, BatchNorm parameters and
-    statistics, bit for bit), then the last round's masks. Train, rank the surviving weights of all layers
-    together by magnitude, and keep `round((1 - per_round) ** number * total)` of them.
+    statistics, bit for bit), then the last round's masks. Train, and rank the surviving weights of all layers
+    together. `initial` may be the state after `begin` steps, which the training then leaves out.
     """
     model = rewind(build(), initial)
-    losses = train(model, training, recipe, generator, masks=masks, observe=observe)
+    losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
-    scores = {name: weight.abs() for name, weight in weights.items()}
-    keep = keep_after(total_of(weights), per_round, number)
+    scores = rank(rank_by, model, weights, initial, training, generator)
     return Round(
         masks=prune_survivors(scores, masks, keep),
         scores=scores,
@@ -55,15 +63,91 @@ def irp_round(
     )
 
 
+def rank(
+    by: RankBy,
+    model: torch.nn.Module,
+    weights: Tensors,
+    initial: Mapping[str, torch.Tensor],
+    training: Images,
+    generator: torch.Generator,
+) -> Tensors:
+    """Scores of trained weights, higher is kept.
+
+    `magnitude` |w|, `movement` |w - w0| and `magnitude_increase` |w| - |w0| are those of Zhou et al. 2019
+    ("Deconstructing lottery tickets", section 3), w0 being what was rewound to; `snip` is |w g| (Lee et al. 2019)
+    where training has led.
+    """
+    match by:
+        case "magnitude":
+            return {name: weight.abs() for name, weight in weights.items()}
+        case "movement":
+            return {name: (weight - initial[name].to(weight.device)).abs() for name, weight in weights.items()}
+        case "magnitude_increase":
+            return {name: weight.abs() - initial[name].to(weight.device).abs() for name, weight in weights.items()}
+        case "snip":
+            evidence = Evidence(
+                model=model,
+                weights=weights,
+                masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
+                layers=(),
+                draw=lambda count: training.sample(count, generator),
+                generator=generator,
+                example=lambda: torch.zeros(1),
+            )
+            scores: Tensors = snip(evidence, images=min(RANK_IMAGES, len(training)), mode="evaluation")
+            return scores
+
+
 def rewind(model: torch.nn.Module, initial: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Give a network its whole initial state back: parameters and buffers, bit for bit."""
     model.load_state_dict(dict(initial), strict=True)
     return model
 
 
-def keep_after(total: int, per_round: float, number: int) -> int:
-    """How many weights are left after `number` rounds."""
+def keep_after(total: int, per_round: float, number: int, of: PerRoundOf = "remaining") -> int:
+    """How many weights are left after `number` rounds that each remove a share, of the `remaining` or of `all`.
+
+    Rounded from the start, not from the round before, so that no error adds up; below 0 where there are too few.
+    """
+    if of == "all":
+        return total - round(number * per_round * total)
     return round((1 - per_round) ** number * total)
+
+
+def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaining") -> int:
+    """How many rounds order the weights finely enough for `keep` of them to be the ones that last longest.
+
+    The first after which no more than that are left; of a linear schedule at most the last that leaves any.
+    """
+    number = 1
+    while keep_after(total, per_round, number, of) > keep and keep_after(total, per_round, number + 1, of) >= 1:
+        number += 1
+    return number
+
+
+def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
+    """A total order of all weights from the masks and scores of every round, the first round first.
+
+    float64, no two alike: the number of rounds that a weight survived, and below one how high the round that
+    removed it, or the last one, ranked it; of equal scores the first. The k highest are those that are left after
+    the round that keeps k.
+    """
+    order: Tensors = {}
+    for number, (masks, scores) in enumerate(rounds):
+        if not order:
+            order = {name: torch.zeros(mask.shape, dtype=torch.float64) for name, mask in masks.items()}
+            alive = {name: torch.ones(mask.shape, dtype=torch.bool) for name, mask in masks.items()}
+        flat = torch.cat([scores[name].cpu().masked_fill(~alive[name], -torch.inf).flatten() for name in order])
+        ranks = torch.empty(len(flat), dtype=torch.float64)
+        ranks[flat.argsort(descending=True, stable=True)] = torch.arange(len(flat), 0, -1, dtype=torch.float64) / (
+            len(flat) + 1
+        )
+        parts = ranks.split([part.numel() for part in order.values()])
+        for name, part in zip(order, parts, strict=True):
+            order[name] = torch.where(alive[name], number + part.view(order[name].shape), order[name])
+        alive = {name: masks[name].cpu().bool() for name in order}
+        # What survives is ordered by the next round, or else stays as this one ranked it: above what it removed.
+    return order
 
 
 def prune_survivors(scores: Tensors, masks: Mapping[str, torch.Tensor] | None, keep: int) -> Tensors:

@@ -16,6 +16,10 @@ _SNIP = {"name": "snip", "images": 128}  # a round looks at one batch of the aut
 
 PRESETS: dict[str, tuple[str, Method]] = {
     "learned": ("the predictions of a trained scorer (AutoSparse, 2024)", _method("learned", "global", "top")),
+    "irp": (
+        "what iterative rewind pruning of this very network keeps: the oracle (AutoSparse, 2024)",
+        _method("irp", "global", "top"),
+    ),
     "random": (
         "random weights, the same sparsity in every layer (Su et al. 2020)",
         _method("random", "uniform", "top"),

@@ -19,7 +19,9 @@ from autosparse.lazy import torch
 class Recipe:
     """How a network is trained. Every field is an option of a spec's `training`."""
 
-    epochs: Annotated[int, Ge(1), "passes over the training set"] = 160
+    epochs: Annotated[
+        Annotated[int, Ge(1)] | Annotated[float, Gt(0)], "passes over the training set; 2.5 stops halfway in the third"
+    ] = 160
     batch: Annotated[int, Ge(1), "images in a step"] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"
     lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1
@@ -60,9 +62,14 @@ def train(
     generator: torch.Generator,
     *,
     masks: Mapping[str, torch.Tensor] | None = None,
+    begin: int = 0,
+    end: int | None = None,
     observe: Observe = lambda done, total: None,
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
+
+    With `begin` the steps before are left out, their batches too: the rest is as in the whole training, but for the
+    optimizer's memory. `end` stops before that step.
 
     `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
     zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
@@ -75,14 +82,21 @@ def train(
     if present is not None:
         flat.data.mul_(present)
     optimizer = update_rule(flat, recipe)
-    steps = recipe.epochs * len(batch_sizes(len(images), recipe.batch))
+    steps = training_steps_of(recipe, len(images))
+    stop = steps if end is None else min(end, steps)
     step = 0
+    epochs = math.ceil(recipe.epochs)
     history: list[float] = []
-    for done in range(recipe.epochs):
-        total = torch.zeros((), device=flat.device)
+    for done in range(epochs):
+        total, seen = torch.zeros((), device=flat.device), 0
         for inputs, labels in epoch(
             images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, generator=generator
         ):
+            if step >= stop:
+                break
+            if step < begin:
+                step += 1
+                continue
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * learning_rate(recipe, step / steps)
             with autocast(flat.device, recipe.precision):
@@ -94,10 +108,19 @@ def train(
             if present is not None:
                 flat.data.mul_(present)
             total += loss.detach() * len(labels)
+            seen += len(labels)
             step += 1
-        history.append(float(total) / len(images))
-        observe(done + 1, recipe.epochs)
+        if seen:
+            history.append(float(total) / seen)
+        observe(done + 1, epochs)
+        if step >= stop:
+            break
     return history
+
+
+def training_steps_of(recipe: Recipe, images: int) -> int:
+    """How many steps a training takes: of a fraction of an epoch, that share of its batches."""
+    return max(1, round(recipe.epochs * len(batch_sizes(images, recipe.batch))))
 
 
 def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:

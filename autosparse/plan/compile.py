@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
+from autosparse.core.irp import rounds_to
 from autosparse.core.schedule import training_steps
-from autosparse.core.training import STEP_FIELDS, Recipe
+from autosparse.core.training import STEP_FIELDS, Recipe, training_steps_of
+from autosparse.core.weights import keep_count
 from autosparse.datasets import Source, open_source
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
@@ -80,8 +82,10 @@ def compile_plan(spec: Spec, name: str) -> Plan:
         base = {"init": start, "data": data}
         for budget in budgets:
             for method, role in _methods(spec):
-                inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                 purpose = "network" if role == "method" else "comparison"
+                inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
+                if method.needs_rounds:
+                    inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
                 choices = method.choices()
                 options = {"method": choices, **budget.options, "seed": seed}
                 if training_steps(choices):
@@ -266,29 +270,68 @@ def _label(build: _Builder, spec: Spec, seed: int) -> str:
     irp = spec.irp
     assert irp.model is not None, "compile takes a resolved spec"
     assert irp.dataset is not None
-    assert irp.training is not None
     assert isinstance(irp.rounds, int)
-    start, data = _network(build, irp.model, irp.dataset, seed, "source", ("irp",))
-    options = {
-        "training": _training(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
-    }  # fmt: skip
-    rounds: dict[str, str] = {}
-    for number in range(1, irp.rounds + 1):
-        previous = {"previous": rounds[f"round.{number - 1:04d}"]} if rounds else {}
-        rounds[f"round.{number:04d}"] = build.add(
-            f"irp/seed{seed}/round{number}",
-            "irp",
-            {**options, "number": number},
-            {"init": start, "data": data, **previous},
-            "source",
-        )
+    network = _network(build, irp.model, irp.dataset, seed, "source", ("irp",))
+    rounds = _rounds(build, spec, network, irp.rounds, seed, f"seed{seed}", "source")
     options = {
         "images": _LABEL_IMAGES,
         "examples": LABEL_EXAMPLES,
         "features": {entry.name: entry.version for entry in feature_groups},
         "seed": seed,
     }
+    start, data = network
     return build.add(f"label/seed{seed}", "label", options, {**rounds, "init": start, "data": data}, "source")
+
+
+def _own_rounds(
+    build: _Builder, spec: Spec, network: tuple[str, str], budget: _Budget, seed: int, purpose: str
+) -> dict[str, str]:
+    # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
+    irp, source = spec.irp, build.sources[network[1]]
+    assert isinstance(irp.rounds, int)
+    number = irp.rounds
+    if source.known and budget.sparsity is not None:
+        total = facts_of(build.steps[network[0]], spec.model).total
+        number = rounds_to(total, irp.per_round, keep_count(total, budget.sparsity), irp.per_round_of)
+    place = f"{spec.model.short_name}/seed{seed}"
+    return _rounds(build, spec, network, number, seed, place, purpose)
+
+
+def _rounds(
+    build: _Builder, spec: Spec, network: tuple[str, str], number: int, seed: int, place: str, purpose: str
+) -> dict[str, str]:
+    irp, (start, data) = spec.irp, network
+    assert irp.training is not None, "compile takes a resolved spec"
+    options = {
+        "training": _training(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
+    }  # fmt: skip
+    inputs = {"init": start, "data": data}
+    if irp.per_round_of != "remaining":
+        options["per_round_of"] = irp.per_round_of
+    if irp.rewind_to:
+        _check_rewind(spec, build.sources[data])
+        about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}
+        inputs["rewind"] = build.add(f"rewind/{place}", "rewind", about, inputs, purpose)
+        options["rewind_to"] = irp.rewind_to
+    rounds: dict[str, str] = {}
+    for count in range(1, number + 1):
+        previous = {"previous": rounds[f"round.{count - 1:04d}"]} if rounds else {}
+        rounds[f"round.{count:04d}"] = build.add(
+            f"irp/{place}/round{count}", "irp", {**options, "number": count}, {**inputs, **previous}, purpose
+        )
+    return rounds
+
+
+def _check_rewind(spec: Spec, source: Source) -> None:
+    assert spec.irp.training is not None
+    recipe = spec.irp.training
+    if source.known and spec.irp.rewind_to >= (steps := training_steps_of(recipe, source.train_images)):
+        error = UsageError(
+            f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round",
+            f"such as {max(1, steps // 10)}",
+        )
+        error.at = ("irp", "rewind_to")
+        raise error
 
 
 def _cell(
@@ -336,7 +379,10 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
 
 
 def _training(training: Any) -> dict[str, Any]:
-    return keyed(_recipe(), training.model_dump(mode="json"))
+    options = keyed(_recipe(), training.model_dump(mode="json"))
+    if isinstance(epochs := options["epochs"], float) and epochs.is_integer():
+        options["epochs"] = int(epochs)  # 2.0 epochs are 2
+    return options
 
 
 @cache

@@ -113,7 +113,7 @@ def fit_plan(
     )
 
 
-def remembered_settings(spec: Spec, store: Store) -> dict[str, int]:
+def remembered_settings(spec: Spec, store: Store) -> dict[str, float]:
     """What the compiler chose for a spec under its `target.time`, by path; nothing where it has not."""
     if spec.target.seconds is None:
         return {}
@@ -139,14 +139,14 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
 
 def _in_time(
     spec: Spec, attempt: Callable[[Spec], Fitted], store: Store, *, refit: bool
-) -> tuple[Fitted, Mapping[str, int]]:
+) -> tuple[Fitted, Mapping[str, float]]:
     # The plan, and what it takes for what the spec leaves open.
     limit = spec.target.seconds
     if limit is None:
         return attempt(spec), {}
     usual = open_settings(spec)
 
-    def tried(settings: Mapping[str, int]) -> Fitted:
+    def tried(settings: Mapping[str, float]) -> Fitted:
         return replace(attempt(with_settings(spec, settings)), taken=_taken(usual, spec.target.time, settings))
 
     if not refit and (kept := _kept(spec, usual, tried, store)):
@@ -184,8 +184,8 @@ def _memories(spec: Spec) -> tuple[str, str]:
 
 
 def _kept(
-    spec: Spec, usual: Mapping[str, int], tried: Callable[[Mapping[str, int]], Fitted], store: Store
-) -> tuple[Fitted, Mapping[str, int]] | None:
+    spec: Spec, usual: Mapping[str, float], tried: Callable[[Mapping[str, float]], Fitted], store: Store
+) -> tuple[Fitted, Mapping[str, float]] | None:
     # The choice that was made for this spec; else that for a variant of it whose rounds or trials are in the store.
     limit = spec.target.seconds
     assert limit is not None
@@ -216,7 +216,7 @@ def _kept(
     return kept, chosen
 
 
-def _remember(spec: Spec, settings: Mapping[str, int], store: Store) -> None:
+def _remember(spec: Spec, settings: Mapping[str, float], store: Store) -> None:
     own, alike = _memories(spec)
     others = store.recall(alike)
     others = others if isinstance(others, list) else []
@@ -224,14 +224,14 @@ def _remember(spec: Spec, settings: Mapping[str, int], store: Store) -> None:
     store.note(alike, [dict(settings), *(other for other in others if other != settings)][:_CHOICES])
 
 
-def _as_choice(remembered: object, usual: Mapping[str, int]) -> dict[str, int] | None:
+def _as_choice(remembered: object, usual: Mapping[str, float]) -> dict[str, float] | None:
     if not isinstance(remembered, dict) or remembered.keys() != usual.keys():
         return None
-    sound = all(isinstance(value, int) and 0 < value <= usual[path] for path, value in remembered.items())
+    sound = all(isinstance(value, int | float) and 0 < value <= usual[path] for path, value in remembered.items())
     return remembered if sound and remembered else None
 
 
-def _path(usual: Mapping[str, int]) -> list[dict[str, int]]:
+def _path(usual: Mapping[str, float]) -> list[dict[str, float]]:
     # Settings from what they are otherwise to the least, a little less each.
     found = [dict(usual)]
     for path, share in _PATH:
@@ -243,7 +243,7 @@ def _path(usual: Mapping[str, int]) -> list[dict[str, int]]:
     return found
 
 
-def _taken(usual: Mapping[str, int], limit: str, settings: Mapping[str, int]) -> tuple[Taken, ...]:
+def _taken(usual: Mapping[str, float], limit: str, settings: Mapping[str, float]) -> tuple[Taken, ...]:
     return tuple(
         Taken(path, value, settings[path], f"target.time {limit}")
         for path, value in usual.items()
@@ -251,7 +251,7 @@ def _taken(usual: Mapping[str, int], limit: str, settings: Mapping[str, int]) ->
     )
 
 
-def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, int]) -> FitError:
+def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, float]) -> FitError:
     need = best.left.seconds
     lowered = f" even with the least of {', '.join(usual)}" if usual else ", and the spec leaves nothing open to lower"
     own = best.price.of(

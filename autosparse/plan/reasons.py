@@ -136,12 +136,13 @@ class History:
             "dataset": spec.irp.dataset != spec.dataset,
             "training": getattr(spec.irp.training, field, None) != getattr(spec.training, field, None),
         }
-        if step.purpose == "source" and apart.get(head):
+        rounds = step.operation in ("irp", "rewind")
+        if (step.purpose == "source" or (rounds and head == "training")) and apart.get(head):
             head = f"irp.{head}"
         rest = [part for part in path[1:] if part != "options"]
         if rest[-1:] == ["name"]:
             rest.pop()
-        if step.purpose == "source" and head == "seeds":
+        if head == "seeds" and step.purpose == "source":
             head = "irp.seeds"
         said = ".".join([head, *rest])
         return "irp.epochs" if said == "irp.training.epochs" else said
@@ -169,7 +170,9 @@ _SAID = {
     ("irp", "per_round"): "irp.per_round",
     ("irp", "rank_by"): "irp.rank_by",
     ("irp", "number"): "irp.rounds",
-    ("irp", "seed"): "irp.seeds",
+    ("irp", "per_round_of"): "irp.per_round_of",
+    ("irp", "rewind_to"): "irp.rewind_to",
+    ("rewind", "steps"): "irp.rewind_to",
     ("label", "seed"): "irp.seeds",
     ("trial", "seed"): "tuning.seed",
     ("trial", "space"): "tuning.options",

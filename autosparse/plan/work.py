@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
+from autosparse.core.irp import RANK_IMAGES
 from autosparse.core.schedule import schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.datasets import Source
@@ -148,21 +149,26 @@ def _init(step: Step, of: Inputs, network: str) -> Counted:
 
 def _trained(step: Step, of: Inputs, network: str) -> Counted:
     recipe = step.options["training"]
-    images = recipe["epochs"] * of.source.train_images
+    batch = min(recipe["batch"], of.source.train_images)
+    images = recipe["epochs"] * of.source.train_images - step.options.get("rewind_to", 0) * batch
     data = of.source.train_images * of.image_bytes
     parameters = 7 * 4 * of.facts.parameters
     held = {
         "data": (1 + _border(of, recipe["crop"])) * data,
         "bytes": parameters,
-        "train": min(recipe["batch"], images),
+        "train": batch,
     }
     read = {"data": 3 * data, "bytes": 2 * of.state_bytes}
     kept = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
+    kept |= {name: step.options[name] for name in ("rewind_to",) if name in step.options}
     units: dict[str, float] = {"step": 1, "build": 1, "train": images, "bytes": data + 2 * of.state_bytes}
     size = of.state_bytes + _LINE
     after: dict[str, float] = {}
     if step.operation == "irp":
         units |= {"forward": of.source.validation_images, "select": of.facts.total}
+        if step.options["rank_by"] == "snip":
+            kept["rank_by"] = "snip"
+            units["gradient"] = RANK_IMAGES
         size = 5 * of.facts.total + _LINE
         validated = min(of.source.validation_images, EVALUATION_BATCH)
         after = {"data": data, "bytes": parameters, "forward": validated}
@@ -176,6 +182,14 @@ def _trained(step: Step, of: Inputs, network: str) -> Counted:
         recipe["batch"],
         recipe["precision"],
     )
+
+
+def _rewound(step: Step, of: Inputs, network: str) -> Counted:
+    recipe = step.options["training"]
+    whole = _trained(step, of, network)
+    images = float(step.options["steps"] * min(recipe["batch"], of.source.train_images))
+    kind = _kind(step, of.facts.identity, shape=list(of.source.shape), batch=recipe["batch"])
+    return replace(whole, kind=kind, amount=images, units={**whole.units, "train": images})
 
 
 def _label(step: Step, of: Inputs, network: str) -> Counted:
@@ -242,7 +256,7 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     units = {
         "step": 1,
         "build": 1,
-        "bytes": data + of.state_bytes,
+        "bytes": data + of.state_bytes + 5 * of.facts.total * sum(role.startswith("round") for role in step.inputs),
         "gradient": rounds * passes * images,
         # What the masks cut and how many paths they leave takes three; reconnecting, a few for each thing cut.
         "flow": rounds * (facts.get("flows", 0) + turns * len(of.facts.layers)) + 3 + (20 if "repair" in method else 0),
@@ -309,6 +323,7 @@ def _largest(of: Inputs) -> int:
 
 
 _COUNTS: Mapping[str, Callable[[Step, Inputs, str], Counted]] = {
-    "data": _data, "init": _init, "irp": _trained, "train": _trained, "label": _label, "trial": _trial, "tune": _tune,
-    "scorer": _scorer, "pretrained": _pretrained, "mask": _mask, "evaluate": _evaluate, "emit": _emit,
+    "data": _data, "init": _init, "irp": _trained, "rewind": _rewound, "train": _trained, "label": _label,
+    "trial": _trial, "tune": _tune, "scorer": _scorer, "pretrained": _pretrained, "mask": _mask,
+    "evaluate": _evaluate, "emit": _emit,
 }  # fmt: skip

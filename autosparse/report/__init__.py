@@ -1,10 +1,10 @@
 """What happened, as plain data, and the folders that keep it."""
 
-from autosparse.report.build import Emitted, Report, Result, build_report, copy_emitted
+from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
 from autosparse.report.scorer import copy_scorer
 
 __all__ = [
-    "Emitted", "Report", "Result", "Run", "all_runs", "build_report", "copy_emitted", "copy_scorer", "find_run",
-    "open_folder", "save_report",
+    "Emitted", "MaskCost", "Report", "Result", "Run", "all_runs", "build_report", "copy_emitted", "copy_scorer",
+    "find_run", "open_folder", "save_report",
 ]  # fmt: skip

@@ -49,6 +49,21 @@ class Result:
 
 
 @dataclass(frozen=True)
+class MaskCost:
+    """What a method's masks took when they were made, the mean over seeds.
+
+    `seconds` are those of the mask and, for `irp`, of the rounds on the network that is pruned. What a learned
+    scorer cost is shared by all that it prunes and is told apart, as `cost`. `trainings` is the same in units of
+    training the pruned network once; None where that was not timed.
+    """
+
+    method: str
+    budget: str
+    seconds: float
+    trainings: float | None
+
+
+@dataclass(frozen=True)
 class Emitted:
     """One emitted model. Latencies are None until they are measured."""
 
@@ -85,6 +100,8 @@ class Report:
     warnings: Sequence[str]
     unprunable: Mapping[str, str] = field(default_factory=dict)
     """parameter of the network to prune that is not prunable -> why"""
+    mask_costs: Sequence[MaskCost] = ()
+    """of every method and budget; empty in reports written before it was told"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -139,7 +156,7 @@ def build_report(
         seconds=round(seconds, 2),
         results=results,
         controls=controls,
-        irp=[_round(plan, store, step) for step in plan.of("irp")],
+        irp=[_round(plan, store, step) for step in plan.of("irp") if step.purpose == "source"],
         scorer=describe_scorer(plan, store, scorer),
         emitted=emitted,
         cost=_cost(plan, store),
@@ -147,6 +164,7 @@ def build_report(
         unprunable=_open(plan, store, plan.steps[plan.cells[0].train].inputs["init"])
         .json("network")
         .get("unprunable", {}),
+        mask_costs=_mask_costs(plan, store),
     )
 
 
@@ -207,6 +225,28 @@ def _cost(plan: Plan, store: Store) -> dict[str, float]:
         seconds = store.open(step.operation, step.key).descriptor.get("seconds", 0.0)
         cost[step.purpose] = round(cost.get(step.purpose, 0.0) + seconds, 3)
     return cost
+
+
+def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
+    def seconds(name: str) -> float:
+        taken: float = _open(plan, store, name).descriptor.get("seconds", 0.0)
+        return taken
+
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for cell in plan.cells:
+        if cell.mask is not None and cell.role != "control":
+            own = [
+                cell.mask,
+                *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith("round")),
+            ]
+            pair = (sum(map(seconds, own)), seconds(cell.train))
+            found.setdefault((cell.method, cell.budget), []).append(pair)
+    costs = []
+    for (method, budget), pairs in found.items():
+        masks, trainings = (statistics.fmean(side) for side in zip(*pairs, strict=True))
+        relative = round(masks / trainings, 3) if trainings else None
+        costs.append(MaskCost(method, budget, round(masks, 3), relative))
+    return costs
 
 
 def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:

@@ -8,8 +8,10 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
+from autosparse.spec.irp import Irp
+from autosparse.spec.kinds import Training
 from autosparse.spec.pretrained import Pretrained
-from autosparse.spec.sections import Irp, Spec, Training
+from autosparse.spec.sections import Spec
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
@@ -65,9 +67,9 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     )
 
 
-def open_settings(spec: Spec) -> dict[str, int]:
+def open_settings(spec: Spec) -> dict[str, float]:
     """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
-    found: dict[str, int] = {}
+    found: dict[str, float] = {}
     if not spec.learns:
         return found
     own: Any = spec.irp.training
@@ -80,9 +82,9 @@ def open_settings(spec: Spec) -> dict[str, int]:
     return found
 
 
-def with_settings(spec: Spec, settings: Mapping[str, int]) -> Spec:
+def with_settings(spec: Spec, settings: Mapping[str, float]) -> Spec:
     """The spec with values, by path, for what it leaves open."""
-    sections: dict[str, dict[str, int]] = {"irp": {}, "tuning": {}}
+    sections: dict[str, dict[str, float]] = {"irp": {}, "tuning": {}}
     for path, value in settings.items():
         section, _, name = path.partition(".")
         sections[section][name] = value

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Le, MinLen
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -18,42 +18,29 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from autosparse.core.allocation import allocations
-from autosparse.core.criteria import criteria
 from autosparse.core.presets import CONTROLS, PRESETS
-from autosparse.core.repair import repairs
-from autosparse.core.schedule import schedules
-from autosparse.core.scorers import scorers
-from autosparse.core.selection import selections
-from autosparse.core.training import Recipe
-from autosparse.datasets import datasets
-from autosparse.exporters import exporters
-from autosparse.models import models
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
-from autosparse.spec.choices import Choice, Section, about, choice_of, section_of
+from autosparse.spec.choices import Section, about
+from autosparse.spec.irp import Irp
+from autosparse.spec.kinds import (
+    AllocationChoice,
+    CriterionChoice,
+    DatasetChoice,
+    Format,
+    ModelChoice,
+    RepairChoice,
+    ScheduleChoice,
+    ScorerChoice,
+    Seed,
+    Seeds,
+    SelectionChoice,
+    Training,
+    different,
+    listed,
+)  # fmt: skip
 from autosparse.spec.pretrained import Pretrained, scorer_kind
 from autosparse.spec.target import Target
-
-if TYPE_CHECKING:
-    # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
-    Training = Recipe
-    ModelChoice = Choice
-    DatasetChoice = Choice
-    CriterionChoice = Choice
-    AllocationChoice = Choice
-    SelectionChoice = Choice
-    ScheduleChoice = Choice
-    RepairChoice = Choice
-    ScorerChoice = Choice
-    Format = str
-else:
-    Training = section_of(Recipe)
-    ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
-    CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
-    SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
-    RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
-    Format = Literal[exporters.names]
 
 DENSE = "dense"
 
@@ -62,10 +49,6 @@ def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
         raise PydanticCustomError("version", "must be 1 but is {got}", {"got": str(value).lower()})
     return value
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _method_name(value: str) -> str:
@@ -93,25 +76,11 @@ def _part_name(part: Any) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") if isinstance(part, str) else ""
 
 
-def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise PydanticCustomError("repeated", "names {got} twice", {"got": str(value)})
-    return values
-
-
 Budgets = Annotated[
     tuple[Budget, ...],
     MinLen(1),
-    AfterValidator(_different),
-    BeforeValidator(_listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
-]
-Seed = Annotated[int, Ge(0), Lt(2**63)]
-Seeds = Annotated[
-    tuple[Seed, ...],
-    MinLen(1),
-    AfterValidator(_different),
-    BeforeValidator(_listed, json_schema_input_type=Seed | Annotated[tuple[Seed, ...], MinLen(1)]),
+    AfterValidator(different),
+    BeforeValidator(listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
 ]
 
 
@@ -185,6 +154,16 @@ class Method(Section):
     def needs_scorer(self) -> bool:
         return bool(self.criterion.entry.facts.get("needs_scorer"))
 
+    @property
+    def needs_rounds(self) -> bool:
+        """Whether IRP is run on the network that is pruned."""
+        return bool(self.criterion.entry.facts.get("needs_rounds"))
+
+    @property
+    def needs(self) -> str:
+        """What scores come from besides the network and its data, in words; empty for nothing."""
+        return "a scorer" if self.needs_scorer else "rounds of IRP" if self.needs_rounds else ""
+
     def control(self, name: str) -> Method:
         """This method with what one control replaces in it."""
         return Method.model_validate({**self.model_dump(), **CONTROLS[name][1], "name": f"{self.name}.{name}"})
@@ -194,27 +173,6 @@ Compared = Annotated[
     Annotated[Literal["dense"], Tag("dense")] | Annotated[Method, Tag("method")],
     Discriminator(lambda value: "dense" if value == DENSE else "method"),
 ]
-
-
-class Irp(Section):
-    """Iterative rewind pruning: the source of the labels that the scorer learns from."""
-
-    model: Annotated[
-        ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
-    ] = None
-    dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
-    rounds: Annotated[
-        Annotated[int, Ge(1), Le(1000)] | Literal["auto"],
-        about("how often it is trained, pruned and rewound; auto is 16, or fewer under `target.time`"),
-    ] = "auto"
-    epochs: Annotated[
-        Annotated[int, Ge(1)] | Literal["auto"],
-        about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
-    ] = "auto"
-    per_round: Annotated[float, Gt(0), Lt(1), about("share of the surviving weights that a round removes")] = 0.25
-    rank_by: Annotated[Literal["magnitude"], about("what the trained weights are ranked by")] = "magnitude"
-    seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
-    training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
 
 
 Scorer = Annotated[
@@ -268,7 +226,7 @@ class Spec(Section):
     ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
     controls: Annotated[
         tuple[Literal["shuffle", "layer_mean"], ...],
-        AfterValidator(_different),
+        AfterValidator(different),
         about("what `method` must beat to have learned more than quotas"),
     ] = (
         "shuffle",
@@ -277,7 +235,7 @@ class Spec(Section):
     seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
     emit: Annotated[
         tuple[Format, ...],
-        AfterValidator(_different),
+        AfterValidator(different),
         about("formats of the pruned models of `method`, first seed, every budget"),
     ] = ("safetensors",)
 
@@ -339,6 +297,22 @@ class Spec(Section):
                         "is {got}, outside the range in which tuning looks",
                         {"got": str(value), "hint": f"tunable {name}: {limits}", "at": ("scorer", name)},
                     )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_leave_something(self) -> Spec:
+        rounds, share = self.irp.rounds, self.irp.per_round
+        if self.irp.per_round_of == "all" and rounds != "auto" and rounds * share >= 1:
+            raise PydanticCustomError(
+                "rounds",
+                "removes {share} of all weights in each of {rounds} rounds: none would be left",
+                {
+                    "share": f"{share:g}",
+                    "rounds": str(rounds),
+                    "hint": f"such as `per_round: {0.95 / rounds:.2g}`",
+                    "at": ("irp", "per_round"),
+                },
+            )
         return self
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.core.irp import irp_round, keep_after
+from autosparse.core.irp import PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.masks import kept
 from autosparse.core.training import Recipe
 from autosparse.errors import StepError
@@ -13,24 +13,38 @@ from autosparse.steps.work import Work, build_network, generator
 
 
 @operations.register(version=1)
-def irp(work: Work, *, training: dict[str, Any], per_round: float, rank_by: str, number: int, seed: int) -> None:
-    """Round `number`, from 1, on the masks of the round before (input `previous`)."""
-    assert rank_by == "magnitude"
+def irp(
+    work: Work,
+    *,
+    training: dict[str, Any],
+    per_round: float,
+    rank_by: RankBy,
+    number: int,
+    seed: int,
+    per_round_of: PerRoundOf = "remaining",
+    rewind_to: int = 0,
+) -> None:
+    """Round `number`, from 1, on the masks of the round before (input `previous`).
+
+    It starts from input `rewind`, the state after `rewind_to` steps, where there is one.
+    """
     start = work.inputs["init"]
     total = sum(start.json("network")["layers"].values())
-    if keep_after(total, per_round, number) < 1:
+    keep = keep_after(total, per_round, number, per_round_of)
+    if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
     result = irp_round(
         lambda: build_network(work),
-        start.tensors("state"),
+        work.inputs.get("rewind", start).tensors("state"),
         work.masks("previous"),
-        number=number,
-        per_round=per_round,
+        keep=keep,
         training=work.images("train"),
         validation=work.images("validation"),
         recipe=Recipe(**training),
         # Every round sees the same batches: what differs between rounds is the mask alone.
         generator=generator("irp", seed),
+        rank_by=rank_by,
+        begin=rewind_to,
         evaluation_batch=work.place.evaluation_batch,
         observe=work.observe,
     )

@@ -11,6 +11,7 @@ from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs
 from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
+from autosparse.core.irp import survival_order
 from autosparse.core.masks import Anatomy, dissect
 from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
@@ -46,6 +47,9 @@ def mask(
         state = {name: tensor.to(device) for name, tensor in learned.tensors("state").items()}
         predict = scorers[learned.json("scorer")["name"]].facts["predict"]
         evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
+    if rounds := work.roles("round"):
+        found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
+        evidence = replace(evidence, survival=survival_order(found))
     total = total_of(evidence.weights)
     allocate, amounts = choose(allocations, method["allocation"]), (total, keep_count(total, sparsity))
     if budget is not None:

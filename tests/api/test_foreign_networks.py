@@ -19,8 +19,8 @@ from autosparse.core.weights import prunable_weights, unprunable
 from tests.api.conftest import assert_scored, in_brief
 
 CLASSES = 5
-CRITERIA = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
-METHODS = [name for name in PRESETS if name != "learned"]
+CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+METHODS = [name for name in PRESETS if name not in ("learned", "irp")]
 
 
 class TiedNetwork(nn.Module):

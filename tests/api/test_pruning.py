@@ -24,8 +24,8 @@ from autosparse.core.presets import PRESETS
 from autosparse.errors import AutosparseError, UsageError
 from tests.api.conftest import batches, in_brief, network
 
-METHODS = [name for name in PRESETS if name != "learned"]
-CRITERIA = [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
+METHODS = [name for name in PRESETS if name not in ("learned", "irp")]
+CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
 
 
 def linear(*rows: list[float]) -> nn.Linear:

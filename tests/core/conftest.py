@@ -129,3 +129,13 @@ def random_masks(model: nn.Module, share: float = 0.5, seed: int = 0) -> Tensors
 def all_ones(model: nn.Module) -> Tensors:
     """Masks that keep everything."""
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in prunable_weights(model).items()}
+
+
+def order_of(weights: Tensors) -> Tensors:
+    """Some order of the weights, as IRP leaves one."""
+    return {name: seeded_like(weight) for name, weight in weights.items()}
+
+
+def seeded_like(weight: torch.Tensor) -> torch.Tensor:
+    """float64 random numbers of a weight's shape, the same for every weight of it."""
+    return torch.rand(weight.shape, generator=seeded(weight.numel()), dtype=torch.float64)

@@ -23,7 +23,7 @@ from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import keep_top, selections
 from autosparse.core.weights import Tensors, total_of
 from autosparse.registry import Registry
-from tests.core.conftest import CLASSES, SHAPE, assert_same, batch_of, evidence_of, seeded, snapshot
+from tests.core.conftest import CLASSES, SHAPE, assert_same, batch_of, evidence_of, order_of, seeded, snapshot
 
 few = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -55,13 +55,13 @@ def networks(draw: st.DrawFn) -> nn.Sequential:
 
 
 def evidence_about(network: nn.Module, seed: int = 0) -> Evidence:
-    """Evidence with one batch and a scorer that predicts the first feature."""
+    """Evidence with one batch, a scorer that predicts the first feature, and any order of survival."""
 
     def predict(features: Features) -> Tensors:
         return {name: table[:, 0].view(bare.weights[name].shape) for name, table in features.values.items()}
 
     bare = evidence_of(network, SHAPE, batches=[batch_of(SHAPE, 6)], seed=seed)
-    return replace(bare, predict=predict)
+    return replace(bare, predict=predict, survival=order_of(bare.weights))
 
 
 def quick(method: Method) -> Method:
@@ -156,7 +156,9 @@ def test_ties_break_by_position(network: nn.Sequential, share: float) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("criterion", [e.name for e in criteria if not {"shuffled", "needs_scorer"} & set(e.facts)])
+@pytest.mark.parametrize(
+    "criterion", [e.name for e in criteria if not {"shuffled", "needs_scorer", "needs_rounds"} & set(e.facts)]
+)
 @given(network=networks())
 @few(max_examples=4)
 def test_scores_are_finite_or_the_layer_is_named(criterion: str, value: float, network: nn.Sequential) -> None:

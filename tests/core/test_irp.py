@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autosparse.core.irp import Round, irp_round, keep_after, prune_survivors, rewind
+from autosparse.core.irp import (
+    PerRoundOf,
+    RankBy,
+    Round,
+    irp_round,
+    keep_after,
+    prune_survivors,
+    rewind,
+    rounds_to,
+    survival_order,
+)
 from autosparse.core.masks import kept
 from autosparse.core.training import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, prunable_weights, total_of
@@ -27,18 +39,21 @@ def one_round(
     build: Callable[[], Small] = Small,
     initial: Tensors | None = None,
     seed: int = 0,
+    rank_by: RankBy = "magnitude",
+    begin: int = 0,
 ) -> Round:
     """A short round from the initial state of `small()`."""
     return irp_round(
         build,
         snapshot(small()) if initial is None else initial,
         masks,
-        number=number,
-        per_round=per_round,
+        keep=keep_after(TOTAL, per_round, number),
         training=images_of(20),
         validation=images_of(10, seed=1),
         recipe=SHORT,
         generator=seeded(seed),
+        rank_by=rank_by,
+        begin=begin,
     )
 
 
@@ -167,3 +182,115 @@ def test_survivors_that_trained_to_zero_are_ranked_above_pruned_ones() -> None:
     assert [False, True, True] == prune_survivors({"a": torch.zeros(3)}, masks, 2)["a"].tolist()
     with pytest.raises(ValueError, match="3 weights cannot be kept of the 2"):
         prune_survivors({"a": torch.zeros(3)}, masks, 3)
+
+
+def trained() -> Small:
+    """What a short round ranks: the network after its training."""
+    network = small()
+    train(network, images_of(20), SHORT, seeded())
+    return network
+
+
+def test_what_weights_are_ranked_by() -> None:
+    """By hand from the weights before and after: |w|, |w - w0|, |w| - |w0|."""
+    first, last = prunable_weights(small()), prunable_weights(trained())
+    for name, before in first.items():
+        weight = last[name].detach()
+        assert torch.equal((weight - before).abs(), one_round(1, None, rank_by="movement").scores[name])
+        increase = one_round(1, None, rank_by="magnitude_increase").scores[name]
+        assert torch.equal(weight.abs() - before.abs(), increase)
+
+
+def test_snip_ranks_by_the_gradient_where_training_has_led() -> None:
+    """|w g| of the trained network, in evaluation mode, over the images that are there."""
+    network = trained()
+    network.eval()
+    found = one_round(1, None, rank_by="snip").scores
+    images = images_of(20)
+    outputs = network(torch.cat([inputs for inputs, _ in images.in_order(20)]))
+    loss = torch.nn.functional.cross_entropy(outputs, images.labels)
+    weights = prunable_weights(network)
+    gradient = torch.autograd.grad(loss, list(weights.values()))
+
+    for (name, weight), part in zip(weights.items(), gradient, strict=True):
+        torch.testing.assert_close((weight * part).abs(), found[name], rtol=1e-3, atol=1e-7)
+
+
+def test_a_pruned_weight_never_comes_back_whatever_ranks() -> None:
+    """Scores below zero and scores of what is gone change nothing."""
+    masks = random_masks(small(), share=0.7)
+    for rank_by in get_args(RankBy):
+        result = one_round(2, masks, rank_by=rank_by)
+        assert not any(bool((result.masks[name] & ~masks[name]).any()) for name in masks)
+        assert keep_after(TOTAL, 0.3, 2) == sum(kept(result.masks).values())
+
+
+def test_rounds_that_begin_later_see_what_is_left_of_the_training() -> None:
+    """From the state after two of six steps, with plain SGD: the end is that of the whole training, bit for bit."""
+    plain = replace(SHORT, momentum=0.0, nesterov=False)
+    whole, first = small(), small()
+    train(whole, images_of(20), plain, seeded())
+    train(first, images_of(20), plain, seeded(), end=2)
+    state = snapshot(first)
+    rest = rewind(Small(), state)
+    train(rest, images_of(20), plain, seeded(), begin=2)
+
+    assert any(not torch.equal(state[name], tensor) for name, tensor in snapshot(small()).items())
+    assert_same(snapshot(whole), snapshot(rest))
+
+
+def test_a_linear_schedule_by_hand() -> None:
+    """A tenth of all in every round leaves 900, 800, 700; thirds of 100 round from the start: 67, 33, 0."""
+    assert [900, 800, 700] == [keep_after(1000, 0.1, number, "all") for number in (1, 2, 3)]
+    assert [67, 33, 0] == [keep_after(100, 1 / 3, number, "all") for number in (1, 2, 3)]
+
+
+@given(
+    total=st.integers(2, 10**7),
+    per_round=st.floats(0.01, 0.9),
+    share=st.floats(0.0, 1.0),
+    of=st.sampled_from(["remaining", "all"]),
+)
+def test_rounds_tell_exactly_which_weights_are_left(total: int, per_round: float, share: float, of: PerRoundOf) -> None:
+    """The last round leaves no more than asked for, or another would leave none; the one before leaves more."""
+    keep = max(1, round(share * total))
+    number = rounds_to(total, per_round, keep, of)
+
+    assert keep_after(total, per_round, number, of) <= keep or keep_after(total, per_round, number + 1, of) < 1
+    assert number == 1 or keep_after(total, per_round, number - 1, of) > keep
+
+
+def test_an_order_of_all_weights_by_hand() -> None:
+    """Removed first is last; inside a round by its scores, of equal ones the first is higher; no two are alike."""
+    first = (
+        {"a": torch.tensor([True, True, False]), "b": torch.tensor([True, False])},
+        {
+            "a": torch.tensor([5.0, 4.0, 1.0]),
+            "b": torch.tensor([3.0, 1.0]),
+        },
+    )
+    second = (
+        {"a": torch.tensor([True, False, False]), "b": torch.tensor([True, False])},
+        {
+            "a": torch.tensor([7.0, 2.0, 99.0]),
+            "b": torch.tensor([9.0, 99.0]),
+        },
+    )
+    order = survival_order([first, second])
+    places = torch.cat([order["a"], order["b"]]).argsort(descending=True).tolist()
+
+    assert [3, 0, 1, 2, 4] == places
+    assert 5 == len(set(torch.cat([order["a"], order["b"]]).tolist()))
+
+
+def test_the_highest_of_the_order_are_what_each_round_left() -> None:
+    """For every round, as many weights as it kept: exactly its masks."""
+    rounds, masks = [], None
+    for number in range(1, 5):
+        result = one_round(number, masks)
+        masks = result.masks
+        rounds.append((result.masks, result.scores))
+    order = survival_order(rounds)
+
+    for left, _ in rounds:
+        assert_same(left, prune_survivors(order, None, sum(kept(left).values())))

@@ -22,18 +22,18 @@ from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors, total_of
 from autosparse.registry import Registry
-from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, random_masks, small
+from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, order_of, random_masks, small
 from tests.core.test_evidence import Tied
 
 
 def evidence(seed: int = 0) -> Evidence:
-    """Evidence about a small network, with a scorer that predicts the first feature."""
+    """Evidence about a small network, with a scorer that predicts the first feature, and any order of survival."""
 
     def predict(features: Features) -> Tensors:
         return {name: table[:, 0].view(bare.weights[name].shape) for name, table in features.values.items()}
 
     bare = evidence_of(small(), SHAPE, seed=seed)
-    return replace(bare, predict=predict)
+    return replace(bare, predict=predict, survival=order_of(bare.weights))
 
 
 TOTAL = total_of(evidence().weights)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autosparse.core.images import Images, epoch
-from autosparse.core.training import Recipe, accuracy, learning_rate, train
+from autosparse.core.training import Recipe, accuracy, learning_rate, train, training_steps_of
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.core.conftest import CLASSES, SHAPE, Small, assert_same, images_of, random_masks, seeded, small, snapshot
 
@@ -70,7 +70,7 @@ def plainly(network: nn.Module, images: Images, given: Recipe, seed: int, masks:
                 weight.data *= masks[name]
 
     mask()
-    for _ in range(given.epochs):
+    for _ in range(int(given.epochs)):
         losses = []
         for inputs, labels in epoch(images, batch=given.batch, crop=given.crop, flip=given.flip, generator=generator):
             optimizer.param_groups[0]["lr"] = given.lr * learning_rate(given, step / steps)
@@ -373,3 +373,22 @@ def test_a_mask_holds_on_a_weight_tied_to_an_embedding() -> None:
 
     assert bool((head.weight[~mask] == 0).all())
     assert bool((head.weight[mask] != 0).all())
+
+
+def test_a_fraction_of_an_epoch_stops_halfway() -> None:
+    """2.5 epochs of four batches are ten steps of one schedule; the loss of the last is that of the images it saw."""
+    network, rates = multilayer(), []
+    given = recipe("sgd", replace(SHORT, epochs=2.5, batch=5))
+    original = torch.optim.SGD.step
+
+    def spy(self: torch.optim.SGD, closure: None = None) -> None:
+        rates.append(self.param_groups[0]["lr"])
+        original(self, closure)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", spy)
+        history = train(network, images_of(20), given, seeded())
+
+    assert 10 == training_steps_of(given, 20) == len(rates)
+    assert [given.lr * learning_rate(given, step / 10) for step in range(10)] == pytest.approx(rates)
+    assert 3 == len(history)

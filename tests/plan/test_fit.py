@@ -21,7 +21,7 @@ def limit_of(store: Store, path: Path, share: float = 1.0) -> str:
     return f"target.time={round(share * fitted(store, spec=path).left.seconds)}s"
 
 
-def settings_of(found: Fitted) -> tuple[int, int, int]:
+def settings_of(found: Fitted) -> tuple[float, int, int]:
     """Epochs, trials and rounds of a plan."""
     spec = found.plan.spec
     assert isinstance(spec.irp.rounds, int)

@@ -37,6 +37,13 @@ BROKEN = [
         "did you mean `600MiB`?",
         id="memory without unit",
     ),
+    pytest.param(
+        "irp: {rounds: 4, per_round: 0.25, per_round_of: all}\n",
+        "3:29",
+        "removes 0.25 of all weights in each of 4 rounds: none would be left",
+        "such as `per_round: 0.24`",
+        id="linear rounds that leave nothing",
+    ),
     pytest.param("target: {memory: 0GiB}\n", "3:18", "but is '0GiB'", "such as `8GiB`", id="no memory"),
     pytest.param(
         "target: {time: 90}\n", "3:16", "a duration with its unit", "did you mean `90s`?", id="time without unit"
@@ -159,10 +166,10 @@ BROKEN = [
         id="quoted boolean",
     ),
     pytest.param(
-        "training: {epochs: 1.5}\n", "3:20", "`training.epochs` must be a whole number but is 1.5", None, id="half"
+        "training: {batch: 1.5}\n", "3:19", "`training.batch` must be a whole number but is 1.5", None, id="half"
     ),
     pytest.param(
-        "training: {epochs: 1e1}\n", "3:20", "must be a whole number but is 10.0", "write 10", id="float for int"
+        "training: {batch: 1e1}\n", "3:19", "must be a whole number but is 10.0", "write 10", id="float for int"
     ),
     pytest.param(
         "training: {lr: true}\n", "3:16", "`training.lr` must be a number but is true", None, id="bool for number"
@@ -369,12 +376,12 @@ def test_a_choice_without_a_name_lists_the_names(spec: Path, section: str) -> No
 
 def test_every_problem_is_told_in_the_order_written(spec: Path) -> None:
     """One run of the command shows all mistakes, from the top of the file to its end."""
-    training = "training:\n  momentum: 1.0\n  lr: 0\n  epochs: 1.5\n"
+    training = "training:\n  momentum: 1.0\n  lr: 0\n  batch: 1.5\n"
     text = f"model: resnet9\ndataset: digit\nbudget: [99]\n{training}seeds: [0, 0]\n"
 
     found = problems(spec, text)
 
-    assert ["1:8", "2:10", "3:10", "5:13", "6:7", "7:11", "8:8"] == [
+    assert ["1:8", "2:10", "3:10", "5:13", "6:7", "7:10", "8:8"] == [
         message.removeprefix("spec.yaml:").partition(": ")[0]
         for message, _ in found
         if "at least 1 value" not in message

@@ -109,7 +109,7 @@ def test_the_schema_accepts_what_loading_accepts(schema: dict[str, Any], given: 
         {"budget": {"macs": 0}},
         {"budget": [{"macs": 3, "bytes": 3}]},
         {"training": {"lr": 0}},
-        {"training": {"epochs": 1.5}},
+        {"training": {"batch": 1.5}},
         {"training": {"epochs": "3"}},
         {"target": {"threads": 0}},
         {"irp": {"rounds": 0}},

@@ -17,6 +17,8 @@ from autosparse.registry import Registry
 Criterion: TypeAlias = Callable[..., Tensors]
 criteria: Registry[Criterion] = Registry("criterion", "criteria")
 
-from autosparse.core.criteria import grasp, learned, magnitude, prospr, random, snip, synflow  # noqa: E402
+from autosparse.core.criteria import grasp, irp, learned, magnitude, prospr, random, snip, synflow  # noqa: E402
 
-__all__ = ["Criterion", "Evidence", "criteria", "grasp", "learned", "magnitude", "prospr", "random", "snip", "synflow"]
+__all__ = [
+    "Criterion", "Evidence", "criteria", "grasp", "irp", "learned", "magnitude", "prospr", "random", "snip", "synflow",
+]  # fmt: skip

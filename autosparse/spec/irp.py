@@ -1,0 +1,47 @@
+"""The section `irp`: the source of labels."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator
+
+from autosparse.spec.choices import Section, about
+from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
+
+
+def _whole(value: float) -> float:
+    return int(value) if value.is_integer() else value
+
+
+class Irp(Section):
+    """Iterative rewind pruning: the source of the labels that the scorer learns from."""
+
+    model: Annotated[
+        ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
+    ] = None
+    dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
+    rounds: Annotated[
+        Annotated[int, Ge(1), Le(1000)] | Literal["auto"],
+        about("how often it is trained, pruned and rewound; auto is 16, or fewer under `target.time`"),
+    ] = "auto"
+    epochs: Annotated[
+        Annotated[int, Ge(1)] | Annotated[float, Gt(0), AfterValidator(_whole)] | Literal["auto"],
+        about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
+    ] = "auto"
+    per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25
+    per_round_of: Annotated[
+        Literal["remaining", "all"], about("of which weights: `remaining` goes on for ever, `all` is a linear schedule")
+    ] = "remaining"
+    rank_by: Annotated[
+        Literal["magnitude", "magnitude_increase", "movement", "snip"],
+        about("what the trained weights are ranked by: |w|, |w| - |w0|, |w - w0| (Zhou et al. 2019) or |w g|"),
+    ] = "magnitude"
+    rewind_to: Annotated[
+        int,
+        Ge(0),
+        about("step of the training that rounds go back to; 0 is initialization (later ones: Frankle et al. 2020)"),
+    ] = 0
+    seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
+    training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None

@@ -1,0 +1,31 @@
+"""rewind: the state that rounds of IRP go back to, some steps into training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosparse.core.training import Recipe, train
+from autosparse.errors import StepError
+from autosparse.steps import operations
+from autosparse.steps.work import Work, generator, load_network
+
+
+@operations.register(version=1)
+def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> None:
+    """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
+
+    Late rewinding: Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis".
+    """
+    model = load_network(work)
+    train(
+        model,
+        work.images("train"),
+        Recipe(**training),
+        generator("irp", seed),
+        end=steps,
+        observe=work.observe,
+    )
+    state = model.state_dict()
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise StepError(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
+    work.output.write_tensors("state", state)
