@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ import pytest
 
 from autosparse.cli import main
 from autosparse.plan import price
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes test at once: with more they wait for each other
 
 SMALL = """\
 version: 1
@@ -39,6 +42,10 @@ NETWORK_RATES = {
     "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
     "train_bytes": 1e6, "forward_bytes": 1e5, "gradient_bytes": 2e6,
 }  # fmt: skip
+
+
+def _heeding_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # A shell's background jobs ignore Ctrl-C, and what they start with them.
+            preexec_fn=_heeding_interrupts if os.name == "posix" else None,
         )
 
     def run(self, *arguments: str) -> Ended:

@@ -128,7 +128,9 @@ def test_two_runs_give_equal_bytes(finished: tuple[Place, Ended], place: Place) 
     assert finished[0].digests() == place.digests()
 
 
-@pytest.mark.parametrize("operation", ["irp", "trial", "train"])
+@pytest.mark.parametrize(
+    "operation", ["irp", pytest.param("trial", marks=pytest.mark.slow), pytest.param("train", marks=pytest.mark.slow)]
+)
 def test_a_killed_run_resumes(finished: tuple[Place, Ended], place: Place, operation: str) -> None:
     """After `kill -9` in a round, a trial or a training, the same command goes on and ends with equal bytes."""
     process = place.start("run", "small.yaml", "--quiet")
@@ -145,7 +147,9 @@ def test_a_killed_run_resumes(finished: tuple[Place, Ended], place: Place, opera
     assert finished[0].digests() == place.digests()
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_a_run_cleanly(place: Place, sent: signal.Signals, code: int) -> None:
     """Ctrl-C and SIGTERM stop a run, which says what is kept and how to go on, and leaves no draft."""
     process = place.start("run", "small.yaml")

@@ -173,3 +173,12 @@ def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str],
     assert text in ended.err
     assert not (here.cache / "artifacts").exists()
     assert not Path("there").exists()
+
+
+def test_a_run_says_what_a_limit_took(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the plan does: what is run is less than what the spec leaves open would be."""
+    usual = call(capsys, "plan small.yaml --set irp.rounds=auto --json").json["summary"]["seconds"]
+    ended = call(capsys, f"run small.yaml --only data/* --set irp.rounds=auto --set target.time={usual:.1f}s")
+
+    assert 0 == ended.code
+    assert f"to fit target.time {usual:.1f}s: irp.rounds 16 → " in ended.err

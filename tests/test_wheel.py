@@ -13,6 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -68,7 +70,6 @@ def test_the_wheel_s_specs_find_their_code_beside_them_and_data_here(installed: 
     assert str(tmp_path / "data" / "cifar10") == resolved["dataset"]["path"] == resolved["irp"]["dataset"]["path"]
 
 
-@pytest.mark.slow
 def test_the_wheel_runs_the_digits_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
     """`autosparse run` with nothing around it runs the embedded spec to its end."""
     ended = command(installed, tmp_path, "run", "--json")

@@ -177,6 +177,11 @@ def run(
         say(f"nothing to run: all {len(found)} steps are in the cache")
     elif not quiet:
         say(f"{to_run} step{'s' * (to_run != 1)} to run, {len(found) - to_run} reused")
+    if to_run and not quiet:
+        for taken in fitted.taken:
+            say(f"to fit {taken.limit}: {taken}")
+        for note in fitted.notes:
+            say(f"note: {note}")
     with _kept_on_interrupt(quiet) as told, follow(replace(fitted, found=found), quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, place=fitted.place, wait=wait, selection=selection)
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
