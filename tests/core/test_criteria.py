@@ -13,7 +13,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.features import Features
 from autosparse.core.weights import Tensors, prunable_weights
-from tests.core.conftest import SHAPE, Small, assert_same, batch_of, evidence_of, seeded, small, snapshot
+from tests.core.conftest import SHAPE, Small, assert_same, batch_of, evidence_of, order_of, seeded, small, snapshot
 
 
 def linear(*rows: list[float]) -> nn.Linear:
@@ -30,12 +30,12 @@ def score(name: str, evidence: Evidence, **options: Any) -> Tensors:
 
 
 def with_scorer(evidence: Evidence) -> Evidence:
-    """The evidence with a scorer that predicts the first feature."""
+    """The evidence with a scorer that predicts the first feature, and with some order of survival."""
 
     def predict(features: Features) -> Tensors:
         return {name: table[:, 0].view(evidence.weights[name].shape) for name, table in features.values.items()}
 
-    return replace(evidence, predict=predict)
+    return replace(evidence, predict=predict, survival=order_of(evidence.weights))
 
 
 def test_magnitude_by_hand() -> None:
