@@ -1,7 +1,7 @@
 """Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
 
 A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
-joined; -inf marks weights that are gone. One with the fact `blind` looks at no score.
+joined; -inf marks weights that are gone. One with the fact `blind` looks at no score, one with `plain` at nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Selection: TypeAlias = Callable[..., Tensors]
 selections: Registry[Selection] = Registry("selection", "selections")
 
 
-@selections.register
+@selections.register(plain=True)
 def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """The highest scores."""
     return {name: keep_top(values, quotas[name]) for name, values in scores.items()}

@@ -2,7 +2,7 @@
 
 from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.chain import chain, explained
-from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
+from autosparse.plan.compile import Cell, Check, Plan, compile_plan, own_code
 from autosparse.plan.draw import draw_dot, draw_mermaid
 from autosparse.plan.fit import Fitted, Taken, fit_plan
 from autosparse.plan.price import Estimate, Price
@@ -21,6 +21,7 @@ __all__ = [
     "Between",
     "Cell",
     "Change",
+    "Check",
     "Counted",
     "Estimate",
     "Fitted",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
+from autosparse.core.sanity import is_shuffled_by_selection, left_out
 from autosparse.core.schedule import training_steps
 from autosparse.core.training import STEP_FIELDS, Recipe
 from autosparse.datasets import Source, open_source
@@ -20,7 +21,7 @@ from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
-from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
+from autosparse.spec import BEST, DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
@@ -38,6 +39,7 @@ class Plan:
     steps: Mapping[str, Step]
     sources: Mapping[str, Source] = field(repr=False)
     cells: tuple[Cell, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -64,6 +66,23 @@ class Cell:
     train: str
     evaluate: str
     mask: str | None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One sanity check of one method, or of the best of several, within a budget and a seed."""
+
+    subject: str
+    """a method's name, or `best`"""
+    check: str
+    budget: str
+    seed: int
+    candidates: Mapping[str, str]
+    """what the step calls them -> method's name"""
+    step: str | None
+    """of operation `sanity`, or `evaluate` where a control of the spec is the same network"""
+    left_out: str = ""
+    """why there is no step"""
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
@@ -99,7 +118,8 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     own = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(own, budgets, strict=True):
         _emit(build, spec, cell, budget)
-    return Plan(name, spec, build.steps, build.sources, tuple(cells))
+    checks = _checks(build, spec, cells, budgets)
+    return Plan(name, spec, build.steps, build.sources, tuple(cells), tuple(checks))
 
 
 def own_code(spec: Spec) -> tuple[str, ...]:
@@ -192,7 +212,7 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
     own = [(spec.method, "method")]
     if not spec.method.criterion.entry.facts.get("shuffled"):
         own += [(spec.method.control(name), "control") for name in spec.controls]
-    return own + [(method, "compared") for method in spec.methods if method.name != spec.method.name]
+    return own + [(method, "compared") for method in spec.baselines]
 
 
 def _network(
@@ -333,6 +353,67 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
             inputs,
             "emission",
         )
+
+
+def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[_Budget]) -> Iterator[Check]:
+    if spec.sanity is None:
+        return
+    assert spec.sanity.methods != "auto", "compile takes a resolved spec"
+    budget = _strictest(budgets)
+    if spec.sanity.budget != "max":
+        budget = budgets[spec.budget.index(spec.sanity.budget)]
+    seeds = spec.seeds[: spec.sanity.seeds]
+    placed = {(cell.method, cell.seed): cell for cell in cells if cell.budget == budget.label}
+    for subject in spec.sanity.methods:
+        methods = spec.baselines if subject == BEST else [item for item in spec.methods if item.name == subject]
+        candidates = {digest(method.choices())[:12]: method for method in methods}
+        names = {key: method.name for key, method in candidates.items()}
+        choices = {key: method.choices() for key, method in candidates.items()}
+        for seed in seeds:
+            for check in spec.sanity.checks:
+                told = partial(Check, subject, check, budget.label, seed, names)
+                reasons = [left_out(check, method) for method in choices.values()]
+                control = placed.get((f"{subject}.{check}", seed))
+                if all(reasons):
+                    yield told(None, reasons[0])
+                elif control and control.role == "control" and is_shuffled_by_selection(next(iter(choices.values()))):
+                    yield told(control.evaluate)
+                else:
+                    options = {
+                        "check": check,
+                        "candidates": choices,
+                        "training": _training(spec.training),
+                        **budget.options,
+                        "seed": seed,
+                    }
+                    inputs = _evidence_of(build, names, placed, seed, seeds)
+                    step = build.add(
+                        f"sanity/{subject}/{budget.name}/seed{seed}/{check}", "sanity", options, inputs, "sanity"
+                    )
+                    yield told(step)
+
+
+def _evidence_of(
+    build: _Builder,
+    names: Mapping[str, str],
+    placed: Mapping[tuple[str, int], Cell],
+    seed: int,
+    seeds: tuple[int, ...],
+) -> dict[str, str]:
+    # The candidates' masks and what they were made from; of several, what tells which is the best at all the seeds.
+    masks = {f"mask.{key}": placed[name, seed].mask or "" for key, name in names.items()}
+    inputs = {role: step for mask in masks.values() for role, step in build.steps[mask].inputs.items()}
+    if len(names) > 1:
+        inputs |= {f"evaluate.{key}.{at}": placed[name, at].evaluate for key, name in names.items() for at in seeds}
+    return {**inputs, **masks}
+
+
+def _strictest(budgets: list[_Budget]) -> _Budget:
+    # Multiply-adds are no sparsity before masks are made: they count where there is nothing else.
+    shares = [budget for budget in budgets if budget.sparsity is not None]
+    if shares:
+        return max(shares, key=lambda budget: budget.sparsity or 0.0)
+    return min(budgets, key=lambda budget: budget.macs or 0)
 
 
 def _training(training: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
 from autosparse.spec.pretrained import Pretrained
-from autosparse.spec.sections import Irp, Spec, Training
+from autosparse.spec.sections import BEST, Irp, Spec, Training
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
@@ -18,6 +18,7 @@ _AUTO = (
     ("irp", "epochs"),
     ("irp", "rounds"),
     ("irp", "training", "precision"),
+    ("sanity", "methods"),
     ("target", "device"),
     ("target", "threads"),
     ("training", "precision"),
@@ -53,8 +54,13 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),  # type: ignore[attr-defined]
         }
     )
+    sanity = spec.sanity
+    if sanity is not None and sanity.methods == "auto":
+        checked = (spec.method.name, *((BEST,) if spec.baselines else ()))
+        sanity = sanity.model_copy(update={"methods": checked})
     return spec.model_copy(
         update={
+            "sanity": sanity,
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,

@@ -13,9 +13,9 @@ from autosparse.steps.work import Work
 Operation: TypeAlias = Callable[..., None]
 operations: Registry[Operation] = Registry("operation", "operations")
 
-from autosparse.steps import data, emit, evaluate, init, irp, label, mask, pretrained, scorer, train, tune  # noqa: E402
+from autosparse.steps import data, emit, evaluate, init, irp, label, mask, pretrained, sanity, scorer, train, tune  # noqa: E402
 
 __all__ = [
     "Operation", "Work", "data", "emit", "evaluate", "init", "irp", "label", "mask", "operations", "pretrained",
-    "scorer", "train", "tune",
+    "sanity", "scorer", "train", "tune",
 ]  # fmt: skip
