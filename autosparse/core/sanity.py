@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -93,6 +94,12 @@ def permute_pixels(images: Images, generator: torch.Generator) -> Images:
     if isinstance(images.pixels, torch.Tensor):
         return replace(images, pixels=_permuted(images.pixels, torch.arange(len(images)), seed))
     return replace(images, pixels=_PermutedRows(images.pixels, seed, images.pixels.shape))
+
+
+def best_of(reached: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, float]]:
+    """The name whose accuracies have the highest mean, and all means; of equals the first in alphabetic order."""
+    means = {name: statistics.fmean(reached[name]) for name in sorted(reached)}
+    return max(means, key=means.__getitem__), means
 
 
 def overlap(masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> float:

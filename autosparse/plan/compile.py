@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
-from autosparse.core.sanity import is_shuffled_by_selection, left_out
 from autosparse.core.schedule import training_steps
 from autosparse.core.training import STEP_FIELDS, Recipe
 from autosparse.datasets import Source, open_source
@@ -19,9 +18,11 @@ from autosparse.exporters import exporters
 from autosparse.models import identify_model
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
+from autosparse.plan.cell import Cell
+from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
-from autosparse.spec import BEST, DENSE, Amount, Method, Pretrained, Spec
+from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
@@ -49,40 +50,6 @@ class Plan:
     def of(self, operation: str) -> list[Step]:
         """The steps of one operation, in order."""
         return [step for step in self.steps.values() if step.operation == operation]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One network of the comparison: a method within a budget and a seed, and its steps' names."""
-
-    method: str
-    budget: str
-    """what the budget is called: `0.99`, `120k parameters`"""
-    sparsity: float | None
-    """None until masks are made, where it depends on them: within multiply-adds"""
-    seed: int
-    role: str
-    """`method`, `control`, `compared` or `dense`"""
-    train: str
-    evaluate: str
-    mask: str | None
-
-
-@dataclass(frozen=True)
-class Check:
-    """One sanity check of one method, or of the best of several, within a budget and a seed."""
-
-    subject: str
-    """a method's name, or `best`"""
-    check: str
-    budget: str
-    seed: int
-    candidates: Mapping[str, str]
-    """what the step calls them -> method's name"""
-    step: str | None
-    """of operation `sanity`, or `evaluate` where a control of the spec is the same network"""
-    left_out: str = ""
-    """why there is no step"""
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
@@ -119,7 +86,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     for cell, budget in zip(own, budgets, strict=True):
         _emit(build, spec, cell, budget)
     checks = _checks(build, spec, cells, budgets)
-    return Plan(name, spec, build.steps, build.sources, tuple(cells), tuple(checks))
+    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks)
 
 
 def own_code(spec: Spec) -> tuple[str, ...]:
@@ -355,57 +322,14 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
         )
 
 
-def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[_Budget]) -> Iterator[Check]:
+def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[_Budget]) -> tuple[Check, ...]:
     if spec.sanity is None:
-        return
-    assert spec.sanity.methods != "auto", "compile takes a resolved spec"
-    budget = _strictest(budgets)
-    if spec.sanity.budget != "max":
-        budget = budgets[spec.budget.index(spec.sanity.budget)]
-    seeds = spec.seeds[: spec.sanity.seeds]
-    placed = {(cell.method, cell.seed): cell for cell in cells if cell.budget == budget.label}
-    for subject in spec.sanity.methods:
-        methods = spec.baselines if subject == BEST else [item for item in spec.methods if item.name == subject]
-        candidates = {digest(method.choices())[:12]: method for method in methods}
-        names = {key: method.name for key, method in candidates.items()}
-        choices = {key: method.choices() for key, method in candidates.items()}
-        for seed in seeds:
-            for check in spec.sanity.checks:
-                told = partial(Check, subject, check, budget.label, seed, names)
-                reasons = [left_out(check, method) for method in choices.values()]
-                control = placed.get((f"{subject}.{check}", seed))
-                if all(reasons):
-                    yield told(None, reasons[0])
-                elif control and control.role == "control" and is_shuffled_by_selection(next(iter(choices.values()))):
-                    yield told(control.evaluate)
-                else:
-                    options = {
-                        "check": check,
-                        "candidates": choices,
-                        "training": _training(spec.training),
-                        **budget.options,
-                        "seed": seed,
-                    }
-                    inputs = _evidence_of(build, names, placed, seed, seeds)
-                    step = build.add(
-                        f"sanity/{subject}/{budget.name}/seed{seed}/{check}", "sanity", options, inputs, "sanity"
-                    )
-                    yield told(step)
-
-
-def _evidence_of(
-    build: _Builder,
-    names: Mapping[str, str],
-    placed: Mapping[tuple[str, int], Cell],
-    seed: int,
-    seeds: tuple[int, ...],
-) -> dict[str, str]:
-    # The candidates' masks and what they were made from; of several, what tells which is the best at all the seeds.
-    masks = {f"mask.{key}": placed[name, seed].mask or "" for key, name in names.items()}
-    inputs = {role: step for mask in masks.values() for role, step in build.steps[mask].inputs.items()}
-    if len(names) > 1:
-        inputs |= {f"evaluate.{key}.{at}": placed[name, at].evaluate for key, name in names.items() for at in seeds}
-    return {**inputs, **masks}
+        return ()
+    named = spec.sanity.budget
+    budget = _strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
+    within = [cell for cell in cells if cell.budget == budget.label]
+    options = {"training": _training(spec.training), **budget.options}
+    return tuple(plan_checks(spec, within, build.steps, build.add, options))
 
 
 def _strictest(budgets: list[_Budget]) -> _Budget:

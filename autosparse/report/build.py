@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
 from autosparse.plan import Cell, Plan, Step
+from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.store import Artifact, Store
 
@@ -78,6 +79,8 @@ class Report:
     warnings: Sequence[str]
     unprunable: Mapping[str, str] = field(default_factory=dict)
     """parameter of the network to prune that is not prunable -> why"""
+    sanity: Sequence[Sanity] = ()
+    """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -136,6 +139,7 @@ def build_report(
         unprunable=_open(plan, store, plan.steps[plan.cells[0].train].inputs["init"])
         .json("network")
         .get("unprunable", {}),
+        sanity=describe_sanity(plan, store, results),
     )
 
 

@@ -6,7 +6,8 @@ from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
 from autosparse.spec.load import LoadedSpec, load_spec, take_spec
 from autosparse.spec.pretrained import Pretrained
 from autosparse.spec.resolve import open_settings, provenance, resolve, with_settings
-from autosparse.spec.sections import BEST, DENSE, Method, Spec, spec_schema
+from autosparse.spec.sanity import BEST
+from autosparse.spec.sections import DENSE, Method, Spec, spec_schema
 from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [

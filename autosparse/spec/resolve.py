@@ -9,7 +9,8 @@ from typing import Any
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
 from autosparse.spec.pretrained import Pretrained
-from autosparse.spec.sections import BEST, Irp, Spec, Training
+from autosparse.spec.sanity import BEST
+from autosparse.spec.sections import Irp, Spec, Training
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""

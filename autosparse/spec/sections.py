@@ -21,7 +21,6 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.presets import CONTROLS, PRESETS
-from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
@@ -31,8 +30,9 @@ from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
-from autosparse.spec.choices import Choice, Section, about, choice_of, section_of
+from autosparse.spec.choices import Choice, Section, about, choice_of, different, section_of
 from autosparse.spec.pretrained import Pretrained, scorer_kind
+from autosparse.spec.sanity import Sanity, check_sanity, if_true
 from autosparse.spec.target import Target
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     ScheduleChoice = Choice
     ScorerChoice = Choice
     Format = str
-    Check = str
 else:
     Training = section_of(Recipe)
     ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
@@ -54,19 +53,14 @@ else:
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
     ScorerChoice = choice_of(scorers)
     Format = Literal[exporters.names]
-    Check = Literal[tuple(CHECKS)]
 
-DENSE, BEST = "dense", "best"
+DENSE = "dense"
 
 
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
         raise PydanticCustomError("version", "must be 1 but is {got}", {"got": str(value).lower()})
     return value
-
-
-def _if_true(value: Any) -> Any:
-    return ({} if value else None) if isinstance(value, bool) else value
 
 
 def _listed(value: Any) -> Any:
@@ -97,24 +91,17 @@ def _part_name(part: Any) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") if isinstance(part, str) else ""
 
 
-def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise PydanticCustomError("repeated", "names {got} twice", {"got": str(value)})
-    return values
-
-
 Budgets = Annotated[
     tuple[Budget, ...],
     MinLen(1),
-    AfterValidator(_different),
+    AfterValidator(different),
     BeforeValidator(_listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
 ]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Seeds = Annotated[
     tuple[Seed, ...],
     MinLen(1),
-    AfterValidator(_different),
+    AfterValidator(different),
     BeforeValidator(_listed, json_schema_input_type=Seed | Annotated[tuple[Seed, ...], MinLen(1)]),
 ]
 
@@ -237,38 +224,6 @@ class Tuning(Section):
     seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
 
 
-def _check_name(value: Any) -> Any:
-    if value == "quotas":
-        hint = "`shuffle`, which is the same check: the same quotas, filled at random"
-        raise PydanticCustomError("unknown_name", "must be a check but is {got}", {"got": repr(value), "hint": hint})
-    return value
-
-
-class Sanity(Section):
-    """What of a method's accuracy is owed to its choice of weights: its masks, and its evidence, are tampered with."""
-
-    methods: Annotated[
-        tuple[str, ...] | Literal["auto"],
-        AfterValidator(_different),
-        about(
-            "what is checked: methods that are compared, and `best`, which is the one in `compare` that reaches most "
-            "on validation images; auto: `method` and `best`"
-        ),
-    ] = "auto"
-    checks: Annotated[
-        tuple[Annotated[Check, BeforeValidator(_check_name)], ...],
-        MinLen(1),
-        AfterValidator(_different),
-        about("; ".join(f"{name}: {text}" for name, text in CHECKS.items())),
-    ] = tuple(CHECKS)
-    budget: Annotated[
-        Annotated[Literal["max"], Tag("max")] | Annotated[Budget, Tag("budget")],
-        Discriminator(lambda value: "max" if value == "max" else "budget"),
-        about("one of `budget`; max is the highest sparsity"),
-    ] = "max"
-    seeds: Annotated[int, Ge(1), about("how many of `seeds`, from the first on")] = 1
-
-
 class Spec(Section):
     """What to prune, how far, and what to compare it with."""
 
@@ -299,7 +254,7 @@ class Spec(Section):
     ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
     controls: Annotated[
         tuple[Literal["shuffle", "layer_mean"], ...],
-        AfterValidator(_different),
+        AfterValidator(different),
         about("what `method` must beat to have learned more than quotas"),
     ] = (
         "shuffle",
@@ -307,13 +262,13 @@ class Spec(Section):
     )
     sanity: Annotated[
         Sanity | None,
-        BeforeValidator(_if_true, json_schema_input_type=Sanity | bool | None),
+        BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
         about("checks of what methods owe to their choice of weights; true is all of them, by default there is none"),
     ] = None
     seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
     emit: Annotated[
         tuple[Format, ...],
-        AfterValidator(_different),
+        AfterValidator(different),
         about("formats of the pruned models of `method`, first seed, every budget"),
     ] = ("safetensors",)
 
@@ -331,25 +286,8 @@ class Spec(Section):
     @model_validator(mode="after")
     def _sane(self) -> Spec:
         if self.sanity is not None:
-            known = [method.name for method in self.methods]
-            for index, name in enumerate(self.sanity.methods if self.sanity.methods != "auto" else ()):
-                if name not in [*known, BEST]:
-                    hint = suggestion(name, [*known, BEST]) or f"compared are {', '.join(known)}; or `{BEST}`"
-                    raise _insane(
-                        "must name a method that is compared but is {got}", repr(name), hint, "methods", index
-                    )
-                if name == BEST and self.baselines == ():
-                    hint = "name some in `compare`"
-                    raise _insane("asks for {got}, but nothing is compared", repr(name), hint, "methods", index)
-            if BEST in known:
-                hint = f"`{BEST}` is the one that reaches most on validation images"
-                raise _insane("cannot be told from a method named {got}", repr(BEST), hint)
-            if self.sanity.budget not in ("max", *self.budget):
-                hint = f"one of {', '.join(map(str, self.budget))}, or max"
-                raise _insane("must be one of `budget` but is {got}", str(self.sanity.budget), hint, "budget")
-            if self.sanity.seeds > len(self.seeds):
-                hint = f"there are {len(self.seeds)}"
-                raise _insane("asks for {got}, more than `seeds` has", str(self.sanity.seeds), hint, "seeds")
+            baselines = [method.name for method in self.baselines]
+            check_sanity(self.sanity, self.method.name, baselines, self.budget, self.seeds)
         return self
 
     @model_validator(mode="after")
@@ -416,10 +354,6 @@ class Spec(Section):
         """`method` and those it is compared with, each once."""
         listed = (self.method, *(item for item in self.compare if isinstance(item, Method)))
         return tuple({method.name: method for method in reversed(listed)}.values())[::-1]
-
-
-def _insane(message: str, got: str, hint: str, *path: str | int) -> PydanticCustomError:
-    return PydanticCustomError("sanity", message, {"got": got, "hint": hint, "at": ("sanity", *path)})
 
 
 def spec_schema() -> dict[str, Any]:

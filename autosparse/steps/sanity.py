@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
 from autosparse.core.images import Images
-from autosparse.core.sanity import invert, left_out, overlap, permute_labels, permute_pixels, shuffle
+from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
 from autosparse.core.training import STEP_FIELDS, Recipe, accuracy
 from autosparse.core.training import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights
@@ -60,14 +59,12 @@ def sanity(
 
 
 def _choose(work: Work, candidates: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    # Of equals the first in the order of their names, which does not depend on how a spec lists them.
     if len(candidates) == 1:
         return next(iter(candidates)), {}
-    reached: dict[str, list[float]] = {name: [] for name in sorted(candidates)}
+    reached: dict[str, list[float]] = {name: [] for name in candidates}
     for role, artifact in work.roles("evaluate").items():
         reached[role.partition(".")[0]].append(artifact.json("result")["validation_accuracy"])
-    means = {name: statistics.fmean(values) for name, values in reached.items()}
-    return max(means, key=means.__getitem__), means
+    return best_of(reached)
 
 
 def _train(
