@@ -20,7 +20,7 @@ def show_sanity(console: Console, found: Sequence[Sanity]) -> None:
     where = f"at {_titled(found[0])}, seed{'s' * (len(found[0].seeds) > 1)} {seeds}"
     console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for item in found:
         table.add_column(plain(_name(item)), justify="right", overflow="fold")
     table.add_row(plain("as it is"), *(plain(f"{item.test_accuracy:.2f}        ") for item in found))

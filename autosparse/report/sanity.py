@@ -95,9 +95,14 @@ def describe_sanity(plan: Plan, store: Store, results: Sequence[Any]) -> list[Sa
 
 
 def judge(check: str, accuracy: float, difference: float, noise: float, noticeable: float, *, known: bool) -> str:
-    """A check in words, with its numbers. `known`: whether the noise is that of seeds, or only the least there is."""
+    """A check in words, with its numbers. `known`: whether the noise is that of seeds, or only the least there is.
+
+    A difference counts above `noticeable`, is none up to half of that, and is undecided between.
+    """
     same, worse, better, done = _WORDS[check]
-    found = same if abs(difference) <= noticeable else worse if difference < 0 else better
+    found = worse if difference < 0 else better
+    if abs(difference) <= noticeable:
+        found = same if abs(difference) <= noticeable / _CERTAIN else "undecided"
     spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
     return f"{found}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
 
