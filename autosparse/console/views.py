@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autosparse.console.sanity import show_sanity
 from autosparse.console.screen import number, plain, results, seconds, size, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import MaskCost, Report, Result, Run
@@ -26,6 +27,7 @@ def show_report(report: Report) -> None:
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}, {total:,} prunable weights", "bold"))
     _accuracies(console, report)
     _masks(console, report)
+    show_sanity(console, report.sanity)
     _lessons(console, report)
     _emitted(console, report)
     if report.unprunable:

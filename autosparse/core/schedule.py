@@ -3,7 +3,7 @@
 A schedule is `(pruning) -> masks`: it drives the other three choices. With more than one round the criterion scores the
 network that the last round left; with re-growth weights that are pruned may come back. A schedule's `rounds` is the
 number of scorings and `steps` the training steps of each, which is what its price counts; a fact `step_cost` says how
-many training steps one of its own takes.
+many training steps one of its own takes, `learns` that its scores are not the criterion's but begin there.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def linear(
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
 
-@schedules.register(step_cost=1.1)
+@schedules.register(step_cost=1.1, learns=True)
 def search(
     pruning: Pruning,
     *,

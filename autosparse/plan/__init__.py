@@ -1,8 +1,10 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
 from autosparse.plan.budgets import Between, Translation
+from autosparse.plan.cell import Cell
 from autosparse.plan.chain import chain, explained
-from autosparse.plan.compile import Cell, Plan, compile_plan, own_code
+from autosparse.plan.checks import Check
+from autosparse.plan.compile import Plan, compile_plan, own_code
 from autosparse.plan.draw import draw_dot, draw_mermaid
 from autosparse.plan.fit import Fitted, Taken, fit_plan, fit_steps, remembered_settings
 from autosparse.plan.price import NO_PRICE, Estimate, Price
@@ -22,6 +24,7 @@ __all__ = [
     "Between",
     "Cell",
     "Change",
+    "Check",
     "Counted",
     "Estimate",
     "Fitted",

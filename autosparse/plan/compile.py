@@ -20,6 +20,8 @@ from autosparse.exporters import exporters
 from autosparse.models import identify_model
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
+from autosparse.plan.cell import Cell
+from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.step import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
@@ -40,6 +42,7 @@ class Plan:
     steps: Mapping[str, Step]
     sources: Mapping[str, Source] = field(repr=False)
     cells: tuple[Cell, ...] = ()
+    checks: tuple[Check, ...] = ()
 
     @property
     def digest(self) -> str:
@@ -49,23 +52,6 @@ class Plan:
     def of(self, operation: str) -> list[Step]:
         """The steps of one operation, in order."""
         return [step for step in self.steps.values() if step.operation == operation]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One network of the comparison: a method within a budget and a seed, and its steps' names."""
-
-    method: str
-    budget: str
-    """what the budget is called: `0.99`, `120k parameters`"""
-    sparsity: float | None
-    """None until masks are made where it depends on them, within multiply-adds; and until the images are there"""
-    seed: int
-    role: str
-    """`method`, `control`, `compared` or `dense`"""
-    train: str
-    evaluate: str
-    mask: str | None
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
@@ -103,7 +89,8 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     own = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(own, budgets, strict=True):
         _emit(build, spec, cell, budget)
-    return Plan(name, spec, build.steps, build.sources, tuple(cells))
+    checks = _checks(build, spec, cells, budgets)
+    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks)
 
 
 def own_code(spec: Spec) -> tuple[str, ...]:
@@ -196,7 +183,7 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
     own = [(spec.method, "method")]
     if not spec.method.criterion.entry.facts.get("shuffled"):
         own += [(spec.method.control(name), "control") for name in spec.controls]
-    return own + [(method, "compared") for method in spec.methods if method.name != spec.method.name]
+    return own + [(method, "compared") for method in spec.baselines]
 
 
 def _network(
@@ -376,6 +363,24 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
             inputs,
             "emission",
         )
+
+
+def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[_Budget]) -> tuple[Check, ...]:
+    if spec.sanity is None:
+        return ()
+    named = spec.sanity.budget
+    budget = _strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
+    within = [cell for cell in cells if cell.budget == budget.label]
+    options = {"training": _training(spec.training), **budget.options}
+    return tuple(plan_checks(spec, within, build.steps, build.add, options))
+
+
+def _strictest(budgets: list[_Budget]) -> _Budget:
+    # Multiply-adds are no sparsity before masks are made: they count where there is nothing else.
+    shares = [budget for budget in budgets if budget.sparsity is not None]
+    if shares:
+        return max(shares, key=lambda budget: budget.sparsity or 0.0)
+    return min(budgets, key=lambda budget: budget.amount.amount if budget.amount else 0)
 
 
 def _training(training: Any) -> dict[str, Any]:

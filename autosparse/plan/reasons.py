@@ -182,6 +182,7 @@ _SAID = {
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",
     ("emit", "format"): "emit",
+    ("sanity", "check"): "sanity.checks",
     ("", "seed"): "seeds",
     ("", "sparsity"): "budget",
     ("", "identity"): "dataset",
@@ -189,7 +190,17 @@ _SAID = {
 
 
 # The inputs of which there are several, and what says how many.
-_COUNTED = {"round": "irp.rounds", "trial": "tuning.trials", "label": "irp.seeds"}
+_COUNTED = {
+    "round": "irp.rounds",
+    "trial": "tuning.trials",
+    "label": "irp.seeds",
+    "mask": "methods in `compare`",
+    "evaluate": "networks that the best is chosen by",
+}
+
+
+# Options that say what inputs are: where one changes, so does an input, and that one says why.
+_TOLD_BY_INPUTS = {"candidates"}
 
 
 def told_changes(changes: Sequence[Change], *, added: bool = False) -> str:
@@ -221,7 +232,8 @@ def _flat(value: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
             found[path] = list(value) if isinstance(value, tuple) else value
 
     for name, inner in value.items():
-        walk(inner, (name,))
+        if name not in _TOLD_BY_INPUTS:
+            walk(inner, (name,))
     return found
 
 

@@ -14,6 +14,7 @@ PURPOSES = {
     "network": "this network",
     "comparison": "comparison",
     "emission": "emission",
+    "sanity": "sanity checks",
 }
 """What steps are for -> what people read."""
 

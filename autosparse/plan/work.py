@@ -10,8 +10,10 @@ from typing import Any
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
 from autosparse.core.irp import RANK_IMAGES
+from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
 from autosparse.core.selection import selections
+from autosparse.core.training import STEP_FIELDS
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import LABEL_EXAMPLES, Plan
@@ -282,6 +284,35 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     )
 
 
+def _sanity(step: Step, of: Inputs, network: str) -> Counted:
+    # What the dearest of the candidates takes that the check is not left out for.
+    options, check = step.options, step.options["check"]
+    trained = _trained(step, of, network)
+    evaluated = _evaluate(replace(step, options={"precision": options["training"]["precision"]}), of, network)
+    parts = [trained, evaluated]
+    if check not in ("shuffle", "reinitialize"):
+        methods = [method for method in options["candidates"].values() if not left_out(check, method)]
+        brief = {"training": {name: options["training"][name] for name in STEP_FIELDS}}
+        masks = [
+            _mask(replace(step, options={"method": method, **(brief if training_steps(method) else {})}), of, network)
+            for method in methods
+        ]
+        times = 2 if check == "invert" else 1
+        units = {unit: times * max(mask.units[unit] for mask in masks) for unit in masks[0].units}
+        parts += [replace(masks[0], units=units, memory=tuple(phase for mask in masks for phase in mask.memory))]
+    recipe = options["training"]
+    return Counted(
+        _kind(step, of.facts.identity, check=check, candidates=sorted(options["candidates"]), training=recipe),
+        1.0,
+        {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units},
+        tuple(phase for part in parts for phase in part.memory),
+        3 * _LINE,
+        network,
+        recipe["batch"],
+        recipe["precision"],
+    )
+
+
 def _evaluate(step: Step, of: Inputs, network: str) -> Counted:
     images = of.source.validation_images + of.source.test_images
     data = images * of.image_bytes
@@ -325,5 +356,5 @@ def _largest(of: Inputs) -> int:
 _COUNTS: Mapping[str, Callable[[Step, Inputs, str], Counted]] = {
     "data": _data, "init": _init, "irp": _trained, "rewind": _rewound, "train": _trained, "label": _label,
     "trial": _trial, "tune": _tune, "scorer": _scorer, "pretrained": _pretrained, "mask": _mask,
-    "evaluate": _evaluate, "emit": _emit,
+    "evaluate": _evaluate, "emit": _emit, "sanity": _sanity,
 }  # fmt: skip

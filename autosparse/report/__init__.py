@@ -2,9 +2,10 @@
 
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
+from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
 
 __all__ = [
-    "Emitted", "MaskCost", "Report", "Result", "Run", "all_runs", "build_report", "copy_emitted", "copy_scorer",
-    "find_run", "open_folder", "save_report",
+    "Checked", "Emitted", "MaskCost", "Report", "Result", "Run", "Sanity", "all_runs", "build_report", "copy_emitted",
+    "copy_scorer", "find_run", "open_folder", "save_report", "signed",
 ]  # fmt: skip

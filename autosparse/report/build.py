@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
 from autosparse.plan import Cell, Plan, Step
+from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.store import Artifact, Store
 
@@ -102,6 +103,8 @@ class Report:
     """parameter of the network to prune that is not prunable -> why"""
     mask_costs: Sequence[MaskCost] = ()
     """of every method and budget; empty in reports written before it was told"""
+    sanity: Sequence[Sanity] = ()
+    """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -165,6 +168,7 @@ def build_report(
         .json("network")
         .get("unprunable", {}),
         mask_costs=_mask_costs(plan, store),
+        sanity=describe_sanity(plan, store, results),
     )
 
 

@@ -6,11 +6,12 @@ from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
 from autosparse.spec.load import LoadedSpec, load_spec, take_spec
 from autosparse.spec.pretrained import Pretrained
 from autosparse.spec.resolve import open_settings, provenance, resolve, with_settings
+from autosparse.spec.sanity import BEST
 from autosparse.spec.sections import DENSE, Method, Spec, spec_schema
 from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [
-    "DENSE", "FILE", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec", "about_shipped", "binary_size",
-    "find_spec", "load_spec", "open_settings", "provenance", "remember_spec", "resolve", "shipped", "spec_schema",
-    "take_spec", "with_settings",
+    "BEST", "DENSE", "FILE", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec", "about_shipped",
+    "binary_size", "find_spec", "load_spec", "open_settings", "provenance", "remember_spec", "resolve", "shipped",
+    "spec_schema", "take_spec", "with_settings",
 ]  # fmt: skip

@@ -83,6 +83,14 @@ def _is_plain(value: Any) -> bool:
     return all(map(_is_plain, value)) if isinstance(value, tuple | list) else True
 
 
+def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, none of them twice."""
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise PydanticCustomError("repeated", "names {got} twice", {"got": str(value)})
+    return values
+
+
 def about(text: str) -> Any:
     """What a key means, for the JSON Schema."""
     return Field(description=text)

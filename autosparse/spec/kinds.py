@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator
-from pydantic_core import PydanticCustomError
 
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
@@ -18,7 +17,7 @@ from autosparse.core.training import Recipe
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
-from autosparse.spec.choices import Choice, choice_of, section_of
+from autosparse.spec.choices import Choice, choice_of, different, section_of
 
 if TYPE_CHECKING:
     # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
@@ -44,14 +43,6 @@ else:
 def listed(value: Any) -> Any:
     """One thing, where several are due, is a list of it."""
     return value if isinstance(value, list | tuple) else (value,)
-
-
-def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Refuse a list that names something twice."""
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise PydanticCustomError("repeated", "names {got} twice", {"got": str(value)})
-    return values
 
 
 Seed = Annotated[int, Ge(0), Lt(2**63)]

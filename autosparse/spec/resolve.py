@@ -11,6 +11,7 @@ from autosparse.spec.document import Document, Path
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import Training
 from autosparse.spec.pretrained import Pretrained
+from autosparse.spec.sanity import BEST
 from autosparse.spec.sections import Spec
 
 ROUNDS, TRIALS = 16, 20
@@ -20,6 +21,7 @@ _AUTO = (
     ("irp", "epochs"),
     ("irp", "rounds"),
     ("irp", "training", "precision"),
+    ("sanity", "methods"),
     ("target", "device"),
     ("target", "threads"),
     ("training", "precision"),
@@ -55,8 +57,13 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),  # type: ignore[attr-defined]
         }
     )
+    sanity = spec.sanity
+    if sanity is not None and sanity.methods == "auto":
+        checked = (spec.method.name, *((BEST,) if spec.baselines else ()))
+        sanity = sanity.model_copy(update={"methods": checked})
     return spec.model_copy(
         update={
+            "sanity": sanity,
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,

@@ -21,7 +21,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
-from autosparse.spec.choices import Section, about
+from autosparse.spec.choices import Section, about, different
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import (
     AllocationChoice,
@@ -36,10 +36,10 @@ from autosparse.spec.kinds import (
     Seeds,
     SelectionChoice,
     Training,
-    different,
     listed,
 )  # fmt: skip
 from autosparse.spec.pretrained import Pretrained, scorer_kind
+from autosparse.spec.sanity import Sanity, check_sanity, if_true
 from autosparse.spec.target import Target
 
 DENSE = "dense"
@@ -232,6 +232,11 @@ class Spec(Section):
         "shuffle",
         "layer_mean",
     )
+    sanity: Annotated[
+        Sanity | None,
+        BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
+        about("checks of what methods owe to their choice of weights; true is all of them, by default there is none"),
+    ] = None
     seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
     emit: Annotated[
         tuple[Format, ...],
@@ -248,6 +253,13 @@ class Spec(Section):
                 raise PydanticCustomError(
                     "repeated", "has two methods named {got}", {"got": repr(method.name), "at": ("compare",)}
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _sane(self) -> Spec:
+        if self.sanity is not None:
+            baselines = [method.name for method in self.baselines]
+            check_sanity(self.sanity, self.method.name, baselines, self.budget, self.seeds)
         return self
 
     @model_validator(mode="after")
@@ -314,6 +326,11 @@ class Spec(Section):
                 },
             )
         return self
+
+    @property
+    def baselines(self) -> tuple[Method, ...]:
+        """The methods that `method` is compared with, but for the oracle: it has trained the network it prunes."""
+        return tuple(item for item in self.methods if item.name != self.method.name and not item.needs_rounds)
 
     @property
     def learns(self) -> bool:

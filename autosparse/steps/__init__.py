@@ -23,6 +23,7 @@ from autosparse.steps import (  # noqa: E402
     mask,
     pretrained,
     rewind,
+    sanity,
     scorer,
     train,
     tune,
@@ -30,5 +31,5 @@ from autosparse.steps import (  # noqa: E402
 
 __all__ = [
     "Operation", "Work", "data", "emit", "evaluate", "init", "irp", "label", "mask", "operations", "pretrained",
-    "rewind", "scorer", "train", "tune",
+    "rewind", "sanity", "scorer", "train", "tune",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from autosparse.core.evidence import Batch, Evidence
@@ -14,15 +14,18 @@ from autosparse.lazy import torch
 from autosparse.steps.work import Work, generator, load_network
 
 
-def gather_evidence(work: Work, *, seed: int, recipe: Recipe | None = None) -> Evidence:
+def gather_evidence(
+    work: Work, *, seed: int, recipe: Recipe | None = None, corrupt: Callable[[Images], Images] = lambda images: images
+) -> Evidence:
     """The network of input `init` under full masks; batches are drawn from input `data`'s training split.
 
-    With a recipe there are training batches too, augmented as it says, the same whenever they are begun.
+    With a recipe there are training batches too, augmented as it says, the same whenever they are begun. `corrupt`
+    puts other images in the place of the training split.
     """
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     device = torch.device("cpu") if work.device.type == "mps" else work.device
     model = load_network(work).to(device)
-    images = work.images("train", device)
+    images = corrupt(work.images("train", device))
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
         raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")

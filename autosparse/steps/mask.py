@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
@@ -11,6 +12,8 @@ from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs
 from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence
+from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
 from autosparse.core.masks import Anatomy, dissect
 from autosparse.core.repair import repairs
@@ -18,7 +21,7 @@ from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
-from autosparse.core.weights import keep_count, total_of
+from autosparse.core.weights import Tensors, keep_count, total_of
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
@@ -39,8 +42,28 @@ def mask(
 
     `training` is what of the recipe a schedule with training steps takes.
     """
+    evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
+    work.output.write_tensors("masks", masks)
+    work.output.write_json("result", {"total": total_of(masks), **_told(dissect(evidence.masked(masks)))})
+
+
+def make_masks(
+    work: Work,
+    method: Mapping[str, Any],
+    *,
+    seed: int,
+    sparsity: float,
+    budget: Any,
+    training: Mapping[str, Any] | None,
+    corrupt: Callable[[Images], Images] = lambda images: images,
+    drive: Callable[[Callable[[Pruning], Tensors], Pruning], Tensors] = lambda schedule, pruning: schedule(pruning),
+) -> tuple[Evidence, Tensors]:
+    """The evidence and the masks of a method; a check may `corrupt` the images or `drive` the schedule its own way.
+
+    Raises StepError when there is no such mask.
+    """
     recipe = Recipe(**(training or {}))
-    evidence = gather_evidence(work, seed=seed, recipe=recipe)
+    evidence = gather_evidence(work, seed=seed, recipe=recipe, corrupt=corrupt)
     if "scorer" in work.inputs:
         learned = work.inputs["scorer"]
         device = next(iter(evidence.weights.values())).device
@@ -65,15 +88,14 @@ def mask(
         blind=selections[method["selection"]["name"]].facts.get("blind", False),
     )
     try:
-        masks = choose(schedules, method["schedule"])(pruning)
+        masks = drive(choose(schedules, method["schedule"]), pruning)
         if "repair" in method:
             costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
             masks = choose(repairs, method["repair"])(evidence, masks, pruning.score, costs)
+        return evidence, masks
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
         raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error
-    work.output.write_tensors("masks", masks)
-    work.output.write_json("result", {"total": total, **_told(dissect(evidence.masked(masks)))})
 
 
 def _told(anatomy: Anatomy) -> dict[str, Any]:

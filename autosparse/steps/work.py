@@ -68,10 +68,12 @@ def find_model(work: Work, model: Mapping[str, Any]) -> tuple[str, Mapping[str, 
     return name, reach["options"]
 
 
-def build_network(work: Work) -> torch.nn.Module:
-    """The network of input `init`, with weights of its own random numbers: load a state before use."""
+def build_network(work: Work, *, seed: int | None = None) -> torch.nn.Module:
+    """The network of input `init`, initialized at another seed, or at none: then load a state before use."""
     about = work.inputs["init"].json("network")
     with torch.random.fork_rng(devices=[]):
+        if seed is not None:
+            torch.manual_seed(seed)
         network = build_model(*find_model(work, about["model"]), tuple(about["shape"]), about["classes"])
     return network.to(work.device)
 

@@ -458,6 +458,7 @@ FULL: dict[str, Any] = {
     "training": {"epochs": 1, "drops": [0.5]},
     "compare": ["snip", {"criterion": "grasp", "schedule": {"name": "linear", "rounds": 2}}],
     "controls": ["shuffle"],
+    "sanity": {"methods": ["mine", "best"], "checks": ["shuffle"], "budget": 0.9, "seeds": 1},
     "seeds": [0],
     "emit": ["safetensors"],
 }

@@ -11,7 +11,7 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
 
-@selections.register
+@selections.register(plain=True)
 def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """The highest scores."""
     return {name: keep_top(values, quotas[name]) for name, values in scores.items()}

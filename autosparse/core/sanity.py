@@ -1,0 +1,126 @@
+"""Sanity checks: what of a method's accuracy is owed to its choice of weights (Frankle et al. 2021; Su et al. 2020)."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autosparse.core.allocation import Counts
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence
+from autosparse.core.images import Images, Rows
+from autosparse.core.schedule import Pruning, schedules, training_steps
+from autosparse.core.selection import selections
+from autosparse.core.weights import Layer, Tensors
+from autosparse.lazy import torch
+
+CHECKS: dict[str, str] = {
+    "shuffle": "the same number of weights in every layer, at other places: what its layer quotas alone are worth",
+    "reinitialize": "the same masks on other initial weights: whether they are made for those that were scored",
+    "invert": "the same number of weights in every layer, of the lowest scores: whether its scores rank weights",
+    "random_labels": "scored on permuted labels: whether it learns from them",
+    "shuffled_pixels": "scored on images whose pixels are permuted: whether it learns from what they show",
+}
+"""What is put in place of what a method has: check -> help. Filling the same quotas at random anew is `shuffle`: of
+masks without a structure, each place is as likely in the one as in the other."""
+
+
+def left_out(check: str, method: Mapping[str, Any]) -> str:
+    """Why a check would say nothing of a method, by its keyed choices; empty when it says something."""
+    criterion, selection = method["criterion"], selections[method["selection"]["name"]]
+    facts = criteria[criterion["name"]].facts
+    drawn = facts.get("shuffled", False) and not schedules[method["schedule"]["name"]].facts.get("learns", False)
+    gradients = facts.get("gradients", 0)
+    sees = (gradients(criterion["options"]) if callable(gradients) else gradients) or training_steps(method)
+    blind = selection.facts.get("blind", False)
+    reasons = {
+        "shuffle": "its weights are random within layers already"
+        * (blind or (drawn and selection.facts.get("plain", False))),
+        "reinitialize": "its masks know nothing of the initial weights" * drawn,
+        "invert": "no score decides within its layers" * (blind or drawn),
+        **dict.fromkeys(("random_labels", "shuffled_pixels"), "it looks at no images" * (not sees)),
+    }
+    return reasons[check]
+
+
+def is_shuffled_by_selection(method: Mapping[str, Any]) -> bool:
+    """Whether the method with a random selection has its very quotas: it allocates once, and nothing follows."""
+    options = method["schedule"]["options"]
+    return options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed" and "repair" not in method
+
+
+def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Tensors:
+    """The masks with their places permuted within each layer."""
+    return {
+        name: mask.flatten()[torch.randperm(mask.numel(), generator=generator).to(mask.device)].view(mask.shape)
+        for name, mask in masks.items()
+    }
+
+
+def invert(schedule: Callable[[Pruning], Tensors], pruning: Pruning) -> Tensors:
+    """Masks of the lowest scores: the schedule driven twice, first for its quotas, then with its scores negated.
+
+    Every allocation of the second time gives what it gave the first time; what is pruned stays pruned.
+    """
+    made: list[Counts] = []
+
+    def record(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
+        made.append(pruning.allocate(scores, layers, keep))
+        return made[-1]
+
+    def lowest(scores: Tensors, quotas: Counts, evidence: Evidence) -> Tensors:
+        negated = {name: (-values).masked_fill(values == -math.inf, -math.inf) for name, values in scores.items()}
+        return pruning.select(negated, quotas, evidence)
+
+    state = pruning.evidence.generator.get_state()
+    schedule(replace(pruning, allocate=record))
+    pruning.evidence.generator.set_state(state)
+    again = iter(made)
+    return schedule(replace(pruning, allocate=lambda scores, layers, keep: next(again), select=lowest))
+
+
+def permute_labels(images: Images, generator: torch.Generator) -> Images:
+    """The images with each other's labels: as many of each class as before."""
+    order = torch.randperm(len(images), generator=generator)
+    return replace(images, labels=images.labels[order.to(images.labels.device)])
+
+
+def permute_pixels(images: Images, generator: torch.Generator) -> Images:
+    """Each image with its pixels in an order of its own, the same whenever it is looked at; colours stay together."""
+    seed = int(torch.randint(2**31, (), generator=generator))
+    if isinstance(images.pixels, torch.Tensor):
+        return replace(images, pixels=_permuted(images.pixels, torch.arange(len(images)), seed))
+    return replace(images, pixels=_PermutedRows(images.pixels, seed, images.pixels.shape))
+
+
+def best_of(reached: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, float]]:
+    """The name whose accuracies have the highest mean, and all means; of equals the first in alphabetic order."""
+    means = {name: statistics.fmean(reached[name]) for name in sorted(reached)}
+    return max(means, key=means.__getitem__), means
+
+
+def overlap(masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> float:
+    """The share of the weights that masks keep that others keep too."""
+    both = sum(int((mask & others[name].to(mask.device)).sum()) for name, mask in masks.items())
+    return both / max(1, sum(int(mask.sum()) for mask in masks.values()))
+
+
+@dataclass
+class _PermutedRows:
+    rows: Rows
+    seed: int
+    shape: tuple[int, ...]
+
+    def __getitem__(self, numbers: torch.Tensor) -> torch.Tensor:
+        return _permuted(self.rows[numbers], numbers, self.seed)
+
+
+def _permuted(pixels: torch.Tensor, numbers: torch.Tensor, seed: int) -> torch.Tensor:
+    found = torch.empty_like(pixels)
+    for place, number in enumerate(numbers.tolist()):
+        order = torch.randperm(pixels[place, :, :, 0].numel(), generator=torch.Generator().manual_seed(seed + number))
+        found[place] = pixels[place].flatten(0, 1)[order.to(pixels.device)].view(pixels.shape[1:])
+    return found

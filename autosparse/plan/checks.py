@@ -1,0 +1,84 @@
+"""The sanity checks of a plan: a step for each that says something of its method, shared with controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from autosparse.core.sanity import is_shuffled_by_selection, left_out
+from autosparse.plan.cell import Cell
+from autosparse.plan.step import Step
+from autosparse.spec import BEST, Method, Spec
+from autosparse.store import digest
+
+Add = Callable[[str, str, Mapping[str, Any], Mapping[str, str], str], str]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One sanity check of one method, or of the best of several, within a budget and a seed."""
+
+    subject: str
+    """a method's name, or `best`"""
+    check: str
+    budget: str
+    seed: int
+    candidates: Mapping[str, str]
+    """what the step calls the methods -> their names"""
+    step: str | None
+    """of operation `sanity`, or `evaluate` where a control of the spec is the same network"""
+    left_out: str = ""
+    """why there is no step"""
+
+
+def plan_checks(
+    spec: Spec, cells: Sequence[Cell], steps: Mapping[str, Step], add: Add, options: Mapping[str, Any]
+) -> Iterator[Check]:
+    """Add the checks that a resolved spec asks for. `cells` are those within their budget, `options` what all share.
+
+    Which baseline is best is known when it is evaluated: its checks take all of them as candidates.
+    """
+    assert spec.sanity is not None
+    assert spec.sanity.methods != "auto", "plan_checks takes a resolved spec"
+    seeds = spec.seeds[: spec.sanity.seeds]
+    placed = {(cell.method, cell.seed): cell for cell in cells}
+    for subject in spec.sanity.methods:
+        methods = spec.baselines if subject == BEST else [item for item in spec.methods if item.name == subject]
+        candidates = {_id(method): method.choices() for method in methods}
+        names = {_id(method): method.name for method in methods}
+        for seed in seeds:
+            inputs = _inputs(names, steps, placed, seed, seeds)
+            for check in spec.sanity.checks:
+                told = partial(Check, subject, check, cells[0].budget, seed, names)
+                reasons = [left_out(check, method) for method in candidates.values()]
+                control = placed.get((f"{subject}.{check}", seed))
+                if all(reasons):
+                    yield told(None, reasons[0])
+                elif control and control.role == "control" and all(map(is_shuffled_by_selection, candidates.values())):
+                    yield told(control.evaluate)
+                else:
+                    place = f"{subject}/{cells[0].budget.replace(' ', '-')}/seed{seed}/{check}"
+                    own = {"check": check, "candidates": candidates, **options, "seed": seed}
+                    yield told(add(f"sanity/{place}", "sanity", own, inputs, "sanity"))
+
+
+def _id(method: Method) -> str:
+    # What a method is, whatever it is called: names are no part of keys.
+    return digest(method.choices())[:12]
+
+
+def _inputs(
+    names: Mapping[str, str],
+    steps: Mapping[str, Step],
+    placed: Mapping[tuple[str, int], Cell],
+    seed: int,
+    seeds: Sequence[int],
+) -> dict[str, str]:
+    # The candidates' masks and what those are made from; of several, also what tells which is best at all the seeds.
+    masks = {f"mask.{key}": placed[name, seed].mask or "" for key, name in names.items()}
+    inputs = {role: step for mask in masks.values() for role, step in steps[mask].inputs.items()}
+    if len(names) > 1:
+        inputs |= {f"evaluate.{key}.{at}": placed[name, at].evaluate for key, name in names.items() for at in seeds}
+    return {**inputs, **masks}

@@ -1,0 +1,187 @@
+"""What sanity checks found: numbers beside the noise that is known, and a verdict in words."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.core.sanity import best_of, left_out
+from autosparse.plan import Check, Plan
+from autosparse.store import Store
+
+_CERTAIN = 2  # times the noise of a difference
+_ENOUGH = 3  # seeds whose own spread is believed
+
+# check -> what it says when the network does as well, worse, better; and what was done.
+_WORDS = {
+    "shuffle": (
+        "its gain is its layer quotas",
+        "it knows more than layer quotas",
+        "its choice within layers does harm",
+        "shuffled within layers",
+    ),
+    "reinitialize": (
+        "its masks do not depend on the weights they were made for",
+        "its masks are made for their initial weights",
+        "its masks suit other initial weights better",
+        "with other initial weights",
+    ),
+    "invert": (
+        "its scores do not rank the weights within layers",
+        "its scores rank the weights within layers",
+        "its scores rank the weights within layers the wrong way round",
+        "with the lowest scores of each layer",
+    ),
+    "random_labels": (
+        "it needs no true labels",
+        "it learns from the labels",
+        "true labels mislead it",
+        "scored on permuted labels",
+    ),
+    "shuffled_pixels": (
+        "it needs no true images",
+        "it learns from what images show",
+        "true images mislead it",
+        "scored on permuted pixels",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What one check found: means over its seeds, in percent; or why there is nothing to tell."""
+
+    check: str
+    test_accuracy: float | None
+    validation_accuracy: float | None
+    difference: float | None
+    """of test accuracies, the check's less the method's"""
+    overlap: float | None
+    """share of the method's weights that it keeps too, where the network was scored anew"""
+    verdict: str
+    left_out: str
+
+
+@dataclass(frozen=True)
+class Sanity:
+    """The checks of one method within a budget, and the method itself at the same seeds."""
+
+    subject: str
+    """the method's name, or `best`"""
+    method: str
+    budget: str
+    sparsity: float
+    seeds: Sequence[int]
+    test_accuracy: float
+    validation_accuracy: float
+    chosen_from: Mapping[str, float]
+    """of `best`: method -> validation accuracy, which it was chosen by"""
+    noise: float
+    """standard deviation of one network's test accuracy"""
+    noise_from: str
+    noticeable: float
+    """the least difference that counts: twice the noise of one between means"""
+    checks: Sequence[Checked]
+
+
+def describe_sanity(plan: Plan, store: Store, results: Sequence[Any]) -> list[Sanity]:
+    """The checks of a finished plan, by method. `results` are the networks of the comparison."""
+    subjects: dict[str, list[Check]] = {}
+    for check in plan.checks:
+        subjects.setdefault(check.subject, []).append(check)
+    return [_describe(plan, store, results, checks) for checks in subjects.values()]
+
+
+def judge(check: str, accuracy: float, difference: float, noise: float, noticeable: float, *, known: bool) -> str:
+    """A check in words, with its numbers. `known`: whether the noise is that of seeds, or only the least there is.
+
+    A difference counts above `noticeable`, is none up to half of that, and is undecided between.
+    """
+    same, worse, better, done = _WORDS[check]
+    found = worse if difference < 0 else better
+    if abs(difference) <= noticeable:
+        found = same if abs(difference) <= noticeable / _CERTAIN else "undecided"
+    spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
+    return f"{found}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
+
+
+def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int) -> tuple[float, str]:
+    """The standard deviation of a network's test accuracy, and where it is from.
+
+    That of the method's seeds, of the widest of all methods where there are fewer than three, and never less than
+    counting on so many test images leaves, which is all that is known of one seed.
+    """
+    own = accuracies[method]
+    share = min(max(statistics.fmean(own) / 100, 1 / images), 1 - 1 / images)
+    floor = 100 * (share * (1 - share) / images) ** 0.5
+    counted = f"the standard error of {images:,} test images"
+    if len(own) < 2:
+        return floor, f"{counted}; that of seeds is unknown with one"
+    enough = len(own) >= _ENOUGH
+    spread = max(statistics.stdev(values) for values in ([own] if enough else accuracies.values()) if len(values) > 1)
+    if spread < floor:
+        return floor, f"{counted}, above the spread over {len(own)} seeds"
+    return spread, f"the {'' if enough else 'widest '}sd over {len(own)} seeds"
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _describe(plan: Plan, store: Store, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
+    first = checks[0]
+    seeds = list(dict.fromkeys(check.seed for check in checks))
+    within = [result for result in results if result.label == first.budget]
+    at = [result for result in within if result.seed in seeds]
+    reached = {
+        key: [result.validation_accuracy for result in at if result.method == name]
+        for key, name in first.candidates.items()
+    }
+    chosen, means = best_of(reached)
+    method = first.candidates[chosen]
+    own = [result for result in at if result.method == method]
+    accuracies: dict[str, list[float]] = {}
+    for result in within:
+        accuracies.setdefault(result.method, []).append(result.test_accuracy)
+    images = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]].test_images
+    noise, noise_from = noise_of(accuracies, method, images)
+    noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
+    accuracy = statistics.fmean(result.test_accuracy for result in own)
+    choices = next(item.choices() for item in plan.spec.methods if item.name == method)
+
+    def checked(name: str) -> Checked:
+        steps = [check.step for check in checks if check.check == name and check.step]
+        found = [store.open(plan.steps[step].operation, plan.steps[step].key).json("result") for step in steps]
+        reason = next((item["left_out"] for item in found if item.get("left_out")), left_out(name, choices))
+        if reason:
+            return Checked(name, None, None, None, None, "", reason)
+        mean = {part: statistics.fmean(item[f"{part}_accuracy"] for item in found) for part in ("test", "validation")}
+        shares = [item["overlap"] for item in found if item.get("overlap") is not None]
+        difference = mean["test"] - accuracy
+        return Checked(
+            check=name,
+            test_accuracy=mean["test"],
+            validation_accuracy=mean["validation"],
+            difference=difference,
+            overlap=statistics.fmean(shares) if shares else None,
+            verdict=judge(name, mean["test"], difference, noise, noticeable, known=len(accuracies[method]) > 1),
+            left_out="",
+        )
+
+    return Sanity(
+        subject=first.subject,
+        method=method,
+        budget=first.budget,
+        sparsity=statistics.fmean(result.sparsity for result in own),
+        seeds=seeds,
+        test_accuracy=accuracy,
+        validation_accuracy=means[chosen],
+        chosen_from={first.candidates[key]: value for key, value in means.items()} if len(means) > 1 else {},
+        noise=noise,
+        noise_from=noise_from,
+        noticeable=noticeable,
+        checks=[checked(name) for name in dict.fromkeys(check.check for check in checks)],
+    )

@@ -1,0 +1,86 @@
+"""The `sanity` section: which methods are checked, how, and where."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, MinLen
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
+from pydantic_core import PydanticCustomError
+
+from autosparse.core.sanity import CHECKS
+from autosparse.registry import suggestion
+from autosparse.spec.budget import Budget
+from autosparse.spec.choices import Section, about, different
+
+if TYPE_CHECKING:
+    Check = str
+else:
+    Check = Literal[tuple(CHECKS)]
+
+BEST = "best"
+"""The method of `compare` that reaches most on validation images."""
+
+
+def if_true(value: Any) -> Any:
+    """`sanity: true` is the section with its defaults, false is none."""
+    return ({} if value else None) if isinstance(value, bool) else value
+
+
+def _known_check(value: Any) -> Any:
+    if value == "quotas":
+        hint = "`shuffle` is that check: the same quotas, filled at random"
+        raise PydanticCustomError("unknown_name", "must be a check but is {got}", {"got": repr(value), "hint": hint})
+    return value
+
+
+class Sanity(Section):
+    """What of a method's accuracy is owed to its choice of weights: its masks, or what they come from, are altered."""
+
+    methods: Annotated[
+        tuple[str, ...] | Literal["auto"],
+        AfterValidator(different),
+        about(
+            "what is checked: methods that are compared, and `best`, which is the one of `compare` that reaches most "
+            "on validation images; auto: `method` and `best`"
+        ),
+    ] = "auto"
+    checks: Annotated[
+        tuple[Annotated[Check, BeforeValidator(_known_check)], ...],
+        MinLen(1),
+        AfterValidator(different),
+        about("; ".join(f"{name}: {text}" for name, text in CHECKS.items())),
+    ] = tuple(CHECKS)
+    budget: Annotated[
+        Annotated[Literal["max"], Tag("max")] | Annotated[Budget, Tag("budget")],
+        Discriminator(lambda value: "max" if value == "max" else "budget"),
+        about("one of `budget`; max is the highest sparsity"),
+    ] = "max"
+    seeds: Annotated[int, Ge(1), about("how many of `seeds`, from the first on")] = 1
+
+
+def check_sanity(
+    sanity: Sanity, method: str, baselines: Sequence[str], budgets: Sequence[Any], seeds: Sequence[int]
+) -> None:
+    """Refuse a section that does not go with the rest of the spec: PydanticCustomError says where."""
+    known = [method, *baselines]
+    if BEST in known:
+        raise _wrong(
+            "cannot be told from the method of the name {got}", repr(BEST), f"`{BEST}` stands for the best of `compare`"
+        )
+    for index, name in enumerate(sanity.methods if sanity.methods != "auto" else ()):
+        if name not in [*known, BEST]:
+            hint = suggestion(name, [*known, BEST]) or f"compared are {', '.join(known)}; or `{BEST}`"
+            raise _wrong("must name a method that is compared but is {got}", repr(name), hint, "methods", index)
+        if name == BEST and not baselines:
+            raise _wrong("is {got}, but nothing is compared", repr(name), "name some in `compare`", "methods", index)
+    if sanity.budget not in ("max", *budgets):
+        hint = f"{', '.join(map(str, budgets))} or max"
+        raise _wrong("must be one of `budget` but is {got}", str(sanity.budget), hint, "budget")
+    if sanity.seeds > len(seeds):
+        raise _wrong("must be at most the number of `seeds` but is {got}", str(sanity.seeds), f"{len(seeds)}", "seeds")
+
+
+def _wrong(message: str, got: str, hint: str, *path: str | int) -> PydanticCustomError:
+    return PydanticCustomError("sanity", message, {"got": got, "hint": hint, "at": ("sanity", *path)})

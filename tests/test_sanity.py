@@ -1,0 +1,140 @@
+"""Sanity checks from beginning to end: what runs, what is reused, what the report says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from autosparse.core.training import Recipe, accuracy, train
+from autosparse.models import models
+from autosparse.report import Report
+from autosparse.steps.work import generator, load_images
+from autosparse.store import Store
+from tests.conftest import Place, call
+
+SPEC = """\
+model: {name: mlp, widths: [12]}
+dataset: digits
+budget: [0.5, 0.8]
+target: {device: cpu, threads: 1}
+method: snip
+training: {epochs: 2, batch: 128, lr: 0.05, crop: 0, flip: false, precision: float32}
+compare: [random, synflow, {name: thin, criterion: snip, allocation: {name: fixed, layers: {head: 0.99}}}, dense]
+emit: []
+"""
+
+
+@pytest.fixture
+def spec(here: Place) -> Place:
+    """The spec in this process's directory."""
+    (here.folder / "checked.yaml").write_text(SPEC)
+    return here
+
+
+def run(capsys: pytest.CaptureFixture[str], *overrides: str) -> Any:
+    """The report of a run."""
+    sets = " ".join(f"--set '{override}'" for override in overrides)
+    ended = call(capsys, f"run checked.yaml --json --quiet {sets}")
+    assert 0 == ended.code, ended.err
+    return ended.json
+
+
+def test_checks_come_to_a_finished_spec(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """They alone run; the same command again has nothing to run; the report tells numbers and verdicts."""
+    before = run(capsys)
+    after = run(capsys, "sanity=true")
+    again = run(capsys, "sanity=true")
+    made = Counter(path.parent.name for path in (spec.cache / "artifacts").glob("*/*"))
+
+    assert [] == before["sanity"]
+    assert {"run": made["sanity"], "reuse": before["steps"]["run"], "resume": 0} == after["steps"]
+    assert {"run": 0, "reuse": sum(made.values()), "resume": 0} == again["steps"]
+    assert before["results"] == after["results"]
+    assert after["sanity"] == again["sanity"]
+    assert after["cost"]["sanity"] > 0
+
+    own, best = after["sanity"]
+    found = {check["check"]: check for check in own["checks"]}
+    shuffled = next(r for r in after["controls"] if (r["method"], r["sparsity"]) == ("snip.shuffle", 0.8))
+    mine = next(r for r in after["results"] if (r["method"], r["sparsity"]) == ("snip", 0.8))
+
+    assert ("snip", "snip", "0.8", 0.8, [0]) == tuple(
+        own[name] for name in ("subject", "method", "budget", "sparsity", "seeds")
+    )
+    assert mine["test_accuracy"] == own["test_accuracy"]
+    assert shuffled["test_accuracy"] == found["shuffle"]["test_accuracy"]
+    assert found["shuffle"]["difference"] == pytest.approx(shuffled["test_accuracy"] - mine["test_accuracy"])
+    assert found["invert"]["overlap"] < 0.8
+    assert found["random_labels"]["overlap"] < 1
+    assert {None} == {found[name]["overlap"] for name in ("shuffle", "reinitialize")}
+    for check in own["checks"]:
+        assert "noise over seeds unknown" in check["verdict"]
+        assert 0 <= check["validation_accuracy"] <= 100
+
+    reached = {r["method"]: r["validation_accuracy"] for r in after["results"] if r["sparsity"] == 0.8}
+    del reached["snip"]
+    assert "best" == best["subject"]
+    assert reached == best["chosen_from"]
+    assert max(reached.values()) == best["validation_accuracy"] == reached[best["method"]]
+    for check in best["checks"]:
+        assert bool(check["left_out"]) != bool(check["verdict"])
+    # Which of them is best, and so what is left out, was not known before.
+    assert "thin" != best["method"]
+    assert "it looks at no images" == best["checks"][3]["left_out"]
+    assert "sanity/best/0.8/seed0/random_labels" in call(capsys, "plan checked.yaml --steps --set sanity=true").out
+
+
+def test_the_report_shows_a_table_and_verdicts(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """For people: accuracy and difference of each check, what it says, what is left out and why."""
+    report = run(capsys, "sanity={methods: [snip, random], checks: [shuffle, reinitialize]}", "budget=0.8")
+    ended = call(capsys, "report")
+
+    assert "sanity checks at sparsity 0.8, seed 0: test accuracy in % and its difference" in ended.out
+    assert " as it is " in ended.out
+    assert "snip: " in ended.out
+    assert "random, left out: reinitialize, since its masks know nothing of the initial weights" in ended.out
+
+    assert "random" == Report.of(json.loads(json.dumps(report))).sanity[1].method
+    del report["sanity"]  # as in reports that were written before there were checks
+    assert () == Report.of(report).sanity
+
+
+def test_several_seeds(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """With three seeds the noise is the method's own, and checks at several are means."""
+    report = run(
+        capsys,
+        "sanity={methods: [snip], checks: [shuffle], seeds: 2}",
+        "seeds=[0, 1, 2]",
+        "budget=0.8",
+        "compare=[dense]",
+    )
+    (own,) = report["sanity"]
+    shuffled = [r["test_accuracy"] for r in report["controls"] if r["method"] == "snip.shuffle" and r["seed"] < 2]
+
+    assert [0, 1] == own["seeds"]
+    assert "3 seeds" in own["noise_from"]
+    assert own["noticeable"] == pytest.approx(2 * own["noise"])
+    assert own["checks"][0]["test_accuracy"] == pytest.approx(sum(shuffled) / 2)
+
+
+def test_other_weights_are_of_the_networks_own_initialization(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `reinitialize` reaches is what the recipe reaches from weights of another seed under the method's masks."""
+    checked = ("sanity={methods: [snip], checks: [reinitialize]}", "budget=0.8", "compare=[]", "controls=[]")
+    (own,) = run(capsys, *checked)["sanity"]
+    found = {}
+    for path in (spec.cache / "artifacts").glob("*/*"):
+        found[path.parent.name] = Store.default().open(path.parent.name, path.name)
+    data = {split: load_images(found["data"], split, torch.device("cpu")) for split in ("train", "test")}
+    seed = generator("sanity", "reinitialize", 0).initial_seed()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = models["mlp"].function((1, 8, 8), 10, widths=(12,))
+    recipe = Recipe(epochs=2, batch=128, lr=0.05, crop=0, flip=False, precision="float32")
+    train(model, data["train"], recipe, generator("train", 0), masks=found["mask"].tensors("masks"))
+
+    assert accuracy(model, data["test"], "float32") == own["checks"][0]["test_accuracy"]
+    assert not torch.equal(model.state_dict()["head.bias"], found["train"].tensors("state")["head.bias"])
