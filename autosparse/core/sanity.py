@@ -43,6 +43,8 @@ def left_out(check: str, method: Mapping[str, Any]) -> str:
         "invert": "no score decides within its layers" * (blind or drawn),
         **dict.fromkeys(("random_labels", "shuffled_pixels"), "it looks at no images" * (not sees)),
     }
+    if facts.get("needs_rounds"):
+        reasons |= dict.fromkeys(("random_labels", "shuffled_pixels"), "its rounds would have to be run again")
     return reasons[check]
 
 

@@ -163,7 +163,7 @@ def linear(
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
 
-@schedules.register(step_cost=1.1, learns=True)
+@schedules.register(step_cost=1.1, learns=True, source="Ramanujan et al. 2020, eq. 5; Maddison et al. 2017")
 def search(
     pruning: Pruning,
     *,

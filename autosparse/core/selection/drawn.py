@@ -22,7 +22,7 @@ def shuffled(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
 
 
-@selections.register
+@selections.register(source="Kool et al. 2019, Gumbel top-k")
 def sampled(
     scores: Tensors,
     quotas: Mapping[str, int],

@@ -20,7 +20,7 @@ from autosparse.lazy import torch
 from autosparse.registry import Range
 
 
-@selections.register(flows_per_layer=2)
+@selections.register(flows_per_layer=2, source="Pham et al. 2023, node-path balance")
 def paths(
     scores: Tensors,
     quotas: Mapping[str, int],
