@@ -165,7 +165,9 @@ def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float
     for pattern in layers:
         matched = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(_short(name), pattern)]
         if not matched:
-            raise UsageError(f"no layer matches `{pattern}`", suggestion(pattern, [_short(name) for name in names]))
+            known = [_short(name) for name in names]
+            hint = suggestion(pattern, known) or f"layers: {', '.join(known[:8])}{', ...' * (len(known) > 8)}"
+            raise UsageError(f"no layer matches `{pattern}`", hint)
         for name in matched:
             found[name].append(pattern)
     for name, patterns in found.items():

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.schedule import training_steps
-from autosparse.core.training import STEP_FIELDS, Recipe, training_steps_of
+from autosparse.core.training import STEP_FIELDS, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source, open_source
 from autosparse.errors import UsageError
@@ -22,8 +21,8 @@ from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
+from autosparse.plan.options import keyed_recipe, tunable_limits
 from autosparse.plan.step import Step, step_key
-from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
@@ -75,7 +74,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 choices = method.choices()
                 options = {"method": choices, **budget.options, "seed": seed}
                 if training_steps(choices):
-                    options["training"] = {name: _training(spec.training)[name] for name in STEP_FIELDS}
+                    options["training"] = {name: keyed_recipe(spec.training)[name] for name in STEP_FIELDS}
                 mask = build.add(
                     f"mask/{method.name}/{budget.name}/seed{seed}",
                     "mask",
@@ -183,7 +182,7 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
     own = [(spec.method, "method")]
     if not spec.method.criterion.entry.facts.get("shuffled"):
         own += [(spec.method.control(name), "control") for name in spec.controls]
-    return own + [(method, "compared") for method in spec.baselines]
+    return own + [(method, "compared") for method in spec.compared]
 
 
 def _network(
@@ -228,7 +227,7 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
     labels = {f"label.{seed}": _label(build, spec, seed) for seed in spec.irp.seeds}
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
     scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
-    space = {name: _limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
+    space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
     for number in range(spec.tuning.trials):
@@ -290,7 +289,7 @@ def _rounds(
     irp, (start, data) = spec.irp, network
     assert irp.training is not None, "compile takes a resolved spec"
     options = {
-        "training": _training(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
+        "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
     }  # fmt: skip
     inputs = {"init": start, "data": data}
     if irp.per_round_of != "remaining":
@@ -337,7 +336,7 @@ def _cell(
     train = build.add(
         f"train/{place}",
         "train",
-        {"training": _training(spec.training), "seed": seed},
+        {"training": keyed_recipe(spec.training), "seed": seed},
         inputs,
         purpose,
     )
@@ -371,7 +370,7 @@ def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[_Budge
     named = spec.sanity.budget
     budget = _strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
     within = [cell for cell in cells if cell.budget == budget.label]
-    options = {"training": _training(spec.training), **budget.options}
+    options = {"training": keyed_recipe(spec.training), **budget.options}
     return tuple(plan_checks(spec, within, build.steps, build.add, options))
 
 
@@ -381,22 +380,3 @@ def _strictest(budgets: list[_Budget]) -> _Budget:
     if shares:
         return max(shares, key=lambda budget: budget.sparsity or 0.0)
     return min(budgets, key=lambda budget: budget.amount.amount if budget.amount else 0)
-
-
-def _training(training: Any) -> dict[str, Any]:
-    options = keyed(_recipe(), training.model_dump(mode="json"))
-    if isinstance(epochs := options["epochs"], float) and epochs.is_integer():
-        options["epochs"] = int(epochs)  # 2.0 epochs are 2
-    return options
-
-
-@cache
-def _recipe() -> dict[str, Option]:
-    return options_of(Recipe)
-
-
-def _limits(option: Option) -> dict[str, Any]:
-    if isinstance(option.tunable, OneOf):
-        return {"values": list(option.tunable.values)}
-    assert isinstance(option.tunable, Range)
-    return {"low": option.tunable.low, "high": option.tunable.high, "log": option.tunable.log}

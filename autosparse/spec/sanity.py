@@ -61,10 +61,15 @@ class Sanity(Section):
 
 
 def check_sanity(
-    sanity: Sanity, method: str, baselines: Sequence[str], budgets: Sequence[Any], seeds: Sequence[int]
+    sanity: Sanity,
+    method: str,
+    compared: Sequence[str],
+    has_baselines: bool,
+    budgets: Sequence[Any],
+    seeds: Sequence[int],
 ) -> None:
     """Refuse a section that does not go with the rest of the spec: PydanticCustomError says where."""
-    known = [method, *baselines]
+    known = [method, *compared]
     if BEST in known:
         raise _wrong(
             "cannot be told from the method of the name {got}", repr(BEST), f"`{BEST}` stands for the best of `compare`"
@@ -73,7 +78,7 @@ def check_sanity(
         if name not in [*known, BEST]:
             hint = suggestion(name, [*known, BEST]) or f"compared are {', '.join(known)}; or `{BEST}`"
             raise _wrong("must name a method that is compared but is {got}", repr(name), hint, "methods", index)
-        if name == BEST and not baselines:
+        if name == BEST and not has_baselines:
             raise _wrong("is {got}, but nothing is compared", repr(name), "name some in `compare`", "methods", index)
     if sanity.budget not in ("max", *budgets):
         hint = f"{', '.join(map(str, budgets))} or max"

@@ -258,8 +258,8 @@ class Spec(Section):
     @model_validator(mode="after")
     def _sane(self) -> Spec:
         if self.sanity is not None:
-            baselines = [method.name for method in self.baselines]
-            check_sanity(self.sanity, self.method.name, baselines, self.budget, self.seeds)
+            compared = [method.name for method in self.compared]
+            check_sanity(self.sanity, self.method.name, compared, bool(self.baselines), self.budget, self.seeds)
         return self
 
     @model_validator(mode="after")
@@ -328,9 +328,14 @@ class Spec(Section):
         return self
 
     @property
+    def compared(self) -> tuple[Method, ...]:
+        """The methods that `method` is compared with."""
+        return tuple(method for method in self.methods if method.name != self.method.name)
+
+    @property
     def baselines(self) -> tuple[Method, ...]:
-        """The methods that `method` is compared with, but for the oracle: it has trained the network it prunes."""
-        return tuple(item for item in self.methods if item.name != self.method.name and not item.needs_rounds)
+        """Those that prune at initialization: not the oracle, which has trained the network that it prunes."""
+        return tuple(method for method in self.compared if not method.needs_rounds)
 
     @property
     def learns(self) -> bool:

@@ -49,8 +49,9 @@ def test_every_step_is_a_node_in_its_group(tmp_path: Path, draw: Draw) -> None:
     written = sorted(re.split(r"\\n|<br>", label)[0] for label in labels(draw, text).values())
     assert sorted(small.steps) == written
     assert all(label.endswith("reuse") for label in labels(draw, text).values())
-    assert all(title in text for title in PURPOSES.values())
-    assert len(PURPOSES) == text.count("subgraph")
+    used = {step.purpose for step in small.steps.values()}
+    assert all(title in text for purpose, title in PURPOSES.items() if purpose in used)
+    assert len(used) == text.count("subgraph")
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)

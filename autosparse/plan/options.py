@@ -1,0 +1,30 @@
+"""How options of a spec are written in keys."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from autosparse.core.training import Recipe
+from autosparse.registry import OneOf, Option, Range, keyed, options_of
+
+
+def keyed_recipe(training: Any) -> dict[str, Any]:
+    """A recipe's fields as steps are told them."""
+    options = keyed(_recipe(), training.model_dump(mode="json"))
+    if isinstance(epochs := options["epochs"], float) and epochs.is_integer():
+        options["epochs"] = int(epochs)  # 2.0 epochs are 2
+    return options
+
+
+@cache
+def _recipe() -> dict[str, Option]:
+    return options_of(Recipe)
+
+
+def tunable_limits(option: Option) -> dict[str, Any]:
+    """Where tuning looks for a value of an option."""
+    if isinstance(option.tunable, OneOf):
+        return {"values": list(option.tunable.values)}
+    assert isinstance(option.tunable, Range)
+    return {"low": option.tunable.low, "high": option.tunable.high, "log": option.tunable.log}
