@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from autosparse.core.features import Features
 from autosparse.core.inputs import Inputs, arguments, examples_in, map_tensors, tensors_in
-from autosparse.core.substitutes import averaging_pools, twice_differentiable
+from autosparse.core.substitutes import proportional, twice_differentiable
 from autosparse.core.weights import Layer, Tensors, in_mode, prunable_weights
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
@@ -180,8 +180,8 @@ class Evidence:
 
         Every parameter other than `weights` and every running statistic enters as its absolute value;
         BatchNorm uses running statistics. In the precision of `weights`. With `paths_only` biases are
-        zero and scales one, so that what reaches the output came from the input. Raises UsageError for a
-        network that takes whole numbers, such as tokens.
+        zero, scales one and other layers `proportional`, so that what reaches the output came from the input.
+        Raises UsageError for a network that takes whole numbers, such as tokens.
         """
         precision = next(iter(weights.values())).dtype
         rest = {
@@ -189,7 +189,7 @@ class Evidence:
             for name, tensor in self._rest().items()
         }
         ones = map_tensors(partial(_ones, precision=precision), self.example())
-        with averaging_pools() if paths_only else nullcontext():
+        with proportional() if paths_only else nullcontext():
             outputs = self._call({**rest, **weights}, ones, training=False)
         sums = [part.sum() for part in tensors_in(outputs) if part.is_floating_point()]
         if not sums:

@@ -9,10 +9,12 @@ from typing import Any
 from autosparse.lazy import torch
 
 
-def averaging_pools() -> AbstractContextManager[object]:
-    """Average in place of max pooling.
+def proportional() -> AbstractContextManager[object]:
+    """Forms that pass what is positive in proportion, as paths do.
 
-    The gradient of max pooling names one position, but any may be the highest: every one is a path.
+    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes
+    what comes in, of which it would subtract the mean. Activations that saturate or bend are rectifiers; gates, which
+    let something through when nothing comes in, stay what they are.
     """
     functional = torch.nn.functional
     options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -29,8 +31,22 @@ def averaging_pools() -> AbstractContextManager[object]:
 
         return adaptive if kind.startswith("adaptive") else plain
 
+    def same(*args: Any, **kwargs: Any) -> Any:
+        return (args[0] if args else kwargs["input"]).clone()  # what follows may work in place
+
+    def rectified(*args: Any, **kwargs: Any) -> Any:
+        return functional.relu(args[0] if args else kwargs["input"])
+
     names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
-    return _substituting({name: average(name.replace("max", "avg")) for name in names})
+    return _substituting(
+        {name: average(name.replace("max", "avg")) for name in names}
+        | dict.fromkeys(_NORMALIZATIONS, same)
+        | dict.fromkeys(_ACTIVATIONS, rectified)
+    )
+
+
+_NORMALIZATIONS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
+_ACTIVATIONS = ("celu", "elu", "gelu", "hardswish", "hardtanh", "mish", "relu6", "selu", "silu", "softplus", "tanh")
 
 
 @contextmanager

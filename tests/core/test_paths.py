@@ -103,6 +103,29 @@ def test_convolutions_pooling_and_scales() -> None:
     assert {"0.weight": 2, "5.weight": 1} == found.nodes
 
 
+@pytest.mark.parametrize(
+    "between",
+    [
+        nn.GroupNorm(2, 4), nn.InstanceNorm1d(4), nn.LayerNorm([4, 2]), nn.RMSNorm([4, 2]), nn.ReLU6(), nn.Hardtanh(),
+        nn.Tanh(), nn.GELU(), nn.SiLU(), nn.Hardswish(), nn.Mish(), nn.ELU(inplace=True), nn.Softplus(), nn.LeakyReLU(),
+    ],
+    ids=lambda module: type(module).__name__,
+)  # fmt: skip
+def test_what_stands_between_layers_changes_no_path(between: nn.Module) -> None:
+    """Normalization subtracts no mean from paths, and no activation saturates: 10 by 4 by 2 channels of two places."""
+    network = nn.Sequential(nn.Conv1d(10, 4, 1), between, nn.Conv1d(4, 2, 1), nn.Flatten())
+    masks = all_ones(network)
+
+    dense = trace_paths(evidence_of(network, (10, 2)))
+    masks["2.weight"][:, 1:] = False
+    cut = trace_paths(evidence_of(network, (10, 2), masks=masks))
+
+    assert {"0.weight": 40, "2.weight": 8} == dense.weights
+    assert math.log(160) == pytest.approx(dense.all)
+    assert {"0.weight": 10, "2.weight": 2} == cut.weights
+    assert math.log(40) == pytest.approx(cut.all)
+
+
 def test_groups_and_transposed_convolutions() -> None:
     """Nodes are output channels, in whatever order a weight holds them."""
     network = nn.Sequential(nn.Conv2d(4, 4, 1, groups=4, bias=False), nn.ConvTranspose2d(4, 6, 2, groups=2, bias=False))
