@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autosparse.core.connectivity import describe_network, examine
+from autosparse.core.paths import effective_weights
 from autosparse.core.weights import Tensors
 from autosparse.models import models
-from tests.core.conftest import all_ones, evidence_of
+from tests.core.conftest import all_ones, evidence_of, random_masks
 
 SHAPE = (3, 8, 8)
 
@@ -127,6 +130,77 @@ def test_a_dead_layer_beside_others() -> None:
     masks["head.weight"][1] = False
 
     assert [("outputs", "head"), ("branch", "two")] == found(network, masks, (4,))
+
+
+class Residual(nn.Module):
+    """A block around which its input passes as it is, and one around which it passes through a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Linear(2, 3), nn.Linear(3, 2)
+        self.first, self.second = nn.Linear(3, 2), nn.Linear(2, 3)
+        self.third, self.fourth, self.shortcut = nn.Linear(3, 2), nn.Linear(2, 3), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        x = (x + self.second(self.first(x).relu())).relu()
+        x = (self.fourth(self.third(x).relu()) + self.shortcut(x)).relu()
+        output: Tensor = self.head(x)
+        return output
+
+
+def joined(masks: Tensors, *chain: str, start: Tensor) -> Tensor:
+    """Which ends of a chain of layers are reached from the channels where it starts; backwards where that is said."""
+    for name in chain:
+        mask = masks[name.strip("<") + ".weight"]
+        start = (mask.T if name.startswith("<") else mask)[:, start].any(dim=1)
+    return start
+
+
+@settings(deadline=None, max_examples=40)
+@given(seed=st.integers(0, 10_000), share=st.floats(0.1, 0.7))
+def test_residual_blocks_are_cut_where_reachability_says_so(seed: int, share: float) -> None:
+    """Sets of channels, followed from the input and from the output, tell the same weights and the same findings."""
+    network = Residual()
+    masks = random_masks(network, share=share, seed=seed)
+    full = torch.ones(3, dtype=torch.bool)
+    stem = joined(masks, "stem", start=full[:2])
+    one = stem | joined(masks, "first", "second", start=stem)
+    two = joined(masks, "shortcut", start=one) | joined(masks, "third", "fourth", start=one)
+    last = joined(masks, "<head", start=full[:2])
+    middle = joined(masks, "<shortcut", start=last) | joined(masks, "<fourth", "<third", start=last)
+    begin = middle | joined(masks, "<second", "<first", start=middle)
+    ends = {
+        "stem": (full[:2], begin),
+        "first": (stem, joined(masks, "<second", start=middle)),
+        "second": (joined(masks, "first", start=stem), middle),
+        "third": (one, joined(masks, "<fourth", start=last)),
+        "fourth": (joined(masks, "third", start=one), last),
+        "shortcut": (one, last),
+        "head": (two, full[:2]),
+    }
+    on_path = {
+        name: masks[f"{name}.weight"] & source[None, :] & target[:, None] for name, (source, target) in ends.items()
+    }
+    cut = {name for name, part in on_path.items() if not bool(part.any())}
+    expected: set[tuple[str, ...]] = {("empty", name) for name in ends if not bool(masks[f"{name}.weight"].any())}
+    told = set(cut)
+    if len(cut) == len(ends):
+        stops = not bool((joined(masks, "shortcut", start=full) | joined(masks, "third", "fourth", start=full)).any())
+        expected |= {("stage", "third", "fourth", "shortcut")} if stops else set()
+    else:
+        branches = [("branch", "first", "second"), ("branch", "third", "fourth"), ("shortcut", "shortcut")]
+        expected |= {branch for branch in branches if cut.issuperset(branch[1:])}
+        expected |= {("outputs", "head")} if not bool(on_path["head"].any(dim=1).all()) else set()
+        told = {name for kind, *names in expected for name in names if kind in ("branch", "shortcut")}
+    expected |= {("dead", name) for name in cut - told if bool(masks[f"{name}.weight"].any())}
+
+    evidence = evidence_of(network, (2,), masks=masks)
+    actual = found(network, masks, (2,))
+
+    assert all(torch.equal(on_path[name[:-7]], part) for name, part in effective_weights(evidence).items())
+    assert expected == {finding for finding in actual if finding[0] != "network"}
+    assert (len(cut) == len(ends)) == any(finding[0] == "network" for finding in actual)
 
 
 def test_magnitude_collapses_a_residual_network() -> None:
