@@ -23,7 +23,7 @@ budget: [0.5, 0.8]
 target: {device: cpu, threads: 1}
 method: snip
 training: {epochs: 2, batch: 128, lr: 0.05, crop: 0, flip: false, precision: float32}
-compare: [random, synflow, {name: thin, criterion: snip, allocation: {name: fixed, layers: {head: 0.99}}}, dense]
+compare: [random, synflow, {name: thin, criterion: snip, allocation: {name: fixed, layers: {"3": 0.99}}}, dense]
 emit: []
 """
 
@@ -137,4 +137,4 @@ def test_other_weights_are_of_the_networks_own_initialization(spec: Place, capsy
     train(model, data["train"], recipe, generator("train", 0), masks=found["mask"].tensors("masks"))
 
     assert accuracy(model, data["test"], "float32") == own["checks"][0]["test_accuracy"]
-    assert not torch.equal(model.state_dict()["head.bias"], found["train"].tensors("state")["head.bias"])
+    assert not torch.equal(model.state_dict()["3.bias"], found["train"].tensors("state")["3.bias"])
