@@ -22,7 +22,7 @@ dataset: digits
 budget: [0.5, 0.8]
 target: {device: cpu, threads: 1}
 method: snip
-training: {epochs: 2, batch: 128, lr: 0.05, crop: 0, flip: false, precision: float32}
+training: {epochs: 4, batch: 64, lr: 0.2, crop: 0, flip: false, precision: float32}
 compare: [random, synflow, {name: thin, criterion: snip, allocation: {name: fixed, layers: {"3": 0.99}}}, dense]
 emit: []
 """
@@ -132,7 +132,7 @@ def test_other_weights_are_of_the_networks_own_initialization(spec: Place, capsy
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = models["mlp"].function((1, 8, 8), 10, widths=(12,))
-    recipe = Recipe(epochs=2, batch=128, lr=0.05, crop=0, flip=False, precision="float32")
+    recipe = Recipe(epochs=4, batch=64, lr=0.2, crop=0, flip=False, precision="float32")
     train(model, data["train"], recipe, generator("train", 0), masks=found["mask"].tensors("masks"))
 
     assert accuracy(model, data["test"], "float32") == own["checks"][0]["test_accuracy"]
