@@ -6,6 +6,7 @@ already pruned have score -inf and are never counted.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -145,13 +146,18 @@ def apportion(
             low = middle
         else:
             high = middle
-    counts = seats(high)
-    # Seats of equal priority share one price: they go to the layers in order, one each, until none is left.
-    while (left := total - sum(counts.values())) > 0:
-        open_ = [name for name in names if counts[name] < capacity[name]]
-        open_.sort(key=lambda name: -priority(name, counts[name]))
-        for name in open_[:left]:
+    # Seats that are dearer than that beyond any rounding are sold. The next ones go by their priorities as they are
+    # computed, of equal ones in order: an order of all seats that knows no total.
+    counts = seats(high + 1e-6)
+    next_ = [(-priority(name, counts[name]), place, name) for place, name in enumerate(names)]
+    heapq.heapify(next_)
+    left = total - sum(counts.values())
+    while left:
+        _, place, name = heapq.heappop(next_)
+        if counts[name] < capacity[name]:
             counts[name] += 1
+            left -= 1
+            heapq.heappush(next_, (-priority(name, counts[name]), place, name))
     return {name: counts.get(name, 0) for name in shares}
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from autosparse.core.allocation import Impossible, allocations, apportion
@@ -44,6 +44,7 @@ def unpack(problem: list[tuple[float, int]]) -> tuple[dict[str, float], dict[str
 
 
 @given(problem=PROBLEM)
+@example(problem=[(0.3333333333333333, 2), (1.0, 5), (1.0, 5)])  # a third in floating point is a tie that is none
 def test_apportion_is_exact_and_monotone(problem: list[tuple[float, int]]) -> None:
     """For every total counts add up to it, fit, and differ from the last total's by one seat in one layer."""
     shares, capacity = unpack(problem)
