@@ -48,6 +48,16 @@ def test_work_is_counted_before_anything_runs() -> None:
     assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].units["features"]
 
 
+def test_repair_is_counted() -> None:
+    """Scores are taken once more to choose what comes back, and passes are added for what is cut."""
+    plan = compiled(DIGITS, "compare=[snip, {name: mended, criterion: snip, repair: reconnect}]")
+    work = count_work(plan)
+    plain, mended = (work[f"mask/{name}/0.9/seed0"].units for name in ("snip", "mended"))
+
+    assert 2 * 256 == 2 * plain["gradient"] == mended["gradient"]
+    assert plain["flow"] < mended["flow"]
+
+
 def test_training_for_a_mask_is_counted(store: Store) -> None:
     """Rounds times steps times images of a batch, a search's a tenth more; in time, memory and dense trainings."""
     linear = "{name: trained, criterion: magnitude, schedule: {name: linear, rounds: 2, steps: 5}}"
