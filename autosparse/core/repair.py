@@ -35,19 +35,21 @@ def reconnect(
     Each missing path is the one that lacks the fewest weights, of equals those with the best scores. Removed are
     weights on no path, the lowest scores first, then the lowest scores whose input and output channel have others.
     `costs` is what a weight of a layer costs: what all cost together does not rise, and stays the same where each
-    costs 1. Takes a pass of the network or two for each weight that is added. Raises ValueError when the budget
-    is too small for a path through every layer.
+    costs 1. Where weights cannot leave one by one, paths are laid from nothing and the best of the others stay. Takes
+    a pass of the network or two for each weight that is added. Raises ValueError when the budget is too small for a
+    path through every layer.
     """
     network = describe_network(evidence)
     scores = {name: values.detach().double() for name, values in score(evidence).items()}
     limit = _cost(masks, costs)
-    masks = {name: mask.clone() for name, mask in masks.items()}
+    mended = {name: mask.clone() for name, mask in masks.items()}
     for _ in range(_ROUNDS):
-        added = _add_paths(evidence, masks, scores, network)
-        if not added and _cost(masks, costs) <= limit:
-            return masks
-        _remove(evidence, masks, scores, costs, limit, network)
-    raise ValueError("too few weights stay to give every layer and every output a path")
+        added = _add_paths(evidence, mended, scores, network)
+        if not added and _cost(mended, costs) <= limit:
+            return mended
+        if not _remove(evidence, mended, scores, costs, limit, network):
+            break
+    return _lay_anew(evidence, masks, scores, costs, limit, network)
 
 
 _ROUNDS = 8
@@ -153,14 +155,17 @@ def _rounded_to_powers(evidence: Evidence) -> Iterator[None]:
 
 def _remove(
     evidence: Evidence, masks: Tensors, scores: Tensors, costs: Mapping[str, int], limit: int, network: Network
-) -> None:
-    """Remove weights from the masks, in place, until they cost no more than `limit`, without cutting a path."""
+) -> bool:
+    """Remove weights from the masks, in place, until they cost no more than `limit`; whether that was possible.
+
+    A weight goes only if its channels keep another, which with padding and strides may not be enough for a path.
+    """
     excess = _cost(masks, costs) - limit
     on_path = effective_weights(replace(evidence, masks=masks))
     idle = {name: masks[name] & ~on_path[name] & part for name, part in network.on_path.items()}
-    for name, place in _worst_first(idle, scores):
+    for name, place in _by_score(idle, scores):
         if excess <= 0:
-            return
+            return True
         masks[name].view(-1)[place] = False
         excess -= costs[name]
     channels = channels_of(evidence)
@@ -169,26 +174,45 @@ def _remove(
         name: tuple(torch.bincount(side.flatten()[part.flatten()], minlength=int(side.max()) + 1) for side in sides)
         for (name, part), sides in zip(on_path.items(), places.values(), strict=True)
     }
-    for name, place in _worst_first(on_path, scores):
+    for name, place in _by_score(on_path, scores):
         if excess <= 0:
-            return
+            return True
         ends = [(count, side.view(-1)[place]) for count, side in zip(uses[name], places[name], strict=True)]
         if all(int(count[end]) > 1 for count, end in ends):
             masks[name].view(-1)[place] = False
             excess -= costs[name]
             for count, end in ends:
                 count[end] -= 1
-    if excess > 0:
+    return excess <= 0
+
+
+def _lay_anew(
+    evidence: Evidence, before: Tensors, scores: Tensors, costs: Mapping[str, int], limit: int, network: Network
+) -> Tensors:
+    """Masks of paths through every layer and to every output, and of the best weights there were for what is left."""
+    masks = {name: torch.zeros_like(mask) for name, mask in before.items()}
+    _add_paths(evidence, masks, scores, network)
+    left = limit - _cost(masks, costs)
+    if left < 0:
         raise ValueError("too few weights stay to give every layer and every output a path")
+    others = {name: mask & ~masks[name] for name, mask in before.items()}
+    for name, place in _by_score(others, scores, best_first=True):
+        if costs[name] <= left:
+            masks[name].view(-1)[place] = True
+            left -= costs[name]
+    return masks
 
 
-def _worst_first(candidates: Mapping[str, torch.Tensor], scores: Tensors) -> Iterator[tuple[str, int]]:
+def _by_score(
+    candidates: Mapping[str, torch.Tensor], scores: Tensors, *, best_first: bool = False
+) -> Iterator[tuple[str, int]]:
+    """Layers and places from the lowest score on, or from the highest; of equals the first."""
     names = list(candidates)
     places = [part.flatten().nonzero().flatten() for part in candidates.values()]
     values = torch.cat([scores[name].flatten()[place] for name, place in zip(names, places, strict=True)])
     layer = torch.cat([torch.full_like(place, number) for number, place in enumerate(places)])
     place = torch.cat(places)
-    for index in values.argsort(stable=True).tolist():
+    for index in values.argsort(stable=True, descending=best_first).tolist():
         yield names[int(layer[index])], int(place[index])
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from autosparse.core.connectivity import examine
 from autosparse.core.evidence import Evidence
@@ -100,6 +100,59 @@ def test_magnitude_is_reconnected(name: str, sparsity: float) -> None:
     assert () == examine(evidence.masked(found))
     assert count(masks) == count(found)
     assert 0 < sum(int((found[layer] & ~mask).sum()) for layer, mask in masks.items()) <= len(masks) + 10
+
+
+def test_paths_are_laid_anew_where_no_weight_can_leave() -> None:
+    """Two chains side by side, each of which needs its last weight: only one chain that forks has as few weights."""
+    network = nn.Sequential(*[nn.Linear(2, 2, bias=False) for _ in range(3)])
+    masks = all_ones(network)
+    masks["0.weight"][:], masks["1.weight"][:] = torch.eye(2).bool(), torch.eye(2).bool()
+    masks["2.weight"][:] = False
+    scores = {name: torch.tensor([[2.0, 0.0], [0.0, 1.0]]) for name in masks}
+
+    found = repaired(evidence_of(network, (2,)), masks, scores=scores)
+
+    assert [[[True, False], [False, False]]] * 2 == [found[name].tolist() for name in ("0.weight", "1.weight")]
+    assert [[True, False], [True, False]] == found["2.weight"].tolist()
+
+    masks["1.weight"][:] = False
+
+    with pytest.raises(ValueError, match="too few weights stay"):
+        repaired(evidence_of(network, (2,)), masks, scores=scores)
+
+
+class Strided(nn.Module):
+    """Residual blocks on maps so small that most of a kernel sees padding alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.one = (nn.Conv2d(inputs, 4, 3, 2, 1, bias=False) for inputs in (2, 4))
+        self.two, self.shortcut = nn.Conv2d(4, 4, 3, 1, 1, bias=False), nn.Conv2d(4, 4, 1, 2, bias=False)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).relu()
+        output: Tensor = self.head((self.two(self.one(x).relu()) + self.shortcut(x)).relu().mean(dim=(2, 3)))
+        return output
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 1000), extra=st.integers(0, 12))
+def test_any_budget_that_can_be_enough_is(seed: int, extra: int) -> None:
+    """A weight for each convolution and output is enough, wherever the weights are that are given."""
+    network = Strided()
+    generator = torch.Generator().manual_seed(seed)
+    sizes = {name: mask.numel() for name, mask in all_ones(network).items()}
+    chosen = torch.zeros(sum(sizes.values()), dtype=torch.bool)
+    chosen[torch.randperm(len(chosen), generator=generator)[: 7 + extra]] = True
+    parts = chosen.split([*sizes.values()])
+    masks = {name: part.view_as(full) for (name, full), part in zip(all_ones(network).items(), parts, strict=True)}
+    evidence = evidence_of(network, (2, 4, 4))
+
+    found = repaired(evidence, masks)
+
+    assert () == examine(evidence.masked(found))
+    assert count(masks) == count(found)
 
 
 def test_too_small_a_budget_is_refused() -> None:
