@@ -243,6 +243,7 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     method = step.options["method"]
     schedule, criterion = method["schedule"], method["criterion"]
     rounds = schedule["options"].get("rounds", 1)
+    scorings = rounds + ("repair" in method)
     facts = {
         name: fact(criterion["options"]) if callable(fact) else fact
         for name, fact in criteria[criterion["name"]].facts.items()
@@ -259,10 +260,10 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         "step": 1,
         "build": 1,
         "bytes": data + of.state_bytes + 5 * of.facts.total * sum(role.startswith("round") for role in step.inputs),
-        "gradient": rounds * passes * images,
+        "gradient": scorings * passes * images,
         # What the masks cut and how many paths they leave takes three; reconnecting, a few for each thing cut.
         "flow": rounds * (facts.get("flows", 0) + turns * len(of.facts.layers)) + 3 + (20 if "repair" in method else 0),
-        "features": rounds * facts.get("features", 0) * of.facts.total,
+        "features": scorings * facts.get("features", 0) * of.facts.total,
         "select": rounds * of.facts.total,
         "train": training_steps(method) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
     }
