@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt
 from autosparse.backends import backends
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
+from autosparse.core.repair import repairs
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from a_library_that_is_not_there import Network  # type: ignore[import-not-found]
 
 REGISTRIES: list[Registry[Any]] = [
-    allocations, backends, criteria, datasets, exporters, models, operations, schedules, scorers, selections,
+    allocations, backends, criteria, datasets, exporters, models, operations, repairs, schedules, scorers,
+    selections,
 ]  # fmt: skip
 ENTRIES = [
     pytest.param(registry, entry, id=f"{registry.kind}:{entry.name}") for registry in REGISTRIES for entry in registry
