@@ -54,7 +54,9 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
         for name, child in module._modules.items():
             if child is not None and _COMPILED in child._modules:
                 module._modules[name] = child._modules[_COMPILED]
-    return duplicate
+    from autosparse.core.strided import avoid_narrow_strides
+
+    return avoid_narrow_strides(duplicate)
 
 
 def _plain(name: str) -> str:

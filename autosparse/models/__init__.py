@@ -46,7 +46,9 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
         from autosparse.models.networks.initialize import draw
 
         draw(network, how)
-    return network
+    from autosparse.core.strided import avoid_narrow_strides
+
+    return avoid_narrow_strides(network)
 
 
 def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
