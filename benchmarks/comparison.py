@@ -27,7 +27,7 @@ SPEC = HERE.parent / "specs" / "vgg_cifar_parquet.yaml"
 NETWORKS = {"vgg": "vgg", "resnet20": "resnet20"}
 METHODS = [
     *("dense", "erk", "synflow", "snip", "magnitude", "random", "grasp"),
-    *("force", "iterative_snip", "igq", "er", "prospr", "npb", "mask_search", "edge_popup", "irp"),
+    *("force", "iterative_snip", "igq", "er", "prospr", "npb", "mask_search", "edge_popup", "gem_miner", "cts", "irp"),
 ]
 CHECKED = ["snip", "synflow", "mask_search", "irp"]
 CELLS = [(0.98, 0), (0.99, 0), (0.98, 1), (0.99, 1), (0.98, 2), (0.99, 2), (0.95, 0), (0.9, 0)]
