@@ -168,7 +168,7 @@ FEATURES = {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "lay
         ),
         pytest.param(
             edited(features={**FEATURES, "depth": 1}),
-            "was made for version 1 of feature group `depth`, this autosparse has none in that place",
+            "was made for version 1 of feature group `depth`, this autosparse has none",
             "train it again",
             id="a feature that is not there",
         ),

@@ -32,14 +32,22 @@ def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 
 @dataclass(frozen=True)
+class Scorer:
+    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`."""
+
+    groups: tuple[str, ...]
+    predict: Callable[[Features], Tensors]
+
+
+@dataclass(frozen=True)
 class Evidence:
     """A network at initialization under its present masks.
 
     `weights` are the prunable weights times the masks, `masks` the weights still present (1) or pruned
     (0), both name -> tensor in model order. `draw(images)` gives training batches `(inputs, labels)`,
     `example()` inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of
-    a batch. `predict` is a trained scorer and `survival` an order of the weights from IRP, where the method
-    has one. `stream()` begins an endless row of training batches, `training_batches` gives them. `trained`
+    a batch. `scorer` is a trained one and `survival` an order of the weights from IRP, where the method has
+    them. `stream()` begins an endless row of training batches, `training_batches` gives them. `trained`
     holds what differs from the model's own parameters and buffers, by name: a network in other states needs
     no copy of the model.
     """
@@ -52,7 +60,7 @@ class Evidence:
     generator: torch.Generator
     example: Callable[[], Inputs]
     objective: Callable[[Any, Any], torch.Tensor] = mean_cross_entropy
-    predict: Callable[[Features], Tensors] | None = None
+    scorer: Scorer | None = None
     survival: Tensors | None = None
     stream: Callable[[], Iterator[Batch]] | None = None
     trained: Mapping[str, torch.Tensor] = field(default_factory=dict)

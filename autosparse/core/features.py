@@ -1,15 +1,16 @@
 """What is known of a weight at initialization, as numbers that mean the same in every network.
 
-A feature group is a registered function of one layer: `(weight, gradient, layer, place) -> [weights, columns]`,
-where `place` says where the layer stands in its network. Nothing depends on the scale of the weights, the
-gradient, the batch or the loss, so that a scorer can be carried to networks and data it never saw.
+A feature group is a registered function of one layer, `(seen) -> [weights, columns]`, where `seen` is what there is to
+look at. But for `raw` nothing depends on the scale of the weights, the gradient, the batch or the loss, so that a
+scorer can be carried to networks and data it never saw. Facts of a group: `columns`, how many it has, and what it
+`needs` beside the weights: `gradient`, `flow` or `joins`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from autosparse.core.weights import Layer, Tensors
@@ -19,91 +20,117 @@ from autosparse.registry import Registry
 
 @dataclass(frozen=True)
 class Place:
-    """Where a layer stands: its number, of how many, and how many weights the network has."""
+    """Where a layer stands: its number, of how many, how many weights the network has, and its place about sums.
+
+    A layer on a `branch` is on one way into a sum and on no other; on a `shortcut` another way has more layers; one
+    that is `summed` is the last before the sum.
+    """
 
     index: int
     layers: int
     total: int
+    branch: bool = False
+    shortcut: bool = False
+    summed: bool = False
 
 
-Group: TypeAlias = "Callable[[torch.Tensor, torch.Tensor, Layer, Place], torch.Tensor]"
+@dataclass(frozen=True)
+class Seen:
+    """One layer as feature groups see it. `weight`, `gradient` and `flow`, |w| dR/d|w| of SynFlow, have its shape."""
+
+    layer: Layer
+    place: Place
+    weight: torch.Tensor
+    gradient: torch.Tensor | None = None
+    flow: torch.Tensor | None = None
+
+
+Group: TypeAlias = "Callable[[Seen], torch.Tensor]"
 feature_groups: Registry[Group] = Registry("feature group", "features")
 
 
 @dataclass(frozen=True)
 class Features:
-    """`values[layer]` is `[weights, columns]`; `columns` names the feature group of each column."""
+    """`values[layer]` is `[weights, columns]`; `columns` names the feature group of each column.
+
+    `sizes` says how many weights a layer has of which the table holds but some.
+    """
 
     columns: tuple[str, ...]
     values: Tensors
+    sizes: Mapping[str, int] = field(default_factory=dict)
 
     def select(self, groups: Sequence[str]) -> Features:
         """Only the columns of these groups, in their present order."""
         kept = [index for index, group in enumerate(self.columns) if group in groups]
-        return Features(tuple(self.columns[i] for i in kept), {k: v[:, kept] for k, v in self.values.items()})
+        return Features(
+            tuple(self.columns[i] for i in kept), {k: v[:, kept] for k, v in self.values.items()}, self.sizes
+        )
 
     def take(self, layers: Sequence[str]) -> Features:
         """Only these layers."""
-        return Features(self.columns, {name: self.values[name] for name in layers})
+        return Features(self.columns, {name: self.values[name] for name in layers}, self.sizes)
 
     def table(self) -> torch.Tensor:
         """All layers below one another: `[weights, columns]`."""
         return torch.cat(list(self.values.values()))
 
 
-def describe_weights(weights: Mapping[str, torch.Tensor], gradient: Tensors, layers: Sequence[Layer]) -> Features:
-    """Every registered feature group of every prunable weight."""
-    parts = list(describe_layers_apart(weights, gradient, layers))
-    return Features(parts[0].columns if parts else (), {n: v for part in parts for n, v in part.values.items()})
+def columns_of(groups: Iterable[str]) -> tuple[str, ...]:
+    """The group of every column of a table of these groups, which stand in the order of the registry."""
+    wanted = set(groups)
+    return tuple(e.name for e in feature_groups if e.name in wanted for _ in range(e.facts["columns"]))
 
 
-def describe_layers_apart(
-    weights: Mapping[str, torch.Tensor], gradient: Tensors, layers: Sequence[Layer]
-) -> Iterator[Features]:
-    """The same, a layer at a time: all features of a network take 17 times the memory of its weights."""
-    total = sum(layer.size for layer in layers)
-    for index, layer in enumerate(layers):
-        place = Place(index, len(layers), total)
-        parts = {
-            entry.name: entry.function(weights[layer.name], gradient[layer.name], layer, place)
-            for entry in feature_groups
-        }
-        columns = tuple(name for name, part in parts.items() for _ in range(part.shape[1]))
-        yield Features(columns, {layer.name: torch.cat(list(parts.values()), dim=1)})
+def needs_of(groups: Iterable[str]) -> set[str]:
+    """What these groups need beside the weights."""
+    return {need for name in groups for need in feature_groups[name].facts.get("needs", ())}
 
 
-@feature_groups.register
-def magnitude(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer, place: Place) -> torch.Tensor:
+def table_layers(layers: Iterable[Seen], groups: Iterable[str]) -> Iterator[Features]:
+    """The feature table of one layer after another: those of all layers take many times the memory of the weights."""
+    columns = columns_of(groups)
+    functions = [feature_groups[name].function for name in dict.fromkeys(columns)]
+    for seen in layers:
+        yield Features(columns, {seen.layer.name: torch.cat([function(seen) for function in functions], dim=1)})
+
+
+@feature_groups.register(columns=2)
+def magnitude(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of |w| in its layer."""
-    return _relative(weight)
+    return _relative(seen.weight)
 
 
-@feature_groups.register
-def gradient(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer, place: Place) -> torch.Tensor:
+@feature_groups.register(columns=3, needs=("gradient",))
+def gradient(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of |g| in its layer, and whether w and g agree in sign."""
-    agree = (weight * gradient).flatten().sign()
-    return torch.cat([_relative(gradient), agree[:, None]], dim=1)
+    assert seen.gradient is not None
+    agree = (seen.weight * seen.gradient).flatten().sign()
+    return torch.cat([_relative(seen.gradient), agree[:, None]], dim=1)
 
 
-@feature_groups.register
-def sensitivity(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer, place: Place) -> torch.Tensor:
+@feature_groups.register(columns=2, needs=("gradient",), source="Lee et al. 2019")
+def sensitivity(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of |w g| in its layer (SNIP's score)."""
-    return _relative(weight * gradient)
+    assert seen.gradient is not None
+    return _relative(seen.weight * seen.gradient)
 
 
-@feature_groups.register
-def channels(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer, place: Place) -> torch.Tensor:
+@feature_groups.register(columns=2, needs=("gradient",))
+def channels(seen: Seen) -> torch.Tensor:
     """Standardized logarithm of the sum of |w g| over a weight's output and its input channel."""
-    score = (weight * gradient).abs()
+    assert seen.gradient is not None
+    score = (seen.weight * seen.gradient).abs()
     kernel = list(range(2, score.ndim))
     by_output = _standardize(_log(score.sum(dim=[1, *kernel], keepdim=True))).expand_as(score)
     by_input = _standardize(_log(score.sum(dim=[0, *kernel], keepdim=True))).expand_as(score)
     return torch.stack([by_output.flatten(), by_input.flatten()], dim=1)
 
 
-@feature_groups.register
-def layer(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer, place: Place) -> torch.Tensor:
+@feature_groups.register(columns=8)
+def layer(seen: Seen) -> torch.Tensor:
     """Fan-in, fan-out, kernel, stride, share of all weights, and place from input to output."""
+    layer, place = seen.layer, seen.place
     facts = [
         math.log(layer.fan_in),
         math.log(layer.fan_out),
@@ -114,13 +141,38 @@ def layer(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer, place: Pla
         float(place.index == 0),
         float(place.index == place.layers - 1),
     ]
-    return torch.tensor(facts, device=weight.device).expand(layer.size, len(facts))
+    return _same_for_all(facts, seen)
+
+
+@feature_groups.register(columns=2, needs=("flow",), source="Tanaka et al. 2020, eq. 2 and 3")
+def flow(seen: Seen) -> torch.Tensor:
+    """Rank and standardized logarithm of the paths through a weight, in its layer (SynFlow's score)."""
+    assert seen.flow is not None
+    return _relative(seen.flow).to(seen.weight.dtype)
+
+
+@feature_groups.register(columns=3, needs=("joins",))
+def joins(seen: Seen) -> torch.Tensor:
+    """Whether a layer is on a branch of a sum, on a shortcut, and the last before the sum."""
+    place = seen.place
+    return _same_for_all([float(place.branch), float(place.shortcut), float(place.summed)], seen)
+
+
+@feature_groups.register(columns=2, needs=("gradient",), source="AutoSparse, arXiv 2408.14757, section 3")
+def raw(seen: Seen) -> torch.Tensor:
+    """w and g as they are, in the units of their network."""
+    assert seen.gradient is not None
+    return torch.stack([seen.weight.flatten(), seen.gradient.flatten()], dim=1)
+
+
+def _same_for_all(facts: list[float], seen: Seen) -> torch.Tensor:
+    return torch.tensor(facts, device=seen.weight.device).expand(seen.layer.size, len(facts))
 
 
 def _relative(values: torch.Tensor) -> torch.Tensor:
     size = values.flatten().abs()
     rank = torch.empty_like(size)
-    rank[size.argsort(stable=True)] = torch.linspace(0, 1, size.numel(), device=size.device)
+    rank[size.argsort(stable=True)] = torch.linspace(0, 1, size.numel(), dtype=size.dtype, device=size.device)
     return torch.stack([rank, _standardize(_log(size))], dim=1)
 
 

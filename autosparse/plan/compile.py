@@ -11,6 +11,7 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.schedule import training_steps
+from autosparse.core.scorers import groups_of
 from autosparse.core.training import STEP_FIELDS, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source, open_source
@@ -253,16 +254,17 @@ def _pretrained(build: _Builder, folder: str, networks: Mapping[int, tuple[str, 
 
 
 def _label(build: _Builder, spec: Spec, seed: int) -> str:
-    irp = spec.irp
+    irp, scorer = spec.irp, spec.scorer
     assert irp.model is not None, "compile takes a resolved spec"
     assert irp.dataset is not None
     assert isinstance(irp.rounds, int)
+    assert not isinstance(scorer, Pretrained)
     network = _network(build, irp.model, irp.dataset, seed, "source", ("irp",))
     rounds = _rounds(build, spec, network, irp.rounds, seed, f"seed{seed}", "source")
     options = {
         "images": _LABEL_IMAGES,
         "examples": LABEL_EXAMPLES,
-        "features": {entry.name: entry.version for entry in feature_groups},
+        "features": {name: feature_groups[name].version for name in groups_of(scorer.name, scorer.options())},
         "seed": seed,
     }
     start, data = network

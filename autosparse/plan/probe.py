@@ -17,13 +17,14 @@ from typing import Any
 
 from autosparse.backends import PeakMemory, Place, release_memory, resident_memory
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import Features, describe_weights
+from autosparse.core.features import Features, Seen, columns_of, table_layers
+from autosparse.core.features import Place as Position
 from autosparse.core.images import Images
 from autosparse.core.masks import effective
-from autosparse.core.scorers import scorers
+from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import keep_top
 from autosparse.core.training import Recipe, accuracy, train
-from autosparse.core.weights import describe_layers, prunable_weights
+from autosparse.core.weights import Tensors, describe_layers, prunable_weights
 from autosparse.lazy import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.facts import NetworkFacts
@@ -33,7 +34,7 @@ Rates = dict[str, float]
 _MOMENT = 0.25  # seconds for which a kind of work is repeated
 _SLOW = 1.0  # seconds that one batch may take
 _WEIGHTS = 300_000
-_COLUMNS = 17
+_GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
 _SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really held, against what is on paper
 
 
@@ -42,19 +43,21 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
     device = torch.device(place.device)
     random = torch.Generator().manual_seed(0)
     values = torch.rand(_WEIGHTS, generator=random).to(device)
-    tables = {str(layer): torch.rand(4000, _COLUMNS, generator=random).to(device) for layer in range(8)}
-    groups = ("magnitude", "gradient", "sensitivity", "channels", "layer")
-    columns = tuple(group for group in groups for _ in range(4))[:_COLUMNS]
+    columns = columns_of(groups_of(scorer, options))
+    tables = {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
     shares = {name: table[:, 0] for name, table in tables.items()}
     steps = 50
 
-    def learn() -> None:
+    def learn(steps: int = steps) -> Tensors:
         fit = scorers[scorer].function
-        fit(Features(columns, tables), shares, torch.Generator(), **{**options, "steps": steps})
+        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **{**options, "steps": steps})
+        return found
 
+    state, table = learn(1), Features(columns, {"0": tables["0"]})
     return {
         "select": _timed(lambda: keep_top(values, _WEIGHTS // 10), device) / _WEIGHTS,
         "scorer": _timed(learn, device) / steps if "steps" in options else 0.01,
+        "predict": _timed(lambda: scorers[scorer].facts["predict"](state, table), device) / len(tables["0"]),
         "step": _publishing(),
         "bytes": _timed(lambda: hashlib.sha256(bytes(2**22)), torch.device("cpu")) / 2**22,
         # Guesses, until a dataset of the kind was read: libraries to import, and JPEG at 70 MB of pixels a second.
@@ -121,7 +124,9 @@ def probe_network(
     small = [layer for layer in evidence.layers if layer.size <= _WEIGHTS] or list(evidence.layers)[:1]
     few = small[len(small) // 2 :][:3]
     weights = sum(layer.size for layer in few)
-    used["features"] = _timed(lambda: describe_weights(evidence.weights, evidence.weights, few), device) / weights
+    there = Position(0, len(few), facts.total)
+    seen = [Seen(layer, there, evidence.weights[layer.name], evidence.weights[layer.name]) for layer in few]
+    used["features"] = _timed(lambda: [*table_layers(seen, _GROUPS)], device) / weights
     return used
 
 

@@ -9,19 +9,21 @@ from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
+from autosparse.core.features import columns_of, needs_of
 from autosparse.core.irp import RANK_IMAGES
 from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
+from autosparse.core.scorers import groups_of
 from autosparse.core.selection import selections
 from autosparse.core.training import STEP_FIELDS
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import LABEL_EXAMPLES, Plan
 from autosparse.plan.step import Step
+from autosparse.spec import Pretrained
 from autosparse.store import digest
 
 SAMPLE_BATCH = 256
-_COLUMNS = 17  # of the features of a weight, all groups
 _DECODERS = 64 * 2**20  # what reading a set takes beside its images, such as encoded files
 _LINE, _CARD = 600, 8_000  # bytes of a small JSON file and of a model's card
 
@@ -60,6 +62,17 @@ class Inputs:
     facts: NetworkFacts
     source: Source
     inputs: int = 0
+    groups: tuple[str, ...] = ()
+    """the feature groups that the plan's scorer looks at"""
+
+    @property
+    def columns(self) -> int:
+        return len(columns_of(self.groups))
+
+    @property
+    def feature_flows(self) -> int:
+        """Passes of ones that a feature table takes."""
+        return len(needs_of(self.groups) & {"flow", "joins"})
 
     @property
     def image_bytes(self) -> int:
@@ -82,6 +95,7 @@ def count_work(plan: Plan) -> dict[str, Counted]:
     facts: dict[str, NetworkFacts] = {}
     found: dict[str, Counted] = {}
     representative: dict[str, str] = {}
+    groups = _feature_groups(plan)
     for name, step in plan.steps.items():
         if not (place := _place_of(plan, step)):
             continue
@@ -89,9 +103,16 @@ def count_work(plan: Plan) -> dict[str, Counted]:
         if start not in facts:
             facts[start] = network_of(plan, start)
             representative.setdefault(facts[start].identity, start)
-        inputs = Inputs(facts[start], source, len(step.inputs))
+        inputs = Inputs(facts[start], source, len(step.inputs), groups)
         found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
     return found
+
+
+def _feature_groups(plan: Plan) -> tuple[str, ...]:
+    scorer = plan.spec.scorer
+    if isinstance(scorer, Pretrained):
+        return tuple(plan.steps["scorer"].options["scorer"]["features"]) if "scorer" in plan.steps else ()
+    return groups_of(scorer.name, scorer.options())
 
 
 def network_of(plan: Plan, start: str) -> NetworkFacts:
@@ -199,17 +220,24 @@ def _label(step: Step, of: Inputs, network: str) -> Counted:
     data = of.source.train_images * of.image_bytes
     masks = sum(role.startswith("round") for role in step.inputs) * of.facts.total
     images = min(step.options["images"], of.source.train_images)
-    described = 3 * 4 * _COLUMNS * _largest(of)  # a layer at a time
+    described = 3 * 4 * of.columns * _largest(of)  # a layer at a time
     return Counted(
         _kind(step, of.facts.identity, images=images, rounds=len(step.inputs)),
         1.0,
-        {"step": 1, "build": 1, "gradient": images, "features": of.facts.total, "bytes": data + masks},
+        {
+            "step": 1,
+            "build": 1,
+            "gradient": images,
+            "flow": of.feature_flows,
+            "features": of.facts.total,
+            "bytes": data + masks,
+        },
         (
             {"data": 3 * data, "bytes": masks},
             {"data": data, "bytes": masks + 3 * of.state_bytes, "gradient": min(images, SAMPLE_BATCH)},
             {"data": data, "bytes": masks + 3 * of.state_bytes + described},
         ),
-        of.facts.total + 4 * (_COLUMNS + 1) * examples + _LINE,
+        of.facts.total + 4 * (of.columns + 1) * examples + _LINE,
         network,
     )
 
@@ -217,7 +245,7 @@ def _label(step: Step, of: Inputs, network: str) -> Counted:
 def _trial(step: Step, of: Inputs, network: str) -> Counted:
     scorer = step.options["scorer"]
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (_COLUMNS + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
+    examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     steps = step.options["folds"] * scorer["options"].get("steps", 100)
     kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
     units = {"step": 1, "scorer": steps, "bytes": examples}
@@ -230,7 +258,7 @@ def _tune(step: Step, of: Inputs, network: str) -> Counted:
 
 def _scorer(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (_COLUMNS + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
+    examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     kind = _kind(step, of.facts.identity, name=step.options["name"], sources=sources)
     return Counted(kind, 1.0, {"step": 1, "scorer": 300, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
 
@@ -251,7 +279,7 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     images = min(criterion["options"].get("images", 0), of.source.train_images)
     data = of.source.train_images * of.image_bytes
     held = (4 + facts.get("states", 0)) * of.state_bytes
-    described = 3 * 4 * _COLUMNS * _largest(of) if facts.get("features") else 0  # a layer at a time
+    described = 3 * 4 * of.columns * _largest(of) if facts.get("features") else 0  # a layer at a time
     passes = facts.get("gradients", 0)
     recipe = step.options.get("training", {"batch": 0, "crop": 0, "precision": "float32"})
     batch = min(recipe["batch"], of.source.train_images)
@@ -262,8 +290,12 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         "bytes": data + of.state_bytes + 5 * of.facts.total * sum(role.startswith("round") for role in step.inputs),
         "gradient": scorings * passes * images,
         # What the masks cut and how many paths they leave takes three; reconnecting, a few for each thing cut.
-        "flow": rounds * (facts.get("flows", 0) + turns * len(of.facts.layers)) + 3 + (20 if "repair" in method else 0),
+        "flow": rounds * (facts.get("flows", 0) + turns * len(of.facts.layers))
+        + 3
+        + (20 if "repair" in method else 0)
+        + (scorings * of.feature_flows if facts.get("features") else 0),
         "features": scorings * facts.get("features", 0) * of.facts.total,
+        "predict": scorings * of.facts.total * bool(facts.get("needs_scorer")),
         "select": rounds * of.facts.total,
         "train": training_steps(method) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
     }

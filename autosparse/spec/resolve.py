@@ -46,6 +46,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             for name, option in spec.scorer.entry.options.items()
             if option.tunable and name not in spec.scorer.model_fields_set
         )
+    trials = TRIALS if spec.tuning.trials == "auto" else spec.tuning.trials
     recipe = _with_precision(spec.irp.training or training, precision)
     epochs = recipe.epochs if spec.irp.epochs == "auto" else spec.irp.epochs
     irp: Irp = spec.irp.model_copy(
@@ -67,9 +68,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,
-            "tuning": spec.tuning.model_copy(
-                update={"options": tuned, "trials": TRIALS if spec.tuning.trials == "auto" else spec.tuning.trials}
-            ),
+            "tuning": spec.tuning.model_copy(update={"options": tuned, "trials": trials if tuned else 0}),
         }
     )
 

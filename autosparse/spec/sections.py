@@ -186,7 +186,10 @@ class Tuning(Section):
 
     trials: Annotated[
         Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
-        about("proposals; the first is the scorer's defaults; auto is 20, or fewer under `target.time`"),
+        about(
+            "proposals; the first is the scorer's defaults; auto is 20, or fewer under `target.time`; none where "
+            "nothing is tuned"
+        ),
     ] = "auto"
     options: Annotated[
         tuple[str, ...] | Literal["auto"],

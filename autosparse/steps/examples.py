@@ -11,12 +11,14 @@ def load_examples(work: Work) -> tuple[Features, Tensors]:
     """Features and survival shares of the inputs `label.*`, on the device, layers named `source:layer`."""
     values: Tensors = {}
     shares: Tensors = {}
+    sizes: dict[str, int] = {}
     columns: tuple[str, ...] = ()
     for source, artifact in work.roles("label").items():
         about = artifact.json("result")
         columns = tuple(about["columns"])
-        tensors = artifact.tensors("examples")
+        tensors, labels = artifact.tensors("examples"), artifact.tensors("labels")
         for layer in about["layers"]:
             values[f"{source}:{layer}"] = tensors[f"{layer}|features"].to(work.device)
             shares[f"{source}:{layer}"] = tensors[f"{layer}|share"].to(work.device)
-    return Features(columns, values), shares
+            sizes[f"{source}:{layer}"] = labels[layer].numel()
+    return Features(columns, values, sizes), shares

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import describe_layers_apart
 from autosparse.core.labels import survival
 from autosparse.lazy import torch
 from autosparse.steps import operations
@@ -15,17 +15,16 @@ from autosparse.steps.work import Work, generator
 def label(work: Work, *, images: int, examples: int, features: dict[str, int], seed: int) -> None:
     """Labels of one IRP and the features of up to `examples` weights of each layer.
 
-    `features` names the feature groups and their versions, so that a changed group makes new examples.
+    `features` names the feature groups that scorers will look at, and their versions, so that a changed group makes new
+    examples.
     """
     rounds = [artifact.tensors("masks") for artifact in work.roles("round").values()]
     labels = survival(rounds)
     evidence: Evidence = gather_evidence(work, seed=seed)
-    gradient = evidence.gradient(evidence.weights, evidence.draw(images))
     layers = [layer.name for layer in evidence.layers]
     random = generator("examples", seed)
     kept: dict[str, torch.Tensor] = {}
-    for described in describe_layers_apart(evidence.weights, gradient, evidence.layers):
-        assert set(described.columns) == set(features)
+    for described in describe(evidence, features, images):
         for name, values in described.values.items():
             pick = torch.randperm(len(values), generator=random)[:examples].sort().values
             kept[f"{name}|features"] = values.detach().cpu()[pick]

@@ -12,13 +12,13 @@ from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs
 from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Evidence
+from autosparse.core.evidence import Evidence, Scorer
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
 from autosparse.core.masks import Anatomy, dissect
 from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
-from autosparse.core.scorers import scorers
+from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors, keep_count, total_of
@@ -68,8 +68,11 @@ def make_masks(
         learned = work.inputs["scorer"]
         device = next(iter(evidence.weights.values())).device
         state = {name: tensor.to(device) for name, tensor in learned.tensors("state").items()}
-        predict = scorers[learned.json("scorer")["name"]].facts["predict"]
-        evidence = replace(evidence, predict=partial(_shaped, predict, state, evidence.weights))
+        about = learned.json("scorer")
+        groups = about.get("features") or groups_of(about["name"], about["options"])
+        evidence = replace(
+            evidence, scorer=Scorer(tuple(groups), partial(scorers[about["name"]].facts["predict"], state))
+        )
     if rounds := work.roles("round"):
         found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
         evidence = replace(evidence, survival=survival_order(found))
@@ -114,7 +117,3 @@ def _told(anatomy: Anatomy) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _shaped(predict: Any, state: Any, weights: Any, features: Any) -> dict[str, Any]:
-    return {name: scores.view(weights[name].shape) for name, scores in predict(state, features).items()}

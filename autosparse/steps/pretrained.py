@@ -31,7 +31,7 @@ def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise StepError(f"scorer {folder} has values that are not finite, in {broken[0]}")
     work.output.write_tensors("state", state)
-    work.output.write_json("scorer", {name: scorer[name] for name in ("name", "version", "options")})
+    work.output.write_json("scorer", {name: scorer[name] for name in ("name", "version", "options", "features")})
 
 
 def read_scorer(folder: Path) -> dict[str, Any]:
@@ -80,12 +80,11 @@ def _about(place: Path, folder: Path) -> dict[str, Any]:
 
 
 def _check_features(made_for: Mapping[str, Any], folder: Path) -> None:
-    # A scorer knows features by their place: groups that came later stand behind, and do no harm.
-    present = {entry.name: entry.version for entry in list(feature_groups)[: len(made_for)]}
-    for name in {**made_for, **present}:
-        if made_for.get(name) != present.get(name):
-            was = f"version {made_for[name]}" if name in made_for else "no version"
-            now = f"version {present[name]}" if name in present else "none in that place"
+    for name, version in made_for.items():
+        now = feature_groups[name].version if name in feature_groups else None
+        if now != version:
+            has = "none" if now is None else f"version {now}"
             raise UsageError(
-                f"{folder} was made for {was} of feature group `{name}`, this autosparse has {now}", "train it again"
+                f"{folder} was made for version {version} of feature group `{name}`, this autosparse has {has}",
+                "train it again",
             )

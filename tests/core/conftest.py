@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.evidence import Batch, Evidence, Scorer
 from autosparse.core.images import Images
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
 
@@ -139,3 +139,8 @@ def order_of(weights: Tensors) -> Tensors:
 def seeded_like(weight: torch.Tensor) -> torch.Tensor:
     """float64 random numbers of a weight's shape, the same for every weight of it."""
     return torch.rand(weight.shape, generator=seeded(weight.numel()), dtype=torch.float64)
+
+
+def first_feature() -> Scorer:
+    """A scorer that predicts the rank of a weight's magnitude in its layer."""
+    return Scorer(("magnitude",), lambda features: {name: table[:, 0] for name, table in features.values.items()})

@@ -11,9 +11,19 @@ from torch import Tensor, nn
 
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
-from autosparse.core.features import Features
 from autosparse.core.weights import Tensors, prunable_weights
-from tests.core.conftest import SHAPE, Small, assert_same, batch_of, evidence_of, order_of, seeded, small, snapshot
+from tests.core.conftest import (
+    SHAPE,
+    Small,
+    assert_same,
+    batch_of,
+    evidence_of,
+    first_feature,
+    order_of,
+    seeded,
+    small,
+    snapshot,
+)
 
 
 def linear(*rows: list[float]) -> nn.Linear:
@@ -31,11 +41,7 @@ def score(name: str, evidence: Evidence, **options: Any) -> Tensors:
 
 def with_scorer(evidence: Evidence) -> Evidence:
     """The evidence with a scorer that predicts the first feature, and with some order of survival."""
-
-    def predict(features: Features) -> Tensors:
-        return {name: table[:, 0].view(evidence.weights[name].shape) for name, table in features.values.items()}
-
-    return replace(evidence, predict=predict, survival=order_of(evidence.weights))
+    return replace(evidence, scorer=first_feature(), survival=order_of(evidence.weights))
 
 
 def test_magnitude_by_hand() -> None:

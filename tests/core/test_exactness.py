@@ -16,14 +16,23 @@ from torch import nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import Features
 from autosparse.core.masks import kept
 from autosparse.core.presets import PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import keep_top, selections
 from autosparse.core.weights import Tensors, total_of
 from autosparse.registry import Registry
-from tests.core.conftest import CLASSES, SHAPE, assert_same, batch_of, evidence_of, order_of, seeded, snapshot
+from tests.core.conftest import (
+    CLASSES,
+    SHAPE,
+    assert_same,
+    batch_of,
+    evidence_of,
+    first_feature,
+    order_of,
+    seeded,
+    snapshot,
+)
 
 few = partial(settings, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -56,12 +65,8 @@ def networks(draw: st.DrawFn) -> nn.Sequential:
 
 def evidence_about(network: nn.Module, seed: int = 0) -> Evidence:
     """Evidence with one batch, a scorer that predicts the first feature, and any order of survival."""
-
-    def predict(features: Features) -> Tensors:
-        return {name: table[:, 0].view(bare.weights[name].shape) for name, table in features.values.items()}
-
     bare = evidence_of(network, SHAPE, batches=[batch_of(SHAPE, 6)], seed=seed)
-    return replace(bare, predict=predict, survival=order_of(bare.weights))
+    return replace(bare, scorer=first_feature(), survival=order_of(bare.weights))
 
 
 def quick(method: Method) -> Method:

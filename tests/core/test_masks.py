@@ -15,25 +15,20 @@ from torch import nn
 from autosparse.core.allocation import Counts, allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import Features
 from autosparse.core.masks import effective, kept
 from autosparse.core.presets import CONTROLS, PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors, total_of
 from autosparse.registry import Registry
-from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, order_of, random_masks, small
+from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, first_feature, order_of, random_masks, small
 from tests.core.test_evidence import Tied
 
 
 def evidence(seed: int = 0) -> Evidence:
     """Evidence about a small network, with a scorer that predicts the first feature, and any order of survival."""
-
-    def predict(features: Features) -> Tensors:
-        return {name: table[:, 0].view(bare.weights[name].shape) for name, table in features.values.items()}
-
     bare = evidence_of(small(), SHAPE, seed=seed)
-    return replace(bare, predict=predict, survival=order_of(bare.weights))
+    return replace(bare, scorer=first_feature(), survival=order_of(bare.weights))
 
 
 TOTAL = total_of(evidence().weights)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 
-from autosparse.core.features import Features, describe_weights
+from autosparse.core.features import Features, Place, Seen, table_layers
 from autosparse.core.ranking import cross_validate, spearman
-from autosparse.core.scorers import scorers
+from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.weights import Layer, Tensors
 from autosparse.store import dump_tensors, load_tensors
 from tests.core.conftest import assert_same, seeded
 
 SIZES = ((32, 16), (24, 32), (16, 24), (10, 16))
+GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
+QUICK: dict[str, dict[str, Any]] = {"paper": {"steps": 60, "batch": 128}}
+"""Options with which a scorer that takes long learns a simple rule."""
 
 
-def examples(seed: int = 0) -> tuple[Features, Tensors]:
+def examples(seed: int = 0, groups: Sequence[str] = GROUPS) -> tuple[Features, Tensors]:
     """Features of random layers, and as labels the rank of each weight's magnitude in its layer."""
     generator = seeded(seed)
     layers = [Layer(f"{n}.weight", shape, shape[1], shape[0], (), 1, 1) for n, shape in enumerate(SIZES)]
@@ -28,12 +32,20 @@ def examples(seed: int = 0) -> tuple[Features, Tensors]:
         name: weight.flatten().abs().argsort().argsort().float() / (weight.numel() - 1)
         for name, weight in weights.items()
     }
-    return describe_weights(weights, gradient, layers), labels
+    place = Place(1, len(layers), sum(layer.size for layer in layers))
+    seen = (Seen(layer, place, weights[layer.name], gradient[layer.name]) for layer in layers)
+    parts = list(table_layers(seen, groups))
+    return Features(parts[0].columns, {name: values for part in parts for name, values in part.values.items()}), labels
+
+
+def looks_at(name: str) -> tuple[str, ...]:
+    """The feature groups that a scorer looks at by default."""
+    return groups_of(name, {})
 
 
 def fit(name: str, features: Features, labels: Tensors, seed: int = 0, **options: Any) -> Tensors:
     """The state that a registered scorer learns."""
-    state: Tensors = scorers[name].function(features, labels, seeded(seed), **options)
+    state: Tensors = scorers[name].function(features, labels, seeded(seed), **{**QUICK.get(name, {}), **options})
     return state
 
 
@@ -49,16 +61,16 @@ class TestEveryScorer:
 
     def test_learns_a_planted_rule(self, name: str) -> None:
         """Trained on survival by magnitude, it orders the weights of a network it never saw by magnitude."""
-        state = fit(name, *examples(0))
+        state = fit(name, *examples(0, looks_at(name)))
 
-        features, labels = examples(1)
+        features, labels = examples(1, looks_at(name))
         scores = predict(name, state, features)
 
         assert all(spearman(scores[layer], labels[layer]) > 0.9 for layer in labels)
 
     def test_carries_over_to_layers_held_out(self, name: str) -> None:
         """The planted rule is found on layers that were not learned from."""
-        features, labels = examples()
+        features, labels = examples(0, looks_at(name))
 
         result = cross_validate(
             lambda some, known: fit(name, some, known),
@@ -72,7 +84,7 @@ class TestEveryScorer:
 
     def test_one_finite_score_a_weight(self, name: str) -> None:
         """Predictions are `[weights]`, finite, for layers in their order."""
-        features, labels = examples()
+        features, labels = examples(0, looks_at(name))
 
         scores = predict(name, fit(name, features, labels), features)
 
@@ -84,7 +96,7 @@ class TestEveryScorer:
 
     def test_generator_decides(self, name: str) -> None:
         """The same generator learns the same state bit for bit, and the global one is not touched."""
-        features, labels = examples()
+        features, labels = examples(0, looks_at(name))
         random = torch.get_rng_state()
 
         first, second = (fit(name, features, labels, seed=5) for _ in range(2))
@@ -94,8 +106,8 @@ class TestEveryScorer:
 
     def test_arguments_are_not_modified(self, name: str) -> None:
         """Features, labels and the state that predicts are as they were."""
-        features, labels = examples()
-        before = examples()
+        features, labels = examples(0, looks_at(name))
+        before = examples(0, looks_at(name))
 
         state = fit(name, features, labels)
         copy = {key: tensor.clone() for key, tensor in state.items()}
@@ -107,7 +119,7 @@ class TestEveryScorer:
 
     def test_state_can_be_stored(self, name: str) -> None:
         """A state that was written and read predicts the same, bit for bit."""
-        features, labels = examples()
+        features, labels = examples(0, looks_at(name))
         state = fit(name, features, labels)
 
         again = load_tensors(dump_tensors(state))
@@ -116,7 +128,7 @@ class TestEveryScorer:
 
     def test_layers_are_predicted_by_themselves(self, name: str) -> None:
         """What is predicted for a layer does not depend on the layers beside it."""
-        features, labels = examples()
+        features, labels = examples(0, looks_at(name))
         state = fit(name, features, labels)
         whole = predict(name, state, features)
 
@@ -126,9 +138,9 @@ class TestEveryScorer:
     def test_observer_sees_progress(self, name: str) -> None:
         """The observer is told of progress up to the end."""
         told: list[tuple[int, int]] = []
-        features, labels = examples()
+        features, labels = examples(0, looks_at(name))
 
-        scorers[name].function(features, labels, seeded(), lambda done, total: told.append((done, total)))
+        fit(name, features, labels, observe=lambda done, total: told.append((done, total)))
 
         assert told[-1][0] == told[-1][1]
         assert all(earlier[0] < later[0] for earlier, later in pairwise(told))

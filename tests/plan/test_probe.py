@@ -31,7 +31,7 @@ def test_a_machine_has_a_rate_for_every_unit() -> None:
     """The scorer's own options are taken."""
     rates = probe.probe_machine(CPU, "mlp", {"width": 8, "steps": 300})
 
-    assert {"select", "scorer", "step", "bytes", "open", "decoded"} == rates.keys()
+    assert {"select", "scorer", "predict", "step", "bytes", "open", "decoded"} == rates.keys()
     assert all(rate > 0 for rate in rates.values())
 
 

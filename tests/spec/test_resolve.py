@@ -187,6 +187,22 @@ def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str,
     assert expected == resolved(GOOD + text).tuning.options
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", 20),
+        ("tuning: {trials: 3}\n", 3),
+        ("scorer: paper\n", 0),
+        ("scorer: paper\ntuning: {trials: 3}\n", 0),
+        ("tuning: {options: []}\n", 0),
+        ("scorer: {name: mlp, width: 64, depth: 2, lr: 0.01}\n", 0),
+    ],
+)
+def test_there_are_no_trials_where_nothing_is_tuned(text: str, expected: int) -> None:
+    """They would all be the same."""
+    assert expected == resolved(GOOD + text).tuning.trials
+
+
 def test_provenance_names_the_place_of_what_was_written() -> None:
     """Written values have their line; those of a mapping that were not written are defaults."""
     found = origins(GOOD + "training:\n  lr: 0.2\nbudget: [0.5, 0.6]\ntarget: {threads: 3}\n")

@@ -7,8 +7,8 @@ from typing import Annotated
 from annotated_types import Ge
 
 from autosparse.core.criteria import criteria
+from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import describe_layers_apart
 from autosparse.core.weights import Tensors
 
 
@@ -19,7 +19,9 @@ def learned(
     images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
 ) -> Tensors:
     """A trained scorer's prediction of survival."""
-    assert evidence.predict is not None, "the plan gives a method that needs a scorer its scorer"
-    gradient = evidence.gradient(evidence.weights, evidence.draw(images))
-    parts = describe_layers_apart(evidence.weights, gradient, evidence.layers)
-    return {name: scores for part in parts for name, scores in evidence.predict(part).items()}
+    scorer = evidence.scorer
+    assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
+    found: Tensors = {}
+    for part in describe(evidence, scorer.groups, images):
+        found |= {name: scores.view(evidence.weights[name].shape) for name, scores in scorer.predict(part).items()}
+    return found

@@ -1,12 +1,13 @@
 """Scorers: learn from one IRP's labels which weights survive, then predict it for any network.
 
 A scorer is a registered function `(features, labels, generator, observe, **options) -> state` that learns,
-where `state` is name -> tensor, and the fact `predict`, `(state, features) -> scores` that applies it.
-`labels` are survival shares in [0, 1], layer -> `[weights]`.
+where `state` is name -> tensor, the fact `predict`, `(state, features) -> scores` that applies it, and the fact
+`groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
+`[weights]`.
 """
 
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from autosparse.core.weights import Tensors
 from autosparse.registry import Registry
@@ -14,6 +15,13 @@ from autosparse.registry import Registry
 Fit: TypeAlias = Callable[..., Tensors]
 scorers: Registry[Fit] = Registry("scorer", "scorers")
 
-from autosparse.core.scorers import mlp  # noqa: E402
+from autosparse.core.scorers import mlp, paper  # noqa: E402
 
-__all__ = ["Fit", "mlp", "scorers"]
+
+def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The feature groups that a scorer with these options, or their defaults, looks at."""
+    entry = scorers[name]
+    return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
+
+
+__all__ = ["Fit", "groups_of", "mlp", "paper", "scorers"]

@@ -14,7 +14,7 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 from autosparse.registry import Range
 
-FeatureGroup = Literal["magnitude", "gradient", "sensitivity", "channels", "layer"]
+FeatureGroup = Literal["magnitude", "gradient", "sensitivity", "channels", "layer", "flow", "joins", "raw"]
 
 
 def predict(state: Tensors, features: Features) -> Tensors:
@@ -26,7 +26,7 @@ def predict(state: Tensors, features: Features) -> Tensors:
     }
 
 
-@scorers.register(predict=predict)
+@scorers.register(predict=predict, groups=lambda options: options["features_used"])
 def mlp(
     features: Features,
     labels: Tensors,

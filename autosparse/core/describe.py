@@ -1,0 +1,55 @@
+"""Features of all weights of a network, from what a criterion may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from autosparse.core.connectivity import describe_network
+from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
+from autosparse.core.weights import Tensors
+
+
+def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator[Features]:
+    """The feature table of one layer after another, gradients being means over `images` training images.
+
+    Only what the groups need is looked at. Raises UsageError for a network that takes whole numbers where a group
+    needs its flow.
+    """
+    groups = tuple(groups)
+    needs = needs_of(groups)
+    gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
+    flow = _flow(evidence) if "flow" in needs else {}
+    seen = (
+        Seen(layer, place, evidence.weights[layer.name], gradient.get(layer.name), flow.get(layer.name))
+        for layer, place in zip(evidence.layers, places_of(evidence, joins="joins" in needs), strict=True)
+    )
+    return table_layers(seen, groups)
+
+
+def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
+    """Where every layer stands; about sums only with `joins`, which takes a pass of the network."""
+    layers = evidence.layers
+    branch, shortcut, summed = set[str](), set[str](), set[str]()
+    for join in describe_network(evidence).joins if joins else ():
+        if join.is_sum:
+            for way in join.branches:
+                branch.update(way)
+                shortcut.update(way if join.is_shortcut(way) else ())
+                summed.update(_last_of(way, [layer.name for layer in layers]))
+    total = sum(layer.size for layer in layers)
+    return [
+        Place(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed)
+        for number, layer in enumerate(layers)
+    ]
+
+
+def _last_of(way: tuple[str, ...], order: list[str]) -> list[str]:
+    return sorted(way, key=order.index)[-1:]
+
+
+def _flow(evidence: Evidence) -> Tensors:
+    # In double precision: products over many layers leave the range of float32.
+    leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
+    gradient = gradient_of(evidence.flow(leaves), leaves)
+    return {name: leaf.detach() * gradient[name] for name, leaf in leaves.items()}
