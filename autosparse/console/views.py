@@ -134,14 +134,21 @@ def _cost(cost: MaskCost | None) -> str:
     return told if cost.trainings is None or cost.trainings < 0.05 else f"{told}, {cost.trainings:.2g} trainings"
 
 
+def _source(item: Mapping[str, Any]) -> str:
+    # Several networks are told by name.
+    home = str(item.get("source", "")).rpartition("/")[0]
+    return f"{home}, seed {item['seed']}" if home else f"seed {item['seed']}"
+
+
 def _lessons(console: Console, report: Report) -> None:
-    for seed in dict.fromkeys(item["seed"] for item in report.irp):
-        rounds = [item for item in report.irp if item["seed"] == seed]
+    sources = dict.fromkeys(item.get("source", item["seed"]) for item in report.irp)
+    for source in sources:
+        rounds = [item for item in report.irp if item.get("source", item["seed"]) == source]
         values = [item["validation_accuracy"] for item in rounds]
         left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
         console.print(
             plain(
-                f"IRP, seed {seed}: {len(rounds)} rounds to {left:.2g} % of the weights, "
+                f"IRP, {_source(rounds[0])}: {len(rounds)} rounds to {left:.2g} % of the weights, "
                 f"validation {values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
             )
         )

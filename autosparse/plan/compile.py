@@ -95,7 +95,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
 
 def own_code(spec: Spec) -> tuple[str, ...]:
     """Names of the user's own code that a spec names."""
-    choices = (spec.model, spec.dataset, *((spec.irp.model, spec.irp.dataset) if spec.learns else ()))
+    choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
     return tuple(dict.fromkeys(named))
 
@@ -187,9 +187,9 @@ def _methods(spec: Spec) -> list[tuple[Method, str]]:
 
 
 def _network(
-    build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str, ...] = ()
+    build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str | int, ...] = ()
 ) -> tuple[str, str]:
-    with _at(*section, "dataset"):
+    with _at(*section[:1], "dataset"):
         source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
@@ -203,7 +203,7 @@ def _network(
     build.sources.setdefault(data, source)
     keyed = model.keyed()
     if source.known or model.entry.pattern is None:
-        with _at(*section, "model"):
+        with _at(*(section if len(section) > 1 else (*section, "model"))):
             keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
@@ -225,7 +225,7 @@ def _at(*path: str | int) -> Iterator[None]:
 def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]) -> str:
     if isinstance(spec.scorer, Pretrained):
         return _pretrained(build, spec.scorer.pretrained, networks)
-    labels = {f"label.{seed}": _label(build, spec, seed) for seed in spec.irp.seeds}
+    labels = _labels(build, spec)
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
     scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
@@ -253,14 +253,28 @@ def _pretrained(build: _Builder, folder: str, networks: Mapping[int, tuple[str, 
     return build.add("scorer", "pretrained", {"scorer": about}, {}, "scorer", access={"pretrained": folder})
 
 
-def _label(build: _Builder, spec: Spec, seed: int) -> str:
+def _labels(build: _Builder, spec: Spec) -> dict[str, str]:
+    irp = spec.irp
+    if len(irp.networks) == 1:
+        at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
+        return {f"label.{s}": _label(build, spec, irp.networks[0], at, s, f"seed{s}") for s in irp.seeds}
+    labels: dict[str, str] = {}
+    for number, model in enumerate(irp.models):
+        twin = any(other.short_name == model.short_name for other in irp.models[:number])
+        home = f"{model.short_name}.{number + 1}" if twin else model.short_name
+        for seed in irp.seeds:
+            path = ("irp", "models", number)
+            labels[f"label.{number}.{seed}"] = _label(build, spec, model, path, seed, f"{home}/seed{seed}")
+    return labels
+
+
+def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...], seed: int, place: str) -> str:
     irp, scorer = spec.irp, spec.scorer
-    assert irp.model is not None, "compile takes a resolved spec"
-    assert irp.dataset is not None
+    assert irp.dataset is not None, "compile takes a resolved spec"
     assert isinstance(irp.rounds, int)
     assert not isinstance(scorer, Pretrained)
-    network = _network(build, irp.model, irp.dataset, seed, "source", ("irp",))
-    rounds = _rounds(build, spec, network, irp.rounds, seed, f"seed{seed}", "source")
+    network = _network(build, model, irp.dataset, seed, "source", at)
+    rounds = _rounds(build, spec, network, irp.rounds, seed, place, "source")
     options = {
         "images": _LABEL_IMAGES,
         "examples": LABEL_EXAMPLES,
@@ -268,7 +282,7 @@ def _label(build: _Builder, spec: Spec, seed: int) -> str:
         "seed": seed,
     }
     start, data = network
-    return build.add(f"label/seed{seed}", "label", options, {**rounds, "init": start, "data": data}, "source")
+    return build.add(f"label/{place}", "label", options, {**rounds, "init": start, "data": data}, "source")
 
 
 def _own_rounds(

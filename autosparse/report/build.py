@@ -213,8 +213,11 @@ def _open(plan: Plan, store: Store, name: str) -> Artifact:
 
 def _round(plan: Plan, store: Store, step: Step) -> dict[str, Any]:
     found = _open(plan, store, step.name).json("result")
+    start = plan.steps[step.inputs["init"]]
     return {
+        "model": start.options["model"]["name"],
         "seed": step.options["seed"],
+        "source": step.name.removeprefix("irp/").rpartition("/")[0],
         "round": step.options["number"],
         "kept": found["kept"],
         "total": found["total"],

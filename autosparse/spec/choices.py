@@ -87,7 +87,7 @@ def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The values, none of them twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise PydanticCustomError("repeated", "names {got} twice", {"got": str(value)})
+            raise PydanticCustomError("repeated", "names {got} twice", {"got": getattr(value, "name", str(value))})
     return values
 
 

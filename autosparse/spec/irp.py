@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
+from pydantic_core import PydanticCustomError
 
-from autosparse.spec.choices import Section, about
+from autosparse.spec.choices import Choice, Section, about, different
 from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
 
 
@@ -21,6 +22,11 @@ class Irp(Section):
     model: Annotated[
         ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
     ] = None
+    models: Annotated[
+        tuple[ModelChoice, ...],
+        AfterValidator(different),
+        about("several networks in place of `model`, each at every seed: the scorer learns from all of them"),
+    ] = ()
     dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
     rounds: Annotated[
         Annotated[int, Ge(1), Le(1000)] | Literal["auto"],
@@ -45,3 +51,18 @@ class Irp(Section):
     ] = 0
     seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
     training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
+
+    @property
+    def networks(self) -> tuple[Choice, ...]:
+        """The networks that are pruned in rounds, of a resolved spec."""
+        return self.models or ((self.model,) if self.model is not None else ())
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Irp:
+        if self.models and self.model is not None:
+            raise PydanticCustomError(
+                "model_and_models",
+                "stands beside `model`",
+                {"hint": "write all networks into `models`", "at": ("models",)},
+            )
+        return self

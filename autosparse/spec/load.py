@@ -56,7 +56,10 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
         values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
     relative: set[str] = set()
-    for place in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")):
+    places: list[Path] = [("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")]
+    several = _at(document.data, ("irp", "models"))
+    places += [("irp", "models", number) for number in range(len(several) if isinstance(several, list) else 0)]
+    for place in places:
         relative |= _make_absolute(document, place)
     relative |= _make_scorer_absolute(document)
     return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
@@ -197,9 +200,8 @@ def _make_scorer_absolute(document: Document) -> set[str]:
 
 
 def _write_out(document: Document, place: Path) -> None:
-    above = _at(document.data, place[:-1])
-    choice = above.get(place[-1]) if isinstance(above, dict) else None
-    registry = models if place[-1] == "model" else datasets
+    above, choice = _at(document.data, place[:-1]), _at(document.data, place)
+    registry = datasets if place[-1] == "dataset" else models
     name = choice.get("name") if isinstance(choice, dict) else choice
     if not isinstance(name, str) or (entry := registry.find(name)) is None:
         return
@@ -232,7 +234,10 @@ def _absolute(value: Any, folder: FilePath) -> Any:
 
 def _at(data: Any, place: Path) -> Any:
     for key in place:
-        data = data.get(key) if isinstance(data, dict) else None
+        if isinstance(data, list) and isinstance(key, int):
+            data = data[key] if key < len(data) else None
+        else:
+            data = data.get(key) if isinstance(data, dict) else None
     return data
 
 

@@ -53,7 +53,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
         update={
             "rounds": ROUNDS if spec.irp.rounds == "auto" else spec.irp.rounds,
             "epochs": epochs,
-            "model": spec.irp.model or spec.model,
+            "model": spec.irp.model or (None if spec.irp.models else spec.model),
             "dataset": spec.irp.dataset or spec.dataset,
             "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),  # type: ignore[attr-defined]
         }

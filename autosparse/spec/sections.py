@@ -267,7 +267,7 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _seeds_apart(self) -> Spec:
-        same = (self.irp.model or self.model, self.irp.dataset or self.dataset) == (self.model, self.dataset)
+        same = self.model in (self.irp.networks or (self.model,)) and self.irp.dataset in (None, self.dataset)
         both = [seed for seed in self.irp.seeds if seed in self.seeds]
         if same and both and self.learns:
             # Its labels would tell how training this very network went: no pruning at initialization.
