@@ -140,6 +140,18 @@ def _source(item: Mapping[str, Any]) -> str:
     return f"{home}, seed {item['seed']}" if home else f"seed {item['seed']}"
 
 
+def _tuned(scorer: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
+    found = scorer.get("precision")
+    finds = f"; it finds {found:.0%} of IRP's survivors, {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    return (
+        f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
+        f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer"
+        f"{'' if found is None else finds}; "
+        f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings})"
+    )
+
+
 def _lessons(console: Console, report: Report) -> None:
     sources = dict.fromkeys(item.get("source", item["seed"]) for item in report.irp)
     for source in sources:
@@ -153,15 +165,7 @@ def _lessons(console: Console, report: Report) -> None:
             )
         )
     if report.scorer and report.scorer["rank_correlation"] is not None:
-        scorer = report.scorer
-        settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
-        console.print(
-            plain(
-                f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out layers, "
-                f"{scorer['rank_correlation_within_layers']:.2f} inside one; "
-                f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings})"
-            )
-        )
+        console.print(plain(_tuned(report.scorer)))
     if report.scorer.get("pretrained"):
         console.print(plain(f"scorer {report.scorer['name']}: pretrained; what it cost is not counted here"))
     if report.scorer.get("path"):

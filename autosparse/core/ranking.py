@@ -1,9 +1,10 @@
-"""How well predicted scores order weights, measured on layers the scorer did not learn from."""
+"""How well predicted scores order weights, measured where the scorer did not learn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autosparse.core.features import Features
 from autosparse.core.weights import Tensors
@@ -11,39 +12,100 @@ from autosparse.lazy import torch
 
 Learn = Callable[[Features, Tensors], Tensors]
 Predict = Callable[[Tensors, Features], Tensors]
+Split = Literal["layers", "seeds", "networks"]
+Objective = Literal["rank", "rank_within", "precision", "beyond_quotas"]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Spearman's rank correlation on held-out layers, mean over folds.
+    """What was measured on what was held out, mean over folds.
 
-    `overall` ranks the weights of all held-out layers together; `within` is the mean inside one layer:
-    near zero it says that the scorer knows layers, not weights.
+    `overall` is Spearman's rank correlation of all weights that are held out together and `within` its mean inside
+    one layer: near zero it says that the scorer knows layers, not weights. `precision` is the share of the weights
+    that survived IRP's last round which are among as many highest scores, and `beyond_quotas` what of that is more
+    than the same numbers in every layer, filled at random, come to.
     """
 
     overall: float
     within: float
+    precision: float
+    beyond_quotas: float
+
+    def value(self, objective: Objective) -> float:
+        """The one that tuning looks at."""
+        return {
+            "rank": self.overall,
+            "rank_within": self.within,
+            "precision": self.precision,
+            "beyond_quotas": self.beyond_quotas,
+        }[objective]
 
 
-def cross_validate(learn: Learn, predict: Predict, features: Features, labels: Tensors, folds: int) -> HeldOut:
-    """Learn from some layers, predict the others: layer i is held out in fold i modulo `folds`.
+def cross_validate(
+    learn: Learn, predict: Predict, features: Features, labels: Tensors, folds: int, split: Split = "layers"
+) -> HeldOut:
+    """Learn from some, predict the others, each of which is held out once, in at most `folds` parts.
 
-    Layers of several sources are named `source:layer` and held out together, so that no scorer is judged on
-    a layer whose twin it learned from. Raises ValueError when there is but one layer to hold out.
+    `split` says what is held out: `layers` (layer i in fold i modulo `folds`), `seeds` of all networks, or
+    `networks` at all seeds. Layers of several sources are named `source:layer`, a source `seed` or `network.seed`;
+    those of one name are held out together, so that no scorer is judged on a layer whose twin it learned from.
+    Raises ValueError when there is but one thing to hold out.
     """
     names = list(features.values)
-    layers = list(dict.fromkeys(name.rpartition(":")[2] for name in names))
-    if len(layers) < 2:
-        raise ValueError("a network of one layer leaves none to learn from when it is held out")
-    overall, within = [], []
-    for fold in range(min(folds, len(layers))):
-        held = [name for name in names if name.rpartition(":")[2] in layers[fold::folds]]
+    part_of = {name: _part(name, split) for name in names}
+    parts = list(dict.fromkeys(part_of.values()))
+    if len(parts) < 2:
+        what = {"layers": "a network of one layer", "seeds": "one seed", "networks": "one network"}[split]
+        raise ValueError(f"{what} leaves none to learn from when it is held out")
+    found: list[list[float]] = []
+    for fold in range(min(folds, len(parts))):
+        held = [name for name in names if part_of[name] in parts[fold::folds]]
         rest = [name for name in names if name not in held]
         state = learn(features.take(rest), {name: labels[name] for name in rest})
         scores = predict(state, features.take(held))
-        overall.append(spearman(torch.cat([scores[n] for n in held]), torch.cat([labels[n] for n in held])))
-        within.append(sum(spearman(scores[name], labels[name]) for name in held) / len(held))
-    return HeldOut(sum(overall) / len(overall), sum(within) / len(within))
+        overall = spearman(torch.cat([scores[n] for n in held]), torch.cat([labels[n] for n in held]))
+        within = sum(spearman(scores[name], labels[name]) for name in held) / len(held)
+        sources = list(dict.fromkeys(name.rpartition(":")[0] for name in held))
+        agreed = [
+            agreement(scores, labels, [name for name in held if name.rpartition(":")[0] == source], features.sizes)
+            for source in sources
+        ]
+        found.append([overall, within, *(sum(values) / len(values) for values in zip(*agreed, strict=True))])
+    return HeldOut(*(sum(values) / len(found) for values in zip(*found, strict=True)))
+
+
+def _part(name: str, split: Split) -> str:
+    source, _, layer = name.rpartition(":")
+    network, _, seed = source.rpartition(".")
+    return {"layers": layer, "seeds": seed, "networks": network}[split]
+
+
+def agreement(scores: Tensors, labels: Tensors, layers: Sequence[str], sizes: Mapping[str, int]) -> tuple[float, float]:
+    """How many of the survivors are among as many highest scores; and how many more than by the layers' numbers alone.
+
+    Survivors are the weights of label 1. A weight counts for all that it stands for, where a layer of `sizes` weights
+    is known by some. Shares of the survivors, in [0, 1] and [-1, 1]; both 0 where none or all survived, or a score is
+    no number.
+    """
+    shares = [labels[name].flatten() for name in layers]
+    each = [
+        torch.full_like(share, sizes.get(n, len(share)) / len(share)) for n, share in zip(layers, shares, strict=True)
+    ]
+    alive, standing = torch.cat(shares) >= 1, torch.cat(each).double()
+    score = torch.cat([scores[name].flatten() for name in layers])
+    survivors = float(standing[alive].sum())
+    if survivors in (0.0, float(standing.sum())) or not bool(score.isfinite().all()):
+        return 0.0, 0.0
+    order = score.argsort(descending=True, stable=True)
+    before = standing[order].cumsum(0) - standing[order]
+    chosen = torch.zeros_like(alive)
+    chosen[order] = before < survivors
+    hit = float(standing[chosen & alive].sum()) / survivors
+    by_numbers = 0.0
+    lengths = [len(share) for share in shares]
+    for kept, living, weight in zip(chosen.split(lengths), alive.split(lengths), standing.split(lengths), strict=True):
+        by_numbers += float(weight[0]) * int(kept.sum()) * int(living.sum()) / len(kept)
+    return hit, hit - by_numbers / survivors
 
 
 def spearman(predicted: torch.Tensor, actual: torch.Tensor) -> float:

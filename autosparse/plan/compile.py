@@ -22,7 +22,7 @@ from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
-from autosparse.plan.options import keyed_recipe, tunable_limits
+from autosparse.plan.options import keyed_aims, keyed_recipe, tunable_limits
 from autosparse.plan.step import Step, step_key
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
@@ -235,6 +235,7 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
         # A trial's inputs are the finished ones, so its key does not know how many are to follow.
         options = {
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
+            **keyed_aims(spec.tuning),
         }  # fmt: skip
         trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **trials}, "scorer")
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")

@@ -17,6 +17,12 @@ def keyed_recipe(training: Any) -> dict[str, Any]:
     return options
 
 
+def keyed_aims(tuning: Any) -> dict[str, Any]:
+    """What trials hold out and are scored by, as they are told it: what was not there before is left out."""
+    before = {"split": "layers", "objective": "rank"}
+    return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
+
+
 @cache
 def _recipe() -> dict[str, Option]:
     return options_of(Recipe)

@@ -178,6 +178,8 @@ _SAID = {
     ("trial", "space"): "tuning.options",
     ("trial", "folds"): "tuning.folds",
     ("trial", "number"): "tuning.trials",
+    ("trial", "split"): "tuning.split",
+    ("trial", "objective"): "tuning.objective",
     ("scorer", "seed"): "tuning.seed",
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",

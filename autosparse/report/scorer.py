@@ -39,16 +39,21 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
     """What a report says of the scorer: nothing where no method needs one."""
     if "scorer" not in plan.steps:
         return {}
-    about = _open(plan, store, "scorer").json("scorer")
-    none: dict[str, Any] = {"settings": {}, "value": None, "within": None}
+    about, tuning = _open(plan, store, "scorer").json("scorer"), plan.spec.tuning
+    none: dict[str, Any] = {"settings": {}, "value": None}
     best = _open(plan, store, "tune").json("result")["best"] if "tune" in plan.steps else none
     trials = [_open(plan, store, step.name).json("result") for step in plan.of("trial")]
     return {
         "name": about["name"],
         "options": about["options"],
         "tuned": best["settings"],
-        "rank_correlation": best["value"],
-        "rank_correlation_within_layers": best["within"],
+        "objective": tuning.objective,
+        "split": tuning.split,
+        "value": best["value"],
+        "rank_correlation": best.get("overall", best["value"]),
+        "rank_correlation_within_layers": best.get("within"),
+        "precision": best.get("precision"),
+        "beyond_quotas": best.get("beyond_quotas"),
         "trials": [trial["value"] for trial in trials],
         "pretrained": plan.steps["scorer"].operation == "pretrained",
         "path": str(folder.resolve()) if folder else None,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import MinLen
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -32,7 +32,6 @@ from autosparse.spec.kinds import (
     RepairChoice,
     ScheduleChoice,
     ScorerChoice,
-    Seed,
     Seeds,
     SelectionChoice,
     Training,
@@ -41,6 +40,7 @@ from autosparse.spec.kinds import (
 from autosparse.spec.pretrained import Pretrained, scorer_kind
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
 from autosparse.spec.target import Target
+from autosparse.spec.tuning import Tuning, check_split
 
 DENSE = "dense"
 
@@ -181,24 +181,6 @@ Scorer = Annotated[
 ]
 
 
-class Tuning(Section):
-    """How Optuna tunes the scorer."""
-
-    trials: Annotated[
-        Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
-        about(
-            "proposals; the first is the scorer's defaults; auto is 20, or fewer under `target.time`; none where "
-            "nothing is tuned"
-        ),
-    ] = "auto"
-    options: Annotated[
-        tuple[str, ...] | Literal["auto"],
-        about("scorer options to tune; auto: every tunable one that `scorer` does not set"),
-    ] = "auto"
-    folds: Annotated[int, Ge(2), Le(100), about("in how many parts layers are held out when a trial is scored")] = 3
-    seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
-
-
 class Spec(Section):
     """What to prune, how far, and what to compare it with."""
 
@@ -287,6 +269,12 @@ class Spec(Section):
                 "is {got}, but `irp.training.epochs` is {other}",
                 {"got": str(self.irp.epochs), "other": str(own.epochs), "hint": "write one", "at": ("irp", "epochs")},
             )
+        return self
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Spec:
+        if self.learns:
+            check_split(self.tuning, self.irp)
         return self
 
     @model_validator(mode="after")

@@ -6,10 +6,11 @@ and the trial's number, so a study that was killed proposes exactly what an unin
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from autosparse.core.ranking import cross_validate
+from autosparse.core.ranking import Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.errors import StepError
 from autosparse.steps import operations
@@ -20,10 +21,20 @@ from autosparse.store import digest
 
 @operations.register(version=1)
 def trial(
-    work: Work, *, scorer: dict[str, Any], space: dict[str, dict[str, Any]], folds: int, number: int, seed: int
+    work: Work,
+    *,
+    scorer: dict[str, Any],
+    space: dict[str, dict[str, Any]],
+    folds: int,
+    number: int,
+    seed: int,
+    split: Split = "layers",
+    objective: Objective = "rank",
 ) -> None:
-    """Trial `number`, from 0: a scorer with proposed options, scored on layers it did not learn from."""
-    study = digest([scorer, space, folds, seed, [artifact.key for artifact in work.roles("label").values()]])
+    """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn."""
+    labels = [artifact.key for artifact in work.roles("label").values()]
+    aims = [] if (split, objective) == ("layers", "rank") else [split, objective]
+    study = digest([scorer, space, folds, seed, labels, *aims])
     finished = [artifact.json("result") for artifact in work.roles("trial").values()]
     settings = _propose(scorer["options"], space, f"{study}/{number}", finished)
     entry = scorers[scorer["name"]]
@@ -33,11 +44,11 @@ def trial(
         return entry.function(features, shares, generator("scorer", seed), **{**scorer["options"], **settings})
 
     try:
-        found = cross_validate(learn, entry.facts["predict"], features, shares, folds)
+        found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split)
     except ValueError as error:
-        raise StepError(f"tuning cannot hold layers out: {error}", "set `tuning: {trials: 0}`") from error
+        raise StepError(f"tuning cannot hold {split} out: {error}", "set `tuning: {trials: 0}`") from error
     work.output.write_json(
-        "result", {"settings": settings, "value": found.overall, "within": found.within, "number": number}
+        "result", {"settings": settings, "value": found.value(objective), "number": number, **asdict(found)}
     )
 
 
@@ -45,7 +56,7 @@ def trial(
 def tune(work: Work, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial, the first among equals; the spec's own when there was no trial."""
     trials = [artifact.json("result") for artifact in work.roles("trial").values()]
-    none: dict[str, Any] = {"settings": {}, "value": None, "within": None}
+    none: dict[str, Any] = {"settings": {}, "value": None}
     best = max(trials, key=lambda found: found["value"], default=none)
     work.output.write_json("result", {"best": best, "options": {**scorer["options"], **best["settings"]}})
 

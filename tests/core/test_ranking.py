@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosparse.core.features import Features
-from autosparse.core.ranking import cross_validate, spearman
+from autosparse.core.ranking import Split, agreement, cross_validate, spearman
 from autosparse.core.weights import Tensors
 
 VECTOR = st.lists(st.integers(-5, 5), min_size=3, max_size=30)
@@ -106,3 +106,81 @@ def test_a_scorer_that_knows_layers_only_has_nothing_within() -> None:
 
     assert 0.8 < result.overall < 1
     assert 0.0 == result.within
+
+
+def test_agreement_by_hand() -> None:
+    """Two of the three survivors are among the three highest scores; by the layers' numbers 3/4 + 2/4 would be."""
+    labels = {"1:a": torch.tensor([1.0, 1.0, 0.5, 0.0]), "1:b": torch.tensor([1.0, 0.0, 0.0, 0.0])}
+    scores = {"1:a": torch.tensor([9.0, 8.0, 0.0, 0.0]), "1:b": torch.tensor([1.0, 7.0, 0.0, 0.0])}
+
+    found, beyond = agreement(scores, labels, ["1:a", "1:b"], {})
+
+    assert pytest.approx(2 / 3) == found
+    assert pytest.approx((2 - (2 * 2 / 4 + 1 * 1 / 4)) / 3) == beyond
+
+
+def test_a_sampled_layer_counts_for_all_its_weights() -> None:
+    """Of a layer of 40 weights four are known: each stands for ten."""
+    labels = {"1:a": torch.tensor([1.0, 0.0, 0.0, 0.0]), "1:b": torch.tensor([1.0, 1.0, 0.0, 0.0])}
+    scores = {"1:a": torch.tensor([0.9, 0.1, 0.1, 0.1]), "1:b": torch.tensor([0.8, 0.0, 0.7, 0.0])}
+
+    # 12 survivors: the first ten and one of the two are found, as the weight of score 0.7 comes before the other.
+    assert pytest.approx(11 / 12) == agreement(scores, labels, ["1:a", "1:b"], {"1:a": 40})[0]
+
+
+def test_a_shuffle_inside_layers_finds_nothing_beyond_quotas() -> None:
+    """Scores that know how many survive in a layer, and not which, come to what the layers' numbers do."""
+    generator = torch.Generator().manual_seed(0)
+    labels = {f"1:{n}": (torch.rand(5000, generator=generator) < share).float() for n, share in enumerate((0.1, 0.6))}
+    scores = {name: torch.rand(5000, generator=generator) + float(part.mean()) for name, part in labels.items()}
+
+    found, beyond = agreement(scores, labels, list(labels), {})
+
+    assert found > 0.4
+    assert abs(beyond) < 0.03
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_nothing_is_found_where_all_or_none_survive(share: float) -> None:
+    """No number of highest scores says anything there, nor does a score that is no number."""
+    labels = {"1:a": torch.full((4,), share)}
+
+    assert (0.0, 0.0) == agreement({"1:a": torch.rand(4)}, labels, ["1:a"], {})
+    half = {"1:a": torch.tensor([1.0, 1.0, 0.0, 0.0])}
+    assert (0.0, 0.0) == agreement({"1:a": torch.tensor([1.0, math.nan, 0.0, 0.0])}, half, ["1:a"], {})
+
+
+@pytest.mark.parametrize(
+    ("split", "folds"),
+    [
+        ("layers", [{"0.100:a", "0.101:a", "1.100:a", "1.101:a"}, {"0.100:b", "0.101:b", "1.100:c", "1.101:c"}]),
+        ("seeds", [{"0.100:a", "0.100:b", "1.100:a", "1.100:c"}, {"0.101:a", "0.101:b", "1.101:a", "1.101:c"}]),
+        ("networks", [{"0.100:a", "0.100:b", "0.101:a", "0.101:b"}, {"1.100:a", "1.100:c", "1.101:a", "1.101:c"}]),
+    ],
+)
+def test_what_is_held_out(split: Split, folds: list[set[str]]) -> None:
+    """Layers of one name, all networks at a seed, or a network at all seeds."""
+    names = [
+        f"{network}.{seed}:{layer}" for network, own in ((0, "ab"), (1, "ac")) for seed in (100, 101) for layer in own
+    ]
+    features = Features(("magnitude",), {name: torch.rand(6, 1) for name in names})
+    held: list[set[str]] = []
+
+    def predict(state: Tensors, given: Features) -> Tensors:
+        held.append(set(given.values))
+        return {name: table[:, 0] for name, table in given.values.items()}
+
+    cross_validate(lambda given, labels: {}, predict, features, own_labels(features), 2, split)
+
+    assert (
+        folds if split != "layers" else [folds[0] | {n for n in names if n.endswith("c")}, {"0.100:b", "0.101:b"}]
+    ) == held
+
+
+@pytest.mark.parametrize(("split", "text"), [("seeds", "one seed"), ("networks", "one network")])
+def test_one_source_cannot_be_held_out(split: Split, text: str) -> None:
+    """An error, not a score on what was learned."""
+    features = Features(("magnitude",), {"100:a": torch.rand(4, 1), "100:b": torch.rand(4, 1)})
+
+    with pytest.raises(ValueError, match=text):
+        cross_validate(lambda f, s: {}, lambda s, f: {}, features, own_labels(features), 2, split)

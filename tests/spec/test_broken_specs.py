@@ -245,6 +245,27 @@ BROKEN = [
         "tunable width: 8 to 128",
         id="outside the range",
     ),
+    pytest.param(
+        "tuning: {split: seeds}\n",
+        "3:17",
+        "`tuning.split` holds seeds out, but there is one of `irp.seeds`",
+        "such as `irp: {seeds: [100, 101]}`",
+        id="one seed to hold out",
+    ),
+    pytest.param(
+        "irp: {models: [lenet]}\ntuning: {split: networks}\n",
+        "4:17",
+        "`tuning.split` holds networks out, but there is one network in `irp`",
+        "such as `irp: {models: [resnet8, lenet]}`",
+        id="one network to hold out",
+    ),
+    pytest.param(
+        "irp: {model: lenet, models: [resnet8]}\n",
+        "3:29",
+        "`irp.models` stands beside `model`",
+        "write all networks into `models`",
+        id="model and models",
+    ),
     # budgets
     pytest.param("budget: 1.0\n", "3:9", "below 1 but is 1", "0.99 removes 99 % of the weights", id="budget 1.0"),
     pytest.param("budget: -0.1\n", "3:9", "must be at least 0 and below 1 but is -0.1", ..., id="budget -0.1"),

@@ -1,0 +1,56 @@
+"""The section `tuning`: how Optuna tunes the scorer, and where a trial is scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Le
+from pydantic_core import PydanticCustomError
+
+from autosparse.core.ranking import Objective, Split
+from autosparse.spec.choices import Section, about
+from autosparse.spec.irp import Irp
+from autosparse.spec.kinds import Seed
+
+
+class Tuning(Section):
+    """How Optuna tunes the scorer."""
+
+    trials: Annotated[
+        Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
+        about(
+            "proposals; the first is the scorer's defaults; auto is 20, or fewer under `target.time`; none where "
+            "nothing is tuned"
+        ),
+    ] = "auto"
+    options: Annotated[
+        tuple[str, ...] | Literal["auto"],
+        about("scorer options to tune; auto: every tunable one that `scorer` does not set"),
+    ] = "auto"
+    folds: Annotated[int, Ge(2), Le(100), about("in how many parts layers are held out when a trial is scored")] = 3
+    split: Annotated[
+        Split, about("what is held out when a trial is scored: `seeds` and `networks` need several of them in `irp`")
+    ] = "layers"
+    objective: Annotated[
+        Objective,
+        about(
+            "what a trial is scored by: rank correlation of all weights or inside layers, the share of IRP's survivors "
+            "that is found, or how much more of them than the layers' numbers alone would find"
+        ),
+    ] = "rank"
+    seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
+
+
+def check_split(tuning: Tuning, irp: Irp) -> None:
+    """Whether there is something to hold out and something left. Raises PydanticCustomError."""
+    if tuning.trials == 0:
+        return
+    if tuning.split == "seeds" and len(irp.seeds) < 2:
+        _refuse(tuning, "one of `irp.seeds`", "such as `irp: {seeds: [100, 101]}`")
+    if tuning.split == "networks" and len(irp.models) < 2:
+        _refuse(tuning, "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`")
+
+
+def _refuse(tuning: Tuning, has: str, hint: str) -> None:
+    context = {"split": tuning.split, "has": has, "hint": hint, "at": ("tuning", "split")}
+    raise PydanticCustomError("one_part", "holds {split} out, but there is {has}", context)
