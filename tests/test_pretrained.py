@@ -283,3 +283,19 @@ def test_a_resolved_spec_keeps_it(folder: Path, capsys: pytest.CaptureFixture[st
     assert "takes.yaml:8:22" == rendered["provenance"]["scorer.pretrained"]
     assert call(capsys, "plan again.yaml --json").json["steps"] == call(capsys, "plan takes.yaml --json").json["steps"]
     assert "{pretrained: FOLDER}" in call(capsys, "list scorers").out
+
+
+def test_the_study_of_a_run_is_exported(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+    """Every trial, under the run's name; of a run without trials there is no study."""
+    import optuna
+
+    place, ended = finished
+    file = tmp_path / "study.db"
+
+    exported = place.run("export", str(file), ended.json["run"])
+
+    scorer = ended.json["scorer"]
+    study = optuna.load_study(study_name=Path(ended.json["run"]).name, storage=f"sqlite:///{file}")
+    assert f"{len(scorer['trials'])} trials in {file}" in exported.err
+    assert scorer["trials"] == [trial.value for trial in study.trials]
+    assert scorer["settings"] == [trial.params for trial in study.trials]

@@ -148,8 +148,14 @@ def _tuned(scorer: Mapping[str, Any]) -> str:
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
         f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer"
         f"{'' if found is None else finds}; "
-        f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings})"
+        f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
     )
+
+
+def _mattered(scorer: Mapping[str, Any]) -> str:
+    shares = sorted(scorer.get("importances", {}).items(), key=lambda item: -item[1])
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares)
+    return f"; what mattered: {told}" if told else ""
 
 
 def _lessons(console: Console, report: Report) -> None:

@@ -18,8 +18,8 @@ def keyed_recipe(training: Any) -> dict[str, Any]:
 
 
 def keyed_aims(tuning: Any) -> dict[str, Any]:
-    """What trials hold out and are scored by, as they are told it: what was not there before is left out."""
-    before = {"split": "layers", "objective": "rank"}
+    """What trials hold out, are scored and are proposed by, as they are told it: what they did before is left out."""
+    before = {"split": "layers", "objective": "rank", "sampler": "tpe"}
     return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
 
 

@@ -180,6 +180,7 @@ _SAID = {
     ("trial", "number"): "tuning.trials",
     ("trial", "split"): "tuning.split",
     ("trial", "objective"): "tuning.objective",
+    ("trial", "sampler"): "tuning.sampler",
     ("scorer", "seed"): "tuning.seed",
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.plan import Plan
+from autosparse.steps.study import importances
 from autosparse.store import Artifact, Store
 
 
@@ -55,8 +56,23 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
         "precision": best.get("precision"),
         "beyond_quotas": best.get("beyond_quotas"),
         "trials": [trial["value"] for trial in trials],
+        **_study(plan, trials),
         "pretrained": plan.steps["scorer"].operation == "pretrained",
         "path": str(folder.resolve()) if folder else None,
+    }
+
+
+def _study(plan: Plan, trials: list[dict[str, Any]]) -> dict[str, Any]:
+    # All that Optuna needs to have the study again.
+    if not trials:
+        return {"space": {}, "defaults": {}, "settings": [], "importances": {}}
+    options = plan.of("trial")[0].options
+    defaults, space = options["scorer"]["options"], options["space"]
+    return {
+        "space": space,
+        "defaults": {name: defaults[name] for name in space},
+        "settings": [trial["settings"] for trial in trials],
+        "importances": importances(defaults, space, trials),
     }
 
 

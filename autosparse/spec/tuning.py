@@ -11,6 +11,7 @@ from autosparse.core.ranking import Objective, Split
 from autosparse.spec.choices import Section, about
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import Seed
+from autosparse.steps.study import Sampler
 
 
 class Tuning(Section):
@@ -38,6 +39,9 @@ class Tuning(Section):
             "that is found, or how much more of them than the layers' numbers alone would find"
         ),
     ] = "rank"
+    sampler: Annotated[Sampler, about("Optuna's: tree-structured Parzen estimator, random, or Gaussian process")] = (
+        "tpe"
+    )
     seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
 
 

@@ -1,0 +1,100 @@
+"""Optuna, in memory: a study is rebuilt from its finished trials whenever the next is proposed.
+
+The sampler is seeded by the study and the trial's number, so a study that was killed proposes exactly what an
+uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from autosparse.errors import UsageError
+from autosparse.store import digest
+
+Sampler = Literal["tpe", "random", "gp"]
+Space = Mapping[str, Mapping[str, Any]]
+"""Where options are looked for: option -> `values`, or `low`, `high` and `log`."""
+
+_TELLING = 4  # trials from which the importance of options is told
+
+
+def propose(
+    defaults: Mapping[str, Any], space: Space, seed: str, finished: Sequence[Mapping[str, Any]], sampler: Sampler
+) -> dict[str, Any]:
+    """Settings of the next trial; the defaults come first: tuning is never worse than not tuning on its objective."""
+    if not finished:
+        return {name: defaults[name] for name in space}
+    distributions = _distributions(defaults, space)
+    study = _study(distributions, finished, sampler=_sampler(sampler, int(digest(seed)[:8], 16)))
+    proposed: dict[str, Any] = study.ask(distributions).params
+    return proposed
+
+
+def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """What share of the objective's variation each option explains, by PED-ANOVA (Watanabe et al. 2023), or nothing.
+
+    Nothing where there are few trials, one option, or no variation.
+    """
+    if len(finished) < _TELLING or len(space) < 2 or len({trial["value"] for trial in finished}) < 2:
+        return {}
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+    study = _study(_distributions(defaults, space), finished)
+    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return {name: float(share) for name, share in found.items()}
+
+
+def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Space, finished: Any) -> None:
+    """Write a study as the SQLite file that `optuna-dashboard sqlite:///FILE` opens.
+
+    Raises UsageError when there is a file of that name, or it cannot be written.
+    """
+    import optuna
+
+    if path.exists():
+        raise UsageError(f"{path} is there already", "name a new file: a study is not added to another")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", "make it, or name another")
+    _study(
+        _distributions(defaults, space),
+        finished,
+        storage=optuna.storages.RDBStorage(f"sqlite:///{path}"),
+        study_name=name,
+    )
+
+
+def _study(distributions: Mapping[str, Any], finished: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction="maximize", **options)
+    study.add_trials(
+        [
+            optuna.trial.create_trial(params=trial["settings"], value=trial["value"], distributions=dict(distributions))
+            for trial in finished
+        ]
+    )
+    return study
+
+
+def _sampler(name: Sampler, seed: int) -> Any:
+    from optuna import samplers
+
+    known = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler, "gp": samplers.GPSampler}
+    return known[name](seed=seed)
+
+
+def _distributions(defaults: Mapping[str, Any], space: Space) -> dict[str, Any]:
+    return {name: _distribution(limits, defaults[name]) for name, limits in space.items()}
+
+
+def _distribution(limits: Mapping[str, Any], default: Any) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if "values" in limits:
+        return CategoricalDistribution(limits["values"])
+    if isinstance(default, int):
+        return IntDistribution(int(limits["low"]), int(limits["high"]), log=limits["log"])
+    return FloatDistribution(limits["low"], limits["high"], log=limits["log"])

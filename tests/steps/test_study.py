@@ -1,0 +1,78 @@
+"""Studies: rebuilt from finished trials, the same proposals every time, and a file for optuna-dashboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from autosparse.errors import UsageError
+from autosparse.steps.study import Sampler, export_study, importances, propose
+
+DEFAULTS = {"width": 64, "lr": 0.01, "kind": "b"}
+SPACE: dict[str, dict[str, Any]] = {
+    "width": {"low": 8, "high": 128, "log": True},
+    "lr": {"low": 0.001, "high": 0.1, "log": True},
+    "kind": {"values": ["a", "b", "c"]},
+}
+
+
+def tried(count: int, sampler: Sampler = "tpe", seed: str = "study") -> list[dict[str, Any]]:
+    """Trials one after another, whose value falls with the distance of the width from 20."""
+    trials: list[dict[str, Any]] = []
+    for number in range(count):
+        settings = propose(DEFAULTS, SPACE, f"{seed}/{number}", trials, sampler)
+        trials.append({"settings": settings, "value": -abs(settings["width"] - 20) / 100})
+    return trials
+
+
+def test_defaults_come_first() -> None:
+    """Tuning is never worse than not tuning on its own objective."""
+    assert DEFAULTS == tried(1)[0]["settings"]
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_proposals_are_the_same_every_time(sampler: Sampler) -> None:
+    """A study that was rebuilt after each trial goes on as it did; another seed proposes others; all are in range."""
+    first, again = tried(13, sampler), tried(13, sampler)
+
+    assert first == again
+    assert first != tried(13, sampler, "another")
+    for trial in first:
+        settings = trial["settings"]
+        assert 8 <= settings["width"] <= 128
+        assert 0.001 <= settings["lr"] <= 0.1
+        assert settings["kind"] in ("a", "b", "c")
+
+
+def test_what_matters_is_told() -> None:
+    """The one option that decides the value explains most of it."""
+    shares = importances(DEFAULTS, SPACE, tried(30, "random"))
+
+    assert set(SPACE) == set(shares)
+    assert max(shares, key=shares.__getitem__) == "width"
+    assert pytest.approx(1.0) == sum(shares.values())
+
+
+@pytest.mark.parametrize("trials", [tried(3), [{"settings": DEFAULTS, "value": 0.5}] * 9])
+def test_nothing_is_told_of_few_or_equal_trials(trials: list[dict[str, Any]]) -> None:
+    """Neither says anything."""
+    assert {} == importances(DEFAULTS, SPACE, trials)
+
+
+def test_a_study_is_exported_once(tmp_path: Path) -> None:
+    """Optuna loads every trial from the file; a file that is there is left alone."""
+    import optuna
+
+    trials, path = tried(5), tmp_path / "study.db"
+
+    export_study(path, "digits-1", DEFAULTS, SPACE, trials)
+
+    study = optuna.load_study(study_name="digits-1", storage=f"sqlite:///{path}")
+    assert [trial["settings"] for trial in trials] == [trial.params for trial in study.trials]
+    assert [trial["value"] for trial in trials] == [trial.value for trial in study.trials]
+    with pytest.raises(UsageError, match="is there already"):
+        export_study(path, "digits-1", DEFAULTS, SPACE, trials)
+    with pytest.raises(UsageError, match="there is no folder"):
+        export_study(tmp_path / "none" / "study.db", "digits-1", DEFAULTS, SPACE, trials)
