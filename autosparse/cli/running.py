@@ -182,7 +182,7 @@ def run(
             say(f"to fit {taken.limit}: {taken}")
         for note in fitted.notes:
             say(f"note: {note}")
-    with _kept_on_interrupt(quiet) as told, follow(replace(fitted, found=found), quiet=quiet) as observer:
+    with kept_on_interrupt(quiet) as told, follow(replace(fitted, found=found), quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, place=fitted.place, wait=wait, selection=selection)
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()
@@ -241,7 +241,8 @@ def terminate(number: int, frame: FrameType | None) -> None:
 
 
 @contextmanager
-def _kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
+def kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
+    """End with 130 or 143 on Ctrl-C or SIGTERM, telling the text that the first function in the list gives."""
     told: list[Callable[[], str]] = []
     try:
         yield told

@@ -3,7 +3,7 @@
 from autosparse.spec.amounts import binary_size
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
-from autosparse.spec.load import LoadedSpec, load_spec, take_spec
+from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
 from autosparse.spec.pretrained import Pretrained
 from autosparse.spec.resolve import open_settings, provenance, resolve, with_settings
 from autosparse.spec.sanity import BEST
@@ -12,6 +12,6 @@ from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [
     "BEST", "DENSE", "FILE", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec", "about_shipped",
-    "binary_size", "find_spec", "load_spec", "open_settings", "provenance", "remember_spec", "resolve", "shipped",
-    "spec_schema", "take_spec", "with_settings",
+    "binary_size", "find_spec", "load_spec", "open_settings", "parse_list", "provenance", "remember_spec", "resolve",
+    "shipped", "spec_schema", "take_spec", "with_settings",
 ]  # fmt: skip

@@ -65,6 +65,16 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
 
 
+def parse_list(text: str, name: str) -> list[Any]:
+    """The values of `a, b, c`, each in YAML; brackets around them may be left out. Raises SpecError."""
+    values: list[Any] = parse_document(f"list: [{text}]", name).data["list"]
+    if len(values) == 1 and isinstance(values[0], list):
+        values = values[0]
+    if not values:
+        raise UsageError(f"`{name}` names no value", "such as `--vary irp.rounds=4,8`")
+    return values
+
+
 def take_spec(data: Mapping[str, Any], name: str, relative: frozenset[str] = frozenset()) -> LoadedSpec:
     """A spec from plain data, such as a resolved one; its paths are taken as they are."""
     document = Document(data)

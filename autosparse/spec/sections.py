@@ -228,6 +228,10 @@ class Spec(Section):
         AfterValidator(different),
         about("formats of the pruned models of `method`, first seed, every budget"),
     ] = ("safetensors",)
+    study: Annotated[
+        Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
+        about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),
+    ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_differ(self) -> Spec:

@@ -1,0 +1,53 @@
+"""A study as a table: a row for every value of a factor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autosparse.console.screen import plain, results
+from autosparse.console.views import show_table
+from autosparse.report import Interval, Level, difference, interval
+
+
+def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> None:
+    """Accuracy of every level, and beside it how far it is from what the spec has."""
+    console = results()
+    budgets = list(dict.fromkeys(budget for level in levels for budget in level.accuracies))
+    seeds = max((len(found) for level in levels for found in level.accuracies.values()), default=0)
+    bases = {level.factor: level for level in levels if level.base}
+    spread = f"mean ± half of the 95 % interval, {seeds} seeds" if seeds > 1 else "one seed: no interval"
+    console.print()
+    console.print(plain(f"{name}: {method}, {split} accuracy in %, last epoch; {spread}", "bold"))
+    rows: list[list[str]] = []
+    for number, level in enumerate(levels):
+        first = number == 0 or levels[number - 1].factor != level.factor
+        found = [interval([*level.accuracies[at].values()]) if at in level.accuracies else "–" for at in budgets]
+        rows += [[""] * (2 + len(budgets))] if first and rows else []
+        name_of = f"{told(level.value)}{' (spec)' if level.base else ''}"
+        rows.append([level.factor if first else "", name_of, *map(str, found)])
+        if not level.base:
+            less = [difference(level, bases[level.factor], at) for at in budgets]
+            rows.append(["", "", *("" if each is None else f"  {_signed(each)}" for each in less)])
+    show_table(["factor", "value", *(f"sparsity {at}" if _is_number(at) else at for at in budgets)], rows)
+    if any(not level.base for level in levels):
+        console.print(plain("below each: less what the spec has, paired by seed", "dim"))
+
+
+def told(value: Any) -> str:
+    """A value in few words: the name of a choice and what is said beside it."""
+    if isinstance(value, dict):
+        rest = ", ".join(f"{key} {told(inner)}" for key, inner in value.items() if key != "name")
+        name = str(value.get("name", ""))
+        return f"{name}: {rest}" if name and rest else name or rest
+    if isinstance(value, list | tuple):
+        return ", ".join(map(told, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _signed(less: Interval) -> str:
+    return f"{'+' if less.mean >= 0 else ''}{less}"
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).isdigit()

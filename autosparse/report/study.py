@@ -1,0 +1,70 @@
+"""What one factor after another does to a method's accuracy, with confidence intervals."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor. `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
+
+    `base` says that it is what the spec has.
+    """
+
+    factor: str
+    value: Any
+    base: bool
+    accuracies: Mapping[str, Mapping[int, float]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the half width of its 95 % confidence interval, by Student's t; None for one value."""
+
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.half is None else f"{self.mean:.1f} ± {self.half:.1f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The interval of independent values."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Interval(mean, None)
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)))
+
+
+def difference(level: Level, base: Level, budget: str) -> Interval | None:
+    """The level less the base, paired by seed; None where they share no seed at this budget."""
+    own, other = level.accuracies.get(budget, {}), base.accuracies.get(budget, {})
+    pairs = [own[seed] - other[seed] for seed in own if seed in other]
+    return interval(pairs) if pairs else None
+
+
+def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
+    """The study as `study --json` prints it, accuracies being of this split."""
+    bases = {level.factor: level for level in levels if level.base}
+    told = []
+    for level in levels:
+        budgets = {}
+        for budget, found in level.accuracies.items():
+            less = None if level.base else difference(level, bases[level.factor], budget)
+            budgets[budget] = {
+                "accuracies": {str(seed): value for seed, value in found.items()},
+                **asdict(interval([*found.values()])),
+                "difference": less and asdict(less),
+            }
+        told.append({"factor": level.factor, "value": level.value, "base": level.base, "budgets": budgets})
+    return {"schema_version": 1, "split": split, "confidence": LEVEL, "levels": told}
