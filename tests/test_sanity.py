@@ -13,7 +13,7 @@ from autosparse.core.training import Recipe, accuracy, train
 from autosparse.models import models
 from autosparse.report import Report
 from autosparse.steps.work import generator, load_images
-from autosparse.store import Store
+from autosparse.store import Store, load_tensors
 from tests.conftest import Place, call
 
 SPEC = """\
@@ -137,3 +137,21 @@ def test_other_weights_are_of_the_networks_own_initialization(spec: Place, capsy
 
     assert accuracy(model, data["test"], "float32") == own["checks"][0]["test_accuracy"]
     assert not torch.equal(model.state_dict()["3.bias"], found["train"].tensors("state")["3.bias"])
+
+
+def test_the_control_of_many_rounds_has_the_very_quotas(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """SynFlow's masks, permuted within layers: as many in every layer, elsewhere, and one number for one thing."""
+    report = run(
+        capsys, "method=synflow", "compare=[]", "controls=[shuffle]", "sanity={methods: [synflow], checks: [shuffle]}"
+    )
+    kept: dict[str, list[dict[str, torch.Tensor]]] = {"mask": [], "shuffle": []}
+    for path in sorted((spec.cache / "artifacts").glob("*/*/masks.safetensors")):
+        kept[path.parent.parent.name].append(load_tensors(path.read_bytes()))
+
+    counts = {name: [[int(mask.sum()) for mask in masks.values()] for masks in found] for name, found in kept.items()}
+    (control,) = [r for r in report["controls"] if r["sparsity"] == 0.8]
+    assert sorted(counts["mask"]) == sorted(counts["shuffle"])
+    assert all(
+        not torch.equal(a[n], b[n]) for a, b in zip(kept["mask"], kept["shuffle"], strict=True) for n in list(a)[:1]
+    )
+    assert control["test_accuracy"] == report["sanity"][0]["checks"][0]["test_accuracy"]

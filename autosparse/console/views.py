@@ -85,16 +85,24 @@ def _accuracies(console: Console, report: Report) -> None:
     columns = _columns(report.results)
     seeds = len({result.seed for result in report.results})
     spread = "mean ± sd of " if seeds > 1 else ""
-    console.print(plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best"))
+    beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
+    console.print(
+        plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
+    )
     table = _table("method", *columns.values(), numbers=len(columns))
     cells = _cells(report.results)
-    best = {c: max(_mean(v) for (m, t), v in cells.items() if t == c and m != "dense") for c in columns}
+    apart = {"dense", *report.oracles}
+    rivals = {c: [_mean(v) for (m, t), v in cells.items() if t == c and m not in apart] for c in columns}
+    best = {c: max(values, default=math.inf) for c, values in rivals.items()}
     order = dict.fromkeys(result.method for result in report.results)
     for method in sorted(order, key=lambda name: (name != "dense", name != report.method)):
         if method == "dense":
             row = [_shown([r.test_accuracy for r in report.results if r.method == "dense"])] * len(columns)
         else:
-            row = [_shown(cells[method, c]) + ("*" if _mean(cells[method, c]) == best[c] else " ") for c in columns]
+            row = [
+                _shown(cells[method, c]) + ("*" if method not in apart and _mean(cells[method, c]) == best[c] else " ")
+                for c in columns
+            ]
         table.add_row(plain(method, "bold" if method == report.method else ""), *(plain(cell) for cell in row))
     controls = _cells(report.controls)
     for index, method in enumerate(dict.fromkeys(result.method for result in report.controls)):

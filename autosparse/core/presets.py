@@ -22,7 +22,7 @@ PRESETS: dict[str, tuple[str, Method]] = {
         _method("irp", "global", "top"),
     ),
     "random": (
-        "random weights, the same sparsity in every layer (Su et al. 2020)",
+        "random weights, the same sparsity in every layer (Gale et al. 2019)",
         _method("random", "uniform", "top"),
     ),
     "er": ("random weights, Erdős-Rényi quotas (Mocanu et al. 2018)", _method("random", "er", "top")),

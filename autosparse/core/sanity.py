@@ -99,7 +99,7 @@ def permute_pixels(images: Images, generator: torch.Generator) -> Images:
 
 
 def best_of(reached: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, float]]:
-    """The name whose accuracies have the highest mean, and all means; of equals the first in alphabetic order."""
+    """The name whose accuracies have the highest mean, and all means; of equals the first in sorted order."""
     means = {name: statistics.fmean(reached[name]) for name in sorted(reached)}
     return max(means, key=means.__getitem__), means
 

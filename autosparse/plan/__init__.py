@@ -5,6 +5,7 @@ from autosparse.plan.cell import Cell
 from autosparse.plan.chain import chain, explained
 from autosparse.plan.checks import Check
 from autosparse.plan.compile import Plan, compile_plan, own_code
+from autosparse.plan.counted import Counted
 from autosparse.plan.draw import draw_dot, draw_mermaid
 from autosparse.plan.fit import Fitted, Taken, fit_plan, fit_steps, remembered_settings
 from autosparse.plan.price import NO_PRICE, Estimate, Price
@@ -16,7 +17,7 @@ from autosparse.plan.status import Status, count, missing_data, missing_device, 
 from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
-from autosparse.plan.work import Counted, count_work
+from autosparse.plan.work import count_work
 
 __all__ = [
     "NO_PRICE",

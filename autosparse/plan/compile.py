@@ -22,8 +22,10 @@ from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
+from autosparse.plan.controls import controls_of
 from autosparse.plan.options import keyed_aims, keyed_recipe, tunable_limits
 from autosparse.plan.step import Step, step_key
+from autosparse.plan.within import Within, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
@@ -67,27 +69,23 @@ def compile_plan(spec: Spec, name: str) -> Plan:
         start, data = networks[seed]
         base = {"init": start, "data": data}
         for budget in budgets:
-            for method, role in _methods(spec):
+            own = ""
+            for name_of, method, role in _methods(spec):
                 purpose = "network" if role == "method" else "comparison"
-                inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
-                if method.needs_rounds:
-                    inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
-                choices = method.choices()
-                options = {"method": choices, **budget.options, "seed": seed}
-                if training_steps(choices):
-                    options["training"] = {name: keyed_recipe(spec.training)[name] for name in STEP_FIELDS}
-                mask = build.add(
-                    f"mask/{method.name}/{budget.name}/seed{seed}",
-                    "mask",
-                    options,
-                    inputs,
-                    purpose,
-                )
-                cells.append(_cell(build, spec, base, method.name, budget, seed, role, mask))
+                place = f"mask/{name_of}/{budget.name}/seed{seed}"
+                if method is None:
+                    mask = build.add(place, "shuffle", {"seed": seed}, {**base, "mask": own}, purpose)
+                else:
+                    inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
+                    if method.needs_rounds:
+                        inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
+                    mask = build.add(place, "mask", _mask_options(spec, method, budget, seed), inputs, purpose)
+                own = own or mask
+                cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
         if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, _Budget("0.0", 0.0), seed, DENSE, None))
-    own = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
-    for cell, budget in zip(own, budgets, strict=True):
+            cells.append(_cell(build, spec, base, DENSE, Within("0.0", 0.0), seed, DENSE, None))
+    first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
+    for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget)
     checks = _checks(build, spec, cells, budgets)
     return Plan(name, spec, build.steps, build.sources, tuple(cells), checks)
@@ -144,46 +142,35 @@ class _Builder:
         return self._opened[asked]
 
 
-@dataclass(frozen=True)
-class _Budget:
-    label: str
-    sparsity: float | None
-    amount: Amount | None = None
-
-    @property
-    def name(self) -> str:
-        return self.label.replace(" ", "-")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What of it the steps are told: a sparsity wherever it is one, so that equal masks have equal keys."""
-        if self.amount is None:
-            return {"sparsity": self.sparsity}
-        return {"budget": {self.amount.currency: self.amount.amount}}
-
-
-def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[_Budget]:
+def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[Within]:
     start, source = build.steps[network[0]], build.sources[network[1]]
     budgets = []
     for index, budget in enumerate(spec.budget):
         label = str(budget)
         if not isinstance(budget, Amount):
-            budgets.append(_Budget(label, budget))
+            budgets.append(Within(label, budget))
         elif budget.currency == "macs" or not source.known:
             # How large the network is, is not known before the images are there; nor is any key that is final.
-            budgets.append(_Budget(label, None, budget))
+            budgets.append(Within(label, None, budget))
         else:
             facts = facts_of(start, spec.model)
             with _at("budget", index):
-                budgets.append(_Budget(label, sparsity_for(budget, facts, spec.model.short_name)))
+                budgets.append(Within(label, sparsity_for(budget, facts, spec.model.short_name)))
     return budgets
 
 
-def _methods(spec: Spec) -> list[tuple[Method, str]]:
-    own = [(spec.method, "method")]
-    if not spec.method.criterion.entry.facts.get("shuffled"):
-        own += [(spec.method.control(name), "control") for name in spec.controls]
-    return own + [(method, "compared") for method in spec.compared]
+def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
+    controls = [(name, method, "control") for name, method in controls_of(spec)]
+    compared = [(method.name, method, "compared") for method in spec.compared]
+    return [(spec.method.name, spec.method, "method"), *controls, *compared]
+
+
+def _mask_options(spec: Spec, method: Method, budget: Within, seed: int) -> dict[str, Any]:
+    choices = method.choices()
+    options = {"method": choices, **budget.options, "seed": seed}
+    if training_steps(choices):
+        options["training"] = {name: keyed_recipe(spec.training)[name] for name in STEP_FIELDS}
+    return options
 
 
 def _network(
@@ -287,7 +274,7 @@ def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...]
 
 
 def _own_rounds(
-    build: _Builder, spec: Spec, network: tuple[str, str], budget: _Budget, seed: int, purpose: str
+    build: _Builder, spec: Spec, network: tuple[str, str], budget: Within, seed: int, purpose: str
 ) -> dict[str, str]:
     # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
     irp, source = spec.irp, build.sources[network[1]]
@@ -342,7 +329,7 @@ def _cell(
     spec: Spec,
     base: Mapping[str, str],
     method: str,
-    budget: _Budget,
+    budget: Within,
     seed: int,
     role: str,
     mask: str | None,
@@ -363,7 +350,7 @@ def _cell(
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
-def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
+def _emit(build: _Builder, spec: Spec, cell: Cell, budget: Within) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
     for format in spec.emit:
         build.add(
@@ -381,19 +368,11 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: _Budget) -> None:
         )
 
 
-def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[_Budget]) -> tuple[Check, ...]:
+def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[Within]) -> tuple[Check, ...]:
     if spec.sanity is None:
         return ()
     named = spec.sanity.budget
-    budget = _strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
+    budget = strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
     within = [cell for cell in cells if cell.budget == budget.label]
     options = {"training": keyed_recipe(spec.training), **budget.options}
     return tuple(plan_checks(spec, within, build.steps, build.add, options))
-
-
-def _strictest(budgets: list[_Budget]) -> _Budget:
-    # Multiply-adds are no sparsity before masks are made: they count where there is nothing else.
-    shares = [budget for budget in budgets if budget.sparsity is not None]
-    if shares:
-        return max(shares, key=lambda budget: budget.sparsity or 0.0)
-    return min(budgets, key=lambda budget: budget.amount.amount if budget.amount else 0)

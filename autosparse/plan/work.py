@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.criteria import criteria
-from autosparse.core.features import columns_of, needs_of
 from autosparse.core.irp import RANK_IMAGES
 from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
@@ -19,6 +18,7 @@ from autosparse.core.training import STEP_FIELDS
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import LABEL_EXAMPLES, Plan
+from autosparse.plan.counted import Counted, Inputs
 from autosparse.plan.step import Step
 from autosparse.spec import Pretrained
 from autosparse.store import digest
@@ -26,65 +26,6 @@ from autosparse.store import digest
 SAMPLE_BATCH = 256
 _DECODERS = 64 * 2**20  # what reading a set takes beside its images, such as encoded files
 _LINE, _CARD = 600, 8_000  # bytes of a small JSON file and of a model's card
-
-
-@dataclass(frozen=True)
-class Counted:
-    """The work of a step.
-
-    `kind` is the digest of what is done, `amount` how much of it: seconds are proportional to it among steps of
-    a kind. `units` is the same work as counts of what can be timed once (see plan/probe.py); `memory` is what is
-    held at one time, for every phase of the step: `bytes`, bytes of `data` that may stay on disk instead, and images
-    that pass through the network.
-    `batch` and `precision` are those of training.
-    """
-
-    kind: str
-    amount: float
-    units: Mapping[str, float]
-    memory: tuple[Mapping[str, float], ...]
-    disk_bytes: int
-    network: str | None = None
-    """the `init` step of the network, of which any of the same structure does"""
-    batch: int = 0
-    precision: str = "float32"
-
-    @property
-    def held(self) -> str:
-        """What is held at one time, as a digest: equal for steps whose peaks can be compared."""
-        return digest([dict(phase) for phase in self.memory])
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a step's work depends on beside its options: the network's facts and the images of its dataset."""
-
-    facts: NetworkFacts
-    source: Source
-    inputs: int = 0
-    groups: tuple[str, ...] = ()
-    """the feature groups that the plan's scorer looks at"""
-
-    @property
-    def columns(self) -> int:
-        return len(columns_of(self.groups))
-
-    @property
-    def feature_flows(self) -> int:
-        """Passes of ones that a feature table takes."""
-        return len(needs_of(self.groups) & {"flow", "joins"})
-
-    @property
-    def image_bytes(self) -> int:
-        return math.prod(self.source.shape)
-
-    @property
-    def state_bytes(self) -> int:
-        return 4 * (self.facts.parameters + self.facts.buffers)
-
-    @property
-    def images(self) -> int:
-        return self.source.train_images + self.source.validation_images + self.source.test_images
 
 
 def count_work(plan: Plan) -> dict[str, Counted]:
@@ -317,6 +258,21 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     )
 
 
+def _shuffled(step: Step, of: Inputs, network: str) -> Counted:
+    data = of.source.train_images * of.image_bytes
+    return Counted(
+        _kind(step, of.facts.identity),
+        1.0,
+        {"step": 1, "build": 1, "bytes": data + of.state_bytes, "flow": 3},
+        (
+            {"data": 3 * data, "bytes": of.state_bytes},
+            {"data": data, "bytes": 4 * of.state_bytes + 32 * of.facts.total},
+        ),
+        of.facts.total + _LINE + 240 * len(of.facts.layers),
+        network,
+    )
+
+
 def _sanity(step: Step, of: Inputs, network: str) -> Counted:
     # What the dearest of the candidates takes that the check is not left out for.
     options, check = step.options, step.options["check"]
@@ -389,5 +345,5 @@ def _largest(of: Inputs) -> int:
 _COUNTS: Mapping[str, Callable[[Step, Inputs, str], Counted]] = {
     "data": _data, "init": _init, "irp": _trained, "rewind": _rewound, "train": _trained, "label": _label,
     "trial": _trial, "tune": _tune, "scorer": _scorer, "pretrained": _pretrained, "mask": _mask,
-    "evaluate": _evaluate, "emit": _emit, "sanity": _sanity,
+    "shuffle": _shuffled, "evaluate": _evaluate, "emit": _emit, "sanity": _sanity,
 }  # fmt: skip

@@ -103,6 +103,8 @@ class Report:
     """parameter of the network to prune that is not prunable -> why"""
     mask_costs: Sequence[MaskCost] = ()
     """of every method and budget; empty in reports written before it was told"""
+    oracles: Sequence[str] = ()
+    """methods that trained the very network before they pruned it: no baselines"""
     sanity: Sequence[Sanity] = ()
     """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
 
@@ -168,6 +170,7 @@ def build_report(
         .json("network")
         .get("unprunable", {}),
         mask_costs=_mask_costs(plan, store),
+        oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
         sanity=describe_sanity(plan, store, results),
     )
 
@@ -244,7 +247,7 @@ def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
         if cell.mask is not None and cell.role != "control":
             own = [
                 cell.mask,
-                *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith("round")),
+                *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith(("round", "rewind"))),
             ]
             pair = (sum(map(seconds, own)), seconds(cell.train))
             found.setdefault((cell.method, cell.budget), []).append(pair)
@@ -267,11 +270,13 @@ def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:
         return []
     budgets = dict.fromkeys(cell.budget for cell in plan.cells if cell.role == "method")
     pairs = [(budget, mean(name, budget), mean(f"{name}.shuffle", budget)) for budget in budgets]
-    lost = [f"{budget}: {shuffled:.1f} against {own:.1f}" for budget, own, shuffled in pairs if shuffled >= own]
+    at_chance = 1.5 * 100 / plan.sources[plan.steps[plan.cells[0].train].inputs["data"]].classes
+    lost = [(budget, f"{other:.1f} against {own:.1f}") for budget, own, other in pairs if other >= max(own, at_chance)]
     if not lost:
         return []
-    told = f"nothing shows that {name} knows more than layer quotas"
-    return [f"{told}: filled at random they do as well ({', '.join(lost)})"]
+    where = " and ".join(budget for budget, _ in lost)
+    told = f"nothing shows that {name} knows more than layer quotas at {where}"
+    return [f"{told}: filled at random they do as well ({', '.join(numbers for _, numbers in lost)})"]
 
 
 def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:

@@ -13,6 +13,7 @@ from autosparse.store import Store
 
 _CERTAIN = 2  # times the noise of a difference
 _ENOUGH = 3  # seeds whose own spread is believed
+_SMALL = 0.1  # of what a method has above chance: what is called no difference must be known to be less
 
 # check -> what it says when the network does as well, worse, better; and what was done.
 _WORDS = {
@@ -94,17 +95,26 @@ def describe_sanity(plan: Plan, store: Store, results: Sequence[Any]) -> list[Sa
     return [_describe(plan, store, results, checks) for checks in subjects.values()]
 
 
-def judge(check: str, accuracy: float, difference: float, noise: float, noticeable: float, *, known: bool) -> str:
+def judge(
+    check: str, accuracy: float, difference: float, noise: float, noticeable: float, *, known: bool, chance: float
+) -> str:
     """A check in words, with its numbers. `known`: whether the noise is that of seeds, or only the least there is.
 
-    A difference counts above `noticeable`, is none up to half of that, and is undecided between.
+    A difference counts above `noticeable`. It is none up to half of that, where `noticeable` itself is small against
+    what the method has above `chance`; else it is undecided. Of a method that is no better than chance, and neither
+    what was put in its place, there is nothing to tell.
     """
     same, worse, better, done = _WORDS[check]
+    own = accuracy - difference
     found = worse if difference < 0 else better
-    if abs(difference) <= noticeable:
-        found = same if abs(difference) <= noticeable / _CERTAIN else "undecided"
+    if max(own, accuracy) <= chance + noticeable:
+        found = "nothing to tell, both are at chance"
+    elif abs(difference) <= noticeable:
+        small = noticeable <= _SMALL * (own - chance)
+        found = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"
     spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
-    return f"{found}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
+    on_one = "" if known or found.startswith(("undecided", "nothing")) else "on one seed, "
+    return f"{on_one}{found}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
 
 
 def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int) -> tuple[float, str]:
@@ -146,7 +156,8 @@ def _describe(plan: Plan, store: Store, results: Sequence[Any], checks: Sequence
     accuracies: dict[str, list[float]] = {}
     for result in within:
         accuracies.setdefault(result.method, []).append(result.test_accuracy)
-    images = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]].test_images
+    source = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]]
+    images = source.test_images
     noise, noise_from = noise_of(accuracies, method, images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
     accuracy = statistics.fmean(result.test_accuracy for result in own)
@@ -167,7 +178,15 @@ def _describe(plan: Plan, store: Store, results: Sequence[Any], checks: Sequence
             validation_accuracy=mean["validation"],
             difference=difference,
             overlap=statistics.fmean(shares) if shares else None,
-            verdict=judge(name, mean["test"], difference, noise, noticeable, known=len(accuracies[method]) > 1),
+            verdict=judge(
+                name,
+                mean["test"],
+                difference,
+                noise,
+                noticeable,
+                known=len(accuracies[method]) > 1,
+                chance=100 / source.classes,
+            ),
             left_out="",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -51,7 +52,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     epochs = recipe.epochs if spec.irp.epochs == "auto" else spec.irp.epochs
     irp: Irp = spec.irp.model_copy(
         update={
-            "rounds": ROUNDS if spec.irp.rounds == "auto" else spec.irp.rounds,
+            "rounds": _rounds(spec.irp) if spec.irp.rounds == "auto" else spec.irp.rounds,
             "epochs": epochs,
             "model": spec.irp.model or (None if spec.irp.models else spec.model),
             "dataset": spec.irp.dataset or spec.dataset,
@@ -129,6 +130,12 @@ def _is_written(path: Path, document: Document) -> bool:
     # In `irp`, null means the spec's own, as silence does.
     null = path[:1] == ("irp",) and path[1:] and path[1] in _AS_THE_SPECS and _at(document.data, path[:2]) is None
     return path in document.values and not null
+
+
+def _rounds(irp: Irp) -> int:
+    # Rounds that each take a share of all weights must leave some.
+    share = irp.per_round
+    return min(ROUNDS, math.ceil(1 / share) - 1) if irp.per_round_of == "all" else ROUNDS
 
 
 def _with_precision(training: Training, precision: str) -> Training:

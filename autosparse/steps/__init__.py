@@ -25,11 +25,12 @@ from autosparse.steps import (  # noqa: E402
     rewind,
     sanity,
     scorer,
+    shuffle,
     train,
     tune,
 )
 
 __all__ = [
     "Operation", "Work", "data", "emit", "evaluate", "init", "irp", "label", "mask", "operations", "pretrained",
-    "rewind", "sanity", "scorer", "train", "tune",
+    "rewind", "sanity", "scorer", "shuffle", "train", "tune",
 ]  # fmt: skip

@@ -44,7 +44,7 @@ def mask(
     """
     evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
     work.output.write_tensors("masks", masks)
-    work.output.write_json("result", {"total": total_of(masks), **_told(dissect(evidence.masked(masks)))})
+    work.output.write_json("result", {"total": total_of(masks), **describe_masks(dissect(evidence.masked(masks)))})
 
 
 def make_masks(
@@ -57,8 +57,11 @@ def make_masks(
     training: Mapping[str, Any] | None,
     corrupt: Callable[[Images], Images] = lambda images: images,
     drive: Callable[[Callable[[Pruning], Tensors], Pruning], Tensors] = lambda schedule, pruning: schedule(pruning),
+    lowest: bool = False,
 ) -> tuple[Evidence, Tensors]:
     """The evidence and the masks of a method; a check may `corrupt` the images or `drive` the schedule its own way.
+
+    With `lowest` a repair brings back the lowest scores in place of the highest.
 
     Raises StepError when there is no such mask.
     """
@@ -94,14 +97,19 @@ def make_masks(
         masks = drive(choose(schedules, method["schedule"]), pruning)
         if "repair" in method:
             costs = {layer.name: 1 if budget is None else layer.positions for layer in evidence.layers}
-            masks = choose(repairs, method["repair"])(evidence, masks, pruning.score, costs)
+            score = _negated(pruning.score) if lowest else pruning.score
+            masks = choose(repairs, method["repair"])(evidence, masks, score, costs)
         return evidence, masks
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
         raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error
 
 
-def _told(anatomy: Anatomy) -> dict[str, Any]:
+def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:
+    return lambda evidence: {name: -values for name, values in score(evidence).items()}
+
+
+def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
     """As JSON, which has no infinity: the logarithm of no path is null."""
     paths = anatomy.paths
     return {

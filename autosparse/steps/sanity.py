@@ -43,7 +43,7 @@ def sanity(
     if not reason and check == "shuffle":
         masks = shuffle(masks, generator("sanity", check, seed))
     if not reason and check not in ("shuffle", "reinitialize"):
-        altered: dict[str, Any] = {"drive": invert} if check == "invert" else {}
+        altered: dict[str, Any] = {"drive": invert, "lowest": True} if check == "invert" else {}
         if check in _CORRUPTED:
             altered = {"corrupt": partial(_corrupted, check, seed)}
         brief = {name: training[name] for name in STEP_FIELDS}

@@ -63,12 +63,12 @@ def test_checks_of_a_method() -> None:
 
 
 def test_the_shuffle_is_trained_where_no_control_is_it() -> None:
-    """Without the control, and in rounds whose quotas a random selection would change."""
+    """Without the control; a control of several rounds is the check too, the finished masks permuted."""
     assert "sanity/snip/0.9/seed0/shuffle" == check(plan("sanity=true", "controls=[]"), "shuffle").step
     text = BASE.replace("method: snip", "method: synflow")
     rounds = plan("sanity=true", text=text)
 
-    assert "sanity/synflow/0.9/seed0/shuffle" == check(rounds, "shuffle", "synflow").step
+    assert "evaluate/synflow.shuffle/0.9/seed0" == check(rounds, "shuffle", "synflow").step
     assert "it looks at no images" == check(rounds, "random_labels", "synflow").left_out
     assert check(rounds, "random_labels", "synflow").step is None
 
@@ -138,3 +138,26 @@ def test_checks_have_a_price() -> None:
     # The best may be any of the baselines: the dearest of each kind of work is counted.
     dearest = max(work[f"mask/{name}/0.9/seed0"].units["flow"] for name in ("grasp", "synflow"))
     assert 2 * dearest == work["sanity/best/0.9/seed0/invert"].units["flow"]
+
+
+@pytest.mark.parametrize(
+    ("method", "expected"),
+    [
+        ("snip", {"shuffle": "mask", "layer_mean": "mask"}),
+        ("synflow", {"shuffle": "shuffle"}),
+        ("edge_popup", {"shuffle": "mask"}),
+        ("gem_miner", {"shuffle": "shuffle"}),
+        ("{criterion: snip, repair: reconnect}", {"shuffle": "shuffle"}),
+        ("{criterion: random, selection: balanced}", {"shuffle": "mask"}),
+        ("erk", {}),
+    ],
+)
+def test_controls_are_those_that_say_something(method: str, expected: dict[str, str]) -> None:
+    """Quotas filled at random where they are allocated once, the finished masks permuted elsewhere."""
+    found = plan(f"method={method}", "controls=[shuffle, layer_mean]", "compare=[]")
+    controls = {cell.method.rpartition(".")[2]: cell.mask for cell in found.cells if cell.role == "control"}
+
+    assert expected == {name: found.steps[str(mask)].operation for name, mask in controls.items()}
+    for mask in controls.values():
+        step = found.steps[str(mask)]
+        assert step.operation == "mask" or found.steps[step.inputs["mask"]].operation == "mask"

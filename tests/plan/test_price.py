@@ -11,9 +11,10 @@ import pytest
 from autosparse.backends import Place, environment
 from autosparse.errors import FitError
 from autosparse.plan import Plan, count_work, plan_json, remember_use, shared, statuses
+from autosparse.plan.counted import Counted
 from autosparse.plan.fit import Fitted, fit_plan
 from autosparse.plan.price import Price, peak_bytes, price
-from autosparse.plan.work import Counted, network_of
+from autosparse.plan.work import network_of
 from autosparse.spec import load_spec, shipped
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES

@@ -25,23 +25,45 @@ from autosparse.report.sanity import judge, noise_of, signed
 )
 def test_verdicts(check: str, accuracy: float, difference: float, expected: str) -> None:
     """What a difference says against noise of 0.8, of which one between single networks counts above 2.3."""
-    assert judge(check, accuracy, difference, 0.8, 2.26, known=True).startswith(expected)
+    assert judge(check, accuracy, difference, 0.8, 2.26, known=True, chance=10.0).startswith(expected)
 
 
 def test_unknown_noise_is_told() -> None:
     """With one seed only the least noise is known."""
-    told = judge("shuffle", 57.7, -0.3, 2.7, 7.6, known=False)
+    told = judge("shuffle", 57.7, -0.3, 2.7, 7.6, known=False, chance=10.0)
 
     assert told.endswith("it has 57.7 (−0.3, noise over seeds unknown, at least 2.7)")
+
+
+def test_a_definite_word_on_one_seed_says_so() -> None:
+    """The noise over seeds is not known then."""
+    assert judge("shuffle", 40.0, -20.0, 0.5, 1.4, known=False, chance=10.0).startswith("on one seed, it knows more")
+
+
+def test_much_noise_hides_an_effect() -> None:
+    """No difference is seen where a large one could not have been: undecided, however noisy the comparison."""
+    assert judge("random_labels", 28.2, -7.5, 12.7, 36.0, known=True, chance=10.0).startswith("nothing to tell")
+    assert judge("random_labels", 58.2, -2.5, 5.0, 14.0, known=True, chance=10.0).startswith("undecided: ")
+
+
+def test_at_chance_there_is_nothing_to_tell() -> None:
+    """A network that learned nothing has no gain that could be its quotas."""
+    assert judge("shuffle", 9.7, 2.0, 1.0, 2.8, known=True, chance=10.0).startswith(
+        "nothing to tell, both are at chance"
+    )
+    assert judge("invert", 9.7, -30.0, 1.0, 2.8, known=True, chance=10.0).startswith("its scores rank")
 
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_check_has_words(check: str) -> None:
     """Each check tells as well, worse, better and undecided apart."""
-    told = {judge(check, 50.0, difference, 1.0, 2.8, known=True).partition(":")[0] for difference in (0.1, 2, -9, 9)}
+    told = {
+        judge(check, 50.0, difference, 1.0, 2.8, known=True, chance=10.0).partition(":")[0]
+        for difference in (0.1, 2, -9, 9)
+    }
 
     assert 4 == len(told)
-    assert judge(check, 50.0, 2.0, 1.0, 2.8, known=True).startswith("undecided: ")
+    assert judge(check, 50.0, 2.0, 1.0, 2.8, known=True, chance=10.0).startswith("undecided: ")
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,20 @@ def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str,
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
+        ("irp: {per_round: 0.25}\n", 16),
+        ("irp: {per_round: 0.25, per_round_of: all}\n", 3),
+        ("irp: {per_round: 0.3, per_round_of: all}\n", 3),
+        ("irp: {per_round: 0.02, per_round_of: all}\n", 16),
+    ],
+)
+def test_rounds_leave_some_weights(text: str, expected: int) -> None:
+    """Rounds that each take a quarter of all weights are three at the most."""
+    assert expected == resolved(GOOD + text).irp.rounds
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
         ("", 20),
         ("tuning: {trials: 3}\n", 3),
         ("scorer: paper\n", 0),
