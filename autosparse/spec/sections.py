@@ -69,6 +69,23 @@ def _default_name(method: Mapping[str, Any]) -> str:
     return name[:60] or "unnamed"
 
 
+def _preset_of(name: Any) -> Mapping[str, Any]:
+    if not isinstance(name, str) or name not in PRESETS:
+        hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
+        if name == DENSE:
+            hint = "the dense network can be listed in `compare`"
+        raise PydanticCustomError("unknown_name", "must be a method but is {got}", {"got": repr(name), "hint": hint})
+    return PRESETS[name][1]
+
+
+def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
+    name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
+    changed = "+".join(filter(None, (_part_name(value) for key, value in parts.items() if key != "name")))
+    own = f"{name}+{changed}"[:60] if changed else name
+    return {"name": own, **_preset_of(name), **parts}
+
+
 def _part_name(part: Any) -> str:
     if isinstance(part, Mapping):
         options = (f"{key}-{value}" for key, value in part.items() if key != "name")
@@ -85,12 +102,12 @@ Budgets = Annotated[
 
 
 class Method(Section):
-    """How a network is pruned: four independent choices, or a preset's name."""
+    """How a network is pruned: four independent choices and a repair, or a preset, whole or with other parts."""
 
     name: Annotated[
         str,
         AfterValidator(_method_name),
-        about("what reports call it; by default its criterion, allocation and selection"),
+        about("what reports call it; by default the parts that are written"),
     ]
     criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
     allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
@@ -108,14 +125,9 @@ class Method(Section):
     @classmethod
     def _preset(cls, value: Any) -> Any:
         if isinstance(value, str):
-            if value not in PRESETS:
-                hint = suggestion(value, [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
-                if value == DENSE:
-                    hint = "the dense network can be listed in `compare`"
-                raise PydanticCustomError(
-                    "unknown_name", "must be a method but is {got}", {"got": repr(value), "hint": hint}
-                )
-            return {"name": value, **PRESETS[value][1]}
+            return {"name": value, **_preset_of(value)}
+        if isinstance(value, Mapping) and "preset" in value:
+            value = _changed_preset(value)
         if isinstance(value, Mapping) and "name" not in value:
             return {"name": _default_name(value), **value}
         if not isinstance(value, Mapping | Method):
@@ -147,7 +159,11 @@ class Method(Section):
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         mapping = handler(core)
-        handler.resolve_ref_schema(mapping)["required"] = ["criterion"]
+        inner = handler.resolve_ref_schema(mapping)
+        about_it = "a published method, of which what stands beside it replaces a part"
+        inner["properties"]["preset"] = {"enum": [*PRESETS], "type": "string", "description": about_it}
+        inner.pop("required", None)
+        inner["anyOf"] = [{"required": ["criterion"]}, {"required": ["preset"]}]
         return {"anyOf": [{"enum": [*PRESETS], "type": "string"}, mapping]}
 
     @property

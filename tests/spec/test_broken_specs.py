@@ -246,6 +246,13 @@ BROKEN = [
         id="outside the range",
     ),
     pytest.param(
+        "method: {preset: synflo, repair: reconnect}\n",
+        "3:9",
+        "`method` must be a method",
+        "did you mean `synflow`?",
+        id="preset that is not there",
+    ),
+    pytest.param(
         "tuning: {split: seeds}\n",
         "3:17",
         "`tuning.split` holds seeds out, but there is one of `irp.seeds`",

@@ -214,6 +214,27 @@ def test_a_preset_s_name_means_the_preset_alone() -> None:
         Method.model_validate({"name": "snip", "criterion": "grasp"})
 
 
+@pytest.mark.parametrize(
+    ("written", "name", "changed"),
+    [
+        ({"preset": "synflow"}, "synflow", {}),
+        ({"preset": "synflow", "repair": "reconnect"}, "synflow+reconnect", {"repair": "reconnect"}),
+        (
+            {"preset": "force", "schedule": {"name": "linear", "rounds": 5}},
+            "force+linear.rounds-5",
+            {"schedule": {"name": "linear", "rounds": 5}},
+        ),
+        ({"preset": "npb", "name": "mine", "allocation": "igq"}, "mine", {"allocation": "igq"}),
+    ],
+)
+def test_a_preset_takes_other_parts(written: dict[str, Any], name: str, changed: dict[str, Any]) -> None:
+    """The rest is the preset's, and its name tells both."""
+    method = Method.model_validate(written)
+
+    expected = Method.model_validate({"name": "other", **PRESETS[written["preset"]][1], **changed})
+    assert (name, expected.choices()) == (method.name, method.choices())
+
+
 @pytest.mark.parametrize("control", ["shuffle", "layer_mean"])
 def test_a_control_replaces_only_what_it_says(control: str) -> None:
     """A control has the method's criterion and schedule, and a name of its own."""
