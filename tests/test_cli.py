@@ -177,7 +177,7 @@ def test_a_plan_shows_its_budget_in_every_currency(
 @pytest.mark.parametrize(
     "kind",
     ["models", "datasets", "criteria", "allocations", "selections", "schedules", "repairs", "scorers", "features",
-     "formats", "backends", "presets", "controls", "specs", "templates"],
+     "formats", "backends", "presets", "controls", "checks", "specs", "templates"],
 )  # fmt: skip
 def test_lists_have_a_line_for_everything(here: Place, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     """Whatever a spec can name is listed with a line of help."""
@@ -186,6 +186,12 @@ def test_lists_have_a_line_for_everything(here: Place, capsys: pytest.CaptureFix
     assert items
     assert all(item["name"] and item["help"] for item in items)
     assert 0 == call(capsys, f"list {kind}").code
+
+
+def test_kinds_are_listed_where_none_is_named(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each of them is one that `list` takes."""
+    for kind in call(capsys, "list").out.split():
+        assert 0 == call(capsys, f"list {kind}").code
 
 
 @pytest.mark.parametrize("line", ["plan small.yaml", "doctor", "cache ls", "validate small.yaml", "render small.yaml"])

@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
         # typer has told of a wrong option and exits with 2, which is to mean that there is something to run.
         sys.exit(1 if detailed and isinstance(end.__context__, _MISUSE) else end.code)
     except KeyboardInterrupt:
+        say("stopped")
         sys.exit(130)
     except running.Terminated:
         sys.exit(143)

@@ -17,6 +17,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.core.repair import repairs
+from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
@@ -40,15 +41,21 @@ _LISTS: dict[str, Any] = {
         exporters, backends,
     )
 }  # fmt: skip
-_KINDS = (*_LISTS, "presets", "controls", "specs", "templates")
+_KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
 
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help=f"One of {', '.join(_KINDS)}.")],
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """List what a spec can name, with one line of help each."""
+    """List what a spec can name, with one line of help each; without KIND, the kinds."""
+    if kind is None:
+        if json_:
+            show_text(json_text({"schema_version": 1, "kinds": list(_KINDS)}))
+        else:
+            show_text("\n".join(_KINDS))
+        return
     if kind not in _KINDS:
         hint = suggestion(kind, _KINDS) or f"kinds: {', '.join(_KINDS)}"
         raise UsageError(f"there is no kind `{kind}`", hint)
@@ -64,6 +71,8 @@ def list_(
     elif kind in ("presets", "controls"):
         table = PRESETS if kind == "presets" else CONTROLS
         rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]
+    elif kind == "checks":
+        rows = [(name, text, "", "") for name, text in CHECKS.items()]
     else:
         rows = [(name, about_shipped(file), "", "") for name, file in shipped(kind).items()]
     if json_:
