@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from autosparse.core.criteria.snip import snip
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
-from autosparse.core.selection import keep_top
+from autosparse.core.selection import keep_top, ranks_of
 from autosparse.core.training import Observe, Recipe, accuracy, train
 from autosparse.core.weights import Tensors, prunable_weights
 from autosparse.lazy import torch
@@ -138,11 +138,7 @@ def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
             order = {name: torch.zeros(mask.shape, dtype=torch.float64) for name, mask in masks.items()}
             alive = {name: torch.ones(mask.shape, dtype=torch.bool) for name, mask in masks.items()}
         flat = torch.cat([scores[name].cpu().masked_fill(~alive[name], -torch.inf).flatten() for name in order])
-        ranks = torch.empty(len(flat), dtype=torch.float64)
-        ranks[flat.argsort(descending=True, stable=True)] = torch.arange(len(flat), 0, -1, dtype=torch.float64) / (
-            len(flat) + 1
-        )
-        parts = ranks.split([part.numel() for part in order.values()])
+        parts = ranks_of(flat).split([part.numel() for part in order.values()])
         for name, part in zip(order, parts, strict=True):
             order[name] = torch.where(alive[name], number + part.view(order[name].shape), order[name])
         alive = {name: masks[name].cpu().bool() for name in order}

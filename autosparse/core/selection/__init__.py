@@ -15,6 +15,6 @@ Selection: TypeAlias = Callable[..., Tensors]
 selections: Registry[Selection] = Registry("selection", "selections")
 
 from autosparse.core.selection import balanced, drawn, paths, top  # noqa: E402
-from autosparse.core.selection.top import keep_top  # noqa: E402
+from autosparse.core.selection.top import keep_top, ranks_of  # noqa: E402
 
-__all__ = ["Selection", "balanced", "drawn", "keep_top", "paths", "selections", "top"]
+__all__ = ["Selection", "balanced", "drawn", "keep_top", "paths", "ranks_of", "selections", "top"]

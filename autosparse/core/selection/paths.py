@@ -14,7 +14,7 @@ from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.paths import effective_weights
 from autosparse.core.selection import selections
 from autosparse.core.selection.balanced import spread_evenly
-from autosparse.core.selection.top import keep_top
+from autosparse.core.selection.top import keep_top, ranks_of
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 from autosparse.registry import Range
@@ -92,7 +92,7 @@ def _fill(channels: Channels, scores: torch.Tensor, value: torch.Tensor, quota: 
     alive = scores > -math.inf
     joined = alive & (value > 0)
     # Weights that no path would pass come last, the rest by paths and, of equals, by score.
-    ranked = value.masked_fill(~joined, 0.0) * (1 + 1e-9 * _ranks(scores))
+    ranked = value.masked_fill(~joined, 0.0) * (1 + 1e-9 * ranks_of(scores))
     ranked = ranked.masked_fill(~alive, -math.inf)
     parts = channels.spread(joined)
     nodes = max(int(parts.any(dim=3).any(dim=1).sum()), int(parts.any(dim=3).any(dim=2).sum()))
@@ -100,12 +100,3 @@ def _fill(channels: Channels, scores: torch.Tensor, value: torch.Tensor, quota: 
     even = spread_evenly(channels.spread(scores.double().masked_fill(~joined, -math.inf)).cpu(), first)
     chosen = channels.gather(even).to(scores.device)
     return keep_top(ranked.masked_fill(chosen, math.inf), quota)
-
-
-def _ranks(scores: torch.Tensor) -> torch.Tensor:
-    """The place of each score among all, from 0 to below 1."""
-    flat = scores.flatten()
-    order = flat.argsort(stable=True, descending=True)
-    ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
-    ranks[order] = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device) / (len(flat) + 1)
-    return ranks.reshape(scores.shape)

@@ -34,3 +34,12 @@ def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
     ties = (flat == threshold).nonzero().flatten()
     mask[ties[: count - int(mask.sum())]] = True
     return mask.reshape(scores.shape)
+
+
+def ranks_of(scores: torch.Tensor) -> torch.Tensor:
+    """The place of every score among all, float64 in (0, 1), the highest nearest to 1; of equal ones the first."""
+    flat = scores.flatten()
+    ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
+    places = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
+    ranks[flat.argsort(stable=True, descending=True)] = places / (len(flat) + 1)
+    return ranks.reshape(scores.shape)
