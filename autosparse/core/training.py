@@ -19,9 +19,7 @@ from autosparse.lazy import torch
 class Recipe:
     """How a network is trained. Every field is an option of a spec's `training`."""
 
-    epochs: Annotated[
-        Annotated[int, Ge(1)] | Annotated[float, Gt(0)], "passes over the training set; 2.5 stops halfway in the third"
-    ] = 160
+    epochs: Annotated[int | float, Gt(0), "passes over the training set; 2.5 stops halfway in the third"] = 160
     batch: Annotated[int, Ge(1), "images in a step"] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"
     lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1

@@ -13,7 +13,7 @@ from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
 
 
 def _whole(value: float) -> float:
-    return int(value) if value.is_integer() else value
+    return int(value) if float(value).is_integer() else value
 
 
 class Irp(Section):
@@ -33,7 +33,7 @@ class Irp(Section):
         about("how often it is trained, pruned and rewound; auto is 16, or fewer under `target.time`"),
     ] = "auto"
     epochs: Annotated[
-        Annotated[int, Ge(1)] | Annotated[float, Gt(0), AfterValidator(_whole)] | Literal["auto"],
+        Annotated[int | float, Gt(0), AfterValidator(_whole)] | Literal["auto"],
         about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
     ] = "auto"
     per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25
