@@ -234,6 +234,7 @@ BROKEN = [
         None,
         id="item out of range",
     ),
+    pytest.param("training: {epochs: -0.5}\n", "3:20", "must be above 0 but is -0.5", ..., id="less than no epochs"),
     # rules over several sections
     pytest.param(
         "seeds: [0, 7]\nirp: {seeds: [100, 7]}\n", "4:14", "`irp.seeds` must not name 7", ..., id="seeds meet"
