@@ -38,15 +38,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     threads = machine.cores if spec.target.threads == "auto" else spec.target.threads
     precision = "bfloat16" if machine.bfloat16(device) else "float32"
     training = _with_precision(spec.training, precision)
-    tuned = spec.tuning.options
-    if isinstance(spec.scorer, Pretrained):
-        tuned = () if tuned == "auto" else tuned
-    elif tuned == "auto":
-        tuned = tuple(
-            name
-            for name, option in spec.scorer.entry.options.items()
-            if option.tunable and name not in spec.scorer.model_fields_set
-        )
+    tuned = _tuned(spec)
     trials = TRIALS if spec.tuning.trials == "auto" else spec.tuning.trials
     recipe = _with_precision(spec.irp.training or training, precision)
     epochs = recipe.epochs if spec.irp.epochs == "auto" else spec.irp.epochs
@@ -82,10 +74,10 @@ def open_settings(spec: Spec) -> dict[str, float]:
     own: Any = spec.irp.training
     if spec.irp.epochs == "auto" and (own is None or "epochs" not in own.model_fields_set):
         found["irp.epochs"] = (own or spec.training).epochs
-    if spec.tuning.trials == "auto":
+    if spec.tuning.trials == "auto" and _tuned(spec):
         found["tuning.trials"] = TRIALS
     if spec.irp.rounds == "auto":
-        found["irp.rounds"] = ROUNDS
+        found["irp.rounds"] = _rounds(spec.irp)
     return found
 
 
@@ -130,6 +122,15 @@ def _is_written(path: Path, document: Document) -> bool:
     # In `irp`, null means the spec's own, as silence does.
     null = path[:1] == ("irp",) and path[1:] and path[1] in _AS_THE_SPECS and _at(document.data, path[:2]) is None
     return path in document.values and not null
+
+
+def _tuned(spec: Spec) -> tuple[str, ...]:
+    if spec.tuning.options != "auto":
+        return spec.tuning.options
+    if isinstance(spec.scorer, Pretrained):
+        return ()
+    options, written = spec.scorer.entry.options, spec.scorer.model_fields_set
+    return tuple(name for name, option in options.items() if option.tunable and name not in written)
 
 
 def _rounds(irp: Irp) -> int:

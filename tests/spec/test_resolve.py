@@ -12,7 +12,7 @@ import yaml
 
 from autosparse.backends import Machine
 from autosparse.plan import compile_plan
-from autosparse.spec import LoadedSpec, Spec, load_spec, provenance, resolve, shipped
+from autosparse.spec import LoadedSpec, Spec, load_spec, open_settings, provenance, resolve, shipped
 
 MACHINE = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
 GOOD = "model: resnet8\ndataset: digits\n"
@@ -199,6 +199,7 @@ def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str,
 def test_rounds_leave_some_weights(text: str, expected: int) -> None:
     """Rounds that each take a quarter of all weights are three at the most."""
     assert expected == resolved(GOOD + text).irp.rounds
+    assert expected == open_settings(load(GOOD + text).spec)["irp.rounds"]
 
 
 @pytest.mark.parametrize(
@@ -215,6 +216,7 @@ def test_rounds_leave_some_weights(text: str, expected: int) -> None:
 def test_there_are_no_trials_where_nothing_is_tuned(text: str, expected: int) -> None:
     """They would all be the same."""
     assert expected == resolved(GOOD + text).tuning.trials
+    assert (text == "") == ("tuning.trials" in open_settings(load(GOOD + text).spec))
 
 
 def test_provenance_names_the_place_of_what_was_written() -> None:
