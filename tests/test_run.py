@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -120,6 +121,31 @@ def test_a_report_without_names_of_budgets_is_shown(
 
     assert "sparsity 0.8   sparsity 0.9" in now
     assert now == capsys.readouterr().out
+
+
+@pytest.mark.parametrize("left", [{"precision": None, "beyond_quotas": None, "importances": {}}, {}])
+def test_trials_of_earlier_releases_are_shown(
+    finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str], left: dict[str, Any]
+) -> None:
+    """They told ranks alone: from a cache of then the figures are null, in a report of then there are none."""
+    later = (
+        "split",
+        "objective",
+        "value",
+        "precision",
+        "beyond_quotas",
+        "space",
+        "defaults",
+        "settings",
+        "importances",
+    )
+    scorer = {name: value for name, value in finished[1].json["scorer"].items() if name not in later}
+
+    show_report(Report.of({**finished[1].json, "scorer": {**scorer, **left}}))
+
+    shown = capsys.readouterr().out
+    assert "on held-out layers" in shown
+    assert "survivors" not in shown
 
 
 def test_two_runs_give_equal_bytes(finished: tuple[Place, Ended], place: Place) -> None:

@@ -150,12 +150,13 @@ def _source(item: Mapping[str, Any]) -> str:
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
-    found = scorer.get("precision")
-    finds = f"; it finds {found:.0%} of IRP's survivors, {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    finds = ""
+    if scorer.get("precision") is not None:  # trials of earlier releases did not tell
+        finds = f"; it finds {scorer['precision']:.0%} of IRP's survivors"
+        finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
-        f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer"
-        f"{'' if found is None else finds}; "
+        f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
         f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
     )
 
