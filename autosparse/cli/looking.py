@@ -1,10 +1,9 @@
-"""list, export, doctor, cache: what there is."""
+"""list, doctor, cache: what there is."""
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,9 +25,7 @@ from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import suggestion
-from autosparse.report import find_run
 from autosparse.spec import about_shipped, shipped
-from autosparse.steps.study import export_study
 from autosparse.store import Store
 
 cache = typer.Typer(help="Look at the artifacts that specs share.", no_args_is_help=True, rich_markup_mode=None)
@@ -84,22 +81,6 @@ def list_(
     titles = ["name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source"]
     shown = [index for index in range(len(titles)) if index < 2 or any(row[index] for row in rows)]
     show_table([titles[index] for index in shown], [[row[index] for index in shown] for row in rows])
-
-
-@app.command()
-def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new SQLite file, such as study.db.")],
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.")] = None,
-) -> None:
-    """Write a run's study to a file that optuna-dashboard opens; without RUN, the latest one's."""
-    found = find_run(run)
-    scorer = found.report.scorer if found.report else {}
-    if not scorer.get("settings"):
-        why = found.problem if found.report is None else "its scorer was not tuned"
-        raise UsageError(f"run {found.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
-    trials = [{"settings": s, "value": v} for s, v in zip(scorer["settings"], scorer["trials"], strict=True)]
-    export_study(file, found.folder.name, scorer["defaults"], scorer["space"], trials)
-    say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard sqlite:///{file}`")
 
 
 @app.command()

@@ -1,10 +1,11 @@
-"""study: the same method with one value of the spec after another changed."""
+"""study, export: what one value after another does to a method; the trials of a run for optuna-dashboard."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -22,12 +23,13 @@ from autosparse.cli.app import (
     say,
 )
 from autosparse.cli.running import kept_on_interrupt
-from autosparse.console import follow, seconds, show_study, show_table, show_text, told
+from autosparse.console import follow, in_words, seconds, show_study, show_table, show_text
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
 from autosparse.plan import Fitted, statuses
-from autosparse.report import Level, build_report, study_json
+from autosparse.report import Level, build_report, find_run, study_json
 from autosparse.spec import LoadedSpec, parse_list
+from autosparse.steps.study import export_study
 from autosparse.store import Store, open_index
 
 _ALONE = ("compare=[]", "controls=[]", "emit=[]", "sanity=null")
@@ -85,6 +87,22 @@ def study(
         show_text(json_text({"spec": name, **study_json(levels, split)}))
     else:
         show_study(name, variants[0].fitted.plan.spec.method.name, levels, split)
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new SQLite file, such as study.db.")],
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.")] = None,
+) -> None:
+    """Write a run's study to a file that optuna-dashboard opens; without RUN, the latest one's."""
+    found = find_run(run)
+    scorer = found.report.scorer if found.report else {}
+    if not scorer.get("settings"):
+        why = found.problem if found.report is None else "its scorer was not tuned"
+        raise UsageError(f"run {found.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
+    trials = [{"settings": s, "value": v} for s, v in zip(scorer["settings"], scorer["trials"], strict=True)]
+    export_study(file, found.folder.name, scorer["defaults"], scorer["space"], trials)
+    say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard sqlite:///{file}`")
 
 
 def _variants(
@@ -168,16 +186,16 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
         seen |= own.keys()
         rows.append((variant, len(variant.fitted.plan.steps), len(new), sum(new.values())))
     if json_:
-        told_ = [
+        listed = [
             {"factor": v.factor, "value": v.value, "base": v.base, "steps": steps, "run": new, "seconds": time}
             for v, steps, new, time in rows
         ]
-        show_text(json_text({"schema_version": 1, "variants": told_}))
+        show_text(json_text({"schema_version": 1, "variants": listed}))
         return
     show_table(
         ["factor", "value", "steps", "to run", "time"],
         [
-            [v.factor, f"{told(v.value)}{' (spec)' if v.base else ''}", steps, new, seconds(time) if new else ""]
+            [v.factor, f"{in_words(v.value)}{' (spec)' if v.base else ''}", steps, new, seconds(time) if new else ""]
             for v, steps, new, time in rows
         ],
     )
@@ -191,7 +209,7 @@ def _level(variant: _Variant, store: Store, *, test: bool, quiet: bool) -> Level
     with follow(fitted, quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, place=fitted.place)
         if not quiet and any(status.status != "reuse" for status in fitted.found.values()):
-            observer.note(f"{variant.factor} {told(variant.value)}")
+            observer.note(f"{variant.factor} {in_words(variant.value)}")
         execution.run()
         report = execution.read(lambda: build_report(compiled, store, run="", steps={}, seconds=0.0, emitted=[]))
     found: dict[str, dict[int, float]] = {}

@@ -4,10 +4,10 @@ from autosparse.console.chain import show_chain
 from autosparse.console.plan import show_plan
 from autosparse.console.progress import follow
 from autosparse.console.screen import notes, plain, results, seconds, size
-from autosparse.console.study import show_study, told
+from autosparse.console.study import in_words, show_study
 from autosparse.console.views import show_made, show_report, show_runs, show_table, show_text
 
 __all__ = [
-    "follow", "notes", "plain", "results", "seconds", "show_chain", "show_made", "show_plan",
-    "show_report", "show_runs", "show_study", "show_table", "show_text", "size", "told",
+    "follow", "in_words", "notes", "plain", "results", "seconds", "show_chain", "show_made", "show_plan",
+    "show_report", "show_runs", "show_study", "show_table", "show_text", "size",
 ]  # fmt: skip

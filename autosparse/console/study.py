@@ -24,7 +24,7 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
         first = number == 0 or levels[number - 1].factor != level.factor
         found = [interval([*level.accuracies[at].values()]) if at in level.accuracies else "–" for at in budgets]
         rows += [[""] * (2 + len(budgets))] if first and rows else []
-        name_of = f"{told(level.value)}{' (spec)' if level.base else ''}"
+        name_of = f"{in_words(level.value)}{' (spec)' if level.base else ''}"
         rows.append([level.factor if first else "", name_of, *map(str, found)])
         if not level.base:
             less = [difference(level, bases[level.factor], at) for at in budgets]
@@ -34,14 +34,14 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
         console.print(plain("below each: less what the spec has, paired by seed", "dim"))
 
 
-def told(value: Any) -> str:
+def in_words(value: Any) -> str:
     """A value in few words: the name of a choice and what is said beside it."""
     if isinstance(value, dict):
-        rest = ", ".join(f"{key} {told(inner)}" for key, inner in value.items() if key != "name")
+        rest = ", ".join(f"{key} {in_words(inner)}" for key, inner in value.items() if key != "name")
         name = str(value.get("name", ""))
         return f"{name}: {rest}" if name and rest else name or rest
     if isinstance(value, list | tuple):
-        return ", ".join(map(told, value))
+        return ", ".join(map(in_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -24,8 +24,8 @@ from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.controls import controls_of
 from autosparse.plan.options import keyed_aims, keyed_recipe, tunable_limits
+from autosparse.plan.planned_budget import PlannedBudget, strictest
 from autosparse.plan.step import Step, step_key
-from autosparse.plan.within import Within, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
@@ -80,10 +80,10 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                     if method.needs_rounds:
                         inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
                     mask = build.add(place, "mask", _mask_options(spec, method, budget, seed), inputs, purpose)
-                own = own or mask
+                own = own or mask  # the method itself comes first
                 cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
         if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, Within("0.0", 0.0), seed, DENSE, None))
+            cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE, None))
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget)
@@ -142,20 +142,20 @@ class _Builder:
         return self._opened[asked]
 
 
-def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[Within]:
+def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[PlannedBudget]:
     start, source = build.steps[network[0]], build.sources[network[1]]
     budgets = []
     for index, budget in enumerate(spec.budget):
         label = str(budget)
         if not isinstance(budget, Amount):
-            budgets.append(Within(label, budget))
+            budgets.append(PlannedBudget(label, budget))
         elif budget.currency == "macs" or not source.known:
             # How large the network is, is not known before the images are there; nor is any key that is final.
-            budgets.append(Within(label, None, budget))
+            budgets.append(PlannedBudget(label, None, budget))
         else:
             facts = facts_of(start, spec.model)
             with _at("budget", index):
-                budgets.append(Within(label, sparsity_for(budget, facts, spec.model.short_name)))
+                budgets.append(PlannedBudget(label, sparsity_for(budget, facts, spec.model.short_name)))
     return budgets
 
 
@@ -165,7 +165,7 @@ def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
     return [(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
-def _mask_options(spec: Spec, method: Method, budget: Within, seed: int) -> dict[str, Any]:
+def _mask_options(spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     choices = method.choices()
     options = {"method": choices, **budget.options, "seed": seed}
     if training_steps(choices):
@@ -274,7 +274,7 @@ def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...]
 
 
 def _own_rounds(
-    build: _Builder, spec: Spec, network: tuple[str, str], budget: Within, seed: int, purpose: str
+    build: _Builder, spec: Spec, network: tuple[str, str], budget: PlannedBudget, seed: int, purpose: str
 ) -> dict[str, str]:
     # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
     irp, source = spec.irp, build.sources[network[1]]
@@ -329,7 +329,7 @@ def _cell(
     spec: Spec,
     base: Mapping[str, str],
     method: str,
-    budget: Within,
+    budget: PlannedBudget,
     seed: int,
     role: str,
     mask: str | None,
@@ -350,7 +350,7 @@ def _cell(
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
-def _emit(build: _Builder, spec: Spec, cell: Cell, budget: Within) -> None:
+def _emit(build: _Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
     for format in spec.emit:
         build.add(
@@ -368,7 +368,7 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: Within) -> None:
         )
 
 
-def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[Within]) -> tuple[Check, ...]:
+def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[PlannedBudget]) -> tuple[Check, ...]:
     if spec.sanity is None:
         return ()
     named = spec.sanity.budget

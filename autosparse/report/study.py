@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LEVEL = 0.95
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def interval(values: Sequence[float]) -> Interval:
         return Interval(mean, None)
     from scipy.stats import t
 
-    quantile = float(t.ppf((1 + LEVEL) / 2, len(values) - 1))
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
     return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)))
 
 
@@ -67,4 +67,4 @@ def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
                 "difference": less and asdict(less),
             }
         told.append({"factor": level.factor, "value": level.value, "base": level.base, "budgets": budgets})
-    return {"schema_version": 1, "split": split, "confidence": LEVEL, "levels": told}
+    return {"schema_version": 1, "split": split, "confidence": CONFIDENCE, "levels": told}

@@ -10,7 +10,7 @@ from autosparse.spec import Amount
 
 
 @dataclass(frozen=True)
-class Within:
+class PlannedBudget:
     """A budget by what it is called: a sparsity where it is one, else an amount such as of multiply-adds."""
 
     label: str
@@ -29,7 +29,7 @@ class Within:
         return {"budget": {self.amount.currency: self.amount.amount}}
 
 
-def strictest(budgets: Sequence[Within]) -> Within:
+def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
     """The budget that leaves least."""
     # Multiply-adds are no sparsity before masks are made: they count where there is nothing else.
     shares = [budget for budget in budgets if budget.sparsity is not None]
