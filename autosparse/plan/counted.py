@@ -48,6 +48,8 @@ class Inputs:
     inputs: int = 0
     groups: tuple[str, ...] = ()
     """the feature groups that the plan's scorer looks at"""
+    updates: int = 1
+    """of the plan's scorer when it learns; one that learns in closed form does so once"""
 
     @property
     def columns(self) -> int:

@@ -216,7 +216,9 @@ class _Rates:
     @cached_property
     def machine(self) -> Rates:
         scorer = self._plan.spec.scorer
-        name, options = ("mlp", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+        name, options = (
+            ("mlp", {"steps": 1}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+        )
         needed = ("startup", "base", "step", "bytes")
         return self._known("machine", [name, options], needed, lambda: self._probe_machine(name, options))
 

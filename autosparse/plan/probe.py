@@ -46,17 +46,18 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
     columns = columns_of(groups_of(scorer, options))
     tables = {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
     shares = {name: table[:, 0] for name, table in tables.items()}
-    steps = 50
+    steps = 50 if "steps" in options else 1  # or it is learned in closed form
 
     def learn(steps: int = steps) -> Tensors:
         fit = scorers[scorer].function
-        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **{**options, "steps": steps})
+        own = {**options, "steps": steps} if "steps" in options else options
+        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **own)
         return found
 
     state, table = learn(1), Features(columns, {"0": tables["0"]})
     return {
         "select": _timed(lambda: keep_top(values, _WEIGHTS // 10), device) / _WEIGHTS,
-        "scorer": _timed(learn, device) / steps if "steps" in options else 0.01,
+        "scorer": _timed(learn, device) / steps,
         "predict": _timed(lambda: scorers[scorer].facts["predict"](state, table), device) / len(tables["0"]),
         "step": _publishing(),
         "bytes": _timed(lambda: hashlib.sha256(bytes(2**22)), torch.device("cpu")) / 2**22,

@@ -36,7 +36,8 @@ def count_work(plan: Plan) -> dict[str, Counted]:
     facts: dict[str, NetworkFacts] = {}
     found: dict[str, Counted] = {}
     representative: dict[str, str] = {}
-    groups = _feature_groups(plan)
+    groups, scorer = _feature_groups(plan), plan.spec.scorer
+    updates = 1 if isinstance(scorer, Pretrained) else scorer.options().get("steps", 1)
     for name, step in plan.steps.items():
         if not (place := _place_of(plan, step)):
             continue
@@ -44,7 +45,7 @@ def count_work(plan: Plan) -> dict[str, Counted]:
         if start not in facts:
             facts[start] = network_of(plan, start)
             representative.setdefault(facts[start].identity, start)
-        inputs = Inputs(facts[start], source, len(step.inputs), groups)
+        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates)
         found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
     return found
 
@@ -187,7 +188,7 @@ def _trial(step: Step, of: Inputs, network: str) -> Counted:
     scorer = step.options["scorer"]
     sources = sum(role.startswith("label") for role in step.inputs)
     examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
-    steps = step.options["folds"] * scorer["options"].get("steps", 100)
+    steps = step.options["folds"] * scorer["options"].get("steps", 1)
     kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
     units = {"step": 1, "scorer": steps, "bytes": examples}
     return Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
@@ -201,7 +202,7 @@ def _scorer(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
     examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     kind = _kind(step, of.facts.identity, name=step.options["name"], sources=sources)
-    return Counted(kind, 1.0, {"step": 1, "scorer": 300, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
+    return Counted(kind, 1.0, {"step": 1, "scorer": of.updates, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
 
 
 def _pretrained(step: Step, of: Inputs, network: str) -> Counted:

@@ -15,7 +15,7 @@ from autosparse.registry import Registry
 Fit: TypeAlias = Callable[..., Tensors]
 scorers: Registry[Fit] = Registry("scorer", "scorers")
 
-from autosparse.core.scorers import mlp, paper  # noqa: E402
+from autosparse.core.scorers import mlp, paper, quota  # noqa: E402
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -24,4 +24,4 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
 
 
-__all__ = ["Fit", "groups_of", "mlp", "paper", "scorers"]
+__all__ = ["Fit", "groups_of", "mlp", "paper", "quota", "scorers"]
