@@ -34,7 +34,7 @@ from autosparse.spec.choices import Choice, Section
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
 from autosparse.spec.kinds import Seed
-from autosparse.spec.sections import Method
+from autosparse.spec.method import Method
 
 # Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")

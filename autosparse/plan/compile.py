@@ -26,7 +26,7 @@ from autosparse.plan.controls import controls_of
 from autosparse.plan.options import keyed_aims, keyed_recipe, tunable_limits
 from autosparse.plan.planned_budget import PlannedBudget, strictest
 from autosparse.plan.step import Step, step_key
-from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
+from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
@@ -61,6 +61,9 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     build = _Builder()
     # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
+    source = build.sources[networks[spec.seeds[0]][1]]
+    # How long a training is, is not known before the images are there; nor is any key that is final.
+    spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
     learned = any(method.needs_scorer for method in spec.methods)
     scorer = _scorer(build, spec, networks) if learned else None
     budgets = _budgets(build, spec, networks[spec.seeds[0]])

@@ -27,11 +27,13 @@ _PATH = (  # what is lowered, in order, and to which share of what it is otherwi
     ("irp.epochs", 0.25),
     ("tuning.trials", 0.25),
     ("irp.rounds", 0.5),
+    ("method.horizon", 0.2),
     ("irp.epochs", 0.0),
     ("tuning.trials", 0.0),
     ("irp.rounds", 0.0),
+    ("method.horizon", 0.0),
 )
-_LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2}
+_LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, "method.horizon": 0}
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,10 @@ def _remember(spec: Spec, settings: Mapping[str, float], store: Store) -> None:
 def _as_choice(remembered: object, usual: Mapping[str, float]) -> dict[str, float] | None:
     if not isinstance(remembered, dict) or remembered.keys() != usual.keys():
         return None
-    sound = all(isinstance(value, int | float) and 0 < value <= usual[path] for path, value in remembered.items())
+    sound = all(
+        isinstance(value, int | float) and (0 < value <= usual[path] or value == _LEAST[path])
+        for path, value in remembered.items()
+    )
     return remembered if sound and remembered else None
 
 
@@ -245,10 +250,14 @@ def _path(usual: Mapping[str, float]) -> list[dict[str, float]]:
 
 def _taken(usual: Mapping[str, float], limit: str, settings: Mapping[str, float]) -> tuple[Taken, ...]:
     return tuple(
-        Taken(path, value, settings[path], f"target.time {limit}")
+        Taken(path, _told(path, value), _told(path, settings[path]), f"target.time {limit}")
         for path, value in usual.items()
         if value != settings[path]
     )
+
+
+def _told(path: str, value: float) -> object:
+    return f"{value:g}%" if path == "method.horizon" else value
 
 
 def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, float]) -> FitError:

@@ -9,6 +9,7 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
+from autosparse.spec.horizon import USUAL, written_out
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import Training
 from autosparse.spec.pretrained import Pretrained
@@ -29,6 +30,7 @@ _AUTO = (
     ("tuning", "options"),
     ("tuning", "trials"),
 )
+_AUTO_ONLY_IF_WRITTEN = (("method", "horizon"),)
 _AS_THE_SPECS = ("model", "dataset", "training")
 
 
@@ -58,6 +60,8 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     return spec.model_copy(
         update={
             "sanity": sanity,
+            "method": written_out(spec.method),
+            "compare": tuple(item if isinstance(item, str) else written_out(item) for item in spec.compare),
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,
@@ -68,7 +72,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
 
 def open_settings(spec: Spec) -> dict[str, float]:
     """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
-    found: dict[str, float] = {}
+    found: dict[str, float] = {"method.horizon": USUAL} if spec.method.horizon == "auto" else {}
     if not spec.learns:
         return found
     own: Any = spec.irp.training
@@ -83,10 +87,10 @@ def open_settings(spec: Spec) -> dict[str, float]:
 
 def with_settings(spec: Spec, settings: Mapping[str, float]) -> Spec:
     """The spec with values, by path, for what it leaves open."""
-    sections: dict[str, dict[str, float]] = {"irp": {}, "tuning": {}}
+    sections: dict[str, dict[str, float | str]] = {"irp": {}, "tuning": {}, "method": {}}
     for path, value in settings.items():
         section, _, name = path.partition(".")
-        sections[section][name] = value
+        sections[section][name] = f"{value:g}%" if path == "method.horizon" else value
     return spec.model_copy(
         update={name: getattr(spec, name).model_copy(update=values) for name, values in sections.items()}
     )
@@ -110,6 +114,8 @@ def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
 def _origin(path: Path, document: Document) -> str:
     whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's own
     if path in _AUTO and not whole and _at(document.data, path) in ("auto", None):
+        return "auto"
+    if path in _AUTO_ONLY_IF_WRITTEN and _at(document.data, path) == "auto":
         return "auto"
     written = max((n for n in range(1, len(path) + 1) if _is_written(path[:n], document)), default=0)
     # A preset or a choice by name stands for all its values; a mapping only for the ones written in it.

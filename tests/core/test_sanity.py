@@ -27,7 +27,7 @@ from autosparse.core.sanity import (
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors
-from autosparse.spec.sections import Method
+from autosparse.spec.method import Method
 from tests.core.conftest import evidence_of, images_of, seeded, small
 
 BITS = {"a": torch.tensor([[1, 0, 1], [0, 0, 1]]).bool(), "b": torch.tensor([1, 0]).bool(), "c": torch.ones(3).bool()}

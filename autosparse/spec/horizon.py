@@ -1,0 +1,102 @@
+"""The horizon of a method: how many training steps may be spent on the masks of the network that is pruned."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from autosparse.core.schedule import schedules
+
+if TYPE_CHECKING:
+    from autosparse.spec.choices import Choice
+    from autosparse.spec.method import Method
+    from autosparse.spec.sections import Spec
+
+USUAL = 50
+"""Percent of one training of the network that `auto` stands for where no time limit lowers it."""
+
+_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
+_MOST = 1000  # percent
+
+
+def _horizon(value: Any) -> Any:
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not found:
+        share = isinstance(value, float) and 0 < value < 10
+        raise PydanticCustomError(
+            "horizon",
+            "must be whole steps, a share of one training such as 10%, or auto, but is {got}",
+            {
+                "got": str(value).lower() if isinstance(value, bool) else repr(value),
+                "hint": f"did you mean `{100 * value:g}%`?" if share else "such as 300, 10% or auto",
+            },
+        )
+    if float(found[1]) > _MOST:
+        context = {"got": value.strip(), "most": f"{_MOST}%"}
+        raise PydanticCustomError("horizon", "must be at most {most} of one training but is {got}", context)
+    return f"{float(found[1]):g}%"
+
+
+Horizon = Annotated[
+    Annotated[int, Ge(0)] | Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?%)$")] | Literal["auto"],
+    BeforeValidator(_horizon),
+]
+"""Steps, a share of one training of the network such as `10%`, or `auto`."""
+
+
+def horizon_name(value: Any) -> str:
+    """What a horizon adds to the name of a method."""
+    if isinstance(value, str):
+        return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
+    return f"{value}steps" if isinstance(value, int) else ""
+
+
+def check_horizon(schedule: Choice) -> None:
+    """Whether a schedule can have a horizon. Raises PydanticCustomError."""
+    if "rounds" in schedule.entry.options:
+        raise PydanticCustomError(
+            "horizon",
+            "stands beside schedule `{schedule}`, whose `steps` say how long it trains",
+            {"schedule": schedule.name, "hint": "a horizon is that of `search`", "at": ("horizon",)},
+        )
+
+
+def with_horizon(spec: Spec, steps: int) -> Spec:
+    """The spec with the masks of every method that has a horizon searched for so long, if at all.
+
+    `steps` are those of one training of the network that is pruned.
+    """
+
+    def at(method: Method) -> Method:
+        if method.horizon is None:
+            return method
+        own = _steps(method.horizon, steps)
+        learns = method.schedule.entry.facts.get("learns", False)
+        options = method.schedule.options() if learns else {}
+        name = method.schedule.name if learns else _SEARCH
+        schedule: Any = {"name": name, **options, "steps": own} if own else "one_shot"
+        kept = method.model_dump(exclude={"horizon", "schedule"})
+        return type(method).model_validate({**kept, "schedule": schedule})
+
+    if all(method.horizon is None for method in spec.methods):
+        return spec
+    compare = tuple(item if isinstance(item, str) else at(item) for item in spec.compare)
+    return spec.model_copy(update={"method": at(spec.method), "compare": compare})
+
+
+def written_out(method: Method) -> Method:
+    """The method with `auto` as the share of a training that it stands for."""
+    return method.model_copy(update={"horizon": f"{USUAL}%"}) if method.horizon == "auto" else method
+
+
+def _steps(horizon: int | str, steps: int) -> int:
+    return round(float(horizon.rstrip("%")) / 100 * steps) if isinstance(horizon, str) else horizon
+
+
+_SEARCH = next(entry.name for entry in schedules if entry.facts.get("learns"))

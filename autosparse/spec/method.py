@@ -1,0 +1,171 @@
+"""The section `method`: how a network is pruned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
+
+from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.registry import suggestion
+from autosparse.spec.choices import Section, about
+from autosparse.spec.horizon import Horizon, check_horizon, horizon_name
+from autosparse.spec.kinds import AllocationChoice, CriterionChoice, RepairChoice, ScheduleChoice, SelectionChoice
+
+DENSE = "dense"
+
+
+class Method(Section):
+    """How a network is pruned: four independent choices and a repair, or a preset, whole or with other parts.
+
+    With a `horizon` above 0 the schedule is a search of so many steps, begun from the criterion's scores and quotas.
+    """
+
+    name: Annotated[
+        str,
+        AfterValidator(_method_name),
+        about("what reports call it; by default the parts that are written"),
+    ]
+    criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
+    allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
+        default="global", validate_default=True
+    )
+    selection: Annotated[SelectionChoice, about("which weights a layer keeps")] = Field(
+        default="top", validate_default=True
+    )
+    schedule: Annotated[ScheduleChoice, about("in how many rounds")] = Field(default="one_shot", validate_default=True)
+    repair: Annotated[RepairChoice, about("what is done about masks that cut the network")] = Field(
+        default="none", validate_default=True
+    )
+    horizon: Annotated[
+        Horizon | None,
+        about(
+            "training steps that may be spent on the masks of the network to prune, all of them rewound: 300, a share "
+            "of one training such as 10%, or auto, which is 50% or what `target.time` allows; 0 prunes at once"
+        ),
+    ] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value, **_preset_of(value)}
+        if isinstance(value, Mapping) and "horizon" in value and not {"preset", "criterion"} & value.keys():
+            value = {"preset": "learned", **value}
+        if isinstance(value, Mapping) and "preset" in value:
+            value = _changed_preset(value)
+        if isinstance(value, Mapping) and "name" not in value:
+            return {"name": _default_name(value), **value}
+        if not isinstance(value, Mapping | Method):
+            raise PydanticCustomError("method", "must be the name of a method, or a mapping with `criterion`")
+        return value
+
+    @model_validator(mode="after")
+    def _own_name(self) -> Method:
+        # A preset under another name: validating it under its own would come back here.
+        preset = PRESETS.get(self.name)
+        other = preset and (
+            self.horizon is not None
+            or Method.model_validate({"name": "preset", **preset[1]}).choices() != self.choices()
+        )
+        if self.name == DENSE or other:
+            raise PydanticCustomError(
+                "taken", "cannot be named {got}: that is another method", {"got": repr(self.name)}
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_train(self) -> Method:
+        if self.horizon is not None:
+            check_horizon(self.schedule)
+        return self
+
+    def choices(self) -> dict[str, Any]:
+        """The keyed form of the choices: what the method is, whatever its name. No repair is not mentioned."""
+        repair = {"repair": self.repair.keyed()} if self.repair.name != "none" else {}
+        return {
+            "criterion": self.criterion.keyed(),
+            "allocation": self.allocation.keyed(),
+            "selection": self.selection.keyed(),
+            "schedule": self.schedule.keyed(),
+            **repair,
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        mapping = handler(core)
+        inner = handler.resolve_ref_schema(mapping)
+        about_it = "a published method, of which what stands beside it replaces a part"
+        inner["properties"]["preset"] = {"enum": [*PRESETS], "type": "string", "description": about_it}
+        inner.pop("required", None)
+        inner["anyOf"] = [{"required": [name]} for name in ("criterion", "preset", "horizon")]
+        return {"anyOf": [{"enum": [*PRESETS], "type": "string"}, mapping]}
+
+    @property
+    def needs_scorer(self) -> bool:
+        return bool(self.criterion.entry.facts.get("needs_scorer"))
+
+    @property
+    def needs_rounds(self) -> bool:
+        """Whether IRP is run on the network that is pruned."""
+        return bool(self.criterion.entry.facts.get("needs_rounds"))
+
+    @property
+    def needs(self) -> str:
+        """What scores come from besides the network and its data, in words; empty for nothing."""
+        return "a scorer" if self.needs_scorer else "rounds of IRP" if self.needs_rounds else ""
+
+    def control(self, name: str) -> Method:
+        """This method with what one control replaces in it."""
+        return Method.model_validate({**self.model_dump(), **CONTROLS[name][1], "name": f"{self.name}.{name}"})
+
+
+def _method_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
+        raise PydanticCustomError(
+            "method_name", "must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {got}", {"got": repr(value)}
+        )
+    return value
+
+
+def _default_name(method: Mapping[str, Any]) -> str:
+    # The parts that were written; all four where those are the name of a preset with other parts.
+    defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
+    written = [_part_name(method.get(part)) for part in ("criterion", *defaults, "repair")]
+    if method.get("horizon") is not None:
+        written.append(horizon_name(method["horizon"]))
+    name = "+".join(filter(None, written))
+    own = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
+    if "criterion" in method and name in PRESETS and {**defaults, **own} != PRESETS[name][1]:
+        name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
+    return name[:60] or "unnamed"
+
+
+def _preset_of(name: Any) -> Mapping[str, Any]:
+    if not isinstance(name, str) or name not in PRESETS:
+        hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
+        if name == DENSE:
+            hint = "the dense network can be listed in `compare`"
+        raise PydanticCustomError("unknown_name", "must be a method but is {got}", {"got": repr(name), "hint": hint})
+    return PRESETS[name][1]
+
+
+def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
+    # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
+    name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
+    told = (
+        horizon_name(value) if key == "horizon" else _part_name(value) for key, value in parts.items() if key != "name"
+    )
+    changed = "+".join(filter(None, told))
+    own = f"{name}+{changed}"[:60] if changed else name
+    return {"name": own, **_preset_of(name), **parts}
+
+
+def _part_name(part: Any) -> str:
+    if isinstance(part, Mapping):
+        options = (f"{key}-{value}" for key, value in part.items() if key != "name")
+        part = ".".join([str(part.get("name", "")), *options])
+    return re.sub(r"[^A-Za-z0-9_.]+", "-", part).strip("-.") if isinstance(part, str) else ""
