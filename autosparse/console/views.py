@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autosparse.console.frontier import show_frontier
 from autosparse.console.sanity import show_sanity
 from autosparse.console.screen import number, plain, results, seconds, size, sparkline
 from autosparse.plan import PURPOSES
@@ -27,6 +28,8 @@ def show_report(report: Report) -> None:
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}, {total:,} prunable weights", "bold"))
     _accuracies(console, report)
     _masks(console, report)
+    if columns := _columns(report.results):
+        show_frontier(console, report, *list(columns.items())[-1])
     show_sanity(console, report.sanity)
     _lessons(console, report)
     _emitted(console, report)
