@@ -33,6 +33,7 @@ from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Section
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
+from autosparse.spec.horizon import searched
 from autosparse.spec.kinds import Seed
 from autosparse.spec.method import Method
 
@@ -65,7 +66,8 @@ def prune(
     magnitude) need none, SynFlow one batch for the shape of its inputs.
 
     `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
-    perhaps `allocation`, `selection`, `schedule` and `repair`, as in a spec. `loss(outputs, y)` gives the mean over a
+    perhaps `allocation`, `selection`, `schedule`, `repair` and `horizon`, the steps that may be spent on training the
+    masks, as in a spec. `loss(outputs, y)` gives the mean over a
     batch as a scalar tensor; the default is cross-entropy. `seed` draws whatever is drawn, dropout too.
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
@@ -137,6 +139,12 @@ def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     except ValidationError as error:
         problem: SpecError = explain(error, Document(given, {(): Mark("autosparse")}))
         raise UsageError(problem.message.removeprefix("autosparse: "), problem.hint) from None
+    if isinstance(request.method.horizon, str):
+        raise UsageError(
+            f"a horizon of {request.method.horizon} is a share of a training that only a spec describes",
+            "give it in steps, such as `horizon: 300`",
+        )
+    request = request.model_copy(update={"method": searched(request.method, 0)})
     if lacks := request.method.needs:
         others = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
         raise UsageError(

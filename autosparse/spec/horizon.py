@@ -72,22 +72,21 @@ def with_horizon(spec: Spec, steps: int) -> Spec:
 
     `steps` are those of one training of the network that is pruned.
     """
-
-    def at(method: Method) -> Method:
-        if method.horizon is None:
-            return method
-        own = _steps(method.horizon, steps)
-        learns = method.schedule.entry.facts.get("learns", False)
-        options = method.schedule.options() if learns else {}
-        name = method.schedule.name if learns else _SEARCH
-        schedule: Any = {"name": name, **options, "steps": own} if own else "one_shot"
-        kept = method.model_dump(exclude={"horizon", "schedule"})
-        return type(method).model_validate({**kept, "schedule": schedule})
-
     if all(method.horizon is None for method in spec.methods):
         return spec
-    compare = tuple(item if isinstance(item, str) else at(item) for item in spec.compare)
-    return spec.model_copy(update={"method": at(spec.method), "compare": compare})
+    compare = tuple(item if isinstance(item, str) else searched(item, steps) for item in spec.compare)
+    return spec.model_copy(update={"method": searched(spec.method, steps), "compare": compare})
+
+
+def searched(method: Method, steps: int) -> Method:
+    """The method with a search of as many steps as its horizon in place of its schedule; without one as it is."""
+    if method.horizon is None:
+        return method
+    own, schedule = _steps(method.horizon, steps), method.schedule
+    learns = schedule.entry.facts.get("learns", False)
+    search: Any = {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": own} if own else "one_shot"
+    kept = method.model_dump(exclude={"horizon", "schedule"})
+    return type(method).model_validate({**kept, "schedule": search})
 
 
 def written_out(method: Method) -> Method:

@@ -272,6 +272,22 @@ def test_masks_are_learned_from_the_batches() -> None:
         autosparse.prune(model, data, sparsity=0.9, method={**method, "schedule": {"name": "search", "steps": 0}})
 
 
+def test_a_horizon_is_given_in_steps() -> None:
+    """With steps to spend the same choices search; a share of a training is a spec's to know."""
+    model, data = network(), batches()
+    choices = {"criterion": "magnitude", "allocation": "erk"}
+    searched = autosparse.prune(
+        model, data, sparsity=0.9, method={**choices, "schedule": {"name": "search", "steps": 5}}
+    )
+
+    assert searched == autosparse.prune(model, data, sparsity=0.9, method={**choices, "horizon": 5})
+    at_once = autosparse.prune(model, data, sparsity=0.9, method={**choices, "horizon": 0})
+    assert at_once == autosparse.prune(model, data, sparsity=0.9, method=choices)
+    with pytest.raises(UsageError, match="a horizon of 10% is a share of a training") as caught:
+        autosparse.prune(model, data, sparsity=0.9, method={**choices, "horizon": "10%"})
+    assert "`horizon: 300`" in (caught.value.hint or "")
+
+
 def test_rounds_look_at_the_same_examples() -> None:
     """An iterator that gives each batch once serves a method of several rounds."""
     method = {"criterion": {"name": "snip", "images": 12}, "schedule": {"name": "linear", "rounds": 3}}
