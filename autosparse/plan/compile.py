@@ -214,7 +214,9 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
         return _pretrained(build, spec.scorer.pretrained, networks)
     labels = _labels(build, spec)
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
-    scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
+    # A trial proposes from the values that a spec has: of what is tuned they are written out, also where as before.
+    tuned = {name: spec.scorer.options()[name] for name in spec.tuning.options}
+    scorer = {**chosen, "options": {**spec.scorer.keyed()["options"], **tuned}}
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"

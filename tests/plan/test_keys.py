@@ -303,6 +303,18 @@ def test_a_plan_without_a_learned_method_learns_nothing() -> None:
     assert 1 == len(found.of("data"))
 
 
+def test_a_loss_is_tuned_where_it_is_named() -> None:
+    """Unasked it is not tuned and in no key; named, trials choose it, from the value that the spec has."""
+    auto, as_before, named = plan(), plan(BASE, "scorer.loss=squared"), plan(BASE, "tuning.options=[lr, loss]")
+    options = named.steps["trial/1"].options
+
+    assert ["width", "depth", "lr"] == list(auto.steps["trial/1"].options["space"])
+    assert keys(auto) == keys(as_before)
+    assert {"values": ["squared", "ordinal", "pairwise"]} == options["space"]["loss"]
+    assert "squared" == options["scorer"]["options"]["loss"]
+    assert LEARNING - {"irp", "label"} <= added(auto, plan(BASE, "scorer.loss=ordinal"))
+
+
 SEARCH = BASE.replace("method: learned", "method: mask_search").replace(
     "[random, snip, dense]",
     "[random, {name: trained, criterion: snip, schedule: {name: linear, rounds: 2, steps: 5}}]",
