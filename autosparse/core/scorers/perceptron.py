@@ -15,7 +15,9 @@ from autosparse.lazy import torch
 from autosparse.registry import Range
 
 FeaturesUsed = Annotated[
-    tuple[Literal["magnitude", "gradient", "sensitivity", "channels", "layer", "flow", "joins", "raw"], ...],
+    tuple[
+        Literal["magnitude", "gradient", "sensitivity", "channels", "layer", "flow", "joins", "remaining", "raw"], ...
+    ],
     MinLen(1),
     "feature groups the scorer sees",
 ]
