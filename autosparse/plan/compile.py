@@ -32,7 +32,7 @@ from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
 from autosparse.store import digest
 
-_LABEL_IMAGES, LABEL_EXAMPLES = 512, 20_000
+_LABEL_IMAGES, LABEL_EXAMPLES, LABEL_ROUNDS = 512, 20_000, 8
 
 
 @dataclass(frozen=True)
@@ -271,6 +271,8 @@ def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...]
         "features": {name: feature_groups[name].version for name in groups_of(scorer.name, scorer.options())},
         "seed": seed,
     }
+    if scorer.entry.facts.get("progressive"):
+        options["progressive"] = LABEL_ROUNDS
     start, data = network
     return build.add(f"label/{place}", "label", options, {**rounds, "init": start, "data": data}, "source")
 

@@ -12,12 +12,12 @@ from autosparse.core.criteria import criteria
 from autosparse.core.irp import RANK_IMAGES
 from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
-from autosparse.core.scorers import groups_of
+from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import STEP_FIELDS
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
-from autosparse.plan.compile import LABEL_EXAMPLES, Plan
+from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
 from autosparse.plan.step import Step
 from autosparse.spec import Pretrained
@@ -157,20 +157,22 @@ def _rewound(step: Step, of: Inputs, network: str) -> Counted:
 
 
 def _label(step: Step, of: Inputs, network: str) -> Counted:
-    examples = sum(min(step.options["examples"], layer.size) for layer in of.facts.layers)
     data = of.source.train_images * of.image_bytes
-    masks = sum(role.startswith("round") for role in step.inputs) * of.facts.total
+    rounds = sum(role.startswith("round") for role in step.inputs)
+    masks = rounds * of.facts.total
+    progressive = {name: step.options[name] for name in ("progressive",) if name in step.options}
+    times = min(rounds, progressive.get("progressive", 1))  # the network is described
     images = min(step.options["images"], of.source.train_images)
     described = 3 * 4 * of.columns * _largest(of)  # a layer at a time
     return Counted(
-        _kind(step, of.facts.identity, images=images, rounds=len(step.inputs)),
+        _kind(step, of.facts.identity, images=images, rounds=len(step.inputs), **progressive),
         1.0,
         {
             "step": 1,
             "build": 1,
-            "gradient": images,
-            "flow": of.feature_flows,
-            "features": of.facts.total,
+            "gradient": times * images,
+            "flow": times * of.feature_flows,
+            "features": times * of.facts.total,
             "bytes": data + masks,
         },
         (
@@ -178,7 +180,7 @@ def _label(step: Step, of: Inputs, network: str) -> Counted:
             {"data": data, "bytes": masks + 3 * of.state_bytes, "gradient": min(images, SAMPLE_BATCH)},
             {"data": data, "bytes": masks + 3 * of.state_bytes + described},
         ),
-        of.facts.total + 4 * (of.columns + 1) * examples + _LINE,
+        of.facts.total + _examples(of, times) + _LINE,
         network,
     )
 
@@ -186,7 +188,7 @@ def _label(step: Step, of: Inputs, network: str) -> Counted:
 def _trial(step: Step, of: Inputs, network: str) -> Counted:
     scorer = step.options["scorer"]
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
+    examples = sources * _examples(of, _described(scorer["name"]))
     steps = step.options["folds"] * scorer["options"].get("steps", 100)
     kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
     units = {"step": 1, "scorer": steps, "bytes": examples}
@@ -199,7 +201,7 @@ def _tune(step: Step, of: Inputs, network: str) -> Counted:
 
 def _scorer(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
+    examples = sources * _examples(of, _described(step.options["name"]))
     kind = _kind(step, of.facts.identity, name=step.options["name"], sources=sources)
     return Counted(kind, 1.0, {"step": 1, "scorer": 300, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
 
@@ -336,6 +338,15 @@ def _border(of: Inputs, crop: int) -> float:
     # How large the copy of a split is, with a border that random crops are taken from, against the split itself.
     height, width = of.source.shape[1:]
     return (height + 2 * crop) * (width + 2 * crop) / (height * width) if crop else 0.0
+
+
+def _examples(of: Inputs, times: int) -> int:
+    # Bytes of the examples of a network that is described so many times.
+    return 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, times * layer.size) for layer in of.facts.layers)
+
+
+def _described(scorer: str) -> int:
+    return LABEL_ROUNDS if scorers[scorer].facts.get("progressive") else 1
 
 
 def _largest(of: Inputs) -> int:

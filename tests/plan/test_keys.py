@@ -315,6 +315,16 @@ def test_a_loss_is_tuned_where_it_is_named() -> None:
     assert LEARNING - {"irp", "label"} <= added(auto, plan(BASE, "scorer.loss=ordinal"))
 
 
+def test_rounds_are_described_only_for_scorers_that_learn_from_them() -> None:
+    """Labels of scorer `hazard` are others than those of one that looks at the same features, from the same rounds."""
+    groups = "features_used: [magnitude, layer, remaining]"
+    before, after = plan(BASE, f"scorer={{name: mlp, {groups}}}"), plan(BASE, f"scorer={{name: hazard, {groups}}}")
+
+    assert "progressive" not in before.steps["label/seed100"].options
+    assert {**before.steps["label/seed100"].options, "progressive": 8} == after.steps["label/seed100"].options
+    assert "irp" not in added(before, after)
+
+
 SEARCH = BASE.replace("method: learned", "method: mask_search").replace(
     "[random, snip, dense]",
     "[random, {name: trained, criterion: snip, schedule: {name: linear, rounds: 2, steps: 5}}]",

@@ -3,7 +3,8 @@
 A scorer is a registered function `(features, labels, generator, observe, **options) -> state` that learns,
 where `state` is name -> tensor, the fact `predict`, `(state, features) -> scores` that applies it, and the fact
 `groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
-`[weights]`.
+`[weights]`. One with the fact `progressive` learns from the network as one round after another found it: there is a
+layer for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +16,7 @@ from autosparse.registry import Registry
 Fit: TypeAlias = Callable[..., Tensors]
 scorers: Registry[Fit] = Registry("scorer", "scorers")
 
-from autosparse.core.scorers import mlp, paper  # noqa: E402
+from autosparse.core.scorers import hazard, mlp, paper  # noqa: E402
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -24,4 +25,4 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
 
 
-__all__ = ["Fit", "groups_of", "mlp", "paper", "scorers"]
+__all__ = ["Fit", "groups_of", "hazard", "mlp", "paper", "scorers"]
