@@ -48,6 +48,8 @@ class Inputs:
     inputs: int = 0
     groups: tuple[str, ...] = ()
     """the feature groups that the plan's scorer looks at"""
+    warm_up: int = 0
+    """and the training steps before it does"""
 
     @property
     def columns(self) -> int:

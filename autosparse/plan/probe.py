@@ -47,10 +47,11 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
     tables = {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
     shares = {name: table[:, 0] for name, table in tables.items()}
     steps = 50
+    own, _ = scorers[scorer].apart(options)
 
     def learn(steps: int = steps) -> Tensors:
         fit = scorers[scorer].function
-        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **{**options, "steps": steps})
+        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **{**own, "steps": steps})
         return found
 
     state, table = learn(1), Features(columns, {"0": tables["0"]})

@@ -8,7 +8,10 @@ from typing import Any
 from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
 from autosparse.core.labels import round_by_round, rounds_to_describe, survival
+from autosparse.core.learning import warmed_up
+from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors
+from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
@@ -16,16 +19,28 @@ from autosparse.steps.work import Work, generator
 
 
 @operations.register(version=1)
-def label(work: Work, *, images: int, examples: int, features: dict[str, int], seed: int, progressive: int = 0) -> None:
+def label(
+    work: Work,
+    *,
+    images: int,
+    examples: int,
+    features: dict[str, int],
+    seed: int,
+    progressive: int = 0,
+    warm_up: int = 0,
+    training: dict[str, Any] | None = None,
+) -> None:
     """Labels of one IRP and the features of up to `examples` weights of each layer.
 
     `features` names the feature groups that scorers will look at, and their versions, so that a changed group makes new
     examples. With `progressive` the network is described as that many rounds found it, evenly spread, the examples of
-    a layer being divided among them: what is left of it, and whether it survives the round.
+    a layer being divided among them: what is left of it, and whether it survives the round. A network is described
+    `warm_up` steps into training under its masks, by what of the recipe `training` holds.
     """
     rounds = [artifact.tensors("masks") for artifact in work.roles("round").values()]
     labels = survival(rounds)
-    evidence = gather_evidence(work, seed=seed)
+    recipe = Recipe(**(training or {}))
+    evidence = gather_evidence(work, seed=seed, recipe=recipe)
     layers = [layer.name for layer in evidence.layers]
     share = {name: part.float() / len(rounds) for name, part in labels.items()}
     found: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]
@@ -37,7 +52,7 @@ def label(work: Work, *, images: int, examples: int, features: dict[str, int], s
     about: dict[str, Any] = {}
     for number, network, target in found:
         prefix = f"{number}|" if number else ""
-        for described in describe(network, features, images):
+        for described in describe(_warmed_up(network, recipe, warm_up), features, images):
             for name, values in described.values.items():
                 present = network.masks[name].flatten().nonzero().squeeze(1).cpu()
                 pick = present[torch.randperm(len(present), generator=random)[:examples]].sort().values
@@ -51,3 +66,10 @@ def label(work: Work, *, images: int, examples: int, features: dict[str, int], s
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
     about |= {"columns": list(described.columns), "layers": layers, "survivors": bins.tolist()}
     work.output.write_json("result", about)
+
+
+def _warmed_up(network: Evidence, recipe: Recipe, steps: int) -> Evidence:
+    try:
+        return warmed_up(network, recipe, steps)
+    except ValueError as error:
+        raise StepError(f"warming up the network: {error}", "lower `irp.training.lr`") from error

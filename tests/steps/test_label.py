@@ -79,3 +79,33 @@ def test_a_hazard_prunes_in_rounds_and_at_once(here: Place, capsys: pytest.Captu
         assert round((1 - result["sparsity"]) * result["total"]) == result["kept"]
     assert ended.json["scorer"]["progressive"] is True
     assert "of the weights that survive a round" in " ".join(shown.out.split())
+
+
+def test_a_warm_up_travels_with_the_scorer(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pretrained scorer looks at networks after as many steps as it learned with: it makes the same masks."""
+    (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
+    few = "--set budget=0.8 --set compare=[] --set controls=[] --set emit=[] --json"
+    first = call(capsys, f"run warm.yaml {few}")
+    (here.folder / "takes.yaml").write_text(
+        "".join(line for line in SMALL.splitlines(keepends=True) if not line.startswith(("irp", "scorer", "tuning")))
+        + f"scorer: {{pretrained: '{first.json['run']}/scorer'}}\n"
+    )
+    taken = call(capsys, f"run takes.yaml {few}")
+    cold = call(capsys, f"run warm.yaml {few} --set scorer.warm_up=0")
+
+    assert (0, 0, 0) == (first.code, taken.code, cold.code), first.err + taken.err + cold.err
+    assert 3 == first.json["scorer"]["options"]["warm_up"] == taken.json["scorer"]["options"]["warm_up"]
+    assert first.json["results"] == taken.json["results"]
+    assert first.json["results"] != cold.json["results"]
+    assert "warm_up" not in cold.json["scorer"]["options"]
+
+
+def test_a_warm_up_that_diverges_says_so(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The step fails with what to lower."""
+    (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
+    source = "{rounds: 1, per_round: 0.5, epochs: 0.1, training: {lr: 1.0e+30, crop: 1, flip: false}}"
+    ended = call(capsys, f"run warm.yaml --only label/seed100 --set 'irp={source}'")
+
+    assert 1 == ended.code
+    assert "warming up the network: training for 3 steps diverged" in ended.err
+    assert "lower `irp.training.lr`" in ended.err

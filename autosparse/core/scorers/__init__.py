@@ -5,16 +5,35 @@ where `state` is name -> tensor, the fact `predict`, `(state, features) -> score
 `groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
 `[weights]`. One with the fact `progressive` learns from the network as one round after another found it: there is a
 layer for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
+All scorers share the options of `Horizon`, which say what state of a network they look at; they are not passed on.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from annotated_types import Ge
 
 from autosparse.core.weights import Tensors
-from autosparse.registry import Registry
+from autosparse.registry import AddedLater, Registry
 
 Fit: TypeAlias = Callable[..., Tensors]
-scorers: Registry[Fit] = Registry("scorer", "scorers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Horizon:
+    """Options of every scorer."""
+
+    warm_up: Annotated[
+        int,
+        Ge(0),
+        AddedLater(0),
+        "training steps after which networks are described, by the recipe's batches and update rule over one cycle of "
+        "its learning rate; masks are for the initial weights",
+    ] = 0
+
+
+scorers: Registry[Fit] = Registry("scorer", "scorers", shared=Horizon)
 
 from autosparse.core.scorers import hazard, mlp, paper  # noqa: E402
 
@@ -25,4 +44,4 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
 
 
-__all__ = ["Fit", "groups_of", "hazard", "mlp", "paper", "scorers"]
+__all__ = ["Fit", "Horizon", "groups_of", "hazard", "mlp", "paper", "scorers"]
