@@ -26,11 +26,12 @@ _ABSENT = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Range:
-    """The interval in which tuning looks for an option's value."""
+    """The interval in which tuning looks for an option's value, with `when_named` only if a spec names the option."""
 
     low: float
     high: float
     log: bool = False
+    when_named: bool = False
 
     def __contains__(self, value: Any) -> bool:
         return bool(self.low <= value <= self.high)
@@ -41,9 +42,10 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The values among which tuning chooses."""
+    """The values among which tuning chooses, with `when_named` only if a spec names the option."""
 
     values: tuple[Any, ...]
+    when_named: bool = False
 
     def __contains__(self, value: Any) -> bool:
         return value in self.values
@@ -87,6 +89,11 @@ class Option:
     @property
     def tunable(self) -> Range | OneOf | None:
         return next((item for item in self.metadata if isinstance(item, Range | OneOf)), None)
+
+    @property
+    def is_tuned_unasked(self) -> bool:
+        """Whether tuning looks for a value where no spec says which options to tune."""
+        return self.tunable is not None and not self.tunable.when_named
 
     @property
     def is_path(self) -> bool:

@@ -95,6 +95,24 @@ def test_an_option_has_what_its_annotation_says() -> None:
     assert ("", None, None) == (found["plain"].help, found["plain"].tunable, found["plain"].added_later)
 
 
+def asked(
+    *,
+    always: Annotated[int, Range(1, 9)] = 3,
+    named: Annotated[str, OneOf(("a", "b"), when_named=True)] = "a",
+    between: Annotated[float, Range(0, 1, when_named=True)] = 0.5,
+    fixed: int = 1,
+) -> None:
+    """Has options that are tuned only where a spec names them."""
+
+
+def test_an_option_may_be_tuned_only_where_it_is_named() -> None:
+    """It is tunable, but not among those that are tuned unasked."""
+    found = options_of(asked)
+
+    assert ["always", "named", "between"] == [name for name, option in found.items() if option.tunable]
+    assert ["always"] == [name for name, option in found.items() if option.is_tuned_unasked]
+
+
 def test_a_dataclass_has_options_too() -> None:
     """Fields of a keyword-only dataclass are options."""
     found = options_of(Recipe)

@@ -155,7 +155,8 @@ def _tuned(scorer: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
     finds = ""
     if scorer.get("precision") is not None:  # trials of earlier releases did not tell
-        finds = f"; it finds {scorer['precision']:.0%} of IRP's survivors"
+        survivors = "the weights that survive a round" if scorer.get("progressive") else "IRP's survivors"
+        finds = f"; it finds {scorer['precision']:.0%} of {survivors}"
         finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "

@@ -8,20 +8,28 @@ from autosparse.core.connectivity import describe_network
 from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
 from autosparse.core.weights import Tensors
+from autosparse.lazy import torch
 
 
 def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator[Features]:
     """The feature table of one layer after another, gradients being means over `images` training images.
 
-    Only what the groups need is looked at. Raises UsageError for a network that takes whole numbers where a group
-    needs its flow.
+    Only what the groups need is looked at, and the network is seen as it is under its masks. Raises UsageError for a
+    network that takes whole numbers where a group needs its flow.
     """
     groups = tuple(groups)
     needs = needs_of(groups)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
     flow = _flow(evidence) if "flow" in needs else {}
     seen = (
-        Seen(layer, place, evidence.weights[layer.name], gradient.get(layer.name), flow.get(layer.name))
+        Seen(
+            layer,
+            place,
+            evidence.weights[layer.name],
+            gradient.get(layer.name),
+            flow.get(layer.name),
+            _unless_full(evidence.masks[layer.name]),
+        )
         for layer, place in zip(evidence.layers, places_of(evidence, joins="joins" in needs), strict=True)
     )
     return table_layers(seen, groups)
@@ -38,10 +46,15 @@ def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
                 shortcut.update(way if join.is_shortcut(way) else ())
                 summed.update(_last_of(way, [layer.name for layer in layers]))
     total = sum(layer.size for layer in layers)
+    pruned = total - sum(int(mask.sum()) for mask in evidence.masks.values())
     return [
-        Place(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed)
+        Place(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
     ]
+
+
+def _unless_full(mask: torch.Tensor) -> torch.Tensor | None:
+    return None if bool(mask.all()) else mask
 
 
 def _last_of(way: tuple[str, ...], order: list[str]) -> list[str]:

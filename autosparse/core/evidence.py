@@ -33,10 +33,14 @@ def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`."""
+    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`.
+
+    `prepare` gives the network in the state in which the scorer looks at it.
+    """
 
     groups: tuple[str, ...]
     predict: Callable[[Features], Tensors]
+    prepare: Callable[[Evidence], Evidence] = lambda evidence: evidence
 
 
 @dataclass(frozen=True)

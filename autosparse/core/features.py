@@ -2,8 +2,9 @@
 
 A feature group is a registered function of one layer, `(seen) -> [weights, columns]`, where `seen` is what there is to
 look at. But for `raw` nothing depends on the scale of the weights, the gradient, the batch or the loss, so that a
-scorer can be carried to networks and data it never saw. Facts of a group: `columns`, how many it has, and what it
-`needs` beside the weights: `gradient`, `flow` or `joins`.
+scorer can be carried to networks and data it never saw. Under masks ranks, standardized logarithms and sums are taken
+over the weights that are present; one that is pruned stands where the lowest of them does. Facts of a group: `columns`,
+how many it has, and what it `needs` beside the weights: `gradient`, `flow` or `joins`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from autosparse.registry import Registry
 class Place:
     """Where a layer stands: its number, of how many, how many weights the network has, and its place about sums.
 
-    A layer on a `branch` is on one way into a sum and on no other; on a `shortcut` another way has more layers; one
-    that is `summed` is the last before the sum.
+    Of the network's `total` weights `pruned` are not present. A layer on a `branch` is on one way into a sum and on no
+    other; on a `shortcut` another way has more layers; one that is `summed` is the last before the sum.
     """
 
     index: int
@@ -32,17 +33,22 @@ class Place:
     branch: bool = False
     shortcut: bool = False
     summed: bool = False
+    pruned: int = 0
 
 
 @dataclass(frozen=True)
 class Seen:
-    """One layer as feature groups see it. `weight`, `gradient` and `flow`, |w| dR/d|w| of SynFlow, have its shape."""
+    """One layer as feature groups see it. `weight`, `gradient` and `flow`, |w| dR/d|w| of SynFlow, have its shape.
+
+    So has `mask`, which says what is present; none where all of the layer is.
+    """
 
     layer: Layer
     place: Place
     weight: torch.Tensor
     gradient: torch.Tensor | None = None
     flow: torch.Tensor | None = None
+    mask: torch.Tensor | None = None
 
 
 Group: TypeAlias = "Callable[[Seen], torch.Tensor]"
@@ -98,7 +104,7 @@ def table_layers(layers: Iterable[Seen], groups: Iterable[str]) -> Iterator[Feat
 @feature_groups.register(columns=2)
 def magnitude(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of |w| in its layer."""
-    return _relative(seen.weight)
+    return _relative(seen.weight, seen)
 
 
 @feature_groups.register(columns=3, needs=("gradient",))
@@ -106,14 +112,14 @@ def gradient(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of |g| in its layer, and whether w and g agree in sign."""
     assert seen.gradient is not None
     agree = (seen.weight * seen.gradient).flatten().sign()
-    return torch.cat([_relative(seen.gradient), agree[:, None]], dim=1)
+    return torch.cat([_relative(seen.gradient, seen), agree[:, None]], dim=1)
 
 
 @feature_groups.register(columns=2, needs=("gradient",), source="Lee et al. 2019")
 def sensitivity(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of |w g| in its layer (SNIP's score)."""
     assert seen.gradient is not None
-    return _relative(seen.weight * seen.gradient)
+    return _relative(seen.weight * seen.gradient, seen)
 
 
 @feature_groups.register(columns=2, needs=("gradient",))
@@ -122,9 +128,12 @@ def channels(seen: Seen) -> torch.Tensor:
     assert seen.gradient is not None
     score = (seen.weight * seen.gradient).abs()
     kernel = list(range(2, score.ndim))
-    by_output = _standardize(_log(score.sum(dim=[1, *kernel], keepdim=True))).expand_as(score)
-    by_input = _standardize(_log(score.sum(dim=[0, *kernel], keepdim=True))).expand_as(score)
-    return torch.stack([by_output.flatten(), by_input.flatten()], dim=1)
+    columns = []
+    for others in ([1, *kernel], [0, *kernel]):
+        present = None if seen.mask is None else seen.mask.sum(dim=others, keepdim=True) > 0
+        sums = score.sum(dim=others, keepdim=True)
+        columns.append(_of_present(_spread_out, sums, present).expand_as(score).flatten())
+    return torch.stack(columns, dim=1)
 
 
 @feature_groups.register(columns=8)
@@ -148,7 +157,7 @@ def layer(seen: Seen) -> torch.Tensor:
 def flow(seen: Seen) -> torch.Tensor:
     """Rank and standardized logarithm of the paths through a weight, in its layer (SynFlow's score)."""
     assert seen.flow is not None
-    return _relative(seen.flow).to(seen.weight.dtype)
+    return _relative(seen.flow, seen).to(seen.weight.dtype)
 
 
 @feature_groups.register(columns=3, needs=("joins",))
@@ -156,6 +165,16 @@ def joins(seen: Seen) -> torch.Tensor:
     """Whether a layer is on a branch of a sum, on a shortcut, and the last before the sum."""
     place = seen.place
     return _same_for_all([float(place.branch), float(place.shortcut), float(place.summed)], seen)
+
+
+@feature_groups.register(columns=2)
+def remaining(seen: Seen) -> torch.Tensor:
+    """Logarithms of the shares of the layer's and of the network's weights that are present: 0 at initialization."""
+    size, total = seen.layer.size, seen.place.total
+    left = size if seen.mask is None else int(seen.mask.sum())
+    # Of a layer without weights nothing is asked; its logarithm stays finite.
+    shares = [max(1, left) / size, max(1, total - seen.place.pruned) / total]
+    return _same_for_all([math.log(share) for share in shares], seen)
 
 
 @feature_groups.register(columns=2, needs=("gradient",), source="AutoSparse, arXiv 2408.14757, section 3")
@@ -169,11 +188,33 @@ def _same_for_all(facts: list[float], seen: Seen) -> torch.Tensor:
     return torch.tensor(facts, device=seen.weight.device).expand(seen.layer.size, len(facts))
 
 
-def _relative(values: torch.Tensor) -> torch.Tensor:
+def _relative(values: torch.Tensor, seen: Seen) -> torch.Tensor:
     size = values.flatten().abs()
+    present = None if seen.mask is None else seen.mask.flatten().bool()
+    return torch.stack([_of_present(describe, size, present) for describe in (_ranks, _spread_out)], dim=1)
+
+
+def _of_present(
+    describe: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, present: torch.Tensor | None
+) -> torch.Tensor:
+    if present is None:
+        return describe(values)
+    found = torch.zeros_like(values)
+    if bool(present.any()):
+        among = describe(values[present])
+        found.fill_(among.min())
+        found[present] = among
+    return found
+
+
+def _ranks(size: torch.Tensor) -> torch.Tensor:
     rank = torch.empty_like(size)
     rank[size.argsort(stable=True)] = torch.linspace(0, 1, size.numel(), dtype=size.dtype, device=size.device)
-    return torch.stack([rank, _standardize(_log(size))], dim=1)
+    return rank
+
+
+def _spread_out(values: torch.Tensor) -> torch.Tensor:
+    return _standardize(_log(values))
 
 
 def _log(values: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
-"""Masks of the pruning rounds -> survival labels."""
+"""Masks of the pruning rounds -> survival labels, of all rounds together or of one after another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -18,3 +19,23 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
         name: torch.stack([masks[name].to(torch.int16) for masks in rounds]).sum(dim=0, dtype=torch.int16)
         for name in first
     }
+
+
+def rounds_to_describe(rounds: int, most: int) -> list[int]:
+    """At most `most` of the rounds 1 to `rounds`, evenly spread from the first to the last."""
+    if rounds <= most:
+        return list(range(1, rounds + 1))
+    return [1 + round(place * (rounds - 1) / max(1, most - 1)) for place in range(most)]
+
+
+def round_by_round(
+    evidence: Evidence, rounds: Sequence[Mapping[str, torch.Tensor]], most: int
+) -> Iterator[tuple[int, Evidence, Tensors]]:
+    """What at most `most` rounds find and leave: number, network under the masks it begins with, masks after it."""
+    for number in rounds_to_describe(len(rounds), most):
+        left = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 1].items()}
+        if number == 1:
+            yield number, evidence, left
+        else:
+            found = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 2].items()}
+            yield number, evidence.masked(found), left

@@ -107,6 +107,14 @@ def learn_briefly(
     return replace(evidence, trained=learner.learned()).masked(evidence.masks)
 
 
+def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
+    """The network under its masks, `steps` of training further on the first training batches; for 0 as it is.
+
+    Raises ValueError when training diverges.
+    """
+    return learn_briefly(evidence, evidence.training_batches(), recipe, steps) if steps else evidence
+
+
 @contextmanager
 def own_randomness(evidence: Evidence) -> Iterator[None]:
     """What the network itself draws, such as dropout, comes from the evidence's generator, and is forgotten after."""

@@ -23,7 +23,8 @@ class HeldOut:
     `overall` is Spearman's rank correlation of all weights that are held out together and `within` its mean inside
     one layer: near zero it says that the scorer knows layers, not weights. `precision` is the share of the weights
     that survived IRP's last round which are among as many highest scores, and `beyond_quotas` what of that is more
-    than the same numbers in every layer, filled at random, come to.
+    than the same numbers in every layer, filled at random, come to. Of labels that tell of one round after another,
+    all is measured in each round, and survivors are those of the round: most weights, so `precision` is high by chance.
     """
 
     overall: float
@@ -47,8 +48,9 @@ def cross_validate(
     """Learn from some, predict the others, each of which is held out once, in at most `folds` parts.
 
     `split` says what is held out: `layers` (layer i in fold i modulo `folds`), `seeds` of all networks, or
-    `networks` at all seeds. Layers of several sources are named `source:layer`, a source `seed` or `network.seed`;
-    those of one name are held out together, so that no scorer is judged on a layer whose twin it learned from.
+    `networks` at all seeds. Layers of several sources are named `source:layer`, a source `seed` or `network.seed`, at
+    a round of IRP `source@round:layer`; those of one name are held out together, so that no scorer is judged on a layer
+    whose twin it learned from, be it of another source or another round.
     Raises ValueError when there is but one thing to hold out.
     """
     names = list(features.values)
@@ -75,8 +77,8 @@ def cross_validate(
 
 
 def _part(name: str, split: Split) -> str:
-    source, _, layer = name.rpartition(":")
-    network, _, seed = source.rpartition(".")
+    place, _, layer = name.rpartition(":")
+    network, _, seed = place.partition("@")[0].rpartition(".")
     return {"layers": layer, "seeds": seed, "networks": network}[split]
 
 

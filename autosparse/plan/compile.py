@@ -12,7 +12,7 @@ from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.schedule import training_steps
 from autosparse.core.scorers import groups_of
-from autosparse.core.training import STEP_FIELDS, training_steps_of
+from autosparse.core.training import training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source, open_source
 from autosparse.errors import UsageError
@@ -23,7 +23,7 @@ from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.controls import controls_of
-from autosparse.plan.options import keyed_aims, keyed_recipe, tunable_limits
+from autosparse.plan.options import keyed_aims, keyed_recipe, keyed_steps, scorer_options, tunable_limits
 from autosparse.plan.planned_budget import PlannedBudget, strictest
 from autosparse.plan.step import Step, step_key
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon
@@ -32,7 +32,7 @@ from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
 from autosparse.store import digest
 
-_LABEL_IMAGES, LABEL_EXAMPLES = 512, 20_000
+_LABEL_IMAGES, LABEL_EXAMPLES, LABEL_ROUNDS = 512, 20_000, 8
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                     inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                     if method.needs_rounds:
                         inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
-                    mask = build.add(place, "mask", _mask_options(spec, method, budget, seed), inputs, purpose)
+                    mask = build.add(place, "mask", _mask_options(build, spec, method, budget, seed), inputs, purpose)
                 own = own or mask  # the method itself comes first
                 cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
         if DENSE in spec.compare:
@@ -168,11 +168,11 @@ def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
     return [(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
-def _mask_options(spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
+def _mask_options(build: _Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     choices = method.choices()
     options = {"method": choices, **budget.options, "seed": seed}
-    if training_steps(choices):
-        options["training"] = {name: keyed_recipe(spec.training)[name] for name in STEP_FIELDS}
+    if training_steps(choices) or (method.needs_scorer and scorer_options(spec, build.steps).get("warm_up")):
+        options["training"] = keyed_steps(spec.training)
     return options
 
 
@@ -217,7 +217,9 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
         return _pretrained(build, spec.scorer.pretrained, networks)
     labels = _labels(build, spec)
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
-    scorer = {**chosen, "options": spec.scorer.keyed()["options"]}
+    # A trial proposes from the values that a spec has: of what is tuned they are written out, also where as before.
+    tuned = {name: spec.scorer.options()[name] for name in spec.tuning.options}
+    scorer = {**chosen, "options": {**spec.scorer.keyed()["options"], **tuned}}
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
@@ -272,6 +274,10 @@ def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...]
         "features": {name: feature_groups[name].version for name in groups_of(scorer.name, scorer.options())},
         "seed": seed,
     }
+    if scorer.entry.facts.get("progressive"):
+        options["progressive"] = LABEL_ROUNDS
+    if warm_up := scorer.options()["warm_up"]:
+        options |= {"warm_up": warm_up, "training": keyed_steps(irp.training)}
     start, data = network
     return build.add(f"label/{place}", "label", options, {**rounds, "init": start, "data": data}, "source")
 

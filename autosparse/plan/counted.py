@@ -50,6 +50,8 @@ class Inputs:
     """the feature groups that the plan's scorer looks at"""
     updates: int = 1
     """of the plan's scorer when it learns; one that learns in closed form does so once"""
+    warm_up: int = 0
+    """and the training steps before it does"""
 
     @property
     def columns(self) -> int:

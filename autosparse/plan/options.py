@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from autosparse.core.training import Recipe
+from autosparse.core.training import STEP_FIELDS, Recipe
+from autosparse.plan.step import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
+from autosparse.spec import Pretrained, Spec
 
 
 def keyed_recipe(training: Any) -> dict[str, Any]:
@@ -21,6 +24,20 @@ def keyed_aims(tuning: Any) -> dict[str, Any]:
     """What trials hold out, are scored and are proposed by, as they are told it: what they did before is left out."""
     before = {"split": "layers", "objective": "rank", "sampler": "tpe"}
     return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
+
+
+def keyed_steps(training: Any) -> dict[str, Any]:
+    """What of a recipe makes a step, where networks are trained for some steps and rewound."""
+    recipe = keyed_recipe(training)
+    return {name: recipe[name] for name in STEP_FIELDS}
+
+
+def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:
+    """The options of the scorer that a plan of these steps trains or takes."""
+    if isinstance(spec.scorer, Pretrained):
+        found: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
+        return found
+    return spec.scorer.options()
 
 
 @cache

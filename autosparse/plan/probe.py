@@ -47,11 +47,12 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
     tables = {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
     shares = {name: table[:, 0] for name, table in tables.items()}
     steps = 50 if "steps" in options else 1  # or it is learned in closed form
+    own, _ = scorers[scorer].apart(options)
 
     def learn(steps: int = steps) -> Tensors:
         fit = scorers[scorer].function
-        own = {**options, "steps": steps} if "steps" in options else options
-        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **own)
+        asked = {**own, "steps": steps} if "steps" in own else own
+        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **asked)
         return found
 
     state, table = learn(1), Features(columns, {"0": tables["0"]})

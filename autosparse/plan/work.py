@@ -12,19 +12,21 @@ from autosparse.core.criteria import criteria
 from autosparse.core.irp import RANK_IMAGES
 from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
-from autosparse.core.scorers import groups_of
+from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import STEP_FIELDS
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
-from autosparse.plan.compile import LABEL_EXAMPLES, Plan
+from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
+from autosparse.plan.options import scorer_options
 from autosparse.plan.step import Step
 from autosparse.spec import Pretrained
 from autosparse.store import digest
 
 SAMPLE_BATCH = 256
 _DECODERS = 64 * 2**20  # what reading a set takes beside its images, such as encoded files
+_UNTRAINED: Mapping[str, Any] = {"batch": 0, "crop": 0, "precision": "float32"}
 _LINE, _CARD = 600, 8_000  # bytes of a small JSON file and of a model's card
 
 
@@ -38,6 +40,7 @@ def count_work(plan: Plan) -> dict[str, Counted]:
     representative: dict[str, str] = {}
     groups, scorer = _feature_groups(plan), plan.spec.scorer
     updates = 1 if isinstance(scorer, Pretrained) else scorer.options().get("steps", 1)
+    warm_up = scorer_options(plan.spec, plan.steps).get("warm_up", 0)
     for name, step in plan.steps.items():
         if not (place := _place_of(plan, step)):
             continue
@@ -45,7 +48,7 @@ def count_work(plan: Plan) -> dict[str, Counted]:
         if start not in facts:
             facts[start] = network_of(plan, start)
             representative.setdefault(facts[start].identity, start)
-        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates)
+        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates, warm_up)
         found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
     return found
 
@@ -158,36 +161,44 @@ def _rewound(step: Step, of: Inputs, network: str) -> Counted:
 
 
 def _label(step: Step, of: Inputs, network: str) -> Counted:
-    examples = sum(min(step.options["examples"], layer.size) for layer in of.facts.layers)
     data = of.source.train_images * of.image_bytes
-    masks = sum(role.startswith("round") for role in step.inputs) * of.facts.total
+    rounds = sum(role.startswith("round") for role in step.inputs)
+    masks = rounds * of.facts.total
+    apart = {name: step.options[name] for name in ("progressive", "warm_up", "training") if name in step.options}
+    times = min(rounds, apart.get("progressive", 1))  # the network is described
+    recipe = apart.get("training", _UNTRAINED)
+    batch = min(recipe["batch"], of.source.train_images)
     images = min(step.options["images"], of.source.train_images)
     described = 3 * 4 * of.columns * _largest(of)  # a layer at a time
     return Counted(
-        _kind(step, of.facts.identity, images=images, rounds=len(step.inputs)),
+        _kind(step, of.facts.identity, images=images, rounds=len(step.inputs), **apart),
         1.0,
         {
             "step": 1,
             "build": 1,
-            "gradient": images,
-            "flow": of.feature_flows,
-            "features": of.facts.total,
+            "gradient": times * images,
+            "flow": times * of.feature_flows,
+            "features": times * of.facts.total,
+            "train": times * apart.get("warm_up", 0) * batch,
             "bytes": data + masks,
         },
         (
             {"data": 3 * data, "bytes": masks},
             {"data": data, "bytes": masks + 3 * of.state_bytes, "gradient": min(images, SAMPLE_BATCH)},
             {"data": data, "bytes": masks + 3 * of.state_bytes + described},
+            *_warming_up(of, recipe, masks),
         ),
-        of.facts.total + 4 * (of.columns + 1) * examples + _LINE,
+        of.facts.total + _examples(of, times) + _LINE,
         network,
+        recipe["batch"],
+        recipe["precision"],
     )
 
 
 def _trial(step: Step, of: Inputs, network: str) -> Counted:
     scorer = step.options["scorer"]
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
+    examples = sources * _examples(of, _described(scorer["name"]))
     steps = step.options["folds"] * scorer["options"].get("steps", 1)
     kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
     units = {"step": 1, "scorer": steps, "bytes": examples}
@@ -200,7 +211,7 @@ def _tune(step: Step, of: Inputs, network: str) -> Counted:
 
 def _scorer(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
-    examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
+    examples = sources * _examples(of, _described(step.options["name"]))
     kind = _kind(step, of.facts.identity, name=step.options["name"], sources=sources)
     return Counted(kind, 1.0, {"step": 1, "scorer": of.updates, "bytes": examples}, ({"bytes": 3 * examples},), 30_000)
 
@@ -223,9 +234,12 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     held = (4 + facts.get("states", 0)) * of.state_bytes
     described = 3 * 4 * of.columns * _largest(of) if facts.get("features") else 0  # a layer at a time
     passes = facts.get("gradients", 0)
-    recipe = step.options.get("training", {"batch": 0, "crop": 0, "precision": "float32"})
+    recipe = step.options.get("training", _UNTRAINED)
+    warm_up = of.warm_up if facts.get("needs_scorer") else 0
     batch = min(recipe["batch"], of.source.train_images)
+    trained = training_steps(method) * schedules[schedule["name"]].facts.get("step_cost", 1)
     turns = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0)
+    apart = {**({"training": recipe} if batch else {}), **({"warm_up": warm_up} if warm_up else {})}
     units = {
         "step": 1,
         "build": 1,
@@ -239,10 +253,10 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         "features": scorings * facts.get("features", 0) * of.facts.total,
         "predict": scorings * of.facts.total * bool(facts.get("needs_scorer")),
         "select": rounds * of.facts.total,
-        "train": training_steps(method) * batch * schedules[schedule["name"]].facts.get("step_cost", 1),
+        "train": (trained + scorings * warm_up) * batch,
     }
     return Counted(
-        _kind(step, of.facts.identity, method=method, images=images, **({"training": recipe} if batch else {})),
+        _kind(step, of.facts.identity, method=method, images=images, **apart),
         1.0,
         units,
         (
@@ -257,6 +271,21 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         recipe["batch"],
         recipe["precision"],
     )
+
+
+def _trains(method: Mapping[str, Any], of: Inputs) -> bool:
+    # Whether making its masks takes training steps.
+    needs_scorer = criteria[method["criterion"]["name"]].facts.get("needs_scorer")
+    return bool(training_steps(method) or (needs_scorer and of.warm_up))
+
+
+def _warming_up(of: Inputs, recipe: Mapping[str, Any], beside: int) -> tuple[Mapping[str, float], ...]:
+    # What is held while a network is trained for some steps; nothing where it is not.
+    if not recipe["batch"]:
+        return ()
+    batch = min(recipe["batch"], of.source.train_images)
+    data = of.source.train_images * of.image_bytes
+    return ({"data": (1 + _border(of, recipe["crop"])) * data, "bytes": beside + 12 * of.state_bytes, "train": batch},)
 
 
 def _shuffled(step: Step, of: Inputs, network: str) -> Counted:
@@ -284,7 +313,7 @@ def _sanity(step: Step, of: Inputs, network: str) -> Counted:
         methods = [method for method in options["candidates"].values() if not left_out(check, method)]
         brief = {"training": {name: options["training"][name] for name in STEP_FIELDS}}
         masks = [
-            _mask(replace(step, options={"method": method, **(brief if training_steps(method) else {})}), of, network)
+            _mask(replace(step, options={"method": method, **(brief if _trains(method, of) else {})}), of, network)
             for method in methods
         ]
         times = 2 if check == "invert" else 1
@@ -337,6 +366,15 @@ def _border(of: Inputs, crop: int) -> float:
     # How large the copy of a split is, with a border that random crops are taken from, against the split itself.
     height, width = of.source.shape[1:]
     return (height + 2 * crop) * (width + 2 * crop) / (height * width) if crop else 0.0
+
+
+def _examples(of: Inputs, times: int) -> int:
+    # Bytes of the examples of a network that is described so many times.
+    return 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, times * layer.size) for layer in of.facts.layers)
+
+
+def _described(scorer: str) -> int:
+    return LABEL_ROUNDS if scorers[scorer].facts.get("progressive") else 1
 
 
 def _largest(of: Inputs) -> int:

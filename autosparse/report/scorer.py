@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autosparse.core.scorers import scorers
 from autosparse.plan import Plan
 from autosparse.steps.study import importances
 from autosparse.store import Artifact, Store
@@ -57,6 +58,7 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
         "beyond_quotas": best.get("beyond_quotas"),
         "trials": [trial["value"] for trial in trials],
         **_study(plan, trials),
+        "progressive": bool(scorers[about["name"]].facts.get("progressive")),
         "pretrained": plan.steps["scorer"].operation == "pretrained",
         "path": str(folder.resolve()) if folder else None,
     }

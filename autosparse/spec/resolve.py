@@ -136,7 +136,7 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
     if isinstance(spec.scorer, Pretrained):
         return ()
     options, written = spec.scorer.entry.options, spec.scorer.model_fields_set
-    return tuple(name for name, option in options.items() if option.tunable and name not in written)
+    return tuple(name for name, option in options.items() if option.is_tuned_unasked and name not in written)
 
 
 def _rounds(irp: Irp) -> int:

@@ -26,7 +26,10 @@ class Tuning(Section):
     ] = "auto"
     options: Annotated[
         tuple[str, ...] | Literal["auto"],
-        about("scorer options to tune; auto: every tunable one that `scorer` does not set"),
+        about(
+            "scorer options to tune; auto: every tunable one that `scorer` does not set, but for those, such as a "
+            "loss, that are tuned only where they are named here"
+        ),
     ] = "auto"
     folds: Annotated[int, Ge(2), Le(100), about("in how many parts layers are held out when a trial is scored")] = 3
     split: Annotated[

@@ -8,7 +8,11 @@ from autosparse.steps.work import Work
 
 
 def load_examples(work: Work) -> tuple[Features, Tensors]:
-    """Features and survival shares of the inputs `label.*`, on the device, layers named `source:layer`."""
+    """Features and targets of the inputs `label.*`, on the device, layers named `source:layer`.
+
+    Targets are survival shares; where rounds were described one by one they are 1 for what survives the round, and
+    its layers are named `source@round:layer`, but for those of which nothing is left.
+    """
     values: Tensors = {}
     shares: Tensors = {}
     sizes: dict[str, int] = {}
@@ -17,8 +21,13 @@ def load_examples(work: Work) -> tuple[Features, Tensors]:
         about = artifact.json("result")
         columns = tuple(about["columns"])
         tensors, labels = artifact.tensors("examples"), artifact.tensors("labels")
-        for layer in about["layers"]:
-            values[f"{source}:{layer}"] = tensors[f"{layer}|features"].to(work.device)
-            shares[f"{source}:{layer}"] = tensors[f"{layer}|share"].to(work.device)
-            sizes[f"{source}:{layer}"] = labels[layer].numel()
+        whole = {"left": [labels[layer].numel() for layer in about["layers"]]}
+        for described in about.get("rounds", [whole]):
+            at, prefix = (f"@{n}", f"{n}|") if (n := described.get("number")) else ("", "")
+            for layer, size in zip(about["layers"], described["left"], strict=True):
+                if size:
+                    name = f"{source}{at}:{layer}"
+                    values[name] = tensors[f"{prefix}{layer}|features"].to(work.device)
+                    shares[name] = tensors[f"{prefix}{layer}|share"].to(work.device)
+                    sizes[name] = size
     return Features(columns, values, sizes), shares

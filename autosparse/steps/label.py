@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
-from autosparse.core.labels import survival
+from autosparse.core.labels import round_by_round, rounds_to_describe, survival
+from autosparse.core.learning import warmed_up
+from autosparse.core.training import Recipe
+from autosparse.core.weights import Tensors
+from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
@@ -12,24 +19,57 @@ from autosparse.steps.work import Work, generator
 
 
 @operations.register(version=1)
-def label(work: Work, *, images: int, examples: int, features: dict[str, int], seed: int) -> None:
+def label(
+    work: Work,
+    *,
+    images: int,
+    examples: int,
+    features: dict[str, int],
+    seed: int,
+    progressive: int = 0,
+    warm_up: int = 0,
+    training: dict[str, Any] | None = None,
+) -> None:
     """Labels of one IRP and the features of up to `examples` weights of each layer.
 
     `features` names the feature groups that scorers will look at, and their versions, so that a changed group makes new
-    examples.
+    examples. With `progressive` the network is described as that many rounds found it, evenly spread, the examples of
+    a layer being divided among them: what is left of it, and whether it survives the round. A network is described
+    `warm_up` steps into training under its masks, by what of the recipe `training` holds.
     """
     rounds = [artifact.tensors("masks") for artifact in work.roles("round").values()]
     labels = survival(rounds)
-    evidence: Evidence = gather_evidence(work, seed=seed)
+    recipe = Recipe(**(training or {}))
+    evidence = gather_evidence(work, seed=seed, recipe=recipe)
     layers = [layer.name for layer in evidence.layers]
+    share = {name: part.float() / len(rounds) for name, part in labels.items()}
+    found: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]
+    if progressive:
+        found = round_by_round(evidence, rounds, progressive)
+        examples //= len(rounds_to_describe(len(rounds), progressive))
     random = generator("examples", seed)
     kept: dict[str, torch.Tensor] = {}
-    for described in describe(evidence, features, images):
-        for name, values in described.values.items():
-            pick = torch.randperm(len(values), generator=random)[:examples].sort().values
-            kept[f"{name}|features"] = values.detach().cpu()[pick]
-            kept[f"{name}|share"] = labels[name].flatten()[pick].float() / len(rounds)
+    about: dict[str, Any] = {}
+    for number, network, target in found:
+        prefix = f"{number}|" if number else ""
+        for described in describe(_warmed_up(network, recipe, warm_up), features, images):
+            for name, values in described.values.items():
+                present = network.masks[name].flatten().nonzero().squeeze(1).cpu()
+                pick = present[torch.randperm(len(present), generator=random)[:examples]].sort().values
+                kept[f"{prefix}{name}|features"] = values.detach().cpu()[pick]
+                kept[f"{prefix}{name}|share"] = target[name].cpu().flatten()[pick].float()
+        if number:
+            left = [int(network.masks[name].sum()) for name in layers]
+            about.setdefault("rounds", []).append({"number": number, "left": left})
     work.output.write_tensors("labels", labels)
     work.output.write_tensors("examples", kept)
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
-    work.output.write_json("result", {"columns": list(described.columns), "layers": layers, "survivors": bins.tolist()})
+    about |= {"columns": list(described.columns), "layers": layers, "survivors": bins.tolist()}
+    work.output.write_json("result", about)
+
+
+def _warmed_up(network: Evidence, recipe: Recipe, steps: int) -> Evidence:
+    try:
+        return warmed_up(network, recipe, steps)
+    except ValueError as error:
+        raise StepError(f"warming up the network: {error}", "lower `irp.training.lr`") from error

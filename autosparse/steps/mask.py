@@ -15,6 +15,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, Scorer
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
+from autosparse.core.learning import warmed_up
 from autosparse.core.masks import Anatomy, dissect
 from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
@@ -40,7 +41,7 @@ def mask(
 ) -> None:
     """Masks with exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`, by the four choices.
 
-    `training` is what of the recipe a schedule with training steps takes.
+    `training` is what of the recipe a schedule with training steps takes, or a scorer with a warm-up.
     """
     evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
     work.output.write_tensors("masks", masks)
@@ -73,9 +74,9 @@ def make_masks(
         state = {name: tensor.to(device) for name, tensor in learned.tensors("state").items()}
         about = learned.json("scorer")
         groups = about.get("features") or groups_of(about["name"], about["options"])
-        evidence = replace(
-            evidence, scorer=Scorer(tuple(groups), partial(scorers[about["name"]].facts["predict"], state))
-        )
+        predict = partial(scorers[about["name"]].facts["predict"], state)
+        prepare = partial(warmed_up, recipe=recipe, steps=about["options"].get("warm_up", 0))
+        evidence = replace(evidence, scorer=Scorer(tuple(groups), predict, prepare))
     if rounds := work.roles("round"):
         found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
         evidence = replace(evidence, survival=survival_order(found))

@@ -12,7 +12,8 @@ from autosparse.steps.work import Work, generator
 def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose."""
     options = work.inputs["tune"].json("result")["options"]
+    own, _ = scorers[name].apart(options)
     features, shares = load_examples(work)
-    state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **options)
+    state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
     work.output.write_tensors("state", state)
     work.output.write_json("scorer", {"name": name, "version": version, "options": options})

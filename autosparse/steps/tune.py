@@ -37,8 +37,10 @@ def trial(
     entry = scorers[scorer["name"]]
     features, shares = load_examples(work)
 
+    own, _ = entry.apart({**scorer["options"], **settings})
+
     def learn(features: Any, shares: Any) -> Any:
-        return entry.function(features, shares, generator("scorer", seed), **{**scorer["options"], **settings})
+        return entry.function(features, shares, generator("scorer", seed), **own)
 
     try:
         found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split)

@@ -263,6 +263,21 @@ def test_learned_asks_the_scorer() -> None:
     torch.testing.assert_close(torch.tensor([[1 / 3, 1.0], [0.0, 2 / 3]]), scores["0.weight"])
 
 
+def test_learned_looks_at_the_network_as_its_scorer_does() -> None:
+    """A scorer that prepares a network is asked about that one; the network to prune stays what it is."""
+    network = nn.Sequential(linear([1.0, -3.0], [0.5, 2.0]))
+    evidence = with_scorer(evidence_of(network, (2,), batches=[batch_of((2,), classes=2)]))
+    assert evidence.scorer is not None
+
+    def inverted(given: Evidence) -> Evidence:
+        return replace(given, weights={name: 1 / weight for name, weight in given.weights.items()})
+
+    scores = score("learned", replace(evidence, scorer=replace(evidence.scorer, prepare=inverted)))
+
+    torch.testing.assert_close(torch.tensor([[2 / 3, 0.0], [1.0, 1 / 3]]), scores["0.weight"])
+    assert [[1.0, -3.0], [0.5, 2.0]] == evidence.weights["0.weight"].tolist()
+
+
 @pytest.mark.parametrize("name", criteria.names)
 class TestEveryCriterion:
     """What holds for each criterion, whatever it measures."""

@@ -6,8 +6,9 @@ import torch
 
 from autosparse.core.criteria import criteria
 from autosparse.core.describe import describe, places_of
+from autosparse.core.features import Seen, table_layers
 from autosparse.models import build_model
-from tests.core.conftest import SHAPE, batch_of, evidence_of, small
+from tests.core.conftest import SHAPE, all_ones, batch_of, evidence_of, random_masks, small
 
 BATCHES = [batch_of(SHAPE, 8)]
 
@@ -43,6 +44,39 @@ def test_flow_orders_weights_as_synflow_does() -> None:
 
     expected = criteria["synflow"].function(evidence)[name].flatten()
     assert torch.equal(expected.argsort(), table[:, 0].argsort())
+
+
+def test_a_network_is_described_under_its_masks() -> None:
+    """The layer's and the network's present shares are told, and ranks are those among the present weights."""
+    model = small()
+    masks = random_masks(model)
+    masks["head.weight"] = torch.ones_like(masks["head.weight"])
+    evidence = evidence_of(model, SHAPE, masks=masks)
+    total, left = (sum(int(part.sum()) for part in each.values()) for each in (all_ones(model), masks))
+
+    parts = describe(evidence, ["magnitude", "remaining"], images=8)
+    found = {name: table for part in parts for name, table in part.values.items()}
+
+    for name, table in found.items():
+        mask = masks[name].flatten()
+        shares = torch.tensor([int(mask.sum()) / len(mask), left / total])
+        torch.testing.assert_close(shares.log().expand(len(mask), 2), table[:, 2:])
+        assert 0.0 == float(table[mask, 0].min())
+        assert not table[~mask, 0].any()
+
+
+def test_full_masks_are_no_masks() -> None:
+    """At initialization every number is bit for bit what it is without looking at masks."""
+    model, groups = build_model("resnet8", {"width": 4}, (3, 8, 8), 3), ["magnitude", "gradient", "channels"]
+    evidence = evidence_of(model, (3, 8, 8), batches=[batch_of((3, 8, 8), 8)])
+    gradient = evidence.gradient(evidence.weights, evidence.draw(8))
+    places = places_of(evidence, joins=False)
+
+    for layer, place, part in zip(evidence.layers, places, describe(evidence, groups, 8), strict=True):
+        (plain,) = table_layers([Seen(layer, place, evidence.weights[layer.name], gradient[layer.name])], groups)
+
+        assert 0 == place.pruned
+        assert torch.equal(plain.values[layer.name], part.values[layer.name])
 
 
 def test_nothing_is_computed_that_no_group_needs() -> None:

@@ -129,6 +129,71 @@ class TestEveryGroup:
 
         torch.testing.assert_close(expected, actual)
 
+    def test_a_full_mask_changes_nothing(self, name: str) -> None:
+        """Bit for bit the numbers of a network without masks, which scorers were trained on."""
+        weights, gradient = weights_of()
+        for layer in LAYERS:
+            whole = seen(weights[layer.name], gradient[layer.name], layer)
+            full = replace(whole, mask=torch.ones(layer.shape, dtype=torch.bool))
+
+            assert torch.equal(feature_groups[name].function(whole), feature_groups[name].function(full))
+
+    @pytest.mark.parametrize("left", [0, 1, 5])
+    def test_finite_under_masks(self, name: str, left: int) -> None:
+        """Every number is finite and moderate, also where one weight or none is left of a layer."""
+        mask = torch.zeros(2, 3, 3, 3, dtype=torch.bool)
+        mask.view(-1)[:left] = True
+        weight, gradient = torch.randn(2, 3, 3, 3, generator=seeded(1)), torch.randn(2, 3, 3, 3, generator=seeded(2))
+
+        table = feature_groups[name].function(replace(seen(weight * mask, gradient), mask=mask))
+
+        assert (54, feature_groups[name].facts["columns"]) == table.shape
+        assert bool(table.isfinite().all())
+        assert float(table.abs().max()) < 100
+
+
+@pytest.mark.parametrize("name", ["magnitude", "gradient", "sensitivity", "flow"])
+def test_present_weights_are_described_among_themselves(name: str) -> None:
+    """A layer under a mask has, of what is present, the numbers of a layer that has nothing else."""
+    weight, gradient = torch.randn(3, 4, generator=seeded(1)), torch.randn(3, 4, generator=seeded(2))
+    mask = torch.rand(3, 4, generator=seeded(3)) < 0.5
+    alone = seen(weight[mask][None], gradient[mask][None])
+
+    table = feature_groups[name].function(replace(seen(weight * mask, gradient), mask=mask))
+
+    assert 0 < int(mask.sum()) < 12
+    assert torch.equal(feature_groups[name].function(alone), table[mask.flatten()])
+
+
+def test_a_pruned_weight_stands_where_the_lowest_does() -> None:
+    """Its rank is 0 and its logarithm that of the lowest weight present, however large its gradient is."""
+    weight, mask = torch.tensor([[0.0, 1.0, 2.0, 3.0]]), torch.tensor([[False, True, True, True]])
+    table = feature_groups["gradient"].function(replace(seen(weight, torch.tensor([[9.0, 1.0, 2.0, 3.0]])), mask=mask))
+
+    assert [0.0, 0.0, 0.5, 1.0] == table[:, 0].tolist()
+    assert table[0, 1] == table[1, 1] < table[2, 1]
+
+
+def test_channels_without_weights_do_not_count() -> None:
+    """Sums are standardized over the channels that have weights; an empty one stands where the lowest does."""
+    weight = torch.tensor([[1.0, 2.0], [3.0, 6.0], [0.0, 0.0]])
+    mask = torch.tensor([[True, True], [True, True], [False, False]])
+    table = feature_groups["channels"].function(replace(seen(weight, torch.ones(3, 2)), mask=mask))
+
+    torch.testing.assert_close(torch.tensor([-1.0, -1.0, 1.0, 1.0, -1.0, -1.0]), table[:, 0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.tensor([-1.0, 1.0] * 3), table[:, 1], rtol=1e-4, atol=1e-4)
+
+
+def test_remaining_by_hand() -> None:
+    """A quarter of the layer and a tenth of the network are left; at initialization all is."""
+    weight, mask = torch.ones(2, 2), torch.tensor([[True, False], [False, False]])
+    group = feature_groups["remaining"].function
+
+    under = group(replace(seen(weight, weight, place=replace(PLACE, pruned=90)), mask=mask))
+
+    torch.testing.assert_close(torch.tensor([[math.log(1 / 4), math.log(1 / 10)]] * 4), under)
+    assert [[0.0, 0.0]] * 4 == group(seen(weight, weight)).tolist()
+
 
 def test_magnitude_by_hand() -> None:
     """Magnitude is the rank of |w| from 0 to 1, and its logarithm with mean 0 and spread 1."""

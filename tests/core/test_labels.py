@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 import torch
 
 from autosparse.core.irp import keep_after, prune_survivors
-from autosparse.core.labels import survival
+from autosparse.core.labels import round_by_round, rounds_to_describe, survival
 from autosparse.core.masks import kept
 from autosparse.core.weights import Tensors
-from tests.core.conftest import seeded
+from tests.core.conftest import SHAPE, assert_same, evidence_of, random_masks, seeded, small
 
 
 def test_labels_by_hand() -> None:
@@ -45,6 +46,30 @@ def test_histogram_counts_what_each_round_removed() -> None:
     assert [*(earlier - later for earlier, later in pairwise(counts)), counts[-1]] == bins.tolist()
     for number, each in enumerate(rounds, start=1):
         assert all(torch.equal(labels[name] >= number, mask) for name, mask in each.items())
+
+
+@pytest.mark.parametrize(
+    ("rounds", "most", "expected"),
+    [(1, 8, [1]), (3, 8, [1, 2, 3]), (8, 8, [1, 2, 3, 4, 5, 6, 7, 8]), (16, 4, [1, 6, 11, 16]), (9, 1, [1])],
+)
+def test_rounds_to_describe_are_evenly_spread(rounds: int, most: int, expected: list[int]) -> None:
+    """All of few rounds; of many as many as asked for, the first and the last among them, none twice."""
+    assert expected == rounds_to_describe(rounds, most)
+
+
+def test_rounds_are_described_as_they_find_the_network() -> None:
+    """A round begins with the masks that the one before left: the first with all weights."""
+    evidence = evidence_of(small(), SHAPE)
+    rounds = [random_masks(evidence.model, share, seed=1) for share in (0.8, 0.5, 0.2)]  # nested, having one seed
+
+    found = list(round_by_round(evidence, rounds, most=2))
+
+    assert [1, 3] == [number for number, _, _ in found]
+    assert_same(evidence.weights, found[0][1].weights)
+    assert_same(rounds[0], found[0][2])
+    assert_same(rounds[1], found[1][1].masks)
+    assert_same({name: weight * rounds[1][name] for name, weight in evidence.weights.items()}, found[1][1].weights)
+    assert_same(rounds[2], found[1][2])
 
 
 def test_one_round() -> None:

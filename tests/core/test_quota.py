@@ -8,6 +8,7 @@ import torch
 from autosparse.core.allocation import Counts, erk, global_threshold
 from autosparse.core.features import Features, Place, Seen, table_layers
 from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer, Tensors
 from tests.core.conftest import seeded
 
@@ -138,3 +139,27 @@ def test_masks_are_nested() -> None:
         counts = quotas(state, layers, keep)
         assert all(counts[name] <= before[name] for name in counts)
         before = counts
+
+
+def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
+    """Where a layer has lost weights, a threshold leaves what it would leave of the whole layer."""
+    layers = network()
+    state = learn(described(layers), survivals(layers, 8.0))
+    total = sum(layer.size for layer in layers)
+    scores: Tensors = scorers["quota"].facts["predict"](state, described(layers, 5))
+    half = global_threshold(scores, layers, total // 2)
+    random = seeded(5)
+    weights = {layer.name: torch.randn(layer.shape, generator=random) for layer in layers}
+    masks = {name: keep_top(weights[name].abs(), half[name]) for name in half}
+    seen = (
+        Seen(layer, Place(n, len(layers), total), weights[layer.name] * masks[layer.name], mask=masks[layer.name])
+        for n, layer in enumerate(layers)
+    )
+    left: Tensors = {}
+    for part in table_layers(seen, groups_of("quota", {})):
+        for name, values in scorers["quota"].facts["predict"](state, part).items():
+            left[name] = values.masked_fill(~masks[name].flatten(), -torch.inf)
+
+    at_once, later = (global_threshold(found, layers, total // 20) for found in (scores, left))
+
+    assert all(abs(at_once[name] - later[name]) <= 1 for name in at_once)

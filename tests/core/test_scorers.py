@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import torch
 from autosparse.core.features import Features, Place, Seen, table_layers
 from autosparse.core.ranking import cross_validate, spearman
 from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.scorers.losses import ordinal, pairwise
 from autosparse.core.weights import Layer, Tensors
 from autosparse.store import dump_tensors, load_tensors
 from tests.core.conftest import assert_same, seeded
@@ -143,7 +145,78 @@ class TestEveryScorer:
         fit(name, features, labels, observe=lambda done, total: told.append((done, total)))
 
         assert told[-1][0] == told[-1][1]
-        assert all(earlier[0] < later[0] for earlier, later in pairwise(told))
+        assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(told))
+
+
+@pytest.mark.parametrize("loss", ["ordinal", "pairwise"])
+class TestEveryLoss:
+    """What holds for the losses that look at the order of shares alone."""
+
+    def test_learns_a_planted_rule(self, loss: str) -> None:
+        """Trained on survival by magnitude, the scorer orders the weights of a network it never saw by magnitude."""
+        state = fit("mlp", *examples(0), loss=loss, steps=150)
+
+        features, labels = examples(1)
+        scores = predict("mlp", state, features)
+
+        assert all(spearman(scores[layer], labels[layer]) > 0.95 for layer in labels)
+
+    def test_state_is_the_perceptron_alone(self, loss: str) -> None:
+        """What a loss learns beside the scorer is not kept: the state is that of any loss."""
+        features, labels = examples()
+
+        assert list(fit("mlp", features, labels, steps=1)) == list(fit("mlp", features, labels, steps=1, loss=loss))
+
+    @pytest.mark.parametrize("share", [0.0, 1.0])
+    def test_equal_labels_are_no_failure(self, loss: str, share: float) -> None:
+        """Where all weights fared alike there is nothing to learn, and every score is a number."""
+        features, labels = examples()
+        equal = {name: torch.full_like(values, share) for name, values in labels.items()}
+
+        scores = predict("mlp", fit("mlp", features, equal, steps=5, loss=loss), features)
+
+        assert all(bool(values.isfinite().all()) for values in scores.values())
+
+    def test_one_layer_is_enough(self, loss: str) -> None:
+        """Pairs across layers need two: with one layer the pairs inside it are what there is."""
+        features, labels = examples()
+        (name, *_) = labels
+
+        scores = predict("mlp", fit("mlp", features.take([name]), {name: labels[name]}, loss=loss), features)
+
+        assert spearman(scores[name], labels[name]) > 0.9
+
+
+def test_ordinal_by_hand() -> None:
+    """Of shares 0, 1/2 and 1, all alike, the cut points begin where 2/3 and 1/3 of the weights survive as long."""
+    shares = torch.tensor([0.0, 0.5, 1.0])
+    loss = ordinal([shares], seeded())
+    cut = math.log(2)
+
+    expected = torch.tensor([
+        [-math.log(1 / 3), -math.log(2 / 3)],  # survives no round: P(at least the first) = 2/3
+        [-math.log(2 / 3), -math.log(2 / 3)],
+        [-math.log(2 / 3), -math.log(1 / 3)],
+    ])  # fmt: skip
+    first, gaps = loss.learned
+    torch.testing.assert_close(torch.tensor([-cut]), first.detach())
+    torch.testing.assert_close(torch.tensor([2 * cut]), torch.nn.functional.softplus(gaps.detach()))
+    torch.testing.assert_close(expected.mean(), loss.of(torch.zeros(3), shares).detach())
+
+
+def test_pairwise_by_hand() -> None:
+    """Two layers of two weights: pairs inside and across count alike, those of equal shares not at all."""
+    scores = torch.tensor([0.0, 1.0, 2.0, 4.0])
+    loss = pairwise([torch.zeros(2)] * 2, seeded())
+
+    inside = loss.of(scores, torch.tensor([0.0, 1.0, 0.0, 1.0]))  # across, weights of equal shares stand together
+    both = loss.of(scores, torch.tensor([0.0, 0.0, 1.0, 0.0]))
+
+    def fails(ahead: float) -> float:
+        return math.log1p(math.exp(-ahead))
+
+    assert pytest.approx((fails(1) + fails(2)) / 2 / 2) == float(inside)
+    assert pytest.approx((fails(2 - 4) + fails(2 - 0)) / 2) == float(both)
 
 
 def test_large_layers_are_predicted_in_portions() -> None:

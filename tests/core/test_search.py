@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
-from autosparse.core.learning import Learner, learn_briefly
+from autosparse.core.learning import Learner, learn_briefly, warmed_up
 from autosparse.core.masks import kept
 from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.search import ranks, threshold
@@ -242,6 +242,29 @@ def test_training_lowers_the_loss() -> None:
 
     assert float(learned.loss(learned.weights, batch)) < 0.8 * float(evidence.loss(evidence.weights, batch))
     assert_same(evidence.masks, learned.masks)
+
+
+def test_a_warm_up_of_no_steps_changes_nothing() -> None:
+    """The network is as it is, and nothing is drawn: scores at initialization do not move."""
+    evidence = evidence_of(small(), SHAPE)
+    before = evidence.generator.get_state()
+
+    assert evidence is warmed_up(evidence, PLAIN, 0)
+    assert torch.equal(before, evidence.generator.get_state())
+
+
+def test_a_warmed_up_network_is_trained_under_its_masks() -> None:
+    """It has learned what `learn_briefly` does on the first batches, and what is pruned stays zero."""
+    network = small()
+    masks = random_masks(network)
+    first, second = (evidence_of(network, SHAPE, masks=masks) for _ in range(2))
+
+    warm = warmed_up(first, PLAIN, 3)
+
+    assert_same(learn_briefly(second, second.training_batches(), PLAIN, 3).weights, warm.weights)
+    assert all(not bool(weight[~masks[name]].any()) for name, weight in warm.weights.items())
+    assert any(not torch.equal(weight, first.weights[name]) for name, weight in warm.weights.items())
+    assert_same(masks, warm.masks)
 
 
 def test_precision_is_the_recipes() -> None:

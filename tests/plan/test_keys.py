@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosparse.backends import Machine
+from autosparse.core.training import STEP_FIELDS
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve, shipped
 from autosparse.store import digest
@@ -301,6 +302,42 @@ def test_a_plan_without_a_learned_method_learns_nothing() -> None:
 
     assert {step.operation for step in found.steps.values()} & LEARNING == set()
     assert 1 == len(found.of("data"))
+
+
+def test_a_loss_is_tuned_where_it_is_named() -> None:
+    """Unasked it is not tuned and in no key; named, trials choose it, from the value that the spec has."""
+    auto, as_before, named = plan(), plan(BASE, "scorer.loss=squared"), plan(BASE, "tuning.options=[lr, loss]")
+    options = named.steps["trial/1"].options
+
+    assert ["width", "depth", "lr"] == list(auto.steps["trial/1"].options["space"])
+    assert keys(auto) == keys(as_before)
+    assert {"values": ["squared", "ordinal", "pairwise"]} == options["space"]["loss"]
+    assert "squared" == options["scorer"]["options"]["loss"]
+    assert LEARNING - {"irp", "label"} <= added(auto, plan(BASE, "scorer.loss=ordinal"))
+
+
+def test_rounds_are_described_only_for_scorers_that_learn_from_them() -> None:
+    """Labels of scorer `hazard` are others than those of one that looks at the same features, from the same rounds."""
+    groups = "features_used: [magnitude, layer, remaining]"
+    before, after = plan(BASE, f"scorer={{name: mlp, {groups}}}"), plan(BASE, f"scorer={{name: hazard, {groups}}}")
+
+    assert "progressive" not in before.steps["label/seed100"].options
+    assert {**before.steps["label/seed100"].options, "progressive": 8} == after.steps["label/seed100"].options
+    assert "irp" not in added(before, after)
+
+
+def test_a_warm_up_is_in_the_keys_of_what_it_trains() -> None:
+    """Labels take the steps of IRP's recipe, masks of the scorer those of the spec's; 0 steps are as before."""
+    text = BASE.replace("seeds: [100, 101]", "seeds: [100], training: {epochs: 3, lr: 0.4}")
+    before, after = plan(text), plan(text, "scorer.warm_up=5")
+    label, mask = after.steps["label/seed100"].options, after.steps["mask/learned/0.5/seed0"].options
+
+    assert keys(before) == keys(plan(text, "scorer.warm_up=0"))
+    assert LEARNING - {"irp"} | {"mask", "train", "evaluate", "emit"} == added(before, after)
+    assert (5, 0.4, set(STEP_FIELDS)) == (label["warm_up"], label["training"]["lr"], set(label["training"]))
+    assert (0.1, set(STEP_FIELDS)) == (mask["training"]["lr"], set(mask["training"]))
+    assert keys(before)["mask/snip/0.5/seed0"] == keys(after)["mask/snip/0.5/seed0"]
+    assert "training" not in before.steps["mask/learned/0.5/seed0"].options
 
 
 SEARCH = BASE.replace("method: learned", "method: mask_search").replace(

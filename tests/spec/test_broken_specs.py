@@ -338,7 +338,7 @@ BROKEN = [
         "tuning: {options: [width, batch]}\n",
         "3:27",
         "tunable option",
-        "tunable: width, depth, lr",
+        "tunable: width, depth, lr, loss",
         id="option that is not tunable",
     ),
     # extends

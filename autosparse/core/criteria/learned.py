@@ -18,10 +18,10 @@ def learned(
     *,
     images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
 ) -> Tensors:
-    """A trained scorer's prediction of survival."""
+    """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
     scorer = evidence.scorer
     assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
     found: Tensors = {}
-    for part in describe(evidence, scorer.groups, images):
+    for part in describe(scorer.prepare(evidence), scorer.groups, images):
         found |= {name: scores.view(evidence.weights[name].shape) for name, scores in scorer.predict(part).items()}
     return found

@@ -3,19 +3,39 @@
 A scorer is a registered function `(features, labels, generator, observe, **options) -> state` that learns,
 where `state` is name -> tensor, the fact `predict`, `(state, features) -> scores` that applies it, and the fact
 `groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
-`[weights]`.
+`[weights]`. One with the fact `progressive` learns from the network as one round after another found it: there is a
+layer for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
+All scorers share the options of `Shared`, which say what state of a network they look at; they are not passed on.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from annotated_types import Ge
 
 from autosparse.core.weights import Tensors
-from autosparse.registry import Registry
+from autosparse.registry import AddedLater, Registry
 
 Fit: TypeAlias = Callable[..., Tensors]
-scorers: Registry[Fit] = Registry("scorer", "scorers")
 
-from autosparse.core.scorers import mlp, paper, quota  # noqa: E402
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Options of every scorer."""
+
+    warm_up: Annotated[
+        int,
+        Ge(0),
+        AddedLater(0),
+        "training steps after which networks are described, by the recipe's batches and update rule over one cycle of "
+        "its learning rate; masks are for the initial weights",
+    ] = 0
+
+
+scorers: Registry[Fit] = Registry("scorer", "scorers", shared=Shared)
+
+from autosparse.core.scorers import hazard, mlp, paper, quota  # noqa: E402
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -24,4 +44,4 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
 
 
-__all__ = ["Fit", "groups_of", "mlp", "paper", "quota", "scorers"]
+__all__ = ["Fit", "Shared", "groups_of", "hazard", "mlp", "paper", "quota", "scorers"]

@@ -17,6 +17,7 @@ Order = Literal["magnitude", "gradient", "sensitivity", "flow"]
 
 _LAYER = ("fan_in", "fan_out", "kernel", "stride", "share", "place", "first", "last")  # columns of group `layer`
 _FACTS = ("layer", "joins")
+_LEFT = "remaining"
 _LEVELS = 32  # of survival at which quotas are looked at
 _FROM = 0.5  # share that a network has left from where on its layers' quotas tell something
 _REACH = 2.0  # standard deviations beyond which a fact of a layer that was never met is no longer followed
@@ -33,16 +34,17 @@ def predict(state: Tensors, features: Features) -> Tensors:
     found: Tensors = {}
     for name, values in features.values.items():
         level, exponent = _curve(state, _facts(features, name))
-        size = features.sizes.get(name, len(values))
+        left = values[0, features.columns.index(_LEFT)].double().exp()
+        size = features.sizes.get(name, len(values)) * left
         rank = values[:, int(state["column"])].double()
-        above = (1 - rank) * (1 - 1 / size) + 0.5 / size
+        above = ((1 - rank) * (1 - 1 / size) + 0.5 / size) * left
         found[name] = ((level - above.log()) / exponent).float()
     return found
 
 
 @scorers.register(
     predict=predict,
-    groups=lambda options: (*_FACTS, options["order"]),
+    groups=lambda options: (*_FACTS, _LEFT, options["order"]),
     source="its starting point: Evci et al. 2020; learned from the survivors of IRP (AutoSparse, arXiv 2408.14757)",
 )
 def quota(

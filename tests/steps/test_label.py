@@ -1,0 +1,111 @@
+"""Labels: what examples are kept of the rounds of an IRP, for scorers that learn from one round after another."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from autosparse.backends import Place as Where
+from autosparse.backends import this_machine
+from autosparse.console.progress import Quiet
+from autosparse.core.weights import Tensors
+from autosparse.execute import Execution
+from autosparse.plan import Plan, compile_plan
+from autosparse.spec import load_spec, resolve
+from autosparse.steps.examples import load_examples
+from autosparse.steps.work import Work
+from autosparse.store import Artifact, Store
+from tests.conftest import SMALL, Place, call
+
+LEARNED = SMALL.replace("name: mlp", "name: hazard").replace("trials: 3", "trials: 2") + "method: learned_rounds\n"
+
+
+def made(folder: Path) -> tuple[Plan, Store]:
+    """The plan of the small spec with scorer `hazard`, of which the scorer is made."""
+    path = folder / "hazard.yaml"
+    path.write_text(LEARNED)
+    plan = compile_plan(resolve(load_spec(path).spec, this_machine()), "hazard")
+    needed = [step for step in plan.steps.values() if step.purpose in ("source", "scorer")]
+    names = {name for step in needed for name in (step.name, *step.inputs.values())}
+    some = replace(plan, steps={name: step for name, step in plan.steps.items() if name in names})
+    store = Store.default()
+    Execution(some, store, Quiet(), place=Where("cpu", 1)).run()
+    return plan, store
+
+
+def opened(plan: Plan, store: Store, name: str) -> Artifact:
+    """What a step of the plan left."""
+    return store.open(plan.steps[name].operation, plan.steps[name].key)
+
+
+def test_every_round_is_described_by_what_it_finds(here: Place) -> None:
+    """Examples are of the weights that a round begins with, features under its masks, and targets what it leaves."""
+    plan, store = made(here.folder)
+    label = opened(plan, store, "label/seed100")
+    masks: list[Tensors] = [opened(plan, store, f"irp/seed100/round{n}").tensors("masks") for n in (1, 2, 3)]
+    work = Work({"label.100": label}, None, Where("cpu", 1), {})  # type: ignore[arg-type]
+    features, shares = load_examples(work)
+    layers = label.json("result")["layers"]
+
+    assert [f"100@{n}:{layer}" for n in (1, 2, 3) for layer in layers] == list(features.values)
+    for number in (1, 2, 3):
+        found = {name: torch.ones_like(mask) for name, mask in masks[0].items()} if number == 1 else masks[number - 2]
+        remaining = sum(int(mask.sum()) for mask in found.values()) / sum(mask.numel() for mask in found.values())
+        for layer in layers:
+            name, left = f"100@{number}:{layer}", int(found[layer].sum())
+
+            assert left == features.sizes[name] == len(features.values[name]) == len(shares[name])
+            assert int(masks[number - 1][layer].sum()) == int(shares[name].sum())
+            assert {0.0, 1.0} >= set(shares[name].tolist())
+            torch.testing.assert_close(
+                torch.tensor([left / found[layer].numel(), remaining]).log().expand(left, 2),
+                features.values[name][:, [group == "remaining" for group in features.columns]],
+            )
+    assert set(features.columns) == {"magnitude", "gradient", "sensitivity", "channels", "layer", "remaining"}
+
+
+def test_a_hazard_prunes_in_rounds_and_at_once(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both give exact masks, and the report tells what the scorer finds of a round's survivors."""
+    (here.folder / "hazard.yaml").write_text(LEARNED)
+    ended = call(capsys, "run hazard.yaml --set compare=[learned] --set controls=[] --set emit=[] --json")
+    shown = call(capsys, "report")
+
+    assert 0 == ended.code, ended.err
+    assert {"learned_rounds", "learned"} == {result["method"] for result in ended.json["results"]}
+    for result in ended.json["results"]:
+        assert round((1 - result["sparsity"]) * result["total"]) == result["kept"]
+    assert ended.json["scorer"]["progressive"] is True
+    assert "of the weights that survive a round" in " ".join(shown.out.split())
+
+
+def test_a_warm_up_travels_with_the_scorer(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pretrained scorer looks at networks after as many steps as it learned with: it makes the same masks."""
+    (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
+    few = "--set budget=0.8 --set compare=[] --set controls=[] --set emit=[] --json"
+    first = call(capsys, f"run warm.yaml {few}")
+    (here.folder / "takes.yaml").write_text(
+        "".join(line for line in SMALL.splitlines(keepends=True) if not line.startswith(("irp", "scorer", "tuning")))
+        + f"scorer: {{pretrained: '{first.json['run']}/scorer'}}\n"
+    )
+    taken = call(capsys, f"run takes.yaml {few}")
+    cold = call(capsys, f"run warm.yaml {few} --set scorer.warm_up=0")
+
+    assert (0, 0, 0) == (first.code, taken.code, cold.code), first.err + taken.err + cold.err
+    assert 3 == first.json["scorer"]["options"]["warm_up"] == taken.json["scorer"]["options"]["warm_up"]
+    assert first.json["results"] == taken.json["results"]
+    assert first.json["results"] != cold.json["results"]
+    assert "warm_up" not in cold.json["scorer"]["options"]
+
+
+def test_a_warm_up_that_diverges_says_so(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """The step fails with what to lower."""
+    (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
+    source = "{rounds: 1, per_round: 0.5, epochs: 0.1, training: {lr: 1.0e+30, crop: 1, flip: false}}"
+    ended = call(capsys, f"run warm.yaml --only label/seed100 --set 'irp={source}'")
+
+    assert 1 == ended.code
+    assert "warming up the network: training for 3 steps diverged" in ended.err
+    assert "lower `irp.training.lr`" in ended.err
