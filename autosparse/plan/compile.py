@@ -218,13 +218,16 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
+    finished: dict[str, str] = {}
     for number in range(spec.tuning.trials):
-        # A trial's inputs are the finished ones, so its key does not know how many are to follow.
+        # A trial's inputs are those of the batches before, so its key does not know how many are to follow.
+        if number % spec.tuning.parallel == 0:
+            finished = dict(trials)
         options = {
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
             **keyed_aims(spec.tuning),
         }  # fmt: skip
-        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **trials}, "scorer")
+        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **finished}, "scorer")
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
 

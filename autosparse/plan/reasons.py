@@ -181,6 +181,7 @@ _SAID = {
     ("trial", "split"): "tuning.split",
     ("trial", "objective"): "tuning.objective",
     ("trial", "sampler"): "tuning.sampler",
+    ("trial", "parallel"): "tuning.parallel",
     ("scorer", "seed"): "tuning.seed",
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",

@@ -42,6 +42,14 @@ class Tuning(Section):
     sampler: Annotated[Sampler, about("Optuna's: tree-structured Parzen estimator, random, or Gaussian process")] = (
         "tpe"
     )
+    parallel: Annotated[
+        int,
+        Ge(1),
+        Le(1000),
+        about(
+            "trials in a batch: each knows the results of the batches before, none of its own, so all can run at once"
+        ),
+    ] = 1
     seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
 
 

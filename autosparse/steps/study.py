@@ -1,7 +1,7 @@
 """Optuna, in memory: a study is rebuilt from its finished trials whenever the next is proposed.
 
-The sampler is seeded by the study and the trial's number, so a study that was killed proposes exactly what an
-uninterrupted one does.
+The sampler is seeded by the study and the trial's number, and knows the trials of the batches before, in whatever order
+or process they ended: a study that was killed proposes exactly what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -21,15 +21,25 @@ _TELLING = 4  # trials from which the importance of options is told
 
 
 def propose(
-    defaults: Mapping[str, Any], space: Space, seed: str, finished: Sequence[Mapping[str, Any]], sampler: Sampler
+    defaults: Mapping[str, Any],
+    space: Space,
+    study: str,
+    number: int,
+    finished: Sequence[Mapping[str, Any]],
+    sampler: Sampler,
 ) -> dict[str, Any]:
-    """Settings of the next trial; the defaults come first: tuning is never worse than not tuning on its objective."""
-    if not finished:
-        return {name: defaults[name] for name in space}
-    distributions = _distributions(defaults, space)
-    study = _study(distributions, finished, sampler=_sampler(sampler, int(digest(seed)[:8], 16)))
-    proposed: dict[str, Any] = study.ask(distributions).params
-    return proposed
+    """Settings of trial `number` of a study, proposed when the `finished` ones were there, which are the first.
+
+    Those between were proposed before it and are running: the sampler is told their settings, and asks elsewhere. The
+    defaults come first: tuning is never worse than not tuning on its objective.
+    """
+    running = [] if finished else [{name: defaults[name] for name in space}]
+    while (place := len(finished) + len(running)) <= number:
+        distributions = _distributions(defaults, space)
+        seed = int(digest(f"{study}/{place}")[:8], 16)
+        known = _study(distributions, finished, running, sampler=_sampler(sampler, seed))
+        running.append(known.ask(distributions).params)
+    return running[-1]
 
 
 def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
@@ -65,17 +75,19 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
     )
 
 
-def _study(distributions: Mapping[str, Any], finished: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+def _study(
+    distributions: Mapping[str, Any],
+    finished: Sequence[Mapping[str, Any]],
+    running: Sequence[Mapping[str, Any]] = (),
+    **options: Any,
+) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", **options)
-    study.add_trials(
-        [
-            optuna.trial.create_trial(params=trial["settings"], value=trial["value"], distributions=dict(distributions))
-            for trial in finished
-        ]
-    )
+    told = [{"params": trial["settings"], "value": trial["value"]} for trial in finished]
+    told += [{"params": settings, "state": optuna.trial.TrialState.RUNNING} for settings in running]
+    study.add_trials([optuna.trial.create_trial(distributions=dict(distributions), **trial) for trial in told])
     return study
 
 

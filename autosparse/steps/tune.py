@@ -27,13 +27,18 @@ def trial(
     split: Split = "layers",
     objective: Objective = "rank",
     sampler: Sampler = "tpe",
+    parallel: int = 1,
 ) -> None:
-    """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn."""
+    """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn.
+
+    Inputs `trial` are those of the batches of `parallel` trials before its own.
+    """
     labels = [artifact.key for artifact in work.roles("label").values()]
     aims = [] if (split, objective, sampler) == ("layers", "rank", "tpe") else [split, objective, sampler]
     study = digest([scorer, space, folds, seed, labels, *aims])
     finished = [artifact.json("result") for artifact in work.roles("trial").values()]
-    settings = propose(scorer["options"], space, f"{study}/{number}", finished, sampler)
+    assert len(finished) == number - number % parallel
+    settings = propose(scorer["options"], space, study, number, finished, sampler)
     entry = scorers[scorer["name"]]
     features, shares = load_examples(work)
 

@@ -275,6 +275,7 @@ def test_a_source_of_its_own_serves_every_spec(override: str) -> None:
         ("irp.seeds=[7]", LEARNING | {"init"}),
         ("tuning.seed=1", LEARNING - {"irp", "label"}),
         ("tuning.folds=2", LEARNING - {"irp", "label"}),
+        ("tuning.parallel=2", LEARNING - {"irp", "label"}),
     ],
 )
 def test_what_changes_the_source_changes_what_is_learned(override: str, changed: set[str]) -> None:
@@ -293,6 +294,18 @@ def test_rounds_are_numbered_and_chained() -> None:
     assert {"init", "data"} == set(steps["irp/seed100/round1"].inputs)
     assert "irp/seed100/round2" == steps["irp/seed100/round3"].inputs["previous"]
     assert {1, 2, 3} == {steps[f"irp/seed101/round{number}"].options["number"] for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(("parallel", "known"), [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 2, 2, 4]), (9, [0, 0, 0, 0, 0])])
+def test_a_trial_takes_the_batches_before(parallel: int, known: Sequence[int]) -> None:
+    """Trials of one batch take none of each other, so they can run at once; more trials leave them as they are."""
+    found = plan(BASE, "tuning.trials=5", f"tuning.parallel={parallel}")
+    more = keys(plan(BASE, "tuning.trials=7", f"tuning.parallel={parallel}"))
+
+    for step, before in zip(found.of("trial"), known, strict=True):
+        assert [f"trial.{n:04d}" for n in range(before)] == [r for r in step.inputs if r.startswith("trial")]
+        assert step.key == more[step.name]
+        assert ("parallel" in step.options) == (parallel != 1)
 
 
 def test_a_plan_without_a_learned_method_learns_nothing() -> None:

@@ -18,12 +18,15 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 
 
-def tried(count: int, sampler: Sampler = "tpe", seed: str = "study") -> list[dict[str, Any]]:
-    """Trials one after another, whose value falls with the distance of the width from 20."""
+def tried(count: int, sampler: Sampler = "tpe", seed: str = "study", parallel: int = 1) -> list[dict[str, Any]]:
+    """Trials in batches, the last of a batch first, whose value falls with the distance of the width from 20."""
     trials: list[dict[str, Any]] = []
-    for number in range(count):
-        settings = propose(DEFAULTS, SPACE, f"{seed}/{number}", trials, sampler)
-        trials.append({"settings": settings, "value": -abs(settings["width"] - 20) / 100})
+    while len(trials) < count:
+        batch = [
+            propose(DEFAULTS, SPACE, seed, number, trials, sampler)
+            for number in reversed(range(len(trials), min(count, len(trials) + parallel)))
+        ]
+        trials += [{"settings": settings, "value": -abs(settings["width"] - 20) / 100} for settings in reversed(batch)]
     return trials
 
 
@@ -44,6 +47,20 @@ def test_proposals_are_the_same_every_time(sampler: Sampler) -> None:
         assert 8 <= settings["width"] <= 128
         assert 0.001 <= settings["lr"] <= 0.1
         assert settings["kind"] in ("a", "b", "c")
+
+
+@pytest.mark.parametrize("sampler", get_args(Sampler))
+def test_trials_of_a_batch_are_proposed_apart(sampler: Sampler) -> None:
+    """Each knows the batches before and where its siblings look, in any order; more trials change none of them."""
+    batches = tried(16, sampler, parallel=4)
+    settings = [trial["settings"] for trial in batches]
+
+    assert DEFAULTS == settings[0]
+    assert 16 == len({str(each) for each in settings})
+    assert batches == tried(16, sampler, parallel=4)
+    assert batches[:8] == tried(8, sampler, parallel=4)
+    assert batches[:6] == tried(6, sampler, parallel=4)  # the last batch may be cut short
+    assert (batches == tried(16, sampler)) == (sampler == "random")  # which looks at no trial
 
 
 def test_what_matters_is_told() -> None:
