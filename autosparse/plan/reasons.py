@@ -182,6 +182,7 @@ _SAID = {
     ("trial", "objective"): "tuning.objective",
     ("trial", "sampler"): "tuning.sampler",
     ("trial", "parallel"): "tuning.parallel",
+    ("trial", "pruner"): "tuning.pruner",
     ("scorer", "seed"): "tuning.seed",
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",

@@ -188,7 +188,8 @@ def _trial(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
     examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     steps = step.options["folds"] * scorer["options"].get("steps", 100)
-    kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
+    aims = {name: step.options[name] for name in ("pruner",) if name in step.options}
+    kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources, **aims)
     units = {"step": 1, "scorer": steps, "bytes": examples}
     return Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
 

@@ -65,13 +65,15 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
 def _study(plan: Plan, trials: list[dict[str, Any]]) -> dict[str, Any]:
     # All that Optuna needs to have the study again.
     if not trials:
-        return {"space": {}, "defaults": {}, "settings": [], "importances": {}}
+        return {"space": {}, "defaults": {}, "settings": [], "folds": [], "stopped": [], "importances": {}}
     options = plan.of("trial")[0].options
     defaults, space = options["scorer"]["options"], options["space"]
     return {
         "space": space,
         "defaults": {name: defaults[name] for name in space},
         "settings": [trial["settings"] for trial in trials],
+        "folds": [trial.get("folds", []) for trial in trials],  # trials of earlier releases did not tell
+        "stopped": [trial.get("stopped", False) for trial in trials],
         "importances": importances(defaults, space, trials),
     }
 

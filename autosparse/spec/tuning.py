@@ -11,7 +11,7 @@ from autosparse.core.ranking import Objective, Split
 from autosparse.spec.choices import Section, about
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import Seed
-from autosparse.steps.study import Sampler
+from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
 
 
 class Tuning(Section):
@@ -42,6 +42,13 @@ class Tuning(Section):
     sampler: Annotated[Sampler, about("Optuna's: tree-structured Parzen estimator, random, or Gaussian process")] = (
         "tpe"
     )
+    pruner: Annotated[
+        Pruner,
+        about(
+            "Optuna's, which stops a trial after a fold: one below the median of the finished ones, or below the best "
+            "of them by Wilcoxon's signed-rank test"
+        ),
+    ] = "none"
     parallel: Annotated[
         int,
         Ge(1),
@@ -54,13 +61,22 @@ class Tuning(Section):
 
 
 def check_split(tuning: Tuning, irp: Irp) -> None:
-    """Whether there is something to hold out and something left. Raises PydanticCustomError."""
+    """Whether there is something to hold out and something left, often enough. Raises PydanticCustomError."""
     if tuning.trials == 0:
         return
     if tuning.split == "seeds" and len(irp.seeds) < 2:
         _refuse(tuning, "one of `irp.seeds`", "such as `irp: {seeds: [100, 101]}`")
     if tuning.split == "networks" and len(irp.models) < 2:
         _refuse(tuning, "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`")
+    parts = {"layers": tuning.folds, "seeds": len(irp.seeds), "networks": len(irp.models)}[tuning.split]
+    if tuning.pruner == "wilcoxon" and (folds := min(tuning.folds, parts)) < WILCOXON_FOLDS:
+        context = {
+            "least": WILCOXON_FOLDS,
+            "folds": folds,
+            "hint": f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`",
+            "at": ("tuning", "pruner"),
+        }
+        raise PydanticCustomError("few_folds", "wilcoxon needs {least} folds to stop a trial, but has {folds}", context)
 
 
 def _refuse(tuning: Tuning, has: str, hint: str) -> None:

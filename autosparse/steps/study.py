@@ -6,6 +6,7 @@ or process they ended: a study that was killed proposes exactly what an uninterr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,9 @@ from autosparse.errors import UsageError
 from autosparse.store import digest
 
 Sampler = Literal["tpe", "random", "gp"]
+Pruner = Literal["none", "median", "wilcoxon"]
+WILCOXON_FOLDS = 5
+"""The least with which Optuna's Wilcoxon test can end a trial before its last fold: of four, all must be worse."""
 Space = Mapping[str, Mapping[str, Any]]
 """Where options are looked for: option -> `values`, or `low`, `high` and `log`."""
 
@@ -42,11 +46,22 @@ def propose(
     return running[-1]
 
 
+def should_stop(values: Sequence[float], finished: Sequence[Mapping[str, Any]], pruner: Pruner) -> bool:
+    """Whether a trial that came to these values, fold by fold, is to end here, given those of the finished ones."""
+    if pruner == "none" or not finished:
+        return False
+    trial = _study({}, finished, pruner=_pruner(pruner)).ask()
+    for fold, value in enumerate(values):
+        trial.report(value, fold)
+    return bool(trial.should_prune())
+
+
 def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What share of the objective's variation each option explains, by PED-ANOVA (Watanabe et al. 2023), or nothing.
 
-    Nothing where there are few trials, one option, or no variation.
+    Nothing where there are few trials, one option, or no variation. Trials that were stopped early do not count.
     """
+    finished = [trial for trial in finished if not trial.get("stopped")]
     if len(finished) < _TELLING or len(space) < 2 or len({trial["value"] for trial in finished}) < 2:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -85,9 +100,20 @@ def _study(
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", **options)
-    told = [{"params": trial["settings"], "value": trial["value"]} for trial in finished]
-    told += [{"params": settings, "state": optuna.trial.TrialState.RUNNING} for settings in running]
-    study.add_trials([optuna.trial.create_trial(distributions=dict(distributions), **trial) for trial in told])
+    states = optuna.trial.TrialState
+    told = [
+        {
+            "params": trial["settings"],
+            "value": trial["value"],
+            "intermediate_values": dict(enumerate(trial.get("folds") or ())),  # earlier releases did not tell
+            "state": states.PRUNED if trial.get("stopped") else states.COMPLETE,
+        }
+        for trial in finished
+    ]
+    told += [{"params": settings, "state": states.RUNNING} for settings in running]
+    for trial in told:
+        params = {name: trial["params"][name] for name in distributions}
+        study.add_trial(optuna.trial.create_trial(**{**trial, "params": params, "distributions": dict(distributions)}))
     return study
 
 
@@ -96,6 +122,17 @@ def _sampler(name: Sampler, seed: int) -> Any:
 
     known = {"tpe": samplers.TPESampler, "random": samplers.RandomSampler, "gp": samplers.GPSampler}
     return known[name](seed=seed)
+
+
+def _pruner(name: Pruner) -> Any:
+    from optuna import pruners
+    from optuna.exceptions import ExperimentalWarning
+
+    if name == "median":
+        return pruners.MedianPruner()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return pruners.WilcoxonPruner()
 
 
 def _distributions(defaults: Mapping[str, Any], space: Space) -> dict[str, Any]:

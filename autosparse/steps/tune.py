@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from autosparse.core.ranking import Objective, Split, cross_validate
+from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.examples import load_examples
-from autosparse.steps.study import Sampler, propose
+from autosparse.steps.study import Pruner, Sampler, propose, should_stop
 from autosparse.steps.work import Work, generator
 from autosparse.store import digest
 
@@ -28,10 +28,12 @@ def trial(
     objective: Objective = "rank",
     sampler: Sampler = "tpe",
     parallel: int = 1,
+    pruner: Pruner = "none",
 ) -> None:
     """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn.
 
-    Inputs `trial` are those of the batches of `parallel` trials before its own.
+    Inputs `trial` are those of the batches of `parallel` trials before its own; by their values of a fold it may be
+    stopped after one of its own, and has then the mean so far.
     """
     labels = [artifact.key for artifact in work.roles("label").values()]
     aims = [] if (split, objective, sampler) == ("layers", "rank", "tpe") else [split, objective, sampler]
@@ -45,19 +47,37 @@ def trial(
     def learn(features: Any, shares: Any) -> Any:
         return entry.function(features, shares, generator("scorer", seed), **{**scorer["options"], **settings})
 
+    values: list[float] = []
+    stopped = False
+
+    def enough(fold: HeldOut, left: int) -> bool:
+        nonlocal stopped
+        values.append(fold.value(objective))
+        stopped = left > 0 and should_stop(values, finished, pruner)
+        return stopped
+
     try:
-        found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split)
+        found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split, enough)
     except ValueError as error:
         raise StepError(f"tuning cannot hold {split} out: {error}", "set `tuning: {trials: 0}`") from error
     work.output.write_json(
-        "result", {"settings": settings, "value": found.value(objective), "number": number, **asdict(found)}
+        "result",
+        {
+            "settings": settings,
+            "value": found.value(objective),
+            "number": number,
+            "folds": values,
+            "stopped": stopped,
+            **asdict(found),
+        },
     )
 
 
 @operations.register(version=1)
 def tune(work: Work, *, scorer: dict[str, Any]) -> None:
-    """The settings of the best trial, the first among equals; the spec's own when there was no trial."""
+    """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
     trials = [artifact.json("result") for artifact in work.roles("trial").values()]
     none: dict[str, Any] = {"settings": {}, "value": None}
-    best = max(trials, key=lambda found: found["value"], default=none)
+    whole = (trial for trial in trials if not trial.get("stopped"))  # earlier releases stopped none
+    best = max(whole, key=lambda found: found["value"], default=none)
     work.output.write_json("result", {"best": best, "options": {**scorer["options"], **best["settings"]}})

@@ -276,6 +276,7 @@ def test_a_source_of_its_own_serves_every_spec(override: str) -> None:
         ("tuning.seed=1", LEARNING - {"irp", "label"}),
         ("tuning.folds=2", LEARNING - {"irp", "label"}),
         ("tuning.parallel=2", LEARNING - {"irp", "label"}),
+        ("tuning.pruner=median", LEARNING - {"irp", "label"}),
     ],
 )
 def test_what_changes_the_source_changes_what_is_learned(override: str, changed: set[str]) -> None:

@@ -261,6 +261,20 @@ BROKEN = [
         id="one seed to hold out",
     ),
     pytest.param(
+        "tuning: {pruner: wilcoxon}\n",
+        "3:18",
+        "`tuning.pruner` wilcoxon needs 5 folds to stop a trial, but has 3",
+        "such as `folds: 5`, or `pruner: median`",
+        id="too few folds",
+    ),
+    pytest.param(
+        "irp: {seeds: [100, 101]}\ntuning: {pruner: wilcoxon, folds: 9, split: seeds}\n",
+        "4:18",
+        "`tuning.pruner` wilcoxon needs 5 folds to stop a trial, but has 2",
+        "such as `folds: 5`, or `pruner: median`",
+        id="too few seeds",
+    ),
+    pytest.param(
         "irp: {models: [lenet]}\ntuning: {split: networks}\n",
         "4:17",
         "`tuning.split` holds networks out, but there is one network in `irp`",
