@@ -17,6 +17,7 @@ from autosparse.plan.status import Status, count, missing_data, missing_device, 
 from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
+from autosparse.plan.trials import remembered_trials
 from autosparse.plan.work import count_work
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "read_plan",
     "remember_use",
     "remembered_settings",
+    "remembered_trials",
     "save_plan",
     "select_steps",
     "shared",

@@ -81,9 +81,9 @@ def open_settings(spec: Spec) -> dict[str, float]:
     return found
 
 
-def with_settings(spec: Spec, settings: Mapping[str, float]) -> Spec:
+def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
     """The spec with values, by path, for what it leaves open."""
-    sections: dict[str, dict[str, float]] = {"irp": {}, "tuning": {}}
+    sections: dict[str, dict[str, Any]] = {"irp": {}, "tuning": {}}
     for path, value in settings.items():
         section, _, name = path.partition(".")
         sections[section][name] = value

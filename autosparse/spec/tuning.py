@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
+from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
+from autosparse.spec.amounts import checked, read_seconds
 from autosparse.spec.choices import Section, about
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import Seed
@@ -20,10 +22,14 @@ class Tuning(Section):
     trials: Annotated[
         Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
         about(
-            "proposals; the first is the scorer's defaults; auto is 20, or fewer under `target.time`; none where "
-            "nothing is tuned"
+            "proposals; the first is the scorer's defaults; auto is 20, fewer under `target.time`, or as many as fit "
+            "into `time`; none where nothing is tuned"
         ),
     ] = "auto"
+    time: Annotated[
+        Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],
+        about("how long trials may take, such as `10min`: a plan makes a number of them of it, never above `trials`"),
+    ] = "unlimited"
     options: Annotated[
         tuple[str, ...] | Literal["auto"],
         about("scorer options to tune; auto: every tunable one that `scorer` does not set"),
@@ -58,6 +64,11 @@ class Tuning(Section):
         ),
     ] = 1
     seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """The limit of time that was written, or None."""
+        return None if self.time == "unlimited" else read_seconds(self.time)
 
 
 def check_split(tuning: Tuning, irp: Irp) -> None:
