@@ -156,6 +156,8 @@ def _tuned(scorer: Mapping[str, Any]) -> str:
     if scorer.get("precision") is not None:  # trials of earlier releases did not tell
         finds = f"; it finds {scorer['precision']:.0%} of IRP's survivors"
         finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    if scorer.get("proxy") is not None:
+        finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
         f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "

@@ -23,7 +23,7 @@ from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.controls import controls_of
-from autosparse.plan.options import keyed_aims, keyed_recipe, tunable_limits
+from autosparse.plan.options import keyed_aims, keyed_proxy, keyed_recipe, tunable_limits
 from autosparse.plan.planned_budget import PlannedBudget, strictest
 from autosparse.plan.step import Step, step_key
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
@@ -218,6 +218,9 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
+    method = next(method for method in spec.methods if method.needs_scorer)
+    proxy = keyed_proxy(spec.tuning.proxy, method, spec.irp.training)
+    given = {**labels, **(_proxy(build, spec, proxy["proxy"]["seed"]) if proxy and spec.tuning.trials else {})}
     finished: dict[str, str] = {}
     for number in range(spec.tuning.trials):
         # A trial's inputs are those of the batches before, so its key does not know how many are to follow.
@@ -225,11 +228,19 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
             finished = dict(trials)
         options = {
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
-            **keyed_aims(spec.tuning),
+            **keyed_aims(spec.tuning), **proxy,
         }  # fmt: skip
-        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **finished}, "scorer")
+        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**given, **finished}, "scorer")
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
+
+
+def _proxy(build: _Builder, spec: Spec, seed: int) -> dict[str, str]:
+    irp = spec.irp
+    assert irp.dataset is not None, "compile takes a resolved spec"
+    at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
+    start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", at)
+    return {"init": start, "data": data}
 
 
 def _pretrained(build: _Builder, folder: str, networks: Mapping[int, tuple[str, str]]) -> str:

@@ -23,6 +23,14 @@ def keyed_aims(tuning: Any) -> dict[str, Any]:
     return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
 
 
+def keyed_proxy(proxy: Any, method: Any, training: Any) -> dict[str, Any]:
+    """What trials are told of a proxy's training by the recipe of IRP; nothing where its weight is 0."""
+    if proxy is None or not proxy.weight:
+        return {}
+    recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
+    return {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
+
+
 @cache
 def _recipe() -> dict[str, Option]:
     return options_of(Recipe)

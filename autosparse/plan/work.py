@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -188,10 +188,29 @@ def _trial(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
     examples = 4 * (of.columns + 1) * sum(min(LABEL_EXAMPLES, layer.size) for layer in of.facts.layers) * sources
     steps = step.options["folds"] * scorer["options"].get("steps", 100)
-    aims = {name: step.options[name] for name in ("pruner",) if name in step.options}
+    aims = {name: step.options[name] for name in ("pruner", "proxy", "method", "training") if name in step.options}
     kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources, **aims)
     units = {"step": 1, "scorer": steps, "bytes": examples}
-    return Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
+    work = Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
+    return _validated(step, of, network, work) if "proxy" in step.options else work
+
+
+def _validated(step: Step, of: Inputs, network: str, work: Counted) -> Counted:
+    # A trial with its proxy's training: the scorer is fitted once more, to all examples.
+    options = step.options
+    recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
+    brief = {"training": {name: recipe[name] for name in STEP_FIELDS}}
+    whole = replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / options["folds"])})
+    parts = (
+        whole,
+        _mask(replace(step, options={"method": options["method"], **brief}), of, network),
+        _trained(replace(step, options={"training": recipe}), of, network),
+    )
+    units = {**_units(parts), "forward": of.source.validation_images}
+    memory = tuple(phase for part in parts for phase in part.memory)
+    return replace(
+        whole, units=units, memory=memory, network=network, batch=recipe["batch"], precision=recipe["precision"]
+    )
 
 
 def _tune(step: Step, of: Inputs, network: str) -> Counted:
@@ -294,7 +313,7 @@ def _sanity(step: Step, of: Inputs, network: str) -> Counted:
     return Counted(
         _kind(step, of.facts.identity, check=check, candidates=sorted(options["candidates"]), training=recipe),
         1.0,
-        {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units},
+        _units(parts),
         tuple(phase for part in parts for phase in part.memory),
         3 * _LINE,
         network,
@@ -331,6 +350,10 @@ def _emit(step: Step, of: Inputs, network: str) -> Counted:
         size + _CARD + 150 * len(of.facts.layers),
         network,
     )
+
+
+def _units(parts: Sequence[Counted]) -> dict[str, float]:
+    return {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units}
 
 
 def _border(of: Inputs, crop: int) -> float:

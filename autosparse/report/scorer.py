@@ -22,7 +22,8 @@ def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
         return None
     artifact = store.open(step.operation, step.key)
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
-    keys = ({role: plan.steps[label.inputs[role]].key for role in ("init", "data")} for label in labels)
+    tried = [trial for trial in plan.of("trial")[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
+    keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
     about = {
         **artifact.json("scorer"),
         "features": labels[0].options["features"],
@@ -55,6 +56,7 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
         "rank_correlation_within_layers": best.get("within"),
         "precision": best.get("precision"),
         "beyond_quotas": best.get("beyond_quotas"),
+        "proxy": best.get("validation_accuracy"),
         "trials": [trial["value"] for trial in trials],
         **_study(plan, trials),
         "pretrained": plan.steps["scorer"].operation == "pretrained",

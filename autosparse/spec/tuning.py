@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import count
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
-from pydantic import BeforeValidator
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
 from autosparse.spec.amounts import checked, read_seconds
 from autosparse.spec.choices import Section, about
-from autosparse.spec.irp import Irp
+from autosparse.spec.irp import Irp, whole
 from autosparse.spec.kinds import Seed
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
+
+
+class Proxy(Section):
+    """A brief training in every trial: the first network of `irp`, pruned by the method with the trial's scorer."""
+
+    weight: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        about("of the validation accuracy in a trial's value, against `objective`; with 0 nothing is trained"),
+    ] = 0.5
+    sparsity: Annotated[float, Gt(0), Lt(1), about("to which it is pruned")] = 0.95
+    epochs: Annotated[
+        int | float, Gt(0), AfterValidator(whole), about("passes over the training set, by the recipe of `irp`")
+    ] = 1
+    seed: Annotated[Seed, about("of its initialization: none that labels come from, nor one that is compared")] = 200
 
 
 class Tuning(Section):
@@ -45,6 +63,10 @@ class Tuning(Section):
             "that is found, or how much more of them than the layers' numbers alone would find"
         ),
     ] = "rank"
+    proxy: Annotated[
+        Proxy | None,
+        about("a brief training in every trial, as a part of what it is scored by; by default there is none"),
+    ] = None
     sampler: Annotated[Sampler, about("Optuna's: tree-structured Parzen estimator, random, or Gaussian process")] = (
         "tpe"
     )
@@ -88,6 +110,26 @@ def check_split(tuning: Tuning, irp: Irp) -> None:
             "at": ("tuning", "pruner"),
         }
         raise PydanticCustomError("few_folds", "wilcoxon needs {least} folds to stop a trial, but has {folds}", context)
+
+
+def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
+    """Whether the proxy is a network of its own. Raises PydanticCustomError.
+
+    `same` says whether the network that is compared at `seeds` is its network.
+    """
+    proxy = tuning.proxy
+    if proxy is None or not proxy.weight or tuning.trials == 0:
+        return
+    used = {"irp.seeds": ("it learned from", irp.seeds), "seeds": ("it is judged on", seeds if same else ())}
+    for path, (why, others) in used.items():
+        if proxy.seed in others:
+            free = next(seed for seed in count(proxy.seed + 1) if seed not in (*irp.seeds, *seeds))
+            context = {"got": str(proxy.seed), "path": path, "why": why}
+            raise PydanticCustomError(
+                "proxy_seed",
+                "begins at seed {got}, one of `{path}`: a network {why} would choose the scorer",
+                {**context, "hint": f"such as `proxy: {{seed: {free}}}`", "at": ("tuning", "proxy")},
+            )
 
 
 def _refuse(tuning: Tuning, has: str, hint: str) -> None:

@@ -10,6 +10,7 @@ from autosparse.core.scorers import scorers
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.examples import load_examples
+from autosparse.steps.proxy import validate_scorer
 from autosparse.steps.study import Pruner, Sampler, propose, should_stop
 from autosparse.steps.work import Work, generator
 from autosparse.store import digest
@@ -29,11 +30,15 @@ def trial(
     sampler: Sampler = "tpe",
     parallel: int = 1,
     pruner: Pruner = "none",
+    proxy: dict[str, Any] | None = None,
+    method: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
 ) -> None:
     """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn.
 
     Inputs `trial` are those of the batches of `parallel` trials before its own; by their values of a fold it may be
-    stopped after one of its own, and has then the mean so far.
+    stopped after one of its own, and has then the mean so far. With a `proxy` the value is, by its `weight`, the
+    accuracy that input `init` comes to when it is pruned by `method` with the scorer and trained by `training`.
     """
     labels = [artifact.key for artifact in work.roles("label").values()]
     aims = [] if (split, objective, sampler) == ("layers", "rank", "tpe") else [split, objective, sampler]
@@ -42,10 +47,11 @@ def trial(
     assert len(finished) == number - number % parallel
     settings = propose(scorer["options"], space, study, number, finished, sampler)
     entry = scorers[scorer["name"]]
+    options = {**scorer["options"], **settings}
     features, shares = load_examples(work)
 
     def learn(features: Any, shares: Any) -> Any:
-        return entry.function(features, shares, generator("scorer", seed), **{**scorer["options"], **settings})
+        return entry.function(features, shares, generator("scorer", seed), **options)
 
     values: list[float] = []
     stopped = False
@@ -60,17 +66,17 @@ def trial(
         found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split, enough)
     except ValueError as error:
         raise StepError(f"tuning cannot hold {split} out: {error}", "set `tuning: {trials: 0}`") from error
-    work.output.write_json(
-        "result",
-        {
-            "settings": settings,
-            "value": found.value(objective),
-            "number": number,
-            "folds": values,
-            "stopped": stopped,
-            **asdict(found),
-        },
-    )
+    value, reached = found.value(objective), {}
+    if proxy and not stopped:
+        assert method is not None
+        assert training is not None
+        about = {"name": scorer["name"], "options": options}
+        size = {name: proxy[name] for name in ("sparsity", "epochs", "seed")}
+        accuracy = validate_scorer(work, about, learn(features, shares), method, training, **size)
+        value = (1 - proxy["weight"]) * value + proxy["weight"] * accuracy / 100
+        reached = {"validation_accuracy": accuracy}
+    told = {"settings": settings, "value": value, "number": number, "folds": values, "stopped": stopped}
+    work.output.write_json("result", {**told, **asdict(found), **reached})
 
 
 @operations.register(version=1)

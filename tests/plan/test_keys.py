@@ -297,6 +297,29 @@ def test_rounds_are_numbered_and_chained() -> None:
     assert {1, 2, 3} == {steps[f"irp/seed101/round{number}"].options["number"] for number in (1, 2, 3)}
 
 
+def test_a_proxy_is_keyed_where_it_trains() -> None:
+    """With weight 0 it is as if there were none; else trials take its network, and know the method and the recipe."""
+    proxy = ("tuning.proxy={weight: 0.5}", "irp.training={epochs: 2, lr: 0.1}")
+    trial = plan(BASE, *proxy).steps["trial/1"]
+
+    assert keys(plan()) == keys(plan(BASE, "tuning.proxy={weight: 0, epochs: 3}"))
+    assert ("init/resnet8/seed200", "data/digits") == (trial.inputs["init"], trial.inputs["data"])
+    assert {"weight": 0.5, "sparsity": 0.95, "epochs": 1, "seed": 200} == trial.options["proxy"]
+    assert "epochs" not in trial.options["training"]
+    for other in ("method={preset: learned, selection: random}", "irp.training.lr=0.2", "tuning.proxy.sparsity=0.9"):
+        assert trial.key != plan(BASE, *proxy, other).steps["trial/1"].key
+    for same in ("budget=0.7", "training.epochs=9", "seeds=[5]"):
+        assert trial.key == plan(BASE, *proxy, same).steps["trial/1"].key
+
+
+def test_a_proxy_is_pruned_by_the_first_method_that_takes_the_scorer() -> None:
+    """Of `method` and those that are compared: there is one, or nothing is tuned."""
+    found = plan(BASE, "method=snip", "compare=[random, learned]", "tuning.proxy={weight: 1}")
+
+    assert "learned" == found.steps["trial/0"].options["method"]["criterion"]["name"]
+    assert not plan(BASE, "method=snip", "compare=[random]", "tuning.proxy={weight: 1}").of("trial")
+
+
 @pytest.mark.parametrize(("parallel", "known"), [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 2, 2, 4]), (9, [0, 0, 0, 0, 0])])
 def test_a_trial_takes_the_batches_before(parallel: int, known: Sequence[int]) -> None:
     """Trials of one batch take none of each other, so they can run at once; more trials leave them as they are."""

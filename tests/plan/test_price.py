@@ -375,6 +375,19 @@ def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
     assert sharing.each == pytest.approx(10 / 3)
 
 
+def test_a_proxy_is_priced(store: Store) -> None:
+    """A trial that trains takes the images of its epochs, a mask, and one more fit of the scorer."""
+    usual, with_proxy = (
+        fitted(store, *overrides).price.counted["trial/1"].units for overrides in ((), ("tuning.proxy={epochs: 2}",))
+    )
+    images = fitted(store).price.counted[TRAIN].units["train"] / EPOCHS
+
+    assert "train" not in usual
+    assert 2 * images == with_proxy["train"]
+    assert pytest.approx(usual["scorer"] * 4 / 3) == with_proxy["scorer"]
+    assert with_proxy["gradient"] > 0 < with_proxy["forward"]
+
+
 def test_the_json_of_a_plan_has_its_price(store: Store) -> None:
     """Every step has an estimate; the summary adds them up and says whether it fits."""
     found = fitted(store)

@@ -275,6 +275,20 @@ BROKEN = [
         id="too few seeds",
     ),
     pytest.param(
+        "irp: {seeds: [100, 200]}\ntuning: {proxy: {epochs: 2}}\n",
+        "4:17",
+        "`tuning.proxy` begins at seed 200, one of `irp.seeds`: a network it learned from would choose the scorer",
+        "such as `proxy: {seed: 201}`",
+        id="a proxy that was learned from",
+    ),
+    pytest.param(
+        "seeds: [0, 1, 2]\ntuning: {proxy: {seed: 1}}\n",
+        "4:17",
+        "`tuning.proxy` begins at seed 1, one of `seeds`: a network it is judged on would choose the scorer",
+        "such as `proxy: {seed: 3}`",
+        id="a proxy that is compared",
+    ),
+    pytest.param(
         "irp: {models: [lenet]}\ntuning: {split: networks}\n",
         "4:17",
         "`tuning.split` holds networks out, but there is one network in `irp`",

@@ -54,3 +54,41 @@ def test_a_trial_stops_early_and_is_not_the_best(
     assert f"best of 10 trials, {len(stopped)} stopped early, " in " ".join(ended.out.split())
     assert [trial["stopped"] for trial in trials] == [trial.state.name == "PRUNED" for trial in study.trials]
     assert [trial["folds"] for trial in trials] == [[*trial.intermediate_values.values()] for trial in study.trials]
+
+
+def test_a_proxy_training_is_part_of_a_trials_value(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """By its weight, unless the trial was stopped before; the network is one that the scorer knows from then on."""
+    tuning = "tuning: {trials: 8, pruner: median, sampler: random, proxy: {weight: 0.25, sparsity: 0.9}}\n"
+    (here.folder / "tuned.yaml").write_text(TUNED + tuning)
+    ended = call(capsys, "run tuned.yaml --json")
+    trials, (tuned,) = results(here, "trial"), results(here, "tune")
+    scorer = ended.json["scorer"]
+    about = json.loads((Path(scorer["path"]) / "scorer.json").read_text())
+
+    assert 0 == ended.code, ended.err
+    assert any(trial["stopped"] for trial in trials)
+    for trial in trials:
+        assert ("validation_accuracy" in trial) != trial["stopped"]
+        share = 0.25 if "validation_accuracy" in trial else 0.0
+        mixed = (1 - share) * trial["overall"] + share * trial.get("validation_accuracy", 0) / 100
+        assert pytest.approx(mixed) == trial["value"]
+    assert max((t for t in trials if not t["stopped"]), key=lambda t: t["value"]) == tuned["best"]
+    assert tuned["best"]["validation_accuracy"] == scorer["proxy"]
+    assert 2 == len(about["learned_from"])
+    assert "its proxy reaches" in " ".join(call(capsys, "report").out.split())
+
+
+@pytest.mark.parametrize("method", ["learned", "{preset: learned, schedule: {name: linear, rounds: 2, steps: 3}}"])
+def test_a_proxy_is_what_the_plan_would_make_of_it(
+    here: Place, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    """Pruned and trained as the comparison is, with the scorer that the trial's settings give."""
+    text = TUNED + f"method: {method}\n"
+    (here.folder / "proxy.yaml").write_text(text + "tuning: {trials: 1, proxy: {sparsity: 0.9}}\n")
+    (here.folder / "compared.yaml").write_text(text + "tuning: {trials: 0}\nseeds: [200]\n")
+    proxy = call(capsys, "run proxy.yaml --json --only tune")
+    compared = call(capsys, "run compared.yaml --json")
+    (tuned,) = (found for found in results(here, "tune") if found["best"]["settings"])
+
+    assert (0, 0) == (proxy.code, compared.code), proxy.err + compared.err
+    assert compared.json["results"][0]["validation_accuracy"] == tuned["best"]["validation_accuracy"]
