@@ -174,9 +174,17 @@ def test_a_killed_run_resumes(finished: tuple[Place, Ended], place: Place, opera
 
 
 @pytest.mark.slow
-def test_a_killed_study_goes_on_in_its_batches(place: Place, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        "trials: 5, parallel: 2",
+        "trials: 8, parallel: 2, pruner: median, proxy: {weight: 0.5}, selections: [top, random]",
+    ],
+)
+def test_a_killed_study_goes_on_in_its_batches(place: Place, tmp_path: Path, tuning: str) -> None:
     """After `kill -9` within a batch of trials the rest is proposed as in a study that was never stopped."""
-    command = ("run", "small.yaml", "--quiet", "--only", "tune", "--set", "tuning={trials: 5, parallel: 2}")
+    method = "method={preset: learned, selection: tuned}"
+    command = ("run", "small.yaml", "--quiet", "--only", "tune", "--set", f"tuning={{{tuning}}}", "--set", method)
     whole = Place(tmp_path / "whole")
     whole.folder.mkdir()
     shutil.copy(place.folder / "small.yaml", whole.folder)
@@ -191,7 +199,7 @@ def test_a_killed_study_goes_on_in_its_batches(place: Place, tmp_path: Path) -> 
         {path.parent.name: path.read_bytes() for path in (p.cache / "artifacts" / "trial").glob("*/result.json")}
         for p in (place, whole)
     )
-    assert 5 == len(expected)
+    assert int(tuning.split(",")[0].removeprefix("trials: ")) == len(expected)
     assert expected == found
 
 

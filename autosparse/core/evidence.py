@@ -33,10 +33,14 @@ def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`."""
+    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`.
+
+    `select` is the selection that was chosen with it, if one was.
+    """
 
     groups: tuple[str, ...]
     predict: Callable[[Features], Tensors]
+    select: Callable[[Tensors, Mapping[str, int], Evidence], Tensors] | None = None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
+from autosparse.steps.study import SELECTION
 from autosparse.store import digest
 
 _LABEL_IMAGES, LABEL_EXAMPLES = 512, 20_000
@@ -219,7 +220,9 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
     method = next(method for method in spec.methods if method.needs_scorer)
-    proxy = keyed_proxy(spec.tuning.proxy, method, spec.irp.training)
+    proxy = keyed_proxy(spec.tuning, method, spec.irp.training)
+    if "selections" in proxy:
+        space[SELECTION] = {"values": [*proxy["selections"]]}
     given = {**labels, **(_proxy(build, spec, proxy["proxy"]["seed"]) if proxy and spec.tuning.trials else {})}
     finished: dict[str, str] = {}
     for number in range(spec.tuning.trials):

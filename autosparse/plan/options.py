@@ -23,12 +23,20 @@ def keyed_aims(tuning: Any) -> dict[str, Any]:
     return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
 
 
-def keyed_proxy(proxy: Any, method: Any, training: Any) -> dict[str, Any]:
+def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
     """What trials are told of a proxy's training by the recipe of IRP; nothing where its weight is 0."""
+    proxy = tuning.proxy
     if proxy is None or not proxy.weight:
         return {}
     recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
-    return {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
+    told = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
+    chosen = {called(choice): choice.keyed() for choice in tuning.selections}
+    return {**told, "selections": chosen} if chosen else told
+
+
+def called(choice: Any) -> str:
+    """A choice as a proposal names it: `sampled temperature 0.3`."""
+    return " ".join([choice.name, *(f"{name} {value}" for name, value in choice.options().items())])
 
 
 @cache

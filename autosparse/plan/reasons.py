@@ -185,6 +185,7 @@ _SAID = {
     ("trial", "parallel"): "tuning.parallel",
     ("trial", "pruner"): "tuning.pruner",
     ("trial", "proxy"): "tuning.proxy",
+    ("trial", "selections"): "tuning.selections",
     ("scorer", "seed"): "tuning.seed",
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",

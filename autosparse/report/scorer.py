@@ -72,7 +72,7 @@ def _study(plan: Plan, trials: list[dict[str, Any]]) -> dict[str, Any]:
     defaults, space = options["scorer"]["options"], options["space"]
     return {
         "space": space,
-        "defaults": {name: defaults[name] for name in space},
+        "defaults": {name: defaults[name] for name in space if name in defaults},
         "settings": [trial["settings"] for trial in trials],
         "folds": [trial.get("folds", []) for trial in trials],  # trials of earlier releases did not tell
         "stopped": [trial.get("stopped", False) for trial in trials],

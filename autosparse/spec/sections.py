@@ -40,7 +40,7 @@ from autosparse.spec.kinds import (
 from autosparse.spec.pretrained import Pretrained, scorer_kind
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
 from autosparse.spec.target import Target
-from autosparse.spec.tuning import Tuning, check_proxy, check_split
+from autosparse.spec.tuning import Tuning, check_proxy, check_selections, check_split
 
 DENSE = "dense"
 
@@ -299,6 +299,8 @@ class Spec(Section):
     def _held_out(self) -> Spec:
         if self.learns:
             check_split(self.tuning, self.irp)
+            method = next(method for method in self.methods if method.needs_scorer)
+            check_selections(self.tuning, method.name, method.selection)
         return self
 
     @model_validator(mode="after")

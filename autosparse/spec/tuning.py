@@ -12,9 +12,9 @@ from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
 from autosparse.spec.amounts import checked, read_seconds
-from autosparse.spec.choices import Section, about
+from autosparse.spec.choices import Section, about, different
 from autosparse.spec.irp import Irp, whole
-from autosparse.spec.kinds import Seed
+from autosparse.spec.kinds import Seed, SelectionChoice
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
 
 
@@ -67,6 +67,13 @@ class Tuning(Section):
         Proxy | None,
         about("a brief training in every trial, as a part of what it is scored by; by default there is none"),
     ] = None
+    selections: Annotated[
+        tuple[SelectionChoice, ...],
+        AfterValidator(different),
+        about(
+            "selections that trials compare by their proxy; the scorer keeps the best, and selection `tuned` takes it"
+        ),
+    ] = ()
     sampler: Annotated[Sampler, about("Optuna's: tree-structured Parzen estimator, random, or Gaussian process")] = (
         "tpe"
     )
@@ -130,6 +137,31 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
                 "begins at seed {got}, one of `{path}`: a network {why} would choose the scorer",
                 {**context, "hint": f"such as `proxy: {{seed: {free}}}`", "at": ("tuning", "proxy")},
             )
+
+
+def check_selections(tuning: Tuning, method: str, selection: SelectionChoice) -> None:
+    """Whether selections can be tuned for the method whose proxy is trained. Raises PydanticCustomError."""
+    number = len(tuning.selections)
+    if not number or tuning.trials == 0:
+        return
+    problem = None
+    if tuning.proxy is None or not tuning.proxy.weight:
+        problem = "are compared by a proxy's training, but there is none", "such as `proxy: {weight: 0.5}`"
+    elif not selection.entry.facts.get("tuned"):
+        problem = (
+            f"are for a method with selection `tuned`, but {method} has {selection.name}",
+            "such as `method: {preset: learned, selection: tuned}`",
+        )
+    elif any(choice.entry.facts.get("tuned") for choice in tuning.selections):
+        problem = "name `tuned`, which is what they are for", "such as `[top, random]`"
+    elif tuning.trials != "auto" and tuning.trials < number:
+        problem = (
+            f"are {number}, each to be tried once, but `trials` is {tuning.trials}",
+            f"such as `trials: {3 * number}`",
+        )
+    if problem:
+        context = {"problem": problem[0], "hint": problem[1], "at": ("tuning", "selections")}
+        raise PydanticCustomError("selections", "{problem}", context)
 
 
 def _refuse(tuning: Tuning, has: str, hint: str) -> None:

@@ -76,9 +76,9 @@ def make_masks(
         device = next(iter(evidence.weights.values())).device
         state = {name: tensor.to(device) for name, tensor in state.items()}
         groups = about.get("features") or groups_of(about["name"], about["options"])
-        evidence = replace(
-            evidence, scorer=Scorer(tuple(groups), partial(scorers[about["name"]].facts["predict"], state))
-        )
+        predict = partial(scorers[about["name"]].facts["predict"], state)
+        select = choose(selections, about["selection"]) if "selection" in about else None
+        evidence = replace(evidence, scorer=Scorer(tuple(groups), predict, select=select))
     if rounds := work.roles("round"):
         found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
         evidence = replace(evidence, survival=survival_order(found))

@@ -16,6 +16,9 @@ from autosparse.store import digest
 
 Sampler = Literal["tpe", "random", "gp"]
 Pruner = Literal["none", "median", "wilcoxon"]
+SELECTION = "selection"
+"""What of a trial's settings is no option of its scorer: which of `tuning.selections` fills the quotas."""
+
 WILCOXON_FOLDS = 5
 """The least with which Optuna's Wilcoxon test can end a trial before its last fold: of four, all must be worse."""
 Space = Mapping[str, Mapping[str, Any]]
@@ -35,10 +38,13 @@ def propose(
     """Settings of trial `number` of a study, proposed when the `finished` ones were there, which are the first.
 
     Those between were proposed before it and are running: the sampler is told their settings, and asks elsewhere. The
-    defaults come first: tuning is never worse than not tuning on its objective.
+    defaults come first, with each selection in turn: on its objective tuning is never worse than any of these.
     """
-    running = [] if finished else [{name: defaults[name] for name in space}]
+    first, running = _first(defaults, space), list[dict[str, Any]]()
     while (place := len(finished) + len(running)) <= number:
+        if place < len(first):
+            running.append(first[place])
+            continue
         distributions = _distributions(defaults, space)
         seed = int(digest(f"{study}/{place}")[:8], 16)
         known = _study(distributions, finished, running, sampler=_sampler(sampler, seed))
@@ -90,6 +96,13 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
     )
 
 
+def _first(defaults: Mapping[str, Any], space: Space) -> list[dict[str, Any]]:
+    own = {name: defaults[name] for name in space if name != SELECTION}
+    if SELECTION not in space:
+        return [own]
+    return [{**own, SELECTION: value} for value in space[SELECTION]["values"]]
+
+
 def _study(
     distributions: Mapping[str, Any],
     finished: Sequence[Mapping[str, Any]],
@@ -136,7 +149,7 @@ def _pruner(name: Pruner) -> Any:
 
 
 def _distributions(defaults: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    return {name: _distribution(limits, defaults[name]) for name, limits in space.items()}
+    return {name: _distribution(limits, defaults.get(name)) for name, limits in space.items()}
 
 
 def _distribution(limits: Mapping[str, Any], default: Any) -> Any:

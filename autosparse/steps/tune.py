@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.examples import load_examples
 from autosparse.steps.proxy import validate_scorer
-from autosparse.steps.study import Pruner, Sampler, propose, should_stop
+from autosparse.steps.study import SELECTION, Pruner, Sampler, propose, should_stop
 from autosparse.steps.work import Work, generator
 from autosparse.store import digest
 
@@ -33,12 +34,14 @@ def trial(
     proxy: dict[str, Any] | None = None,
     method: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
+    selections: dict[str, Any] | None = None,
 ) -> None:
     """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn.
 
     Inputs `trial` are those of the batches of `parallel` trials before its own; by their values of a fold it may be
     stopped after one of its own, and has then the mean so far. With a `proxy` the value is, by its `weight`, the
-    accuracy that input `init` comes to when it is pruned by `method` with the scorer and trained by `training`.
+    accuracy that input `init` comes to when it is pruned by `method` with the scorer and trained by `training`;
+    where `selections`, keyed choices by what proposals call them, are tuned, what is proposed goes with the scorer.
     """
     labels = [artifact.key for artifact in work.roles("label").values()]
     aims = [] if (split, objective, sampler) == ("layers", "rank", "tpe") else [split, objective, sampler]
@@ -47,7 +50,8 @@ def trial(
     assert len(finished) == number - number % parallel
     settings = propose(scorer["options"], space, study, number, finished, sampler)
     entry = scorers[scorer["name"]]
-    options = {**scorer["options"], **settings}
+    options = _options(scorer, settings)
+    chosen = {"selection": selections[settings[SELECTION]]} if selections else {}
     features, shares = load_examples(work)
 
     def learn(features: Any, shares: Any) -> Any:
@@ -70,13 +74,13 @@ def trial(
     if proxy and not stopped:
         assert method is not None
         assert training is not None
-        about = {"name": scorer["name"], "options": options}
+        about = {"name": scorer["name"], "options": options, **chosen}
         size = {name: proxy[name] for name in ("sparsity", "epochs", "seed")}
         accuracy = validate_scorer(work, about, learn(features, shares), method, training, **size)
         value = (1 - proxy["weight"]) * value + proxy["weight"] * accuracy / 100
         reached = {"validation_accuracy": accuracy}
     told = {"settings": settings, "value": value, "number": number, "folds": values, "stopped": stopped}
-    work.output.write_json("result", {**told, **asdict(found), **reached})
+    work.output.write_json("result", {**told, **asdict(found), **reached, **chosen})
 
 
 @operations.register(version=1)
@@ -86,4 +90,9 @@ def tune(work: Work, *, scorer: dict[str, Any]) -> None:
     none: dict[str, Any] = {"settings": {}, "value": None}
     whole = (trial for trial in trials if not trial.get("stopped"))  # earlier releases stopped none
     best = max(whole, key=lambda found: found["value"], default=none)
-    work.output.write_json("result", {"best": best, "options": {**scorer["options"], **best["settings"]}})
+    chosen = {"selection": best["selection"]} if "selection" in best else {}
+    work.output.write_json("result", {"best": best, "options": _options(scorer, best["settings"]), **chosen})
+
+
+def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**scorer["options"], **{name: value for name, value in settings.items() if name != SELECTION}}

@@ -312,6 +312,20 @@ def test_a_proxy_is_keyed_where_it_trains() -> None:
         assert trial.key == plan(BASE, *proxy, same).steps["trial/1"].key
 
 
+def test_selections_are_keyed_where_they_are_tuned() -> None:
+    """A trial knows them by what proposals call them; they are tuned where nothing else is."""
+    overrides = (
+        "method={preset: learned, selection: tuned}", "tuning.proxy={weight: 0.5}", "tuning.trials=4",
+        "tuning.selections=[top, {name: sampled, temperature: 0.3}]",
+    )  # fmt: skip
+    options = plan(BASE, *overrides).steps["trial/3"].options
+
+    assert ["top", "sampled temperature 0.3"] == options["space"]["selection"]["values"] == [*options["selections"]]
+    assert {"temperature": 0.3} == options["selections"]["sampled temperature 0.3"]["options"]
+    assert "selections" not in plan(BASE, *overrides[:-1]).steps["trial/3"].options
+    assert 4 == len(plan(BASE, *overrides, "tuning.options=[]").of("trial"))
+
+
 def test_a_proxy_is_pruned_by_the_first_method_that_takes_the_scorer() -> None:
     """Of `method` and those that are compared: there is one, or nothing is tuned."""
     found = plan(BASE, "method=snip", "compare=[random, learned]", "tuning.proxy={weight: 1}")

@@ -99,6 +99,20 @@ def test_stopped_trials_do_not_end_a_study() -> None:
     assert set(SPACE) == set(propose(DEFAULTS, SPACE, "study", 12, trials, "gp"))
 
 
+def test_each_selection_is_tried_with_the_defaults_first() -> None:
+    """In turn, in batches of any size; from then on both are proposed."""
+    space = {**SPACE, "selection": {"values": ["top", "random", "balanced"]}}
+    expected = [{**DEFAULTS, "selection": value} for value in ("top", "random", "balanced")]
+    trials: list[dict[str, Any]] = []
+    for number in range(6):
+        trials.append({"settings": propose(DEFAULTS, space, "study", number, trials, "tpe"), "value": float(number)})
+    batch = [propose(DEFAULTS, space, "study", number, [], "tpe") for number in range(4)]
+
+    assert expected == [trial["settings"] for trial in trials[:3]] == batch[:3]
+    assert all({*DEFAULTS, "selection"} == set(trial["settings"]) for trial in trials)
+    assert trials[3]["settings"] not in expected
+
+
 def test_what_matters_is_told() -> None:
     """The one option that decides the value explains most of it."""
     shares = importances(DEFAULTS, SPACE, tried(30, "random"))

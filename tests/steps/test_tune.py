@@ -92,3 +92,32 @@ def test_a_proxy_is_what_the_plan_would_make_of_it(
 
     assert (0, 0) == (proxy.code, compared.code), proxy.err + compared.err
     assert compared.json["results"][0]["validation_accuracy"] == tuned["best"]["validation_accuracy"]
+
+
+def test_the_best_selection_stays_with_the_scorer(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """No selection is better with the defaults; masks are filled by it, those of a plan that takes the scorer too."""
+    (here.folder / "tuned.yaml").write_text(
+        TUNED
+        + "method: {name: chosen, preset: learned, selection: tuned}\n"
+        + "tuning: {trials: 4, proxy: {weight: 1, sparsity: 0.9}, selections: [top, random, balanced]}\n"
+    )
+    ended = call(capsys, "run tuned.yaml --json")
+    trials, (tuned,) = results(here, "trial"), results(here, "tune")
+    best = tuned["selection"]["name"]
+    (here.folder / "given.yaml").write_text(
+        TUNED.split("irp:")[0]
+        + TUNED[TUNED.index("training:") :].replace(
+            "compare: []", f"compare: [{{criterion: learned, selection: {best}}}]"
+        )
+        + "method: {name: chosen, preset: learned, selection: tuned}\n"
+        + f"scorer: {{pretrained: {ended.json['scorer']['path']}}}\n"
+    )
+    given = call(capsys, "run given.yaml --json")
+    rows = [[row[n] for n in ("kept", "effective_sparsity", "test_accuracy")] for row in given.json["results"]]
+
+    assert (0, 0) == (ended.code, given.code), ended.err + given.err
+    assert ["top", "random", "balanced"] == [trial["settings"]["selection"] for trial in trials[:3]]
+    assert best == trials[tuned["best"]["number"]]["settings"]["selection"]
+    assert tuned["best"]["value"] == max(trial["value"] for trial in trials)
+    assert "selection" not in tuned["options"]
+    assert rows[0] == rows[1] == [ended.json["results"][0][n] for n in ("kept", "effective_sparsity", "test_accuracy")]
