@@ -173,6 +173,36 @@ def test_a_killed_run_resumes(finished: tuple[Place, Ended], place: Place, opera
     assert finished[0].digests() == place.digests()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "tuning",
+    [
+        "trials: 5, parallel: 2",
+        "trials: 8, parallel: 2, pruner: median, proxy: {weight: 0.5}, selections: [top, random]",
+    ],
+)
+def test_a_killed_study_goes_on_in_its_batches(place: Place, tmp_path: Path, tuning: str) -> None:
+    """After `kill -9` within a batch of trials the rest is proposed as in a study that was never stopped."""
+    method = "method={preset: learned, selection: tuned}"
+    command = ("run", "small.yaml", "--quiet", "--only", "tune", "--set", f"tuning={{{tuning}}}", "--set", method)
+    whole = Place(tmp_path / "whole")
+    whole.folder.mkdir()
+    shutil.copy(place.folder / "small.yaml", whole.folder)
+    assert 0 == whole.run(*command).code
+    process = place.start(*command)
+    _wait_for(place, "trial", 3)
+    process.kill()
+    process.communicate()
+    assert 0 == place.run(*command).code
+
+    found, expected = (
+        {path.parent.name: path.read_bytes() for path in (p.cache / "artifacts" / "trial").glob("*/result.json")}
+        for p in (place, whole)
+    )
+    assert int(tuning.split(",")[0].removeprefix("trials: ")) == len(expected)
+    assert expected == found
+
+
 @pytest.mark.parametrize(
     ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
@@ -237,8 +267,8 @@ def test_a_failing_step_keeps_what_was_before_it(place: Place) -> None:
     assert "Traceback" not in ended.err
 
 
-def _wait_for(place: Place, operation: str) -> None:
+def _wait_for(place: Place, operation: str, number: int = 1) -> None:
     deadline = time.monotonic() + 120
-    while not list((place.cache / "artifacts" / operation).glob("*")):
+    while len(list((place.cache / "artifacts" / operation).glob("*"))) < number:
         assert time.monotonic() < deadline, f"no {operation} artifact appeared"
         time.sleep(0.01)

@@ -24,7 +24,7 @@ from autosparse.cli.app import (
 )
 from autosparse.console import show_table, show_text
 from autosparse.errors import SpecError, UsageError
-from autosparse.plan import remembered_settings
+from autosparse.plan import remembered_settings, remembered_trials
 from autosparse.registry import suggestion
 from autosparse.spec import (
     FILE,
@@ -113,9 +113,12 @@ def render(
     """Print a spec with every value written out, and where each comes from."""
     store = Store.default()
     loaded = load(spec, store, budget, set_, quiet=quiet, remember=False)
+    limited = remembered_trials(loaded.spec, store)
     chosen = remembered_settings(loaded.spec, store)
     resolved = resolve(with_settings(loaded.spec, chosen), this_machine()).model_dump(mode="json")
-    origins = provenance(resolved, loaded.document) | dict.fromkeys(chosen, "chosen to fit `target.time`")
+    origins = provenance(resolved, loaded.document) | {
+        path: "chosen to fit `tuning.time`" if path in limited else "chosen to fit `target.time`" for path in chosen
+    }
     if json_:
         show_text(json_text({"resolved": resolved, "provenance": origins}))
     else:

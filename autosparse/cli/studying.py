@@ -100,7 +100,10 @@ def export(
     if not scorer.get("settings"):
         why = found.problem if found.report is None else "its scorer was not tuned"
         raise UsageError(f"run {found.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
-    trials = [{"settings": s, "value": v} for s, v in zip(scorer["settings"], scorer["trials"], strict=True)]
+    told = {"settings": "settings", "value": "trials", "folds": "folds", "stopped": "stopped"}
+    # Reports of earlier releases lack the last two.
+    columns = [[(name, value) for value in scorer[where]] for name, where in told.items() if where in scorer]
+    trials = [dict(row) for row in zip(*columns, strict=True)]
     export_study(file, found.folder.name, scorer["defaults"], scorer["space"], trials)
     say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard sqlite:///{file}`")
 

@@ -153,15 +153,19 @@ def _source(item: Mapping[str, Any]) -> str:
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
+    stopped = sum(scorer.get("stopped", ()))
+    early = f", {stopped} stopped early," if stopped else ""
     finds = ""
     if scorer.get("precision") is not None:  # trials of earlier releases did not tell
         survivors = "the weights that survive a round" if scorer.get("progressive") else "IRP's survivors"
         finds = f"; it finds {scorer['precision']:.0%} of {survivors}"
         finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    if scorer.get("proxy") is not None:
+        finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
         f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
-        f"best of {len(scorer['trials'])} trials {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
+        f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
     )
 
 

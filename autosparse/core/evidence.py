@@ -35,12 +35,14 @@ def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 class Scorer:
     """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`.
 
-    `prepare` gives the network in the state in which the scorer looks at it.
+    `prepare` gives the network in the state in which the scorer looks at it, `select` is the selection that was chosen
+    with it, if one was.
     """
 
     groups: tuple[str, ...]
     predict: Callable[[Features], Tensors]
     prepare: Callable[[Evidence], Evidence] = lambda evidence: evidence
+    select: Callable[[Tensors, Mapping[str, int], Evidence], Tensors] | None = None
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Literal
 
 from autosparse.core.features import Features
@@ -12,6 +12,8 @@ from autosparse.lazy import torch
 
 Learn = Callable[[Features, Tensors], Tensors]
 Predict = Callable[[Tensors, Features], Tensors]
+Enough = Callable[["HeldOut", int], bool]
+"""Is told what a fold came to and how many are left, and says whether to leave them out."""
 Split = Literal["layers", "seeds", "networks"]
 Objective = Literal["rank", "rank_within", "precision", "beyond_quotas"]
 
@@ -43,7 +45,13 @@ class HeldOut:
 
 
 def cross_validate(
-    learn: Learn, predict: Predict, features: Features, labels: Tensors, folds: int, split: Split = "layers"
+    learn: Learn,
+    predict: Predict,
+    features: Features,
+    labels: Tensors,
+    folds: int,
+    split: Split = "layers",
+    enough: Enough = lambda fold, left: False,
 ) -> HeldOut:
     """Learn from some, predict the others, each of which is held out once, in at most `folds` parts.
 
@@ -59,8 +67,9 @@ def cross_validate(
     if len(parts) < 2:
         what = {"layers": "a network of one layer", "seeds": "one seed", "networks": "one network"}[split]
         raise ValueError(f"{what} leaves none to learn from when it is held out")
-    found: list[list[float]] = []
-    for fold in range(min(folds, len(parts))):
+    found: list[HeldOut] = []
+    folds = min(folds, len(parts))
+    for fold in range(folds):
         held = [name for name in names if part_of[name] in parts[fold::folds]]
         rest = [name for name in names if name not in held]
         state = learn(features.take(rest), {name: labels[name] for name in rest})
@@ -72,8 +81,10 @@ def cross_validate(
             agreement(scores, labels, [name for name in held if name.rpartition(":")[0] == source], features.sizes)
             for source in sources
         ]
-        found.append([overall, within, *(sum(values) / len(values) for values in zip(*agreed, strict=True))])
-    return HeldOut(*(sum(values) / len(found) for values in zip(*found, strict=True)))
+        found.append(HeldOut(overall, within, *(sum(values) / len(values) for values in zip(*agreed, strict=True))))
+        if enough(found[-1], folds - len(found)):
+            break
+    return HeldOut(*(sum(values) / len(found) for values in zip(*map(astuple, found), strict=True)))
 
 
 def _part(name: str, split: Split) -> str:

@@ -7,7 +7,8 @@ from autosparse.plan.checks import Check
 from autosparse.plan.compile import Plan, compile_plan, own_code
 from autosparse.plan.counted import Counted
 from autosparse.plan.draw import draw_dot, draw_mermaid
-from autosparse.plan.fit import Fitted, Taken, fit_plan, fit_steps, remembered_settings
+from autosparse.plan.fit import fit_plan, fit_steps, remembered_settings
+from autosparse.plan.fitted import Fitted, Taken
 from autosparse.plan.price import NO_PRICE, Estimate, Price
 from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
@@ -17,6 +18,7 @@ from autosparse.plan.status import Status, count, missing_data, missing_device, 
 from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
+from autosparse.plan.trials import remembered_trials
 from autosparse.plan.work import count_work
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "read_plan",
     "remember_use",
     "remembered_settings",
+    "remembered_trials",
     "save_plan",
     "select_steps",
     "shared",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,22 +13,23 @@ from autosparse.core.schedule import training_steps
 from autosparse.core.scorers import groups_of
 from autosparse.core.training import training_steps_of
 from autosparse.core.weights import keep_count
-from autosparse.datasets import Source, open_source
+from autosparse.datasets import Source
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.models import identify_model
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
+from autosparse.plan.builder import Builder, at_path
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.controls import controls_of
-from autosparse.plan.options import keyed_aims, keyed_recipe, keyed_steps, scorer_options, tunable_limits
+from autosparse.plan.options import keyed_aims, keyed_proxy, keyed_recipe, keyed_steps, scorer_options, tunable_limits
 from autosparse.plan.planned_budget import PlannedBudget, strictest
-from autosparse.plan.step import Step, step_key
+from autosparse.plan.step import Step
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon
 from autosparse.spec.choices import Choice
-from autosparse.steps import operations
 from autosparse.steps.pretrained import read_scorer
+from autosparse.steps.study import SELECTION
 from autosparse.store import digest
 
 _LABEL_IMAGES, LABEL_EXAMPLES, LABEL_ROUNDS = 512, 20_000, 8
@@ -58,7 +58,7 @@ class Plan:
 
 def compile_plan(spec: Spec, name: str) -> Plan:
     """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
-    build = _Builder()
+    build = Builder()
     # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
     source = build.sources[networks[spec.seeds[0]][1]]
@@ -104,48 +104,11 @@ def own_code(spec: Spec) -> tuple[str, ...]:
 def facts_of(start: Step, model: Choice) -> NetworkFacts:
     """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
     about = start.options
-    with _at("model"):
+    with at_path("model"):
         return network_facts(about["model"], model.name, model.options(), tuple(about["shape"]), about["classes"])
 
 
-class _Builder:
-    def __init__(self) -> None:
-        self.steps: dict[str, Step] = {}
-        self.sources: dict[str, Source] = {}
-        self._named: dict[str, str] = {}
-        self._opened: dict[str, Source] = {}
-
-    def add(
-        self,
-        name: str,
-        operation: str,
-        options: Mapping[str, Any],
-        inputs: Mapping[str, str],
-        purpose: str,
-        *,
-        access: Mapping[str, Any] | None = None,
-    ) -> str:
-        """Add a step and give its name: the earlier one's, where one of the same key is there."""
-        version = operations[operation].version
-        key = step_key(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
-        if key not in self._named:
-            assert name not in self.steps, f"two different steps are named {name}"
-            self._named[key] = name
-            # Whatever builds the network again must reach its code, as `init` does.
-            start = self.steps[inputs["init"]].access if "init" in inputs else {}
-            reach = {**start, **(access or {})}
-            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, reach)
-        return self._named[key]
-
-    def open(self, dataset: Choice) -> Source:
-        """What a dataset tells of itself; looked at once, however many networks take it."""
-        asked = digest([dataset.name, dataset.options()])
-        if asked not in self._opened:
-            self._opened[asked] = open_source(dataset.name, dataset.options())
-        return self._opened[asked]
-
-
-def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[PlannedBudget]:
+def _budgets(build: Builder, spec: Spec, network: tuple[str, str]) -> list[PlannedBudget]:
     start, source = build.steps[network[0]], build.sources[network[1]]
     budgets = []
     for index, budget in enumerate(spec.budget):
@@ -157,7 +120,7 @@ def _budgets(build: _Builder, spec: Spec, network: tuple[str, str]) -> list[Plan
             budgets.append(PlannedBudget(label, None, budget))
         else:
             facts = facts_of(start, spec.model)
-            with _at("budget", index):
+            with at_path("budget", index):
                 budgets.append(PlannedBudget(label, sparsity_for(budget, facts, spec.model.short_name)))
     return budgets
 
@@ -168,7 +131,7 @@ def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
     return [(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
-def _mask_options(build: _Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
+def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     choices = method.choices()
     options = {"method": choices, **budget.options, "seed": seed}
     if training_steps(choices) or (method.needs_scorer and scorer_options(spec, build.steps).get("warm_up")):
@@ -177,9 +140,9 @@ def _mask_options(build: _Builder, spec: Spec, method: Method, budget: PlannedBu
 
 
 def _network(
-    build: _Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str | int, ...] = ()
+    build: Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str | int, ...] = ()
 ) -> tuple[str, str]:
-    with _at(*section[:1], "dataset"):
+    with at_path(*section[:1], "dataset"):
         source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
@@ -193,7 +156,7 @@ def _network(
     build.sources.setdefault(data, source)
     keyed = model.keyed()
     if source.known or model.entry.pattern is None:
-        with _at(*(section if len(section) > 1 else (*section, "model"))):
+        with at_path(*(section if len(section) > 1 else (*section, "model"))):
             keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
@@ -202,17 +165,7 @@ def _network(
     return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access), data
 
 
-@contextmanager
-def _at(*path: str | int) -> Iterator[None]:
-    # What is found wrong here is the fault of a value of the spec.
-    try:
-        yield
-    except UsageError as error:
-        error.at = path
-        raise
-
-
-def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]) -> str:
+def _scorer(build: Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]) -> str:
     if isinstance(spec.scorer, Pretrained):
         return _pretrained(build, spec.scorer.pretrained, networks)
     labels = _labels(build, spec)
@@ -223,19 +176,35 @@ def _scorer(build: _Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
     trials: dict[str, str] = {}
     assert isinstance(spec.tuning.trials, int), "compile takes a resolved spec"
+    method = next(method for method in spec.methods if method.needs_scorer)
+    proxy = keyed_proxy(spec.tuning, method, spec.irp.training)
+    if "selections" in proxy:
+        space[SELECTION] = {"values": [*proxy["selections"]]}
+    given = {**labels, **(_proxy(build, spec, proxy["proxy"]["seed"]) if proxy and spec.tuning.trials else {})}
+    finished: dict[str, str] = {}
     for number in range(spec.tuning.trials):
-        # A trial's inputs are the finished ones, so its key does not know how many are to follow.
+        # A trial's inputs are those of the batches before, so its key does not know how many are to follow.
+        if number % spec.tuning.parallel == 0:
+            finished = dict(trials)
         options = {
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
-            **keyed_aims(spec.tuning),
+            **keyed_aims(spec.tuning), **proxy,
         }  # fmt: skip
-        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**labels, **trials}, "scorer")
+        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**given, **finished}, "scorer")
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
 
 
-def _pretrained(build: _Builder, folder: str, networks: Mapping[int, tuple[str, str]]) -> str:
-    with _at("scorer", "pretrained"):
+def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
+    irp = spec.irp
+    assert irp.dataset is not None, "compile takes a resolved spec"
+    at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
+    start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", at)
+    return {"init": start, "data": data}
+
+
+def _pretrained(build: Builder, folder: str, networks: Mapping[int, tuple[str, str]]) -> str:
+    with at_path("scorer", "pretrained"):
         about = read_scorer(Path(folder))
         for seed, (start, data) in networks.items():
             if {"init": build.steps[start].key, "data": build.steps[data].key} in about["learned_from"]:
@@ -246,7 +215,7 @@ def _pretrained(build: _Builder, folder: str, networks: Mapping[int, tuple[str, 
     return build.add("scorer", "pretrained", {"scorer": about}, {}, "scorer", access={"pretrained": folder})
 
 
-def _labels(build: _Builder, spec: Spec) -> dict[str, str]:
+def _labels(build: Builder, spec: Spec) -> dict[str, str]:
     irp = spec.irp
     if len(irp.networks) == 1:
         at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
@@ -261,7 +230,7 @@ def _labels(build: _Builder, spec: Spec) -> dict[str, str]:
     return labels
 
 
-def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...], seed: int, place: str) -> str:
+def _label(build: Builder, spec: Spec, model: Choice, at: tuple[str | int, ...], seed: int, place: str) -> str:
     irp, scorer = spec.irp, spec.scorer
     assert irp.dataset is not None, "compile takes a resolved spec"
     assert isinstance(irp.rounds, int)
@@ -283,7 +252,7 @@ def _label(build: _Builder, spec: Spec, model: Choice, at: tuple[str | int, ...]
 
 
 def _own_rounds(
-    build: _Builder, spec: Spec, network: tuple[str, str], budget: PlannedBudget, seed: int, purpose: str
+    build: Builder, spec: Spec, network: tuple[str, str], budget: PlannedBudget, seed: int, purpose: str
 ) -> dict[str, str]:
     # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
     irp, source = spec.irp, build.sources[network[1]]
@@ -297,7 +266,7 @@ def _own_rounds(
 
 
 def _rounds(
-    build: _Builder, spec: Spec, network: tuple[str, str], number: int, seed: int, place: str, purpose: str
+    build: Builder, spec: Spec, network: tuple[str, str], number: int, seed: int, place: str, purpose: str
 ) -> dict[str, str]:
     irp, (start, data) = spec.irp, network
     assert irp.training is not None, "compile takes a resolved spec"
@@ -334,7 +303,7 @@ def _check_rewind(spec: Spec, source: Source) -> None:
 
 
 def _cell(
-    build: _Builder,
+    build: Builder,
     spec: Spec,
     base: Mapping[str, str],
     method: str,
@@ -359,7 +328,7 @@ def _cell(
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
-def _emit(build: _Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> None:
+def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
     for format in spec.emit:
         build.add(
@@ -377,7 +346,7 @@ def _emit(build: _Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> Non
         )
 
 
-def _checks(build: _Builder, spec: Spec, cells: list[Cell], budgets: list[PlannedBudget]) -> tuple[Check, ...]:
+def _checks(build: Builder, spec: Spec, cells: list[Cell], budgets: list[PlannedBudget]) -> tuple[Check, ...]:
     if spec.sanity is None:
         return ()
     named = spec.sanity.budget

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH, Machine, Place, memory_of
 from autosparse.errors import FitError
-from autosparse.plan.compile import Plan, compile_plan
-from autosparse.plan.price import NO_PRICE, Estimate, Price, peak_bytes, price
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.fitted import Fitted, Taken
+from autosparse.plan.price import NO_PRICE, peak_bytes, price
 from autosparse.plan.probe import Rates
-from autosparse.plan.status import Status, statuses
+from autosparse.plan.status import statuses
 from autosparse.plan.translate import check_budget
+from autosparse.plan.trials import limit_trials, remembered_trials
 from autosparse.spec import Spec, binary_size, open_settings, resolve, with_settings
 from autosparse.store import Index, Store, digest
 
@@ -36,46 +38,6 @@ _PATH = (  # what is lowered, in order, and to which share of what it is otherwi
 _LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, "method.horizon": 0}
 
 
-@dataclass(frozen=True)
-class Taken:
-    """Something the compiler changed so that the plan fits: what, from, to, and for which limit."""
-
-    what: str
-    before: object
-    after: object
-    limit: str
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.before} → {self.after}"
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A plan with what it found in the store, its price, and where it runs; `problem` says why it does not fit.
-
-    `notes` are what else the limits have to say.
-    """
-
-    plan: Plan
-    found: Mapping[str, Status]
-    price: Price
-    place: Place
-    memory: int
-    taken: tuple[Taken, ...] = ()
-    problem: FitError | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def left(self) -> Estimate:
-        """What is left to do."""
-        return self.price.to_run(self.found)
-
-    @property
-    def priced(self) -> bool:
-        """Whether it is known what every step to run costs."""
-        return all(status.status == "reuse" or name in self.price.steps for name, status in self.found.items())
-
-
 def fit_plan(
     spec: Spec,
     machine: Machine,
@@ -87,8 +49,8 @@ def fit_plan(
     refit: bool = False,
     timed: bool = True,
 ) -> Fitted:
-    """Compile, price and fit a spec. What is chosen under `target.time` is remembered, unless `refit` measures the
-    machine and asks anew; without `timed` that limit is left aside, as for a plan that was fitted before.
+    """Compile, price and fit a spec. What is chosen under `target.time` and `tuning.time` is remembered, unless `refit`
+    measures the machine and asks anew; without `timed` they are left aside, as for a plan that was fitted before.
 
     Raises UsageError for a budget that is impossible.
     """
@@ -108,18 +70,29 @@ def fit_plan(
             target.memory_bytes or memory_of(target.device),
         )
 
+    def trial_seconds() -> float | None:
+        one = attempt(with_settings(spec, {"tuning.trials": 1})).price.steps.get("trial/0")
+        return None if one is None else one.seconds
+
+    written = spec.tuning
+    spec = limit_trials(spec, store, trial_seconds, refit=refit) if timed else spec
     fitted, settings = _in_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
+    if spec.tuning.trials != written.trials:
+        chosen = Taken("tuning.trials", written.trials, spec.tuning.trials, f"tuning.time {written.time}")
+        fitted = replace(fitted, taken=(chosen, *fitted.taken))
     fitted, heavy = _in_memory(fitted)
     return (
         replace(fitted, problem=_too_large(fitted, heavy, with_settings(spec, settings), attempt)) if heavy else fitted
     )
 
 
-def remembered_settings(spec: Spec, store: Store) -> dict[str, float]:
-    """What the compiler chose for a spec under its `target.time`, by path; nothing where it has not."""
-    if spec.target.seconds is None:
-        return {}
-    return _as_choice(store.recall(_memories(spec)[0]), open_settings(spec)) or {}
+def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
+    """What the compiler chose for a spec to keep to its limits of time, by path; nothing where it has not."""
+    found = remembered_trials(spec, store)
+    spec = with_settings(spec, found)
+    if spec.target.seconds is not None:
+        found |= _as_choice(store.recall(_memories(spec)[0]), open_settings(spec)) or {}
+    return found
 
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:

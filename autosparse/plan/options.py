@@ -22,7 +22,7 @@ def keyed_recipe(training: Any) -> dict[str, Any]:
 
 def keyed_aims(tuning: Any) -> dict[str, Any]:
     """What trials hold out, are scored and are proposed by, as they are told it: what they did before is left out."""
-    before = {"split": "layers", "objective": "rank", "sampler": "tpe"}
+    before = {"split": "layers", "objective": "rank", "sampler": "tpe", "parallel": 1, "pruner": "none"}
     return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
 
 
@@ -38,6 +38,22 @@ def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:
         found: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
         return found
     return spec.scorer.options()
+
+
+def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
+    """What trials are told of a proxy's training by the recipe of IRP; nothing where its weight is 0."""
+    proxy = tuning.proxy
+    if proxy is None or not proxy.weight:
+        return {}
+    recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
+    told = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
+    chosen = {called(choice): choice.keyed() for choice in tuning.selections}
+    return {**told, "selections": chosen} if chosen else told
+
+
+def called(choice: Any) -> str:
+    """A choice as a proposal names it: `sampled temperature 0.3`."""
+    return " ".join([choice.name, *(f"{name} {value}" for name, value in choice.options().items())])
 
 
 @cache

@@ -18,9 +18,10 @@ from autosparse.backends import EVALUATION_BATCH, Place, backends, environment
 from autosparse.datasets import datasets
 from autosparse.plan.compile import Plan
 from autosparse.plan.counted import Counted
+from autosparse.plan.places import network_of
 from autosparse.plan.probe import Rates, probe_machine, probe_network, resident
 from autosparse.plan.status import Status
-from autosparse.plan.work import count_work, network_of
+from autosparse.plan.work import count_work
 from autosparse.spec import Pretrained
 from autosparse.store import Index, Record, Store, digest
 

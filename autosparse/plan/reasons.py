@@ -136,14 +136,15 @@ class History:
             "dataset": spec.irp.dataset != spec.dataset,
             "training": getattr(spec.irp.training, field, None) != getattr(spec.training, field, None),
         }
-        rounds = step.operation in ("irp", "rewind")
-        if (step.purpose == "source" or (rounds and head == "training")) and apart.get(head):
+        rounds = step.operation in ("irp", "rewind", "trial")
+        learning = step.purpose in ("source", "scorer")
+        if (learning or (rounds and head == "training")) and apart.get(head):
             head = f"irp.{head}"
         rest = [part for part in path[1:] if part != "options"]
         if rest[-1:] == ["name"]:
             rest.pop()
-        if head == "seeds" and step.purpose == "source":
-            head = "irp.seeds"
+        if head == "seeds" and learning:
+            head = "irp.seeds" if step.purpose == "source" else "tuning.proxy.seed"
         said = ".".join([head, *rest])
         return "irp.epochs" if said == "irp.training.epochs" else said
 
@@ -184,6 +185,10 @@ _SAID = {
     ("trial", "split"): "tuning.split",
     ("trial", "objective"): "tuning.objective",
     ("trial", "sampler"): "tuning.sampler",
+    ("trial", "parallel"): "tuning.parallel",
+    ("trial", "pruner"): "tuning.pruner",
+    ("trial", "proxy"): "tuning.proxy",
+    ("trial", "selections"): "tuning.selections",
     ("scorer", "seed"): "tuning.seed",
     ("scorer", "name"): "scorer",
     ("evaluate", "precision"): "training.precision",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.plan.fit import Fitted
+from autosparse.plan.fitted import Fitted
 from autosparse.plan.sharing import Shared
 from autosparse.plan.status import count, missing_data
 from autosparse.plan.translate import translations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,11 +15,11 @@ from autosparse.core.schedule import schedules, training_steps
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import STEP_FIELDS
-from autosparse.datasets import Source
-from autosparse.models.facts import NetworkFacts, network_facts
+from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
 from autosparse.plan.options import scorer_options
+from autosparse.plan.places import network_of, place_of
 from autosparse.plan.step import Step
 from autosparse.spec import Pretrained
 from autosparse.store import digest
@@ -42,7 +42,7 @@ def count_work(plan: Plan) -> dict[str, Counted]:
     updates = 1 if isinstance(scorer, Pretrained) else scorer.options().get("steps", 1)
     warm_up = scorer_options(plan.spec, plan.steps).get("warm_up", 0)
     for name, step in plan.steps.items():
-        if not (place := _place_of(plan, step)):
+        if not (place := place_of(plan, step)):
             continue
         start, source = place
         if start not in facts:
@@ -58,35 +58,6 @@ def _feature_groups(plan: Plan) -> tuple[str, ...]:
     if isinstance(scorer, Pretrained):
         return tuple(plan.steps["scorer"].options["scorer"]["features"]) if "scorer" in plan.steps else ()
     return groups_of(scorer.name, scorer.options())
-
-
-def network_of(plan: Plan, start: str) -> NetworkFacts:
-    """The facts of the network that an `init` step makes."""
-    step = plan.steps[start]
-    about = step.options
-    reach = step.access.get("model", about["model"])
-    return network_facts(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
-
-
-def _place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
-    # The network and the data that a step is about: its own inputs', or those of the first step that it needs.
-    if step.operation == "init":
-        data = next((s.inputs["data"] for s in plan.steps.values() if s.inputs.get("init") == step.name), None)
-        start = step.name
-    elif step.operation == "data":
-        data = step.name
-        start = next((s.inputs["init"] for s in plan.steps.values() if s.inputs.get("data") == data), "")
-    else:
-        at = step
-        while "init" not in at.inputs and at.inputs:
-            at = plan.steps[next(iter(at.inputs.values()))]
-        if not at.inputs:  # a pretrained scorer belongs to no network: any does
-            at = plan.steps[plan.cells[0].train]
-        start, data = at.inputs.get("init", ""), at.inputs.get("data")
-    source = plan.sources.get(data or "")
-    if not start or source is None or not source.known:
-        return None
-    return start, source
 
 
 def _kind(step: Step, network: str, **options: Any) -> str:
@@ -200,9 +171,29 @@ def _trial(step: Step, of: Inputs, network: str) -> Counted:
     sources = sum(role.startswith("label") for role in step.inputs)
     examples = sources * _examples(of, _described(scorer["name"]))
     steps = step.options["folds"] * scorer["options"].get("steps", 1)
-    kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources)
+    aims = {name: step.options[name] for name in ("pruner", "proxy", "method", "training") if name in step.options}
+    kind = _kind(step, of.facts.identity, scorer=scorer, folds=step.options["folds"], sources=sources, **aims)
     units = {"step": 1, "scorer": steps, "bytes": examples}
-    return Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
+    work = Counted(kind, 1.0, units, ({"bytes": 4 * examples},), _LINE + 100 * len(step.inputs))
+    return _validated(step, of, network, work) if "proxy" in step.options else work
+
+
+def _validated(step: Step, of: Inputs, network: str, work: Counted) -> Counted:
+    # A trial with its proxy's training: the scorer is fitted once more, to all examples.
+    options = step.options
+    recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
+    brief = {"training": {name: recipe[name] for name in STEP_FIELDS}}
+    whole = replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / options["folds"])})
+    parts = (
+        whole,
+        _mask(replace(step, options={"method": options["method"], **brief}), of, network),
+        _trained(replace(step, options={"training": recipe}), of, network),
+    )
+    units = {**_units(parts), "forward": of.source.validation_images}
+    memory = tuple(phase for part in parts for phase in part.memory)
+    return replace(
+        whole, units=units, memory=memory, network=network, batch=recipe["batch"], precision=recipe["precision"]
+    )
 
 
 def _tune(step: Step, of: Inputs, network: str) -> Counted:
@@ -323,7 +314,7 @@ def _sanity(step: Step, of: Inputs, network: str) -> Counted:
     return Counted(
         _kind(step, of.facts.identity, check=check, candidates=sorted(options["candidates"]), training=recipe),
         1.0,
-        {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units},
+        _units(parts),
         tuple(phase for part in parts for phase in part.memory),
         3 * _LINE,
         network,
@@ -360,6 +351,10 @@ def _emit(step: Step, of: Inputs, network: str) -> Counted:
         size + _CARD + 150 * len(of.facts.layers),
         network,
     )
+
+
+def _units(parts: Sequence[Counted]) -> dict[str, float]:
+    return {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units}
 
 
 def _border(of: Inputs, crop: int) -> float:

@@ -23,7 +23,8 @@ def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
         return None
     artifact = store.open(step.operation, step.key)
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
-    keys = ({role: plan.steps[label.inputs[role]].key for role in ("init", "data")} for label in labels)
+    tried = [trial for trial in plan.of("trial")[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
+    keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
     about = {
         **artifact.json("scorer"),
         "features": labels[0].options["features"],
@@ -56,6 +57,7 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
         "rank_correlation_within_layers": best.get("within"),
         "precision": best.get("precision"),
         "beyond_quotas": best.get("beyond_quotas"),
+        "proxy": best.get("validation_accuracy"),
         "trials": [trial["value"] for trial in trials],
         **_study(plan, trials),
         "progressive": bool(scorers[about["name"]].facts.get("progressive")),
@@ -67,13 +69,15 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
 def _study(plan: Plan, trials: list[dict[str, Any]]) -> dict[str, Any]:
     # All that Optuna needs to have the study again.
     if not trials:
-        return {"space": {}, "defaults": {}, "settings": [], "importances": {}}
+        return {"space": {}, "defaults": {}, "settings": [], "folds": [], "stopped": [], "importances": {}}
     options = plan.of("trial")[0].options
     defaults, space = options["scorer"]["options"], options["space"]
     return {
         "space": space,
-        "defaults": {name: defaults[name] for name in space},
+        "defaults": {name: defaults[name] for name in space if name in defaults},
         "settings": [trial["settings"] for trial in trials],
+        "folds": [trial.get("folds", []) for trial in trials],  # trials of earlier releases did not tell
+        "stopped": [trial.get("stopped", False) for trial in trials],
         "importances": importances(defaults, space, trials),
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 from pydantic_core import PydanticCustomError
@@ -33,6 +34,17 @@ def read_seconds(value: Any) -> float:
         context = {"got": repr(value), "hint": _unit(value, "s", "2h")}
         raise PydanticCustomError("time", "must be unlimited, or a duration with its unit, but is {got}", context)
     return seconds
+
+
+def checked(read: Callable[[Any], float], word: str) -> Callable[[Any], Any]:
+    """A validator of texts that are `word` or what `read` takes."""
+
+    def check(value: Any) -> Any:
+        if value != word:
+            read(value)
+        return value
+
+    return check
 
 
 def _unit(value: Any, unit: str, example: str) -> str:

@@ -12,7 +12,8 @@ from autosparse.spec.choices import Choice, Section, about, different
 from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
 
 
-def _whole(value: float) -> float:
+def whole(value: float) -> float:
+    """2.0 epochs are 2."""
     return int(value) if float(value).is_integer() else value
 
 
@@ -33,7 +34,7 @@ class Irp(Section):
         about("how often it is trained, pruned and rewound; auto is 16, or fewer under `target.time`"),
     ] = "auto"
     epochs: Annotated[
-        Annotated[int | float, Gt(0), AfterValidator(_whole)] | Literal["auto"],
+        Annotated[int | float, Gt(0), AfterValidator(whole)] | Literal["auto"],
         about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
     ] = "auto"
     per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25

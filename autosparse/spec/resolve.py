@@ -65,7 +65,9 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,
-            "tuning": spec.tuning.model_copy(update={"options": tuned, "trials": trials if tuned else 0}),
+            "tuning": spec.tuning.model_copy(
+                update={"options": tuned, "trials": trials if tuned or spec.tuning.selections else 0}
+            ),
         }
     )
 
@@ -78,16 +80,16 @@ def open_settings(spec: Spec) -> dict[str, float]:
     own: Any = spec.irp.training
     if spec.irp.epochs == "auto" and (own is None or "epochs" not in own.model_fields_set):
         found["irp.epochs"] = (own or spec.training).epochs
-    if spec.tuning.trials == "auto" and _tuned(spec):
+    if spec.tuning.trials == "auto" and (_tuned(spec) or spec.tuning.selections):
         found["tuning.trials"] = TRIALS
     if spec.irp.rounds == "auto":
         found["irp.rounds"] = _rounds(spec.irp)
     return found
 
 
-def with_settings(spec: Spec, settings: Mapping[str, float]) -> Spec:
+def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
     """The spec with values, by path, for what it leaves open."""
-    sections: dict[str, dict[str, float | str]] = {"irp": {}, "tuning": {}, "method": {}}
+    sections: dict[str, dict[str, Any]] = {"irp": {}, "tuning": {}, "method": {}}
     for path, value in settings.items():
         section, _, name = path.partition(".")
         sections[section][name] = f"{value:g}%" if path == "method.horizon" else value

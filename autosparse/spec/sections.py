@@ -32,7 +32,7 @@ from autosparse.spec.method import DENSE, Method
 from autosparse.spec.pretrained import Pretrained, scorer_kind
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
 from autosparse.spec.target import Target
-from autosparse.spec.tuning import Tuning, check_split
+from autosparse.spec.tuning import Tuning, check_proxy, check_selections, check_split
 
 
 def _no_boolean(value: Any) -> Any:
@@ -133,7 +133,11 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _seeds_apart(self) -> Spec:
-        same = self.model in (self.irp.networks or (self.model,)) and self.irp.dataset in (None, self.dataset)
+        networks = self.irp.networks or (self.model,)
+        here = self.irp.dataset in (None, self.dataset)
+        if self.learns:
+            check_proxy(self.tuning, self.irp, self.seeds, same=here and networks[0] == self.model)
+        same = here and self.model in networks
         both = [seed for seed in self.irp.seeds if seed in self.seeds]
         if same and both and self.learns:
             # Its labels would tell how training this very network went: no pruning at initialization.
@@ -159,6 +163,8 @@ class Spec(Section):
     def _held_out(self) -> Spec:
         if self.learns:
             check_split(self.tuning, self.irp)
+            method = next(method for method in self.methods if method.needs_scorer)
+            check_selections(self.tuning, method.name, method.selection)
         return self
 
     @model_validator(mode="after")

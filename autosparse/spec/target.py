@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from autosparse.backends import backends
-from autosparse.spec.amounts import read_bytes, read_seconds
+from autosparse.spec.amounts import checked, read_bytes, read_seconds
 from autosparse.spec.choices import Choice, Section, about, choice_of
 
 if TYPE_CHECKING:
@@ -26,15 +25,6 @@ def _device(value: str) -> str:
     return value
 
 
-def _amount(read: Callable[[Any], float], word: str) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if value != word:
-            read(value)
-        return value
-
-    return check
-
-
 class Target(Section):
     """Where and how big; never part of an artifact's identity."""
 
@@ -43,11 +33,11 @@ class Target(Section):
         Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
     ] = "auto"
     memory: Annotated[
-        Annotated[str, BeforeValidator(_amount(read_bytes, "auto"))],
+        Annotated[str, BeforeValidator(checked(read_bytes, "auto"))],
         about("the most a step may take, such as `8GiB`; auto is the memory of the device"),
     ] = "auto"
     time: Annotated[
-        Annotated[str, BeforeValidator(_amount(read_seconds, "unlimited"))],
+        Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],
         about("how long a run may take, such as `2h`; what the spec leaves `auto` is lowered to keep to it"),
     ] = "unlimited"
     backend: Annotated[BackendChoice, about("what runs the steps")] = Field(default="local", validate_default=True)

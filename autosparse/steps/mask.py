@@ -59,24 +59,28 @@ def make_masks(
     corrupt: Callable[[Images], Images] = lambda images: images,
     drive: Callable[[Callable[[Pruning], Tensors], Pruning], Tensors] = lambda schedule, pruning: schedule(pruning),
     lowest: bool = False,
+    learned: tuple[Mapping[str, Any], Tensors] | None = None,
 ) -> tuple[Evidence, Tensors]:
     """The evidence and the masks of a method; a check may `corrupt` the images or `drive` the schedule its own way.
 
-    With `lowest` a repair brings back the lowest scores in place of the highest.
+    With `lowest` a repair brings back the lowest scores in place of the highest. A scorer is `learned`, what
+    `scorer.json` tells of it and its state, or else input `scorer`.
 
     Raises StepError when there is no such mask.
     """
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(work, seed=seed, recipe=recipe, corrupt=corrupt)
-    if "scorer" in work.inputs:
-        learned = work.inputs["scorer"]
+    if learned is None and "scorer" in work.inputs:
+        learned = work.inputs["scorer"].json("scorer"), work.inputs["scorer"].tensors("state")
+    if learned is not None:
+        about, state = learned
         device = next(iter(evidence.weights.values())).device
-        state = {name: tensor.to(device) for name, tensor in learned.tensors("state").items()}
-        about = learned.json("scorer")
+        state = {name: tensor.to(device) for name, tensor in state.items()}
         groups = about.get("features") or groups_of(about["name"], about["options"])
         predict = partial(scorers[about["name"]].facts["predict"], state)
         prepare = partial(warmed_up, recipe=recipe, steps=about["options"].get("warm_up", 0))
-        evidence = replace(evidence, scorer=Scorer(tuple(groups), predict, prepare))
+        select = choose(selections, about["selection"]) if "selection" in about else None
+        evidence = replace(evidence, scorer=Scorer(tuple(groups), predict, prepare, select))
     if rounds := work.roles("round"):
         found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
         evidence = replace(evidence, survival=survival_order(found))

@@ -9,6 +9,7 @@ from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.scorers import scorers
+from autosparse.core.selection import selections
 from autosparse.errors import StepError, UsageError
 from autosparse.steps import operations
 from autosparse.steps.work import Work
@@ -31,7 +32,8 @@ def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise StepError(f"scorer {folder} has values that are not finite, in {broken[0]}")
     work.output.write_tensors("state", state)
-    work.output.write_json("scorer", {name: scorer[name] for name in ("name", "version", "options", "features")})
+    told = ("name", "version", "options", "features", "selection")
+    work.output.write_json("scorer", {name: scorer[name] for name in told if name in scorer})
 
 
 def read_scorer(folder: Path) -> dict[str, Any]:
@@ -58,6 +60,9 @@ def read_scorer(folder: Path) -> dict[str, Any]:
             "train it again",
         )
     _check_features(about["features"], folder)
+    if (chosen := about.get("selection", {}).get("name", "top")) not in selections:
+        hint = selections.suggest(str(chosen))
+        raise UsageError(f"{folder} was tuned with a selection `{chosen}`, which this autosparse does not have", hint)
     return about
 
 
@@ -76,7 +81,9 @@ def _about(place: Path, folder: Path) -> dict[str, Any]:
             )
     if not same:
         raise UsageError(f"{folder} is damaged: {STATE} is not what {ABOUT} describes", damaged)
-    return {name: about[name] for name in _KINDS}
+    if not isinstance(about.get("selection", {}), dict):
+        raise UsageError(f"{folder} is damaged: {ABOUT}: its `selection` is no choice", damaged)
+    return {name: about[name] for name in (*_KINDS, "selection") if name in about}
 
 
 def _check_features(made_for: Mapping[str, Any], folder: Path) -> None:

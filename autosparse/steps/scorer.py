@@ -10,10 +10,12 @@ from autosparse.steps.work import Work, generator
 
 @operations.register(version=1)
 def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
-    """Fit the scorer `name` with the options that input `tune` chose."""
-    options = work.inputs["tune"].json("result")["options"]
+    """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
+    tuned = work.inputs["tune"].json("result")
+    options = tuned["options"]
     own, _ = scorers[name].apart(options)
+    chosen = {"selection": tuned["selection"]} if "selection" in tuned else {}
     features, shares = load_examples(work)
     state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
     work.output.write_tensors("state", state)
-    work.output.write_json("scorer", {"name": name, "version": version, "options": options})
+    work.output.write_json("scorer", {"name": name, "version": version, "options": options, **chosen})

@@ -1,11 +1,12 @@
 """Optuna, in memory: a study is rebuilt from its finished trials whenever the next is proposed.
 
-The sampler is seeded by the study and the trial's number, so a study that was killed proposes exactly what an
-uninterrupted one does.
+The sampler is seeded by the study and the trial's number, and knows the trials of the batches before, in whatever order
+or process they ended: a study that was killed proposes exactly what an uninterrupted one does.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +15,12 @@ from autosparse.errors import UsageError
 from autosparse.store import digest
 
 Sampler = Literal["tpe", "random", "gp"]
+Pruner = Literal["none", "median", "wilcoxon"]
+SELECTION = "selection"
+"""What of a trial's settings is no option of its scorer: which of `tuning.selections` fills the quotas."""
+
+WILCOXON_FOLDS = 5
+"""The least with which Optuna's Wilcoxon test can end a trial before its last fold: of four, all must be worse."""
 Space = Mapping[str, Mapping[str, Any]]
 """Where options are looked for: option -> `values`, or `low`, `high` and `log`."""
 
@@ -21,22 +28,46 @@ _TELLING = 4  # trials from which the importance of options is told
 
 
 def propose(
-    defaults: Mapping[str, Any], space: Space, seed: str, finished: Sequence[Mapping[str, Any]], sampler: Sampler
+    defaults: Mapping[str, Any],
+    space: Space,
+    study: str,
+    number: int,
+    finished: Sequence[Mapping[str, Any]],
+    sampler: Sampler,
 ) -> dict[str, Any]:
-    """Settings of the next trial; the defaults come first: tuning is never worse than not tuning on its objective."""
-    if not finished:
-        return {name: defaults[name] for name in space}
-    distributions = _distributions(defaults, space)
-    study = _study(distributions, finished, sampler=_sampler(sampler, int(digest(seed)[:8], 16)))
-    proposed: dict[str, Any] = study.ask(distributions).params
-    return proposed
+    """Settings of trial `number` of a study, proposed when the `finished` ones were there, which are the first.
+
+    Those between were proposed before it and are running: the sampler is told their settings, and asks elsewhere. The
+    defaults come first, with each selection in turn: on its objective tuning is never worse than any of these.
+    """
+    first, running = _first(defaults, space), list[dict[str, Any]]()
+    while (place := len(finished) + len(running)) <= number:
+        if place < len(first):
+            running.append(first[place])
+            continue
+        distributions = _distributions(defaults, space)
+        seed = int(digest(f"{study}/{place}")[:8], 16)
+        known = _study(distributions, finished, running, sampler=_sampler(sampler, seed))
+        running.append(known.ask(distributions).params)
+    return running[-1]
+
+
+def should_stop(values: Sequence[float], finished: Sequence[Mapping[str, Any]], pruner: Pruner) -> bool:
+    """Whether a trial that came to these values, fold by fold, is to end here, given those of the finished ones."""
+    if pruner == "none" or not finished:
+        return False
+    trial = _study({}, finished, pruner=_pruner(pruner)).ask()
+    for fold, value in enumerate(values):
+        trial.report(value, fold)
+    return bool(trial.should_prune())
 
 
 def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What share of the objective's variation each option explains, by PED-ANOVA (Watanabe et al. 2023), or nothing.
 
-    Nothing where there are few trials, one option, or no variation.
+    Nothing where there are few trials, one option, or no variation. Trials that were stopped early do not count.
     """
+    finished = [trial for trial in finished if not trial.get("stopped")]
     if len(finished) < _TELLING or len(space) < 2 or len({trial["value"] for trial in finished}) < 2:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -65,17 +96,37 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
     )
 
 
-def _study(distributions: Mapping[str, Any], finished: Sequence[Mapping[str, Any]], **options: Any) -> Any:
+def _first(defaults: Mapping[str, Any], space: Space) -> list[dict[str, Any]]:
+    own = {name: defaults[name] for name in space if name != SELECTION}
+    if SELECTION not in space:
+        return [own]
+    return [{**own, SELECTION: value} for value in space[SELECTION]["values"]]
+
+
+def _study(
+    distributions: Mapping[str, Any],
+    finished: Sequence[Mapping[str, Any]],
+    running: Sequence[Mapping[str, Any]] = (),
+    **options: Any,
+) -> Any:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", **options)
-    study.add_trials(
-        [
-            optuna.trial.create_trial(params=trial["settings"], value=trial["value"], distributions=dict(distributions))
-            for trial in finished
-        ]
-    )
+    states = optuna.trial.TrialState
+    told = [
+        {
+            "params": trial["settings"],
+            "value": trial["value"],
+            "intermediate_values": dict(enumerate(trial.get("folds") or ())),  # earlier releases did not tell
+            "state": states.PRUNED if trial.get("stopped") else states.COMPLETE,
+        }
+        for trial in finished
+    ]
+    told += [{"params": settings, "state": states.RUNNING} for settings in running]
+    for trial in told:
+        params = {name: trial["params"][name] for name in distributions}
+        study.add_trial(optuna.trial.create_trial(**{**trial, "params": params, "distributions": dict(distributions)}))
     return study
 
 
@@ -86,8 +137,19 @@ def _sampler(name: Sampler, seed: int) -> Any:
     return known[name](seed=seed)
 
 
+def _pruner(name: Pruner) -> Any:
+    from optuna import pruners
+    from optuna.exceptions import ExperimentalWarning
+
+    if name == "median":
+        return pruners.MedianPruner()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return pruners.WilcoxonPruner()
+
+
 def _distributions(defaults: Mapping[str, Any], space: Space) -> dict[str, Any]:
-    return {name: _distribution(limits, defaults[name]) for name, limits in space.items()}
+    return {name: _distribution(limits, defaults.get(name)) for name, limits in space.items()}
 
 
 def _distribution(limits: Mapping[str, Any], default: Any) -> Any:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from autosparse.core.ranking import Objective, Split, cross_validate
+from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.examples import load_examples
-from autosparse.steps.study import Sampler, propose
+from autosparse.steps.proxy import validate_scorer
+from autosparse.steps.study import SELECTION, Pruner, Sampler, propose, should_stop
 from autosparse.steps.work import Work, generator
 from autosparse.store import digest
 
@@ -27,34 +29,71 @@ def trial(
     split: Split = "layers",
     objective: Objective = "rank",
     sampler: Sampler = "tpe",
+    parallel: int = 1,
+    pruner: Pruner = "none",
+    proxy: dict[str, Any] | None = None,
+    method: dict[str, Any] | None = None,
+    training: dict[str, Any] | None = None,
+    selections: dict[str, Any] | None = None,
 ) -> None:
-    """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn."""
+    """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn.
+
+    Inputs `trial` are those of the batches of `parallel` trials before its own; by their values of a fold it may be
+    stopped after one of its own, and has then the mean so far. With a `proxy` the value is, by its `weight`, the
+    accuracy that input `init` comes to when it is pruned by `method` with the scorer and trained by `training`;
+    where `selections`, keyed choices by what proposals call them, are tuned, what is proposed goes with the scorer.
+    """
     labels = [artifact.key for artifact in work.roles("label").values()]
     aims = [] if (split, objective, sampler) == ("layers", "rank", "tpe") else [split, objective, sampler]
     study = digest([scorer, space, folds, seed, labels, *aims])
     finished = [artifact.json("result") for artifact in work.roles("trial").values()]
-    settings = propose(scorer["options"], space, f"{study}/{number}", finished, sampler)
+    assert len(finished) == number - number % parallel
+    settings = propose(scorer["options"], space, study, number, finished, sampler)
     entry = scorers[scorer["name"]]
+    options = _options(scorer, settings)
+    chosen = {"selection": selections[settings[SELECTION]]} if selections else {}
+    own, _ = entry.apart(options)
     features, shares = load_examples(work)
-
-    own, _ = entry.apart({**scorer["options"], **settings})
 
     def learn(features: Any, shares: Any) -> Any:
         return entry.function(features, shares, generator("scorer", seed), **own)
 
+    values: list[float] = []
+    stopped = False
+
+    def enough(fold: HeldOut, left: int) -> bool:
+        nonlocal stopped
+        values.append(fold.value(objective))
+        stopped = left > 0 and should_stop(values, finished, pruner)
+        return stopped
+
     try:
-        found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split)
+        found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split, enough)
     except ValueError as error:
         raise StepError(f"tuning cannot hold {split} out: {error}", "set `tuning: {trials: 0}`") from error
-    work.output.write_json(
-        "result", {"settings": settings, "value": found.value(objective), "number": number, **asdict(found)}
-    )
+    value, reached = found.value(objective), {}
+    if proxy and not stopped:
+        assert method is not None
+        assert training is not None
+        about = {"name": scorer["name"], "options": options, **chosen}
+        size = {name: proxy[name] for name in ("sparsity", "epochs", "seed")}
+        accuracy = validate_scorer(work, about, learn(features, shares), method, training, **size)
+        value = (1 - proxy["weight"]) * value + proxy["weight"] * accuracy / 100
+        reached = {"validation_accuracy": accuracy}
+    told = {"settings": settings, "value": value, "number": number, "folds": values, "stopped": stopped}
+    work.output.write_json("result", {**told, **asdict(found), **reached, **chosen})
 
 
 @operations.register(version=1)
 def tune(work: Work, *, scorer: dict[str, Any]) -> None:
-    """The settings of the best trial, the first among equals; the spec's own when there was no trial."""
+    """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
     trials = [artifact.json("result") for artifact in work.roles("trial").values()]
     none: dict[str, Any] = {"settings": {}, "value": None}
-    best = max(trials, key=lambda found: found["value"], default=none)
-    work.output.write_json("result", {"best": best, "options": {**scorer["options"], **best["settings"]}})
+    whole = (trial for trial in trials if not trial.get("stopped"))  # earlier releases stopped none
+    best = max(whole, key=lambda found: found["value"], default=none)
+    chosen = {"selection": best["selection"]} if "selection" in best else {}
+    work.output.write_json("result", {"best": best, "options": _options(scorer, best["settings"]), **chosen})
+
+
+def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**scorer["options"], **{name: value for name, value in settings.items() if name != SELECTION}}

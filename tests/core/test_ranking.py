@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autosparse.core.features import Features
-from autosparse.core.ranking import Split, agreement, cross_validate, spearman
+from autosparse.core.ranking import HeldOut, Split, agreement, cross_validate, spearman
 from autosparse.core.weights import Tensors
 
 VECTOR = st.lists(st.integers(-5, 5), min_size=3, max_size=30)
@@ -90,6 +90,24 @@ def test_every_layer_is_held_out_once(layers: int, folds: int) -> None:
     assert min(folds, layers) == len(learned)
     assert pytest.approx(1.0) == result.overall
     assert pytest.approx(1.0) == result.within
+
+
+@pytest.mark.parametrize(("stop", "expected"), [(1, [(1.0, 2)]), (2, [(1.0, 2), (-1.0, 1)]), (9, None)])
+def test_folds_may_be_left_out(stop: int, expected: list[tuple[float, int]] | None) -> None:
+    """After any fold the rest is, when it is enough; the mean is of those that were measured."""
+    features, told = tables(3), list[tuple[float, int]]()
+
+    def enough(fold: HeldOut, left: int) -> bool:
+        told.append((round(fold.overall, 9), left))
+        return len(told) == stop
+
+    def predict(state: Tensors, given: Features) -> Tensors:
+        return {name: table[:, 0] * (1 if len(told) % 2 == 0 else -1) for name, table in given.values.items()}
+
+    found = cross_validate(lambda given, labels: {}, predict, features, own_labels(features), 3, enough=enough)
+
+    assert (expected or [(1.0, 2), (-1.0, 1), (1.0, 0)]) == told
+    assert pytest.approx(sum(value for value, _ in told) / len(told)) == found.overall
 
 
 def test_a_scorer_that_knows_layers_only_has_nothing_within() -> None:

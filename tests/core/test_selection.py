@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Scorer
 from autosparse.core.paths import trace_paths
 from autosparse.core.schedule import Pruning, exponential
 from autosparse.core.selection import keep_top, selections
@@ -269,3 +270,18 @@ def test_paths_and_nodes_are_never_fewer_than_synflow_leaves(sparsity: float) ->
     assert sum(balanced.nodes.values()) >= sum(synflow.nodes.values())
     assert balanced.all >= synflow.all
     assert keep == sum(balanced.weights.values())
+
+
+def test_tuned_is_what_came_with_the_scorer() -> None:
+    """The highest scores where no selection came, or no scorer."""
+    evidence = evidence_of(small(), SHAPE)
+    scores = {name: torch.arange(float(weight.numel())).view(weight.shape) for name, weight in evidence.weights.items()}
+    quotas = dict.fromkeys(scores, 2)
+    first = {name: (values < 2) for name, values in scores.items()}
+    known = Scorer(("magnitude",), lambda features: {})
+    chosen = replace(known, select=lambda scores, quotas, evidence: first)
+    highest = selections["top"].function(scores, quotas, evidence)
+
+    for scorer, expected in ((None, highest), (known, highest), (chosen, first)):
+        found = selections["tuned"].function(scores, quotas, replace(evidence, scorer=scorer))
+        assert all(bool((found[name] == mask).all()) for name, mask in expected.items())

@@ -8,10 +8,10 @@ import pytest
 
 from autosparse.errors import FitError
 from autosparse.plan import fit_plan, fit_steps, remembered_settings
-from autosparse.plan.fit import Fitted
+from autosparse.plan.fitted import Fitted
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
-from tests.conftest import NETWORK_RATES
+from tests.conftest import MACHINE_RATES, NETWORK_RATES
 from tests.plan.conftest import MACHINE, finish, publish
 from tests.plan.test_price import DIGITS, fitted, open_spec
 
@@ -95,6 +95,49 @@ def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path
     chosen = remembered_settings(load_spec(path, overrides=[limit]).spec, store)
 
     assert settings_of(found) == tuple(chosen[name] for name in ("irp.epochs", "tuning.trials", "irp.rounds"))
+
+
+def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as fit by the price of one, at least one, never more than are written; the plan says so, and keeps it."""
+    path = open_spec(tmp_path)
+    each = fitted(store, spec=path).price.steps["trial/0"].seconds
+    open_, written, least = (
+        fitted(store, f"tuning.time={share * each}s", *more, spec=path)
+        for share, more in ((30.5, ()), (30.5, ("tuning.trials=7",)), (0.1, ()))
+    )
+    for file in (store.root / "memory").glob("rates-*.json"):
+        file.unlink()
+    monkeypatch.setattr("autosparse.plan.price.probe_machine", lambda *_: {**MACHINE_RATES, "scorer": 1.0})
+    again, anew = (
+        fit_plan(
+            load_spec(path, overrides=[f"tuning.time={30.5 * each}s"]).spec,
+            MACHINE,
+            "digits",
+            store,
+            open_index(store),
+            refit=refit,
+        )
+        for refit in (False, True)
+    )
+
+    assert [30, 7, 1] == [len(found.plan.of("trial")) for found in (open_, written, least)]
+    assert [f"tuning.trials auto → 30 for tuning.time {30.5 * each}s"] == [
+        f"{taken} for {taken.limit}" for taken in open_.taken
+    ]
+    assert () == written.taken
+    assert open_.plan.digest == again.plan.digest != anew.plan.digest
+
+
+def test_what_time_for_tuning_became_is_rendered(store: Store, tmp_path: Path) -> None:
+    """A number of trials without the limit, so that what is rendered is the same plan on any machine."""
+    path, overrides = open_spec(tmp_path), ["tuning.time=1s"]
+    before = remembered_settings(load_spec(path, overrides=overrides).spec, store)
+    found = fitted(store, *overrides, spec=path)
+    after = remembered_settings(load_spec(path, overrides=overrides).spec, store)
+
+    assert {} == before
+    assert {"tuning.trials": len(found.plan.of("trial")), "tuning.time": "unlimited"} == after
+    assert "unlimited" == found.plan.spec.tuning.time
 
 
 def test_a_limit_holds_for_the_steps_that_run(store: Store, tmp_path: Path) -> None:

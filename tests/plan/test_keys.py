@@ -276,6 +276,8 @@ def test_a_source_of_its_own_serves_every_spec(override: str) -> None:
         ("irp.seeds=[7]", LEARNING | {"init"}),
         ("tuning.seed=1", LEARNING - {"irp", "label"}),
         ("tuning.folds=2", LEARNING - {"irp", "label"}),
+        ("tuning.parallel=2", LEARNING - {"irp", "label"}),
+        ("tuning.pruner=median", LEARNING - {"irp", "label"}),
     ],
 )
 def test_what_changes_the_source_changes_what_is_learned(override: str, changed: set[str]) -> None:
@@ -294,6 +296,55 @@ def test_rounds_are_numbered_and_chained() -> None:
     assert {"init", "data"} == set(steps["irp/seed100/round1"].inputs)
     assert "irp/seed100/round2" == steps["irp/seed100/round3"].inputs["previous"]
     assert {1, 2, 3} == {steps[f"irp/seed101/round{number}"].options["number"] for number in (1, 2, 3)}
+
+
+def test_a_proxy_is_keyed_where_it_trains() -> None:
+    """With weight 0 it is as if there were none; else trials take its network, and know the method and the recipe."""
+    proxy = ("tuning.proxy={weight: 0.5}", "irp.training={epochs: 2, lr: 0.1}")
+    trial = plan(BASE, *proxy).steps["trial/1"]
+
+    assert keys(plan()) == keys(plan(BASE, "tuning.proxy={weight: 0, epochs: 3}"))
+    assert ("init/resnet8/seed200", "data/digits") == (trial.inputs["init"], trial.inputs["data"])
+    assert {"weight": 0.5, "sparsity": 0.95, "epochs": 1, "seed": 200} == trial.options["proxy"]
+    assert "epochs" not in trial.options["training"]
+    for other in ("method={preset: learned, selection: random}", "irp.training.lr=0.2", "tuning.proxy.sparsity=0.9"):
+        assert trial.key != plan(BASE, *proxy, other).steps["trial/1"].key
+    for same in ("budget=0.7", "training.epochs=9", "seeds=[5]"):
+        assert trial.key == plan(BASE, *proxy, same).steps["trial/1"].key
+
+
+def test_selections_are_keyed_where_they_are_tuned() -> None:
+    """A trial knows them by what proposals call them; they are tuned where nothing else is."""
+    overrides = (
+        "method={preset: learned, selection: tuned}", "tuning.proxy={weight: 0.5}", "tuning.trials=4",
+        "tuning.selections=[top, {name: sampled, temperature: 0.3}]",
+    )  # fmt: skip
+    options = plan(BASE, *overrides).steps["trial/3"].options
+
+    assert ["top", "sampled temperature 0.3"] == options["space"]["selection"]["values"] == [*options["selections"]]
+    assert {"temperature": 0.3} == options["selections"]["sampled temperature 0.3"]["options"]
+    assert "selections" not in plan(BASE, *overrides[:-1]).steps["trial/3"].options
+    assert 4 == len(plan(BASE, *overrides, "tuning.options=[]").of("trial"))
+
+
+def test_a_proxy_is_pruned_by_the_first_method_that_takes_the_scorer() -> None:
+    """Of `method` and those that are compared: there is one, or nothing is tuned."""
+    found = plan(BASE, "method=snip", "compare=[random, learned]", "tuning.proxy={weight: 1}")
+
+    assert "learned" == found.steps["trial/0"].options["method"]["criterion"]["name"]
+    assert not plan(BASE, "method=snip", "compare=[random]", "tuning.proxy={weight: 1}").of("trial")
+
+
+@pytest.mark.parametrize(("parallel", "known"), [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 2, 2, 4]), (9, [0, 0, 0, 0, 0])])
+def test_a_trial_takes_the_batches_before(parallel: int, known: Sequence[int]) -> None:
+    """Trials of one batch take none of each other, so they can run at once; more trials leave them as they are."""
+    found = plan(BASE, "tuning.trials=5", f"tuning.parallel={parallel}")
+    more = keys(plan(BASE, "tuning.trials=7", f"tuning.parallel={parallel}"))
+
+    for step, before in zip(found.of("trial"), known, strict=True):
+        assert [f"trial.{n:04d}" for n in range(before)] == [r for r in step.inputs if r.startswith("trial")]
+        assert step.key == more[step.name]
+        assert ("parallel" in step.options) == (parallel != 1)
 
 
 def test_a_plan_without_a_learned_method_learns_nothing() -> None:

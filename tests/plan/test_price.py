@@ -12,9 +12,10 @@ from autosparse.backends import Place, environment
 from autosparse.errors import FitError
 from autosparse.plan import Plan, count_work, plan_json, remember_use, shared, statuses
 from autosparse.plan.counted import Counted
-from autosparse.plan.fit import Fitted, fit_plan
+from autosparse.plan.fit import fit_plan
+from autosparse.plan.fitted import Fitted
+from autosparse.plan.places import network_of
 from autosparse.plan.price import Price, peak_bytes, price
-from autosparse.plan.work import network_of
 from autosparse.spec import load_spec, shipped
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES
@@ -373,6 +374,19 @@ def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
     assert sharing is not None
     assert (10.0, 3) == (sharing.seconds, sharing.specs)  # init, 8 rounds and labels of a second each
     assert sharing.each == pytest.approx(10 / 3)
+
+
+def test_a_proxy_is_priced(store: Store) -> None:
+    """A trial that trains takes the images of its epochs, a mask, and one more fit of the scorer."""
+    usual, with_proxy = (
+        fitted(store, *overrides).price.counted["trial/1"].units for overrides in ((), ("tuning.proxy={epochs: 2}",))
+    )
+    images = fitted(store).price.counted[TRAIN].units["train"] / EPOCHS
+
+    assert "train" not in usual
+    assert 2 * images == with_proxy["train"]
+    assert pytest.approx(usual["scorer"] * 4 / 3) == with_proxy["scorer"]
+    assert with_proxy["gradient"] > 0 < with_proxy["forward"]
 
 
 def test_the_json_of_a_plan_has_its_price(store: Store) -> None:

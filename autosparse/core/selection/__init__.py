@@ -2,7 +2,8 @@
 
 A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
 joined; -inf marks weights that are gone. What it costs is stated with the registration, in SynFlow passes
-(`flows_per_layer`); one with the fact `blind` looks at no score, one with `plain` at nothing else.
+(`flows_per_layer`); one with the fact `blind` looks at no score, one with `plain` at nothing else, and one with `tuned`
+is what the scorer came with.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from autosparse.registry import Registry
 Selection: TypeAlias = Callable[..., Tensors]
 selections: Registry[Selection] = Registry("selection", "selections")
 
-from autosparse.core.selection import balanced, drawn, paths, top  # noqa: E402
+from autosparse.core.selection import balanced, drawn, paths, top, tuned  # noqa: E402
 from autosparse.core.selection.top import keep_top, ranks_of  # noqa: E402
 
-__all__ = ["Selection", "balanced", "drawn", "keep_top", "paths", "ranks_of", "selections", "top"]
+__all__ = ["Selection", "balanced", "drawn", "keep_top", "paths", "ranks_of", "selections", "top", "tuned"]

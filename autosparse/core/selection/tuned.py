@@ -1,0 +1,17 @@
+"""What was chosen when the scorer was tuned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.selection import selections
+from autosparse.core.selection.top import top
+from autosparse.core.weights import Tensors
+
+
+@selections.register(tuned=True)
+def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """The selection that came with the scorer, of those in `tuning.selections`; the highest scores where none did."""
+    chosen = evidence.scorer.select if evidence.scorer else None
+    return (chosen or top)(scores, quotas, evidence)

@@ -1,0 +1,52 @@
+"""A plan that was fitted to its target: what it found, what it costs, where it runs, and what was changed for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autosparse.backends import Place
+from autosparse.errors import FitError
+from autosparse.plan.compile import Plan
+from autosparse.plan.price import Estimate, Price
+from autosparse.plan.status import Status
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Something the compiler changed so that the plan fits: what, from, to, and for which limit."""
+
+    what: str
+    before: object
+    after: object
+    limit: str
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.before} → {self.after}"
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A plan with what it found in the store, its price, and where it runs; `problem` says why it does not fit.
+
+    `notes` are what else the limits have to say.
+    """
+
+    plan: Plan
+    found: Mapping[str, Status]
+    price: Price
+    place: Place
+    memory: int
+    taken: tuple[Taken, ...] = ()
+    problem: FitError | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def left(self) -> Estimate:
+        """What is left to do."""
+        return self.price.to_run(self.found)
+
+    @property
+    def priced(self) -> bool:
+        """Whether it is known what every step to run costs."""
+        return all(status.status == "reuse" or name in self.price.steps for name, status in self.found.items())

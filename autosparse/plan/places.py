@@ -1,0 +1,40 @@
+"""Which network and which data a step of a plan is about."""
+
+from __future__ import annotations
+
+from autosparse.datasets import Source
+from autosparse.models.facts import NetworkFacts, network_facts
+from autosparse.plan.compile import Plan
+from autosparse.plan.step import Step
+
+
+def network_of(plan: Plan, start: str) -> NetworkFacts:
+    """The facts of the network that an `init` step makes."""
+    step = plan.steps[start]
+    about = step.options
+    reach = step.access.get("model", about["model"])
+    return network_facts(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
+
+
+def place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
+    """The `init` step and the data that a step is about: its own inputs', or those of the first step that it needs.
+
+    None where the data are not there yet.
+    """
+    if step.operation == "init":
+        data = next((s.inputs["data"] for s in plan.steps.values() if s.inputs.get("init") == step.name), None)
+        start = step.name
+    elif step.operation == "data":
+        data = step.name
+        start = next((s.inputs["init"] for s in plan.steps.values() if s.inputs.get("data") == data), "")
+    else:
+        at = step
+        while "init" not in at.inputs and at.inputs:
+            at = plan.steps[next(iter(at.inputs.values()))]
+        if not at.inputs:  # a pretrained scorer belongs to no network: any does
+            at = plan.steps[plan.cells[0].train]
+        start, data = at.inputs.get("init", ""), at.inputs.get("data")
+    source = plan.sources.get(data or "")
+    if not start or source is None or not source.known:
+        return None
+    return start, source

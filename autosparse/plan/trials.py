@@ -1,0 +1,50 @@
+"""How many trials fit into `tuning.time`: chosen when a plan is priced, and kept until asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autosparse.spec import Spec, with_settings
+from autosparse.store import Store, digest
+
+_MOST = 500  # trials, where a spec does not say how many
+
+
+def limit_trials(spec: Spec, store: Store, seconds: Callable[[], float | None], *, refit: bool) -> Spec:
+    """The spec with a number of trials in place of `tuning.time`, at least one; as it is where a trial has no price.
+
+    `seconds` tells what a trial takes. What was chosen before is kept, however the price has moved, unless `refit`.
+    """
+    limit = spec.tuning.seconds
+    if limit is None or not spec.learns or spec.tuning.trials == 0:
+        return spec
+    chosen = {} if refit else remembered_trials(spec, store)
+    if not chosen and (each := seconds()) is not None:
+        number = max(1, min(_most(spec), int(limit / max(each, 1e-6))))
+        store.note(_memory(spec), number)
+        chosen = _chosen(number)
+    return with_settings(spec, chosen)
+
+
+def remembered_trials(spec: Spec, store: Store) -> dict[str, Any]:
+    """What was chosen for a spec's `tuning.time`, by path: a number of trials, and no limit; or nothing."""
+    if spec.tuning.seconds is None or not spec.learns or spec.tuning.trials == 0:
+        return {}
+    kept = store.recall(_memory(spec))
+    sound = isinstance(kept, int) and 0 < kept <= _most(spec)
+    return _chosen(kept) if sound else {}
+
+
+def _chosen(number: int) -> dict[str, Any]:
+    return {"tuning.trials": number, "tuning.time": "unlimited"}
+
+
+def _most(spec: Spec) -> int:
+    return _MOST if spec.tuning.trials == "auto" else spec.tuning.trials
+
+
+def _memory(spec: Spec) -> str:
+    # All specs that would learn the same scorer make one choice.
+    written = spec.model_dump(mode="json")
+    return f"trials-{digest([written[name] for name in ('model', 'dataset', 'irp', 'scorer', 'tuning', 'training')])}"
