@@ -9,9 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from autosparse import Masks, score
+from autosparse.core.criteria import criteria
 from autosparse.core.presets import PRESETS
 from autosparse.core.schedule import schedules
 from autosparse.core.weights import prunable_weights
+
+
+def name_of(choice: str | dict[str, object]) -> object:
+    """The name of a choice, written alone or with options."""
+    return choice if isinstance(choice, str) else choice["name"]
+
+
+CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+"""The criteria that need nothing but a network and batches."""
+METHODS = [name for name, (_, method) in PRESETS.items() if name_of(method["criterion"]) in CRITERIA]
+"""The presets that need no more."""
 
 
 @pytest.fixture(scope="package", autouse=True)

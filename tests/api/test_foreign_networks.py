@@ -14,13 +14,11 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 import autosparse
 from autosparse.core.criteria import criteria
-from autosparse.core.presets import PRESETS
 from autosparse.core.weights import prunable_weights, unprunable
-from tests.api.conftest import assert_scored, in_brief
+from tests.api.conftest import METHODS, assert_scored, in_brief
 
 CLASSES = 5
 CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
-METHODS = [name for name in PRESETS if name not in ("learned", "irp")]
 
 
 class TiedNetwork(nn.Module):

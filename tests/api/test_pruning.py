@@ -19,13 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import autosparse
-from autosparse.core.criteria import criteria
-from autosparse.core.presets import PRESETS
 from autosparse.errors import AutosparseError, UsageError
-from tests.api.conftest import batches, in_brief, network
-
-METHODS = [name for name in PRESETS if name not in ("learned", "irp")]
-CRITERIA = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+from tests.api.conftest import CRITERIA, METHODS, batches, in_brief, network
 
 
 def linear(*rows: list[float]) -> nn.Linear:

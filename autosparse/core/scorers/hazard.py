@@ -19,7 +19,7 @@ from autosparse.lazy import torch
     predict=predict,
     groups=lambda options: options["features_used"],
     progressive=True,
-    source="Cox 1972, section 6; Gensheimer & Narasimhan 2019",
+    source="Cox 1972; Gensheimer & Narasimhan 2019",
 )
 def hazard(
     features: Features,

@@ -31,8 +31,8 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
     """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one cut point for each share.
 
     The cut points are learned, rise with the share, and are the same for all weights (CORAL: Cao, Mirjalili & Raschka
-    2020, eq. 4). They begin where a score of zero means what is mean over the tables. The score orders weights without
-    them.
+    2020). They begin where a score of zero predicts of every share how many weights reach it, all tables alike.
+    The score orders weights without them.
     """
     shares = torch.cat([values.unique() for values in targets]).unique()[1:]
     if not len(shares):
@@ -53,7 +53,7 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
 
 
 def pairwise(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Logistic loss of pairs with different targets (RankNet: Burges et al. 2005, eq. 3).
+    """Logistic loss of pairs with different targets (RankNet: Burges et al. 2005).
 
     Half of it are pairs inside a layer, the other half pairs of one layer and another, where there are several.
     """
