@@ -4,10 +4,28 @@ from autosparse.report.build import Emitted, MaskCost, Report, Result, build_rep
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
-from autosparse.report.study import Interval, Level, difference, interval, study_json
+from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
 
 __all__ = [
-    "Checked", "Emitted", "Interval", "Level", "MaskCost", "Report", "Result", "Run", "Sanity", "all_runs",
-    "build_report", "copy_emitted", "copy_scorer", "difference", "find_run", "interval", "open_folder", "save_report",
-    "signed", "study_json",
+    "Checked",
+    "Emitted",
+    "Interval",
+    "Level",
+    "MaskCost",
+    "Report",
+    "Result",
+    "Run",
+    "Sanity",
+    "all_runs",
+    "build_report",
+    "copy_emitted",
+    "copy_scorer",
+    "difference",
+    "find_run",
+    "foretold",
+    "interval",
+    "open_folder",
+    "save_report",
+    "signed",
+    "study_json",
 ]  # fmt: skip
