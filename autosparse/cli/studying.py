@@ -219,4 +219,8 @@ def _level(variant: _Variant, store: Store, *, test: bool, quiet: bool) -> Level
     for result in report.results:
         accuracy = result.test_accuracy if test else result.validation_accuracy
         found.setdefault(result.label, {})[result.seed] = accuracy
-    return Level(variant.factor, variant.value, variant.base, found)
+    tuning, scorer = compiled.spec.tuning, report.scorer
+    measured = f"{tuning.objective} on held-out {tuning.split}"
+    if scorer.get("proxy") is not None:
+        measured += " with a proxy"
+    return Level(variant.factor, variant.value, variant.base, found, scorer.get("value"), measured)

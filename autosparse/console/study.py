@@ -7,7 +7,7 @@ from typing import Any
 
 from autosparse.console.screen import plain, results
 from autosparse.console.views import show_table
-from autosparse.report import Interval, Level, difference, interval
+from autosparse.report import Interval, Level, difference, foretold, interval
 
 
 def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> None:
@@ -32,6 +32,12 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
     show_table(["factor", "value", *(f"sparsity {at}" if _is_number(at) else at for at in budgets)], rows)
     if any(not level.base for level in levels):
         console.print(plain("below each: less what the spec has, paired by seed", "dim"))
+    for at in budgets if split == "validation" else ():
+        if found_at := foretold(levels, at):
+            correlation, number = found_at
+            measured = next(level.measured for level in levels if level.objective is not None)
+            told = f"tuning's objective ({measured}) foretold {split} accuracy at {at} of {number} scorers"
+            console.print(plain(f"{told} with a rank correlation of {correlation:.2f}"))
 
 
 def in_words(value: Any) -> str:

@@ -70,12 +70,8 @@ def fit_plan(
             target.memory_bytes or memory_of(target.device),
         )
 
-    def trial_seconds() -> float | None:
-        one = attempt(with_settings(spec, {"tuning.trials": 1})).price.steps.get("trial/0")
-        return None if one is None else one.seconds
-
     written = spec.tuning
-    spec = limit_trials(spec, store, trial_seconds, refit=refit) if timed else spec
+    spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
     fitted, settings = _in_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
     if spec.tuning.trials != written.trials:
         chosen = Taken("tuning.trials", written.trials, spec.tuning.trials, f"tuning.time {written.time}")

@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from autosparse.plan.price import Price
 from autosparse.spec import Spec, with_settings
 from autosparse.store import Store, digest
 
 _MOST = 500  # trials, where a spec does not say how many
 
 
-def limit_trials(spec: Spec, store: Store, seconds: Callable[[], float | None], *, refit: bool) -> Spec:
+def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, refit: bool) -> Spec:
     """The spec with a number of trials in place of `tuning.time`, at least one; as it is where a trial has no price.
 
-    `seconds` tells what a trial takes. What was chosen before is kept, however the price has moved, unless `refit`.
+    What was chosen before is kept, however the price has moved, unless `refit`.
     """
     limit = spec.tuning.seconds
     if limit is None or not spec.learns or spec.tuning.trials == 0:
         return spec
     chosen = {} if refit else remembered_trials(spec, store)
-    if not chosen and (each := seconds()) is not None:
-        number = max(1, min(_most(spec), int(limit / max(each, 1e-6))))
+    if not chosen and (each := price(with_settings(spec, {"tuning.trials": 1})).steps.get("trial/0")):
+        number = max(1, min(_most(spec), int(limit / max(each.seconds, 1e-6))))
         store.note(_memory(spec), number)
         chosen = _chosen(number)
     return with_settings(spec, chosen)

@@ -5,10 +5,10 @@ from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_
 from autosparse.report.frontier import Point, frontier
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
-from autosparse.report.study import Interval, Level, difference, interval, study_json
+from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
 
 __all__ = [
     "Checked", "Emitted", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run", "Sanity", "all_runs",
-    "build_report", "copy_emitted", "copy_scorer", "difference", "find_run", "frontier", "interval", "open_folder",
-    "save_report", "signed", "study_json",
+    "build_report", "copy_emitted", "copy_scorer", "difference", "find_run", "foretold", "frontier", "interval",
+    "open_folder", "save_report", "signed", "study_json",
 ]  # fmt: skip

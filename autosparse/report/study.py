@@ -15,13 +15,16 @@ CONFIDENCE = 0.95
 class Level:
     """One value of a factor. `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
 
-    `base` says that it is what the spec has.
+    `base` says that it is what the spec has. `objective` is what the best trial came to, and `measured` by what; None
+    where nothing was tuned.
     """
 
     factor: str
     value: Any
     base: bool
     accuracies: Mapping[str, Mapping[int, float]]
+    objective: float | None = None
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,22 @@ def difference(level: Level, base: Level, budget: str) -> Interval | None:
     return interval(pairs) if pairs else None
 
 
+def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
+    """Spearman's rank correlation of objective and mean accuracy, over how many different objectives; or None.
+
+    None of fewer than three, of equal accuracies, and where objectives were measured by different things.
+    """
+    told = [level for level in levels if level.objective is not None and level.accuracies.get(budget)]
+    means: dict[float | None, float] = {}
+    for level in told:
+        means.setdefault(level.objective, statistics.fmean(level.accuracies[budget].values()))
+    if len(means) < 3 or len({*means.values()}) < 2 or len({level.measured for level in told}) > 1:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr([*means], [*means.values()]).statistic), len(means)
+
+
 def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
     """The study as `study --json` prints it, accuracies being of this split."""
     bases = {level.factor: level for level in levels if level.base}
@@ -66,5 +85,13 @@ def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
                 **asdict(interval([*found.values()])),
                 "difference": less and asdict(less),
             }
-        told.append({"factor": level.factor, "value": level.value, "base": level.base, "budgets": budgets})
+        told.append(
+            {
+                "factor": level.factor,
+                "value": level.value,
+                "base": level.base,
+                "budgets": budgets,
+                "objective": level.objective,
+            }
+        )
     return {"schema_version": 1, "split": split, "confidence": CONFIDENCE, "levels": told}

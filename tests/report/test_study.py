@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from autosparse.report import Level, difference, interval, study_json
+from autosparse.report import Level, difference, foretold, interval, study_json
 
 BASE = Level("irp.rounds", 3, True, {"0.9": {0: 80.0, 1: 82.0, 2: 84.0}, "0.95": {0: 70.0}})
 OTHER = Level("irp.rounds", 6, False, {"0.9": {0: 81.0, 1: 83.0, 2: 85.0, 3: 99.0}})
@@ -42,3 +42,29 @@ def test_json_tells_all_of_it() -> None:
     assert found["levels"][0]["budgets"]["0.9"]["difference"] is None
     assert {"mean": 1.0, "half": 0.0} == found["levels"][1]["budgets"]["0.9"]["difference"]
     assert 99.0 == found["levels"][1]["budgets"]["0.9"]["accuracies"]["3"]
+
+
+def tuned(objective: float | None, accuracy: float, measured: str = "rank") -> Level:
+    """A level whose scorer came to an objective, and whose networks to an accuracy."""
+    return Level("scorer.width", 8, False, {"0.9": {0: accuracy}}, objective, measured)
+
+
+THREE = [tuned(0.5, 70.0), tuned(0.6, 72.0), tuned(0.7, 71.0)]
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [
+        pytest.param(THREE, (0.5, 3), id="1 - 6 * 2 / 24"),
+        pytest.param([*THREE, THREE[0], tuned(None, 99.0)], (0.5, 3), id="the same scorer counts once, and none not"),
+        pytest.param(THREE[:2], None, id="two tell nothing"),
+        pytest.param([tuned(each, 70.0) for each in (0.5, 0.6, 0.7)], None, id="equal accuracies"),
+        pytest.param([*THREE, tuned(0.9, 75.0, "precision")], None, id="other objectives"),
+    ],
+)
+def test_how_well_an_objective_foretold_accuracy(levels: list[Level], expected: tuple[float, int] | None) -> None:
+    """Over at least three scorers that were measured by the same thing."""
+    found = foretold(levels, "0.9")
+
+    assert (found and pytest.approx(found[0])) == (expected and expected[0])
+    assert (found and found[1]) == (expected and expected[1])
