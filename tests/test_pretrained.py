@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
+import autosparse
 from autosparse import backends
 from autosparse.backends import this_machine
 from autosparse.console.progress import Quiet
-from autosparse.errors import StepError
+from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve, spec_schema
@@ -299,3 +300,45 @@ def test_the_study_of_a_run_is_exported(finished: tuple[Place, Ended], tmp_path:
     assert f"{len(scorer['trials'])} trials in {file}" in exported.err
     assert scorer["trials"] == [trial.value for trial in study.trials]
     assert scorer["settings"] == [trial.params for trial in study.trials]
+
+
+def network() -> torch.nn.Module:
+    """A network that no scorer saw."""
+    torch.manual_seed(3)
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(1, 8, 3), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(288, 10)
+    )
+
+
+def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """Random images and labels."""
+    random = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(16, 1, 8, 8, generator=random), torch.randint(0, 10, (16,), generator=random)) for _ in range(4)
+    ]
+
+
+def test_prune_takes_a_scorer(folder: Path) -> None:
+    """In one's own loop the folder of a run prunes a network it never saw, at once or with steps to spend."""
+    model, data = network(), batches()
+    masks = autosparse.prune(model, data, sparsity=0.9, method="learned", scorer=folder)
+    scores = autosparse.score(model, data, criterion="learned", scorer=str(folder))
+    searched = autosparse.prune(model, data, sparsity=0.9, method={"preset": "learned", "horizon": 3}, scorer=folder)
+
+    assert round(0.1 * masks.total) == masks.kept == searched.kept
+    kept = torch.cat([scores[name][mask] for name, mask in masks.items()])
+    assert kept.min() >= torch.cat([scores[name][~mask] for name, mask in masks.items()]).max()
+    assert masks == autosparse.prune(model, data, sparsity=0.9, method="learned", scorer=folder)
+    assert masks != searched
+
+
+def test_prune_refuses_what_is_no_scorer(folder: Path) -> None:
+    """The same sentences as of a spec: no folder, a damaged one, none at all."""
+    with pytest.raises(UsageError, match="there is no folder"):
+        autosparse.prune(network(), batches(), sparsity=0.9, method="learned", scorer=folder / "elsewhere")
+    with pytest.raises(UsageError, match="needs a scorer") as caught:
+        autosparse.prune(network(), batches(), sparsity=0.9, method="learned")
+    assert "scorer='runs/NAME-N/scorer'" in (caught.value.hint or "")
+    (folder / "state.safetensors").write_bytes(b"")
+    with pytest.raises(UsageError, match="is damaged"):
+        autosparse.prune(network(), batches(), sparsity=0.9, method="learned", scorer=folder)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from autosparse.api.batches import Examples
 from autosparse.api.masks import Masks
 from autosparse.api.wrapped import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Evidence, mean_cross_entropy
+from autosparse.core.evidence import Evidence, Scorer, mean_cross_entropy
 from autosparse.core.schedule import Pruning
 from autosparse.core.training import Recipe
 from autosparse.core.weights import (
@@ -36,6 +37,8 @@ from autosparse.spec.explain import explain
 from autosparse.spec.horizon import searched
 from autosparse.spec.kinds import Seed
 from autosparse.spec.method import Method
+from autosparse.steps.pretrained import read_scorer, read_state
+from autosparse.steps.scoring import make_scorer
 
 # Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
@@ -57,6 +60,7 @@ def prune(
     method: str | Mapping[str, Any],
     loss: Loss | None = None,
     seed: int = 0,
+    scorer: str | Path | None = None,
 ) -> Masks:
     """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
@@ -67,18 +71,19 @@ def prune(
 
     `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
     perhaps `allocation`, `selection`, `schedule`, `repair` and `horizon`, the steps that may be spent on training the
-    masks, as in a spec. `loss(outputs, y)` gives the mean over a
-    batch as a scalar tensor; the default is cross-entropy. `seed` draws whatever is drawn, dropout too.
+    masks, as in a spec. `loss(outputs, y)` gives the mean over a batch as a scalar tensor; the default is
+    cross-entropy. `seed` draws whatever is drawn, dropout too. Methods whose criterion is `learned` take the `scorer`
+    that a finished run left: its folder, `runs/NAME-N/scorer`.
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
     in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
     CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
     AutosparseError when scores are not numbers, or all of them zero.
     """
-    request = _request(method, sparsity, seed)
+    request = _request(method, sparsity, seed, scorer)
     plain = unwrap(model)
     with _own_randomness(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request)
+        evidence = _gather(plain, batches, loss, request, scorer)
         total = total_of(evidence.weights)
         keep = keep_count(total, request.sparsity)
         if keep < len(evidence.layers):
@@ -115,6 +120,7 @@ def score(
     criterion: str,
     loss: Loss | None = None,
     seed: int = 0,
+    scorer: str | Path | None = None,
     **options: Any,
 ) -> Tensors:
     """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
@@ -122,16 +128,16 @@ def score(
     `options` are the criterion's own, such as `images` and `temperature`; the rest is as of `prune`. Scores
     have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
     """
-    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
+    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed, scorer)
     plain = unwrap(model)
     with _own_randomness(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request)
+        evidence = _gather(plain, batches, loss, request, scorer)
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
     return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
 
 
-def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
+def _request(method: Any, sparsity: Any, seed: Any, scorer: str | Path | None) -> _Request:
     named = {"name": "own", **method} if isinstance(method, Mapping) else method
     given = {"method": named, "sparsity": sparsity, "seed": seed}
     try:
@@ -145,20 +151,35 @@ def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
             "give it in steps, such as `horizon: 300`",
         )
     request = request.model_copy(update={"method": searched(request.method, 0)})
-    if lacks := request.method.needs:
-        others = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+    if request.method.needs_scorer and scorer is None:
         raise UsageError(
-            f"criterion `{request.method.criterion.name}` needs {lacks}, which only a spec's run makes",
-            f"write a spec for `autosparse run`, or choose one of {', '.join(others)}",
+            f"criterion `{request.method.criterion.name}` needs a scorer",
+            "give the folder that a finished run left, `scorer='runs/NAME-N/scorer'`, or choose one of "
+            + ", ".join(_ready()),
+        )
+    if request.method.needs_rounds:
+        raise UsageError(
+            f"criterion `{request.method.criterion.name}` needs {request.method.needs}, which only a spec's run makes",
+            f"write a spec for `autosparse run`, or choose one of {', '.join(_ready())}",
         )
     return request
+
+
+def _ready() -> list[str]:
+    return [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
 
 
 def _function(choice: Choice) -> Callable[..., Any]:
     return partial(choice.entry.function, **choice.options())
 
 
-def _gather(plain: torch.nn.Module, batches: Iterable[Any] | None, loss: Loss | None, request: _Request) -> Evidence:
+def _gather(
+    plain: torch.nn.Module,
+    batches: Iterable[Any] | None,
+    loss: Loss | None,
+    request: _Request,
+    scorer: str | Path | None,
+) -> Evidence:
     if not prunable_weights(plain):
         raise UsageError(
             f"the model has no prunable weight: {explain_unprunable(plain)}",
@@ -180,7 +201,12 @@ def _gather(plain: torch.nn.Module, batches: Iterable[Any] | None, loss: Loss | 
         example=examples.example,
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
+        scorer=_scorer(Path(scorer), device) if scorer is not None and request.method.needs_scorer else None,
     )
+
+
+def _scorer(folder: Path, device: torch.device) -> Scorer:
+    return make_scorer(read_scorer(folder), read_state(folder), _RECIPE, device)
 
 
 def _device(plain: torch.nn.Module) -> torch.device:

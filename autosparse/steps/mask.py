@@ -5,27 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 from autosparse.core.allocation import allocations
 from autosparse.core.budget import by_macs
 from autosparse.core.cost import macs
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Evidence, Scorer
+from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
-from autosparse.core.learning import warmed_up
 from autosparse.core.masks import Anatomy, dissect
 from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
-from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors, keep_count, total_of
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
+from autosparse.steps.scoring import make_scorer
 from autosparse.steps.work import Work, choose
 
 
@@ -73,14 +71,8 @@ def make_masks(
     if learned is None and "scorer" in work.inputs:
         learned = work.inputs["scorer"].json("scorer"), work.inputs["scorer"].tensors("state")
     if learned is not None:
-        about, state = learned
         device = next(iter(evidence.weights.values())).device
-        state = {name: tensor.to(device) for name, tensor in state.items()}
-        groups = about.get("features") or groups_of(about["name"], about["options"])
-        predict = partial(scorers[about["name"]].facts["predict"], state)
-        prepare = partial(warmed_up, recipe=recipe, steps=about["options"].get("warm_up", 0))
-        select = choose(selections, about["selection"]) if "selection" in about else None
-        evidence = replace(evidence, scorer=Scorer(tuple(groups), predict, prepare, select))
+        evidence = replace(evidence, scorer=make_scorer(*learned, recipe, device))
     if rounds := work.roles("round"):
         found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
         evidence = replace(evidence, survival=survival_order(found))

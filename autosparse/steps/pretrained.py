@@ -10,6 +10,7 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
+from autosparse.core.weights import Tensors
 from autosparse.errors import StepError, UsageError
 from autosparse.steps import operations
 from autosparse.steps.work import Work
@@ -25,15 +26,21 @@ def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     folder = Path(work.access["pretrained"])
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
+    state = read_state(folder)
+    work.output.write_tensors("state", state)
+    kept = ("name", "version", "options", "features", "selection")
+    work.output.write_json("scorer", {name: scorer[name] for name in kept if name in scorer})
+
+
+def read_state(folder: Path) -> Tensors:
+    """The tensors of a scorer's folder. Raises StepError where they are damaged or not finite."""
     try:
         state = load_tensors((folder.expanduser() / STATE).read_bytes())
     except (ValueError, KeyError, TypeError) as error:
         raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise StepError(f"scorer {folder} has values that are not finite, in {broken[0]}")
-    work.output.write_tensors("state", state)
-    told = ("name", "version", "options", "features", "selection")
-    work.output.write_json("scorer", {name: scorer[name] for name in told if name in scorer})
+    return state
 
 
 def read_scorer(folder: Path) -> dict[str, Any]:
