@@ -1,8 +1,9 @@
-"""How many weights a layer keeps, learned from what layers are: a departure from Erdős-Rényi kernel quotas."""
+"""How many weights a layer keeps, learned from what layers are: a departure from quotas that need no learning."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -11,8 +12,9 @@ from autosparse.core.features import Features
 from autosparse.core.scorers import scorers
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
-from autosparse.registry import Range
+from autosparse.registry import OneOf, Range
 
+Start = Literal["igq", "erk"]
 Order = Literal["magnitude", "gradient", "sensitivity", "flow"]
 
 _LAYER = ("fan_in", "fan_out", "kernel", "stride", "share", "place", "first", "last")  # columns of group `layer`
@@ -27,25 +29,29 @@ _STEEPEST = 0.25  # least exponent: a layer always loses weights when the networ
 def predict(state: Tensors, features: Features) -> Tensors:
     """Scores of every weight, layer -> `[weights]`: one threshold over all of them gives each layer its quota.
 
-    A weight of which a share u of its layer is ranked higher scores (a - log u) / b, with a and b of its layer: above
-    a threshold -log p lies the share exp(a) p^b of the layer. With a the logarithm of a layer's Erdős-Rényi kernel
-    share and b = 1 that is ERK, at every sparsity.
+    A weight of which a share u of its layer is ranked higher scores (a - link(u)) / b, with a and b of its layer and
+    the link of the quotas that were started from: above a threshold -p lies the share of which the link is a + b p,
+    also where a part of the layer is pruned already. With nothing learned b is 1, and the quotas are those.
     """
+    quotas = _STARTS[int(state["start"])]
     found: Tensors = {}
     for name, values in features.values.items():
-        level, exponent = _curve(state, _facts(features, name))
+        facts = _facts(features, name)
+        known = _standard(state, facts)
+        level = quotas.worth(facts) + known @ state["level"].to(known.device)
+        exponent = (1 + known @ state["exponent"].to(known.device)).clamp_min(_STEEPEST)
         left = values[0, features.columns.index(_LEFT)].double().exp()
         size = features.sizes.get(name, len(values)) * left
         rank = values[:, int(state["column"])].double()
         above = ((1 - rank) * (1 - 1 / size) + 0.5 / size) * left
-        found[name] = ((level - above.log()) / exponent).float()
+        found[name] = ((level - quotas.link(above)) / exponent).float()
     return found
 
 
 @scorers.register(
     predict=predict,
     groups=lambda options: (*_FACTS, _LEFT, options["order"]),
-    source="its starting point: Evci et al. 2020; learned from the survivors of IRP (AutoSparse, arXiv 2408.14757)",
+    source="what it starts from: Vysogorets & Kempe 2023, Evci et al. 2020; survivors: AutoSparse, arXiv 2408.14757",
 )
 def quota(
     features: Features,
@@ -53,11 +59,14 @@ def quota(
     generator: torch.Generator,
     observe: Callable[[int, int], None] = lambda done, total: None,
     *,
+    start: Annotated[
+        Start, OneOf(("igq", "erk")), "the quotas that learned ones depart from: ideal gas, or Erdős-Rényi kernel"
+    ] = "igq",
     strength: Annotated[
-        float, Ge(0), Le(1), Range(0, 1), "how far quotas depart from Erdős-Rényi kernel ones: 0 is ERK, 1 as learned"
+        float, Ge(0), Le(1), Range(0, 1), "how far quotas depart from those: 0 not at all, 1 as learned"
     ] = 1.0,
     ridge: Annotated[
-        float, Gt(0), Range(0.1, 30, log=True), "pull towards ERK: layers' worth of evidence against a departure"
+        float, Gt(0), Range(0.1, 30, log=True), "pull towards them: layers' worth of evidence against a departure"
     ] = 3.0,
     order: Annotated[Order, "what ranks weights inside a layer: |w|, |g|, |w g|, or the paths through a weight"] = (
         "magnitude"
@@ -65,11 +74,14 @@ def quota(
 ) -> Tensors:
     """Layer quotas, learned by ridge regression from what layers are; weights inside one are ranked by `order`.
 
-    Of the network that IRP has pruned to a share d, layer l holds a share d_l; ERK would give it min(1, p raw_l) at
-    the price p. What is learned is log(d_l / raw_l) = f + (1 + h) log p, up to a number that all layers share, with f
-    and h linear in the layer's facts and pulled to 0: the quotas of a network that was never met are ERK's where
-    nothing is known of such layers. In closed form; two numbers for each fact.
+    Of the network that IRP has pruned to a share d, layer l holds a share d_l. Ideal gas quotas would give it
+    logit(d_l) = p - log n_l, n_l being its size, Erdős-Rényi kernel quotas log(d_l) = p + log(r_l), r_l being its
+    dimensions' sum over their product, at most 0, with one price p for all layers. What is learned is the departure
+    f + h p from either, up to a number that all layers share, with f and h linear in the layer's facts and pulled to
+    0: a network of which such layers were never met gets the quotas that it started from. In closed form; two numbers
+    for each fact.
     """
+    quotas = _NAMES[start]
     sources = list(dict.fromkeys(name.rpartition(":")[0] for name in features.values))
     rows: list[torch.Tensor] = []
     prices: list[torch.Tensor] = []
@@ -79,22 +91,23 @@ def quota(
     state: Tensors = {
         "mean": mean,
         "spread": torch.where(spread > 1e-6, spread, 1e30),  # what never differs is not followed
+        "start": torch.tensor([*_NAMES].index(start)),
         "column": torch.tensor(features.columns.index(order)),  # of a group, the first column is the rank
     }
     for source in sources:
         names = [name for name in features.values if name.rpartition(":")[0] == source]
         sizes = torch.tensor([float(features.sizes.get(name, labels[name].numel())) for name in names]).double()
         facts = torch.stack([_facts(features, name) for name in names])
-        raw = torch.stack([_erk(row) for row in facts])
+        worth = torch.stack([quotas.worth(row) for row in facts])
         shares = [labels[name].double().flatten().cpu() for name in names]
         for level in _levels(torch.cat(shares)):
             left = torch.stack([(share >= level - 1e-9).double().mean() for share in shares])
             total = float((left * sizes).sum() / sizes.sum())
             if not 0 < total <= _FROM:
                 continue
-            price = _price(raw, sizes, total)
-            left = torch.maximum(left, 0.5 / sizes)  # a layer without survivors: half a weight
-            target = left.log() - raw.log() - price
+            price = _price(quotas, worth, sizes, total)
+            left = left.clamp(0.5 / sizes, 1 - 0.5 / sizes)  # of a layer without survivors: half a weight
+            target = quotas.link(left) - worth - price
             known = _standard(state, facts)
             # What all layers share is the threshold's to say: only differences between layers are learned.
             rows.append(known - known.mean(dim=0))
@@ -113,12 +126,6 @@ def quota(
     return state | {"level": strength * found[:size], "exponent": strength * found[size:]}
 
 
-def _curve(state: Tensors, facts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    known = _standard(state, facts)
-    exponent = (1 + known @ state["exponent"].to(known.device)).clamp_min(_STEEPEST)
-    return _erk(facts).log() + known @ state["level"].to(known.device), exponent
-
-
 def _standard(state: Tensors, facts: torch.Tensor) -> torch.Tensor:
     mean, spread = state["mean"].to(facts.device), state["spread"].to(facts.device)
     return ((facts - mean) / spread).clamp(-_REACH, _REACH)
@@ -129,15 +136,36 @@ def _erk(facts: torch.Tensor) -> torch.Tensor:
     # one pixel for none, as in a linear layer: the facts do not tell the two apart.
     fan_in, fan_out, kernel = (facts[_LAYER.index(name)].exp() for name in ("fan_in", "fan_out", "kernel"))
     side = torch.where(kernel > 1, 2 * kernel.sqrt(), 0.0)
-    return (fan_in / kernel + fan_out / kernel + side) * kernel / (fan_in * fan_out)
+    return ((fan_in / kernel + fan_out / kernel + side) * kernel / (fan_in * fan_out)).log()
 
 
-def _price(raw: torch.Tensor, sizes: torch.Tensor, total: float) -> torch.Tensor:
-    # The logarithm of p at which layers that keep min(1, p raw) keep `total` of all weights.
+def _igq(facts: torch.Tensor) -> torch.Tensor:
+    # Vysogorets & Kempe 2023: n / (F n + 1) of n weights are kept. The network's size is in the price.
+    return -facts[_LAYER.index("share")]
+
+
+@dataclass(frozen=True)
+class _Quotas:
+    """Quotas at a price p: a layer keeps the share of which `link` is p plus its `worth`, as far as there is one."""
+
+    worth: Callable[[torch.Tensor], torch.Tensor]
+    link: Callable[[torch.Tensor], torch.Tensor]
+    inverse: Callable[[torch.Tensor], torch.Tensor]
+
+
+_NAMES = {
+    "igq": _Quotas(_igq, lambda share: share.logit(), lambda value: value.sigmoid()),
+    "erk": _Quotas(_erk, lambda share: share.log(), lambda value: value.clamp_max(0).exp()),
+}
+_STARTS = tuple(_NAMES.values())
+
+
+def _price(quotas: _Quotas, worth: torch.Tensor, sizes: torch.Tensor, total: float) -> torch.Tensor:
+    # The price at which a share `total` of all weights is kept.
     low, high = torch.tensor(-60.0).double(), torch.tensor(60.0).double()
     for _ in range(80):
         middle = (low + high) / 2
-        kept = float(((middle.exp() * raw).clamp_max(1) * sizes).sum() / sizes.sum())
+        kept = float((quotas.inverse(middle + worth) * sizes).sum() / sizes.sum())
         low, high = (middle, high) if kept < total else (low, middle)
     return high
 
