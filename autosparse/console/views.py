@@ -27,6 +27,7 @@ def show_report(report: Report) -> None:
     console.print()
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}, {total:,} prunable weights", "bold"))
     _accuracies(console, report)
+    _verdicts(console, report)
     _masks(console, report)
     if columns := _columns(report.results):
         show_frontier(console, report, *list(columns.items())[-1])
@@ -114,6 +115,15 @@ def _accuracies(console: Console, report: Report) -> None:
             table.add_section()
         table.add_row(plain(f"control {method}", "dim"), *(plain(cell, "dim") for cell in row))
     console.print(table)
+
+
+def _verdicts(console: Console, report: Report) -> None:
+    columns = _columns(report.results)
+    for verdict in report.verdicts:
+        title = columns.get(verdict.budget, verdict.budget)
+        console.print(plain(f"{report.method} at {title} has {verdict.words}"))
+    if report.verdicts:
+        console.print()
 
 
 def _masks(console: Console, report: Report) -> None:

@@ -6,9 +6,10 @@ from autosparse.report.frontier import Point, frontier
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
 from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
+from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
-    "Checked", "Emitted", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run", "Sanity", "all_runs",
-    "build_report", "copy_emitted", "copy_scorer", "difference", "find_run", "foretold", "frontier", "interval",
-    "open_folder", "save_report", "signed", "study_json",
+    "Checked", "Emitted", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run", "Sanity", "Verdict",
+    "all_runs", "build_report", "copy_emitted", "copy_scorer", "difference", "find_run", "foretold", "frontier",
+    "interval", "judge_method", "open_folder", "save_report", "signed", "study_json",
 ]  # fmt: skip

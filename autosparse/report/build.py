@@ -14,6 +14,7 @@ from autosparse.core.weights import sparsity_of
 from autosparse.plan import Cell, Plan, Step
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
+from autosparse.report.verdict import Verdict, judge_results
 from autosparse.store import Artifact, Store
 
 SCHEMA_VERSION = 1
@@ -107,6 +108,8 @@ class Report:
     """methods that trained the very network before they pruned it: no baselines"""
     sanity: Sequence[Sanity] = ()
     """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
+    verdicts: Sequence[Verdict] = ()
+    """what the spec's method comes to at each budget; empty in reports written before it was told"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -172,6 +175,7 @@ def build_report(
         mask_costs=_mask_costs(plan, store),
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
         sanity=describe_sanity(plan, store, results),
+        verdicts=_verdicts(plan, results, controls),
     )
 
 
@@ -259,24 +263,17 @@ def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
     return costs
 
 
-def _only_quotas(plan: Plan, results: Sequence[Result]) -> list[str]:
-    """A sentence when the method's quotas, filled at random, do as well as its own choice of weights."""
-
-    def mean(method: str, budget: str) -> float:
-        return statistics.fmean(r.test_accuracy for r in results if (r.method, r.budget) == (method, budget))
-
-    name = plan.spec.method.name
-    if not any(result.method == f"{name}.shuffle" for result in results):
-        return []
-    budgets = dict.fromkeys(cell.budget for cell in plan.cells if cell.role == "method")
-    pairs = [(budget, mean(name, budget), mean(f"{name}.shuffle", budget)) for budget in budgets]
-    at_chance = 1.5 * 100 / plan.sources[plan.steps[plan.cells[0].train].inputs["data"]].classes
-    lost = [(budget, f"{other:.1f} against {own:.1f}") for budget, own, other in pairs if other >= max(own, at_chance)]
-    if not lost:
-        return []
-    where = " and ".join(budget for budget, _ in lost)
-    told = f"nothing shows that {name} knows more than layer quotas at {where}"
-    return [f"{told}: filled at random they do as well ({', '.join(numbers for _, numbers in lost)})"]
+def _verdicts(plan: Plan, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:
+    source = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]]
+    return judge_results(
+        plan.spec.method.name,
+        results,
+        controls,
+        {method.name for method in plan.spec.methods if method.needs_rounds},
+        {method.name for method in plan.spec.methods if method.needs_scorer},
+        images=source.test_images,
+        chance=100 / source.classes,
+    )
 
 
 def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
@@ -288,7 +285,6 @@ def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
         if cuts := [finding["message"] for finding in found["findings"]] if "findings" in found else empty:
             others = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""
             warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {cuts[0]}{others}")
-    warnings += _only_quotas(plan, results)
     if len(plan.spec.seeds) < 3:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
         accuracy = statistics.median(result.test_accuracy for result in results) / 100

@@ -1,0 +1,77 @@
+"""What a method comes to, in words: by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from autosparse.report import Verdict, judge_method
+
+Accuracies = dict[int, float]
+
+
+def judged(
+    own: Accuracies,
+    shuffled: Accuracies,
+    baselines: dict[str, tuple[Accuracies, Accuracies]] | None = None,
+    oracle: Accuracies | None = None,
+) -> Verdict:
+    """A verdict on 10,000 test images of ten classes."""
+    return judge_method(
+        "0.98", own, shuffled, baselines or {}, {"irp": oracle} if oracle else {}, images=10_000, chance=10.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "shuffled", "expected"),
+    [
+        ({0: 66.0, 1: 66.4, 2: 66.2}, {0: 62.0, 1: 62.5, 2: 62.1}, "more than its layer quotas (62.2 when filled"),
+        ({0: 62.0, 1: 62.4, 2: 62.2}, {0: 62.1, 1: 62.2, 2: 62.4}, "nothing shows more than its layer quotas (62.2"),
+        ({0: 60.0, 1: 60.4, 2: 60.2}, {0: 62.1, 1: 62.6, 2: 62.4}, "less than its layer quotas filled at random (62.4"),
+        ({0: 66.0}, {0: 65.0}, "nothing shows more than its layer quotas (65.0 when filled at random) (one seed)"),
+        ({0: 68.0}, {0: 65.0}, "more than its layer quotas (65.0 when filled at random) (one seed)"),
+        ({0: 10.0, 1: 11.0}, {0: 10.0, 1: 12.0}, "at chance, as its quotas filled at random are (11.0)"),
+    ],
+)
+def test_against_its_quotas(own: Accuracies, shuffled: Accuracies, expected: str) -> None:
+    """A difference paired by seed counts where it exceeds its interval; of one seed, the test set's noise."""
+    assert expected in judged(own, shuffled).words
+
+
+def test_noise_by_hand() -> None:
+    """Of one seed at 50 % and 10,000 images 1.96 times the root of 2 · 0.25 / 10,000; of several Student's interval."""
+    assert pytest.approx(100 * 1.95996 * (0.5 / 10_000) ** 0.5, rel=1e-4) == judged({0: 50.0}, {0: 50.0}).noise
+    assert (
+        pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4)
+        == judged({0: 52.0, 1: 54.0, 2: 56.0}, {0: 50.0, 1: 50.0, 2: 50.0}).noise
+    )
+
+
+def test_the_best_baseline_is_chosen_on_validation_images() -> None:
+    """Not the one that happens to be best on the test set."""
+    baselines = {
+        "lucky": ({0: 65.0, 1: 65.2}, {0: 60.0, 1: 60.2}),
+        "sound": ({0: 62.0, 1: 62.3}, {0: 63.0, 1: 63.1}),
+    }
+    found = judged({0: 66.0, 1: 66.4}, {}, baselines)
+
+    assert "sound" == found.baseline
+    assert pytest.approx(62.15) == found.baseline_accuracy
+    assert "above sound (62.1), the best baseline" in found.words
+
+
+def test_the_way_to_the_oracle() -> None:
+    """How much of the gap from the best baseline to IRP is closed; nothing where there is no gap."""
+    baselines = {"erk": ({0: 62.0, 1: 62.2, 2: 62.1}, {0: 62.0, 1: 62.0, 2: 62.0})}
+    own = {0: 66.5, 1: 66.7, 2: 66.6}
+    found = judged(own, {}, baselines, {0: 71.0, 1: 71.2, 2: 71.1})
+    level = judged(own, {}, baselines, {0: 62.1, 1: 62.0, 2: 62.3})
+
+    assert pytest.approx(0.5, abs=0.01) == found.closed
+    assert "50 % of the way from there to irp (71.1)" in found.words
+    assert level.closed is None
+    assert "irp has 62.1" in level.words
+
+
+def test_alone_there_is_only_a_number() -> None:
+    """Without controls and baselines."""
+    assert "66.0 (one seed)" == judged({0: 66.0}, {}).words
