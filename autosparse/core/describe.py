@@ -21,6 +21,7 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
     needs = needs_of(groups)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
     flow = _flow(evidence) if "flow" in needs else {}
+    standing = _standing(evidence, gradient, flow) if gradient and flow else {}
     seen = (
         Seen(
             layer,
@@ -29,6 +30,7 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
             gradient.get(layer.name),
             flow.get(layer.name),
             _unless_full(evidence.masks[layer.name]),
+            standing.get(layer.name, (1.0, 1.0)),
         )
         for layer, place in zip(evidence.layers, places_of(evidence, joins="joins" in needs), strict=True)
     )
@@ -59,6 +61,20 @@ def _unless_full(mask: torch.Tensor) -> torch.Tensor | None:
 
 def _last_of(way: tuple[str, ...], order: list[str]) -> list[str]:
     return sorted(way, key=order.index)[-1:]
+
+
+def _standing(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:
+    # The means of |w g| and of flow over a layer's weights that are present, each over that of the network.
+    present = {name: max(1, int(mask.sum())) for name, mask in evidence.masks.items()}
+    sums = {
+        name: (float((weight * gradient[name]).abs().double().sum()), float(flow[name].double().sum()))
+        for name, weight in evidence.weights.items()
+    }
+    whole = [sum(pair[side] for pair in sums.values()) / sum(present.values()) for side in (0, 1)]
+    return {
+        name: (pair[0] / present[name] / (whole[0] or 1), pair[1] / present[name] / (whole[1] or 1))
+        for name, pair in sums.items()
+    }
 
 
 def _flow(evidence: Evidence) -> Tensors:

@@ -40,7 +40,8 @@ class Place:
 class Seen:
     """One layer as feature groups see it. `weight`, `gradient` and `flow`, |w| dR/d|w| of SynFlow, have its shape.
 
-    So has `mask`, which says what is present; none where all of the layer is.
+    So has `mask`, which says what is present; none where all of the layer is. `standing` holds the layer's mean of
+    |w g| and of flow, each over that of the network.
     """
 
     layer: Layer
@@ -49,7 +50,10 @@ class Seen:
     gradient: torch.Tensor | None = None
     flow: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    standing: tuple[float, float] = (1.0, 1.0)
 
+
+_LEAST = 1e-6  # of a network's mean: a layer without gradient stands there
 
 Group: TypeAlias = "Callable[[Seen], torch.Tensor]"
 feature_groups: Registry[Group] = Registry("feature group", "features")
@@ -175,6 +179,12 @@ def remaining(seen: Seen) -> torch.Tensor:
     # Of a layer without weights nothing is asked; its logarithm stays finite.
     shares = [max(1, left) / size, max(1, total - seen.place.pruned) / total]
     return _same_for_all([math.log(share) for share in shares], seen)
+
+
+@feature_groups.register(columns=2, needs=("gradient", "flow"), source="Lee et al. 2019; Tanaka et al. 2020")
+def standing(seen: Seen) -> torch.Tensor:
+    """Logarithms of the layer's mean of SNIP's and of SynFlow's score over the network's: what their quotas go by."""
+    return _same_for_all([math.log(max(share, _LEAST)) for share in seen.standing], seen)
 
 
 @feature_groups.register(columns=2, needs=("gradient",), source="AutoSparse, arXiv 2408.14757, section 3")

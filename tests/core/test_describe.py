@@ -84,3 +84,20 @@ def test_nothing_is_computed_that_no_group_needs() -> None:
     evidence = evidence_of(small(), SHAPE, batches=[])
 
     assert len(list(describe(evidence, ["magnitude", "layer", "flow"], images=8))) == len(evidence.layers)
+
+
+def test_where_a_layer_stands_by_hand() -> None:
+    """The means of SNIP's and SynFlow's scores over a layer's weights, each over the network's mean, as logarithms."""
+    evidence = evidence_of(small(), SHAPE, batches=BATCHES)
+    snip = criteria["snip"].function(evidence, images=8)
+    synflow = criteria["synflow"].function(evidence)
+
+    parts = describe(evidence, ["standing"], images=8)
+    found = {name: table for part in parts for name, table in part.values.items()}
+
+    for column, scores in enumerate((snip, synflow)):
+        whole = torch.cat([values.flatten().double() for values in scores.values()]).mean()
+        for name, values in scores.items():
+            expected = (values.double().mean() / whole).log()
+            torch.testing.assert_close(expected, found[name][0, column].double(), rtol=1e-4, atol=1e-4)
+            assert len(found[name].unique(dim=0)) == 1

@@ -16,7 +16,10 @@ from autosparse.registry import Range
 
 FeaturesUsed = Annotated[
     tuple[
-        Literal["magnitude", "gradient", "sensitivity", "channels", "layer", "flow", "joins", "remaining", "raw"], ...
+        Literal[
+            "magnitude", "gradient", "sensitivity", "channels", "layer", "flow", "joins", "remaining", "standing", "raw"
+        ],
+        ...,
     ],
     MinLen(1),
     "feature groups the scorer sees",

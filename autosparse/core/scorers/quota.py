@@ -18,7 +18,7 @@ Start = Literal["igq", "erk"]
 Order = Literal["magnitude", "gradient", "sensitivity", "flow"]
 
 _LAYER = ("fan_in", "fan_out", "kernel", "stride", "share", "place", "first", "last")  # columns of group `layer`
-_FACTS = ("layer", "joins")
+_FACTS = ("layer", "joins", "standing")
 _LEFT = "remaining"
 _LEVELS = 32  # of survival at which quotas are looked at
 _FROM = 0.5  # share that a network has left from where on its layers' quotas tell something
@@ -50,7 +50,7 @@ def predict(state: Tensors, features: Features) -> Tensors:
 
 @scorers.register(
     predict=predict,
-    groups=lambda options: (*_FACTS, _LEFT, options["order"]),
+    groups=lambda options: ("layer", *options["facts_used"], _LEFT, options["order"]),
     source="what it starts from: Vysogorets & Kempe 2023, Evci et al. 2020; survivors: AutoSparse, arXiv 2408.14757",
 )
 def quota(
@@ -59,6 +59,9 @@ def quota(
     generator: torch.Generator,
     observe: Callable[[int, int], None] = lambda done, total: None,
     *,
+    facts_used: Annotated[
+        tuple[Literal["joins", "standing"], ...], "groups of facts that it sees of a layer, beside `layer`"
+    ] = ("joins",),
     start: Annotated[
         Start, OneOf(("igq", "erk")), "the quotas that learned ones depart from: ideal gas, or Erdős-Rényi kernel"
     ] = "igq",
