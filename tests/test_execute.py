@@ -14,8 +14,7 @@ from autosparse.errors import DamagedArtifact
 from autosparse.execute import Execution
 from autosparse.plan import Step
 from autosparse.store import Artifact, Store
-from tests.plan.conftest import compiled
-from tests.plan.test_price import DIGITS
+from tests.plan.conftest import DIGITS, compiled
 
 
 class Told:

@@ -60,9 +60,8 @@ def judge_method(
     if best is not None:
         test = baselines[best][0]
         reached = statistics.fmean(test.values())
-        words.append(
-            f"{_word(accuracy - reached, _noise(own, test, images))} {best} ({reached:.1f}), the best baseline"
-        )
+        stands = _word(accuracy - reached, _noise(own, test, images))
+        words.append(f"{stands} {best} ({reached:.1f}), the best baseline by validation")
     oracle = statistics.fmean(next(iter(oracles.values())).values()) if oracles else None
     closed = None
     if oracle is not None and reached is not None and best is not None:

@@ -11,6 +11,9 @@ from autosparse.plan import Plan, Step, compile_plan
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store
 
+DIGITS = Path(__file__).parent.parent / "fixtures" / "digits.yaml"
+"""A spec with every kind of step, which does not change as the one that ships does."""
+
 MACHINE = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
 
 

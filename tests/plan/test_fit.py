@@ -12,8 +12,8 @@ from autosparse.plan.fitted import Fitted
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import MACHINE_RATES, NETWORK_RATES
-from tests.plan.conftest import MACHINE, finish, publish
-from tests.plan.test_price import DIGITS, fitted, open_spec
+from tests.plan.conftest import DIGITS, MACHINE, finish, publish
+from tests.plan.test_price import fitted, open_spec
 
 
 def limit_of(store: Store, path: Path, share: float = 1.0) -> str:

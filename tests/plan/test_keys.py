@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from autosparse.backends import Machine
 from autosparse.core.training import STEP_FIELDS
 from autosparse.plan import Plan, compile_plan
-from autosparse.spec import load_spec, resolve, shipped
+from autosparse.spec import load_spec, resolve
 from autosparse.store import digest
+from tests.plan.conftest import DIGITS, MACHINE
 
-MACHINE = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
-
-# The digits spec on MACHINE. To write them again: `python tests/plan/test_keys.py`.
+# The spec DIGITS on MACHINE. To write them again: `python -m tests.plan.test_keys`.
 GOLDEN = {
     "data/digits": "0a268717992ddc5d1bc64dfd28ca68134e39c8d6d1230e11936ccb1a25818766",
     "init/resnet8/seed100": "0ad74080b69c852c142d158ace735bb80a3211f4ed5976e47a34a06583cec726",
@@ -48,7 +47,7 @@ EVERY = LEARNING | {"data", "init", "mask", "train", "evaluate", "emit"}
 
 def digits(machine: Machine = MACHINE) -> Plan:
     """The plan of the digits spec."""
-    return compile_plan(resolve(load_spec(shipped("specs")["digits"]).spec, machine), "digits")
+    return compile_plan(resolve(load_spec(DIGITS).spec, machine), "digits")
 
 
 @pytest.fixture(autouse=True)
@@ -454,12 +453,13 @@ def test_zero_has_no_sign() -> None:
 
 SCRIPT = """
 import json, sys
+from pathlib import Path
 from autosparse.backends import Machine
 from autosparse.plan import compile_plan
-from autosparse.spec import load_spec, resolve, shipped
+from autosparse.spec import load_spec, resolve
 
 machine = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
-plan = compile_plan(resolve(load_spec(shipped("specs")["digits"]).spec, machine), "digits")
+plan = compile_plan(resolve(load_spec(Path(sys.argv[1])).spec, machine), "digits")
 heavy = ("torch", "torchvision", "optuna", "sklearn", "scipy", "numpy", "rich", "typer", "safetensors")
 print(json.dumps({
     "keys": {name: step.key for name, step in plan.steps.items()},
@@ -478,7 +478,7 @@ def test_keys_are_the_same_in_every_process_and_need_no_torch(tmp_path: Path) ->
         folder.mkdir()
         found = json.loads(
             subprocess.run(
-                [sys.executable, "-c", SCRIPT],
+                [sys.executable, "-c", SCRIPT, str(DIGITS)],
                 cwd=folder,
                 env={**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": language},
                 capture_output=True,

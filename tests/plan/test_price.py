@@ -16,12 +16,11 @@ from autosparse.plan.fit import fit_plan
 from autosparse.plan.fitted import Fitted
 from autosparse.plan.places import network_of
 from autosparse.plan.price import Price, peak_bytes, price
-from autosparse.spec import load_spec, shipped
+from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES
-from tests.plan.conftest import MACHINE, compiled, finish
+from tests.plan.conftest import DIGITS, MACHINE, compiled, finish
 
-DIGITS = shipped("specs")["digits"]
 TRAIN, IMAGES, EPOCHS = "train/dense/seed0", 1197, 12
 
 

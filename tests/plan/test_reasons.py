@@ -11,11 +11,10 @@ import pytest
 from autosparse.errors import UsageError
 from autosparse.plan import Plan, Status, chain, compile_plan, count, explained, statuses
 from autosparse.plan.step import step_key
-from autosparse.spec import load_spec, resolve, shipped
+from autosparse.spec import load_spec, resolve
 from autosparse.store import Store
-from tests.plan.conftest import MACHINE, compiled, finish, publish
+from tests.plan.conftest import DIGITS, MACHINE, compiled, finish, publish
 
-DIGITS = shipped("specs")["digits"]
 LEARNED = {"mask": 9, "train": 9, "evaluate": 9, "emit": 3}  # the method and its two controls, three budgets
 TRAINED = {"train": 28, "evaluate": 28, "emit": 3}
 ALL_BUT_DATA = {"init": 2, "irp": 8, "label": 1, "trial": 6, "tune": 1, "scorer": 1, "mask": 27, **TRAINED}

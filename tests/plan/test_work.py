@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from autosparse.core.criteria import criteria
 from autosparse.plan import count_work
-from autosparse.spec import shipped
-from tests.plan.conftest import compiled
+from tests.plan.conftest import DIGITS, compiled
 
 
 def test_the_price_of_prospr_grows_with_its_steps() -> None:
@@ -19,7 +18,7 @@ def test_the_price_of_prospr_grows_with_its_steps() -> None:
 def test_a_warm_up_is_paid_for_at_every_look() -> None:
     """Before each scoring of the network to prune, and before each round of the source is described."""
     asked = ["scorer={name: hazard, warm_up: 7}", "method=learned_rounds", "irp.rounds=3", "compare=[learned, snip]"]
-    found = count_work(compiled(shipped("specs")["digits"], *asked))
+    found = count_work(compiled(DIGITS, *asked))
     units = {name: work.units.get("train") for name, work in found.items() if name.startswith(("label", "mask"))}
 
     assert 3 * 7 * 128 == units["label/seed100"]

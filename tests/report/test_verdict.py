@@ -56,7 +56,7 @@ def test_the_best_baseline_is_chosen_on_validation_images() -> None:
 
     assert "sound" == found.baseline
     assert pytest.approx(62.15) == found.baseline_accuracy
-    assert "above sound (62.1), the best baseline" in found.words
+    assert "above sound (62.1), the best baseline by validation" in found.words
 
 
 def test_the_way_to_the_oracle() -> None:
