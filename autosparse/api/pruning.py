@@ -73,7 +73,8 @@ def prune(
     perhaps `allocation`, `selection`, `schedule`, `repair` and `horizon`, the steps that may be spent on training the
     masks, as in a spec. `loss(outputs, y)` gives the mean over a batch as a scalar tensor; the default is
     cross-entropy. `seed` draws whatever is drawn, dropout too. Methods whose criterion is `learned` take the `scorer`
-    that a finished run left: its folder, `runs/NAME-N/scorer`.
+    that a finished run left: its folder, `runs/NAME-N/scorer`. Whatever trains here, a horizon or a scorer's warm-up,
+    does so by AdamW at a peak of 0.001, whatever the run trained by.
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
     in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the

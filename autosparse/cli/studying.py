@@ -143,7 +143,7 @@ def _variants(
         if same:
             own[same[0]] = replace(own[same[0]], base=True)
         else:
-            own.insert(0, _Variant(path, _value(base, path), base, base=True))
+            own.insert(0, _Variant(path, _value(base, loaded, path), base, base=True))
         variants += own
     return variants
 
@@ -156,10 +156,14 @@ def _keys(fitted: Fitted) -> set[str]:
     return {step.key for step in fitted.plan.steps.values()}
 
 
-def _value(fitted: Fitted, path: str) -> Any:
-    value: Any = fitted.plan.spec.model_dump(mode="json")
-    for key in path.split("."):
-        value = value.get(key) if isinstance(value, Mapping) else None
+def _value(fitted: Fitted, loaded: LoadedSpec, path: str) -> Any:
+    # What was chosen for the plan, or as it is written where a plan has something else in its place.
+    for spec in (fitted.plan.spec, loaded.spec):
+        value: Any = spec.model_dump(mode="json")
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            break
     return value.get("name", value) if isinstance(value, Mapping) else value
 
 
@@ -221,6 +225,8 @@ def _level(variant: _Variant, store: Store, *, test: bool, quiet: bool) -> Level
         found.setdefault(result.label, {})[result.seed] = accuracy
     tuning, scorer = compiled.spec.tuning, report.scorer
     measured = f"{tuning.objective} on held-out {tuning.split}"
+    if scorer.get("progressive"):
+        measured += ", of single rounds"
     if scorer.get("proxy") is not None:
-        measured += " with a proxy"
+        measured += f" with a proxy {compiled.spec.tuning.proxy}"
     return Level(variant.factor, variant.value, variant.base, found, scorer.get("value"), measured)

@@ -200,6 +200,15 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
     assert irp.dataset is not None, "compile takes a resolved spec"
     at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
     start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", at)
+    if build.sources[data].known and spec.tuning.proxy is not None:
+        facts, sparsity = facts_of(build.steps[start], irp.networks[0]), spec.tuning.proxy.sparsity
+        if (keep := keep_count(facts.total, sparsity)) < len(facts.layers):
+            with at_path("tuning", "proxy", "sparsity"):
+                what = f"{facts.total:,} weights of {irp.networks[0].short_name} for {len(facts.layers)} layers"
+                raise UsageError(
+                    f"sparsity {sparsity:g} leaves {keep} of the {what}",
+                    f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each",
+                )
     return {"init": start, "data": data}
 
 

@@ -19,7 +19,7 @@ from autosparse.plan.probe import Rates
 from autosparse.plan.status import statuses
 from autosparse.plan.translate import check_budget
 from autosparse.plan.trials import limit_trials, remembered_trials
-from autosparse.spec import Spec, binary_size, open_settings, resolve, with_settings
+from autosparse.spec import HORIZON, Spec, binary_size, in_percent, open_settings, resolve, with_settings
 from autosparse.store import Index, Store, digest
 
 _AIM = 0.8  # a price may be a quarter too low: what is lowered is lowered to this share of the limit
@@ -29,13 +29,13 @@ _PATH = (  # what is lowered, in order, and to which share of what it is otherwi
     ("irp.epochs", 0.25),
     ("tuning.trials", 0.25),
     ("irp.rounds", 0.5),
-    ("method.horizon", 0.2),
+    (HORIZON, 0.2),
     ("irp.epochs", 0.0),
     ("tuning.trials", 0.0),
     ("irp.rounds", 0.0),
-    ("method.horizon", 0.0),
+    (HORIZON, 0.0),
 )
-_LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, "method.horizon": 0}
+_LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, HORIZON: 0}
 
 
 def fit_plan(
@@ -219,14 +219,14 @@ def _path(usual: Mapping[str, float]) -> list[dict[str, float]]:
 
 def _taken(usual: Mapping[str, float], limit: str, settings: Mapping[str, float]) -> tuple[Taken, ...]:
     return tuple(
-        Taken(path, _told(path, value), _told(path, settings[path]), f"target.time {limit}")
+        Taken(path, _as_written(path, value), _as_written(path, settings[path]), f"target.time {limit}")
         for path, value in usual.items()
         if value != settings[path]
     )
 
 
-def _told(path: str, value: float) -> object:
-    return f"{value:g}%" if path == "method.horizon" else value
+def _as_written(path: str, value: float) -> object:
+    return in_percent(value) if path == HORIZON else value
 
 
 def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, float]) -> FitError:

@@ -22,7 +22,7 @@ def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, re
         return spec
     chosen = {} if refit else remembered_trials(spec, store)
     if not chosen and (each := price(with_settings(spec, {"tuning.trials": 1})).steps.get("trial/0")):
-        number = max(1, min(_most(spec), int(limit / max(each.seconds, 1e-6))))
+        number = max(1, len(spec.tuning.selections), min(_most(spec), int(limit / max(each.seconds, 1e-6))))
         store.note(_memory(spec), number)
         chosen = _chosen(number)
     return with_settings(spec, chosen)
@@ -46,6 +46,9 @@ def _most(spec: Spec) -> int:
 
 
 def _memory(spec: Spec) -> str:
-    # All specs that would learn the same scorer make one choice.
+    # All specs whose trials are the same make one choice. With a proxy a trial prunes by a method.
     written = spec.model_dump(mode="json")
-    return f"trials-{digest([written[name] for name in ('model', 'dataset', 'irp', 'scorer', 'tuning', 'training')])}"
+    names = ["model", "dataset", "irp", "scorer", "tuning", "training"]
+    if spec.tuning.proxy is not None:
+        names += ["method", "compare"]
+    return f"trials-{digest([written[name] for name in names])}"

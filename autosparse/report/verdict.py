@@ -16,7 +16,8 @@ class Verdict:
     """What a method comes to within a budget, in words and numbers; accuracies in percent are means over seeds.
 
     `baseline` is the one that is best on validation images. `closed` is how much of the gap between it and `oracle`
-    the method closes, 1 being all of it; None where there is no gap that is larger than the noise.
+    the method closes, 1 being all of it; None where it is not above the baseline, or there is no gap, beyond the noise.
+    `noise` is that of the difference from `shuffled`.
     """
 
     budget: str
@@ -26,7 +27,7 @@ class Verdict:
     baseline_accuracy: float | None
     oracle: float | None
     closed: float | None
-    noise: float
+    noise: float | None
     words: str
 
 
@@ -47,13 +48,14 @@ def judge_method(
     """Judge a method within one budget.
 
     `baselines` are name -> (test, validation) accuracies. Noise is half of the 95 % confidence interval of the
-    difference, paired by seed; of one seed, what `images` test images alone leave uncertain.
+    difference, paired by seed, and never less than what counting on so many `images` leaves uncertain, which is all
+    that is known of one seed.
     """
     accuracy = statistics.fmean(own.values())
     words, one_seed = [], len(own) < 2
     random = statistics.fmean(shuffled.values()) if shuffled else None
-    noise = _noise(own, shuffled or own, images)
-    if random is not None:
+    noise = _noise(own, shuffled, images) if shuffled else None
+    if random is not None and noise is not None:
         words.append(_against_quotas(accuracy, random, noise, chance))
     best = max(baselines, key=lambda name: statistics.fmean(baselines[name][1].values()), default=None)
     reached = None
@@ -62,15 +64,19 @@ def judge_method(
         reached = statistics.fmean(test.values())
         stands = _word(accuracy - reached, _noise(own, test, images))
         words.append(f"{stands} {best} ({reached:.1f}), the best baseline by validation")
-    oracle = statistics.fmean(next(iter(oracles.values())).values()) if oracles else None
+    first = next(iter(oracles), None)
+    oracle = statistics.fmean(oracles[first].values()) if first is not None else None
     closed = None
-    if oracle is not None and reached is not None and best is not None:
-        gap = oracle - reached
-        if gap > _noise(next(iter(oracles.values())), baselines[best][0], images):
-            closed = (accuracy - reached) / gap
-            words.append(f"{100 * closed:.0f} % of the way from there to {next(iter(oracles))} ({oracle:.1f})")
+    if first is not None and oracle is not None:
+        if best is not None and reached is not None:
+            test = baselines[best][0]
+            gap, gained = oracle - reached, accuracy - reached
+            if gap > _noise(oracles[first], test, images) and gained > _noise(own, test, images):
+                closed = gained / gap
+        if closed is None:
+            words.append(f"{first} has {oracle:.1f}")
         else:
-            words.append(f"{next(iter(oracles))} has {oracle:.1f}")
+            words.append(f"{100 * closed:.0f} % of the way from there to {first} ({oracle:.1f})")
     told = f"{accuracy:.1f}: {', '.join(words)}" if words else f"{accuracy:.1f}"
     return Verdict(
         budget, accuracy, random, best, reached, oracle, closed, noise, f"{told}{' (one seed)' if one_seed else ''}"
@@ -78,13 +84,13 @@ def judge_method(
 
 
 def _against_quotas(accuracy: float, shuffled: float, noise: float, chance: float) -> str:
-    if max(accuracy, shuffled) < 1.5 * chance:
+    if max(accuracy, shuffled) <= chance + noise:
         return f"at chance, as its quotas filled at random are ({shuffled:.1f})"
     if accuracy - shuffled > noise:
         return f"more than its layer quotas ({shuffled:.1f} when filled at random)"
     if shuffled - accuracy > noise:
         return f"less than its layer quotas filled at random ({shuffled:.1f})"
-    return f"nothing shows more than its layer quotas ({shuffled:.1f} when filled at random)"
+    return f"nothing shows that it is more than its layer quotas ({shuffled:.1f} when filled at random)"
 
 
 def _word(difference: float, noise: float) -> str:
@@ -93,11 +99,11 @@ def _word(difference: float, noise: float) -> str:
 
 def _noise(own: Accuracies, other: Accuracies, images: int) -> float:
     pairs = [own[seed] - other[seed] for seed in own if seed in other]
-    if (half := interval(pairs).half if pairs else None) is not None and len(pairs) > 1:
-        return half
+    half = interval(pairs).half if len(pairs) > 1 else None
     # The standard error of the difference of two accuracies, each counted on so many images.
     share = statistics.fmean([*own.values(), *other.values()]) / 100
-    return 100 * statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(2 * share * (1 - share) / images)
+    counted = math.sqrt(2 * share * (1 - share) / images / max(1, len(pairs)))
+    return max(half or 0.0, 100 * statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * counted)
 
 
 def judge_results(

@@ -3,7 +3,7 @@
 from autosparse.spec.amounts import binary_size
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
-from autosparse.spec.horizon import with_horizon
+from autosparse.spec.horizon import HORIZON, in_percent, with_horizon
 from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
 from autosparse.spec.method import DENSE, Method
 from autosparse.spec.pretrained import Pretrained
@@ -13,7 +13,7 @@ from autosparse.spec.sections import Spec, spec_schema
 from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [
-    "BEST", "DENSE", "FILE", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec", "about_shipped",
-    "binary_size", "find_spec", "load_spec", "open_settings", "parse_list", "provenance", "remember_spec", "resolve",
-    "shipped", "spec_schema", "take_spec", "with_horizon", "with_settings",
+    "BEST", "DENSE", "FILE", "HORIZON", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec",
+    "about_shipped", "binary_size", "find_spec", "in_percent", "load_spec", "open_settings", "parse_list",
+    "provenance", "remember_spec", "resolve", "shipped", "spec_schema", "take_spec", "with_horizon", "with_settings",
 ]  # fmt: skip

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from autosparse.spec.method import Method
     from autosparse.spec.sections import Spec
 
+HORIZON = "method.horizon"
+"""Where a spec says it."""
+
 USUAL = 50
 """Percent of one training of the network that `auto` stands for where no time limit lowers it."""
 
@@ -40,7 +43,7 @@ def _horizon(value: Any) -> Any:
     if float(found[1]) > _MOST:
         context = {"got": value.strip(), "most": f"{_MOST}%"}
         raise PydanticCustomError("horizon", "must be at most {most} of one training but is {got}", context)
-    return f"{float(found[1]):g}%"
+    return in_percent(float(found[1]))
 
 
 Horizon = Annotated[
@@ -62,8 +65,12 @@ def check_horizon(schedule: Choice) -> None:
     if "rounds" in schedule.entry.options:
         raise PydanticCustomError(
             "horizon",
-            "stands beside schedule `{schedule}`, whose `steps` say how long it trains",
-            {"schedule": schedule.name, "hint": "a horizon is that of `search`", "at": ("horizon",)},
+            "cannot be given to a method that prunes in rounds, by schedule `{schedule}`",
+            {
+                "schedule": schedule.name,
+                "hint": "with `schedule: one_shot` it can be",
+                "at": ("horizon",),
+            },
         )
 
 
@@ -79,7 +86,10 @@ def with_horizon(spec: Spec, steps: int) -> Spec:
 
 
 def searched(method: Method, steps: int) -> Method:
-    """The method with a search of as many steps as its horizon in place of its schedule; without one as it is."""
+    """The method with a search of as many steps as its horizon in place of its schedule; without one as it is.
+
+    A search that it has keeps its other options.
+    """
     if method.horizon is None:
         return method
     own, schedule = _steps(method.horizon, steps), method.schedule
@@ -89,13 +99,21 @@ def searched(method: Method, steps: int) -> Method:
     return type(method).model_validate({**kept, "schedule": search})
 
 
+def in_percent(value: float) -> str:
+    """A share of one training as it is written: 50 is `50%`."""
+    return f"{value:g}%"
+
+
 def written_out(method: Method) -> Method:
     """The method with `auto` as the share of a training that it stands for."""
-    return method.model_copy(update={"horizon": f"{USUAL}%"}) if method.horizon == "auto" else method
+    return method.model_copy(update={"horizon": in_percent(USUAL)}) if method.horizon == "auto" else method
 
 
 def _steps(horizon: int | str, steps: int) -> int:
-    return round(float(horizon.rstrip("%")) / 100 * steps) if isinstance(horizon, str) else horizon
+    if not isinstance(horizon, str):
+        return horizon
+    share = float(horizon.rstrip("%")) / 100
+    return max(1, round(share * steps)) if share else 0
 
 
 _SEARCH = next(entry.name for entry in schedules if entry.facts.get("learns"))

@@ -12,7 +12,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.registry import suggestion
 from autosparse.spec.choices import Section, about
-from autosparse.spec.horizon import Horizon, check_horizon, horizon_name
+from autosparse.spec.horizon import USUAL, Horizon, check_horizon, horizon_name
 from autosparse.spec.kinds import AllocationChoice, CriterionChoice, RepairChoice, ScheduleChoice, SelectionChoice
 
 DENSE = "dense"
@@ -44,7 +44,8 @@ class Method(Section):
         Horizon | None,
         about(
             "training steps that may be spent on the masks of the network to prune, all of them rewound: 300, a share "
-            "of one training such as 10%, or auto, which is 50% or what `target.time` allows; 0 prunes at once"
+            f"of one training such as 10%, or auto, which is {USUAL}% or, of `method`, what `target.time` allows; 0 "
+            "prunes at once"
         ),
     ] = None
 

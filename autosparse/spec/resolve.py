@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.backends import Machine
 from autosparse.spec.document import Document, Path
-from autosparse.spec.horizon import USUAL, written_out
+from autosparse.spec.horizon import HORIZON, USUAL, in_percent, written_out
 from autosparse.spec.irp import Irp
 from autosparse.spec.kinds import Training
 from autosparse.spec.pretrained import Pretrained
@@ -74,7 +74,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
 
 def open_settings(spec: Spec) -> dict[str, float]:
     """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
-    found: dict[str, float] = {"method.horizon": USUAL} if spec.method.horizon == "auto" else {}
+    found: dict[str, float] = {HORIZON: USUAL} if spec.method.horizon == "auto" else {}
     if not spec.learns:
         return found
     own: Any = spec.irp.training
@@ -92,7 +92,7 @@ def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
     sections: dict[str, dict[str, Any]] = {"irp": {}, "tuning": {}, "method": {}}
     for path, value in settings.items():
         section, _, name = path.partition(".")
-        sections[section][name] = f"{value:g}%" if path == "method.horizon" else value
+        sections[section][name] = in_percent(value) if path == HORIZON else value
     return spec.model_copy(
         update={name: getattr(spec, name).model_copy(update=values) for name, values in sections.items()}
     )

@@ -208,6 +208,27 @@ class Spec(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _rounds_teach_something(self) -> Spec:
+        below = None if isinstance(self.scorer, Pretrained) else self.scorer.entry.facts.get("learns_below")
+        rounds, share = self.irp.rounds, self.irp.per_round
+        if below is None or not self.learns or rounds == "auto":
+            return self
+        left = 1 - rounds * share if self.irp.per_round_of == "all" else (1 - share) ** rounds
+        if left > below:
+            raise PydanticCustomError(
+                "rounds",
+                "leaves {left} % of the weights, but scorer `{scorer}` learns from rounds that leave {below} % or less",
+                {
+                    "left": f"{100 * left:.0f}",
+                    "below": f"{100 * below:.0f}",
+                    "scorer": self.scorer.name,  # type: ignore[union-attr]
+                    "hint": "more rounds, or a larger `per_round`",
+                    "at": ("irp", "rounds"),
+                },
+            )
+        return self
+
     @property
     def compared(self) -> tuple[Method, ...]:
         """The methods that `method` is compared with."""

@@ -46,7 +46,10 @@ class Tuning(Section):
     ] = "auto"
     time: Annotated[
         Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],
-        about("how long trials may take, such as `10min`: a plan makes a number of them of it, never above `trials`"),
+        about(
+            "how long trials may take, such as `10min`: a plan makes a number of them of it, never above `trials`, or "
+            "500 where that is auto"
+        ),
     ] = "unlimited"
     options: Annotated[
         tuple[str, ...] | Literal["auto"],

@@ -167,3 +167,14 @@ def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
     at_once, later = (global_threshold(found, layers, total // 20) for found in (scores, left))
 
     assert all(abs(at_once[name] - later[name]) <= 1 for name in at_once)
+
+
+def test_features_may_lie_on_another_device() -> None:
+    """Only what is measured of every weight does: the facts of a layer are few and stay on the CPU."""
+    layers = network()
+    features = described(layers)
+    state = learn(features, survivals(layers, 8.0))
+
+    assert {"cpu"} == {tensor.device.type for tensor in state.values()}
+    scores: Tensors = scorers["quota"].facts["predict"]({k: v.clone() for k, v in state.items()}, features)
+    assert all(values.device == features.values[name].device for name, values in scores.items())

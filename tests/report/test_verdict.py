@@ -25,11 +25,19 @@ def judged(
     ("own", "shuffled", "expected"),
     [
         ({0: 66.0, 1: 66.4, 2: 66.2}, {0: 62.0, 1: 62.5, 2: 62.1}, "more than its layer quotas (62.2 when filled"),
-        ({0: 62.0, 1: 62.4, 2: 62.2}, {0: 62.1, 1: 62.2, 2: 62.4}, "nothing shows more than its layer quotas (62.2"),
+        (
+            {0: 62.0, 1: 62.4, 2: 62.2},
+            {0: 62.1, 1: 62.2, 2: 62.4},
+            "nothing shows that it is more than its layer quotas (62",
+        ),
         ({0: 60.0, 1: 60.4, 2: 60.2}, {0: 62.1, 1: 62.6, 2: 62.4}, "less than its layer quotas filled at random (62.4"),
-        ({0: 66.0}, {0: 65.0}, "nothing shows more than its layer quotas (65.0 when filled at random) (one seed)"),
+        (
+            {0: 66.0},
+            {0: 65.0},
+            "it is more than its layer quotas (65.0 when filled at random) (one seed)",
+        ),
         ({0: 68.0}, {0: 65.0}, "more than its layer quotas (65.0 when filled at random) (one seed)"),
-        ({0: 10.0, 1: 11.0}, {0: 10.0, 1: 12.0}, "at chance, as its quotas filled at random are (11.0)"),
+        ({0: 10.0, 1: 10.3}, {0: 10.1, 1: 10.5}, "at chance, as its quotas filled at random are (10.3)"),
     ],
 )
 def test_against_its_quotas(own: Accuracies, shuffled: Accuracies, expected: str) -> None:
@@ -38,12 +46,39 @@ def test_against_its_quotas(own: Accuracies, shuffled: Accuracies, expected: str
 
 
 def test_noise_by_hand() -> None:
-    """Of one seed at 50 % and 10,000 images 1.96 times the root of 2 · 0.25 / 10,000; of several Student's interval."""
+    """At 50 % of 10,000 images 1.96 times the root of 2 · 0.25 / 10,000; of several seeds Student's interval."""
     assert pytest.approx(100 * 1.95996 * (0.5 / 10_000) ** 0.5, rel=1e-4) == judged({0: 50.0}, {0: 50.0}).noise
     assert (
         pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4)
         == judged({0: 52.0, 1: 54.0, 2: 56.0}, {0: 50.0, 1: 50.0, 2: 50.0}).noise
     )
+
+
+def test_noise_is_never_less_than_the_test_sets() -> None:
+    """Equal differences at every seed are no certainty on 300 images; without a control there is no noise to tell."""
+    own, other = {0: 72.0, 1: 73.0, 2: 74.0}, {0: 71.7, 1: 72.7, 2: 73.7}
+    found = judge_method("0.98", own, other, {"a": (other, other)}, {}, images=300, chance=10.0)
+
+    assert "nothing shows that it is more than its layer quotas" in found.words
+    assert "level with a" in found.words
+    assert judged(own, {}).noise is None
+
+
+def test_chance_is_that_of_the_classes() -> None:
+    """Of two classes 73 % is far above chance."""
+    found = judge_method("0.9", {0: 73.0}, {0: 55.0}, {}, {}, images=1000, chance=50.0)
+
+    assert "more than its layer quotas" in found.words
+
+
+def test_no_way_to_the_oracle_from_below() -> None:
+    """A method that is not above the baseline closes nothing; without a baseline the oracle is told all the same."""
+    baselines = {"erk": ({0: 90.7}, {0: 90.0})}
+    below = judged({0: 85.0}, {}, baselines, {0: 95.0})
+
+    assert below.closed is None
+    assert "below erk (90.7), the best baseline by validation, irp has 95.0" in below.words
+    assert "irp has 95.0" in judged({0: 85.0}, {}, None, {0: 95.0}).words
 
 
 def test_the_best_baseline_is_chosen_on_validation_images() -> None:

@@ -35,7 +35,10 @@ def schedule_of(plan: Plan, method: str) -> dict[str, Any]:
     return schedule
 
 
-@pytest.mark.parametrize(("written", "name", "steps"), [("300", "learned+300steps", 300), ("50%", "learned+50pct", 10)])
+@pytest.mark.parametrize(
+    ("written", "name", "steps"),
+    [("300", "learned+300steps", 300), ("50%", "learned+50pct", 10), ("0.1%", "learned+0.1pct", 1)],
+)
 def test_steps_and_shares(tmp_path: Path, written: str, name: str, steps: int) -> None:
     """Whole steps are taken as they are, a share is of one training of the network, and both search from the scores."""
     plan = plan_of(spec_of(tmp_path, f"{{horizon: {written}}}"))
@@ -46,7 +49,7 @@ def test_steps_and_shares(tmp_path: Path, written: str, name: str, steps: int) -
     assert STEPS // 2 == 10
 
 
-@pytest.mark.parametrize("written", ["0", "0%", "0.1%"])
+@pytest.mark.parametrize("written", ["0", "0%"])
 def test_no_horizon_is_one_shot(tmp_path: Path, written: str) -> None:
     """Without a step to spend, the method prunes at once and shares the artifacts of the one that never had any."""
     own, plain = (plan_of(spec_of(tmp_path, method)) for method in (f"{{horizon: {written}}}", "learned"))
@@ -100,7 +103,7 @@ def test_a_resolved_spec_makes_the_same_keys(tmp_path: Path) -> None:
         ("{horizon: true}", "or auto, but is true", "such as 300"),
         ("{horizon: [1]}", "or auto, but is", "such as 300"),
         ("{horizon: 2000%}", "must be at most 1000% of one training but is 2000%", ""),
-        ("{preset: synflow, horizon: 10}", "stands beside schedule `exponential`", "that of `search`"),
+        ("{preset: synflow, horizon: 10}", "cannot be given to a method that prunes in rounds", "`schedule: one_shot`"),
         ("{name: learned, horizon: 10}", "cannot be named 'learned'", ""),
     ],
 )
@@ -112,3 +115,13 @@ def test_what_is_no_horizon(tmp_path: Path, method: str, told: str, hint: str) -
     message, given = caught.value.problems[-1]
     assert told in message
     assert hint in (given or "")
+
+
+def test_two_rounds_teach_quotas_nothing(tmp_path: Path) -> None:
+    """A scorer that learns from networks with less than half of their weights is refused rounds that leave more."""
+    with pytest.raises(SpecError) as caught:
+        spec_of(tmp_path, "learned\nscorer: quota\nirp: {rounds: 2}")
+
+    assert "leaves 56 % of the weights, but scorer `quota` learns from rounds that leave 50 %" in str(caught.value)
+    assert spec_of(tmp_path, "learned\nscorer: quota\nirp: {rounds: 3}").scorer.name == "quota"
+    assert spec_of(tmp_path, "snip\nscorer: quota\nirp: {rounds: 2}").irp.rounds == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -38,18 +39,20 @@ def predict(state: Tensors, features: Features) -> Tensors:
     for name, values in features.values.items():
         facts = _facts(features, name)
         known = _standard(state, facts)
-        level = quotas.worth(facts) + known @ state["level"].to(known.device)
-        exponent = (1 + known @ state["exponent"].to(known.device)).clamp_min(_STEEPEST)
-        left = values[0, features.columns.index(_LEFT)].double().exp()
+        level = float(quotas.worth(facts) + known @ state["level"].cpu())
+        exponent = max(_STEEPEST, float(1 + known @ state["exponent"].cpu()))
+        left = math.exp(float(values[0, features.columns.index(_LEFT)]))
         size = features.sizes.get(name, len(values)) * left
-        rank = values[:, int(state["column"])].double()
+        rank = values[:, int(state["column"])]
+        rank = (rank.cpu() if rank.device.type == "mps" else rank).double()  # which Apple's GPUs lack
         above = ((1 - rank) * (1 - 1 / size) + 0.5 / size) * left
-        found[name] = ((level - quotas.link(above)) / exponent).float()
+        found[name] = ((level - quotas.link(above)) / exponent).float().to(values.device)
     return found
 
 
 @scorers.register(
     predict=predict,
+    learns_below=_FROM,
     groups=lambda options: ("layer", *options["facts_used"], _LEFT, options["order"]),
     source="what it starts from: Vysogorets & Kempe 2023, Evci et al. 2020; survivors: AutoSparse, arXiv 2408.14757",
 )
@@ -130,8 +133,7 @@ def quota(
 
 
 def _standard(state: Tensors, facts: torch.Tensor) -> torch.Tensor:
-    mean, spread = state["mean"].to(facts.device), state["spread"].to(facts.device)
-    return ((facts - mean) / spread).clamp(-_REACH, _REACH)
+    return ((facts - state["mean"].cpu()) / state["spread"].cpu()).clamp(-_REACH, _REACH)
 
 
 def _erk(facts: torch.Tensor) -> torch.Tensor:
@@ -156,6 +158,7 @@ class _Quotas:
     inverse: Callable[[torch.Tensor], torch.Tensor]
 
 
+# The order is what the state of a scorer holds: what is new comes last.
 _NAMES = {
     "igq": _Quotas(_igq, lambda share: share.logit(), lambda value: value.sigmoid()),
     "erk": _Quotas(_erk, lambda share: share.log(), lambda value: value.clamp_max(0).exp()),
@@ -182,6 +185,6 @@ def _levels(shares: torch.Tensor) -> list[float]:
 
 
 def _facts(features: Features, name: str) -> torch.Tensor:
-    # The same for all weights of a layer, so that the first row tells them.
+    # The same for all weights of a layer, so that the first row tells them. On the CPU: there are few.
     columns = [index for index, group in enumerate(features.columns) if group in _FACTS]
-    return features.values[name][0, columns].double()
+    return features.values[name][0, columns].cpu().double()
