@@ -72,8 +72,8 @@ def quota(
         float, Ge(0), Le(1), Range(0, 1), "how far quotas depart from those: 0 not at all, 1 as learned"
     ] = 1.0,
     ridge: Annotated[
-        float, Gt(0), Range(0.1, 30, log=True), "pull towards them: layers' worth of evidence against a departure"
-    ] = 3.0,
+        float, Gt(0), Range(0.03, 30, log=True), "pull towards them: layers' worth of evidence against a departure"
+    ] = 0.3,
     order: Annotated[Order, "what ranks weights inside a layer: |w|, |g|, |w g|, or the paths through a weight"] = (
         "magnitude"
     ),
