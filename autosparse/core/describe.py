@@ -21,7 +21,7 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
     needs = needs_of(groups)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
     flow = _flow(evidence) if "flow" in needs else {}
-    standing = _standing(evidence, gradient, flow) if gradient and flow else {}
+    standing = _standing(evidence, gradient, flow) if "standing" in needs else {}
     seen = (
         Seen(
             layer,

@@ -4,7 +4,7 @@ A feature group is a registered function of one layer, `(seen) -> [weights, colu
 look at. But for `raw` nothing depends on the scale of the weights, the gradient, the batch or the loss, so that a
 scorer can be carried to networks and data it never saw. Under masks ranks, standardized logarithms and sums are taken
 over the weights that are present; one that is pruned stands where the lowest of them does. Facts of a group: `columns`,
-how many it has, and what it `needs` beside the weights: `gradient`, `flow` or `joins`.
+how many it has, and what it `needs` beside the weights: `gradient`, `flow`, `joins` or `standing`.
 """
 
 from __future__ import annotations
@@ -181,7 +181,9 @@ def remaining(seen: Seen) -> torch.Tensor:
     return _same_for_all([math.log(share) for share in shares], seen)
 
 
-@feature_groups.register(columns=2, needs=("gradient", "flow"), source="Lee et al. 2019; Tanaka et al. 2020")
+@feature_groups.register(
+    columns=2, needs=("gradient", "flow", "standing"), source="Lee et al. 2019; Tanaka et al. 2020"
+)
 def standing(seen: Seen) -> torch.Tensor:
     """Logarithms of the layer's mean of SNIP's and of SynFlow's score over the network's: what their quotas go by."""
     return _same_for_all([math.log(max(share, _LEAST)) for share in seen.standing], seen)

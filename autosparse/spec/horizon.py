@@ -22,7 +22,8 @@ HORIZON = "method.horizon"
 USUAL = 50
 """Percent of one training of the network that `auto` stands for where no time limit lowers it."""
 
-_SHARE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?%")
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_SHARE = re.compile(rf"({_NUMBER}) ?%")
 _MOST = 1000  # percent
 
 
@@ -47,7 +48,7 @@ def _horizon(value: Any) -> Any:
 
 
 Horizon = Annotated[
-    Annotated[int, Ge(0)] | Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?%)$")] | Literal["auto"],
+    Annotated[int, Ge(0)] | Annotated[str, Field(pattern=rf"^{_NUMBER}%$")] | Literal["auto"],
     BeforeValidator(_horizon),
 ]
 """Steps, a share of one training of the network such as `10%`, or `auto`."""

@@ -169,12 +169,17 @@ def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
     assert all(abs(at_once[name] - later[name]) <= 1 for name in at_once)
 
 
-def test_features_may_lie_on_another_device() -> None:
-    """Only what is measured of every weight does: the facts of a layer are few and stay on the CPU."""
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_features_may_lie_on_a_gpu() -> None:
+    """The same is learned and predicted where features and labels lie on a GPU, and scores lie there too."""
     layers = network()
-    features = described(layers)
-    state = learn(features, survivals(layers, 8.0))
+    features, labels = described(layers), survivals(layers, 8.0)
+    there = Features(features.columns, {name: values.cuda() for name, values in features.values.items()})
 
-    assert {"cpu"} == {tensor.device.type for tensor in state.values()}
-    scores: Tensors = scorers["quota"].facts["predict"]({k: v.clone() for k, v in state.items()}, features)
-    assert all(values.device == features.values[name].device for name, values in scores.items())
+    state = learn(there, {name: values.cuda() for name, values in labels.items()})
+    scores: Tensors = scorers["quota"].facts["predict"](state, there)
+
+    expected: Tensors = scorers["quota"].facts["predict"](learn(features, labels), features)
+    for name, values in expected.items():
+        assert scores[name].device.type == "cuda"
+        torch.testing.assert_close(values, scores[name].cpu())

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, MinLen
 
-from autosparse.core.features import Features
+from autosparse.core.features import Features, feature_groups
 from autosparse.core.scorers.losses import Loss
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 from autosparse.registry import Range
 
-FeaturesUsed = Annotated[
-    tuple[
-        Literal[
-            "magnitude", "gradient", "sensitivity", "channels", "layer", "flow", "joins", "remaining", "standing", "raw"
-        ],
-        ...,
-    ],
-    MinLen(1),
-    "feature groups the scorer sees",
-]
+if TYPE_CHECKING:
+    FeatureGroup = str
+else:
+    FeatureGroup = Literal[feature_groups.names]
+
+FeaturesUsed = Annotated[tuple[FeatureGroup, ...], MinLen(1), "feature groups the scorer sees"]
 Width = Annotated[int, Ge(1), Range(8, 128, log=True), "units of each hidden layer"]
 Depth = Annotated[int, Ge(1), Range(1, 3), "hidden layers"]
 LearningRate = Annotated[float, Gt(0), Range(1e-3, 3e-2, log=True), "learning rate of Adam"]
