@@ -2,7 +2,7 @@
 
 Every criterion runs in a process of its own: seconds in all, of which in the network's forward and backward passes, and
 the process's peak memory over what it held before there was a model, beside the model and the activations that one
-backward pass needs.
+backward pass needs. `prospr:4` is one that takes its images in four parts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MODEL, IMAGES, SIDE, SPARSITY = "torchvision:resnet50", 8, 224, 0.95
 
 def main() -> None:
     """A line for every criterion that needs no trained scorer."""
-    names = sys.argv[1:] or [entry.name for entry in criteria if not entry.facts.get("needs_scorer")]
+    ready = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
+    names = sys.argv[1:] or [*ready, "prospr:4"]
     print(f"{'criterion':10}  seconds  in passes  beyond  peak memory  of model and activations")
     for name in names:
         child = [sys.executable, __file__, "--one", name]
@@ -48,7 +49,9 @@ def measure(name: str) -> dict[str, float]:
     images = torch.randn(IMAGES, 3, SIDE, SIDE, generator=generator)
     labels = torch.randint(0, 1000, (IMAGES,), generator=generator)
     passes = [_timed(torch.autograd, "grad"), _timed(torch.func, "functional_call")]
+    name, _, parts = name.partition(":")
     options = {"images": IMAGES} if "images" in criteria[name].options else {}
+    options |= {"parts": int(parts)} if parts else {}
     begin = time.perf_counter()
     prune(model, [(images, labels)], sparsity=SPARSITY, method={"criterion": {"name": name, **options}})
     seconds, peak = time.perf_counter() - begin, _peak() - empty

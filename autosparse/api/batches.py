@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from autosparse.core.evidence import Batch
-from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
+from autosparse.core.inputs import Inputs, can_be_cut, cut, examples_in, map_tensors, tensors_in
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
 
@@ -125,10 +125,4 @@ class Examples:
 
 
 def _cut(batch: Batch, count: int) -> Batch:
-    # A tensor that does not begin with the batch's dimension, as when time comes first, forbids to cut.
-    examples = examples_in(batch[0])
-    parts = [*tensors_in(batch)]
-    if count >= examples or any(part.ndim == 0 or len(part) != examples for part in parts):
-        return batch
-    inputs, labels = (map_tensors(lambda tensor: tensor[:count], part) for part in batch)
-    return inputs, labels
+    return batch if count >= examples_in(batch[0]) or not can_be_cut(batch) else cut(batch, 0, count)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 from autosparse.lazy import torch
@@ -42,3 +43,26 @@ def examples_in(inputs: Any) -> int:
     """How many examples a batch holds: the first dimension of its first tensor, 1 where there is none."""
     first = next(tensors_in(inputs), None)
     return 1 if first is None or first.ndim == 0 else len(first)
+
+
+def can_be_cut(batch: Any) -> bool:
+    """Whether all tensors of a batch begin with its dimension, unlike some where time comes first."""
+    examples = examples_in(batch[0])
+    return all(part.ndim > 0 and len(part) == examples for part in tensors_in(batch))
+
+
+def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
+    """The examples from `begin` up to `end` of a batch that can be cut."""
+    inputs, labels = (map_tensors(lambda tensor: tensor[begin:end], part) for part in batch)
+    return inputs, labels
+
+
+def in_parts(batches: Iterable[Any], parts: int) -> list[Any]:
+    """Every batch cut into `parts` as equal as can be, fewer where one would hold a single example, or whole."""
+    found: list[Any] = []
+    for batch in batches:
+        examples = examples_in(batch[0])
+        number = min(parts, max(1, examples // 2)) if can_be_cut(batch) else 1
+        ends = [round(examples * part / number) for part in range(number + 1)]
+        found += [cut(batch, *place) if number > 1 else batch for place in pairwise(ends)]
+    return found

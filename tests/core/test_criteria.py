@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.core.conftest import (
     SHAPE,
@@ -250,6 +251,34 @@ def test_evaluation_mode_takes_running_statistics(name: str) -> None:
         torch.testing.assert_close(*(found[key] for found in scores["evaluation"]))
     together, divided = scores["training"]
     assert not torch.allclose(together["stem.weight"], divided["stem.weight"])
+
+
+@pytest.mark.parametrize("name", ["grasp", "prospr"])
+def test_parts_of_a_batch_are_batches(name: str) -> None:
+    """Each has its own BatchNorm statistics; where these play no part, nor does the number of parts."""
+    network = small().double()
+    inputs, labels = batch_of(SHAPE, 7)
+    whole = [(inputs.double(), labels)]
+    split = [(inputs[:4].double(), labels[:4]), (inputs[4:].double(), labels[4:])]
+
+    for batches, parts, mode, same in [
+        (split, 1, "training", True), (whole, 1, "training", False), (whole, 1, "evaluation", True),
+        (split, 4, "evaluation", True),
+    ]:  # fmt: skip
+        halves = score(name, evidence_of(network, SHAPE, batches=whole), parts=2, mode=mode)
+        others = score(name, evidence_of(network, SHAPE, batches=batches), parts=parts, mode=mode)
+        assert same == all(torch.allclose(halves[key], others[key]) for key in halves)
+
+
+def test_a_batch_is_cut_where_it_can_be() -> None:
+    """Into nearly equal parts of two examples or more, and not at all where time comes first."""
+    x, y = torch.arange(7.0), torch.arange(7)
+
+    assert [[2, 3, 2], [7], [3], [7]] == [
+        [len(part) for part, _ in in_parts([batch], parts)]
+        for batch, parts in [((x, y), 5), ((x, y), 1), ((x[:3], y[:3]), 2), ((x, y[:3]), 2)]
+    ]
+    assert torch.equal(y, torch.cat([label for _, label in in_parts([(x, y)], 3)]))
 
 
 def test_learned_asks_the_scorer() -> None:

@@ -7,9 +7,11 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from autosparse.core.criteria import criteria
-from autosparse.core.criteria.options import ScoringMode
+from autosparse.core.criteria.options import Parts, ScoringMode
 from autosparse.core.evidence import Evidence
+from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors
+from autosparse.registry import AddedLater
 
 
 # Each step: a gradient on the way, a Hessian times a vector on the way back.
@@ -25,20 +27,22 @@ def prospr(
     lr: Annotated[float, Gt(0), "their learning rate, of plain gradient descent"] = 0.1,
     images: Annotated[int, Ge(1), "training images of each step, and of the loss after them"] = 128,
     mode: ScoringMode = "training",
+    parts: Annotated[Parts, AddedLater(1)] = 1,
 ) -> Tensors:
     """|w dL/dw|, L being the loss that a few steps of training from w reach, every parameter trained.
 
     The chain rule backwards through the steps w - lr g(w) needs but a Hessian times a vector for each, so that memory
-    is that of one such product on one batch and of a copy of the parameters for each step, however many there are.
+    is that of one such product on one batch, or one of its `parts`, and of a copy of the parameters for each step,
+    however many there are.
     """
     state, passed = {**evidence.weights, **evidence.others}, []
     for _ in range(steps):
-        batches = evidence.draw(images)
+        batches = in_parts(evidence.draw(images), parts)
         gradient = _present(evidence, evidence.gradient(state, batches, mode=mode))
         passed.append((state, batches))
         state = {name: tensor - lr * gradient[name] for name, tensor in state.items()}
     del gradient
-    felt = evidence.gradient(state, evidence.draw(images), mode=mode)
+    felt = evidence.gradient(state, in_parts(evidence.draw(images), parts), mode=mode)
     while passed:
         state, batches = passed.pop()
         bent = evidence.hessian_times(_present(evidence, felt), state, batches, mode=mode)
