@@ -12,7 +12,7 @@ import autosparse
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
     {"errors", "lazy"},
-    {"registry"},
+    {"registry", "pretrained"},
     {"core", "store", "backends"},
     {"own"},
     {"models", "datasets", "exporters"},

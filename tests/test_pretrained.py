@@ -19,7 +19,9 @@ from autosparse.console.progress import Quiet
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
+from autosparse.pretrained import DEFAULT, pretrained_scorers
 from autosparse.spec import load_spec, resolve, spec_schema
+from autosparse.steps.pretrained import read_scorer
 from autosparse.store import Store, digest, dump_tensors, file_digest
 from tests.conftest import SMALL, Ended, Place, call
 
@@ -51,7 +53,7 @@ def test_a_run_leaves_its_scorer(finished: tuple[Place, Ended]) -> None:
     about = json.loads((folder / "scorer.json").read_text())
 
     assert (place.folder / ended.json["run"] / "scorer").resolve() == folder
-    assert ["scorer.json", "state.safetensors"] == sorted(path.name for path in folder.iterdir())
+    assert ["card.json", "scorer.json", "state.safetensors"] == sorted(path.name for path in folder.iterdir())
     assert ("mlp", 1, ended.json["scorer"]["options"]) == (about["name"], about["version"], about["options"])
     assert {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "layer": 1} == about["features"]
     assert file_digest(folder / "state.safetensors") == about["sha256"]
@@ -333,12 +335,49 @@ def test_prune_takes_a_scorer(folder: Path) -> None:
 
 
 def test_prune_refuses_what_is_no_scorer(folder: Path) -> None:
-    """The same sentences as of a spec: no folder, a damaged one, none at all."""
+    """The same sentences as of a spec: no folder, a damaged one."""
     with pytest.raises(UsageError, match="there is no folder"):
         autosparse.prune(network(), batches(), sparsity=0.9, method="learned", scorer=folder / "elsewhere")
-    with pytest.raises(UsageError, match="needs a scorer") as caught:
-        autosparse.prune(network(), batches(), sparsity=0.9, method="learned")
-    assert "scorer='runs/NAME-N/scorer'" in (caught.value.hint or "")
     (folder / "state.safetensors").write_bytes(b"")
     with pytest.raises(UsageError, match="is damaged"):
         autosparse.prune(network(), batches(), sparsity=0.9, method="learned", scorer=folder)
+
+
+def test_one_that_ships_is_known_by_name(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """From any folder, in a spec, a saved plan and a list; a folder of the same name is reached as ./NAME."""
+    (here.folder / "takes.yaml").write_text(f"{TAKES}scorer: {{pretrained: {DEFAULT}}}\n")
+    saved = call(capsys, "plan takes.yaml --out p.json")
+    beside = call(capsys, f"plan takes.yaml --set scorer.pretrained=./{DEFAULT}")
+    absent = call(capsys, "plan takes.yaml --set scorer.pretrained=cifar")
+    listed = {item["name"] for item in call(capsys, "list scorers --json").json["items"]}
+
+    assert 0 == saved.code, saved.err
+    assert f'"pretrained": "{DEFAULT}"' in (here.folder / "p.json").read_text()
+    assert 0 == call(capsys, "plan p.json").code
+    assert (2, 2) == (beside.code, absent.code)
+    assert f"there is no folder {here.folder / DEFAULT}" in beside.err
+    assert DEFAULT in absent.err
+    assert {"quota", f"{{pretrained: {DEFAULT}}}", "{pretrained: FOLDER}"} <= listed
+
+
+@pytest.mark.parametrize("name", pretrained_scorers())
+def test_what_ships_is_small_and_says_what_it_is(name: str) -> None:
+    """A scorer that ships can be read, takes under a megabyte, and its card names its sources and how it was made."""
+    folder = pretrained_scorers()[name]
+    card = json.loads((folder / "card.json").read_text())
+
+    assert read_scorer(name) == read_scorer(folder)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
+    assert 2 <= len({source["network"]["name"] for source in card["sources"]})
+    assert 2 <= len({source["seed"] for source in card["sources"]})
+    assert card["held_out"]["quotas"] > 0
+
+
+def test_prune_takes_the_one_that_ships() -> None:
+    """Without a method or scorer `prune` asks it: the same masks as by its name."""
+    model, data = network(), batches()
+    masks = autosparse.prune(model, data, 0.9)
+
+    assert round(0.1 * masks.total) == masks.kept
+    assert masks == autosparse.prune(model, data, sparsity=0.9, method="learned", scorer=DEFAULT)
+    assert masks != autosparse.prune(model, data, 0.9, seed=1)

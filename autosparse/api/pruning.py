@@ -30,10 +30,12 @@ from autosparse.core.weights import (
 )
 from autosparse.errors import AutosparseError, SpecError, UsageError
 from autosparse.lazy import torch
+from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Section
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.explain import explain
+from autosparse.spec.filling import filled, selection_of
 from autosparse.spec.horizon import searched
 from autosparse.spec.kinds import Seed
 from autosparse.spec.method import Method
@@ -55,12 +57,12 @@ class _Request(Section):
 def prune(
     model: torch.nn.Module,
     batches: Iterable[Any] | None = None,
+    sparsity: float | None = None,
     *,
-    sparsity: float,
-    method: str | Mapping[str, Any],
+    method: str | Mapping[str, Any] = "learned",
     loss: Loss | None = None,
     seed: int = 0,
-    scorer: str | Path | None = None,
+    scorer: str | Path = DEFAULT,
 ) -> Masks:
     """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
@@ -72,17 +74,23 @@ def prune(
     `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
     perhaps `allocation`, `selection`, `schedule`, `repair` and `horizon`, the steps that may be spent on training the
     masks, as in a spec. `loss(outputs, y)` gives the mean over a batch as a scalar tensor; the default is
-    cross-entropy. `seed` draws whatever is drawn, dropout too. Methods whose criterion is `learned` take the `scorer`
-    that a finished run left: its folder, `runs/NAME-N/scorer`. Whatever trains here, a horizon or a scorer's warm-up,
-    does so by AdamW at a peak of 0.001, whatever the run trained by.
+    cross-entropy. `seed` draws whatever is drawn, dropout too. Methods whose criterion is `learned`, as that of the
+    default is, ask a `scorer`: one that ships with the package, by name, or the folder that a finished run left,
+    `runs/NAME-N/scorer`. Whatever trains here, a horizon or a scorer's warm-up, does so by AdamW at a peak of 0.001,
+    whatever the run trained by.
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
     in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
     CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
     AutosparseError when scores are not numbers, or all of them zero.
     """
-    request = _request(method, sparsity, seed, scorer)
+    if sparsity is None:
+        raise UsageError("`prune` is not told how much to remove", "such as `sparsity=0.95`")
+    request = _request(method, sparsity, seed)
     plain = unwrap(model)
+    about = read_scorer(scorer) if request.method.needs_scorer else None
+    if about is not None:
+        request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
     with _own_randomness(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer)
         total = total_of(evidence.weights)
@@ -121,7 +129,7 @@ def score(
     criterion: str,
     loss: Loss | None = None,
     seed: int = 0,
-    scorer: str | Path | None = None,
+    scorer: str | Path = DEFAULT,
     **options: Any,
 ) -> Tensors:
     """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
@@ -129,7 +137,7 @@ def score(
     `options` are the criterion's own, such as `images` and `temperature`; the rest is as of `prune`. Scores
     have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
     """
-    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed, scorer)
+    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
     plain = unwrap(model)
     with _own_randomness(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer)
@@ -138,7 +146,7 @@ def score(
     return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
 
 
-def _request(method: Any, sparsity: Any, seed: Any, scorer: str | Path | None) -> _Request:
+def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     named = {"name": "own", **method} if isinstance(method, Mapping) else method
     given = {"method": named, "sparsity": sparsity, "seed": seed}
     try:
@@ -152,22 +160,13 @@ def _request(method: Any, sparsity: Any, seed: Any, scorer: str | Path | None) -
             "give it in steps, such as `horizon: 300`",
         )
     request = request.model_copy(update={"method": searched(request.method, 0)})
-    if request.method.needs_scorer and scorer is None:
-        raise UsageError(
-            f"criterion `{request.method.criterion.name}` needs a scorer",
-            "give the folder that a finished run left, `scorer='runs/NAME-N/scorer'`, or choose one of "
-            + ", ".join(_ready()),
-        )
     if request.method.needs_rounds:
+        others = ", ".join(entry.name for entry in criteria if not entry.facts.get("needs_rounds"))
         raise UsageError(
             f"criterion `{request.method.criterion.name}` needs {request.method.needs}, which only a spec's run makes",
-            f"write a spec for `autosparse run`, or choose one of {', '.join(_ready())}",
+            f"write a spec for `autosparse run`, or choose one of {others}",
         )
     return request
-
-
-def _ready() -> list[str]:
-    return [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
 
 
 def _function(choice: Choice) -> Callable[..., Any]:
@@ -179,7 +178,7 @@ def _gather(
     batches: Iterable[Any] | None,
     loss: Loss | None,
     request: _Request,
-    scorer: str | Path | None,
+    scorer: str | Path,
 ) -> Evidence:
     if not prunable_weights(plain):
         raise UsageError(
@@ -202,11 +201,11 @@ def _gather(
         example=examples.example,
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
-        scorer=_scorer(Path(scorer), device) if scorer is not None and request.method.needs_scorer else None,
+        scorer=_scorer(scorer, device) if request.method.needs_scorer else None,
     )
 
 
-def _scorer(folder: Path, device: torch.device) -> Scorer:
+def _scorer(folder: str | Path, device: torch.device) -> Scorer:
     return make_scorer(read_scorer(folder), read_state(folder), _RECIPE, device)
 
 

@@ -24,6 +24,7 @@ from autosparse.datasets import datasets
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.models import models
+from autosparse.pretrained import pretrained_scorers
 from autosparse.registry import suggestion
 from autosparse.spec import about_shipped, shipped
 from autosparse.store import Store
@@ -63,8 +64,9 @@ def list_(
             for e in _LISTS[kind]
         ]
         if kind == "scorers":
-            told = "One that a finished run left in its folder, runs/NAME-N/scorer."
-            rows.append(("{pretrained: FOLDER}", told, "", ""))
+            ready = dict.fromkeys(pretrained_scorers(), "One that ships with the package.")
+            ready["FOLDER"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
+            rows += [(f"{{pretrained: {name}}}", told, "", "") for name, told in ready.items()]
     elif kind in ("presets", "controls"):
         table = PRESETS if kind == "presets" else CONTROLS
         rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]

@@ -170,6 +170,8 @@ def _tuned(scorer: Mapping[str, Any]) -> str:
         survivors = "the weights that survive a round" if scorer.get("progressive") else "IRP's survivors"
         finds = f"; it finds {scorer['precision']:.0%} of {survivors}"
         finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    if scorer.get("quotas") is not None:
+        finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
     if scorer.get("proxy") is not None:
         finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
     return (

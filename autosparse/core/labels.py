@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from autosparse.core.evidence import Evidence
@@ -19,6 +20,18 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
         name: torch.stack([masks[name].to(torch.int16) for masks in rounds]).sum(dim=0, dtype=torch.int16)
         for name in first
     }
+
+
+def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
+    """How many rounds come before those at the end whose networks no longer learn anything; all where none learns.
+
+    `accuracies` are those of the network that each round trains, in %, on validation images whose labels are `labels`.
+    One that is within three standard errors of always naming the commonest class has learned nothing, and what it
+    prunes tells nothing of its weights.
+    """
+    chance = float(labels.bincount().max()) / len(labels)
+    limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))
+    return next((n for n in range(len(accuracies), 0, -1) if accuracies[n - 1] > limit), len(accuracies))
 
 
 def rounds_to_describe(rounds: int, most: int) -> list[int]:

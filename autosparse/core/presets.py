@@ -16,7 +16,7 @@ _FROZEN = {"name": "search", "train_weights": False, "quotas": "free"}
 
 
 PRESETS: dict[str, tuple[str, Method]] = {
-    "learned": ("the predictions of a trained scorer (AutoSparse, 2024)", _method("learned", "global", "top")),
+    "learned": ("the predictions of a trained scorer (AutoSparse, 2024)", _method("learned", "global", "tuned")),
     "learned_rounds": (
         "a trained scorer, asked again as the network is pruned in 12 rounds; made for scorer `hazard`",
         _method("learned", "global", "top", {"name": "exponential", "rounds": 12}),

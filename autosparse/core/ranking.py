@@ -15,7 +15,7 @@ Predict = Callable[[Tensors, Features], Tensors]
 Enough = Callable[["HeldOut", int], bool]
 """Is told what a fold came to and how many are left, and says whether to leave them out."""
 Split = Literal["layers", "seeds", "networks"]
-Objective = Literal["rank", "rank_within", "precision", "beyond_quotas"]
+Objective = Literal["rank", "rank_within", "precision", "beyond_quotas", "quotas"]
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,17 @@ class HeldOut:
     `overall` is Spearman's rank correlation of all weights that are held out together and `within` its mean inside
     one layer: near zero it says that the scorer knows layers, not weights. `precision` is the share of the weights
     that survived IRP's last round which are among as many highest scores, and `beyond_quotas` what of that is more
-    than the same numbers in every layer, filled at random, come to. Of labels that tell of one round after another,
-    all is measured in each round, and survivors are those of the round: most weights, so `precision` is high by chance.
+    than the same numbers in every layer, filled at random, come to. `quotas` is the share of the survivors for which
+    there is room in their own layers, whichever weights these keep: 1 less the total variation between the layers'
+    numbers. Of labels that tell of one round after another, all is measured in each round, and survivors are those of
+    the round: most weights, so `precision` and `quotas` are high by chance.
     """
 
     overall: float
     within: float
     precision: float
     beyond_quotas: float
+    quotas: float
 
     def value(self, objective: Objective) -> float:
         """The one that tuning looks at."""
@@ -41,6 +44,7 @@ class HeldOut:
             "rank_within": self.within,
             "precision": self.precision,
             "beyond_quotas": self.beyond_quotas,
+            "quotas": self.quotas,
         }[objective]
 
 
@@ -93,12 +97,15 @@ def _part(name: str, split: Split) -> str:
     return {"layers": layer, "seeds": seed, "networks": network}[split]
 
 
-def agreement(scores: Tensors, labels: Tensors, layers: Sequence[str], sizes: Mapping[str, int]) -> tuple[float, float]:
-    """How many of the survivors are among as many highest scores; and how many more than by the layers' numbers alone.
+def agreement(
+    scores: Tensors, labels: Tensors, layers: Sequence[str], sizes: Mapping[str, int]
+) -> tuple[float, float, float]:
+    """How many survivors are among as many highest scores, how many of them by more than numbers, and the numbers'.
 
-    Survivors are the weights of label 1. A weight counts for all that it stands for, where a layer of `sizes` weights
-    is known by some. Shares of the survivors, in [0, 1] and [-1, 1]; both 0 where none or all survived, or a score is
-    no number.
+    Survivors are the weights of label 1. The first is the share that is found; the second, what of it is more than by
+    the layers' numbers alone; the third, the share for which there is room in their own layers. A weight counts for
+    all that it stands for, where a layer of `sizes` weights is known by some. In [0, 1], [-1, 1] and [0, 1]; all 0
+    where none or all survived, or a score is no number.
     """
     shares = [labels[name].flatten() for name in layers]
     each = [
@@ -108,17 +115,18 @@ def agreement(scores: Tensors, labels: Tensors, layers: Sequence[str], sizes: Ma
     score = torch.cat([scores[name].flatten() for name in layers])
     survivors = float(standing[alive].sum())
     if survivors in (0.0, float(standing.sum())) or not bool(score.isfinite().all()):
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     order = score.argsort(descending=True, stable=True)
     before = standing[order].cumsum(0) - standing[order]
     chosen = torch.zeros_like(alive)
     chosen[order] = before < survivors
     hit = float(standing[chosen & alive].sum()) / survivors
-    by_numbers = 0.0
+    by_numbers = room = 0.0
     lengths = [len(share) for share in shares]
     for kept, living, weight in zip(chosen.split(lengths), alive.split(lengths), standing.split(lengths), strict=True):
         by_numbers += float(weight[0]) * int(kept.sum()) * int(living.sum()) / len(kept)
-    return hit, hit - by_numbers / survivors
+        room += float(weight[0]) * min(int(kept.sum()), int(living.sum()))
+    return hit, hit - by_numbers / survivors, room / survivors
 
 
 def spearman(predicted: torch.Tensor, actual: torch.Tensor) -> float:

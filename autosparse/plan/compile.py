@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from autosparse.core.features import feature_groups
@@ -26,7 +25,7 @@ from autosparse.plan.controls import controls_of
 from autosparse.plan.options import keyed_aims, keyed_proxy, keyed_recipe, keyed_steps, scorer_options, tunable_limits
 from autosparse.plan.planned_budget import PlannedBudget, strictest
 from autosparse.plan.step import Step
-from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon
+from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.steps.pretrained import read_scorer
 from autosparse.steps.study import SELECTION
@@ -65,7 +64,9 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     # How long a training is, is not known before the images are there; nor is any key that is final.
     spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
     learned = any(method.needs_scorer for method in spec.methods)
-    scorer = _scorer(build, spec, networks) if learned else None
+    taken = _read_pretrained(spec.scorer) if learned and isinstance(spec.scorer, Pretrained) else None
+    spec = with_selections(spec, taken)
+    scorer = _scorer(build, spec, taken, networks) if learned else None
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     for seed in spec.seeds:
@@ -165,9 +166,10 @@ def _network(
     return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access), data
 
 
-def _scorer(build: Builder, spec: Spec, networks: Mapping[int, tuple[str, str]]) -> str:
+def _scorer(build: Builder, spec: Spec, taken: dict[str, Any] | None, networks: Mapping[int, tuple[str, str]]) -> str:
     if isinstance(spec.scorer, Pretrained):
-        return _pretrained(build, spec.scorer.pretrained, networks)
+        assert taken is not None
+        return _pretrained(build, spec.scorer.pretrained, taken, networks)
     labels = _labels(build, spec)
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
     # A trial proposes from the values that a spec has: of what is tuned they are written out, also where as before.
@@ -212,9 +214,13 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
     return {"init": start, "data": data}
 
 
-def _pretrained(build: Builder, folder: str, networks: Mapping[int, tuple[str, str]]) -> str:
+def _read_pretrained(scorer: Pretrained) -> dict[str, Any]:
     with at_path("scorer", "pretrained"):
-        about = read_scorer(Path(folder))
+        return read_scorer(scorer.pretrained)
+
+
+def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, tuple[str, str]]) -> str:
+    with at_path("scorer", "pretrained"):
         for seed, (start, data) in networks.items():
             if {"init": build.steps[start].key, "data": build.steps[data].key} in about["learned_from"]:
                 raise UsageError(

@@ -122,7 +122,7 @@ def _in_time(
 
     if not refit and (kept := _kept(spec, usual, tried, store)):
         return kept
-    steps = _path(usual)
+    steps = _path(usual, {**_LEAST, "irp.rounds": max(_LEAST["irp.rounds"], spec.fewest_rounds)})
     first, last = tried(steps[0]), None
     if not first.priced:  # what it takes is not known before its data or its device is there
         return first, steps[0]
@@ -205,13 +205,13 @@ def _as_choice(remembered: object, usual: Mapping[str, float]) -> dict[str, floa
     return remembered if sound and remembered else None
 
 
-def _path(usual: Mapping[str, float]) -> list[dict[str, float]]:
+def _path(usual: Mapping[str, float], least: Mapping[str, float]) -> list[dict[str, float]]:
     # Settings from what they are otherwise to the least, a little less each.
     found = [dict(usual)]
     for path, share in _PATH:
         if path not in usual:
             continue
-        floor = max(_LEAST[path], round(share * usual[path]))
+        floor = max(least[path], round(share * usual[path]))
         while (now := found[-1][path]) > floor:
             found.append({**found[-1], path: max(floor, min(now - 1, round(0.85 * now)))})
     return found

@@ -276,8 +276,17 @@ def _verdicts(plan: Plan, results: Sequence[Result], controls: Sequence[Result])
     )
 
 
+def _collapsed(name: str, label: Artifact) -> str:
+    found = label.json("result")
+    used, made = found["rounds_used"], found["rounds_made"]
+    if used == made:
+        return ""
+    where = f"IRP of {name.removeprefix('label/')}"
+    return f"{where}: from round {used + 1} of {made} on its networks learned nothing; no scorer learns from these"
+
+
 def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
-    warnings = []
+    warnings = [told for step in plan.of("label") if (told := _collapsed(step.name, _open(plan, store, step.name)))]
     for cell in plan.cells:
         found = _open(plan, store, cell.evaluate).json("result")
         empty = [f"layer {layer['name']} keeps no weight" for layer in found["layers"] if not layer["kept"]]

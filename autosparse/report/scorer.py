@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from autosparse import __version__
 from autosparse.core.scorers import scorers
 from autosparse.plan import Plan
 from autosparse.steps.study import importances
@@ -16,7 +17,8 @@ def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
     """Put the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
 
     Its `scorer.json` tells what another plan must know before it takes it: the versions of the features that it was
-    made for, the sha256 of its tensors, and the networks that it learned from.
+    made for, the sha256 of its tensors, and the networks that it learned from. Its `card.json` tells people what these
+    were, and how well the scorer did where it did not learn.
     """
     step = plan.steps.get("scorer")
     if step is None or step.operation != "scorer":
@@ -35,7 +37,30 @@ def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
     place.mkdir(parents=True, exist_ok=True)
     write_file(place / "state.safetensors", artifact.read("state.safetensors"))
     write_file(place / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
+    write_file(place / "card.json", (json.dumps(_card(plan, store, artifact), indent=1) + "\n").encode())
     return place
+
+
+def _card(plan: Plan, store: Store, artifact: Artifact) -> dict[str, Any]:
+    # For people: nothing reads it.
+    spec = plan.spec
+    labels = [plan.steps[name] for role, name in plan.steps["scorer"].inputs.items() if role.startswith("label.")]
+    sources = []
+    for label in labels:
+        start, data = (plan.steps[label.inputs[role]].options for role in ("init", "data"))
+        images = {"shape": start["shape"], "classes": start["classes"], "data": data["identity"]}
+        sources.append({"network": start["model"], "seed": start["seed"], **images})
+    held_out = ("value", "rank_correlation", "rank_correlation_within_layers", "precision", "beyond_quotas", "quotas")
+    told = describe_scorer(plan, store, None)
+    return {
+        "sources": sources,
+        "irp": spec.irp.model_dump(mode="json", exclude={"model", "models", "dataset", "seeds"}),
+        "tuning": spec.tuning.model_dump(mode="json", exclude_defaults=True),
+        "tuned": told["tuned"],
+        "held_out": {name: told[name] for name in held_out},
+        "autosparse": __version__,
+        "environment": artifact.descriptor["environment"],
+    }
 
 
 def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, Any]:
@@ -57,6 +82,7 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
         "rank_correlation_within_layers": best.get("within"),
         "precision": best.get("precision"),
         "beyond_quotas": best.get("beyond_quotas"),
+        "quotas": best.get("quotas"),  # trials of earlier releases did not tell
         "proxy": best.get("validation_accuracy"),
         "trials": [trial["value"] for trial in trials],
         **_study(plan, trials),

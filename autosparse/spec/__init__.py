@@ -3,6 +3,7 @@
 from autosparse.spec.amounts import binary_size
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
+from autosparse.spec.filling import selection_of, with_selections
 from autosparse.spec.horizon import HORIZON, in_percent, with_horizon
 from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
 from autosparse.spec.method import DENSE, Method
@@ -15,5 +16,6 @@ from autosparse.spec.shipped import about_shipped, shipped
 __all__ = [
     "BEST", "DENSE", "FILE", "HORIZON", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec",
     "about_shipped", "binary_size", "find_spec", "in_percent", "load_spec", "open_settings", "parse_list",
-    "provenance", "remember_spec", "resolve", "shipped", "spec_schema", "take_spec", "with_horizon", "with_settings",
+    "provenance", "remember_spec", "resolve", "selection_of", "shipped", "spec_schema", "take_spec", "with_horizon",
+    "with_selections", "with_settings",
 ]  # fmt: skip

@@ -11,6 +11,8 @@ from pydantic_core import PydanticCustomError
 from autosparse.spec.choices import Choice, Section, about, different
 from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
 
+MOST_ROUNDS = 1000
+
 
 def whole(value: float) -> float:
     """2.0 epochs are 2."""
@@ -30,8 +32,11 @@ class Irp(Section):
     ] = ()
     dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
     rounds: Annotated[
-        Annotated[int, Ge(1), Le(1000)] | Literal["auto"],
-        about("how often it is trained, pruned and rewound; auto is 16, or fewer under `target.time`"),
+        Annotated[int, Ge(1), Le(MOST_ROUNDS)] | Literal["auto"],
+        about(
+            "how often it is trained, pruned and rewound; auto is 16, more where the scorer learns nothing from those, "
+            "or fewer under `target.time`"
+        ),
     ] = "auto"
     epochs: Annotated[
         Annotated[int | float, Gt(0), AfterValidator(whole)] | Literal["auto"],
@@ -57,6 +62,10 @@ class Irp(Section):
     def networks(self) -> tuple[Choice, ...]:
         """The networks that are pruned in rounds, of a resolved spec."""
         return self.models or ((self.model,) if self.model is not None else ())
+
+    def left_after(self, rounds: int) -> float:
+        """The share of the weights that so many rounds leave."""
+        return 1 - rounds * self.per_round if self.per_round_of == "all" else (1 - self.per_round) ** rounds
 
     @model_validator(mode="after")
     def _one_way(self) -> Irp:

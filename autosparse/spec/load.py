@@ -16,6 +16,7 @@ from autosparse.core.presets import PRESETS
 from autosparse.datasets import datasets
 from autosparse.errors import SpecError, UsageError
 from autosparse.models import models
+from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.document import Document, Mark, Path, parse_document
 from autosparse.spec.explain import explain
 from autosparse.spec.sections import Spec
@@ -203,7 +204,7 @@ def _make_absolute(document: Document, place: Path) -> set[str]:
 def _make_scorer_absolute(document: Document) -> set[str]:
     scorer = document.data.get("scorer")
     written = scorer.get("pretrained") if isinstance(scorer, dict) else None
-    if not isinstance(written, str) or not written:
+    if not isinstance(written, str) or not written or written in pretrained_scorers():
         return set()
     scorer["pretrained"] = _absolute(written, _folder(document, ("scorer", "pretrained")))
     return {scorer["pretrained"]} - {written}

@@ -68,15 +68,18 @@ class Method(Section):
     def _own_name(self) -> Method:
         # A preset under another name: validating it under its own would come back here.
         preset = PRESETS.get(self.name)
-        other = preset and (
-            self.horizon is not None
-            or Method.model_validate({"name": "preset", **preset[1]}).choices() != self.choices()
-        )
+        other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
             raise PydanticCustomError(
                 "taken", "cannot be named {got}: that is another method", {"got": repr(self.name)}
             )
         return self
+
+    def _is_preset(self, parts: Mapping[str, Any]) -> bool:
+        preset = Method.model_validate({"name": "preset", **parts})
+        if preset.selection.entry.facts.get("tuned"):  # whatever goes with the scorer
+            preset = preset.model_copy(update={"selection": self.selection})
+        return preset.choices() == self.choices()
 
     @model_validator(mode="after")
     def _one_way_to_train(self) -> Method:
@@ -113,6 +116,11 @@ class Method(Section):
     def needs_rounds(self) -> bool:
         """Whether IRP is run on the network that is pruned."""
         return bool(self.criterion.entry.facts.get("needs_rounds"))
+
+    @property
+    def searches(self) -> bool:
+        """Whether the masks are learned with the weights of the network that is pruned."""
+        return self.horizon not in (None, 0, "0%") or bool(self.schedule.entry.facts.get("learns"))
 
     @property
     def needs(self) -> str:

@@ -16,7 +16,12 @@ class Pretrained(Section):
     """A scorer that was trained before: the plan then holds no IRP, and nothing to tune."""
 
     pretrained: Annotated[
-        str, MinLen(1), Field(description="the `scorer` folder of a finished run, relative to this spec")
+        str,
+        MinLen(1),
+        Field(
+            description="one that ships with the package, such as cifar-v1, or the `scorer` folder of a finished run, "
+            "relative to this spec"
+        ),
     ]
 
     @model_validator(mode="before")

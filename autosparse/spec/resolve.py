@@ -46,7 +46,7 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
     epochs = recipe.epochs if spec.irp.epochs == "auto" else spec.irp.epochs
     irp: Irp = spec.irp.model_copy(
         update={
-            "rounds": _rounds(spec.irp) if spec.irp.rounds == "auto" else spec.irp.rounds,
+            "rounds": _rounds(spec) if spec.irp.rounds == "auto" else spec.irp.rounds,
             "epochs": epochs,
             "model": spec.irp.model or (None if spec.irp.models else spec.model),
             "dataset": spec.irp.dataset or spec.dataset,
@@ -83,7 +83,7 @@ def open_settings(spec: Spec) -> dict[str, float]:
     if spec.tuning.trials == "auto" and (_tuned(spec) or spec.tuning.selections):
         found["tuning.trials"] = TRIALS
     if spec.irp.rounds == "auto":
-        found["irp.rounds"] = _rounds(spec.irp)
+        found["irp.rounds"] = _rounds(spec)
     return found
 
 
@@ -141,10 +141,10 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
     return tuple(name for name, option in options.items() if option.is_tuned_unasked and name not in written)
 
 
-def _rounds(irp: Irp) -> int:
+def _rounds(spec: Spec) -> int:
+    rounds, share = max(ROUNDS, spec.fewest_rounds), spec.irp.per_round
     # Rounds that each take a share of all weights must leave some.
-    share = irp.per_round
-    return min(ROUNDS, math.ceil(1 / share) - 1) if irp.per_round_of == "all" else ROUNDS
+    return min(rounds, math.ceil(1 / share) - 1) if spec.irp.per_round_of == "all" else rounds
 
 
 def _with_precision(training: Training, precision: str) -> Training:

@@ -18,7 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import Section, about, different
-from autosparse.spec.irp import Irp
+from autosparse.spec.irp import MOST_ROUNDS, Irp
 from autosparse.spec.kinds import (
     DatasetChoice,
     Format,
@@ -80,7 +80,7 @@ class Spec(Section):
     )
     irp: Annotated[Irp, about("the source of labels")] = Field(default_factory=lambda: Irp())
     scorer: Annotated[Scorer, about("what learns from the labels, or one that has")] = Field(
-        default="mlp", validate_default=True
+        default="quota", validate_default=True
     )
     tuning: Annotated[Tuning, about("how the scorer is tuned")] = Field(default_factory=lambda: Tuning())
     training: Annotated[Training, about("the one recipe for every network of the comparison")] = Field(
@@ -164,7 +164,7 @@ class Spec(Section):
         if self.learns:
             check_split(self.tuning, self.irp)
             method = next(method for method in self.methods if method.needs_scorer)
-            check_selections(self.tuning, method.name, method.selection)
+            check_selections(self.tuning, method.name, method.selection, searches=method.searches)
         return self
 
     @model_validator(mode="after")
@@ -210,12 +210,9 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _rounds_teach_something(self) -> Spec:
-        below = None if isinstance(self.scorer, Pretrained) else self.scorer.entry.facts.get("learns_below")
-        rounds, share = self.irp.rounds, self.irp.per_round
-        if below is None or not self.learns or rounds == "auto":
-            return self
-        left = 1 - rounds * share if self.irp.per_round_of == "all" else (1 - share) ** rounds
-        if left > below:
+        rounds = self.irp.rounds
+        if self.learns and rounds != "auto" and rounds < self.fewest_rounds:
+            left, below = self.irp.left_after(rounds), self.scorer.entry.facts["learns_below"]  # type: ignore[union-attr]
             raise PydanticCustomError(
                 "rounds",
                 "leaves {left} % of the weights, but scorer `{scorer}` learns from rounds that leave {below} % or less",
@@ -228,6 +225,15 @@ class Spec(Section):
                 },
             )
         return self
+
+    @property
+    def fewest_rounds(self) -> int:
+        """Of IRP, from which the scorer can learn something."""
+        below = None if isinstance(self.scorer, Pretrained) else self.scorer.entry.facts.get("learns_below")
+        rounds = 1
+        while below is not None and self.irp.left_after(rounds) > below and rounds < MOST_ROUNDS:
+            rounds += 1
+        return rounds
 
     @property
     def compared(self) -> tuple[Method, ...]:

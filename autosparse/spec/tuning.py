@@ -66,7 +66,8 @@ class Tuning(Section):
         Objective,
         about(
             "what a trial is scored by: rank correlation of all weights or inside layers, the share of IRP's survivors "
-            "that is found, or how much more of them than the layers' numbers alone would find"
+            "that is found, how much more of them than the layers' numbers alone would find, or the share for which "
+            "their layers' quotas have room"
         ),
     ] = "rank"
     proxy: Annotated[
@@ -145,7 +146,7 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
             )
 
 
-def check_selections(tuning: Tuning, method: str, selection: SelectionChoice) -> None:
+def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *, searches: bool) -> None:
     """Whether selections can be tuned for the method whose proxy is trained. Raises PydanticCustomError."""
     number = len(tuning.selections)
     if not number or tuning.trials == 0:
@@ -156,7 +157,12 @@ def check_selections(tuning: Tuning, method: str, selection: SelectionChoice) ->
     elif not selection.entry.facts.get("tuned"):
         problem = (
             f"are for a method with selection `tuned`, but {method} has {selection.name}",
-            "such as `method: {preset: learned, selection: tuned}`",
+            "such as `method: learned`",
+        )
+    elif searches:
+        problem = (
+            f"choose weights at once, but {method} ends with those that its search learned",
+            "such as `method: learned`",
         )
     elif any(choice.entry.facts.get("tuned") for choice in tuning.selections):
         problem = "name `tuned`, which is what they are for", "such as `[top, random]`"

@@ -7,7 +7,7 @@ from typing import Any
 
 from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
-from autosparse.core.labels import round_by_round, rounds_to_describe, survival
+from autosparse.core.labels import round_by_round, rounds_that_learned, rounds_to_describe, survival
 from autosparse.core.learning import warmed_up
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors
@@ -18,7 +18,7 @@ from autosparse.steps.evidence import gather_evidence
 from autosparse.steps.work import Work, generator
 
 
-@operations.register(version=1)
+@operations.register(version=2)
 def label(
     work: Work,
     *,
@@ -32,12 +32,16 @@ def label(
 ) -> None:
     """Labels of one IRP and the features of up to `examples` weights of each layer.
 
+    Rounds at the end in which the network learned nothing are left out: what they prune says nothing of its weights.
     `features` names the feature groups that scorers will look at, and their versions, so that a changed group makes new
     examples. With `progressive` the network is described as that many rounds found it, evenly spread, the examples of
     a layer being divided among them: what is left of it, and whether it survives the round. A network is described
     `warm_up` steps into training under its masks, by what of the recipe `training` holds.
     """
-    rounds = [artifact.tensors("masks") for artifact in work.roles("round").values()]
+    made = work.roles("round").values()
+    accuracies = [artifact.json("result")["validation_accuracy"] for artifact in made]
+    used = rounds_that_learned(accuracies, work.images("validation").labels)
+    rounds = [artifact.tensors("masks") for artifact in made][:used]
     labels = survival(rounds)
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(work, seed=seed, recipe=recipe)
@@ -65,6 +69,7 @@ def label(
     work.output.write_tensors("examples", kept)
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
     about |= {"columns": list(described.columns), "layers": layers, "survivors": bins.tolist()}
+    about |= {"rounds_used": used, "rounds_made": len(accuracies)}
     work.output.write_json("result", about)
 
 

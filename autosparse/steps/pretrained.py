@@ -1,4 +1,4 @@
-"""pretrained: a scorer from the folder that a finished run left."""
+"""pretrained: a scorer from the folder that a finished run left, or of those that ship with the package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors
 from autosparse.errors import StepError, UsageError
+from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.steps import operations
 from autosparse.steps.work import Work
 from autosparse.store import file_digest, load_tensors
@@ -23,7 +24,7 @@ _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learn
 @operations.register(version=1)
 def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     """Take over the scorer that `work.access` names: `scorer` is what its folder says of it."""
-    folder = Path(work.access["pretrained"])
+    folder = work.access["pretrained"]
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
     state = read_state(folder)
@@ -32,10 +33,10 @@ def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     work.output.write_json("scorer", {name: scorer[name] for name in kept if name in scorer})
 
 
-def read_state(folder: Path) -> Tensors:
+def read_state(folder: str | Path) -> Tensors:
     """The tensors of a scorer's folder. Raises StepError where they are damaged or not finite."""
     try:
-        state = load_tensors((folder.expanduser() / STATE).read_bytes())
+        state = load_tensors((locate_scorer(folder) / STATE).read_bytes())
     except (ValueError, KeyError, TypeError) as error:
         raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
@@ -43,13 +44,14 @@ def read_state(folder: Path) -> Tensors:
     return state
 
 
-def read_scorer(folder: Path) -> dict[str, Any]:
+def read_scorer(folder: str | Path) -> dict[str, Any]:
     """What a scorer is, by its content: its class and options, the features it sees, and its tensors' sha256.
 
-    Raises UsageError for a folder that is no scorer's, is damaged, or holds one that cannot be used here.
+    `folder` may be the name of one that ships with the package. Raises UsageError for a folder that is no scorer's, is
+    damaged, or holds one that cannot be used here.
     """
-    place = folder.expanduser()
-    left = "a finished run leaves one in its folder, `runs/NAME-N/scorer`"
+    place = locate_scorer(folder)
+    left = f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; {_known()}"
     if not place.is_dir():
         raise UsageError(f"there is no folder {folder}" if not place.exists() else f"{folder} is not a folder", left)
     for name in (ABOUT, STATE):
@@ -73,7 +75,11 @@ def read_scorer(folder: Path) -> dict[str, Any]:
     return about
 
 
-def _about(place: Path, folder: Path) -> dict[str, Any]:
+def _known() -> str:
+    return f"by name there {'is' if len(pretrained_scorers()) == 1 else 'are'} {', '.join(pretrained_scorers())}"
+
+
+def _about(place: Path, folder: str | Path) -> dict[str, Any]:
     damaged = "copy it again from the run that left it"
     try:
         about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
@@ -93,7 +99,7 @@ def _about(place: Path, folder: Path) -> dict[str, Any]:
     return {name: about[name] for name in (*_KINDS, "selection") if name in about}
 
 
-def _check_features(made_for: Mapping[str, Any], folder: Path) -> None:
+def _check_features(made_for: Mapping[str, Any], folder: str | Path) -> None:
     for name, version in made_for.items():
         now = feature_groups[name].version if name in feature_groups else None
         if now != version:

@@ -297,7 +297,7 @@ def test_rounds_look_at_the_same_examples() -> None:
     ("method", "sparsity", "sentence", "hint"),
     [
         ("snipp", 0.5, "`method` must be a method but is 'snipp'", "did you mean `snip`?"),
-        ("learned", 0.5, "criterion `learned` needs a scorer", "grasp, magnitude, prospr, random, snip, synflow"),
+        ("snip", None, "`prune` is not told how much to remove", "such as `sparsity=0.95`"),
         ({"criterion": "snap"}, 0.5, "`method.criterion` must be a criterion but is 'snap'", "did you mean `snip`?"),
         ({"allocation": "erk"}, 0.5, "`method.criterion` is required", ""),
         ({"criterion": {"name": "snip", "images": 0}}, 0.5, "`method.criterion.images` must be at least 1", ""),

@@ -17,12 +17,15 @@ def run(program: str, folder: Path) -> str:
     return ended.stdout
 
 
+def scripts() -> list[str]:
+    """The programs of the section, in order."""
+    section = README.read_text(encoding="utf-8").partition("## In your own training loop\n")[2].partition("\n## ")[0]
+    return re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+
+
 def test_the_script_of_the_readme(tmp_path: Path) -> None:
     """At most fifteen lines prune at 0.95, train under a hold and save; a fresh process loads the same masks."""
-    section = README.read_text(encoding="utf-8").partition("## In your own training loop\n")[2]
-    found = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert found is not None
-    script = found[1]
+    script = scripts()[0]
     check = "print(not any(bool(model.get_parameter(name)[~mask].any()) for name, mask in masks.items()), masks)"
 
     printed = run(f"{script}\n{check}", tmp_path).splitlines()
@@ -31,3 +34,14 @@ def test_the_script_of_the_readme(tmp_path: Path) -> None:
     assert len(script.splitlines()) <= 15
     assert f"True {loaded}" == printed[-1] + "\n"
     assert "Masks(2 weights, 370 of 7,400 kept: sparsity 0.95)\n" == loaded
+
+
+def test_the_script_with_the_scorer_that_ships(tmp_path: Path) -> None:
+    """Ten lines prune a network of torchvision that the scorer never saw, and nothing is downloaded."""
+    script = scripts()[1]
+
+    printed = run(f"{script}\nprint(masks.kept, round(0.02 * masks.total), masks)", tmp_path).splitlines()
+
+    assert len([line for line in script.splitlines() if line]) <= 10
+    kept, expected = printed[-1].split()[:2]
+    assert kept == expected

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autosparse.core.irp import keep_after, prune_survivors
-from autosparse.core.labels import round_by_round, rounds_to_describe, survival
+from autosparse.core.labels import round_by_round, rounds_that_learned, rounds_to_describe, survival
 from autosparse.core.masks import kept
 from autosparse.core.weights import Tensors
 from tests.core.conftest import SHAPE, assert_same, evidence_of, random_masks, seeded, small
@@ -77,3 +77,27 @@ def test_one_round() -> None:
     mask = torch.tensor([True, False])
 
     assert [1, 0] == survival([{"a": mask}])["a"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "expected"),
+    [
+        ([60.0, 70.0, 65.0], 3),
+        ([60.0, 70.0, 25.5, 24.0], 2),
+        ([24.0, 70.0, 26.0, 60.0, 25.0], 4),
+        ([25.0, 24.0], 2),
+        ([60.0, 29.0], 1),
+        ([60.0, 40.0], 2),
+    ],
+)
+def test_rounds_without_a_network_that_learns_are_none(accuracies: list[float], expected: int) -> None:
+    """Of four classes, a hundred images each, 25 % is chance and 31.5 % beyond its noise."""
+    assert expected == rounds_that_learned(accuracies, torch.arange(4).repeat(100))
+
+
+def test_chance_is_to_name_the_commonest_class() -> None:
+    """Where nine of ten images are of one class, 90 % tells nothing."""
+    labels = (torch.arange(1000) % 10 == 0).long()
+
+    assert rounds_that_learned([95.0, 90.0], labels) == 1
+    assert rounds_that_learned([95.0, 94.0], labels) == 2

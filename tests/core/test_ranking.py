@@ -131,10 +131,21 @@ def test_agreement_by_hand() -> None:
     labels = {"1:a": torch.tensor([1.0, 1.0, 0.5, 0.0]), "1:b": torch.tensor([1.0, 0.0, 0.0, 0.0])}
     scores = {"1:a": torch.tensor([9.0, 8.0, 0.0, 0.0]), "1:b": torch.tensor([1.0, 7.0, 0.0, 0.0])}
 
-    found, beyond = agreement(scores, labels, ["1:a", "1:b"], {})
+    found, beyond, room = agreement(scores, labels, ["1:a", "1:b"], {})
 
     assert pytest.approx(2 / 3) == found
     assert pytest.approx((2 - (2 * 2 / 4 + 1 * 1 / 4)) / 3) == beyond
+    assert room == 1
+
+
+def test_quotas_agree_as_far_as_layers_have_room_for_their_survivors() -> None:
+    """Three survivors in one layer and one in the other, two kept in each: there is room for three of the four."""
+    labels = {"1:a": torch.tensor([1.0, 1.0, 1.0, 0.0]), "1:b": torch.tensor([1.0, 0.0, 0.0, 0.0])}
+    scores = {"1:a": torch.tensor([0.0, 0.0, 9.0, 8.0]), "1:b": torch.tensor([0.0, 7.0, 6.0, 0.0])}
+
+    assert pytest.approx((1 / 4, 1 / 4 - (2 * 3 / 4 + 2 * 1 / 4) / 4, 3 / 4)) == agreement(
+        scores, labels, [*labels], {}
+    )
 
 
 def test_a_sampled_layer_counts_for_all_its_weights() -> None:
@@ -152,10 +163,11 @@ def test_a_shuffle_inside_layers_finds_nothing_beyond_quotas() -> None:
     labels = {f"1:{n}": (torch.rand(5000, generator=generator) < share).float() for n, share in enumerate((0.1, 0.6))}
     scores = {name: torch.rand(5000, generator=generator) + float(part.mean()) for name, part in labels.items()}
 
-    found, beyond = agreement(scores, labels, list(labels), {})
+    found, beyond, room = agreement(scores, labels, list(labels), {})
 
     assert found > 0.4
     assert abs(beyond) < 0.03
+    assert room > 0.9
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -163,9 +175,9 @@ def test_nothing_is_found_where_all_or_none_survive(share: float) -> None:
     """No number of highest scores says anything there, nor does a score that is no number."""
     labels = {"1:a": torch.full((4,), share)}
 
-    assert (0.0, 0.0) == agreement({"1:a": torch.rand(4)}, labels, ["1:a"], {})
+    assert (0.0, 0.0, 0.0) == agreement({"1:a": torch.rand(4)}, labels, ["1:a"], {})
     half = {"1:a": torch.tensor([1.0, 1.0, 0.0, 0.0])}
-    assert (0.0, 0.0) == agreement({"1:a": torch.tensor([1.0, math.nan, 0.0, 0.0])}, half, ["1:a"], {})
+    assert (0.0, 0.0, 0.0) == agreement({"1:a": torch.tensor([1.0, math.nan, 0.0, 0.0])}, half, ["1:a"], {})
 
 
 @pytest.mark.parametrize(

@@ -26,18 +26,18 @@ GOLDEN = {
     "init/resnet8/seed100": "0ad74080b69c852c142d158ace735bb80a3211f4ed5976e47a34a06583cec726",
     "irp/seed100/round1": "408f52ec25495d80a0c7e732493d6ff86c923821e897b5a4034acb76437c6f76",
     "irp/seed100/round8": "fd8093c73b59fa40136526440f65992b5859f82ce03c8ff4c594d35b97b5df3c",
-    "label/seed100": "31b7c00004a538272c2b0166c58c974cdef3bb5889879441236fe81fb9997016",
-    "trial/5": "cf54a77d5f25830300ae0c6d0cf7c5de8596ce07d0acc462ce063855b085a494",
-    "scorer": "a7fd9b799ec46cf7da97216802809114cd489571213ae31fbd98ddcfab7ca3dc",
-    "mask/learned/0.95/seed0": "eb3af2a92b2cc7f3fc3e19e4a2c47fe8d07a9631eeb17a3cbee27e7fd4bc81ae",
+    "label/seed100": "a587a14e317689954cb1b7c2507afddb30b1fe4eb0192e461cb06ef2edc0cad6",
+    "trial/5": "0cc4209aeec01f3ba62c7382fd2d721546193d2395b0032871a205848a7ed1a0",
+    "scorer": "3d309c0a46b1ca3dc941204600ad508f9ece4aa6492a5582b02e6393e9d8f8ce",
+    "mask/learned/0.95/seed0": "deb5cd476ecf4d41f40542604442a014b07251eaa63833aa76233339db6958d3",
     "mask/synflow/0.9/seed0": "26a6d4f08c149fdeb036f07f6f2663514f1485e7c61c6ad7e74d5147463a7ac2",
     "train/dense/seed0": "272815b1c9976ac078bf51a5b3bfd30d9095bdc7a2014f2a7cd98734923c5f91",
     "evaluate/snip/0.98/seed0": "09c95a38f2fad8b3bd7fa32bf72b78df66fb9334bc06f95de39975ad9aa3fb8c",
-    "emit/safetensors/learned/0.9/seed0": "6f944cbdb2f2d00a28a860959971c1d82709515ee2046661fc98b9c0eb315d74",
+    "emit/safetensors/learned/0.9/seed0": "e121e1eec7bf578e5c2a53e21a7642ea916741c0f6603ba7d3440030616df40f",
 }
 
 BASE = (
-    "version: 1\nmodel: {name: resnet8, width: 4}\ndataset: digits\nbudget: [0.5, 0.9]\nmethod: learned\n"
+    "version: 1\nmodel: {name: resnet8, width: 4}\ndataset: digits\nbudget: [0.5, 0.9]\nmethod: learned\nscorer: mlp\n"
     "irp: {rounds: 3, per_round: 0.5, seeds: [100, 101]}\ntuning: {trials: 2}\ntraining: {epochs: 2, lr: 0.1}\n"
     "compare: [random, snip, dense]\nseeds: [0, 1]\nemit: [safetensors]\n"
 )
@@ -250,7 +250,7 @@ def test_a_change_reaches_what_depends_on_it_and_nothing_else(
 
 APART = (
     "model: resnet8\ndataset: digits\nbudget: [0.9]\ncompare: [snip]\ntuning: {trials: 2}\n"
-    "irp: {model: {name: resnet8, width: 4}, dataset: digits, rounds: 2, training: {epochs: 3}}\n"
+    "irp: {model: {name: resnet8, width: 4}, dataset: digits, rounds: 3, training: {epochs: 3}}\n"
 )
 
 
@@ -315,7 +315,7 @@ def test_a_proxy_is_keyed_where_it_trains() -> None:
 def test_selections_are_keyed_where_they_are_tuned() -> None:
     """A trial knows them by what proposals call them; they are tuned where nothing else is."""
     overrides = (
-        "method={preset: learned, selection: tuned}", "tuning.proxy={weight: 0.5}", "tuning.trials=4",
+        "method=learned", "tuning.proxy={weight: 0.5}", "tuning.trials=4",
         "tuning.selections=[top, {name: sampled, temperature: 0.3}]",
     )  # fmt: skip
     options = plan(BASE, *overrides).steps["trial/3"].options

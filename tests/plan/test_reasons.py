@@ -60,7 +60,7 @@ EDITS = [
     ),
     (
         "an option of the scorer",
-        [("tuning: {trials: 6}", "tuning: {trials: 6}\nscorer: {name: mlp, steps: 200}")],
+        [("scorer: mlp", "scorer: {name: mlp, steps: 200}")],
         {"trial": 6, "tune": 1, "scorer": 1, **LEARNED},
         "scorer.steps 300 → 200",
     ),

@@ -11,8 +11,8 @@ from autosparse.plan import Plan
 from tests.plan.conftest import compiled
 
 BASE = (
-    "version: 1\nmodel: resnet8\ndataset: digits\nirp: {rounds: 2, seeds: [100, 101]}\ntuning: {trials: 1}\n"
-    "compare: []\n"
+    "version: 1\nmodel: resnet8\ndataset: digits\nirp: {rounds: 2, seeds: [100, 101]}\nscorer: mlp\n"
+    "tuning: {trials: 1}\ncompare: []\n"
 )
 
 

@@ -296,11 +296,18 @@ BROKEN = [
         id="selections without a proxy",
     ),
     pytest.param(
-        "tuning: {proxy: {}, selections: [top, random]}\n",
-        "3:33",
-        "`tuning.selections` are for a method with selection `tuned`, but learned has top",
-        "such as `method: {preset: learned, selection: tuned}`",
+        "method: {criterion: learned}\ntuning: {proxy: {}, selections: [top, random]}\n",
+        "4:33",
+        "`tuning.selections` are for a method with selection `tuned`, but learned+global+top+one_shot has top",
+        "such as `method: learned`",
         id="selections for another method",
+    ),
+    pytest.param(
+        "method: {horizon: 50%}\ntuning: {proxy: {}, selections: [top, random]}\n",
+        "4:33",
+        "`tuning.selections` choose weights at once, but learned+50pct ends with those that its search learned",
+        "such as `method: learned`",
+        id="selections for a search",
     ),
     pytest.param(
         "method: {criterion: learned, selection: tuned}\ntuning: {proxy: {}, selections: [top, tuned]}\n",
@@ -391,10 +398,10 @@ BROKEN = [
         "method: {name: dense, criterion: snip}\n", "3:9", "`method` cannot be named 'dense'", None, id="the name dense"
     ),
     pytest.param(
-        "tuning: {options: [width, batch]}\n",
+        "tuning: {options: [ridge, batch]}\n",
         "3:27",
         "tunable option",
-        "tunable: width, depth, lr, loss",
+        "tunable: start, strength, ridge",
         id="option that is not tunable",
     ),
     # extends

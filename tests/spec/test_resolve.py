@@ -174,10 +174,10 @@ def test_irp_keeps_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", ("width", "depth", "lr")),
+        ("", ("start", "strength", "ridge")),
         ("scorer: {name: mlp, steps: 9}\n", ("width", "depth", "lr")),
         ("scorer: {name: mlp, width: 64}\n", ("depth", "lr")),
-        ("tuning: {options: [lr]}\n", ("lr",)),
+        ("tuning: {options: [ridge]}\n", ("ridge",)),
         ("tuning: {options: []}\n", ()),
         ("scorer: {name: mlp, lr: 0.01}\ntuning: {options: [lr]}\n", ("lr",)),
     ],
@@ -193,11 +193,14 @@ def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str,
         ("irp: {per_round: 0.25}\n", 16),
         ("irp: {per_round: 0.25, per_round_of: all}\n", 3),
         ("irp: {per_round: 0.3, per_round_of: all}\n", 3),
-        ("irp: {per_round: 0.02, per_round_of: all}\n", 16),
+        ("irp: {per_round: 0.02, per_round_of: all}\n", 25),
+        ("irp: {per_round: 0.02, per_round_of: all}\nscorer: mlp\n", 16),
+        ("irp: {per_round: 0.02}\n", 35),
+        ("irp: {per_round: 0.0001}\n", 1000),
     ],
 )
 def test_rounds_leave_some_weights(text: str, expected: int) -> None:
-    """Rounds that each take a quarter of all weights are three at the most."""
+    """Rounds that each take a quarter of all weights are three at the most; quotas are learned from half of them."""
     assert expected == resolved(GOOD + text).irp.rounds
     assert expected == open_settings(load(GOOD + text).spec)["irp.rounds"]
 
@@ -229,7 +232,7 @@ def test_provenance_names_the_place_of_what_was_written() -> None:
     assert "spec.yaml:6:19" == found["target.threads"]
     assert "default" == found["seeds"]
     assert "default" == found["irp.per_round"]
-    assert "default" == found["scorer.width"]
+    assert "default" == found["scorer.ridge"]
     assert "default" == found["target.backend.name"]
 
 
@@ -269,7 +272,7 @@ def test_provenance_of_a_choice_written_out() -> None:
 
 def test_provenance_of_what_irp_takes_from_the_spec() -> None:
     """IRP's unsaid model, dataset and training say whose they are; what it writes has its place."""
-    found = origins(GOOD + "irp: {model: resnet20, rounds: 2}\n")
+    found = origins(GOOD + "irp: {model: resnet20, rounds: 3}\n")
 
     assert "spec.yaml:3:14" == found["irp.model.width"]
     assert "as `dataset`" == found["irp.dataset.name"]

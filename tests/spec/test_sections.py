@@ -73,7 +73,7 @@ def test_the_schema_accepts_every_shipped_spec(schema: dict[str, Any], path: Pat
         {"target": {"threads": "auto", "device": "cuda:1"}},
         {"target": {"threads": 4}},
         {"tuning": {"options": "auto"}},
-        {"tuning": {"options": ["lr"]}},
+        {"tuning": {"options": ["ridge"]}},
         {"model": {"name": "mlp", "widths": [3, 4]}},
     ],
     ids=str,

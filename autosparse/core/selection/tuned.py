@@ -1,4 +1,4 @@
-"""What was chosen when the scorer was tuned."""
+"""What goes with the scorer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ from autosparse.core.weights import Tensors
 
 @selections.register(tuned=True)
 def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """The selection that came with the scorer, of those in `tuning.selections`; the highest scores where none did."""
+    """The selection that goes with the scorer: tuned, of `tuning.selections`, or that of its kind."""
     chosen = evidence.scorer.select if evidence.scorer else None
     return (chosen or top)(scores, quotas, evidence)
