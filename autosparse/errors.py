@@ -17,6 +17,7 @@ AutosparseError                 1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class AutosparseError(Exception):
@@ -30,6 +31,10 @@ class AutosparseError(Exception):
         self.hint = hint
         if hint:  # for those who call the library: Python prints notes below a traceback's message
             self.add_note(f"hint: {hint}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # From a worker to its run: exceptions are made again by their arguments, of which Python keeps the first.
+        return type(self), (self.message, self.hint)
 
 
 class UsageError(AutosparseError):
@@ -82,6 +87,9 @@ class DamagedArtifact(AutosparseError):
     def __init__(self, key: str, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)
         self.key = key
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.message, self.hint)
 
 
 class MissingRequirement(AutosparseError):

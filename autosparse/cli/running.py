@@ -183,7 +183,9 @@ def run(
         for note in fitted.notes:
             say(f"note: {note}")
     with kept_on_interrupt(quiet) as told, follow(replace(fitted, found=found), quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, place=fitted.place, wait=wait, selection=selection)
+        execution = Execution(
+            compiled, store, observer, place=fitted.place, wait=wait, selection=selection, workers=fitted.workers
+        )
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()
         if loaded.identity and selection.finishes:

@@ -214,7 +214,7 @@ def _level(variant: _Variant, store: Store, *, test: bool, quiet: bool) -> Level
     compiled = variant.fitted.plan
     fitted = replace(variant.fitted, found=statuses(compiled, store))
     with follow(fitted, quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, place=fitted.place)
+        execution = Execution(compiled, store, observer, place=fitted.place, workers=fitted.workers)
         if not quiet and any(status.status != "reuse" for status in fitted.found.values()):
             observer.note(f"{variant.factor} {in_words(variant.value)}")
         execution.run()

@@ -107,8 +107,10 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         left = fitted.left
         parts = [f"{len(fitted.found) - total['reuse']} to run, {total['reuse']} reused"]
         threads = plan.spec.target.threads
-        where = f"on {plan.spec.target.device} ({threads} thread{'s' * (threads != 1)})"
-        parts.append(f"about {seconds(left.seconds)} {where}" if price.steps else where)
+        one_by_one = f"{threads} thread{'s' * (threads != 1)}"
+        together = f"{fitted.workers} steps at once, {one_by_one} each"
+        where = f"on {plan.spec.target.device} ({together if fitted.workers > 1 else one_by_one})"
+        parts.append(f"about {seconds(fitted.seconds)} {where}" if price.steps else where)
         if price.steps:
             parts.append(f"peak {binary_size(left.peak_bytes)} of {binary_size(fitted.memory)}")
             parts.append(f"{size(left.disk_bytes)} new")

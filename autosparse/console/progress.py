@@ -66,15 +66,15 @@ class Lines(Quiet):
         self._console = notes()
         self._remaining = _Remaining(fitted)
         self._number = 0
-        self._told = 0.0
+        self._told: dict[str, float] = {}
 
     def started(self, step: Step) -> None:
-        self._told = time.monotonic()
+        self._told[step.name] = time.monotonic()
 
     def progress(self, step: Step, done: int, total: int) -> None:
         self._remaining.done(step, done / total)
-        if time.monotonic() - self._told > 30:  # a long step says that it lives
-            self._told = time.monotonic()
+        if time.monotonic() - self._told[step.name] > 30:  # a long step says that it lives
+            self._told[step.name] = time.monotonic()
             self._line(f"{step.name}  {done} of {total}")
 
     def finished(self, step: Step, status: str, seconds_taken: float) -> None:
@@ -92,7 +92,7 @@ class Lines(Quiet):
 
 
 class Bars(Quiet):
-    """Two bars: the whole run and the step at hand."""
+    """A bar for the whole run, and one for each step at hand."""
 
     def __init__(self, fitted: Fitted, console: Console) -> None:
         self._remaining = _Remaining(fitted)
@@ -107,7 +107,7 @@ class Bars(Quiet):
             refresh_per_second=4,
         )
         self._run: TaskID = self._progress.add_task("run", total=1.0, detail="")
-        self._step: TaskID = self._progress.add_task("", total=1.0, detail="")
+        self._steps: dict[str, TaskID] = {}
 
     def __enter__(self) -> Bars:
         self._progress.start()
@@ -117,15 +117,17 @@ class Bars(Quiet):
         self._progress.stop()
 
     def started(self, step: Step) -> None:
-        self._progress.update(self._step, description=step.name, completed=0.0, detail="")
+        self._steps[step.name] = self._progress.add_task(step.name, total=1.0, detail="")
         self._tell()
 
     def progress(self, step: Step, done: int, total: int) -> None:
         self._remaining.done(step, done / total)
-        self._progress.update(self._step, completed=done / total, detail=f"{done} of {total}")
+        self._progress.update(self._steps[step.name], completed=done / total, detail=f"{done} of {total}")
         self._tell()
 
     def finished(self, step: Step, status: str, seconds_taken: float) -> None:
+        if step.name in self._steps:
+            self._progress.remove_task(self._steps.pop(step.name))
         if status != "reuse":
             self._remaining.done(step)
             self._finished += 1

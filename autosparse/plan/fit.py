@@ -17,6 +17,7 @@ from autosparse.plan.fitted import Fitted, Taken
 from autosparse.plan.price import NO_PRICE, peak_bytes, price
 from autosparse.plan.probe import Rates
 from autosparse.plan.status import statuses
+from autosparse.plan.together import with_workers
 from autosparse.plan.translate import check_budget
 from autosparse.plan.trials import limit_trials, remembered_trials
 from autosparse.spec import HORIZON, Spec, binary_size, in_percent, open_settings, resolve, with_settings
@@ -62,12 +63,15 @@ def fit_plan(
         target = plan.spec.target
         assert isinstance(target.threads, int)
         found = statuses(plan, store, index)
-        return Fitted(
-            plan,
-            found,
-            price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
-            Place(target.device, target.threads),
-            target.memory_bytes or memory_of(target.device),
+        return with_workers(
+            Fitted(
+                plan,
+                found,
+                price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
+                Place(target.device, target.threads),
+                target.memory_bytes or memory_of(target.device),
+            ),
+            machine.cores,
         )
 
     written = spec.tuning
@@ -100,7 +104,7 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
     if heavy:
         size = f"`--set target.memory={_mebibytes(heavy)}`"
         problem = FitError(f"{_peak_of(heavy)}, above {_memory_word(fitted)}", f"{size} would fit")
-    elif (limit := fitted.plan.spec.target.seconds) is not None and (need := some.left.seconds) > limit:
+    elif (limit := fitted.plan.spec.target.seconds) is not None and (need := some.seconds) > limit:
         problem = FitError(
             f"these steps take about {_minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
             f"`--set target.time={_time_that_would_do(need)}` would do",
@@ -127,21 +131,21 @@ def _in_time(
     if not first.priced:  # what it takes is not known before its data or its device is there
         return first, steps[0]
     best, settings = first, steps[0]
-    if first.left.seconds > _AIM * limit:
+    if first.seconds > _AIM * limit:
         settings = steps[-1]
         best = last = tried(settings)
         low, high = 0, len(steps) - 1  # steps[low] is too long, steps[high] is not
-        while last.left.seconds <= _AIM * limit and high - low > 1:
+        while last.seconds <= _AIM * limit and high - low > 1:
             middle = (low + high) // 2
             found = tried(steps[middle])
-            if found.left.seconds <= _AIM * limit:
+            if found.seconds <= _AIM * limit:
                 high, best, settings = middle, found, steps[middle]
             else:
                 low = middle
-    if last is not None and first.left.seconds <= limit and first.left.seconds <= best.left.seconds:
+    if last is not None and first.seconds <= limit and first.seconds <= best.seconds:
         # Less would not be cheaper, as where the usual IRP is in the cache.
         best, settings, last = first, steps[0], None
-    if last is not None and last.left.seconds > limit:
+    if last is not None and last.seconds > limit:
         return replace(best, problem=_too_long(best, spec, usual)), settings
     _remember(spec, settings, store)
     return best, settings
@@ -163,7 +167,7 @@ def _kept(
     own, alike = _memories(spec)
     if chosen := _as_choice(store.recall(own), usual):
         kept = tried(chosen)
-        if (need := kept.left.seconds) <= limit:
+        if (need := kept.seconds) <= limit:
             return kept, chosen
         if need <= _KEPT * limit:
             note = (
@@ -178,8 +182,8 @@ def _kept(
         if chosen := _as_choice(settings, usual):
             kept = tried(chosen)
             made = [step for step in kept.plan.steps.values() if step.operation in ("irp", "trial")]
-            if kept.left.seconds <= limit and any(kept.found[step.name].status == "reuse" for step in made):
-                found.append((kept.left.seconds, kept, chosen))
+            if kept.seconds <= limit and any(kept.found[step.name].status == "reuse" for step in made):
+                found.append((kept.seconds, kept, chosen))
     if not found:
         return None
     _, kept, chosen = min(found, key=lambda one: one[0])
@@ -230,7 +234,7 @@ def _as_written(path: str, value: float) -> object:
 
 
 def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, float]) -> FitError:
-    need = best.left.seconds
+    need = best.seconds
     lowered = f" even with the least of {', '.join(usual)}" if usual else ", and the spec leaves nothing open to lower"
     own = best.price.of(
         name

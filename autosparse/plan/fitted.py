@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from autosparse.backends import Place
 from autosparse.errors import FitError
 from autosparse.plan.compile import Plan
+from autosparse.plan.makespan import makespan
 from autosparse.plan.price import Estimate, Price
 from autosparse.plan.status import Status
 
@@ -40,11 +41,29 @@ class Fitted:
     taken: tuple[Taken, ...] = ()
     problem: FitError | None = None
     notes: tuple[str, ...] = ()
+    workers: int = 1
+    """how many steps run at once"""
 
     @property
     def left(self) -> Estimate:
         """What is left to do."""
         return self.price.to_run(self.found)
+
+    @property
+    def seconds(self) -> float:
+        """How long what is left takes, with the time until the first step begins."""
+        return self.lasting(self.workers)
+
+    def lasting(self, workers: int) -> float:
+        """How long it takes with so many workers, each of which begins once."""
+        left = {name: self.price.steps[name].seconds for name in self.to_run if name in self.price.steps}
+        begin = self.left.seconds - sum(left.values())
+        return begin + makespan(self.plan.steps.values(), left, workers)
+
+    @property
+    def to_run(self) -> list[str]:
+        """The steps that are left to make."""
+        return [name for name, status in self.found.items() if status.status != "reuse"]
 
     @property
     def priced(self) -> bool:

@@ -46,7 +46,9 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
         "steps": steps,
         "summary": {
             **count(found),
-            "seconds": round(left.seconds, 2) if known else None,
+            "seconds": round(fitted.seconds, 2) if known else None,
+            "work_seconds": round(left.seconds, 2) if known else None,
+            "workers": fitted.workers,
             "dense_trainings": round(left.seconds / price.dense, 2) if known and price.dense else None,
             "peak_bytes": left.peak_bytes if known else None,
             "disk_bytes": left.disk_bytes if known else None,

@@ -32,9 +32,16 @@ class Target(Section):
     threads: Annotated[
         Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
     ] = "auto"
+    workers: Annotated[
+        Annotated[int, Ge(1), Le(256)] | Literal["auto"],
+        about(
+            "how many steps run at once, each in a process of its own with so many `threads`; auto is as many as there "
+            "are cores and memory for, where that saves time. What they compute does not depend on it"
+        ),
+    ] = "auto"
     memory: Annotated[
         Annotated[str, BeforeValidator(checked(read_bytes, "auto"))],
-        about("the most a step may take, such as `8GiB`; auto is the memory of the device"),
+        about("the most that steps may take at one time, such as `8GiB`; auto is the memory of the device"),
     ] = "auto"
     time: Annotated[
         Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],

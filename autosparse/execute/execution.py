@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
+from autosparse.execute.crew import Crew, Make, Order, Told
 from autosparse.plan import Counted, Plan, Selection, Status, Step, count_work, missing_data, select_steps, statuses
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft, Store, digest, open_index
@@ -75,8 +76,10 @@ class Execution:
         place: Place,
         wait: bool = True,
         selection: Selection | None = None,
+        workers: int = 1,
     ) -> None:
         self.plan = plan
+        self._workers = workers
         self._selection = selection or select_steps(plan, statuses(plan, store))
         self._resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
         self.outcome = Outcome()
@@ -94,15 +97,12 @@ class Execution:
         try:
             if absent := missing_data(self.plan, self._selection.found):
                 raise MissingData(*absent[0])
-            self._counted = count_work(self.plan)
-            for step in map(self.plan.steps.__getitem__, self._selection.found):
-                there = self._store.has(step.operation, step.key)
-                if there and (step.name in self._selection.forced or self._is_stale(step)):
-                    self._make_again(step)
-                elif there:
-                    self._reused(step)
-                else:
-                    self._make(step)
+            steps = [self.plan.steps[name] for name in self._selection.found]
+            missing = sum(not self._store.has(step.operation, step.key) for step in steps)
+            if min(self._workers, missing) > 1 and not self._selection.forced:
+                self._make_together(steps, min(self._workers, missing))
+            else:
+                self._make_in_turn(steps)
             if self.outcome.changed:
                 self.outcome.stale = self._find_stale()
         finally:
@@ -116,6 +116,62 @@ class Execution:
                 return read()
             except DamagedArtifact as damage:
                 self._rebuild(damage)
+
+    def make(self, name: str) -> None:
+        """Make one step whose inputs are there, unless another process does."""
+        self._counted = self._counted or count_work(self.plan)
+        self._make(self.plan.steps[name])
+
+    def _make_in_turn(self, steps: Sequence[Step]) -> None:
+        self._counted = count_work(self.plan)
+        for step in steps:
+            there = self._store.has(step.operation, step.key)
+            if there and (step.name in self._selection.forced or self._is_stale(step)):
+                self._make_again(step)
+            elif there:
+                self._reused(step)
+            else:
+                self._make(step)
+
+    def _make_together(self, steps: Sequence[Step], workers: int) -> None:
+        # Each worker takes the first step, in the plan's order, whose inputs are there.
+        waiting: dict[str, Step] = {}
+        for step in steps:
+            if self._store.has(step.operation, step.key):
+                self._reused(step)
+            else:
+                waiting[step.name] = step
+        unfinished = {*waiting}
+        spec = self.plan.spec.model_dump(mode="json")
+        order = Order(spec, self.plan.name, self.plan.digest, self._store.root, self._place, self._wait)
+        failed: AutosparseError | None = None
+        with Crew(order, workers, make_of) as crew:
+            while crew.busy or (waiting and not failed):
+                for worker in crew.idle if not failed else ():
+                    ready = next((s for s in waiting.values() if unfinished.isdisjoint(s.inputs.values())), None)
+                    if ready is None:
+                        break
+                    crew.make(worker, waiting.pop(ready.name).name)
+                for kind, *told in crew.hear():
+                    if kind == "failed":
+                        failed = failed or told[0]  # what the others are at is finished, and kept
+                    elif kind == "note":
+                        self._observer.note(*told)
+                    elif kind != "idle":
+                        self._hear(kind, *told)
+                        unfinished -= {told[0]} if kind == "finished" else set()
+        if failed:
+            raise failed
+
+    def _hear(self, kind: str, name: str, *told: Any) -> None:
+        step = self.plan.steps[name]
+        if kind == "finished":
+            status, seconds = told
+            status = "resume" if status == "run" and name in self._resumed else status
+            self.outcome.steps[name] = status
+            self._observer.finished(step, status, seconds)
+        else:
+            getattr(self._observer, kind)(step, *told)
 
     def _make(self, step: Step) -> None:
         with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
@@ -253,3 +309,9 @@ class Execution:
 
     def _waiting(self, step: Step) -> None:
         self._observer.note(f"another process is making `{step.name}`; waiting for it")
+
+
+def make_of(plan: Plan, store: Store, told: Told, order: Order) -> Make:
+    """What a worker makes steps by."""
+    execution = Execution(plan, store, told, place=order.place, wait=order.wait)
+    return execution.make

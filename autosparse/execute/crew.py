@@ -1,0 +1,153 @@
+"""Workers: processes of their own that make steps of one plan side by side, each with as many threads as it says.
+
+A worker compiles the plan from the resolved spec, so that nothing but names, numbers and texts travels; what it makes
+goes into the store, where locks keep two processes from making one step. Bytes do not depend on what runs beside.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from autosparse.backends import Place
+from autosparse.errors import AutosparseError, StepError
+from autosparse.plan import Plan, Step, compile_plan
+from autosparse.spec import take_spec
+from autosparse.store import Store
+
+Make = Callable[[str], None]
+"""Make one step, by name."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a worker must know of the plan whose steps it is to make."""
+
+    spec: Mapping[str, Any]
+    """the resolved one, as JSON"""
+    name: str
+    digest: str
+    store: Path
+    place: Place
+    wait: bool
+
+
+class Told:
+    """An observer that sends what it is told to the run."""
+
+    def __init__(self, run: Connection) -> None:
+        self._run = run
+
+    def started(self, step: Step) -> None:
+        self._run.send(("started", step.name))
+
+    def progress(self, step: Step, done: int, total: int) -> None:
+        self._run.send(("progress", step.name, done, total))
+
+    def finished(self, step: Step, status: str, seconds: float) -> None:
+        self._run.send(("finished", step.name, status, seconds))
+
+    def note(self, text: str) -> None:
+        self._run.send(("note", text))
+
+
+def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
+    """Make steps as they are asked for, until the run closes the connection or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        plan = compile_plan(take_spec(order.spec, order.name).spec, order.name)
+        if plan.digest != order.digest:
+            raise StepError("a worker compiles another plan than the run", "run with `--set target.workers=1`")
+        make = maker(plan, Store(order.store), Told(run), order)
+        while name := run.recv():
+            make(name)
+            run.send(("idle",))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the run is gone
+    except AutosparseError as error:
+        run.send(("failed", error))
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit  # so that the draft at hand is taken away
+
+
+class Crew:
+    """Workers of one run; a context manager that ends them, whatever they are at when it is left by an exception."""
+
+    def __init__(self, order: Order, number: int, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
+        # Not forked: a process that has threads, as torch and terminals do, cannot be relied on after a fork.
+        context = multiprocessing.get_context("spawn")
+        self._at: dict[Connection, str | None] = {}
+        self._processes: dict[Connection, Any] = {}
+        for _ in range(number):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(theirs, order, maker), daemon=True)
+            process.start()
+            theirs.close()
+            self._at[ours], self._processes[ours] = None, process
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for worker, process in self._processes.items():
+            if kind is None:
+                worker.close()  # it ends by itself
+            else:
+                process.terminate()
+        for process in self._processes.values():
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any of them makes a step."""
+        return any(self._at.values())
+
+    @property
+    def idle(self) -> Iterator[Connection]:
+        """Those that make none."""
+        return (worker for worker, at in [*self._at.items()] if at is None)
+
+    def make(self, worker: Connection, name: str) -> None:
+        """Have an idle one make a step."""
+        self._at[worker] = name
+        with suppress(OSError):  # `hear` tells that it is gone
+            worker.send(name)
+
+    def hear(self) -> Iterator[tuple[Any, ...]]:
+        """What workers tell, as soon as one of them tells something. A failure is `("failed", error)`."""
+        for worker in wait([worker for worker, at in self._at.items() if at is not None]):
+            assert isinstance(worker, Connection)
+            try:
+                told = worker.recv()
+            except (EOFError, ConnectionResetError):
+                told = ("failed", self._gone(worker))
+            if told[0] == "idle":
+                self._at[worker] = None
+            elif told[0] == "failed":
+                del self._at[worker]
+            yield told
+
+    def _gone(self, worker: Connection) -> StepError:
+        process = self._processes[worker]
+        process.join(timeout=5)
+        code = process.exitcode
+        how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
+        return StepError(
+            f"step `{self._at[worker]}` failed: its process {how}",
+            "where memory ran out, fewer at once take less: `--set target.workers=1`",
+        )

@@ -1,0 +1,157 @@
+"""Several steps at once: the same bytes in less time, and no worker left behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autosparse.backends import Place as Where
+from autosparse.errors import AutosparseError, DamagedArtifact, UsageError
+from autosparse.plan import Fitted, Step
+from autosparse.plan.makespan import makespan
+from autosparse.plan.price import Estimate, Price
+from autosparse.plan.status import Status
+from autosparse.plan.together import with_workers
+from tests.conftest import Ended, Place
+from tests.plan.conftest import compiled
+
+SPEC = (
+    "version: 1\nmodel: {name: resnet8, width: 4}\ndataset: digits\nbudget: 0.9\nmethod: snip\n"
+    "compare: [random, erk, magnitude, synflow]\ncontrols: []\nemit: []\ntarget: {device: cpu, threads: 1}\n"
+)
+
+
+def step(name: str, *inputs: str) -> Step:
+    """A step that takes others."""
+    return Step(name, "train", 1, {}, {str(n): other for n, other in enumerate(inputs)}, name, "network", {})
+
+
+def test_makespan_by_hand() -> None:
+    """A chain takes as long as ever; beside it there is room. What is there already is waited for by nobody."""
+    steps = [step("a"), step("b", "a"), step("c", "b"), step("d"), step("e", "there"), step("f", "c", "d", "e")]
+    seconds = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0, "e": 5.0, "f": 1.0}
+
+    assert sum(seconds.values()) == makespan(steps, seconds, 1)
+    assert 10.0 == makespan(steps, seconds, 2)  # a b c beside d, e after the first of them
+    assert 7.0 == makespan(steps, seconds, 3)
+    assert 7.0 == makespan(steps, seconds, 99)
+    assert 5.0 == makespan(steps, {"d": 4.0, "f": 1.0}, 2)
+    assert 0.0 == makespan(steps, {}, 2)
+
+
+def fitted(path: Path, *overrides: str, seconds: float = 100.0, memory: int = 10 * 2**30) -> Fitted:
+    """The plan of SPEC, each of whose steps takes so long and a GiB."""
+    (path / "spec.yaml").write_text(SPEC)
+    plan = compiled(path / "spec.yaml", *overrides)
+    estimate = Estimate(seconds, 2**30, 0, "probe")
+    price = Price(dict.fromkeys(plan.steps, estimate), 2.0, 0, None)
+    found = {name: Status("run", "first time") for name in plan.steps}
+    return Fitted(plan, found, price, Where("cpu", 1), memory)
+
+
+@pytest.mark.parametrize(
+    ("asked", "cores", "seconds", "memory", "expected"),
+    [
+        ("auto", 4, 100.0, 10, 4),
+        ("auto", 1, 100.0, 10, 1),
+        ("auto", 4, 0.1, 10, 1),
+        ("auto", 4, 100.0, 3, 3),
+        ("3", 1, 0.1, 10, 3),
+        ("3", 4, 100.0, 2, 2),
+        ("3", 4, 100.0, 0, 1),
+    ],
+)
+def test_workers_fit_cores_and_memory(
+    tmp_path: Path, asked: str, cores: int, seconds: float, memory: int, expected: int
+) -> None:
+    """What is asked for is done as far as memory goes; auto takes every core, where that is worth beginning for."""
+    given = fitted(tmp_path, f"target.workers={asked}", seconds=seconds, memory=memory * 2**30)
+    found = with_workers(given, cores)
+
+    assert expected == found.workers
+    lowered = asked == "3" and expected < 3
+    assert ([f"target.workers 3 → {expected}"] if lowered else []) == [str(taken) for taken in found.taken]
+    assert (found.seconds < given.seconds) == (expected > 1)
+
+
+def test_threads_share_the_cores(tmp_path: Path) -> None:
+    """Two threads each are two workers on four cores; elsewhere than on a processor there is one."""
+    assert 2 == with_workers(fitted(tmp_path, "target.threads=2"), 4).workers
+    elsewhere = fitted(tmp_path)
+    target = elsewhere.plan.spec.target.model_copy(update={"device": "cuda"})
+    spec = elsewhere.plan.spec.model_copy(update={"target": target})
+    assert 1 == with_workers(replace(elsewhere, plan=replace(elsewhere.plan, spec=spec)), 4).workers
+
+
+@pytest.mark.parametrize("error", [UsageError("no", "yes"), AutosparseError("no"), DamagedArtifact("key", "no", "yes")])
+def test_errors_travel(error: AutosparseError) -> None:
+    """From a worker to its run."""
+    again = pickle.loads(pickle.dumps(error))
+
+    assert (type(error), vars(error)) == (type(again), vars(again))
+
+
+def test_the_bytes_are_the_same(finished: tuple[Place, Ended], place: Place) -> None:
+    """As those of one step after another, with the same results and the same steps; and a plan says so before."""
+    several = ("--set", "target.workers=2")
+    planned = place.run("plan", "small.yaml", *several)
+    ended = place.run("run", "small.yaml", "--json", *several)
+
+    assert 0 == ended.code, ended.err
+    assert "2 steps at once, 1 thread each" in planned.out
+    assert finished[0].digests() == place.digests()
+    assert finished[1].json["results"] == ended.json["results"]
+    assert finished[1].json["steps"] == ended.json["steps"]
+    assert f"[{ended.json['steps']['run']}/" in ended.err
+    assert "nothing to run" in place.run("run", "small.yaml", *several).err
+
+
+def test_a_step_that_fails_ends_the_run(place: Place) -> None:
+    """With its own sentence, as when it runs alone."""
+    ended = place.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1",
+                      "--set", "target.workers=2")  # fmt: skip
+
+    assert 1 == ended.code
+    assert "failed: training diverged" in ended.err
+    assert "hint: lower `training.lr`" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process's children in /proc")
+@pytest.mark.parametrize(
+    ("sent", "to", "code", "told"),
+    [
+        (signal.SIGINT, "run", 130, "the same command resumes"),
+        (signal.SIGTERM, "run", 143, "the same command resumes"),
+        (signal.SIGKILL, "worker", 1, "its process was ended by SIGKILL"),
+    ],
+)
+def test_signals(
+    finished: tuple[Place, Ended], place: Place, sent: signal.Signals, to: str, code: int, told: str
+) -> None:
+    """Whoever is hit, no worker stays, the run says what happened, and the same command goes on."""
+    process = place.start("run", "small.yaml", "--set", "target.workers=2")
+    deadline = time.monotonic() + 120
+    while not list((place.cache / "artifacts" / "irp").glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    children = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    os.kill(process.pid if to == "run" else max(children), sent)
+    _, err = process.communicate(timeout=60)
+
+    assert (code, True) == (process.returncode, told in err), err
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert "Traceback" not in err
+    if to == "run":
+        assert [] == list((place.cache / "drafts").glob("*"))
+    assert 0 == place.run("run", "small.yaml", "--set", "target.workers=2").code
+    assert finished[0].digests() == place.digests()
