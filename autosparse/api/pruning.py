@@ -62,7 +62,7 @@ def prune(
     method: str | Mapping[str, Any] = "learned",
     loss: Loss | None = None,
     seed: int = 0,
-    scorer: str | Path = DEFAULT,
+    scorer: str | Path | None = None,
 ) -> Masks:
     """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
@@ -84,11 +84,14 @@ def prune(
     CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
     AutosparseError when scores are not numbers, or all of them zero.
     """
+    if isinstance(batches, int | float):
+        hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
+        raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
     if sparsity is None:
         raise UsageError("`prune` is not told how much to remove", "such as `sparsity=0.95`")
     request = _request(method, sparsity, seed)
     plain = unwrap(model)
-    about = read_scorer(scorer) if request.method.needs_scorer else None
+    about = read_scorer(_meant(scorer)) if request.method.needs_scorer else None
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
     with _own_randomness(plain, request.seed):
@@ -129,7 +132,7 @@ def score(
     criterion: str,
     loss: Loss | None = None,
     seed: int = 0,
-    scorer: str | Path = DEFAULT,
+    scorer: str | Path | None = None,
     **options: Any,
 ) -> Tensors:
     """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
@@ -178,7 +181,7 @@ def _gather(
     batches: Iterable[Any] | None,
     loss: Loss | None,
     request: _Request,
-    scorer: str | Path,
+    scorer: str | Path | None,
 ) -> Evidence:
     if not prunable_weights(plain):
         raise UsageError(
@@ -201,8 +204,12 @@ def _gather(
         example=examples.example,
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
-        scorer=_scorer(scorer, device) if request.method.needs_scorer else None,
+        scorer=_scorer(_meant(scorer), device) if request.method.needs_scorer else None,
     )
+
+
+def _meant(scorer: str | Path | None) -> str | Path:
+    return DEFAULT if scorer is None else scorer
 
 
 def _scorer(folder: str | Path, device: torch.device) -> Scorer:

@@ -20,11 +20,7 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     """The tensors of a nest of tuples, lists and mappings, in order."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, tuple | list | Mapping):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from tensors_in(item)
+    return (leaf for leaf in _leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
@@ -46,9 +42,20 @@ def examples_in(inputs: Any) -> int:
 
 
 def can_be_cut(batch: Any) -> bool:
-    """Whether all tensors of a batch begin with its dimension, unlike some where time comes first."""
+    """Whether a batch holds nothing but tensors that begin with its dimension, unlike some where time comes first."""
     examples = examples_in(batch[0])
-    return all(part.ndim > 0 and len(part) == examples for part in tensors_in(batch))
+    return all(
+        part is None or (isinstance(part, torch.Tensor) and part.ndim > 0 and len(part) == examples)
+        for part in _leaves(batch)
+    )
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, tuple | list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _leaves(item)
+    else:
+        yield value
 
 
 def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:

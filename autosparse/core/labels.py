@@ -23,7 +23,7 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
 
 
 def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
-    """How many rounds come before those at the end whose networks no longer learn anything; all where none learns.
+    """How many rounds come before those at the end whose networks no longer learn anything.
 
     `accuracies` are those of the network that each round trains, in %, on validation images whose labels are `labels`.
     One that is within three standard errors of always naming the commonest class has learned nothing, and what it
@@ -31,7 +31,7 @@ def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> in
     """
     chance = float(labels.bincount().max()) / len(labels)
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))
-    return next((n for n in range(len(accuracies), 0, -1) if accuracies[n - 1] > limit), len(accuracies))
+    return next((n for n in range(len(accuracies), 0, -1) if accuracies[n - 1] > limit), 0)
 
 
 def rounds_to_describe(rounds: int, most: int) -> list[int]:

@@ -91,7 +91,7 @@ def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
     found = remembered_trials(spec, store)
     spec = with_settings(spec, found)
     if spec.target.seconds is not None:
-        found |= _as_choice(store.recall(_memories(spec)[0]), open_settings(spec)) or {}
+        found |= _as_choice(store.recall(_memories(spec)[0]), open_settings(spec), _least(spec)) or {}
     return found
 
 
@@ -126,7 +126,7 @@ def _in_time(
 
     if not refit and (kept := _kept(spec, usual, tried, store)):
         return kept
-    steps = _path(usual, {**_LEAST, "irp.rounds": max(_LEAST["irp.rounds"], spec.fewest_rounds)})
+    steps = _path(usual, _least(spec))
     first, last = tried(steps[0]), None
     if not first.priced:  # what it takes is not known before its data or its device is there
         return first, steps[0]
@@ -165,7 +165,7 @@ def _kept(
     limit = spec.target.seconds
     assert limit is not None
     own, alike = _memories(spec)
-    if chosen := _as_choice(store.recall(own), usual):
+    if chosen := _as_choice(store.recall(own), usual, _least(spec)):
         kept = tried(chosen)
         if (need := kept.seconds) <= limit:
             return kept, chosen
@@ -179,7 +179,7 @@ def _kept(
     others = store.recall(alike)
     found = []
     for settings in others if isinstance(others, list) else ():
-        if chosen := _as_choice(settings, usual):
+        if chosen := _as_choice(settings, usual, _least(spec)):
             kept = tried(chosen)
             made = [step for step in kept.plan.steps.values() if step.operation in ("irp", "trial")]
             if kept.seconds <= limit and any(kept.found[step.name].status == "reuse" for step in made):
@@ -199,14 +199,19 @@ def _remember(spec: Spec, settings: Mapping[str, float], store: Store) -> None:
     store.note(alike, [dict(settings), *(other for other in others if other != settings)][:_CHOICES])
 
 
-def _as_choice(remembered: object, usual: Mapping[str, float]) -> dict[str, float] | None:
+def _as_choice(remembered: object, usual: Mapping[str, float], least: Mapping[str, float]) -> dict[str, float] | None:
     if not isinstance(remembered, dict) or remembered.keys() != usual.keys():
         return None
     sound = all(
-        isinstance(value, int | float) and (0 < value <= usual[path] or value == _LEAST[path])
+        isinstance(value, int | float) and (least[path] <= value <= usual[path] or value == least[path])
         for path, value in remembered.items()
     )
     return remembered if sound and remembered else None
+
+
+def _least(spec: Spec) -> dict[str, float]:
+    # Fewer rounds than the scorer learns from would be spent for nothing.
+    return {**_LEAST, "irp.rounds": max(_LEAST["irp.rounds"], spec.fewest_rounds)}
 
 
 def _path(usual: Mapping[str, float], least: Mapping[str, float]) -> list[dict[str, float]]:

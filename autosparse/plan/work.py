@@ -221,6 +221,7 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         for name, fact in criteria[criterion["name"]].facts.items()
     }
     images = min(criterion["options"].get("images", 0), of.source.train_images)
+    at_once = math.ceil(min(images, SAMPLE_BATCH) / criterion["options"].get("parts", 1))
     data = of.source.train_images * of.image_bytes
     held = (4 + facts.get("states", 0)) * of.state_bytes
     described = 3 * 4 * of.columns * _largest(of) if facts.get("features") else 0  # a layer at a time
@@ -252,7 +253,7 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
         units,
         (
             {"data": 3 * data, "bytes": of.state_bytes},
-            {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH) * min(2, math.ceil(passes))},
+            {"data": data, "bytes": held, "gradient": at_once * min(2, math.ceil(passes))},
             {"data": data, "bytes": held + described},
             {"data": (1 + _border(of, recipe["crop"])) * data, "bytes": 3 * held * bool(batch), "train": batch},
             {"data": data, "bytes": held + 32 * of.facts.total},  # paths are counted in float64

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from autosparse.errors import UsageError
+
 DEFAULT = "cifar-v1"
 """The one that `autosparse.prune` takes unless it is told another."""
 
@@ -18,8 +20,14 @@ def pretrained_scorers() -> dict[str, Path]:
 def locate_scorer(scorer: str | Path) -> Path:
     """The folder that is meant: that of a scorer that ships, by its very name, or else the one that is written.
 
-    A folder that has such a name is reached as `./NAME`.
+    A folder that has such a name is reached as `./NAME`. Raises UsageError for what names neither.
     """
+    if not isinstance(scorer, str | Path) or not str(scorer):
+        what = "a scorer is a folder, or the name of one that ships with the package"
+        raise UsageError(f"{what}, but this is {scorer!r}", f"such as {DEFAULT}")
     if isinstance(scorer, str) and scorer in (known := pretrained_scorers()):
         return known[scorer]
-    return Path(scorer).expanduser()
+    try:
+        return Path(scorer).expanduser()
+    except RuntimeError as error:  # ~nobody
+        raise UsageError(f"{scorer} cannot be found: {error}") from None

@@ -279,9 +279,11 @@ def _verdicts(plan: Plan, results: Sequence[Result], controls: Sequence[Result])
 def _collapsed(name: str, label: Artifact) -> str:
     found = label.json("result")
     used, made = found["rounds_used"], found["rounds_made"]
+    where = f"IRP of {name.removeprefix('label/')}"
+    if not used:
+        return f"{where}: its networks learned nothing in any round, so its labels tell nothing; train them longer"
     if used == made:
         return ""
-    where = f"IRP of {name.removeprefix('label/')}"
     return f"{where}: from round {used + 1} of {made} on its networks learned nothing; no scorer learns from these"
 
 

@@ -82,6 +82,16 @@ class Method(Section):
         return preset.choices() == self.choices()
 
     @model_validator(mode="after")
+    def _what_tuned_is(self) -> Method:
+        if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
+            raise PydanticCustomError(
+                "tuned",
+                "is what goes with a scorer, but criterion `{criterion}` has none",
+                {"criterion": self.criterion.name, "hint": "such as `selection: top`", "at": ("selection",)},
+            )
+        return self
+
+    @model_validator(mode="after")
     def _one_way_to_train(self) -> Method:
         if self.horizon is not None:
             check_horizon(self.schedule)

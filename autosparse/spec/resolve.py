@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from autosparse.backends import Machine
+from autosparse.core.ranking import Objective
 from autosparse.spec.document import Document, Path
 from autosparse.spec.horizon import HORIZON, USUAL, in_percent, written_out
 from autosparse.spec.irp import Irp
@@ -27,6 +28,7 @@ _AUTO = (
     ("target", "device"),
     ("target", "threads"),
     ("training", "precision"),
+    ("tuning", "objective"),
     ("tuning", "options"),
     ("tuning", "trials"),
 )
@@ -66,7 +68,11 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "training": training,
             "irp": irp,
             "tuning": spec.tuning.model_copy(
-                update={"options": tuned, "trials": trials if tuned or spec.tuning.selections else 0}
+                update={
+                    "options": tuned,
+                    "trials": trials if tuned or spec.tuning.selections else 0,
+                    "objective": _objective(spec) if spec.tuning.objective == "auto" else spec.tuning.objective,
+                }
             ),
         }
     )
@@ -139,6 +145,13 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
         return ()
     options, written = spec.scorer.entry.options, spec.scorer.model_fields_set
     return tuple(name for name, option in options.items() if option.is_tuned_unasked and name not in written)
+
+
+def _objective(spec: Spec) -> Objective:
+    found: Objective = (
+        "rank" if isinstance(spec.scorer, Pretrained) else spec.scorer.entry.facts.get("objective", "rank")
+    )
+    return found
 
 
 def _rounds(spec: Spec) -> int:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import Section, about, different
 from autosparse.spec.irp import MOST_ROUNDS, Irp
@@ -55,9 +56,17 @@ Compared = Annotated[
 ]
 
 
+def _not_a_name(value: Any) -> Any:
+    if isinstance(value, str) and value in pretrained_scorers():
+        context = {"got": repr(value), "hint": f"such as `scorer: {{pretrained: {value}}}`"}
+        raise PydanticCustomError("unknown_name", "must be a scorer but is {got}, which has been trained", context)
+    return value
+
+
 Scorer = Annotated[
     Annotated[ScorerChoice, Tag("choice")] | Annotated[Pretrained, Tag("folder")],
     Discriminator(scorer_kind),
+    BeforeValidator(_not_a_name),
 ]
 
 
@@ -210,9 +219,9 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _rounds_teach_something(self) -> Spec:
-        rounds = self.irp.rounds
-        if self.learns and rounds != "auto" and rounds < self.fewest_rounds:
-            left, below = self.irp.left_after(rounds), self.scorer.entry.facts["learns_below"]  # type: ignore[union-attr]
+        rounds = self.fewest_rounds if self.irp.rounds == "auto" else self.irp.rounds
+        left, below = self.irp.left_after(rounds), self._learns_below
+        if left > below:
             raise PydanticCustomError(
                 "rounds",
                 "leaves {left} % of the weights, but scorer `{scorer}` learns from rounds that leave {below} % or less",
@@ -229,11 +238,14 @@ class Spec(Section):
     @property
     def fewest_rounds(self) -> int:
         """Of IRP, from which the scorer can learn something."""
-        below = None if isinstance(self.scorer, Pretrained) else self.scorer.entry.facts.get("learns_below")
-        rounds = 1
-        while below is not None and self.irp.left_after(rounds) > below and rounds < MOST_ROUNDS:
-            rounds += 1
-        return rounds
+        below = self._learns_below
+        return next((n for n in range(1, MOST_ROUNDS) if self.irp.left_after(n) <= below), MOST_ROUNDS)
+
+    @property
+    def _learns_below(self) -> float:
+        # The share of the weights that rounds have to leave at most.
+        learns = self.learns and not isinstance(self.scorer, Pretrained)
+        return float(self.scorer.entry.facts.get("learns_below", 1.0)) if learns else 1.0  # type: ignore[union-attr]
 
     @property
     def compared(self) -> tuple[Method, ...]:

@@ -63,13 +63,13 @@ class Tuning(Section):
         Split, about("what is held out when a trial is scored: `seeds` and `networks` need several of them in `irp`")
     ] = "layers"
     objective: Annotated[
-        Objective,
+        Objective | Literal["auto"],
         about(
             "what a trial is scored by: rank correlation of all weights or inside layers, the share of IRP's survivors "
             "that is found, how much more of them than the layers' numbers alone would find, or the share for which "
-            "their layers' quotas have room"
+            "their layers' quotas have room; auto is the last for a scorer of quotas, else the first"
         ),
-    ] = "rank"
+    ] = "auto"
     proxy: Annotated[
         Proxy | None,
         about("a brief training in every trial, as a part of what it is scored by; by default there is none"),

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from autosparse.core.features import Features
+from autosparse.core.scorers import scorers
 from autosparse.core.weights import Tensors
+from autosparse.errors import StepError
 from autosparse.steps.work import Work
+
+
+def check_rounds(work: Work, scorer: str) -> None:
+    """Whether the rounds of every source leave few enough weights for a scorer. Raises StepError."""
+    below = scorers[scorer].facts.get("learns_below", 1.0)
+    for source, artifact in work.roles("label").items():
+        survivors = artifact.json("result")["survivors"]
+        if (left := survivors[-1] / sum(survivors)) > below:
+            raise StepError(
+                f"the rounds of source {source} in which its network learned leave {left:.0%} of the weights, but "
+                f"scorer `{scorer}` learns from rounds that leave {below:.0%} or less",
+                "train them longer (`irp.epochs`), or prune less in a round (`irp.per_round`)",
+            )
 
 
 def load_examples(work: Work) -> tuple[Features, Tensors]:

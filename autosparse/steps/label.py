@@ -32,7 +32,9 @@ def label(
 ) -> None:
     """Labels of one IRP and the features of up to `examples` weights of each layer.
 
-    Rounds at the end in which the network learned nothing are left out: what they prune says nothing of its weights.
+    Rounds at the end in which the network learned nothing are left out, unless it never did: what they prune says
+    nothing of its weights.
+
     `features` names the feature groups that scorers will look at, and their versions, so that a changed group makes new
     examples. With `progressive` the network is described as that many rounds found it, evenly spread, the examples of
     a layer being divided among them: what is left of it, and whether it survives the round. A network is described
@@ -41,7 +43,7 @@ def label(
     made = work.roles("round").values()
     accuracies = [artifact.json("result")["validation_accuracy"] for artifact in made]
     used = rounds_that_learned(accuracies, work.images("validation").labels)
-    rounds = [artifact.tensors("masks") for artifact in made][:used]
+    rounds = [artifact.tensors("masks") for artifact in made][: used or None]
     labels = survival(rounds)
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(work, seed=seed, recipe=recipe)

@@ -13,6 +13,7 @@ from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors
 from autosparse.errors import StepError, UsageError
 from autosparse.pretrained import locate_scorer, pretrained_scorers
+from autosparse.registry import suggestion
 from autosparse.steps import operations
 from autosparse.steps.work import Work
 from autosparse.store import file_digest, load_tensors
@@ -51,7 +52,9 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     damaged, or holds one that cannot be used here.
     """
     place = locate_scorer(folder)
-    left = f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; {_known()}"
+    left = suggestion(str(folder), [*pretrained_scorers()]) or (
+        f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {_known()}"
+    )
     if not place.is_dir():
         raise UsageError(f"there is no folder {folder}" if not place.exists() else f"{folder} is not a folder", left)
     for name in (ABOUT, STATE):
@@ -76,7 +79,7 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
 
 
 def _known() -> str:
-    return f"by name there {'is' if len(pretrained_scorers()) == 1 else 'are'} {', '.join(pretrained_scorers())}"
+    return ", ".join(pretrained_scorers())
 
 
 def _about(place: Path, folder: str | Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autosparse.core.scorers import scorers
 from autosparse.steps import operations
-from autosparse.steps.examples import load_examples
+from autosparse.steps.examples import check_rounds, load_examples
 from autosparse.steps.work import Work, generator
 
 
@@ -15,6 +15,7 @@ def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
     options = tuned["options"]
     own, _ = scorers[name].apart(options)
     chosen = {"selection": tuned["selection"]} if "selection" in tuned else {}
+    check_rounds(work, name)
     features, shares = load_examples(work)
     state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
     work.output.write_tensors("state", state)

@@ -10,7 +10,7 @@ from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.errors import StepError
 from autosparse.steps import operations
-from autosparse.steps.examples import load_examples
+from autosparse.steps.examples import check_rounds, load_examples
 from autosparse.steps.proxy import validate_scorer
 from autosparse.steps.study import SELECTION, Pruner, Sampler, propose, should_stop
 from autosparse.steps.work import Work, generator
@@ -53,6 +53,7 @@ def trial(
     options = _options(scorer, settings)
     chosen = {"selection": selections[settings[SELECTION]]} if selections else {}
     own, _ = entry.apart(options)
+    check_rounds(work, scorer["name"])
     features, shares = load_examples(work)
 
     def learn(features: Any, shares: Any) -> Any:

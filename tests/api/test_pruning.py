@@ -242,6 +242,46 @@ def test_synflow_looks_at_one_batch_for_its_shape() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("scorer", "sentence"),
+    [
+        (3, "a scorer is a folder, or the name of one that ships with the package, but this is 3"),
+        ("", "but this is ''"),
+        ("~nobody-here/scorer", "~nobody-here/scorer cannot be found"),
+        ("cifar_v1", "there is no folder cifar_v1"),
+    ],
+)
+def test_wrong_scorers(scorer: Any, sentence: str) -> None:
+    """What is neither a folder nor a name is told, with the names that there are."""
+    with pytest.raises(UsageError) as caught:
+        autosparse.prune(network(), batches(), 0.9, scorer=scorer)
+
+    assert sentence in caught.value.message
+    assert scorer == "~nobody-here/scorer" or "cifar-v1" in (caught.value.hint or "")
+
+
+def test_a_sparsity_in_the_place_of_batches() -> None:
+    """Is told as what it is."""
+    with pytest.raises(UsageError, match="`batches` must be batches") as caught:
+        autosparse.prune(network(), 0.9)  # type: ignore[arg-type]
+    assert "sparsity=0.95" in (caught.value.hint or "")
+
+
+def test_labels_that_are_no_tensors_keep_a_batch_whole() -> None:
+    """GraSP takes halves of a batch where it can be cut, and one that cannot as it is."""
+    model, data = network(), batches()
+    listed = [(x, y.tolist()) for x, y in data]
+    method = {"criterion": {"name": "grasp", "temperature": 1.0}}
+
+    def loss(outputs: Any, labels: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(outputs, torch.as_tensor(labels))
+
+    whole = {"criterion": {"name": "grasp", "temperature": 1.0, "parts": 1}}
+    assert autosparse.prune(model, listed, 0.9, method=method, loss=loss) == autosparse.prune(
+        model, data, 0.9, method=whole, loss=loss
+    )
+
+
 def test_masks_are_learned_from_the_batches() -> None:
     """A search trains on the user's batches by the user's loss: other labels, other masks; none, an error."""
     method = {
@@ -298,6 +338,12 @@ def test_rounds_look_at_the_same_examples() -> None:
     [
         ("snipp", 0.5, "`method` must be a method but is 'snipp'", "did you mean `snip`?"),
         ("snip", None, "`prune` is not told how much to remove", "such as `sparsity=0.95`"),
+        (
+            {"criterion": "snip", "selection": "tuned"},
+            0.5,
+            "`method.selection` is what goes with a scorer, but criterion `snip` has none",
+            "`selection: top`",
+        ),
         ({"criterion": "snap"}, 0.5, "`method.criterion` must be a criterion but is 'snap'", "did you mean `snip`?"),
         ({"allocation": "erk"}, 0.5, "`method.criterion` is required", ""),
         ({"criterion": {"name": "snip", "images": 0}}, 0.5, "`method.criterion.images` must be at least 1", ""),

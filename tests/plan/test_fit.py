@@ -44,6 +44,16 @@ def test_a_look_at_a_variant_leaves_the_choice(store: Store, tmp_path: Path) -> 
     assert variant.plan.digest == fitted(store, limit, "seeds=[0,1,2,3]", spec=path).plan.digest
 
 
+def test_rounds_are_not_lowered_below_what_a_scorer_learns_from(store: Store, tmp_path: Path) -> None:
+    """Of a quarter each it takes three to leave less than half; a choice of two from before is not taken."""
+    path = open_spec(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("scorer: mlp\n", ""), encoding="utf-8")
+    least = fitted(store, "target.time=1s", "irp.per_round=0.25", spec=path)
+
+    assert isinstance(least.problem, FitError)
+    assert 3 == settings_of(least)[2]
+
+
 def test_a_variant_takes_the_choice_whose_rounds_are_there(store: Store, tmp_path: Path) -> None:
     """After a run, a budget more reuses the IRP that was chosen; before it, every spec chooses for itself."""
     path = open_spec(tmp_path)

@@ -58,7 +58,7 @@ BROKEN = [
         "target: {bandwidth: 8}\n",
         "3:10",
         "unknown key `bandwidth` in `target`",
-        "known here: device, threads, memory, time, backend",
+        "known here: device, threads, workers, memory, time, backend",
         id="key like no other",
     ),
     pytest.param(
@@ -120,6 +120,27 @@ BROKEN = [
         "`compare[1]` must be a method",
         "did you mean `snip`?",
         id="preset in a list",
+    ),
+    pytest.param(
+        "scorer: cifar-v1\n",
+        "3:9",
+        "`scorer` must be a scorer but is 'cifar-v1', which has been trained",
+        "such as `scorer: {pretrained: cifar-v1}`",
+        id="a scorer that ships",
+    ),
+    pytest.param(
+        "irp: {per_round: 0.0001}\n",
+        "3:6",
+        "but scorer `quota` learns from rounds that leave 50 % or less",
+        "more rounds, or a larger `per_round`",
+        id="rounds that are never enough",
+    ),
+    pytest.param(
+        "method: {criterion: snip, selection: tuned}\n",
+        "3:38",
+        "`method.selection` is what goes with a scorer",
+        "such as `selection: top`",
+        id="tuned without a scorer",
     ),
     pytest.param("scorer: mpl\n", "3:9", "`scorer` must be a scorer but is 'mpl'", "did you mean `mlp`?", id="scorer"),
     pytest.param(

@@ -196,7 +196,6 @@ def test_auto_tunes_what_the_scorer_does_not_set(text: str, expected: tuple[str,
         ("irp: {per_round: 0.02, per_round_of: all}\n", 25),
         ("irp: {per_round: 0.02, per_round_of: all}\nscorer: mlp\n", 16),
         ("irp: {per_round: 0.02}\n", 35),
-        ("irp: {per_round: 0.0001}\n", 1000),
     ],
 )
 def test_rounds_leave_some_weights(text: str, expected: int) -> None:
@@ -243,7 +242,7 @@ def test_provenance_tells_auto_from_default() -> None:
         origins(GOOD + "training: {precision: auto}\ntarget: {device: cpu, threads: auto}\n"),
     )
     open_ = {"irp.rounds", "irp.epochs", "tuning.trials"}
-    auto = {"target.device", "target.threads", "training.precision", "tuning.options", *open_}
+    auto = {"target.device", "target.threads", "training.precision", "tuning.objective", "tuning.options", *open_}
 
     assert auto == {path for path, origin in unsaid.items() if origin == "auto"}
     assert auto - {"target.device"} == {path for path, origin in written.items() if origin == "auto"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,3 +110,61 @@ def test_a_warm_up_that_diverges_says_so(here: Place, capsys: pytest.CaptureFixt
     assert 1 == ended.code
     assert "warming up the network: training for 3 steps diverged" in ended.err
     assert "lower `irp.training.lr`" in ended.err
+
+
+COLLAPSES = (
+    "version: 1\nmodel: {name: resnet8, width: 4}\ndataset: digits\nbudget: 0.9\ncompare: []\ncontrols: []\nemit: []\n"
+    "target: {device: cpu, threads: 1}\ntuning: {trials: 0}\nirp: {rounds: 7, per_round: 0.65}\n"
+    "training: {epochs: 3, batch: 64, lr: 0.2, schedule: one_cycle, crop: 1, flip: false, precision: float32}\n"
+)
+
+
+def test_rounds_after_a_collapse_are_left_out(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three weights cannot tell digits apart: labels are those of the rounds before, and the report says which."""
+    (here.folder / "collapses.yaml").write_text(COLLAPSES)
+    ended = call(capsys, "run collapses.yaml --json")
+    shown = call(capsys, "report").out
+    accuracies = [item["validation_accuracy"] for item in ended.json["irp"]]
+    (path,) = (here.cache / "artifacts" / "label").glob("*/result.json")
+    about = json.loads(path.read_text())
+    used = about["rounds_used"]
+
+    assert 0 == ended.code, ended.err
+    assert 7 == about["rounds_made"] == len(accuracies)
+    assert 2 <= used < 7
+    assert accuracies[used - 1] > 20 > max(accuracies[used:])
+    assert used + 1 == len(about["survivors"])
+    assert about["survivors"][-1] == ended.json["irp"][used - 1]["kept"]
+    assert f"from round {used + 1} of 7 on its networks learned nothing" in " ".join(shown.split())
+
+
+def test_a_network_that_never_learns_teaches_nothing(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its labels are there, but the report says that they tell nothing."""
+    (here.folder / "never.yaml").write_text(
+        COLLAPSES.replace("lr: 0.2", "lr: 1.0e-6").replace("rounds: 7", "rounds: 2")
+    )
+    ended = call(capsys, "run never.yaml --json")
+
+    assert 0 == ended.code, ended.err
+    assert [True] == [
+        "learned nothing in any round" in warning for warning in ended.json["warnings"] if "IRP" in warning
+    ]
+
+
+def test_quotas_need_rounds_that_leave_few(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the rounds that are left do not, the scorer step ends with what to do about it."""
+    text = COLLAPSES.replace("per_round: 0.65", "per_round: 0.998").replace("rounds: 7", "rounds: 1")
+    (here.folder / "one.yaml").write_text(text + "scorer: quota\n")
+    plan = compile_plan(resolve(load_spec(here.folder / "one.yaml").spec, this_machine()), "one")
+    store = Store.default()
+    for step in plan.of("label"):
+        store.publish(
+            step.operation,
+            step.key,
+            lambda draft: draft.write_json("result", {"survivors": [40, 60]}),
+            lambda: {"step": "label", "inputs": {}, "options": {}},
+        )
+    ended = call(capsys, "run one.yaml --only scorer")
+
+    assert 1 == ended.code
+    assert "leave 60% of the weights, but scorer `quota` learns from rounds that leave 50% or less" in ended.err

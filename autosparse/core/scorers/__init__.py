@@ -3,9 +3,10 @@
 A scorer is a registered function `(features, labels, generator, observe, **options) -> state` that learns,
 where `state` is name -> tensor, the fact `predict`, `(state, features) -> scores` that applies it, and the fact
 `groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
-`[weights]`; the fact `selection`, if there is one, names the selection that fills its quotas best, in place of the
-highest scores. One with the fact `progressive` learns from the network as one round after another found it: there is a
-layer for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
+`[weights]`. The fact `selection`, if there is one, names what fills its quotas best in place of the highest scores,
+`objective` what trials look at unless a spec says it, `learns_below` what share of the weights IRP's rounds must leave
+at most. One with the fact `progressive` learns from the network as one round after another found it: there is a layer
+for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
 All scorers share the options of `Shared`, which say what state of a network they look at; they are not passed on.
 """
 
