@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-from autosparse.core.connectivity import Join, describe_network
+from autosparse.core.connectivity import describe_network
 from autosparse.core.evidence import Evidence, gradient_of
 from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
 from autosparse.core.weights import Tensors
-from autosparse.errors import UsageError
 from autosparse.lazy import torch
 
 
@@ -42,7 +41,7 @@ def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
     """Where every layer stands; about sums only with `joins`, which takes a pass of the network."""
     layers = evidence.layers
     branch, shortcut, summed = set[str](), set[str](), set[str]()
-    for join in _joins(evidence) if joins else ():
+    for join in describe_network(evidence).joins if joins else ():
         if join.is_sum:
             for way in join.branches:
                 branch.update(way)
@@ -54,16 +53,6 @@ def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
         Place(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
     ]
-
-
-def _joins(evidence: Evidence) -> Sequence[Join]:
-    try:
-        return describe_network(evidence).joins
-    except UsageError as error:
-        raise UsageError(
-            f"the scorer looks at how branches are joined, by a pass on ones that fails: {error.message}",
-            "choose another method, such as `erk` or `snip`",
-        ) from error
 
 
 def _unless_full(mask: torch.Tensor) -> torch.Tensor | None:

@@ -246,7 +246,8 @@ def _ones(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     if tensor.dtype is torch.bool:  # a mask says where, not how much
         return tensor
     raise UsageError(
-        f"SynFlow feeds ones, but the network takes whole numbers ({tensor.dtype})",
+        f"SynFlow, and scorers that look at how layers are joined, feed ones, but the network takes whole numbers "
+        f"({tensor.dtype})",
         "choose a criterion that looks at your examples, such as `snip`",
     )
 
