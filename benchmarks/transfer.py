@@ -1,8 +1,7 @@
 """Networks that the scorer never saw: `python benchmarks/transfer.py run TARGET DATA [METHOD]...`.
 
 TARGET is one of TARGETS, DATA the folder of CIFAR-10 in Parquet files; the recipe is that of the comparison
-(specs/vgg_cifar_parquet.yaml). The scorers learned from IRP of networks of other families at other seeds: that of the
-VGG is the one that ships (specs/cifar_scorer.yaml), the others lie in `scorers/`, and
+(specs/vgg_cifar_parquet.yaml). The scorers in `scorers/` learned from IRP of networks of other families at other seeds;
 `python benchmarks/transfer.py scorer NAME DATA` makes one again. A cell is one method at one sparsity and seed; every
 finished one is a line of `transfer.jsonl`, and those that are there are skipped. Several of these commands may run side
 by side: a cell that one has begun is left alone by the others.
@@ -31,23 +30,30 @@ COMPARISON = HERE / "comparison.jsonl"
 SPECS = HERE.parent / "specs"
 SPEC = SPECS / "vgg_cifar_parquet.yaml"
 TARGETS = {
-    "vgg": ("cifar-v1", ["model=vgg"]),
+    "vgg": ("without_vgg", ["model=vgg"]),
     "resnet20": ("without_resnet", ["model=resnet20"]),
     # The other half of the classes: its scorer never saw the images either.
     "vgg_last_five": ("first_five", ["model=vgg", "dataset.classes=[5, 6, 7, 8, 9]", "dataset.validation=2500"]),
     # Trained three times as long, after the masks of the short training or of its own.
-    "vgg_long": ("cifar-v1", ["model=vgg", "training.epochs=15"]),
+    "vgg_long": ("without_vgg", ["model=vgg", "training.epochs=15"]),
 }
 """Target -> (its scorer, what it sets in the spec)."""
+_RESNET = ["irp.models=[resnet20]", "tuning.split=layers"]
 SCORERS = {
-    "without_resnet": ["irp.models=[vgg, {name: mobilenet, width: 8}]"],
-    "first_five": ["dataset.classes=[0, 1, 2, 3, 4]", "dataset.validation=2500"],
-    "from_resnet20": ["irp.models=[resnet20]", "irp.seeds=[0]", "tuning.split=layers"],
-    "mlp": ["scorer=mlp", "tuning.objective=precision"],
-    "hazard": ["scorer={name: hazard, warm_up: 20}", "tuning.objective=beyond_quotas", "method=learned_rounds"],
+    "without_vgg": [*_RESNET],
+    "without_resnet": ["irp.models=[vgg]", "tuning.split=layers"],
+    "first_five": [*_RESNET, "dataset.classes=[0, 1, 2, 3, 4]", "dataset.validation=2500"],
+    "small": ["irp.models=[resnet8, {name: mobilenet, width: 8}]", "irp.seeds=[100, 101]"],
+    "mlp": [*_RESNET, "scorer=mlp", "tuning.objective=precision"],
+    "hazard": [
+        *_RESNET,
+        "scorer={name: hazard, warm_up: 20}",
+        "tuning.objective=beyond_quotas",
+        "method=learned_rounds",
+    ],
 }
 """Scorer -> what it sets in specs/cifar_scorer.yaml."""
-OWN = {"learned_other": "from_resnet20", "learned_other@50": "from_resnet20", "mlp": "mlp", "hazard": "hazard"}
+OWN = {"learned_other": "small", "learned_other@50": "small", "mlp": "mlp", "hazard": "hazard"}
 """Method -> its own scorer."""
 EPOCHS = 5  # of one training in the comparison
 
@@ -56,12 +62,12 @@ def settings(method: str) -> list[str]:
     """What a method sets in the spec. `@50` is a horizon in percent of one training.
 
     `learned` has the layer quotas that the scorer learned, at a horizon of 0 filled at random, and `learned_other`
-    those of a scorer that learned from ResNet-20 alone; `search_igq` and `search_erk` are the same search in quotas
-    that need no scorer; `igq+50` and `erk+50` those quotas filled at random with as many more steps in the network's
-    own training; `irp@50` is plain IRP in short rounds that take as long, `irp_quotas` the network's own IRP quotas
-    filled at random, which no scorer can know better. What else was tried: `learned:balanced` and `learned:top` fill
-    the learned quotas evenly over channels or with the largest weights, `mlp` ranks all weights by a regressor,
-    `hazard` asks a survival model after 20 steps of warm-up in 12 rounds.
+    those of a scorer that learned from a ResNet-8 and a small MobileNet; `search_igq` and `search_erk` are the same
+    search in quotas that need no scorer; `igq+50` and `erk+50` those quotas filled at random with as many more steps in
+    the network's own training; `irp@50` is plain IRP in short rounds that take as long, `irp_quotas` the network's own
+    IRP quotas filled at random, which no scorer can know better. What else was tried: `learned:balanced` and
+    `learned:top` fill the learned quotas evenly over channels or with the largest weights, `mlp` ranks all weights by a
+    regressor, `hazard` asks a survival model after 20 steps of warm-up in 12 rounds.
     """
     name, _, horizon = method.removeprefix("learned_other").partition("@")
     if method in ("mlp", "hazard"):
@@ -95,7 +101,7 @@ _FULL = [
     *((method, sparsity, seed) for seed in range(3, 6) for sparsity in (0.98, 0.99) for method in MAIN),
     *((method, sparsity, seed) for seed in range(3) for sparsity in (0.9, 0.95) for method in MAIN[:4]),
     *((method, 0.98, seed) for seed in range(3) for method in ("learned:balanced", "learned:top", "mlp", "hazard")),
-    *((method, 0.98, seed) for seed in range(1, 4) for method in ("learned_other", "learned_other@50")),
+    *((method, s, seed) for seed in range(3) for s in (0.98, 0.99) for method in ("learned_other", "learned_other@50")),
 ]
 CELLS = {
     "vgg": _FULL,
@@ -212,13 +218,14 @@ def _entry(cells: list[dict[str, Any]]) -> str:
 
 
 def lines() -> list[dict[str, Any]]:
-    """The cells that are there, with those of the comparison: same recipe, networks, seeds and methods."""
+    """The cells that are there, and of the comparison those of the same methods: one recipe, the same networks."""
     own = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines()] if RESULTS.exists() else []
     shared = [json.loads(line) for line in COMPARISON.read_text(encoding="utf-8").splitlines()]
     seen = {(line["target"], line["method"], line["sparsity"], line["seed"]) for line in own}
     for line in shared:
         line["target"] = line.pop("network")
-        if (line["target"], line["method"], line["sparsity"], line["seed"]) not in seen and line["method"] != "dense":
+        cell = (line["method"], line["sparsity"], line["seed"])
+        if (line["target"], *cell) not in seen and line["method"] in {method for method, *_ in CELLS[line["target"]]}:
             own.append(line)
     return own
 

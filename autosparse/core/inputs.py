@@ -42,10 +42,15 @@ def examples_in(inputs: Any) -> int:
 
 
 def can_be_cut(batch: Any) -> bool:
-    """Whether a batch holds nothing but tensors that begin with its dimension, unlike some where time comes first."""
+    """Whether a batch holds tensors that begin with its dimension, unlike some where time comes first, and no numbers.
+
+    Labels in a list are one for each example; a text or a flag is for all of them.
+    """
     examples = examples_in(batch[0])
     return all(
-        part is None or (isinstance(part, torch.Tensor) and part.ndim > 0 and len(part) == examples)
+        part.ndim > 0 and len(part) == examples
+        if isinstance(part, torch.Tensor)
+        else isinstance(part, str | bool | None)
         for part in _leaves(batch)
     )
 
