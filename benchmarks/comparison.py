@@ -73,8 +73,8 @@ def table() -> None:
         print(f"{network:<16}" + "".join(f"{sparsity:>22}" for sparsity in sparsities))
         methods = {cell["method"] for cell in own}
         for method in sorted(methods, key=lambda name: (name != "dense", -_mean(own, name))):
-            row = [_entry([c for c in own if (c["method"], c["sparsity"]) == (method, s)]) for s in sparsities]
-            print(f"  {method:<14}" + "".join(f"{entry:>22}" for entry in row))
+            row = [entry([c for c in own if (c["method"], c["sparsity"]) == (method, s)]) for s in sparsities]
+            print(f"  {method:<14}" + "".join(f"{told:>22}" for told in row))
     print("test accuracy, mean ± sd over seeds (their number), validation accuracy in brackets")
 
 
@@ -84,7 +84,8 @@ def _mean(cells: list[dict[str, Any]], method: str) -> float:
     return statistics.fmean(own) if own else 0.0
 
 
-def _entry(cells: list[dict[str, Any]]) -> str:
+def entry(cells: list[dict[str, Any]]) -> str:
+    """Mean ± standard deviation of test accuracy, the number of seeds and validation accuracy; a dash for no cell."""
     if not cells:
         return "–"
     test = [cell["test_accuracy"] for cell in cells]

@@ -1,10 +1,10 @@
 """Networks that the scorer never saw: `python benchmarks/transfer.py run TARGET DATA [METHOD]...`.
 
 TARGET is one of TARGETS, DATA the folder of CIFAR-10 in Parquet files; the recipe is that of the comparison
-(specs/vgg_cifar_parquet.yaml). The scorers in `scorers/` learned from IRP of networks of other families at other seeds;
-`python benchmarks/transfer.py scorer NAME DATA` makes one again. A cell is one method at one sparsity and seed; every
-finished one is a line of `transfer.jsonl`, and those that are there are skipped. Several of these commands may run side
-by side: a cell that one has begun is left alone by the others.
+(specs/vgg_cifar_parquet.yaml). The scorers learned from IRP of networks of other families at other seeds: those in
+`scorers/`, and what `python benchmarks/transfer.py scorer NAME DATA` makes, or makes again, there. A cell is one method
+at one sparsity and seed; every finished one is a line of `transfer.jsonl`, and those that are there are skipped. Several
+of these commands may run side by side: a cell that one has begun is left alone by the others.
 `python benchmarks/transfer.py table` prints what is there, and the differences paired by seed.
 """
 
@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from comparison import entry
 from filelock import FileLock, Timeout
 from scipy.stats import ttest_1samp
 
@@ -158,8 +159,8 @@ def table() -> None:
         sparsities = sorted({line["sparsity"] for line in own})
         print(f"{target:<18}" + "".join(f"{sparsity:>24}" for sparsity in sparsities))
         for method in sorted({line["method"] for line in own}, key=lambda name: -_best(own, name)):
-            row = [_entry([c for c in own if (c["method"], c["sparsity"]) == (method, s)]) for s in sparsities]
-            print(f"  {method:<16}" + "".join(f"{entry:>24}" for entry in row))
+            row = [entry([c for c in own if (c["method"], c["sparsity"]) == (method, s)]) for s in sparsities]
+            print(f"  {method:<16}" + "".join(f"{told:>24}" for told in row))
         claims = [*_claims(own)]
         adjusted = _holm([p for *_, p in claims])
         for (better, worse, sparsity, gains, _), p in zip(claims, adjusted, strict=True):
@@ -206,15 +207,6 @@ def _holm(values: list[float]) -> list[float]:
 def _best(own: list[dict[str, Any]], method: str) -> float:
     found = [line["test_accuracy"] for line in own if line["method"] == method and line["sparsity"] == 0.98]
     return statistics.fmean(found) if found else 0.0
-
-
-def _entry(cells: list[dict[str, Any]]) -> str:
-    if not cells:
-        return "–"
-    test = [cell["test_accuracy"] for cell in cells]
-    validation = statistics.fmean(cell["validation_accuracy"] for cell in cells)
-    spread = f" ± {statistics.stdev(test):.1f}" if len(test) > 1 else ""
-    return f"{statistics.fmean(test):.1f}{spread} ({len(test)}) [{validation:.1f}]"
 
 
 def lines() -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ class _Remaining:
     """The time left: what the plan priced, corrected by how long what is done took."""
 
     def __init__(self, fitted: Fitted) -> None:
-        self.names = [name for name, status in fitted.found.items() if status.status != "reuse"]
+        self.names = fitted.to_run
         known = [fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps]
         self._priced = len(known) == len(self.names)
         usual = max(0.01, sum(known) / len(known)) if known else 1.0

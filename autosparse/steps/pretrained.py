@@ -52,7 +52,7 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     damaged, or holds one that cannot be used here.
     """
     place = locate_scorer(folder)
-    left = suggestion(str(folder), [*pretrained_scorers()]) or (
+    left = suggestion(Path(folder).name, [*pretrained_scorers()]) or (
         f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {_known()}"
     )
     if not place.is_dir():
