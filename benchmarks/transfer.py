@@ -3,8 +3,8 @@
 TARGET is one of TARGETS, DATA the folder of CIFAR-10 in Parquet files; the recipe is that of the comparison
 (specs/vgg_cifar_parquet.yaml). The scorers learned from IRP of networks of other families at other seeds: those in
 `scorers/`, and what `python benchmarks/transfer.py scorer NAME DATA` makes, or makes again, there. A cell is one method
-at one sparsity and seed; every finished one is a line of `transfer.jsonl`, and those that are there are skipped. Several
-of these commands may run side by side: a cell that one has begun is left alone by the others.
+at one sparsity and seed; every finished one is a line of `transfer.jsonl`, and those that are there are skipped.
+Several of these commands may run side by side: a cell that one has begun is left alone by the others.
 `python benchmarks/transfer.py table` prints what is there, and the differences paired by seed.
 """
 
