@@ -33,7 +33,8 @@ class Learner:
         own = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
         names = [name for name in own if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
         vector = torch.cat([_in_storage_order(state[name]) for name in names])
-        self.evidence, self.recipe, self.steps, self.done = evidence, replace(recipe, schedule="one_cycle"), steps, 0
+        self.evidence, self.recipe = evidence, replace(recipe, schedule="one_cycle")
+        self.steps, self.done = steps, 0.0
         self.prunable = total_of(evidence.weights)
         self._names, self._state = names, state
         self._values = torch.nn.Parameter(vector)
@@ -46,10 +47,11 @@ class Learner:
             leaf.grad = gradient
         self._leaves = [*leaves.values()]
 
-    def step(self, batch: Batch, presence: torch.Tensor, *, weights: bool = True) -> torch.Tensor:
+    def step(self, batch: Batch, presence: torch.Tensor, *, weights: bool = True, share: float = 1.0) -> torch.Tensor:
         """One step on a batch under `presence` [prunable]; gives the loss's gradient in the presences.
 
-        Without `weights` nothing is trained: only the gradient is found.
+        Without `weights` nothing is trained: only the gradient is found. The cycle of the learning rate goes on by
+        `share` of one of its `steps`.
         """
         values, gradient = self._values.detach(), self._values.grad
         assert gradient is not None
@@ -65,14 +67,14 @@ class Learner:
             for group in self._optimizer.param_groups:
                 group["lr"] = self.recipe.lr * learning_rate(self.recipe, self.done / self.steps)
             self._optimizer.step()
-        self.done += 1
+        self.done += share
         return found
 
     def learned(self) -> Tensors:
         """The state as it is now, weights without their presence, by name. Raises ValueError when it is not finite."""
         values = self._values.detach()
         if not bool(values.isfinite().all()):
-            raise ValueError(f"training for {self.done} steps diverged: a lower learning rate may help")
+            raise ValueError(f"training for {round(self.done)} steps diverged: a lower learning rate may help")
         return {**{name: tensor.detach() for name, tensor in self._state.items()}, **self._named(values.clone())}
 
     def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:

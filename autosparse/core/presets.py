@@ -12,7 +12,8 @@ def _method(criterion: Any, allocation: str, selection: str, schedule: Any = "on
 
 
 _SNIP = {"name": "snip", "images": 128}  # a round looks at one batch of the authors' training
-_FROZEN = {"name": "search", "train_weights": False, "quotas": "free"}
+_FROZEN = {"name": "search", "train_weights": False, "parts": 1}
+_FREE = {**_FROZEN, "quotas": "free"}
 
 
 PRESETS: dict[str, tuple[str, Method]] = {
@@ -54,17 +55,17 @@ PRESETS: dict[str, tuple[str, Method]] = {
     ),
     "edge_popup": (
         "scores learned under frozen weights (Ramanujan et al. 2020; here with Adam)",
-        _method("random", "uniform", "top", {"name": "search", "train_weights": False, "anneal": 0.0}),
+        _method("random", "uniform", "top", {**_FROZEN, "anneal": 0.0}),
     ),
     "gem_miner": (
         "scores learned under frozen weights while the mask shrinks, one threshold for all layers (Sreenivasan et al. "
         "2022; here with Adam, 400 steps, and cubic shrinking)",
-        _method("random", "global", "top", _FROZEN),
+        _method("random", "global", "top", _FREE),
     ),
     "cts": (
         "as gem_miner, masks drawn from the concrete distribution (Arora & Teuscher 2025; here counts are met exactly, "
         "without their balance of gradients)",
-        _method("random", "global", "top", {**_FROZEN, "relaxation": "concrete"}),
+        _method("random", "global", "top", {**_FREE, "relaxation": "concrete"}),
     ),
     "npb": (
         "node-path balance: most channels, then paths, in Erdős-Rényi kernel quotas (Pham et al. 2023)",

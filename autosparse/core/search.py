@@ -7,6 +7,7 @@ from typing import Literal
 
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
+from autosparse.core.inputs import in_parts
 from autosparse.core.learning import Learner, own_randomness
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors
@@ -25,6 +26,7 @@ def learn_scores(
     *,
     steps: int,
     every: int = 1,
+    parts: int = 1,
     score_lr: float,
     relaxation: Relaxation = "straight_through",
     sharpness: float = 10.0,
@@ -34,17 +36,18 @@ def learn_scores(
     """Scores of every weight after `steps`, from the ranks of `start` within each layer.
 
     At every step a layer's mask is the highest `counts(progress, scores)` of its scores, progress in [0, 1), counts
-    asked for `every` so many steps. With weight w under mask m the network sees w * m, and a score gets the gradient
-    of its mask, w * dL/d(w m), as if the mask were the score (straight-through: Bengio et al. 2013; edge-popup:
-    Ramanujan et al. 2020, eq. 5). `concrete` draws a soft mask from the concrete distribution (Maddison et al. 2017)
-    around the score at which the layer's quota is full, and passes the gradient that this mask has. The weights are
-    trained as they are masked, unless they stay frozen. Raises ValueError when training diverges.
+    asked for `every` so many steps. Under it weights and scores are updated with each of the batch's `parts` in turn.
+    With weight w under mask m the network sees w * m, and a score gets the gradient of its mask, w * dL/d(w m), as if
+    the mask were the score (straight-through: Bengio et al. 2013; edge-popup: Ramanujan et al. 2020, eq. 5).
+    `concrete` draws a soft mask from the concrete distribution (Maddison et al. 2017) around the score at which the
+    layer's quota is full, and passes the gradient that this mask has. The weights are trained as they are masked,
+    unless they stay frozen. Raises ValueError when training diverges.
     """
     learner = Learner(evidence, recipe, steps)
     scores = torch.nn.Parameter(learner.vector({name: ranks(values) for name, values in start.items()}))
     optimizer = torch.optim.Adam([scores], lr=score_lr, fused=scores.device.type in ("cpu", "cuda"))
     values = scores.detach()
-    parts = values.split([weight.numel() for weight in evidence.weights.values()])
+    layers = values.split([weight.numel() for weight in evidence.weights.values()])
     batches = evidence.training_batches()
     noise = torch.Generator(values.device).manual_seed(
         int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
@@ -53,18 +56,20 @@ def learn_scores(
         for step in range(steps):
             if step % every == 0:
                 quotas = counts(step / steps, learner.named(values))
-            thresholds = [threshold(part, quotas[name]) for name, part in zip(evidence.weights, parts, strict=True)]
+            at = [threshold(layer, quotas[name]) for name, layer in zip(evidence.weights, layers, strict=True)]
             if relaxation == "straight_through":
-                presence = torch.cat([(part >= at).to(part.dtype) for part, at in zip(parts, thresholds, strict=True)])
+                presence = torch.cat([(x >= t).to(x.dtype) for x, t in zip(layers, at, strict=True)])
                 slope = None
             else:
-                apart = torch.cat([part - at for part, at in zip(parts, thresholds, strict=True)]).clamp_(-9e9, 9e9)
+                apart = torch.cat([x - t for x, t in zip(layers, at, strict=True)]).clamp_(-9e9, 9e9)
                 drawn = torch.rand(apart.shape, generator=noise, device=apart.device, dtype=apart.dtype)
                 presence = ((sharpness * apart + drawn.logit_(1e-6)) / _CONCRETE).sigmoid_()
                 slope = presence * (1 - presence) * (sharpness / _CONCRETE)
-            gradient = learner.step(next(batches), presence, weights=train_weights)
-            scores.grad = gradient if slope is None else gradient * slope
-            optimizer.step()
+            whole = in_parts([next(batches)], parts)
+            for batch in whole:
+                gradient = learner.step(batch, presence, weights=train_weights, share=1 / len(whole))
+                scores.grad = gradient if slope is None else gradient * slope
+                optimizer.step()
             observe(step + 1, steps)
     learner.learned()  # raises when it diverged
     if not bool(values.isfinite().all()):

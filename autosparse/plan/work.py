@@ -229,7 +229,8 @@ def _mask(step: Step, of: Inputs, network: str) -> Counted:
     recipe = step.options.get("training", _UNTRAINED)
     warm_up = of.warm_up if facts.get("needs_scorer") else 0
     batch = min(recipe["batch"], of.source.train_images)
-    trained = training_steps(method) * schedules[schedule["name"]].facts.get("step_cost", 1)
+    cost = schedules[schedule["name"]].facts.get("step_cost")
+    trained = training_steps(method) * (cost(schedule["options"]) if cost else 1)
     turns = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0)
     apart = {**({"training": recipe} if batch else {}), **({"warm_up": warm_up} if warm_up else {})}
     units = {

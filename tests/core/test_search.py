@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -16,7 +17,7 @@ from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.learning import Learner, learn_briefly, warmed_up
 from autosparse.core.masks import kept
 from autosparse.core.schedule import Pruning, schedules, training_steps
-from autosparse.core.search import ranks, threshold
+from autosparse.core.search import learn_scores, ranks, threshold
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors, prunable_weights, total_of
@@ -36,7 +37,7 @@ PLAIN = Recipe(lr=0.5, momentum=0.0, weight_decay=0.0, precision="float32")
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"train_weights": False, "anneal": 0.0},
-    {"relaxation": "concrete"},
+    {"relaxation": "concrete", "parts": 1},
     {"quotas": "free"},
 ]
 
@@ -298,6 +299,42 @@ def test_divergence_is_an_error(steps: int) -> None:
         search(given, steps=steps)
     with pytest.raises(ValueError, match="diverged: a lower learning rate"):
         schedules["linear"].function(given, rounds=1, steps=steps)
+
+
+@pytest.mark.parametrize("train_weights", [True, False])
+def test_parts_of_a_batch_are_updates(train_weights: bool) -> None:
+    """Under one mask two parts are two steps over half the batch, and no part is a single example."""
+    inputs, labels = batch_of(SHAPE, images=12)
+
+    def learned(size: int, steps: int, parts: int = 1) -> Tensors:
+        def stream() -> Iterator[Batch]:
+            return itertools.cycle(zip(inputs.split(size), labels.split(size), strict=True))
+
+        evidence = replace(evidence_of(small(), SHAPE), stream=stream)
+        return learn_scores(
+            evidence, evidence.weights, lambda *_: kept(evidence.masks), replace(PLAIN, momentum=0.9),
+            steps=steps, parts=parts, score_lr=0.1,
+            train_weights=train_weights,
+        )  # fmt: skip
+
+    halves = learned(2, steps=6)
+    assert_same(halves, learned(4, steps=3, parts=2))
+    assert_same(halves, learned(4, steps=3, parts=9))
+    assert any(not torch.equal(scores, halves[name]) for name, scores in learned(4, steps=3).items())
+
+
+def test_a_mask_holds_for_the_parts_of_a_batch() -> None:
+    """Counts are asked for once a step."""
+    asked: list[float] = []
+    evidence = evidence_of(small(), SHAPE)
+
+    def counts(progress: float, scores: Tensors) -> dict[str, int]:
+        asked.append(progress)
+        return kept(evidence.masks)
+
+    learn_scores(evidence, evidence.weights, counts, PLAIN, steps=4, parts=2, score_lr=0.1)
+
+    assert [0.0, 0.25, 0.5, 0.75] == asked
 
 
 def test_progress_is_told_step_by_step() -> None:
