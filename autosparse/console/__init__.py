@@ -1,5 +1,6 @@
 """What a person sees. The only importer of rich."""
 
+from autosparse.console.bench import show_bench
 from autosparse.console.chain import show_chain
 from autosparse.console.plan import show_plan
 from autosparse.console.progress import follow
@@ -8,6 +9,6 @@ from autosparse.console.study import in_words, show_study
 from autosparse.console.views import show_made, show_report, show_runs, show_table, show_text
 
 __all__ = [
-    "follow", "in_words", "notes", "plain", "results", "seconds", "show_chain", "show_made", "show_plan",
+    "follow", "in_words", "notes", "plain", "results", "seconds", "show_bench", "show_chain", "show_made", "show_plan",
     "show_report", "show_runs", "show_study", "show_table", "show_text", "size",
 ]  # fmt: skip

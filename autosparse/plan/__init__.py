@@ -1,5 +1,6 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
+from autosparse.plan.bench import Bench, Trained, measure_speed
 from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.cell import Cell
 from autosparse.plan.chain import chain, explained
@@ -24,6 +25,7 @@ from autosparse.plan.work import count_work
 __all__ = [
     "NO_PRICE",
     "PURPOSES",
+    "Bench",
     "Between",
     "Cell",
     "Change",
@@ -39,6 +41,7 @@ __all__ = [
     "Status",
     "Step",
     "Taken",
+    "Trained",
     "Translation",
     "chain",
     "check_budget",
@@ -51,6 +54,7 @@ __all__ = [
     "explained",
     "fit_plan",
     "fit_steps",
+    "measure_speed",
     "missing_data",
     "missing_device",
     "own_code",

@@ -43,29 +43,38 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
     device = torch.device(place.device)
     random = torch.Generator().manual_seed(0)
     values = torch.rand(_WEIGHTS, generator=random).to(device)
-    columns = columns_of(groups_of(scorer, options))
-    tables = {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
-    shares = {name: table[:, 0] for name, table in tables.items()}
     steps = 50 if "steps" in options else 1  # or it is learned in closed form
-    own, _ = scorers[scorer].apart(options)
-
-    def learn(steps: int = steps) -> Tensors:
-        fit = scorers[scorer].function
-        asked = {**own, "steps": steps} if "steps" in own else own
-        found: Tensors = fit(Features(columns, tables), shares, torch.Generator(), **asked)
-        return found
-
-    state, table = learn(1), Features(columns, {"0": tables["0"]})
+    tables = random_tables(scorer, options, device)
+    state, table = learn_scorer(scorer, options, tables, 1), Features(tables.columns, {"0": tables.values["0"]})
     return {
         "select": _timed(lambda: keep_top(values, _WEIGHTS // 10), device) / _WEIGHTS,
-        "scorer": _timed(learn, device) / steps,
-        "predict": _timed(lambda: scorers[scorer].facts["predict"](state, table), device) / len(tables["0"]),
+        "scorer": _timed(lambda: learn_scorer(scorer, options, tables, steps), device) / steps,
+        "predict": _timed(lambda: scorers[scorer].facts["predict"](state, table), device) / len(table.values["0"]),
         "step": _publishing(),
         "bytes": _timed(lambda: hashlib.sha256(bytes(2**22)), torch.device("cpu")) / 2**22,
         # Guesses, until a dataset of the kind was read: libraries to import, and JPEG at 70 MB of pixels a second.
         "open": 1.0,
         "decoded": 1.5e-8,
     }
+
+
+def learn_scorer(name: str, options: Mapping[str, Any], tables: Features, steps: int) -> Tensors:
+    """The state of a scorer that learns from tables in `steps`, if it takes any: of its speed, like any other."""
+    entry = scorers[name]
+    own, _ = entry.apart(options)
+    shares = {layer: table[:, 0] for layer, table in tables.values.items()}
+    asked = {**own, "steps": steps} if "steps" in own else own
+    found: Tensors = entry.function(tables, shares, torch.Generator(), **asked)
+    return found
+
+
+def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -> Features:
+    """Random features of eight layers, in the columns that a scorer looks at."""
+    random = torch.Generator().manual_seed(0)
+    columns = columns_of(groups_of(name, options))
+    return Features(
+        columns, {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
+    )
 
 
 def probe_network(
@@ -89,15 +98,15 @@ def probe_network(
         model = build_model(name, options, shape, classes)
     build = time.perf_counter() - begin
     model = model.to(device)
-    images = _images(max(2, min(batch, 8)), shape, classes, device)
+    images = made_up_images(max(2, min(batch, 8)), shape, classes, device)
     recipe = Recipe(epochs=1, batch=len(images), crop=0, precision=precision)  # type: ignore[arg-type]
     random = torch.Generator().manual_seed(0)
     train(model, images, recipe, random)
-    first = _clock(lambda: train(model, images, recipe, random), device) / len(images)
+    first = clock(lambda: train(model, images, recipe, random), device) / len(images)
     size = max(2, min(batch, int(_SLOW / first)))
-    full = _images(size, shape, classes, device)
+    full = made_up_images(size, shape, classes, device)
     recipe = replace(recipe, batch=size)
-    once = _clock(lambda: train(model, full, recipe, random), device)
+    once = clock(lambda: train(model, full, recipe, random), device)
     epochs = max(1, min(50, int(_MOMENT / once)))  # what a training does once should not be seen
     recipe = replace(recipe, epochs=epochs)
     used: Rates = {"build": build}
@@ -108,11 +117,11 @@ def probe_network(
     used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
     if size < min(batch, _SEEN):
         used["train_bytes"] = _PAPER * facts.saved_bytes * (0.5 if precision == "bfloat16" else 1)
-    some = _images(max(2, min(256, int(2 * _SLOW / first))), shape, classes, device)
+    some = made_up_images(max(2, min(256, int(2 * _SLOW / first))), shape, classes, device)
     used["forward"], used["forward_bytes"] = _measured(
         lambda: accuracy(model, some, precision, batch=len(some)), len(some), device
     )
-    evidence = _evidence(model, _images(max(2, min(256, int(_SLOW / first))), shape, classes, device))
+    evidence = evidence_of(model, made_up_images(max(2, min(256, int(_SLOW / first))), shape, classes, device))
     number = len(evidence.draw(0)[0][1])
     used["gradient"], used["gradient_bytes"] = _measured(
         lambda: evidence.gradient(evidence.weights, evidence.draw(number)), number, device
@@ -137,7 +146,8 @@ def resident(place: Place) -> int:
     return 0 if place.device.startswith("cuda") else resident_memory()
 
 
-def _images(count: int, shape: Shape, classes: int, device: torch.device) -> Images:
+def made_up_images(count: int, shape: Shape, classes: int, device: torch.device) -> Images:
+    """Random pixels, classes in turn."""
     channels, height, width = shape
     random = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (count, height, width, channels), dtype=torch.uint8, generator=random)
@@ -145,7 +155,8 @@ def _images(count: int, shape: Shape, classes: int, device: torch.device) -> Ima
     return Images(pixels, labels, torch.full((channels,), 0.5), torch.full((channels,), 0.3)).to(device)
 
 
-def _evidence(model: Any, images: Images) -> Evidence:
+def evidence_of(model: Any, images: Images) -> Evidence:
+    """About a network, one batch of all images."""
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     example = images.normalize(images.pixels[:1])  # type: ignore[index]
     batch = (images.normalize(images.pixels[:]), images.labels)  # type: ignore[index]
@@ -165,23 +176,24 @@ def _measured(work: Callable[[], object], images: int, device: torch.device) -> 
     release_memory()
     before = torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_memory()
     peak = PeakMemory(str(device))
-    seconds = _clock(work, device)
+    seconds = clock(work, device)
     held = (peak.bytes or before) - before
     return (seconds if seconds > _MOMENT else _timed(work, device)) / images, max(0.0, held) / images
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
     # Seconds a call: the median of those that a moment has room for, after one that warms up.
-    first = _clock(work, device)
+    first = clock(work, device)
     if first > _MOMENT:
         return first
     found: list[float] = []
     while len(found) < 3 or (sum(found) < _MOMENT and len(found) < 200):
-        found.append(_clock(work, device))
+        found.append(clock(work, device))
     return sorted(found)[len(found) // 2]
 
 
-def _clock(work: Callable[[], object], device: torch.device) -> float:
+def clock(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that something takes on a device."""
     begin = time.perf_counter()
     work()
     if device.type == "cuda":

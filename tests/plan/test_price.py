@@ -60,7 +60,7 @@ def test_repair_is_counted() -> None:
 
 
 def test_training_for_a_mask_is_counted(store: Store) -> None:
-    """Rounds times steps times images of a batch, a search's with what its parts cost; in time, memory and dense trainings."""
+    """Rounds times steps times images of a batch, with what a search's parts cost; in time, memory and trainings."""
     linear = "{name: trained, criterion: magnitude, schedule: {name: linear, rounds: 2, steps: 5}}"
     plan = compiled(DIGITS, "method=mask_search", f"compare=[{linear}, dense]")
     search, rounds = "mask/mask_search/0.9/seed0", "mask/trained/0.9/seed0"

@@ -1,0 +1,205 @@
+"""How fast this machine is with the networks of a plan: training against the plain loop, and scoring."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from autosparse.backends import Place
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Scorer
+from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.training import Recipe, train
+from autosparse.errors import MissingRequirement
+from autosparse.lazy import torch
+from autosparse.models import Shape, build_model
+from autosparse.models.facts import NetworkFacts
+from autosparse.own import label
+from autosparse.plan.compile import Plan
+from autosparse.plan.places import network_of
+from autosparse.plan.plain import train_plainly
+from autosparse.plan.price import Price
+from autosparse.plan.probe import clock, evidence_of, learn_scorer, made_up_images, random_tables
+from autosparse.spec import Pretrained
+
+_WARM_UP, _LEAST, _MOST = 2, 4, 400  # steps that do not count, and that do
+_MOMENT = 1.5  # seconds that a measurement takes, at least
+_SIDE = 2048  # of the matrices whose product shows the peak
+_SCORED = 128  # images that a scorer's gradients are taken over
+_PAPER = "paper"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Training of one network, images a second in rounds in which it and the plain loop took turns.
+
+    `operations` are floating-point operations a second, two for each multiply-add and three passes of the network
+    a step, `share` what of a matrix product's in the same precision.
+    """
+
+    model: str
+    batch: int
+    precision: str
+    rates: tuple[float, ...]
+    plain: tuple[float, ...]
+    operations: float
+    share: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times as fast as the plain loop: the median of the rounds."""
+        return statistics.median(own / plain for own, plain in zip(self.rates, self.plain, strict=True))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured: operations a second of a matrix product, by precision; trainings; and weights a second that
+    scorers score, features and gradients included, by scorer, on `largest`."""
+
+    peaks: Mapping[str, float]
+    trained: tuple[Trained, ...]
+    largest: str
+    scored: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A network of the plan in the batches that it is trained in."""
+
+    step: str
+    name: str
+    facts: NetworkFacts
+    shape: Shape
+    classes: int
+    build: Callable[[], torch.nn.Module]
+    batch: int
+    precision: str
+
+
+def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: Callable[[str], None]) -> Bench:
+    """Measure the networks of a resolved spec's plan on made-up images: each trained in its own batches, in its own
+    precision and in float32, `rounds` times; the spec's scorer and the paper's on the largest of them.
+
+    Raises MissingRequirement while no step's network is known.
+    """
+    device = torch.device(place.device)
+    networks = [*_networks(plan, price)]
+    if not networks:
+        raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
+    for network in networks:
+        price.network_rates(network.step)
+    precisions = dict.fromkeys([*(network.precision for network in networks), "float32"])
+    with torch.random.fork_rng():
+        peaks = {precision: _peak(precision, device) for precision in precisions}
+        trained: list[Trained] = []
+        for network in networks:
+            say(f"training {network.name} in batches of {network.batch}")
+            trained += _compare(network, peaks, device, rounds)
+        largest = max(networks, key=lambda network: network.facts.total)
+        scored = {}
+        for name, options in _scorers(plan).items():
+            say(f"scoring {largest.name} with `{name}`")
+            scored[name] = _scoring(name, options, largest, device)
+    return Bench(peaks, tuple(trained), largest.name, scored)
+
+
+def _networks(plan: Plan, price: Price) -> Iterator[_Network]:
+    seen = set()
+    for work in price.counted.values():
+        if work.network is None or not work.batch:
+            continue
+        facts, about = network_of(plan, work.network), plan.steps[work.network].options
+        if (key := (facts.identity, work.batch, work.precision)) in seen:
+            continue
+        seen.add(key)
+        reach = plan.steps[work.network].access.get("model", about["model"])
+        shape, classes = tuple(about["shape"]), about["classes"]
+        build = partial(build_model, reach["name"], reach["options"], shape, classes)
+        yield _Network(work.network, label(reach["name"]), facts, shape, classes, build, work.batch, work.precision)
+
+
+def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:
+    scorer = plan.spec.scorer
+    own = ("quota", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+    return {own[0]: own[1], _PAPER: {"steps": 1}}
+
+
+def _compare(network: _Network, peaks: Mapping[str, float], device: torch.device, rounds: int) -> Iterator[Trained]:
+    recipe = Recipe(epochs=1, batch=network.batch, precision=network.precision)  # type: ignore[arg-type]
+    precisions = dict.fromkeys((network.precision, "float32"))
+    tried = {readers: _plain(network, recipe, _LEAST, readers, device) for readers in (0, 2)}
+    readers = max(tried, key=tried.__getitem__)
+    own: dict[str, list[float]] = {precision: [] for precision in precisions}
+    plain: list[float] = []
+    for _ in range(rounds):
+        plain.append(_plain(network, recipe, _steps([tried[readers], *plain], network.batch), readers, device))
+        for precision, found in own.items():
+            kept = replace(recipe, precision=precision)  # type: ignore[arg-type]
+            found.append(_own(network, kept, _steps(found or plain, network.batch), device))
+    for precision, found in own.items():
+        operations = statistics.median(found) * 6 * network.facts.macs
+        yield Trained(
+            network.name,
+            network.batch,
+            precision,
+            tuple(found),
+            tuple(plain),
+            operations,
+            operations / peaks[precision],
+        )
+
+
+def _steps(rates: Sequence[float], batch: int) -> int:
+    # As many as take a moment, at the rate that was found last.
+    return max(_LEAST, min(_MOST, math.ceil(_MOMENT * rates[-1] / batch)))
+
+
+def _own(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
+    model = network.build().to(device)
+    few, images = (
+        made_up_images(count * recipe.batch, network.shape, network.classes, device) for count in (_WARM_UP, steps)
+    )
+    train(model, few, recipe, torch.Generator().manual_seed(0))
+    seconds = clock(lambda: train(model, images, recipe, torch.Generator().manual_seed(0)), device)
+    return len(images) / seconds
+
+
+def _plain(network: _Network, recipe: Recipe, steps: int, readers: int, device: torch.device) -> float:
+    images = made_up_images((_WARM_UP + steps) * recipe.batch, network.shape, network.classes, device)
+    begun = 0.0
+
+    def observe(step: int) -> None:
+        nonlocal begun
+        if step == _WARM_UP:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            begun = time.perf_counter()
+
+    clock(lambda: train_plainly(network.build().to(device), images, recipe, readers=readers, observe=observe), device)
+    return steps * recipe.batch / (time.perf_counter() - begun)
+
+
+def _scoring(name: str, options: Mapping[str, Any], network: _Network, device: torch.device) -> float:
+    tables = random_tables(name, options, device)
+    state = learn_scorer(name, options, tables, 1)
+    scorer = Scorer(groups_of(name, options), partial(scorers[name].facts["predict"], state))
+    model = network.build().to(device)
+    images = made_up_images(_SCORED, network.shape, network.classes, device)
+    evidence = evidence_of(model, images)
+    if name == _PAPER:
+        # Its 1.2 million multiply-adds a weight would take minutes: on some weights, without the features.
+        seconds = clock(lambda: scorer.predict(tables), device)
+        return sum(map(len, tables.values.values())) / seconds
+    seconds = clock(lambda: criteria["learned"].function(replace(evidence, scorer=scorer), images=_SCORED), device)
+    return network.facts.total / seconds
+
+
+def _peak(precision: str, device: torch.device) -> float:
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    left, right = (torch.randn(_SIDE, _SIDE, device=device).to(kind) for _ in range(2))
+    return 2 * _SIDE**3 / min(clock(lambda: left @ right, device) for _ in range(5))
