@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from autosparse.backends import Place, this_machine
+from autosparse.console import show_bench
 from autosparse.core.training import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingRequirement
 from autosparse.models import build_model
-from autosparse.plan import fit_plan, measure_speed
+from autosparse.plan import Bench, Trained, fit_plan, measure_speed
 from autosparse.plan.plain import Pictures, accuracy_plainly, train_plainly
 from autosparse.plan.probe import made_up_images
 from autosparse.spec import load_spec
@@ -86,3 +87,16 @@ def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path
 
     with pytest.raises(MissingRequirement, match="nothing is known of the networks yet"):
         measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=print)
+
+
+def test_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Medians with their spread, ratios of rounds, and shares of the peak; one round has no spread."""
+    trained = Trained("net", 64, "float32", (30.0, 50.0, 40.0), (10.0, 10.0, 10.0), 5e9, 0.25)
+    about = {"processor": "a processor", "device": "cpu", "threads": 1, "torch": "2.14"}
+    show_bench(Bench({"float32": 2e10}, (trained,), "net", {"mlp": 2e6}), about)
+    shown = " ".join(capsys.readouterr().out.split())
+    show_bench(Bench({"float32": 2e10}, (replace(trained, rates=(30.0,), plain=(10.0,)),), "net", {}), about)
+
+    assert "a processor, cpu, 1 thread, torch 2.14 product of two matrices, GFLOP/s: float32 20" in shown
+    assert all(told in shown for told in ("4.00", "40 (30 to", "25 %", "2M", "3 rounds"))
+    assert "one round" in capsys.readouterr().out
