@@ -13,36 +13,36 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy
 import torch
 
 from autosparse.core.images import Images
-from autosparse.core.irp import irp_round, keep_after, rewind
-from autosparse.core.selection import keep_top
+from autosparse.core.irp import irp_round, keep_after, prune_survivors, rewind
 from autosparse.core.training import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, prunable_weights, total_of
 from autosparse.datasets import open_source
-from autosparse.models import resnet
+from autosparse.models import build_model
 from autosparse.plan.plain import accuracy_plainly, train_plainly
+from autosparse.plan.probe import made_up_images
 
 BATCH, SEEDS, IRP_ROUNDS = 128, 3, 10
-NETWORKS = ("resnet20", "resnet18")
+NETWORKS, SHAPE = ("resnet20", "resnet18"), (3, 32, 32)
 RECIPE = Recipe(epochs=5, batch=BATCH, lr=0.1, schedule="one_cycle", precision="bfloat16")
 
 
 def build(name: str, seed: int) -> torch.nn.Module:
     """One of NETWORKS, its weights drawn anew."""
     torch.manual_seed(seed)
-    shape = (3, 32, 32)
-    return resnet.resnet20(shape, 10, width=16) if name == "resnet20" else resnet.resnet18(shape, 10, width=64)
+    return build_model(name, {}, SHAPE, 10)
 
 
 def peak(way: str, name: str) -> float:
     """MiB that this process held at most, after eight steps of one loop on random pixels."""
     images, model = noise(BATCH * 8), build(name, 0)
     masks = random_masks(model)
-    _either(way, model, images, Recipe(**{**vars(RECIPE), "epochs": 1}), masks)
+    _either(way, model, images, replace(RECIPE, epochs=1), masks)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
@@ -84,7 +84,7 @@ def accuracies(data: str) -> None:
 def irp(data: str) -> None:
     """Seconds of each of ten rounds, by both loops."""
     training, test = cifar(data)
-    recipe = Recipe(**{**vars(RECIPE), "epochs": 1})
+    recipe = replace(RECIPE, epochs=1)
     total = total_of(prunable_weights(build("resnet20", 0)))
     counts = [keep_after(total, 0.319, number + 1) for number in range(IRP_ROUNDS)]
     initial = {name: tensor.clone() for name, tensor in build("resnet20", 0).state_dict().items()}
@@ -95,7 +95,8 @@ def irp(data: str) -> None:
         model = rewind(build("resnet20", 0), initial)
         train_plainly(model, training, recipe, masks=masks["plain"])
         accuracy_plainly(model, test)
-        masks["plain"] = global_top(model, keep)
+        scores = {name: weight.detach().abs() for name, weight in prunable_weights(model).items()}
+        masks["plain"] = prune_survivors(scores, masks["plain"], keep)
         seconds["plain"].append(time.perf_counter() - begin)
         begin = time.perf_counter()
         found = irp_round(
@@ -111,14 +112,6 @@ def irp(data: str) -> None:
     print(f"a round takes {100 * slope:+.1f} % more than the one before (least squares)")
 
 
-def global_top(model: torch.nn.Module, keep: int) -> Tensors:
-    """Masks of the largest weights of all layers."""
-    weights = {name: weight.detach().abs() for name, weight in prunable_weights(model).items()}
-    flat = keep_top(torch.cat([weight.flatten() for weight in weights.values()]), keep)
-    parts = flat.split([weight.numel() for weight in weights.values()])
-    return {name: part.view(weights[name].shape) for name, part in zip(weights, parts, strict=True)}
-
-
 def random_masks(model: torch.nn.Module) -> Tensors:
     """One weight in fifty."""
     generator = torch.Generator().manual_seed(0)
@@ -129,10 +122,7 @@ def random_masks(model: torch.nn.Module) -> Tensors:
 
 def noise(images: int) -> Images:
     """Random pixels."""
-    generator = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (images, 32, 32, 3), dtype=torch.uint8, generator=generator)
-    labels = torch.randint(0, 10, (images,), generator=generator)
-    return Images(pixels, labels, torch.full((3,), 0.5), torch.full((3,), 0.25))
+    return made_up_images(images, SHAPE, 10, torch.device("cpu"))
 
 
 def cifar(data: str) -> tuple[Images, Images]:
@@ -155,7 +145,7 @@ def profile() -> None:
     for way in ("plain", "own"):
         images, model = noise(BATCH * 8), build("resnet20", 0)
         with torch.profiler.profile(activities=activities) as found:
-            _either(way, model, images, Recipe(**{**vars(RECIPE), "epochs": 1}))
+            _either(way, model, images, replace(RECIPE, epochs=1))
         print(way)
         print(found.key_averages().table(sort_by="self_cpu_time_total", row_limit=12, max_name_column_width=40))
 

@@ -46,7 +46,7 @@ def bench(
         fitted.price,
         fitted.place,
         rounds=rounds,
-        say=(lambda _: None) if quiet else lambda text: say(text),
+        say=(lambda _: None) if quiet else say,
     )
     about = environment(fitted.place)
     if json_:

@@ -92,7 +92,7 @@ def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: C
     if not networks:
         raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
     for network in networks:
-        price.network_rates(network.step)
+        price.network_rates(network.step)  # those of steps that are reused too: it keeps them for plans
     precisions = dict.fromkeys([*(network.precision for network in networks), "float32"])
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
