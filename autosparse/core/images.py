@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import repeat
 from typing import Any, Protocol
 
 from autosparse.core.evidence import Batch
@@ -106,17 +107,21 @@ def batch_sizes(images: int, batch: int) -> list[int]:
     return sizes
 
 
-def epoch(images: Images, *, batch: int, crop: int, flip: bool, generator: torch.Generator) -> Iterator[Batch]:
-    """Every example once in random order, each shifted by up to `crop` pixels and mirrored at random.
+def epoch(
+    images: Images, *, batch: int, crop: int, flip: bool, generator: torch.Generator, cutout: int = 0
+) -> Iterator[Batch]:
+    """Every example once in random order, shifted by up to `crop` pixels, mirrored at random, less a square.
 
-    A shift brings in zeros (black), as padding before a crop does. One gather does order, crop and flip.
-    Random numbers come from the CPU, so that a seed means the same batches on every device.
+    A shift brings in zeros (black), as padding before a crop does. One gather does order, crop and flip. A square of
+    `cutout` pixels a side around a random pixel, as far as it lies in the image, has the mean colour (DeVries & Taylor
+    2017). Random numbers come from the CPU, so that a seed means the same batches on every device.
     """
     height, width = images.pixels.shape[1:3]
     device = images.labels.device
     order = torch.randperm(len(images), generator=generator)
     shift = torch.randint(0, 2 * crop + 1, (2, len(images), 1), generator=generator)
     mirror = torch.rand(len(images), 1, generator=generator) < 0.5 if flip else torch.zeros(len(images), 1).bool()
+    hole = torch.rand(2, len(images), 1, generator=generator) if cutout else None
     rows = torch.arange(height) + shift[0]
     columns = torch.where(mirror, width - 1 - torch.arange(width), torch.arange(width)) + shift[1]
     sizes = batch_sizes(len(images), batch)
@@ -127,9 +132,24 @@ def epoch(images: Images, *, batch: int, crop: int, flip: bool, generator: torch
         batches = ((padded, part.to(device)) for part in parts)
     else:  # the same pixels, padded a batch at a time
         batches = ((_pad(pixels, crop), torch.arange(len(pixels), device=device)) for pixels in images.gather(parts))
-    for part, (padded, place), (row, column) in zip(parts, batches, moves, strict=True):
+    keeps: Iterable[Any] = (
+        repeat(None) if hole is None else _outside(hole, (height, width), cutout, device).split(sizes)
+    )
+    for part, (padded, place), (row, column), keep in zip(parts, batches, moves, keeps, strict=False):
         pixels = padded[place[:, None, None], row[:, :, None], column[:, None, :]]
-        yield images.normalize(pixels), images.labels[part.to(device)]
+        inputs = images.normalize(pixels)
+        yield inputs if keep is None else inputs * keep, images.labels[part.to(device)]
+
+
+def _outside(centre: torch.Tensor, sides: tuple[int, int], cutout: int, device: torch.device) -> torch.Tensor:
+    # False in the square, bool [images, 1, height, width]; centres in [0, 1) as [2, images, 1].
+    inside: list[torch.Tensor] = []
+    for place, side in zip(centre, sides, strict=True):
+        begin = (place * side).long() - cutout // 2
+        pixel = torch.arange(side)
+        inside.append((pixel >= begin) & (pixel < begin + cutout))
+    rows, columns = inside
+    return ~(rows[:, None, :, None] & columns[:, None, None, :]).to(device)
 
 
 def _pad(pixels: torch.Tensor, crop: int) -> torch.Tensor:

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.weights import prunable_weights
 from autosparse.lazy import torch
+from autosparse.registry import AddedLater
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +39,25 @@ class Recipe:
     label_smoothing: Annotated[float, Ge(0), Lt(1), "share of the target spread over all classes"] = 0.0
     crop: Annotated[int, Ge(0), "largest random shift, in pixels"] = 4
     flip: Annotated[bool, "mirror half of the images"] = True
+    cutout: Annotated[
+        int, Ge(0), AddedLater(0), "side in pixels of a square of each image that has the mean colour"
+    ] = 0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
     ] = "auto"
 
 
 STEP_FIELDS = (
-    "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "precision",
+    "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "cutout", "precision",
 )  # fmt: skip
 """What of a recipe makes a step when masks are learned: not how many there are, nor what depends on that, and no label
 smoothing, since the loss is the one that criteria take."""
+
+
+def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe's fields makes a step, as far as they are written out."""
+    return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
+
 
 Observe = Callable[[int, int], None]
 """Called with epochs done and epochs in all."""
@@ -88,7 +98,7 @@ def train(
     for done in range(epochs):
         total, seen = torch.zeros((), device=flat.device), 0
         for inputs, labels in epoch(
-            images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, generator=generator
+            images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout, generator=generator
         ):
             if step >= stop:
                 break

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from autosparse.core.training import STEP_FIELDS, Recipe
+from autosparse.core.training import Recipe, of_a_step
 from autosparse.plan.step import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
@@ -28,8 +28,7 @@ def keyed_aims(tuning: Any) -> dict[str, Any]:
 
 def keyed_steps(training: Any) -> dict[str, Any]:
     """What of a recipe makes a step, where networks are trained for some steps and rewound."""
-    recipe = keyed_recipe(training)
-    return {name: recipe[name] for name in STEP_FIELDS}
+    return of_a_step(keyed_recipe(training))
 
 
 def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:

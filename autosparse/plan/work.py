@@ -14,7 +14,7 @@ from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
-from autosparse.core.training import STEP_FIELDS
+from autosparse.core.training import of_a_step
 from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
@@ -182,7 +182,7 @@ def _validated(step: Step, of: Inputs, network: str, work: Counted) -> Counted:
     # A trial with its proxy's training: the scorer is fitted once more, to all examples.
     options = step.options
     recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
-    brief = {"training": {name: recipe[name] for name in STEP_FIELDS}}
+    brief = {"training": of_a_step(recipe)}
     whole = replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / options["folds"])})
     parts = (
         whole,
@@ -304,7 +304,7 @@ def _sanity(step: Step, of: Inputs, network: str) -> Counted:
     parts = [trained, evaluated]
     if check not in ("shuffle", "reinitialize"):
         methods = [method for method in options["candidates"].values() if not left_out(check, method)]
-        brief = {"training": {name: options["training"][name] for name in STEP_FIELDS}}
+        brief = {"training": of_a_step(options["training"])}
         masks = [
             _mask(replace(step, options={"method": method, **(brief if _trains(method, of) else {})}), of, network)
             for method in methods

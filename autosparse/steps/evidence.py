@@ -47,4 +47,6 @@ def training_stream(images: Images, recipe: Recipe, seed: int) -> Iterator[Batch
     """Augmented batches without end, epoch after epoch, by what a recipe says of them."""
     random = generator("stream", seed)
     while True:
-        yield from epoch(images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, generator=random)
+        yield from epoch(
+            images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout, generator=random
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autosparse.core.training import STEP_FIELDS, Recipe, accuracy
+from autosparse.core.training import Recipe, accuracy, of_a_step
 from autosparse.core.training import train as train_network
 from autosparse.core.weights import Tensors
 from autosparse.steps.mask import make_masks
@@ -29,7 +29,7 @@ def validate_scorer(
     """
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         return 0.0
-    brief = {name: training[name] for name in STEP_FIELDS}
+    brief = of_a_step(training)
     _, masks = make_masks(
         work, method, seed=seed, sparsity=sparsity, budget=None, training=brief, learned=(scorer, state)
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from autosparse.core.images import Images
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
-from autosparse.core.training import STEP_FIELDS, Recipe, accuracy
+from autosparse.core.training import Recipe, accuracy, of_a_step
 from autosparse.core.training import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights
 from autosparse.errors import StepError
@@ -46,7 +46,7 @@ def sanity(
         altered: dict[str, Any] = {"drive": invert, "lowest": True} if check == "invert" else {}
         if check in _CORRUPTED:
             altered = {"corrupt": partial(_corrupted, check, seed)}
-        brief = {name: training[name] for name in STEP_FIELDS}
+        brief = of_a_step(training)
         try:
             _, made = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=brief, **altered)
         except StepError as error:

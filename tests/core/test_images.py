@@ -47,6 +47,33 @@ def every_example(images: Images, crop: int, flip: bool, batch: int = 3, seed: i
     return found
 
 
+@pytest.mark.parametrize("cutout", [1, 2, 9])
+def test_a_square_of_every_example_has_the_mean_colour(cutout: int) -> None:
+    """Its centre is any pixel, what lies outside of the image is cut off; order, shift and mirror are as without it."""
+    images = numbered(200)
+    whole, cut = (
+        [
+            (inputs, labels)
+            for inputs, labels in epoch(images, batch=7, crop=1, flip=True, generator=seeded(), cutout=side)
+        ]
+        for side in (0, cutout)
+    )
+    places = set()
+    for (expected, labels), (found, same) in zip(whole, cut, strict=True):
+        assert torch.equal(labels, same)
+        for before, after in zip(expected, found, strict=True):
+            changed = (before != after).any(dim=0)
+            if not changed.any():
+                continue  # the square lay where black came in
+            rows, columns = changed.any(dim=1).nonzero().flatten(), changed.any(dim=0).nonzero().flatten()
+            square = after[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            assert not square.any()
+            assert max(square.shape[1:]) <= cutout
+            places.add((int(rows[0]), int(columns[0])))
+
+    assert len(places) > (1 if cutout == 9 else 4)
+
+
 @pytest.mark.parametrize(("crop", "flip"), [(0, False), (0, True), (1, True), (2, False)])
 def test_every_example_is_a_shift_of_its_image(crop: int, flip: bool) -> None:
     """Each example is its image under one shift and mirroring, and each of these occurs."""

@@ -376,6 +376,16 @@ def test_rounds_are_described_only_for_scorers_that_learn_from_them() -> None:
     assert "irp" not in added(before, after)
 
 
+def test_cutout_is_in_the_keys_of_what_trains() -> None:
+    """A square of no pixels is as before there were any; with one, all that trains or takes steps is another."""
+    before = plan(BASE, "method.horizon=3")
+    cut = plan(BASE, "method.horizon=3", "training.cutout=2")
+
+    assert keys(before) == keys(plan(BASE, "method.horizon=3", "training.cutout=0"))
+    assert 2 == next(step for step in cut.of("mask") if "training" in step.options).options["training"]["cutout"]
+    assert {"irp", "mask", "train"} <= added(before, cut)
+
+
 def test_a_warm_up_is_in_the_keys_of_what_it_trains() -> None:
     """Labels take the steps of IRP's recipe, masks of the scorer those of the spec's; 0 steps are as before."""
     text = BASE.replace("seeds: [100, 101]", "seeds: [100], training: {epochs: 3, lr: 0.4}")
@@ -384,8 +394,9 @@ def test_a_warm_up_is_in_the_keys_of_what_it_trains() -> None:
 
     assert keys(before) == keys(plan(text, "scorer.warm_up=0"))
     assert LEARNING - {"irp"} | {"mask", "train", "evaluate", "emit"} == added(before, after)
-    assert (5, 0.4, set(STEP_FIELDS)) == (label["warm_up"], label["training"]["lr"], set(label["training"]))
-    assert (0.1, set(STEP_FIELDS)) == (mask["training"]["lr"], set(mask["training"]))
+    fields = {*STEP_FIELDS} - {"cutout"}  # which was added later
+    assert (5, 0.4, fields) == (label["warm_up"], label["training"]["lr"], set(label["training"]))
+    assert (0.1, fields) == (mask["training"]["lr"], set(mask["training"]))
     assert keys(before)["mask/snip/0.5/seed0"] == keys(after)["mask/snip/0.5/seed0"]
     assert "training" not in before.steps["mask/learned/0.5/seed0"].options
 
