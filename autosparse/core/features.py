@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from autosparse.core.order import ascending
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy import torch
 from autosparse.registry import Registry
@@ -221,7 +222,7 @@ def _of_present(
 
 def _ranks(size: torch.Tensor) -> torch.Tensor:
     rank = torch.empty_like(size)
-    rank[size.argsort(stable=True)] = torch.linspace(0, 1, size.numel(), dtype=size.dtype, device=size.device)
+    rank[ascending(size)] = torch.linspace(0, 1, size.numel(), dtype=size.dtype, device=size.device)
     return rank
 
 

@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import Literal
 
 from autosparse.core.features import Features
+from autosparse.core.order import descending
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -116,7 +117,7 @@ def agreement(
     survivors = float(standing[alive].sum())
     if survivors in (0.0, float(standing.sum())) or not bool(score.isfinite().all()):
         return 0.0, 0.0, 0.0
-    order = score.argsort(descending=True, stable=True)
+    order = descending(score)
     before = standing[order].cumsum(0) - standing[order]
     chosen = torch.zeros_like(alive)
     chosen[order] = before < survivors

@@ -9,6 +9,7 @@ from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
 from autosparse.core.learning import Learner, own_randomness
+from autosparse.core.order import descending, reached_by
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
@@ -79,7 +80,7 @@ def learn_scores(
 
 def ranks(scores: torch.Tensor) -> torch.Tensor:
     """The place of every score among the others, in (0, 1), of which the highest is nearest to 1; ties by position."""
-    order = scores.flatten().argsort(descending=True, stable=True)
+    order = descending(scores.flatten())
     places = torch.empty(order.shape, dtype=torch.float32, device=order.device)
     places[order] = torch.arange(len(order), 0, -1, dtype=torch.float32, device=order.device).sub_(0.5) / len(order)
     return places.view(scores.shape)
@@ -89,4 +90,4 @@ def threshold(scores: torch.Tensor, count: int) -> torch.Tensor | float:
     """The score that `count` scores reach: of a vector, `count`-th from above."""
     if count >= len(scores):
         return -torch.inf
-    return torch.inf if count <= 0 else scores.kthvalue(len(scores) - count + 1).values
+    return torch.inf if count <= 0 else reached_by(scores, count)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from autosparse.core.evidence import Evidence
+from autosparse.core.order import descending, reached_by
 from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
@@ -29,7 +30,7 @@ def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     if count > int((flat > -math.inf).sum()):
         raise ValueError(f"{count} weights cannot be kept of the {int((flat > -math.inf).sum())} that are left")
-    threshold = flat.topk(count, sorted=False).values.min()
+    threshold = reached_by(flat, count)
     mask = flat > threshold
     ties = (flat == threshold).nonzero().flatten()
     mask[ties[: count - int(mask.sum())]] = True
@@ -41,5 +42,5 @@ def ranks_of(scores: torch.Tensor) -> torch.Tensor:
     flat = scores.flatten()
     ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
     places = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
-    ranks[flat.argsort(stable=True, descending=True)] = places / (len(flat) + 1)
+    ranks[descending(flat)] = places / (len(flat) + 1)
     return ranks.reshape(scores.shape)
