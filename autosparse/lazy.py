@@ -16,7 +16,10 @@ class _LazyModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # inspection (doctest, copy, pydantic) must not import anything
             raise AttributeError(name)
-        return getattr(importlib.import_module(self.__name__), name)
+        own = vars(self)
+        if "imported" not in own:  # asking for it by name every time takes as long as a small operation of torch
+            own["imported"] = importlib.import_module(self.__name__)
+        return getattr(own["imported"], name)
 
 
 if TYPE_CHECKING:
