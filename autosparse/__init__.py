@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from autosparse.api import Masks as Masks
+    from autosparse.api import load as load
     from autosparse.api import prune as prune
     from autosparse.api import score as score
     from autosparse.errors import AutosparseError as AutosparseError
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from autosparse.store import Store as Store
 
 __version__ = "0.1.0"
-__all__ = ["AutosparseError", "Masks", "Store", "__version__", "compile_plan", "load_spec", "prune", "score"]
+__all__ = ["AutosparseError", "Masks", "Store", "__version__", "compile_plan", "load", "load_spec", "prune", "score"]
 
 _HOMES = {
     "AutosparseError": "autosparse.errors",
     "Masks": "autosparse.api",
     "Store": "autosparse.store",
     "compile_plan": "autosparse.plan",
+    "load": "autosparse.api",
     "load_spec": "autosparse.spec",
     "prune": "autosparse.api",
     "score": "autosparse.api",

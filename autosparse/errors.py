@@ -7,6 +7,7 @@ AutosparseError                 1
 ├── StepError                   1   a step failed; a plain rerun resumes
 ├── FitError                    3   the plan does not fit the target
 ├── DamagedArtifact             4   an artifact's bytes are not what its descriptor says
+├── DamagedFile                 4   an emitted model's bytes are not what its card says, or no model
 ├── MissingRequirement         5   something outside the spec is missing
 │   ├── MissingData             5   a dataset's files
 │   ├── MissingExtra            5   an optional library
@@ -90,6 +91,12 @@ class DamagedArtifact(AutosparseError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.key, self.message, self.hint)
+
+
+class DamagedFile(AutosparseError):
+    """An emitted model's bytes are not what its card says, or no model at all."""
+
+    exit_code = 4
 
 
 class MissingRequirement(AutosparseError):

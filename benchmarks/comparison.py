@@ -117,6 +117,7 @@ def _report(network: str, data: str, method: str, sparsity: float, seed: int, *s
         "controls=[]",
         "emit=[]",
         f"target.threads={os.environ.get('OMP_NUM_THREADS', '1')}",
+        "training.precision=bfloat16",
         *own,
         *settings,
     ]

@@ -246,7 +246,8 @@ def _cell(target: str, data: str, method: str, sparsity: float, seed: int) -> di
 def _run(spec: Path, out: Path, data: str, *values: str) -> Any:
     command = [sys.executable, "-m", "autosparse", "run", str(spec), "--json", "--quiet", "--out", str(out)]
     threads = os.environ.get("OMP_NUM_THREADS", "1")
-    for value in (f"dataset.path={Path(data).resolve()}", f"target.threads={threads}", *values):
+    shared = (f"dataset.path={Path(data).resolve()}", f"target.threads={threads}", "training.precision=bfloat16")
+    for value in (*shared, *values):
         command += ["--set", value]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

@@ -295,7 +295,7 @@ def test_the_study_of_a_run_is_exported(finished: tuple[Place, Ended], tmp_path:
     place, ended = finished
     file = tmp_path / "study.db"
 
-    exported = place.run("export", str(file), ended.json["run"])
+    exported = place.run("export", ended.json["run"], "--study", str(file))
 
     scorer = ended.json["scorer"]
     study = optuna.load_study(study_name=Path(ended.json["run"]).name, storage=f"sqlite:///{file}")

@@ -1,6 +1,7 @@
-"""Pruning in one call, for people with their own training loop: batches in, masks out, masks held."""
+"""For people with code of their own: pruning in one call, masks that hold, and emitted models opened again."""
 
+from autosparse.api.emitted import OpenedModel, load, read_emitted
 from autosparse.api.masks import LayerSummary, Masks, Summary
 from autosparse.api.pruning import prune, score
 
-__all__ = ["LayerSummary", "Masks", "Summary", "prune", "score"]
+__all__ = ["LayerSummary", "Masks", "OpenedModel", "Summary", "load", "prune", "read_emitted", "score"]

@@ -38,7 +38,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         if not masks:
             raise UsageError("masks must name at least one weight", "such as {'fc.weight': mask}")
         self._masks = {name: mask.detach().clone() for name, mask in masks.items()}
-        self._kept = {name: int(mask.sum()) for name, mask in self._masks.items()}
+        self._kept = {name: int(mask.count_nonzero()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
         self._model = None if model is None else weakref.ref(unwrap(model))
 

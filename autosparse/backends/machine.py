@@ -56,7 +56,7 @@ class Machine:
         return not number or int(number) < max(1, len(self.cuda_memory) if kind == "cuda" else 1)
 
     def bfloat16(self, device: str) -> bool:
-        """Whether the device multiplies in bfloat16 natively."""
+        """Whether the device multiplies faster in bfloat16."""
         return self.cuda_bfloat16 if device.startswith("cuda") else self.cpu_bfloat16 and device == "cpu"
 
 
@@ -66,6 +66,7 @@ def this_machine() -> Machine:
     text = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    vendor = re.search(r"^vendor_id\s*:\s*(\S+)", text, re.MULTILINE)
     known = set(flags[1].split()) if flags else set()
     capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, ())
     devices: tuple[str, ...] = ("cpu",)
@@ -76,11 +77,18 @@ def this_machine() -> Machine:
     return Machine(
         processor=model[1].strip() if model else platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        cpu_bfloat16=bool(known & {"avx512_bf16", "amx_bf16", "bf16"}),
+        cpu_bfloat16=gains_by_bfloat16(known, vendor[1] if vendor else ""),
         devices=devices,
         cuda_bfloat16=bool(capability and capability >= (8, 0)),
         cuda_memory=cuda_memory,
     )
+
+
+def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
+    """Whether a processor of these features multiplies faster in bfloat16 than in float32."""
+    # Intel's processors with AVX-512's products of bfloat16 but without AMX, as virtual machines show them, multiply
+    # float32 twice as fast; AMD's multiply bfloat16 almost three times as fast.
+    return bool(flags & {"amx_bf16", "bf16"}) or ("avx512_bf16" in flags and vendor != "GenuineIntel")
 
 
 def available_memory() -> int:

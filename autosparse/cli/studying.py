@@ -1,11 +1,10 @@
-"""study, export: what one value after another does to a method; the trials of a run for optuna-dashboard."""
+"""study: what one value after another does to a method."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,9 +26,8 @@ from autosparse.console import follow, in_words, seconds, show_study, show_table
 from autosparse.errors import UsageError
 from autosparse.execute import Execution
 from autosparse.plan import Fitted, statuses
-from autosparse.report import Level, build_report, find_run, study_json
+from autosparse.report import Level, build_report, study_json
 from autosparse.spec import LoadedSpec, parse_list
-from autosparse.steps.study import export_study
 from autosparse.store import Store, open_index
 
 _ALONE = ("compare=[]", "controls=[]", "emit=[]", "sanity=null")
@@ -87,25 +85,6 @@ def study(
         show_text(json_text({"spec": name, **study_json(levels, split)}))
     else:
         show_study(name, variants[0].fitted.plan.spec.method.name, levels, split)
-
-
-@app.command()
-def export(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new SQLite file, such as study.db.")],
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.")] = None,
-) -> None:
-    """Write a run's study to a file that optuna-dashboard opens; without RUN, the latest one's."""
-    found = find_run(run)
-    scorer = found.report.scorer if found.report else {}
-    if not scorer.get("settings"):
-        why = found.problem if found.report is None else "its scorer was not tuned"
-        raise UsageError(f"run {found.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
-    told = {"settings": "settings", "value": "trials", "folds": "folds", "stopped": "stopped"}
-    # Reports of earlier releases lack the last two.
-    columns = [[(name, value) for value in scorer[where]] for name, where in told.items() if where in scorer]
-    trials = [dict(row) for row in zip(*columns, strict=True)]
-    export_study(file, found.folder.name, scorer["defaults"], scorer["space"], trials)
-    say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard sqlite:///{file}`")
 
 
 def _variants(

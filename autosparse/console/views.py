@@ -6,16 +6,16 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autosparse.console.emitted import show_verified
 from autosparse.console.frontier import show_frontier
 from autosparse.console.sanity import show_sanity
-from autosparse.console.screen import number, plain, results, seconds, size, sparkline
+from autosparse.console.screen import number, plain, results, seconds, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import MaskCost, Report, Result, Run
 
@@ -33,7 +33,7 @@ def show_report(report: Report) -> None:
         show_frontier(console, report, *list(columns.items())[-1])
     show_sanity(console, report.sanity)
     _lessons(console, report)
-    _emitted(console, report)
+    show_verified(report.emitted, f"{report.run}/models")
     if report.unprunable:
         reasons = Counter(report.unprunable.values()).most_common()
         told = ", ".join(f"{reason} {count}" for reason, count in reasons)
@@ -209,16 +209,6 @@ def _lessons(console: Console, report: Report) -> None:
         known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
         console.print(plain(f"cost when made: {parts}"))
-
-
-def _emitted(console: Console, report: Report) -> None:
-    if not report.emitted:
-        return
-    table = _table(f"emitted in {report.run}/models", "size", numbers=1)
-    for model in report.emitted:
-        table.add_row(plain("/".join(Path(model.path).parts[-2:])), plain(size(model.bytes)))
-    console.print(table)
-    console.print(plain("zeros in dense tensors: neither smaller nor faster than the dense model", "dim"))
 
 
 def _columns(found: Sequence[Result]) -> dict[str, str]:

@@ -38,7 +38,7 @@ def global_threshold(scores: Tensors, layers: Sequence[Layer], keep: int) -> Cou
     """One threshold over all layers: a layer keeps as many as score above it."""
     chosen = keep_top(torch.cat([scores[layer.name].flatten() for layer in layers]), keep)
     parts = chosen.split([layer.size for layer in layers])
-    return {layer.name: int(part.sum()) for layer, part in zip(layers, parts, strict=True)}
+    return {layer.name: int(part.count_nonzero()) for layer, part in zip(layers, parts, strict=True)}
 
 
 @allocations.register(source="the baseline of Gale et al. 2019")
@@ -162,7 +162,7 @@ def apportion(
 
 
 def _alive(scores: Tensors) -> Counts:
-    return {name: int((score > -math.inf).sum()) for name, score in scores.items()}
+    return {name: int((score > -math.inf).count_nonzero()) for name, score in scores.items()}
 
 
 def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float]:

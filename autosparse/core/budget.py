@@ -19,7 +19,7 @@ def by_macs(allocate: Allocation) -> Allocation:
     """
 
     def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
-        alive = sum(int((score > -math.inf).sum()) for score in scores.values())
+        alive = sum(int((score > -math.inf).count_nonzero()) for score in scores.values())
 
         def cost(keep: int) -> int:
             return macs(layers, allocate(scores, layers, keep))

@@ -74,7 +74,7 @@ def describe_network(evidence: Evidence) -> Network:
 
 def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> tuple[Finding, ...]:
     """What is cut under the evidence's masks, `on_path` being the weights that are not."""
-    kept = {name: int(mask.sum()) for name, mask in evidence.masks.items()}
+    kept = {name: int(mask.count_nonzero()) for name, mask in evidence.masks.items()}
     cut = [name for name, part in network.on_path.items() if bool(part.any()) and not bool(on_path[name].any())]
     findings: list[Finding] = []
     told: set[str] = set()

@@ -48,7 +48,7 @@ def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
                 shortcut.update(way if join.is_shortcut(way) else ())
                 summed.update(_last_of(way, [layer.name for layer in layers]))
     total = sum(layer.size for layer in layers)
-    pruned = total - sum(int(mask.sum()) for mask in evidence.masks.values())
+    pruned = total - sum(int(mask.count_nonzero()) for mask in evidence.masks.values())
     return [
         Place(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
@@ -65,7 +65,7 @@ def _last_of(way: tuple[str, ...], order: list[str]) -> list[str]:
 
 def _standing(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:
     # The means of |w g| and of flow over a layer's weights that are present, each over that of the network.
-    present = {name: max(1, int(mask.sum())) for name, mask in evidence.masks.items()}
+    present = {name: max(1, int(mask.count_nonzero())) for name, mask in evidence.masks.items()}
     sums = {
         name: (float((weight * gradient[name]).abs().double().sum()), float(flow[name].double().sum()))
         for name, weight in evidence.weights.items()

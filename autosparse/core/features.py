@@ -176,7 +176,7 @@ def joins(seen: Seen) -> torch.Tensor:
 def remaining(seen: Seen) -> torch.Tensor:
     """Logarithms of the shares of the layer's and of the network's weights that are present: 0 at initialization."""
     size, total = seen.layer.size, seen.place.total
-    left = size if seen.mask is None else int(seen.mask.sum())
+    left = size if seen.mask is None else int(seen.mask.count_nonzero())
     # Of a layer without weights nothing is asked; its logarithm stays finite.
     shares = [max(1, left) / size, max(1, total - seen.place.pruned) / total]
     return _same_for_all([math.log(share) for share in shares], seen)

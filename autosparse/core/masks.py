@@ -14,7 +14,7 @@ from autosparse.lazy import torch
 
 def kept(masks: Mapping[str, torch.Tensor]) -> Counts:
     """Ones per layer."""
-    return {name: int(mask.sum()) for name, mask in masks.items()}
+    return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None =
     channels = channels_of(evidence)
     entered = {name: channels[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}
     return Paths(
-        {name: int(part.sum()) for name, part in on_path.items()},
-        {name: int(part.sum()) for name, part in entered.items()},
+        {name: int(part.count_nonzero()) for name, part in on_path.items()},
+        {name: int(part.count_nonzero()) for name, part in entered.items()},
         {name: part.numel() for name, part in entered.items()},
         through,
         total,

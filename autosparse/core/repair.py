@@ -227,4 +227,4 @@ def _channels_of_weights(channels: Any, part: torch.Tensor) -> tuple[torch.Tenso
 
 
 def _cost(masks: Tensors, costs: Mapping[str, int]) -> int:
-    return sum(costs[name] * int(mask.sum()) for name, mask in masks.items())
+    return sum(costs[name] * int(mask.count_nonzero()) for name, mask in masks.items())

@@ -106,8 +106,8 @@ def best_of(reached: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, floa
 
 def overlap(masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> float:
     """The share of the weights that masks keep that others keep too."""
-    both = sum(int((mask & others[name].to(mask.device)).sum()) for name, mask in masks.items())
-    return both / max(1, sum(int(mask.sum()) for mask in masks.values()))
+    both = sum(int((mask & others[name].to(mask.device)).count_nonzero()) for name, mask in masks.items())
+    return both / max(1, sum(int(mask.count_nonzero()) for mask in masks.values()))
 
 
 @dataclass

@@ -1,4 +1,7 @@
-"""Formats of emitted models: a registered function of a `Model` gives file name -> bytes."""
+"""Formats of emitted models: a registered function of a `Model` gives file name -> bytes.
+
+Its `read` gives the model back from the same files; it raises ValueError for bytes that are no such model.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,9 +21,9 @@ class Model:
     masks: "Mapping[str, torch.Tensor]"
 
 
-Export: TypeAlias = Callable[[Model], "dict[str, bytes]"]
+Export: TypeAlias = Callable[..., "dict[str, bytes]"]
 exporters: Registry[Export] = Registry("format", "formats")
 
-from autosparse.exporters import safetensors  # noqa: E402
+from autosparse.exporters import compact, safetensors  # noqa: E402
 
-__all__ = ["Export", "Model", "exporters", "safetensors"]
+__all__ = ["Export", "Model", "compact", "exporters", "safetensors"]

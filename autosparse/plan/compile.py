@@ -14,7 +14,6 @@ from autosparse.core.training import training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import UsageError
-from autosparse.exporters import exporters
 from autosparse.models import identify_model
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
@@ -22,7 +21,15 @@ from autosparse.plan.builder import Builder, at_path
 from autosparse.plan.cell import Cell
 from autosparse.plan.checks import Check, plan_checks
 from autosparse.plan.controls import controls_of
-from autosparse.plan.options import keyed_aims, keyed_proxy, keyed_recipe, keyed_steps, scorer_options, tunable_limits
+from autosparse.plan.options import (
+    keyed_aims,
+    keyed_proxy,
+    keyed_recipe,
+    keyed_steps,
+    scorer_options,
+    tag_of,
+    tunable_limits,
+)
 from autosparse.plan.planned_budget import PlannedBudget, strictest
 from autosparse.plan.step import Step
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
@@ -346,15 +353,17 @@ def _cell(
 def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
     for format in spec.emit:
+        chosen = format.keyed()
         build.add(
-            f"emit/{format}/{cell.method}/{budget.name}/seed{cell.seed}",
+            f"emit/{tag_of(format)}/{cell.method}/{budget.name}/seed{cell.seed}",
             "emit",
             {
-                "format": format,
-                "format_version": exporters[format].version,
+                "format": format.name,
+                "format_version": chosen["version"],
                 "method": cell.method,
                 **budget.options,
                 "seed": cell.seed,
+                **({"options": chosen["options"]} if chosen["options"] else {}),
             },
             inputs,
             "emission",

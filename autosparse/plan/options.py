@@ -55,6 +55,14 @@ def called(choice: Any) -> str:
     return " ".join([choice.name, *(f"{name} {value}" for name, value in choice.options().items())])
 
 
+def tag_of(choice: Any) -> str:
+    """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
+    unasked = {name: option.default for name, option in choice.entry.options.items()}
+    return "-".join(
+        [choice.name, *(str(value) for name, value in choice.options().items() if value != unasked.get(name))]
+    )
+
+
 @cache
 def _recipe() -> dict[str, Option]:
     return options_of(Recipe)

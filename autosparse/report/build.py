@@ -18,6 +18,7 @@ from autosparse.report.verdict import Verdict, judge_results
 from autosparse.store import Artifact, Store
 
 SCHEMA_VERSION = 1
+_MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class MaskCost:
 
 @dataclass(frozen=True)
 class Emitted:
-    """One emitted model. Latencies are None until they are measured."""
+    """One emitted model. Latencies are those of one image; None in reports written before they were measured."""
 
     format: str
     method: str
@@ -79,6 +80,13 @@ class Emitted:
     dense_latency_ms: float | None
     max_abs_error: float
     budget: str = ""
+    max_rel_error: float | None = None
+    """the largest difference of an output over the largest output"""
+    test_accuracy: float | None = None
+    """in float32, after a reload in a fresh process"""
+    dense_bytes: int | None = None
+    batch_latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """images at once -> of the emitted model, and of the same network without a zero"""
 
 
 @dataclass(frozen=True)
@@ -188,22 +196,24 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
         artifact = _open(plan, store, step.name)
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
-        place = folder / "models" / named / about["format"]
+        place = folder / "models" / named / step.name.split("/")[1]
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             write_file(place / name, artifact.read(name))
+        measured = artifact.json("measured")
+        latency, dense_latency = measured["latency"]["1"]
         emitted.append(
             Emitted(
-                format=about["format"],
+                format=step.name.split("/")[1],
                 method=about["method"],
                 sparsity=_sparsity(cell, artifact.json("card")["accuracy"]),
                 seed=about["seed"],
                 path=str(place.resolve()),
-                bytes=sum(file["bytes"] for name, file in artifact.files.items() if name != "card.json"),
-                latency_ms=None,
-                dense_latency_ms=None,
-                max_abs_error=artifact.json("card")["max_abs_error"],
+                latency_ms=latency,
+                dense_latency_ms=dense_latency,
                 budget=cell.budget,
+                batch_latencies_ms=measured["latency"],
+                **{name: measured[name] for name in _MEASURED},
             )
         )
     return emitted

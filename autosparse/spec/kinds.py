@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     ScheduleChoice = Choice
     RepairChoice = Choice
     ScorerChoice = Choice
-    Format = str
+    FormatChoice = Choice
 else:
     Training = section_of(Recipe)
     ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
     RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
-    Format = Literal[exporters.names]
+    FormatChoice = choice_of(exporters)
 
 
 def listed(value: Any) -> Any:

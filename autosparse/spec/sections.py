@@ -22,7 +22,7 @@ from autosparse.spec.choices import Section, about, different
 from autosparse.spec.irp import MOST_ROUNDS, Irp
 from autosparse.spec.kinds import (
     DatasetChoice,
-    Format,
+    FormatChoice,
     ModelChoice,
     ScorerChoice,
     Seeds,
@@ -113,10 +113,10 @@ class Spec(Section):
     ] = None
     seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
     emit: Annotated[
-        tuple[Format, ...],
+        tuple[FormatChoice, ...],
         AfterValidator(different),
         about("formats of the pruned models of `method`, first seed, every budget"),
-    ] = ("safetensors",)
+    ] = Field(default=("safetensors",), validate_default=True)
     study: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
         about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),

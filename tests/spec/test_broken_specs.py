@@ -146,7 +146,7 @@ BROKEN = [
     pytest.param(
         "target: {backend: ray}\n", "3:19", "must be a backend", "run `autosparse list backends`", id="backend"
     ),
-    pytest.param("emit: [onx]\n", "3:8", "`emit[0]` must be 'safetensors' but is \"onx\"", None, id="format"),
+    pytest.param("emit: [onx]\n", "3:8", "`emit[0]` must be a format but is 'onx'", ..., id="format"),
     pytest.param(
         "training: {optimizer: adam}\n",
         "3:23",

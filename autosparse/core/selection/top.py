@@ -25,15 +25,17 @@ def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
     """
     flat = scores.flatten()
     if bool(flat.isnan().any()):
-        raise ValueError(f"{int(flat.isnan().sum())} of {flat.numel()} scores are not numbers")
+        raise ValueError(f"{int(flat.isnan().count_nonzero())} of {flat.numel()} scores are not numbers")
     if count <= 0:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    if count > int((flat > -math.inf).sum()):
-        raise ValueError(f"{count} weights cannot be kept of the {int((flat > -math.inf).sum())} that are left")
+    if count > int((flat > -math.inf).count_nonzero()):
+        raise ValueError(
+            f"{count} weights cannot be kept of the {int((flat > -math.inf).count_nonzero())} that are left"
+        )
     threshold = reached_by(flat, count)
     mask = flat > threshold
     ties = (flat == threshold).nonzero().flatten()
-    mask[ties[: count - int(mask.sum())]] = True
+    mask[ties[: count - int(mask.count_nonzero())]] = True
     return mask.reshape(scores.shape)
 
 

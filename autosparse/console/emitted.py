@@ -1,0 +1,83 @@
+"""Emitted models: what each is, against the dense network, and one of them layer by layer."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from autosparse.console.screen import plain, results, size
+from autosparse.report import Emitted
+
+_BATCHES = ("1", "32")
+_WIDE = 12  # of a bar
+_FASTER = 1.1  # times as fast: less is what measuring again gives
+
+
+def show_verified(emitted: Sequence[Emitted], place: str) -> None:
+    """A row for every emitted model: bytes, latency, what differs after a reload, accuracy."""
+    if not emitted:
+        return
+    console = results()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
+    for index, title in enumerate(("format", "sparsity", "size", "smaller", "1 image", "32 images", "off by", "test")):
+        table.add_column(title, justify="left" if index == 0 else "right", overflow="fold", no_wrap=console.width >= 80)
+    for model in emitted:
+        table.add_row(
+            plain(model.format),
+            plain(f"{model.sparsity:g}"),
+            plain(size(model.bytes)),
+            plain(f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else ""),
+            *(plain(_faster(model.batch_latencies_ms.get(batch))) for batch in _BATCHES),
+            plain(f"{model.max_abs_error:.2g}"),
+            plain("" if model.test_accuracy is None else f"{model.test_accuracy:.2f}"),
+        )
+    console.print()
+    console.print(plain(f"emitted in {place}; times smaller and faster than the dense network"))
+    console.print(table)
+    for told in _in_words(emitted):
+        console.print(plain(told, "dim"))
+
+
+def _faster(pair: Sequence[float] | None) -> str:
+    return f"{pair[1] / pair[0]:.2f}×" if pair else ""
+
+
+def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
+    sizes = {model.dense_bytes for model in emitted if model.dense_bytes}
+    latencies = {batch: [m.batch_latencies_ms[batch][1] for m in emitted if m.batch_latencies_ms] for batch in _BATCHES}
+    if sizes and all(latencies.values()):
+        one, many = (statistics.median(found) for found in latencies.values())
+        yield f"the dense network: {size(max(sizes))}, {one:.3g} ms for 1 image, {many:.3g} ms for 32"
+    gains = [dense / own for model in emitted for own, dense in model.batch_latencies_ms.values()]
+    if max(gains, default=0.0) < _FASTER:
+        yield "none is faster: zeros in dense tensors are multiplied like any other number"
+
+
+def show_inspected(found: Mapping[str, Any]) -> None:
+    """One emitted model: what it is, its layers as bars, where it comes from."""
+    console = results()
+    console.print(plain(f"{found['path']}: {found['format']}, {size(found['bytes'])}", "bold"))
+    for name in ("network", "method", "sparsity", "seed", "test_accuracy", "training"):
+        if found.get(name) is not None:
+            console.print(plain(f"{name.replace('_', ' ')}: {found[name]}"))
+    kept, total = found["kept"], found["total"]
+    if total:
+        console.print(plain(f"{kept:,} of {total:,} prunable weights are kept, sparsity {1 - kept / total:.4f}"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, title in enumerate(("layer", "shape", "kept", "sparsity", "")):
+        table.add_column(title, justify="right" if index in (2, 3) else "left", overflow="fold", no_wrap=index > 0)
+    for layer in found["layers"]:
+        present = layer["kept"] / max(1, layer["size"])
+        table.add_row(
+            plain(layer["name"]),
+            plain(" × ".join(map(str, layer["shape"]))),
+            plain(f"{layer['kept']:,}"),
+            plain(f"{1 - present:.4f}"),
+            plain("█" * round(_WIDE * present) + "░" * (_WIDE - round(_WIDE * present))),
+        )
+    if found["layers"]:
+        console.print(table)

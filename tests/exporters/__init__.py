@@ -1,0 +1,1 @@
+"""Pruning in one call, of small networks and of foreign ones."""
