@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,9 +30,10 @@ def test_a_run_tells_how_its_models_compare(finished: tuple[Place, Ended]) -> No
     assert "times smaller and faster than the dense network" in place.run("report").out
 
 
-def test_any_method_of_a_run_in_any_format(finished: tuple[Place, Ended]) -> None:
+def test_any_method_of_a_run_in_any_format(finished: tuple[Place, Ended], tmp_path: Path) -> None:
     """The network comes back with the accuracy that the run measured; a second export makes nothing again."""
-    place, ended = finished
+    place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
+    shutil.copytree(finished[0].folder, place.folder)
     asked = ("export", ended.json["run"], "--method", "snip", "--budget", "0.9", "--format", "compact", "--json")
     first, again = (place.run(*asked, "--out", name) for name in ("out", "other"))
     (model,) = first.json["emitted"]

@@ -21,7 +21,7 @@ def ascending(values: torch.Tensor) -> torch.Tensor:
         return values.argsort(stable=True)
     bits = (values.detach() + 0.0).view(torch.int32)  # -0.0 becomes 0.0, which it equals
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # of negative values the larger bits are the lower value
-    packed = (bits.long() << _PLACES) | torch.arange(len(values))
+    packed = (bits.long() << _PLACES) | torch.arange(len(values), device=values.device)
     order: torch.Tensor = torch.from_numpy(numpy.sort(packed.numpy())) & (2**_PLACES - 1)
     return order
 
@@ -38,4 +38,4 @@ def reached_by(values: torch.Tensor, count: int) -> torch.Tensor:
     import numpy
 
     place = len(values) - count
-    return torch.as_tensor(numpy.partition(values.detach().numpy(), place)[place])
+    return torch.from_numpy(numpy.partition(values.detach().numpy(), place))[place].clone()

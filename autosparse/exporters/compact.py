@@ -41,8 +41,10 @@ def compact(
         Literal["float32", "float16", "bfloat16"], "what weights that are kept are rounded to"
     ] = "float32",
 ) -> dict[str, bytes]:
-    """`model.compact.safetensors`: of a pruned tensor its nonzero values, and a bit for each place or the steps between
-    them, whichever is smaller; `autosparse.load` gives the network back.
+    """`model.compact.safetensors`: the weights that are left and where they stand, in as few bytes as a layer takes.
+
+    Of a pruned tensor its values, and a bit for each place or the steps between them, whichever is smaller;
+    `autosparse.load` gives the network back.
     """
     stored: Tensors = {}
     for name, tensor in model.state.items():

@@ -1,17 +1,22 @@
-"""A fresh process that opens an emitted model: `python -m autosparse.steps.reload`, a request in JSON on stdin.
+"""A process that never saw an emitted model opens it: `python -m autosparse.steps.reload`, a request in JSON a line.
 
 It builds the network, reads the model's files as any user's process would, writes what the network gives for the test
-images, and times it beside the same network without a zero.
+images, and times it beside the same network without a zero. One such process serves a run: importing torch takes longer
+than what it is asked for. It ends with the process that began it, which closes its input.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +29,15 @@ from autosparse.steps.work import load_images
 from autosparse.store import Artifact, dump_tensors, load_tensors
 
 LATENCY_BATCHES = (1, 32)
-_LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs that a latency is the median of, and seconds that they may take
 OUTPUTS = "outputs.safetensors"
+_LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs that a latency is the median of, and seconds that they may take
 
 
 def reload(
     folder: Path, format: str, network: Mapping[str, Any], data: Artifact, place: Place
 ) -> tuple[torch.Tensor, dict[str, list[float]]]:
     """What the emitted model in `folder` gives for the test images, `[images, classes]`, and its latencies: batch ->
-    milliseconds of it and of the dense network. Raises StepError when the process fails.
+    milliseconds of it and of the dense network. Raises StepError when it does not open, or the process ends.
     """
     request = {
         "folder": str(folder),
@@ -43,15 +48,44 @@ def reload(
         "batch": place.evaluation_batch,
         "stream": place.stream,
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", "autosparse.steps.reload"], input=json.dumps(request), capture_output=True, text=True
-    )
-    if ended.returncode:
-        last = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise StepError(f"the emitted {format} model does not open in a fresh process: {last}")
+    if _process().poll() is not None:
+        _process.cache_clear()
+    answer = _ask(_process(), json.dumps(request))
+    if "error" in answer:
+        raise StepError(f"the emitted {format} model does not open in another process: {answer['error']}")
     outputs = load_tensors((folder / OUTPUTS).read_bytes())["outputs"]
     (folder / OUTPUTS).unlink()
-    return outputs, json.loads(ended.stdout.splitlines()[-1])
+    return outputs, answer["latency"]
+
+
+@cache
+def _process() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autosparse.steps.reload"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    atexit.register(_end, process)
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(request + "\n")
+        process.stdin.flush()
+        answer: dict[str, Any] = json.loads(process.stdout.readline())
+    except (OSError, ValueError):  # it is gone: for want of memory, perhaps
+        return {"error": f"it ended with {process.wait()}"}
+    return answer
 
 
 def outputs_of(model: torch.nn.Module, images: Any, batch: int) -> torch.Tensor:
@@ -86,9 +120,7 @@ def _timed(network: Callable[[torch.Tensor], Any], inputs: torch.Tensor) -> floa
     return time.perf_counter() - begin
 
 
-def main() -> None:
-    """Answer one request."""
-    request = json.load(sys.stdin)
+def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(request["threads"])
     network, dense = _open(request), _open(request, dense=True)
     data = Artifact(Path(request["data"]["folder"]), request["data"]["key"], request["data"]["descriptor"])
@@ -96,11 +128,22 @@ def main() -> None:
     outputs = outputs_of(network, images, request["batch"])
     (Path(request["folder"]) / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))
     example = torch.zeros(1, *images.input_shape)
-    found = {
-        str(batch): _latencies(network, dense, example.expand(batch, -1, -1, -1).contiguous())
-        for batch in LATENCY_BATCHES
-    }
-    sys.stdout.write(json.dumps(found) + "\n")
+    batches = {str(count): example.expand(count, -1, -1, -1).contiguous() for count in LATENCY_BATCHES}
+    return {"latency": {count: _latencies(network, dense, inputs) for count, inputs in batches.items()}}
+
+
+def main() -> None:
+    """Answer requests until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
+    with os.fdopen(os.dup(1), "w") as answers:
+        os.dup2(2, 1)  # what own code prints is no answer
+        for line in sys.stdin:
+            try:
+                answer = _answer(json.loads(line))
+            except Exception as error:  # whatever a network's code raises
+                answer = {"error": f"{type(error).__name__}: {error}"}
+            answers.write(json.dumps(answer) + "\n")
+            answers.flush()
 
 
 if __name__ == "__main__":

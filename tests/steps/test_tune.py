@@ -42,7 +42,7 @@ def test_a_trial_stops_early_and_is_not_the_best(
     ended = call(capsys, "run tuned.yaml")
     trials, (tuned,) = results(here, "trial"), results(here, "tune")
     stopped = [trial for trial in trials if trial["stopped"]]
-    exported = call(capsys, f"export {tmp_path / 'study.db'}")
+    exported = call(capsys, f"export --study {tmp_path / 'study.db'}")
     study = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path / 'study.db'}")
 
     assert (0, 0) == (ended.code, exported.code), ended.err + exported.err
