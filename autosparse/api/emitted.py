@@ -101,7 +101,7 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
 def read_emitted(path: str | Path) -> OpenedModel:
     """An emitted model's format, card, tensors and masks. Raises UsageError where there is none, or DamagedFile."""
     place = Path(path)
-    kind = _kind(place)
+    kind = _kind(place.resolve())  # where one's own link leads; those inside the folder are followed nowhere
     if kind is None:
         raise UsageError(f"there is no {place}", "name the folder of an emitted model, or its file")
     try:
@@ -141,7 +141,7 @@ def _file(place: Path, kind: int) -> OpenedModel:
         formats = ", ".join(exporters.names)
         raise UsageError(f"{place} is no model that autosparse emits", f"formats that it reads: {formats}")
     entry = exporters["compact" if place.name.endswith(".compact.safetensors") else "safetensors"]
-    data = _bytes(place)
+    data = _bytes(place.resolve())
     return OpenedModel(place, entry.name, len(data), None, entry.facts["read"]({entry.facts["files"][0]: data}))
 
 
