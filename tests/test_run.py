@@ -220,6 +220,7 @@ def test_a_signal_stops_a_run_cleanly(place: Place, sent: signal.Signals, code: 
     assert [] == list((place.cache / "drafts").glob("*"))
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_the_work(finished: tuple[Place, Ended], place: Place) -> None:
     """Two processes with one spec make every artifact once and end with the same results."""
     processes = [place.start("run", "small.yaml", "--json", "--out", f"run{number}") for number in (1, 2)]

@@ -112,6 +112,7 @@ def test_the_bytes_are_the_same(finished: tuple[Place, Ended], place: Place) -> 
     assert "nothing to run" in place.run("run", "small.yaml", *several).err
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_ends_the_run(place: Place) -> None:
     """With its own sentence, as when it runs alone."""
     ended = place.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1",

@@ -198,6 +198,7 @@ def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str],
     assert SMALL == (here.folder / "small.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_an_interrupted_saved_plan_resumes(finished: tuple[Place, Ended], place: Place) -> None:
     """After Ctrl-C the same command goes on with the saved plan."""
     save(place, "small.yaml")
