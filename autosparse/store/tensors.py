@@ -72,6 +72,10 @@ def _check_header(data: bytes) -> list[str]:
             raise ValueError(f"tensor {name} does not fill its place in the file")
         end = stop
         names.append(name)
+    if end > len(data) - 8 - size:
+        raise ValueError(
+            f"the file is cut off: its tensors take {end:,} bytes, of which {len(data) - 8 - size:,} are there"
+        )
     if end != len(data) - 8 - size:
         raise ValueError("the file has bytes that belong to no tensor")
     return names

@@ -145,7 +145,7 @@ HOSTILE = [
     pytest.param(rewritten(lambda data: b""), "too short", id="empty"),
     pytest.param(rewritten(lambda data: os.urandom(4096)), "header", id="noise"),
     pytest.param(rewritten(header(DOUBLE)), "repeats a name", id="a name twice"),
-    pytest.param(rewritten(header(HUGE)), "does not fill its place|bytes that belong", id="a huge tensor"),
+    pytest.param(rewritten(header(HUGE)), "is cut off", id="a huge tensor"),
     pytest.param(rewritten(lambda data: (2**62).to_bytes(8, "little") + data), "header claims", id="a huge header"),
     pytest.param(rewritten(header("[" * 100_000)), "header|recursion", id="a deep header"),
     pytest.param(
