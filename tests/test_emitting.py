@@ -10,7 +10,6 @@ import pytest
 import torch
 
 import autosparse
-from autosparse.errors import UsageError
 from tests.conftest import Ended, Place
 
 
@@ -82,10 +81,3 @@ def test_an_export_trains_nothing(finished: tuple[Place, Ended], tmp_path: Path)
 
     assert 2 == found.code
     assert "of the run are not in the cache any more, and an export trains nothing" in found.err
-
-
-def test_a_link_is_no_model(tmp_path: Path) -> None:
-    """Wherever it leads."""
-    (tmp_path / "model.safetensors").symlink_to("/dev/zero")
-    with pytest.raises((UsageError, autosparse.AutosparseError), match="is no file"):
-        autosparse.load(tmp_path / "model.safetensors", torch.nn.Linear(1, 1))

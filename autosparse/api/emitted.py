@@ -101,7 +101,7 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
 def read_emitted(path: str | Path) -> OpenedModel:
     """An emitted model's format, card, tensors and masks. Raises UsageError where there is none, or DamagedFile."""
     place = Path(path)
-    kind = _kind(place.resolve())  # where one's own link leads; those inside the folder are followed nowhere
+    kind = _kind(place, follow=True)  # one's own link; those inside the folder are followed nowhere
     if kind is None:
         raise UsageError(f"there is no {place}", "name the folder of an emitted model, or its file")
     try:
@@ -145,10 +145,10 @@ def _file(place: Path, kind: int) -> OpenedModel:
     return OpenedModel(place, entry.name, len(data), None, entry.facts["read"]({entry.facts["files"][0]: data}))
 
 
-def _kind(path: Path) -> int | None:
-    # What lies there, a link being a link wherever it leads.
+def _kind(path: Path, *, follow: bool = False) -> int | None:
+    # What lies there; a link is a link, wherever it leads, unless it is to be followed.
     try:
-        return path.lstat().st_mode
+        return path.stat(follow_symlinks=follow).st_mode
     except (OSError, ValueError):
         return None
 
@@ -174,7 +174,9 @@ def _network(found: OpenedModel) -> torch.nn.Module:
         if min(*shape, classes) < 1 or not all(map(_is_modest, _values([*shape, classes, options]))):
             raise ValueError("its network is none that could be built")
         entry = models.find(name)
-        if entry is None or entry.facts.get("own_code"):
+        if entry is None:
+            raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
+        if entry.facts.get("own_code"):
             raise UsageError(
                 f"the network of {found.path} is own code, `{name}`, which loading never imports",
                 "build it and load into it: `load(path, model)`",

@@ -53,8 +53,8 @@ def export(
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
     formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
-    for name in formats:
-        _ = exporters[name] if isinstance(name, str) else name  # raises for a format that there is not
+    if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:
+        raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
     loaded = _asked(found, formats, method, budget or [], seed)
     store = Store.default()
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)

@@ -12,7 +12,6 @@ from rich.table import Table
 from autosparse.console.screen import plain, results, size
 from autosparse.report import Emitted
 
-_BATCHES = ("1", "32")
 _WIDE = 12  # of a bar
 _FASTER = 1.1  # times as fast: less is what measuring again gives
 
@@ -22,8 +21,10 @@ def show_verified(emitted: Sequence[Emitted], place: str) -> None:
     if not emitted:
         return
     console = results()
+    batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    for index, title in enumerate(("format", "sparsity", "size", "smaller", "1 image", "32 images", "off by", "test")):
+    titles = ("format", "sparsity", "size", "smaller", *map(_images, batches), "off by", "test")
+    for index, title in enumerate(titles):
         table.add_column(title, justify="left" if index == 0 else "right", overflow="fold", no_wrap=console.width >= 80)
     for model in emitted:
         table.add_row(
@@ -31,7 +32,7 @@ def show_verified(emitted: Sequence[Emitted], place: str) -> None:
             plain(f"{model.sparsity:g}"),
             plain(size(model.bytes)),
             plain(f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else ""),
-            *(plain(_faster(model.batch_latencies_ms.get(batch))) for batch in _BATCHES),
+            *(plain(_faster(model.batch_latencies_ms.get(batch))) for batch in batches),
             plain(f"{model.max_abs_error:.2g}"),
             plain("" if model.test_accuracy is None else f"{model.test_accuracy:.2f}"),
         )
@@ -42,18 +43,27 @@ def show_verified(emitted: Sequence[Emitted], place: str) -> None:
         console.print(plain(told, "dim"))
 
 
+def _images(count: str) -> str:
+    return f"{count} image{'s' * (count != '1')}"
+
+
 def _faster(pair: Sequence[float] | None) -> str:
     return f"{pair[1] / pair[0]:.2f}×" if pair else ""
 
 
 def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
-    sizes = {model.dense_bytes for model in emitted if model.dense_bytes}
-    latencies = {batch: [m.batch_latencies_ms[batch][1] for m in emitted if m.batch_latencies_ms] for batch in _BATCHES}
-    if sizes and all(latencies.values()):
-        one, many = (statistics.median(found) for found in latencies.values())
-        yield f"the dense network: {size(max(sizes))}, {one:.3g} ms for 1 image, {many:.3g} ms for 32"
-    gains = [dense / own for model in emitted for own, dense in model.batch_latencies_ms.values()]
-    if max(gains, default=0.0) < _FASTER:
+    dense: dict[str, list[float]] = {}
+    gains = []
+    for model in emitted:
+        for count, (own, other) in model.batch_latencies_ms.items():
+            dense.setdefault(count, []).append(other)
+            gains.append(other / own)
+    if not gains:  # reports written before they were measured
+        return
+    latencies = [f"{statistics.median(found):.3g} ms for {_images(count)}" for count, found in dense.items()]
+    sizes = [size(max(model.dense_bytes for model in emitted if model.dense_bytes))]
+    yield f"the dense network: {', '.join([*sizes, *latencies])}"
+    if max(gains) < _FASTER:
         yield "none is faster: zeros in dense tensors are multiplied like any other number"
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import repeat
 from typing import Any, Protocol
 
 from autosparse.core.evidence import Batch
@@ -132,10 +131,10 @@ def epoch(
         batches = ((padded, part.to(device)) for part in parts)
     else:  # the same pixels, padded a batch at a time
         batches = ((_pad(pixels, crop), torch.arange(len(pixels), device=device)) for pixels in images.gather(parts))
-    keeps: Iterable[Any] = (
-        repeat(None) if hole is None else _outside(hole, (height, width), cutout, device).split(sizes)
+    keeps: Sequence[Any] = (
+        [None] * len(parts) if hole is None else _outside(hole, (height, width), cutout, device).split(sizes)
     )
-    for part, (padded, place), (row, column), keep in zip(parts, batches, moves, keeps, strict=False):
+    for part, (padded, place), (row, column), keep in zip(parts, batches, moves, keeps, strict=True):
         pixels = padded[place[:, None, None], row[:, :, None], column[:, None, :]]
         inputs = images.normalize(pixels)
         yield inputs if keep is None else inputs * keep, images.labels[part.to(device)]

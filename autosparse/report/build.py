@@ -83,7 +83,7 @@ class Emitted:
     max_rel_error: float | None = None
     """the largest difference of an output over the largest output"""
     test_accuracy: float | None = None
-    """in float32, after a reload in a fresh process"""
+    """in float32, after a reload in another process"""
     dense_bytes: int | None = None
     batch_latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """images at once -> of the emitted model, and of the same network without a zero"""

@@ -166,6 +166,7 @@ HOSTILE = [
     pytest.param(changed(files={"model.compact.safetensors": {"sha256": "", "bytes": -1}}), "bytes", id="negative"),
     pytest.param(changed(network=[1, 2]), "network", id="network of another type"),
     pytest.param(with_network(shape=[1, 28]), "shape", id="shape"),
+    pytest.param(with_network(model={"name": "resnet19"}), "does not have", id="an unknown network"),
     pytest.param(with_network(shape=[1, 2**40, 2**40]), "none that could be built", id="a huge image"),
     pytest.param(with_network(classes=2**40), "none that could be built", id="so many classes"),
     pytest.param(with_network(classes=9), "of another network", id="other classes"),
@@ -195,6 +196,20 @@ def test_what_is_not_as_a_run_left_it_is_refused(tmp_path: Path, change: Callabl
         autosparse.load(tmp_path / "m")
 
     assert "\n" not in caught.value.message
+
+
+def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
+    """To a folder or a file; a device is no file, and a link in a circle leads nowhere."""
+    left_by_a_run(tmp_path / "m")
+    (tmp_path / "linked").symlink_to(tmp_path / "m")
+    (tmp_path / "zero.safetensors").symlink_to("/dev/zero")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+
+    assert isinstance(autosparse.load(tmp_path / "linked"), torch.nn.Module)
+    with pytest.raises(DamagedFile, match="is no file"):
+        autosparse.load(tmp_path / "zero.safetensors", network())
+    with pytest.raises(UsageError, match="there is no"):
+        autosparse.load(tmp_path / "circle")
 
 
 def test_own_code_is_never_imported(tmp_path: Path) -> None:
