@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import pytest
 import torch
 
 import autosparse
-from tests.conftest import Ended, Place
+from autosparse.exporters import exporters
+from tests.conftest import Ended, Place, call
 
 
 def test_a_run_tells_how_its_models_compare(finished: tuple[Place, Ended]) -> None:
@@ -81,3 +83,110 @@ def test_an_export_trains_nothing(finished: tuple[Place, Ended], tmp_path: Path)
 
     assert 2 == found.code
     assert "of the run are not in the cache any more, and an export trains nothing" in found.err
+
+
+def test_smaller_networks_of_a_run(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+    """Without channels that SNIP left dead, in torch's layers and in sparse ones: the run's accuracy after a reload."""
+    place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
+    shutil.copytree(finished[0].folder, place.folder)
+    formats = ("--format", "shrunk", "--format", "sparse", "--format", "{name: pt2, shrink: false}")
+    found = place.run("export", ended.json["run"], "--method", "snip", "--budget", "0.9", *formats, "--json")
+    (own,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
+
+    assert 0 == found.code, found.err
+    assert ["shrunk", "sparse", "pt2-no_shrink"] == [model["format"] for model in found.json["emitted"]]
+    for model in found.json["emitted"]:
+        assert own["test_accuracy"] == pytest.approx(model["test_accuracy"])
+        assert 1e-4 > model["max_rel_error"]
+    shrunk, sparse, _ = found.json["emitted"]
+    assert max(shrunk["bytes"], sparse["bytes"]) < shrunk["dense_bytes"]
+    for model in (shrunk, sparse):
+        network = autosparse.load(model["path"])
+        assert (3, 10) == network(torch.zeros(3, 1, 8, 8)).shape
+
+
+OWN = """\
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.first, self.last = torch.nn.Linear(inputs, 20), torch.nn.Linear(20, outputs)
+
+    def forward(self, images):
+        hidden = torch.relu(self.first(images.flatten(1)))
+        return self.last(hidden if float(hidden.detach().sum()) > 0 else -hidden)
+
+def net(shape, classes):
+    return Net(shape[0] * shape[1] * shape[2], classes)
+"""
+OWN_SPEC = """\
+version: 1
+model: net.py:net
+dataset: digits
+budget: [0.5]
+target: {device: cpu, threads: 1}
+method: erk
+compare: []
+controls: []
+training: {epochs: 1, flip: false, precision: float32}
+emit: [safetensors, shrunk]
+"""
+
+
+@pytest.mark.slow
+def test_a_format_that_a_network_does_not_have_is_not_emitted(tmp_path: Path) -> None:
+    """The run goes on and says why; an export of that alone fails. What can be emitted is."""
+    place = Place(tmp_path)
+    (tmp_path / "net.py").write_text(OWN)
+    (tmp_path / "own.yaml").write_text(OWN_SPEC)
+    ended = place.run("run", "own.yaml", "--json")
+    exported = place.run("export", ended.json["run"], "--format", "shrunk", "--out", "out")
+    told = "shrunk of erk at 0.5 is not emitted: torch.export does not record it: "
+
+    assert (0, 1) == (ended.code, exported.code), ended.err
+    assert ["safetensors"] == [model["format"] for model in ended.json["emitted"]]
+    assert [told] == [warning[: len(told)] for warning in ended.json["warnings"] if "not emitted" in warning]
+    assert told in exported.err
+    assert ["safetensors"] == [folder.name for folder in (tmp_path / ended.json["run"] / "models").glob("*/*")]
+
+
+def test_what_a_format_needs_is_asked_for_before_anything_runs(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 5 and the command that installs it; a plan warns."""
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    asked = "small.yaml --set emit=[onnx]"
+    planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
+    told = "format `onnx` needs onnxruntime, which is not installed\nhint: run `pip install 'autosparse[onnx]'`"
+
+    assert (0, 5) == (planned.code, ended.code)
+    assert f"warning: {told}" in planned.err
+    assert told in ended.err
+    assert not (here.cache / "artifacts").exists()
+
+
+VIT = "{name: 'timm:vit_tiny_patch16_224', img_size: 32, patch_size: 8, depth: 2, embed_dim: 32, num_heads: 2}"
+NETWORKS = ["resnet18", "vgg16", "resnet20", "mobilenet", "mlp", VIT]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", NETWORKS, ids=["resnet18", "vgg16", "resnet20", "mobilenet", "mlp", "vit"])
+def test_every_format_of_any_kind_of_network(tmp_path: Path, model: str) -> None:
+    """In a process that never saw the network: its predictions, equal or within 1e-4."""
+    place = Place(tmp_path)
+    (tmp_path / "own.yaml").write_text(
+        OWN_SPEC.replace("net.py:net", model)
+        .replace("dataset: digits", "dataset: {name: digits, size: 32, images_per_class: 30, test: 40}")
+        .replace("method: erk", "method: snip")
+        .replace("[0.5]", "[0.95]")
+        .replace("[safetensors, shrunk]", f"[{', '.join(exporters.names)}]")
+    )
+    ended = place.run("run", "own.yaml", "--json")
+    (own,) = ended.json["results"]
+
+    assert 0 == ended.code, ended.err
+    assert [*exporters.names] == [emitted["format"] for emitted in ended.json["emitted"]], ended.json["warnings"]
+    for emitted in ended.json["emitted"]:
+        assert own["test_accuracy"] == pytest.approx(emitted["test_accuracy"])
+        assert (0 if exporters[emitted["format"]].facts["exact"] else 1e-4) >= emitted["max_rel_error"]

@@ -7,7 +7,7 @@ import json
 import math
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from annotated_types import Ge, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.errors import AutosparseError, DamagedFile, UsageError
-from autosparse.exporters import Model, exporters
+from autosparse.exporters import Model, exporters, place
 from autosparse.lazy import torch
 from autosparse.models import build_model, models
 from autosparse.spec.kinds import ModelChoice
@@ -58,11 +58,18 @@ class _Network(_Part):
 
 class _Layer(_Part):
     name: str
+    kept: Annotated[int, Ge(0)] = 0
+    size: Annotated[int, Ge(0)] = 0
 
 
 class _Accuracy(_Part):
     test_accuracy: float | None = None
     layers: list[_Layer] = []
+
+
+class _Images(_Part):
+    mean: list[float]
+    spread: list[float]
 
 
 class _Origin(_Part):
@@ -79,70 +86,82 @@ class Card(_Part):
     sparsity: float | None = None
     seed: int | None = None
     accuracy: _Accuracy = _Accuracy()
+    images: _Images | None = None
     provenance: Mapping[str, _Origin] = {}
 
 
 def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Module:
     """The network of an emitted model, in evaluation mode: of the folder that a run put it in, or of its one file.
 
-    The folder's card names the network; `model` is one of the same structure to load into, which a file alone needs,
-    and a network of your own code: nothing that lies beside the model is imported or unpickled. Raises UsageError for
-    what cannot be obeyed and DamagedFile for bytes that are not what the card says, or no model.
+    The folder's card names the network; `model` is one of the structure that was pruned, to load into, which a file
+    alone needs, and a network of your own code: nothing that lies beside the model is imported or unpickled. What is
+    smaller (`shrunk`, `sparse`) comes as another network, `model` is left as it was. Raises UsageError for what cannot
+    be obeyed and DamagedFile for bytes that are not what the card says, or no model.
     """
     found = read_emitted(path)
+    if opener := exporters[found.format].facts.get("opener"):
+        raise UsageError(f"{found.path} is for {opener}, which opens it without autosparse")
     if model is None:
-        model = _network(found)
-    elif odd := _odd(model, found.model.state):
+        return place(found.format, found.model, _network(found))
+    if odd := _odd(model, found):
         raise UsageError(f"{found.path} is of another network than the given model: {odd}")
-    model.load_state_dict(dict(found.model.state))
-    return model.eval()
+    return place(found.format, found.model, model)
 
 
 def read_emitted(path: str | Path) -> OpenedModel:
-    """An emitted model's format, card, tensors and masks. Raises UsageError where there is none, or DamagedFile."""
-    place = Path(path)
-    kind = _kind(place, follow=True)  # one's own link; those inside the folder are followed nowhere
+    """An emitted model's format, card, tensors and masks. Raises UsageError where there is none, or DamagedFile.
+
+    What another program opens has no tensors here: of it the bytes are compared with the card, nothing else.
+    """
+    where = Path(path)
+    kind = _kind(where, follow=True)  # one's own link; those inside the folder are followed nowhere
     if kind is None:
-        raise UsageError(f"there is no {place}", "name the folder of an emitted model, or its file")
+        raise UsageError(f"there is no {where}", "name the folder of an emitted model, or its file")
     try:
-        found = _folder(place) if stat.S_ISDIR(kind) else _file(place, kind)
+        found = _folder(where) if stat.S_ISDIR(kind) else _file(where, kind)
         for name, tensor in found.model.state.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise ValueError(f"tensor {name} has values that are not finite")
         return found
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedFile(
-            f"{place} is damaged: {_told(error)}", "copy it again from the run that emitted it"
+            f"{where} is damaged: {_told(error)}", "copy it again from the run that emitted it"
         ) from error
 
 
-def _folder(place: Path) -> OpenedModel:
-    if _kind(place / CARD) is None:
-        raise UsageError(f"{place} has no {CARD}: no run emitted it", "a run's models are in its folder, models/")
-    card = Card.model_validate(json.loads(_bytes(place / CARD, _LARGEST_CARD)))
+def _folder(where: Path) -> OpenedModel:
+    if _kind(where / CARD) is None:
+        raise UsageError(f"{where} has no {CARD}: no run emitted it", "a run's models are in its folder, models/")
+    card = Card.model_validate(json.loads(_bytes(where / CARD, _LARGEST_CARD)))
     entry = exporters.find(card.format)
     if entry is None:
         raise ValueError(f"{CARD} names a format `{card.format}`, which this autosparse does not have")
-    files = {name: _listed(place, name, card.files[name]) for name in entry.facts["files"]}
-    return OpenedModel(place, entry.name, sum(map(len, files.values())), card, entry.facts["read"](files))
+    files = {name: _listed(where, name, card.files[name]) for name in entry.facts["files"]}
+    model = entry.facts["read"](files) if "read" in entry.facts else Model({}, {})
+    return OpenedModel(where, entry.name, sum(map(len, files.values())), card, model)
 
 
-def _listed(place: Path, name: str, about: _File) -> bytes:
-    data = _bytes(place / name, about.bytes)
+def _listed(where: Path, name: str, about: _File) -> bytes:
+    data = _bytes(where / name, about.bytes)
     if len(data) != about.bytes or hashlib.sha256(data).hexdigest() != about.sha256:
         raise ValueError(f"{name} is not what {CARD} describes")
     return data
 
 
-def _file(place: Path, kind: int) -> OpenedModel:
+def _file(where: Path, kind: int) -> OpenedModel:
     if not stat.S_ISREG(kind):
         raise ValueError("it is no file")
-    if place.suffix != ".safetensors":
-        formats = ", ".join(exporters.names)
-        raise UsageError(f"{place} is no model that autosparse emits", f"formats that it reads: {formats}")
-    entry = exporters["compact" if place.name.endswith(".compact.safetensors") else "safetensors"]
-    data = _bytes(place.resolve())
-    return OpenedModel(place, entry.name, len(data), None, entry.facts["read"]({entry.facts["files"][0]: data}))
+    # `model.compact.safetensors` ends as `model.safetensors` does, too: the longest end that fits.
+    ends = {entry.facts["files"][0].removeprefix("model"): entry for entry in exporters}
+    known = [end for end in ends if where.name.endswith(end)]
+    if not known:
+        formats = ", ".join(name for name in exporters.names if "read" in exporters[name].facts)
+        raise UsageError(f"{where} is no model that autosparse emits", f"formats that it reads: {formats}")
+    entry = ends[max(known, key=len)]
+    if "read" not in entry.facts:
+        raise UsageError(f"{where} is for {entry.facts['opener']}", "its folder has a card that tells what it is")
+    data = _bytes(where.resolve())
+    return OpenedModel(where, entry.name, len(data), None, entry.facts["read"]({entry.facts["files"][0]: data}))
 
 
 def _kind(path: Path, *, follow: bool = False) -> int | None:
@@ -187,9 +206,10 @@ def _network(found: OpenedModel) -> torch.nn.Module:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On paper first: its size is not yet known to be the file's.
         with torch.device("meta"):
-            odd = _odd(build_model(name, options, shape, classes), found.model.state)
-        if odd:
-            raise ValueError(f"its tensors are of another network: {odd}")
+            paper, drawn = build_model(name, options, shape, classes), replace(found, model=_on_paper(found.model))
+            if odd := _odd(paper, drawn):
+                raise ValueError(f"its tensors are of another network: {odd}")
+            _try(place(found.format, drawn.model, paper), shape, classes)
         with torch.random.fork_rng(devices=[]):
             return build_model(name, options, shape, classes)
     except AutosparseError:
@@ -212,9 +232,29 @@ def _is_modest(value: Any) -> bool:
     return not isinstance(value, int | float) or (math.isfinite(value) and abs(value) <= _LARGEST_NUMBER)
 
 
-def _odd(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> str:
-    # Which tensors of a state a network has not, or has otherwise; empty where it is its own.
-    own = model.state_dict()
+def _on_paper(model: Model) -> Model:
+    return replace(model, state={name: tensor.to("meta") for name, tensor in model.state.items()})
+
+
+def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> None:
+    try:
+        with torch.no_grad():
+            outputs = model(torch.empty(1, *shape, device="meta"))
+    except RuntimeError as error:
+        raise ValueError(f"its layers do not fit one another: {error}") from error
+    if tuple(outputs.shape) != (1, classes):
+        raise ValueError(f"its network gives {tuple(outputs.shape)} for one image of {classes} classes")
+
+
+def _odd(model: torch.nn.Module, found: OpenedModel) -> str:
+    # Which tensors a network has not, or has otherwise; empty where they are its own.
+    if "place" in exporters[found.format].facts:
+        try:
+            place(found.format, found.model, model)
+        except ValueError as error:
+            return str(error)
+        return ""
+    own, state = model.state_dict(), found.model.state
     odd = [name for name in (*own, *state) if name not in own or name not in state]
     odd += [name for name in own if name in state and own[name].shape != state[name].shape]
     return f"{odd[0]}{f' and {len(odd) - 1} more' if odd[1:] else ''}" if odd else ""

@@ -14,12 +14,12 @@ from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
 from autosparse.cli.running import kept_on_interrupt
 from autosparse.console import follow, show_inspected, show_text, show_verified
-from autosparse.errors import UsageError
+from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.exporters import exporters
 from autosparse.plan import Fitted, statuses
 from autosparse.registry import suggestion
-from autosparse.report import Emitted, Run, copy_emitted, find_run
+from autosparse.report import Emitted, Run, copy_emitted, failed_emissions, find_run
 from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
 from autosparse.steps.study import export_study
 from autosparse.store import Store, open_index
@@ -58,11 +58,13 @@ def export(
     loaded = _asked(found, formats, method, budget or [], seed)
     store = Store.default()
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
-    emitted = _emit(fitted, store, out or found.folder, quiet=quiet)
+    emitted, failed = _emit(fitted, store, out or found.folder, quiet=quiet)
     if json_:
         show_text(json_text({"schema_version": 1, "run": str(found.folder), "emitted": [vars(one) for one in emitted]}))
     else:
         show_verified(emitted, str(out or found.folder / "models"))
+    if failed:
+        raise StepError("; ".join(failed))
 
 
 @app.command()
@@ -116,7 +118,7 @@ def _is_asked(budget: Any, asked: Sequence[str]) -> bool:
     return not asked or str(budget) in asked
 
 
-def _emit(fitted: Fitted, store: Store, folder: Path, *, quiet: bool) -> list[Emitted]:
+def _emit(fitted: Fitted, store: Store, folder: Path, *, quiet: bool) -> tuple[list[Emitted], list[str]]:
     fitted = replace(fitted, found=statuses(fitted.plan, store))
     missing = [n for n, s in fitted.found.items() if s.status != "reuse" and fitted.plan.steps[n].operation != "emit"]
     if missing:
@@ -129,7 +131,7 @@ def _emit(fitted: Fitted, store: Store, folder: Path, *, quiet: bool) -> list[Em
         told.append(lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on")
         execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
         execution.run()
-        return execution.read(lambda: copy_emitted(fitted.plan, store, folder))
+        return execution.read(lambda: (copy_emitted(fitted.plan, store, folder), failed_emissions(fitted.plan, store)))
 
 
 def _export_study(run: Run, file: Path) -> None:
@@ -147,12 +149,15 @@ def _export_study(run: Run, file: Path) -> None:
 
 def _describe(found: OpenedModel) -> dict[str, Any]:
     card, model = found.card, found.model
-    known = [layer.name for layer in card.accuracy.layers] if card else []  # in the network's order, not the file's
-    names = dict.fromkeys([*(name for name in known if name in model.masks), *model.masks])
-    masks = [(name, model.masks[name]) for name in names]
+    known = card.accuracy.layers if card else []
+    # In the network's order, not the file's.
+    names = dict.fromkeys([*(layer.name for layer in known if layer.name in model.masks), *model.masks])
     layers = [
-        {"name": name, "shape": list(mask.shape), "size": mask.numel(), "kept": int(mask.sum())} for name, mask in masks
+        {"name": name, "shape": [*mask.shape], "size": mask.numel(), "kept": int(mask.sum())}
+        for name, mask in ((name, model.masks[name]) for name in names)
     ]
+    if not model.state:  # what another program opens: as it was pruned
+        layers = [{"name": one.name, "shape": [], "size": one.size, "kept": one.kept} for one in known]
     training = card.provenance.get("train") if card else None
     return {
         "path": str(found.path),
@@ -164,6 +169,7 @@ def _describe(found: OpenedModel) -> dict[str, Any]:
         "sparsity": card.sparsity if card else None,
         "seed": card.seed if card else None,
         "test_accuracy": card.accuracy.test_accuracy if card else None,
+        "images": {"mean": card.images.mean, "spread": card.images.spread} if card and card.images else None,
         "training": training.key if training else None,
         "kept": sum(layer["kept"] for layer in layers),
         "total": sum(layer["size"] for layer in layers),

@@ -44,6 +44,7 @@ from autosparse.plan import (
     fit_steps,
     missing_data,
     missing_device,
+    missing_extras,
     plan_json,
     remember_use,
     save_plan,
@@ -108,7 +109,8 @@ def plan(
     else:
         show_plan(fitted, translations(compiled), every_step=steps, sharing=sharing)
     if not quiet:
-        for problem, hint in [*missing_data(compiled, found), *missing_device(compiled, this_machine())]:
+        absent = [*missing_data(compiled, found), *missing_extras(compiled, found)]
+        for problem, hint in [*absent, *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
     if fitted.problem:
         raise fitted.problem

@@ -53,18 +53,21 @@ def _faster(pair: Sequence[float] | None) -> str:
 
 def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     dense: dict[str, list[float]] = {}
-    gains = []
     for model in emitted:
-        for count, (own, other) in model.batch_latencies_ms.items():
+        for count, (_, other) in model.batch_latencies_ms.items():
             dense.setdefault(count, []).append(other)
-            gains.append(other / own)
-    if not gains:  # reports written before they were measured
+    if not dense:  # reports written before they were measured
         return
     latencies = [f"{statistics.median(found):.3g} ms for {_images(count)}" for count, found in dense.items()]
     sizes = [size(max(model.dense_bytes for model in emitted if model.dense_bytes))]
     yield f"the dense network: {', '.join([*sizes, *latencies])}"
-    if max(gains) < _FASTER:
-        yield "none is faster: zeros in dense tensors are multiplied like any other number"
+    reasons = {model.format: model.without_gain for model in emitted if model.without_gain and not _gains(model)}
+    for format, why in reasons.items():
+        yield f"{format} is no faster: {why}"
+
+
+def _gains(model: Emitted) -> bool:
+    return any(other / own >= _FASTER for own, other in model.batch_latencies_ms.values())
 
 
 def show_inspected(found: Mapping[str, Any]) -> None:
@@ -74,6 +77,9 @@ def show_inspected(found: Mapping[str, Any]) -> None:
     for name in ("network", "method", "sparsity", "seed", "test_accuracy", "training"):
         if found.get(name) is not None:
             console.print(plain(f"{name.replace('_', ' ')}: {found[name]}"))
+    if images := found.get("images"):
+        mean, spread = (", ".join(f"{value:.4g}" for value in images[part]) for part in ("mean", "spread"))
+        console.print(plain(f"images: (pixels / 255 - [{mean}]) / [{spread}]"))
     kept, total = found["kept"], found["total"]
     if total:
         console.print(plain(f"{kept:,} of {total:,} prunable weights are kept, sparsity {1 - kept / total:.4f}"))

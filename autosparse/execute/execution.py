@@ -9,9 +9,20 @@ from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 
 from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
-from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, StepError
+from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError
 from autosparse.execute.crew import Crew, Make, Order, Told
-from autosparse.plan import Counted, Plan, Selection, Status, Step, count_work, missing_data, select_steps, statuses
+from autosparse.plan import (
+    Counted,
+    Plan,
+    Selection,
+    Status,
+    Step,
+    count_work,
+    missing_data,
+    missing_extras,
+    select_steps,
+    statuses,
+)
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft, Store, digest, open_index
 
@@ -97,6 +108,8 @@ class Execution:
         try:
             if absent := missing_data(self.plan, self._selection.found):
                 raise MissingData(*absent[0])
+            if absent := missing_extras(self.plan, self._selection.found):
+                raise MissingExtra(*absent[0])
             steps = [self.plan.steps[name] for name in self._selection.found]
             missing = sum(not self._store.has(step.operation, step.key) for step in steps)
             if min(self._workers, missing) > 1 and not self._selection.forced:

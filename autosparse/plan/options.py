@@ -59,8 +59,12 @@ def tag_of(choice: Any) -> str:
     """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
     unasked = {name: option.default for name, option in choice.entry.options.items()}
     return "-".join(
-        [choice.name, *(str(value) for name, value in choice.options().items() if value != unasked.get(name))]
+        [choice.name, *(_told(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
     )
+
+
+def _told(name: str, value: Any) -> str:
+    return (name if value else f"no_{name}") if isinstance(value, bool) else str(value)
 
 
 @cache

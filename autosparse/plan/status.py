@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from autosparse.backends import Machine, Place, environment
+from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
 from autosparse.plan.step import Step
@@ -108,6 +110,21 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
         if makes and not source.fetches and (problem := source.missing()):
             absent.append(problem)
     return absent
+
+
+def missing_extras(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
+    """What is not installed that steps to run need, and how to get it."""
+    absent = []
+    for format in dict.fromkeys(s.options["format"] for s in plan.of("emit") if _is_to_run(found, s.name)):
+        extra, packages = exporters[format].facts.get("needs", ("", ()))
+        if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
+            problem = f"format `{format}` needs {', '.join(missing)}, which is not installed"
+            absent.append((problem, f"run `pip install 'autosparse[{extra}]'`"))
+    return absent
+
+
+def _is_to_run(found: Mapping[str, Status], name: str) -> bool:
+    return name in found and found[name].status != "reuse"
 
 
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:

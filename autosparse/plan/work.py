@@ -15,6 +15,7 @@ from autosparse.core.schedule import schedules, training_steps
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training import of_a_step
+from autosparse.exporters import exporters
 from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
@@ -344,12 +345,18 @@ def _evaluate(step: Step, of: Inputs, network: str) -> Counted:
 
 def _emit(step: Step, of: Inputs, network: str) -> Counted:
     size, images = of.state_bytes + of.facts.total, of.source.test_images
+    builds = 4 + exporters[step.options["format"]].facts.get("builds", 0)
     data = images * of.image_bytes
     return Counted(
         _kind(step, of.facts.identity, format=step.options["format"], images=images),
         1.0,
         # Another process, one for the run, opens it and gives its outputs for the test images as this one does.
-        {"step": 1, "build": 4, "forward": 2 * images, "bytes": 2 * size + of.state_bytes + 2 * data},
+        {
+            "step": 1,
+            "build": builds,
+            "forward": 2 * images,
+            "bytes": 2 * size + of.state_bytes + 2 * data,
+        },
         (
             {"data": 3 * data, "bytes": 5 * of.state_bytes},
             {"data": data, "bytes": 5 * of.state_bytes, "forward": min(images, EVALUATION_BATCH)},

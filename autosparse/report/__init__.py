@@ -1,6 +1,6 @@
 """What happened, as plain data, and the folders that keep it."""
 
-from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted
+from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
 from autosparse.report.frontier import Point, frontier
 from autosparse.report.sanity import Checked, Sanity, signed
@@ -10,6 +10,6 @@ from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
     "Checked", "Emitted", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run", "Sanity", "Verdict",
-    "all_runs", "build_report", "copy_emitted", "copy_scorer", "difference", "find_run", "foretold", "frontier",
-    "interval", "judge_method", "open_folder", "save_report", "signed", "study_json",
+    "all_runs", "build_report", "copy_emitted", "copy_scorer", "difference", "failed_emissions", "find_run", "foretold",
+    "frontier", "interval", "judge_method", "open_folder", "save_report", "signed", "study_json",
 ]  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
+from autosparse.exporters import exporters
 from autosparse.plan import Cell, Plan, Step
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
@@ -87,6 +88,8 @@ class Emitted:
     dense_bytes: int | None = None
     batch_latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """images at once -> of the emitted model, and of the same network without a zero"""
+    without_gain: str = ""
+    """why it may be no faster"""
 
 
 @dataclass(frozen=True)
@@ -187,13 +190,17 @@ def build_report(
     )
 
 
+def failed_emissions(plan: Plan, store: Store) -> list[str]:
+    """Of every model that was asked for and is not emitted, why."""
+    return [told for found in _emissions(plan, store) if (told := _not_emitted(*found))]
+
+
 def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
-    own = [cell for cell in plan.cells if cell.role == "method"]
-    # One model may be within several budgets: it is put where each of them is looked for.
-    for step, cell in [(s, c) for s in plan.of("emit") for c in own if c.evaluate == s.inputs["evaluate"]]:
-        artifact = _open(plan, store, step.name)
+    for step, cell, artifact in _emissions(plan, store):
+        if _not_emitted(step, cell, artifact):
+            continue
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
         place = folder / "models" / named / step.name.split("/")[1]
@@ -213,10 +220,27 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
                 dense_latency_ms=dense_latency,
                 budget=cell.budget,
                 batch_latencies_ms=measured["latency"],
+                without_gain=exporters[about["format"]].facts.get("gain", ""),
                 **{name: measured[name] for name in _MEASURED},
             )
         )
     return emitted
+
+
+def _not_emitted(step: Step, cell: Cell, artifact: Artifact) -> str:
+    """Why a model is not emitted; empty where it is."""
+    failed = artifact.json("measured").get("failed")
+    format = step.name.split("/")[1]
+    return f"{format} of {cell.method} at {cell.budget} is not emitted: {failed}" if failed else ""
+
+
+def _emissions(plan: Plan, store: Store) -> Iterator[tuple[Step, Cell, Artifact]]:
+    # One model may be within several budgets: it is put where each of them is looked for.
+    own = [cell for cell in plan.cells if cell.role == "method"]
+    for step in plan.of("emit"):
+        for cell in own:
+            if cell.evaluate == step.inputs["evaluate"]:
+                yield step, cell, _open(plan, store, step.name)
 
 
 def _sparsity(cell: Cell, found: Mapping[str, Any]) -> float:
@@ -306,6 +330,7 @@ def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
         if cuts := [finding["message"] for finding in found["findings"]] if "findings" in found else empty:
             others = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""
             warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {cuts[0]}{others}")
+    warnings += failed_emissions(plan, store)
     if len(plan.spec.seeds) < 3:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
         accuracy = statistics.median(result.test_accuracy for result in results) / 100

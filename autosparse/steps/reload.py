@@ -18,17 +18,16 @@ import time
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from autosparse.backends import Place
-from autosparse.errors import StepError
-from autosparse.exporters import exporters
+from autosparse.exporters import BATCHES, exporters, open_model
 from autosparse.lazy import torch
 from autosparse.models import build_model
 from autosparse.steps.work import load_images
 from autosparse.store import Artifact, dump_tensors, load_tensors
 
-LATENCY_BATCHES = (1, 32)
+Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 OUTPUTS = "outputs.safetensors"
 _LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs that a latency is the median of, and seconds that they may take
 
@@ -37,7 +36,7 @@ def reload(
     folder: Path, format: str, network: Mapping[str, Any], data: Artifact, place: Place
 ) -> tuple[torch.Tensor, dict[str, list[float]]]:
     """What the emitted model in `folder` gives for the test images, `[images, classes]`, and its latencies: batch ->
-    milliseconds of it and of the dense network. Raises StepError when it does not open, or the process ends.
+    milliseconds of it and of the dense network. Raises ValueError when it does not open, or the process ends.
     """
     request = {
         "folder": str(folder),
@@ -52,7 +51,7 @@ def reload(
         _process.cache_clear()
     answer = _ask(_process(), json.dumps(request))
     if "error" in answer:
-        raise StepError(f"the emitted {format} model does not open in another process: {answer['error']}")
+        raise ValueError(f"it does not open in another process: {answer['error']}")
     outputs = load_tensors((folder / OUTPUTS).read_bytes())["outputs"]
     (folder / OUTPUTS).unlink()
     return outputs, answer["latency"]
@@ -88,24 +87,29 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
     return answer
 
 
-def outputs_of(model: torch.nn.Module, images: Any, batch: int) -> torch.Tensor:
+def outputs_of(model: Function, images: Any, batch: int) -> torch.Tensor:
     """What a network in evaluation mode gives for images in order, float32 whatever it was trained in."""
     with torch.no_grad():
         return torch.cat([model(inputs).float().cpu() for inputs, _ in images.in_order(batch)])
 
 
-def _open(request: Mapping[str, Any], *, dense: bool = False) -> torch.nn.Module:
+def _dense(request: Mapping[str, Any]) -> torch.nn.Module:
     about = request["network"]
     with torch.random.fork_rng(devices=[]):
-        network = build_model(about["name"], about["options"], tuple(about["shape"]), about["classes"])
-    if not dense:
-        folder, entry = Path(request["folder"]), exporters[request["format"]]
-        files = {name: (folder / name).read_bytes() for name in entry.facts["files"]}
-        network.load_state_dict(dict(entry.facts["read"](files).state))
-    return network.to(memory_format=torch.channels_last).eval()
+        return build_model(about["name"], about["options"], tuple(about["shape"]), about["classes"])
 
 
-def _latencies(first: torch.nn.Module, second: torch.nn.Module, inputs: torch.Tensor) -> list[float]:
+def _open(request: Mapping[str, Any]) -> Function:
+    folder, format = Path(request["folder"]), request["format"]
+    files = {name: (folder / name).read_bytes() for name in exporters[format].facts["files"]}
+    return _ready(open_model(format, files, _dense(request)))
+
+
+def _ready(model: Function) -> Function:
+    return model.to(memory_format=torch.channels_last).eval() if isinstance(model, torch.nn.Module) else model
+
+
+def _latencies(first: Function, second: Function, inputs: torch.Tensor) -> list[float]:
     pairs: list[tuple[float, ...]] = []
     begin = time.perf_counter()
     while len(pairs) < _LEAST + 1 or (time.perf_counter() - begin < _MOMENT and len(pairs) < _MOST):
@@ -113,7 +117,7 @@ def _latencies(first: torch.nn.Module, second: torch.nn.Module, inputs: torch.Te
     return [round(1000 * statistics.median(side), 4) for side in zip(*pairs[1:], strict=True)]
 
 
-def _timed(network: Callable[[torch.Tensor], Any], inputs: torch.Tensor) -> float:
+def _timed(network: Function, inputs: torch.Tensor) -> float:
     begin = time.perf_counter()
     with torch.no_grad():
         network(inputs)
@@ -122,13 +126,13 @@ def _timed(network: Callable[[torch.Tensor], Any], inputs: torch.Tensor) -> floa
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(request["threads"])
-    network, dense = _open(request), _open(request, dense=True)
+    network, dense = _open(request), _ready(_dense(request))
     data = Artifact(Path(request["data"]["folder"]), request["data"]["key"], request["data"]["descriptor"])
     images = load_images(data, "test", torch.device("cpu"), stream=request["stream"])
     outputs = outputs_of(network, images, request["batch"])
     (Path(request["folder"]) / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))
     example = torch.zeros(1, *images.input_shape)
-    batches = {str(count): example.expand(count, -1, -1, -1).contiguous() for count in LATENCY_BATCHES}
+    batches = {str(count): example.expand(count, -1, -1, -1).contiguous() for count in BATCHES}
     return {"latency": {count: _latencies(network, dense, inputs) for count, inputs in batches.items()}}
 
 

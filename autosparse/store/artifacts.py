@@ -120,6 +120,11 @@ class Draft:
         if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
+    def remove(self, name: str) -> None:
+        """Take back a file that was written."""
+        (self.folder / name).unlink()
+        del self.files[name]
+
     def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Write named tensors as `<name>.safetensors`."""
         self.write(f"{name}.safetensors", dump_tensors(tensors))

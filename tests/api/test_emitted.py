@@ -29,15 +29,16 @@ def network(seed: int = 0) -> torch.nn.Module:
 
 
 def left_by_a_run(folder: Path, format: str = "compact") -> torch.nn.Module:
-    """A folder as `run` leaves it, of a network whose weights below the median are pruned."""
+    """A folder as `run` leaves it, of a network whose weights below the median and second channels are pruned."""
     own = network()
     masks = {name: weight.abs() > weight.abs().median() for name, weight in own.named_parameters() if weight.ndim > 1}
     with torch.no_grad():
         for name, weight in own.named_parameters():
             if name in masks:
+                masks[name][1] = False  # a dead channel
                 weight.mul_(masks[name])
     folder.mkdir()
-    files = exporters[format].function(Model(own.state_dict(), masks))
+    files = exporters[format].function(Model(own.state_dict(), masks, network, (1, 28, 28)))
     for name, data in files.items():
         (folder / name).write_bytes(data)
     card = {
@@ -50,9 +51,9 @@ def left_by_a_run(folder: Path, format: str = "compact") -> torch.nn.Module:
     return own.eval()
 
 
-@pytest.mark.parametrize("format", exporters.names)
+@pytest.mark.parametrize("format", [entry.name for entry in exporters if "read" in entry.facts])
 def test_a_network_comes_back(tmp_path: Path, format: str) -> None:
-    """Of a folder by its card, of a file into a network: the same outputs, bit for bit."""
+    """Of a folder by its card, of a file into a network: the same outputs, bit for bit where the format promises it."""
     own = left_by_a_run(tmp_path / "m", format)
     images = torch.randn(5, 1, 28, 28)
     file = tmp_path / "m" / exporters[format].facts["files"][0]
@@ -61,7 +62,8 @@ def test_a_network_comes_back(tmp_path: Path, format: str) -> None:
 
     for model in found:
         assert not model.training
-        assert torch.equal(own(images), model(images))
+        torch.testing.assert_close(own(images), model(images))
+        assert torch.equal(own(images), model(images)) or not exporters[format].facts["exact"]
 
 
 def test_a_file_alone_does_not_say_which_network_it_is(tmp_path: Path) -> None:
@@ -198,6 +200,66 @@ def test_what_is_not_as_a_run_left_it_is_refused(tmp_path: Path, change: Callabl
     assert "\n" not in caught.value.message
 
 
+def test_what_another_program_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`inspect` compares its bytes with the card and tells layers as they were pruned; loading names the program."""
+    left_by_a_run(tmp_path / "m", "pt2")
+    layers = [{"name": "conv1.weight", "size": 150, "kept": 75}]
+    changed(accuracy={"test_accuracy": 97.0, "layers": layers})(tmp_path / "m")
+    found = call(capsys, f"inspect {tmp_path / 'm'} --json").json
+
+    assert ("pt2", 75, 150) == (found["format"], found["kept"], found["total"])
+    with pytest.raises(UsageError, match=r"is for torch\.export\.load, which opens it without autosparse"):
+        autosparse.load(tmp_path / "m")
+    with pytest.raises(UsageError, match=r"is for torch\.export\.load"):
+        autosparse.load(tmp_path / "m" / "model.pt2")
+    (tmp_path / "m" / "model.pt2").write_bytes(b"another")
+    with pytest.raises(DamagedFile, match=r"is not what card\.json describes"):
+        autosparse.load(tmp_path / "m")
+
+
+def other(file: str, edit: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """Another file, which the card describes."""
+
+    def change(folder: Path) -> None:
+        data = edit((folder / file).read_bytes())
+        (folder / file).write_bytes(data)
+        files = card_of(folder)["files"]
+        changed(files={**files, file: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}})(folder)
+
+    return change
+
+
+SHRUNK, WAYS = "model.shrunk.safetensors", "model.sparse.json"
+
+
+@pytest.mark.parametrize(
+    ("format", "change", "text"),
+    [
+        ("shrunk", other(SHRUNK, lambda data: data[:-1]), "bytes"),
+        ("shrunk", other(SHRUNK, tensors(conv1__weight=lambda found: torch.zeros(0, 1, 5, 5))), "no smaller form"),
+        ("shrunk", other(SHRUNK, tensors(conv2__weight=lambda found: found["conv2.weight"][:, 1:])), "do not fit one"),
+        ("shrunk", other(SHRUNK, tensors(fc1__weight=lambda found: torch.zeros(2**12, 2**12))), "no smaller form"),
+        ("shrunk", other(SHRUNK, lambda data: dump_tensors({"conv1.weight": torch.zeros(1)})), "is not there"),
+        ("sparse", other(WAYS, lambda data: b"{"), "damaged"),
+        ("sparse", other(WAYS, lambda data: b"[1]"), "does not say how layers"),
+        ("sparse", other(WAYS, lambda data: b'{"fc1": {"1": "eval"}}'), "does not say how layers"),
+        ("sparse", other(WAYS, lambda data: b'{"fc1": {"-1": "sparse"}}'), "does not say how layers"),
+        ("sparse", other(WAYS, lambda data: b'{"fc9": {"1": "sparse"}}'), "there is no layer fc9"),
+        ("sparse", other(WAYS, lambda data: b'{"": {"1": "sparse"}}'), "layer"),
+    ],
+)
+def test_a_smaller_network_is_doubted_as_well(
+    tmp_path: Path, format: str, change: Callable[[Path], Any], text: str
+) -> None:
+    """Layers that do not fit one another, that are larger than the network's, or are computed in no known way."""
+    left_by_a_run(tmp_path / "m", format)
+    change(tmp_path / "m")
+    with pytest.raises(DamagedFile, match=text) as caught:
+        autosparse.load(tmp_path / "m")
+
+    assert "\n" not in caught.value.message
+
+
 def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
     """To a folder or a file; a device is no file, and a link in a circle leads nowhere."""
     left_by_a_run(tmp_path / "m")
@@ -260,7 +322,7 @@ def test_inspect_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (0, 0, 0) == (shown.code, given.code, alone.code)
     assert ("lenet", "learned", 97.0) == tuple(given.json[name] for name in ("network", "method", "test_accuracy"))
     assert given.json["layers"] == alone.json["layers"]
-    assert 2 * given.json["kept"] == pytest.approx(given.json["total"], rel=0.01)
+    assert 2 * given.json["kept"] == pytest.approx(given.json["total"], rel=0.02)
     assert "0.5" in shown.out
     assert "█" in shown.out
 

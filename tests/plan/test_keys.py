@@ -33,7 +33,7 @@ GOLDEN = {
     "mask/synflow/0.9/seed0": "26a6d4f08c149fdeb036f07f6f2663514f1485e7c61c6ad7e74d5147463a7ac2",
     "train/dense/seed0": "272815b1c9976ac078bf51a5b3bfd30d9095bdc7a2014f2a7cd98734923c5f91",
     "evaluate/snip/0.98/seed0": "09c95a38f2fad8b3bd7fa32bf72b78df66fb9334bc06f95de39975ad9aa3fb8c",
-    "emit/safetensors/learned/0.9/seed0": "a85e0d6bb4f3ef1355a25ede6ddd4f814a6008c12f3ff7b2f54a8e5e16484e1d",
+    "emit/safetensors/learned/0.9/seed0": "7bcaafb7bc7b4b629f2010652ce402715680a2b264a228b04399969f82837bff",
 }
 
 BASE = (

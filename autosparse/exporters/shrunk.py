@@ -1,0 +1,48 @@
+"""A smaller ordinary network: the pruned one without its dead channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from autosparse.core.shrink import resize, shrink
+from autosparse.exporters import Model, exporters
+from autosparse.lazy import torch
+from autosparse.store import dump_tensors, load_tensors
+
+FILE = "model.shrunk.safetensors"
+
+
+def read(files: Mapping[str, bytes]) -> Model:
+    """The tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
+    state = load_tensors(files[FILE])
+    return Model(state, {name: t != 0 for name, t in state.items() if name.endswith(".weight") and t.ndim > 1})
+
+
+def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of the network that was pruned, its layers made smaller. Raises ValueError for tensors of another."""
+    return resize(network, model.state)
+
+
+def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
+    """The pruned network with its state, in evaluation mode, without its dead channels if asked.
+
+    Raises ValueError for a network that cannot be read.
+    """
+    assert model.network is not None
+    network = model.network()
+    network.load_state_dict(dict(model.state))
+    network = network.cpu().eval()
+    return resize(network, _shrunk(network, model.shape)) if shrink else network
+
+
+@exporters.register(read=read, place=fit, files=(FILE,), exact=False, builds=10, gain="no channel is dead")
+def shrunk(model: Model) -> dict[str, bytes]:
+    """`model.shrunk.safetensors`: the state of a smaller ordinary network, without channels that carry nothing.
+
+    `autosparse.load` makes the layers smaller and puts it in. As many channels go as the masks have left dead.
+    """
+    return {FILE: dump_tensors(smaller(model).state_dict())}
+
+
+def _shrunk(network: torch.nn.Module, shape: tuple[int, ...]) -> Mapping[str, torch.Tensor]:
+    return shrink(network, torch.zeros(2, *shape))

@@ -1,0 +1,59 @@
+"""The weights that are left, and layers that compute with them alone where the machine is faster so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated, Any
+
+from autosparse.core.shrink import resize
+from autosparse.core.sparse import DENSE, SPARSE, apply_ways, choose_ways
+from autosparse.exporters import BATCHES, Model, compact, exporters
+from autosparse.exporters.shrunk import smaller
+from autosparse.lazy import torch
+from autosparse.store import canonical
+
+FILE, WAYS = "model.sparse.safetensors", "model.sparse.json"
+
+
+def read(files: Mapping[str, bytes]) -> Model:
+    """The tensors and choices that `sparse` wrote. Raises ValueError for bytes that are none."""
+    model = compact.read({compact.FILE: files[FILE]})
+    choices = json.loads(files[WAYS]) if WAYS in files else {}
+    if not isinstance(choices, dict) or not all(map(_is_choice, choices.values())):
+        raise ValueError(f"{WAYS} does not say how layers are computed")
+    return replace(model, choices=choices)
+
+
+def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of the network that was pruned, its layers made smaller and computed as was chosen, for inference."""
+    return apply_ways(resize(network, model.state), model.choices)
+
+
+@exporters.register(read=read, place=fit, files=(FILE, WAYS), exact=False, builds=20)
+def sparse(
+    model: Model, *, shrink: Annotated[bool, "leave out channels that carry nothing"] = True
+) -> dict[str, bytes]:
+    """`model.sparse.safetensors`, `model.sparse.json`: layers that skip zeros where that is faster, measured.
+
+    For `autosparse.load` and inference: convolutions and linear layers are products of sparse matrices, for one image
+    or for many, or stay dense, whichever took less time where it was emitted. As small as `compact`.
+    """
+    network = smaller(model, shrink=shrink).to(memory_format=torch.channels_last)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(max(BATCHES), *model.shape, generator=generator).to(memory_format=torch.channels_last)
+    choices = choose_ways(network, [images[:count] for count in BATCHES])
+    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    masks = {name: tensor != 0 for name, tensor in state.items() if name in model.masks}
+    (data,) = compact.compact(Model(state, masks)).values()
+    return {FILE: data, WAYS: canonical(choices).encode()}
+
+
+def _is_choice(ways: Any) -> bool:
+    return (
+        isinstance(ways, dict)
+        and bool(ways)
+        and all(count.isdecimal() and 0 < int(count) < 10**6 for count in ways)
+        and all(way in (DENSE, SPARSE) for way in ways.values())
+    )
