@@ -126,7 +126,9 @@ def _kinds() -> dict[type, Any]:
     class Linear(Layer):
         def multiply(self, inputs: torch.Tensor) -> torch.Tensor:
             flat = inputs.reshape(-1, inputs.shape[-1])
-            result: torch.Tensor = (self.rows[0] @ flat.t()).t().reshape(*inputs.shape[:-1], -1)
+            # One vector has a routine of its own, twice as fast.
+            result: torch.Tensor = self.rows[0] @ flat[0] if len(flat) == 1 else (self.rows[0] @ flat.t()).t()
+            result = result.reshape(*inputs.shape[:-1], -1)
             return result if self.dense.bias is None else result + self.dense.bias
 
     class Conv2d(Layer):
