@@ -6,7 +6,8 @@ mask of that many as likely.
 
 `python benchmarks/emission.py DATA [NETWORK METHOD]`: every format of networks that were pruned and trained a little on
 two classes of CIFAR-10 in Parquet files, verified on 2,000 test images in a process that never saw them: what
-`autosparse run` reports, and ONNX of the same weights without removing channels. `python benchmarks/emission.py mlp` times a multilayer perceptron.
+`autosparse run` reports, and ONNX of the same weights without removing channels. `python
+benchmarks/emission.py mlp` times a multilayer perceptron.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import autosparse
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
-    {"errors", "lazy"},
+    {"errors", "lazy", "packaged"},
     {"registry", "pretrained"},
     {"core", "store", "backends"},
     {"own"},

@@ -190,3 +190,19 @@ def test_every_format_of_any_kind_of_network(tmp_path: Path, model: str) -> None
     for emitted in ended.json["emitted"]:
         assert own["test_accuracy"] == pytest.approx(emitted["test_accuracy"])
         assert (0 if exporters[emitted["format"]].facts["exact"] else 1e-4) >= emitted["max_rel_error"]
+
+
+def test_a_model_card_of_a_run(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+    """With the controls that the run made for its method; of another method it has none. The folder loads as it is."""
+    place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
+    shutil.copytree(finished[0].folder, place.folder)
+    asked = ("export", ended.json["run"], "--budget", "0.9", "--format", "{name: hub, license: mit}", "--json")
+    found, other = place.run(*asked, "--out", "own"), place.run(*asked, "--out", "other", "--method", "snip")
+    cards = [(Path(e.json["emitted"][0]["path"]) / "README.md").read_text() for e in (found, other)]
+    (shuffled,) = [c for c in ended.json["controls"] if (c["method"], c["sparsity"]) == ("learned.shuffle", 0.9)]
+
+    assert f"| control learned.shuffle | {shuffled['test_accuracy']:.2f} | 0 |" in cards[0]
+    assert "license: mit\n" in cards[0]
+    assert "| snip | " in cards[1]
+    assert "control" not in cards[1].split("## Use")[0].split("\n\n")[2]
+    assert isinstance(autosparse.load(found.json["emitted"][0]["path"]), torch.nn.Module)

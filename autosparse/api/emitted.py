@@ -152,7 +152,8 @@ def _file(where: Path, kind: int) -> OpenedModel:
     if not stat.S_ISREG(kind):
         raise ValueError("it is no file")
     # `model.compact.safetensors` ends as `model.safetensors` does, too: the longest end that fits.
-    ends = {entry.facts["files"][0].removeprefix("model"): entry for entry in exporters}
+    first = {entry.facts["files"][0]: entry for entry in exporters}
+    ends = {name.removeprefix("model"): entry for name, entry in first.items() if name.startswith("model")}
     known = [end for end in ends if where.name.endswith(end)]
     if not known:
         formats = ", ".join(name for name in exporters.names if "read" in exporters[name].facts)

@@ -101,17 +101,24 @@ def _asked(
         what = f"seed {seed}" if kept else f"budget {', '.join(budgets)}"
         known = spec.seeds if kept else spec.budget
         raise UsageError(f"run {run.folder} has no {what}", f"it has {', '.join(map(str, known))}")
+    first = spec.seeds[0] if seed is None else seed
+    # A model card tells of other seeds, and of the controls that the run made for its own method.
+    whole = any(exporters[_format(value)].facts.get("others") for value in formats if _format(value) in exporters)
     only = {
         "method": methods[chosen].model_dump(mode="json"),
         "budget": kept,
-        "seeds": [spec.seeds[0] if seed is None else seed],
+        "seeds": [first, *(other for other in spec.seeds if whole and other != first)],
         "emit": formats,
         "compare": [],
-        "controls": [],
+        "controls": resolved["controls"] if whole and chosen == spec.method.name else [],
         "sanity": None,
         "study": {},
     }
     return take_spec({**resolved, **only}, name)
+
+
+def _format(value: Any) -> str:
+    return str(value.get("name")) if isinstance(value, dict) else str(value)
 
 
 def _is_asked(budget: Any, asked: Sequence[str]) -> bool:

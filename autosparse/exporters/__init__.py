@@ -2,7 +2,8 @@
 
 What a format says of itself: `files`, their names; `exact`, whether outputs are equal to the last bit to those of the
 network that has the tensors written, or up to rounding; `needs`, the extra and packages that must be installed; `gain`,
-why it may be no faster; `builds`, how many times building the network its making takes. Its `read` gives the model back
+why it may be no faster; `others`, whether it tells of other seeds and of controls; `builds`, how many times building
+the network its making takes. Its `read` gives the model back
 from the same files, for `place` to put into a network where loading a state does not do; it raises ValueError for bytes
 that are no such model. A format that another program opens has a `run` instead, which gives a function of images, and
 `opener`, that program.
@@ -24,6 +25,7 @@ class Model:
 
     `network` builds it, with whatever state, for formats that need more than tensors, and `shape` is that of one image;
     `choices` says which of its layers are computed how, where the format has a say: layer -> images at once -> way.
+    `about` is what a card tells: how it was pruned, trained and measured, and what other seeds and controls came to.
     """
 
     state: "Mapping[str, torch.Tensor]"
@@ -31,6 +33,7 @@ class Model:
     network: "Callable[[], torch.nn.Module] | None" = None
     shape: tuple[int, ...] = ()
     choices: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
 
 Export: TypeAlias = Callable[..., "dict[str, bytes]"]
@@ -38,7 +41,7 @@ exporters: Registry[Export] = Registry("format", "formats")
 BATCHES = (1, 32)
 """how many images at once a model is made for and timed with"""
 
-from autosparse.exporters import compact, onnx, pt2, safetensors, shrunk, sparse  # noqa: E402
+from autosparse.exporters import compact, hub, onnx, pt2, safetensors, shrunk, sparse  # noqa: E402
 
 
 def open_model(
@@ -70,6 +73,7 @@ __all__ = [
     "Model",
     "compact",
     "exporters",
+    "hub",
     "onnx",
     "open_model",
     "place",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from autosparse.exporters import Model, exporters
 from autosparse.store import dump_tensors, load_tensors
 
-_GAIN = "zeros in dense tensors are stored and multiplied like any other number"
+GAIN = "zeros in dense tensors are stored and multiplied like any other number"
 FILE, MASKS = "model.safetensors", "masks.safetensors"
 
 
@@ -22,7 +22,7 @@ def read(files: Mapping[str, bytes]) -> Model:
     return model
 
 
-@exporters.register(read=read, files=(FILE, MASKS), exact=True, gain=_GAIN)
+@exporters.register(read=read, files=(FILE, MASKS), exact=True, gain=GAIN)
 def safetensors(model: Model) -> dict[str, bytes]:
     """`model.safetensors` loads into the plain network by `load_state_dict`; `masks.safetensors` beside it."""
     return {FILE: dump_tensors(model.state), MASKS: dump_tensors(model.masks)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,7 +97,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
             cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE, None))
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
-        _emit(build, spec, cell, budget)
+        _emit(build, spec, cell, budget, cells)
     checks = _checks(build, spec, cells, budgets)
     return Plan(name, spec, build.steps, build.sources, tuple(cells), checks)
 
@@ -350,8 +350,10 @@ def _cell(
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
-def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> None:
+def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: Sequence[Cell]) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
+    told = [one for one in cells if one.budget == cell.budget and one.role in ("method", "control") and one is not cell]
+    others = {f"{one.role}.{one.method}.{one.seed}": one.evaluate for one in told}
     for format in spec.emit:
         chosen = format.keyed()
         build.add(
@@ -365,7 +367,7 @@ def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget) -> None
                 "seed": cell.seed,
                 **({"options": chosen["options"]} if chosen["options"] else {}),
             },
-            inputs,
+            {**inputs, **(others if format.entry.facts.get("others") else {})},
             "emission",
         )
 

@@ -1,5 +1,6 @@
 """Specs: validated YAML, with the place of every value."""
 
+from autosparse.packaged import about_shipped, shipped
 from autosparse.spec.amounts import binary_size
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
@@ -11,7 +12,6 @@ from autosparse.spec.pretrained import Pretrained
 from autosparse.spec.resolve import open_settings, provenance, resolve, with_settings
 from autosparse.spec.sanity import BEST
 from autosparse.spec.sections import Spec, spec_schema
-from autosparse.spec.shipped import about_shipped, shipped
 
 __all__ = [
     "BEST", "DENSE", "FILE", "HORIZON", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autosparse.errors import UsageError
-from autosparse.spec.shipped import shipped
+from autosparse.packaged import shipped
 from autosparse.store import Store, digest
 
 FILE = "autosparse.yaml"

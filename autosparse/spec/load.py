@@ -16,11 +16,11 @@ from autosparse.core.presets import PRESETS
 from autosparse.datasets import datasets
 from autosparse.errors import SpecError, UsageError
 from autosparse.models import models
+from autosparse.packaged import is_shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.document import Document, Mark, Path, parse_document
 from autosparse.spec.explain import explain
 from autosparse.spec.sections import Spec
-from autosparse.spec.shipped import is_shipped
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,23 @@ def emit(
 
     Where the network has no model of that format, or one with other outputs, there are no files and it tells why.
     """
-    network = work.inputs["init"].json("network")
+    network, accuracy = work.inputs["init"].json("network"), work.inputs["evaluate"].json("result")
+    about = {
+        "method": method,
+        "sparsity": sparsity_of(accuracy["total"], accuracy["kept"]) if sparsity is None else sparsity,
+        **({"budget": budget} if budget else {}),
+        "seed": seed,
+        "network": network,
+        # What an image goes through before the network sees it, channel by channel: ((pixel / 255) - mean) / spread.
+        "images": {name: tensor.tolist() for name, tensor in work.inputs["data"].tensors("statistics").items()},
+        "accuracy": accuracy,
+    }
     model = Model(
         work.inputs["train"].tensors("state"),
         work.inputs["mask"].tensors("masks"),
         lambda: build_network(work),
         tuple(network["shape"]),
+        about={**about, **_made(work)},
     )
     written: list[str] = []
     try:
@@ -55,23 +66,27 @@ def emit(
             work.output.remove(file)
         files, measured = {}, {"failed": str(error)}
     work.output.write_json("measured", {**measured, "threads": work.place.threads})
-    accuracy, statistics = work.inputs["evaluate"].json("result"), work.inputs["data"].tensors("statistics")
     card = {
         "format": format,
         **({"options": options} if options else {}),
-        "method": method,
-        "sparsity": sparsity_of(accuracy["total"], accuracy["kept"]) if sparsity is None else sparsity,
-        **({"budget": budget} if budget else {}),
-        "seed": seed,
-        "network": network,
-        # What an image goes through before the network sees it, channel by channel: ((pixel / 255) - mean) / spread.
-        "images": {name: tensor.tolist() for name, tensor in statistics.items()},
-        "accuracy": accuracy,
+        **about,
         **{name: measured[name] for name in ("max_abs_error",) if name in measured},
         "files": {name: file for name, file in work.output.files.items() if name in files},
         "provenance": {role: _origin(artifact.descriptor) for role, artifact in sorted(work.inputs.items())},
     }
     work.output.write("card.json", (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _made(work: Work) -> dict[str, Any]:
+    # How it was made, and what its other seeds and controls came to.
+    kept, own = ("autosparse", "python", "torch", "processor"), work.inputs["train"].descriptor
+    results = {role: item for role, item in work.inputs.items() if role.partition(".")[0] in ("method", "control")}
+    return {
+        "options": {role: dict(item.descriptor["options"]) for role, item in work.inputs.items()},
+        "keys": {role: item.key for role, item in work.inputs.items()},
+        "environment": {name: own["environment"][name] for name in kept if name in own["environment"]},
+        "others": {role: item.json("result")["test_accuracy"] for role, item in results.items()},
+    }
 
 
 def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import autosparse
 from autosparse.exporters import Model, exporters, open_model
 from autosparse.exporters.compact import FILE, compact, read
+from autosparse.exporters.hub import hub
 from autosparse.models import build_model
 from autosparse.store import dump_tensors
 
@@ -43,7 +47,7 @@ def assert_same(expected: Model, found: Model) -> None:
 @pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.98, 0.999, 1.0])
 def test_a_model_comes_back_as_it_was(format: str, sparsity: float) -> None:
     """Exactly: state, masks, and the kinds of numbers; the same model gives the same bytes."""
-    given = model(sparsity)
+    given = replace(model(sparsity), about=about("vgg"))
     entry = exporters[format]
     files = entry.function(given)
 
@@ -63,7 +67,21 @@ def pruned(name: str, shape: tuple[int, int, int]) -> Model:
     masks = {key: torch.rand(t.shape) < 0.5 for key, t in state.items() if key.endswith("weight") and t.ndim > 1}
     for mask in list(masks.values())[:-1]:
         mask[torch.rand(len(mask)) < 0.3] = False
-    return Model({key: t * masks[key] if key in masks else t for key, t in state.items()}, masks, network, shape)
+    kept = {key: t * masks[key] if key in masks else t for key, t in state.items()}
+    return Model(kept, masks, network, shape, about=about(name, shape))
+
+
+def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned", **options: object) -> dict[str, Any]:
+    """What a run knows of a model."""
+    made = {"data": {"identity": {"name": "digits"}}, "train": {"training": {"epochs": 1}}, "mask": options}
+    layers = [{"name": "a.weight", "size": 200, "kept": 3}]
+    return {
+        "method": method, "sparsity": 0.985, "seed": 1, "images": {"mean": [0.5], "spread": [0.25]},
+        "network": {"model": {"name": name}, "shape": shape, "classes": 10},
+        "accuracy": {"test_accuracy": 90.0, "kept": 3, "total": 200, "layers": layers},
+        "options": made, "keys": {"train": "0" * 64}, "environment": {"torch": "2"},
+        "others": {f"method.{method}.0": 92.0, f"control.{method}.shuffle.1": 88.0},
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("format", exporters.names)
@@ -111,6 +129,36 @@ def test_a_network_that_cannot_be_recorded_has_no_such_model(format: str) -> Non
 
     with pytest.raises(ValueError, match=r"torch\.\w+ does not (record|export) it"):
         exporters[format].function(Model(state, {}, lambda: Branching(2, 2), (2,)))
+
+
+def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
+    """Mean and spread over seeds, controls, what is kept, how to use it; its head is YAML that a hub reads."""
+    text = hub(replace(model(0.9), about=about("vgg")), license="mit")["README.md"].decode()
+    head = yaml.safe_load(text.split("---\n")[1])
+
+    assert "| learned | 91.00 ± 1.41 | 0, 1 |" in text
+    assert "| control learned.shuffle | 88.00 | 1 |" in text
+    assert "| `a.weight` | 200 | 3 (1.5 %) |" in text
+    assert "mean `0.5` and spread `0.25`" in text
+    assert "$" not in text
+    assert ("mit", "image-classification") == (head["license"], head["pipeline_tag"])
+    assert 90.0 == head["model-index"][0]["results"][0]["metrics"][0]["value"]
+
+
+@pytest.mark.parametrize("named", ["a|b", "`x`", "<script>", "a\n---\nlicense: gpl", "$network", "${seed}", "\x1b[31m"])
+def test_names_are_no_markup(named: str) -> None:
+    """Whatever a method, a network or an option is called, the card has the same structure, and its head is one."""
+    plain, odd = (
+        hub(replace(model(0.9), about=about(name, method=name, option=name)))["README.md"].decode()
+        for name in ("x", named)
+    )
+
+    (plain_head, plain_text), (odd_head, odd_text) = (card.split("\n---\n") for card in (plain, odd))
+    for mark in "|`\n":
+        assert plain_text.count(mark) == odd_text.count(mark)
+    assert "<script>" not in odd_text
+    assert "\x1b" not in odd
+    assert yaml.safe_load(plain_head).keys() == yaml.safe_load(odd_head).keys()
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=700), st.integers(0, 3))

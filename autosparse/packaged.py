@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+_PACKAGE = Path(__file__).resolve().parent
+
 
 def about_shipped(path: Path) -> str:
     """What a spec or template is for: its first comment."""
@@ -13,13 +15,21 @@ def about_shipped(path: Path) -> str:
 
 def is_shipped(folder: Path) -> bool:
     """Whether a folder is that of the specs or templates inside the installed package."""
-    return folder.resolve().parent == Path(__file__).resolve().parent.parent / "shipped"
+    return folder.resolve().parent == _PACKAGE / "shipped"
 
 
 def shipped(kind: str) -> dict[str, Path]:
     """The files of `specs` or `templates`, by name without suffix: in the wheel, or beside a source checkout."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package / "shipped" / kind, package.parent / kind):
+    return {path.stem: path for path in sorted(_folder(kind).glob("*.yaml"))}
+
+
+def template(name: str) -> str:
+    """The text of a template that no spec is made from."""
+    return (_folder("templates") / name).read_text(encoding="utf-8")
+
+
+def _folder(kind: str) -> Path:
+    for folder in (_PACKAGE / "shipped" / kind, _PACKAGE.parent / kind):
         if folder.is_dir():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+            return folder
     raise FileNotFoundError(f"the installation lacks its {kind}")
