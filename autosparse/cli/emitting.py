@@ -159,12 +159,15 @@ def _describe(found: OpenedModel) -> dict[str, Any]:
     known = card.accuracy.layers if card else []
     # In the network's order, not the file's.
     names = dict.fromkeys([*(layer.name for layer in known if layer.name in model.masks), *model.masks])
-    layers = [
+    layers: list[dict[str, Any]] = [
         {"name": name, "shape": [*mask.shape], "size": mask.numel(), "kept": int(mask.sum())}
         for name, mask in ((name, model.masks[name]) for name in names)
     ]
     if not model.state:  # what another program opens: as it was pruned
         layers = [{"name": one.name, "shape": [], "size": one.size, "kept": one.kept} for one in known]
+    for layer in layers:
+        if ways := model.choices.get(str(layer["name"]).removesuffix(".weight")):
+            layer["computed"] = dict(ways)
     training = card.provenance.get("train") if card else None
     return {
         "path": str(found.path),

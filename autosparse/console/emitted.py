@@ -84,16 +84,28 @@ def show_inspected(found: Mapping[str, Any]) -> None:
     if total:
         console.print(plain(f"{kept:,} of {total:,} prunable weights are kept, sparsity {1 - kept / total:.4f}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, title in enumerate(("layer", "shape", "kept", "sparsity", "")):
-        table.add_column(title, justify="right" if index in (2, 3) else "left", overflow="fold", no_wrap=index > 0)
-    for layer in found["layers"]:
-        present = layer["kept"] / max(1, layer["size"])
-        table.add_row(
-            plain(layer["name"]),
-            plain(" × ".join(map(str, layer["shape"]))),
-            plain(f"{layer['kept']:,}"),
-            plain(f"{1 - present:.4f}"),
-            plain("█" * round(_WIDE * present) + "░" * (_WIDE - round(_WIDE * present))),
-        )
+    rows = [_layer_row(layer) for layer in found["layers"]]
+    # Shapes and ways of computing are not known of every format.
+    titles = [
+        title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if any(title in r for r in rows)
+    ]
+    for title in titles:
+        right = title in ("kept", "sparsity")
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=title != "layer")
+    for row in rows:
+        table.add_row(*(plain(row.get(title, "")) for title in titles))
     if found["layers"]:
         console.print(table)
+
+
+def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
+    present = layer["kept"] / max(1, layer["size"])
+    ways = ", ".join(f"{way} for {_images(count)}" for count, way in layer.get("computed", {}).items())
+    return {
+        "layer": layer["name"],
+        **({"shape": " × ".join(map(str, layer["shape"]))} if layer["shape"] else {}),
+        "kept": f"{layer['kept']:,}",
+        "sparsity": f"{1 - present:.4f}",
+        "": "█" * round(_WIDE * present) + "░" * (_WIDE - round(_WIDE * present)),
+        **({"computed": ways} if ways else {}),
+    }

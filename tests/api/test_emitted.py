@@ -325,6 +325,11 @@ def test_inspect_tells_what_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert ("lenet", "learned", 97.0) == tuple(given.json[name] for name in ("network", "method", "test_accuracy"))
     assert given.json["layers"] == alone.json["layers"]
     assert 2 * given.json["kept"] == pytest.approx(given.json["total"], rel=0.02)
+    left_by_a_run(tmp_path / "s", "sparse")
+    other(WAYS, lambda data: b'{"conv1": {"1": "sparse", "32": "dense"}}')(tmp_path / "s")
+    computed = call(capsys, f"inspect {tmp_path / 's'} --json").json["layers"][0]["computed"]
+    assert {"1": "sparse", "32": "dense"} == computed
+    assert "computed" in call(capsys, f"inspect {tmp_path / 's'}").out
     assert "0.5" in shown.out
     assert "█" in shown.out
 
