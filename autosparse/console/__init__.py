@@ -2,6 +2,7 @@
 
 from autosparse.console.bench import show_bench
 from autosparse.console.chain import show_chain
+from autosparse.console.compare import show_compared
 from autosparse.console.emitted import show_inspected, show_verified
 from autosparse.console.plan import show_plan
 from autosparse.console.progress import follow
@@ -10,7 +11,7 @@ from autosparse.console.study import in_words, show_study
 from autosparse.console.views import show_made, show_report, show_runs, show_table, show_text
 
 __all__ = [
-    "follow", "in_words", "notes", "plain", "results", "seconds", "show_bench", "show_chain", "show_inspected",
-    "show_made", "show_plan", "show_report", "show_runs", "show_study", "show_table", "show_text", "show_verified",
-    "size",
+    "follow", "in_words", "notes", "plain", "results", "seconds", "show_bench", "show_chain", "show_compared",
+    "show_inspected", "show_made", "show_plan", "show_report", "show_runs", "show_study", "show_table", "show_text",
+    "show_verified", "size",
 ]  # fmt: skip

@@ -1,6 +1,7 @@
 """What happened, as plain data, and the folders that keep it."""
 
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
+from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
 from autosparse.report.frontier import Point, frontier
 from autosparse.report.sanity import Checked, Sanity, signed
@@ -9,7 +10,8 @@ from autosparse.report.study import Interval, Level, difference, foretold, inter
 from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
-    "Checked", "Emitted", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run", "Sanity", "Verdict",
-    "all_runs", "build_report", "copy_emitted", "copy_scorer", "difference", "failed_emissions", "find_run", "foretold",
-    "frontier", "interval", "judge_method", "open_folder", "save_report", "signed", "study_json",
+    "Checked", "Compared", "Emitted", "Gain", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run",
+    "Sanity", "Setting", "Verdict", "all_runs", "build_report", "compare_results", "compare_settings", "copy_emitted",
+    "copy_scorer", "difference", "failed_emissions", "find_run", "foretold", "frontier", "interval", "judge_method",
+    "open_folder", "save_report", "signed", "study_json",
 ]  # fmt: skip

@@ -91,6 +91,11 @@ class Emitted:
     without_gain: str = ""
     """why it may be no faster"""
 
+    @property
+    def label(self) -> str:
+        """What its budget is called, in any report."""
+        return self.budget or str(self.sparsity)
+
 
 @dataclass(frozen=True)
 class Report:

@@ -240,7 +240,7 @@ SHRUNK, WAYS = "model.shrunk.safetensors", "model.sparse.json"
         ("shrunk", other(SHRUNK, lambda data: data[:-1]), "bytes"),
         ("shrunk", other(SHRUNK, tensors(conv1__weight=lambda found: torch.zeros(0, 1, 5, 5))), "no smaller form"),
         ("shrunk", other(SHRUNK, tensors(conv2__weight=lambda found: found["conv2.weight"][:, 1:])), "do not fit one"),
-        ("shrunk", other(SHRUNK, tensors(fc1__weight=lambda found: torch.zeros(2**12, 2**12))), "no smaller form"),
+        ("shrunk", other(SHRUNK, tensors(linear1__weight=lambda found: torch.zeros(2**12, 2**12))), "no smaller form"),
         ("shrunk", other(SHRUNK, lambda data: dump_tensors({"conv1.weight": torch.zeros(1)})), "is not there"),
         ("sparse", other(WAYS, lambda data: b"{"), "damaged"),
         ("sparse", other(WAYS, lambda data: b"[1]"), "does not say how layers"),

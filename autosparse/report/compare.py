@@ -1,0 +1,111 @@
+"""What differed in the specs of runs, and what in their results."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.report.build import Report, Result
+from autosparse.report.study import CONFIDENCE, Interval, interval
+
+ABSENT = "–"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A value of the specs, by its path, that is not the same in all of them; `–` where a spec has none."""
+
+    path: str
+    values: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How far a run's test accuracy is from the first run's, paired by seed. `p` is that of the paired t test.
+
+    Adjusted by Holm's correction for all that are compared; None for fewer than two seeds, and where all differ alike.
+    """
+
+    difference: Interval
+    seeds: int
+    p: float | None
+
+    @property
+    def is_significant(self) -> bool:
+        return self.p is not None and self.p < 1 - CONFIDENCE
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One method within one budget: in every run its accuracy, or None, and its gain over the first run."""
+
+    method: str
+    budget: str
+    accuracies: tuple[Interval | None, ...]
+    gains: tuple[Gain | None, ...]
+    """the first is None, and where the first run or this one lacks it, or they share no seed"""
+
+
+def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
+    """Values that differ, in the order of the specs; `specs` are resolved."""
+    flat = [dict(_leaves(spec)) for spec in specs]
+    paths = dict.fromkeys(path for one in flat for path in one)
+    rows = [Setting(path, tuple(one.get(path, ABSENT) for one in flat)) for path in paths]
+    return [row for row in rows if any(value != row.values[0] for value in row.values)]
+
+
+def compare_results(reports: Sequence[Report]) -> list[Compared]:
+    """Every method and budget of any of the runs, controls last."""
+    found = [_by_cell(report) for report in reports]
+    cells = dict.fromkeys(cell for one in found for cell in one)
+    gains = {cell: tuple(_gain(one.get(cell), found[0].get(cell)) for one in found[1:]) for cell in cells}
+    known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
+    adjusted = dict(zip(map(id, known), _holm([gain.p for gain in known if gain.p is not None]), strict=True))
+    return [
+        Compared(
+            method,
+            budget,
+            tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in found),
+            (None, *(g and Gain(g.difference, g.seeds, adjusted.get(id(g))) for g in gains[method, budget])),
+        )
+        for method, budget in cells
+    ]
+
+
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    else:
+        yield path, value
+
+
+def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
+    cells: dict[tuple[str, str], dict[int, float]] = {}
+    results: Sequence[Result] = [*report.results, *report.controls]
+    for result in results:
+        cells.setdefault((result.method, result.label), {})[result.seed] = result.test_accuracy
+    return cells
+
+
+def _gain(own: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
+    pairs = [own[seed] - first[seed] for seed in own if seed in first] if own and first else []
+    if not pairs:
+        return None
+    p = None
+    if len(pairs) > 1 and len(set(pairs)) > 1:
+        from scipy.stats import ttest_1samp
+
+        p = float(ttest_1samp(pairs, 0.0).pvalue)
+    return Gain(interval(pairs), len(pairs), p if p is None or math.isfinite(p) else None)
+
+
+def _holm(values: Sequence[float]) -> list[float]:
+    # Holm 1979: the smallest of m is multiplied by m, the next by m - 1, and none is less than one before.
+    adjusted, highest = [0.0] * len(values), 0.0
+    for place, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
+        highest = max(highest, min(1.0, values[index] * (len(values) - place)))
+        adjusted[index] = highest
+    return adjusted
