@@ -11,12 +11,12 @@ import traceback
 import typer
 
 from autosparse import __version__
-from autosparse.cli import benching, comparing, emitting, looking, running, specs, studying
+from autosparse.cli import benching, comparing, emitting, looking, reporting, running, specs, studying
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 
-__all__ = ["app", "benching", "comparing", "emitting", "looking", "main", "running", "specs", "studying"]
+__all__ = ["app", "benching", "comparing", "emitting", "looking", "main", "reporting", "running", "specs", "studying"]
 
 
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name

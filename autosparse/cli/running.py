@@ -30,7 +30,6 @@ from autosparse.console import (
     show_made,
     show_plan,
     show_report,
-    show_runs,
     show_text,
 )
 from autosparse.errors import UsageError
@@ -54,7 +53,6 @@ from autosparse.plan import (
 )
 from autosparse.report import (
     Report,
-    all_runs,
     build_report,
     copy_emitted,
     copy_scorer,
@@ -203,36 +201,6 @@ def run(
         show_text(json_text(report.json()))
     else:
         show_report(report)
-
-
-@app.command()
-def report(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.")] = None,
-    json_: JsonOption = False,
-) -> None:
-    """Show a run's report again; without RUN, the latest one's."""
-
-    found = find_run(run)
-    if found.report is None:
-        raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
-    if json_:
-        show_text(json_text(found.report.json()))
-    else:
-        show_report(found.report)
-
-
-@app.command()
-def runs(json_: JsonOption = False) -> None:
-    """List the runs of this directory."""
-
-    found = all_runs()
-    if json_:
-        listed = [{"run": str(r.folder), "finished": r.report is not None} for r in found]
-        show_text(json_text({"schema_version": 1, "runs": listed}))
-    elif found:
-        show_runs(found)
-    else:
-        say("there is no run in this directory yet\nhint: run `autosparse run`")
 
 
 class Terminated(BaseException):

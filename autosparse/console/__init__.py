@@ -8,10 +8,11 @@ from autosparse.console.plan import show_plan
 from autosparse.console.progress import follow
 from autosparse.console.screen import notes, plain, results, seconds, size
 from autosparse.console.study import in_words, show_study
-from autosparse.console.views import show_made, show_report, show_runs, show_table, show_text
+from autosparse.console.views import SECTIONS, show_made, show_report, show_runs, show_table, show_text
 
 __all__ = [
-    "follow", "in_words", "notes", "plain", "results", "seconds", "show_bench", "show_chain", "show_compared",
+    "SECTIONS", "follow", "in_words", "notes", "plain", "results", "seconds", "show_bench", "show_chain",
+    "show_compared",
     "show_inspected", "show_made", "show_plan", "show_report", "show_runs", "show_study", "show_table", "show_text",
     "show_verified", "size",
 ]  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich import box
@@ -14,32 +15,52 @@ from rich.table import Table
 
 from autosparse.console.emitted import show_verified
 from autosparse.console.frontier import show_frontier
+from autosparse.console.profile import MOST_LAYERS, show_profiles
 from autosparse.console.sanity import show_sanity
 from autosparse.console.screen import number, plain, results, seconds, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import MaskCost, Report, Result, Run
 
 
-def show_report(report: Report) -> None:
-    """One screen: how good, can it be believed, what was learned, what it cost, what came out."""
+def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
+    """One screen: how good, can it be believed, where weights went, what was learned, what it cost, what came out.
+
+    `sections` are those to show alone; `sort` orders methods by `accuracy` or `name`; `wide` tells of every budget what
+    otherwise is told of the strictest.
+    """
     console = results()
     total = report.results[0].total if report.results else 0
+    columns = _columns(report.results)
+    told = columns if wide else dict(list(columns.items())[-1:])
+    view = _View(console, report, told, sort, bool(sections) or wide)
     console.print()
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}, {total:,} prunable weights", "bold"))
-    _accuracies(console, report)
-    _verdicts(console, report)
-    _masks(console, report)
-    if columns := _columns(report.results):
-        show_frontier(console, report, *list(columns.items())[-1])
-    show_sanity(console, report.sanity)
-    _lessons(console, report)
-    show_verified(report.emitted, f"{report.run}/models")
+    for name, show in _SHOWN.items():
+        if not sections or name in sections:
+            show(view)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a section is drawn from: `budgets` are labels and titles of those told of, `asked` is no glance."""
+
+    console: Console
+    report: Report
+    budgets: Mapping[str, str]
+    sort: str
+    asked: bool
+
+
+def _warnings(console: Console, report: Report) -> None:
     if report.unprunable:
         reasons = Counter(report.unprunable.values()).most_common()
         told = ", ".join(f"{reason} {count}" for reason, count in reasons)
         console.print(plain(f"parameters that are not prunable: {told}", "dim"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
+
+
+def _run(console: Console, report: Report) -> None:
     made = report.steps["run"] + report.steps["resume"]
     if not made:
         console.print(plain("nothing to run: every artifact was in the cache", "bold green"))
@@ -85,7 +106,7 @@ def show_text(text: str) -> None:
     results().print(plain(text) if "\n" not in text else text, soft_wrap=True)
 
 
-def _accuracies(console: Console, report: Report) -> None:
+def _accuracies(console: Console, report: Report, sort: str) -> None:
     columns = _columns(report.results)
     seeds = len({result.seed for result in report.results})
     spread = "mean ± sd of " if seeds > 1 else ""
@@ -99,7 +120,7 @@ def _accuracies(console: Console, report: Report) -> None:
     rivals = {c: [_mean(v) for (m, t), v in cells.items() if t == c and m not in apart] for c in columns}
     best = {c: max(values, default=math.inf) for c, values in rivals.items()}
     order = dict.fromkeys(result.method for result in report.results)
-    for method in sorted(order, key=lambda name: (name != "dense", name != report.method)):
+    for method in _sorted(list(order), report, sort):
         if method == "dense":
             row = [_shown([r.test_accuracy for r in report.results if r.method == "dense"])] * len(columns)
         else:
@@ -126,13 +147,43 @@ def _verdicts(console: Console, report: Report) -> None:
         console.print()
 
 
-def _masks(console: Console, report: Report) -> None:
-    """What the masks of the strictest budget leave: weights and channels on a path, paths, multiply-adds."""
+def _sorted(methods: Sequence[str], report: Report, sort: str) -> list[str]:
+    # The network that was not pruned and the spec's method come first, unless they are to be in order too.
+    if sort == "name":
+        return sorted(methods)
+    if sort == "accuracy":
+        return _ranked(report, "")
+    return sorted(methods, key=lambda name: (name != "dense", name != report.method))
+
+
+def _ranked(report: Report, label: str) -> list[str]:
+    # The best first, at one budget, or by the mean over all.
+    found: dict[str, list[float]] = {}
+    for result in report.results:
+        if result.label == label or not label:
+            found.setdefault(result.method, []).append(result.test_accuracy)
+    return sorted(found, key=lambda method: -_mean(found[method]))
+
+
+def _layers(console: Console, report: Report, label: str, title: str, *, asked: bool) -> None:
+    profiles = [profile for profile in report.profiles if profile.budget == label]
+    most = max((len(profile.layers) for profile in profiles), default=0)
+    if most > MOST_LAYERS and not asked:
+        told = f"`autosparse report {report.run} --section layers` shows what is left of each of {most} layers"
+        console.print(plain(told, "dim"))
+        return
+    rivals = [method for method in _ranked(report, label) if method != report.method]
+    show_profiles(console, profiles, [report.method, *rivals], title)
+
+
+def _masks(console: Console, report: Report, label: str, title: str) -> None:
+    """What the masks of a budget leave: weights and channels on a path, paths, multiply-adds."""
     pruned = [result for result in report.results if result.effective_nodes is not None]
     if not pruned:
         return
-    label, title = list(_columns(pruned).items())[-1]
     shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
+    if not shown:
+        return
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
     table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
@@ -205,6 +256,9 @@ def _lessons(console: Console, report: Report) -> None:
         console.print(plain(f"scorer {report.scorer['name']}: pretrained; what it cost is not counted here"))
     if report.scorer.get("path"):
         console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
+
+
+def _costs(console: Console, report: Report) -> None:
     if report.cost:
         known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
@@ -246,3 +300,28 @@ def _table(*columns: str, numbers: int) -> Table:
     for index, column in enumerate(columns):
         table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
     return table
+
+
+def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
+    def shown(view: _View) -> None:
+        for label, title in view.budgets.items():
+            show(view, label, title)
+
+    return shown
+
+
+_SHOWN: Mapping[str, Callable[[_View], None]] = {
+    "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
+    "verdict": lambda view: _verdicts(view.console, view.report),
+    "masks": _each(lambda view, label, title: _masks(view.console, view.report, label, title)),
+    "layers": _each(lambda view, label, title: _layers(view.console, view.report, label, title, asked=view.asked)),
+    "frontier": _each(lambda view, label, title: show_frontier(view.console, view.report, label, title)),
+    "sanity": lambda view: show_sanity(view.console, view.report.sanity),
+    "scorer": lambda view: _lessons(view.console, view.report),
+    "cost": lambda view: _costs(view.console, view.report),
+    "emitted": lambda view: show_verified(view.report.emitted, f"{view.report.run}/models"),
+    "warnings": lambda view: _warnings(view.console, view.report),
+    "run": lambda view: _run(view.console, view.report),
+}
+SECTIONS = tuple(_SHOWN)
+"""what a report is made of, in order"""

@@ -4,14 +4,17 @@ from autosparse.report.build import Emitted, MaskCost, Report, Result, build_rep
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
 from autosparse.report.frontier import Point, frontier
+from autosparse.report.profile import LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
 from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
+from autosparse.report.tables import report_csv, report_markdown
 from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
-    "Checked", "Compared", "Emitted", "Gain", "Interval", "Level", "MaskCost", "Point", "Report", "Result", "Run",
-    "Sanity", "Setting", "Verdict", "all_runs", "build_report", "compare_results", "compare_settings", "copy_emitted",
-    "copy_scorer", "difference", "failed_emissions", "find_run", "foretold", "frontier", "interval", "judge_method",
-    "open_folder", "save_report", "signed", "study_json",
+    "Checked", "Compared", "Emitted", "Gain", "Interval", "LayerShare", "Level", "MaskCost", "Point", "Profile",
+    "Report", "Result", "Run", "Sanity", "Setting", "Verdict", "all_runs", "build_report", "compare_results",
+    "compare_settings", "copy_emitted", "copy_scorer", "difference", "failed_emissions", "find_run", "foretold",
+    "frontier", "interval", "judge_method", "open_folder", "report_csv", "report_markdown", "save_report", "signed",
+    "study_json",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Plan, Step
+from autosparse.report.profile import Profile, describe_profiles
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.report.verdict import Verdict, judge_results
@@ -126,6 +127,8 @@ class Report:
     """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
     verdicts: Sequence[Verdict] = ()
     """what the spec's method comes to at each budget; empty in reports written before it was told"""
+    profiles: Sequence[Profile] = ()
+    """where the weights went, of the first seed; empty in reports written before it was told"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -192,6 +195,7 @@ def build_report(
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
         sanity=describe_sanity(plan, store, results),
         verdicts=_verdicts(plan, results, controls),
+        profiles=describe_profiles(plan, store),
     )
 
 

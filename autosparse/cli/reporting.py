@@ -1,0 +1,84 @@
+"""report, runs: what runs found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Literal
+
+import typer
+
+from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.console import SECTIONS, show_report, show_runs, show_text
+from autosparse.errors import UsageError
+from autosparse.registry import suggestion
+from autosparse.report import Report, all_runs, find_run, report_csv, report_markdown
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Of this method alone, repeatable.")] = None,
+    sort: Annotated[
+        Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Tell of every budget what else is told of the strictest, and all layers.")
+    ] = False,
+    json_: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
+) -> None:
+    """Show a run's report again; without RUN, the latest one's."""
+
+    if unknown := [name for name in section or () if name not in SECTIONS]:
+        hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
+        raise UsageError(f"a report has no section `{unknown[0]}`", hint)
+    if json_ + csv + md > 1:
+        raise UsageError("`--json`, `--csv` and `--md` are three different outputs", "name one")
+    found = find_run(run)
+    if found.report is None:
+        raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
+    shown = _only(found.report, method or ())
+    if json_:
+        show_text(json_text(shown.json()))
+    elif csv or md:
+        show_text(report_csv(shown) if csv else report_markdown(shown))
+    else:
+        show_report(shown, section or (), sort=sort or "", wide=wide)
+
+
+@app.command()
+def runs(json_: JsonOption = False) -> None:
+    """List the runs of this directory."""
+
+    found = all_runs()
+    if json_:
+        listed = [{"run": str(r.folder), "finished": r.report is not None} for r in found]
+        show_text(json_text({"schema_version": 1, "runs": listed}))
+    elif found:
+        show_runs(found)
+    else:
+        say("there is no run in this directory yet\nhint: run `autosparse run`")
+
+
+def _only(report: Report, methods: Sequence[str]) -> Report:
+    known = dict.fromkeys(result.method for result in report.results)
+    if unknown := [method for method in methods if method not in known]:
+        hint = suggestion(unknown[0], [*known]) or f"its methods: {', '.join(known)}"
+        raise UsageError(f"run {report.run} has no method `{unknown[0]}`", hint)
+    if not methods:
+        return report
+    return replace(
+        report,
+        results=[result for result in report.results if result.method in methods],
+        controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
+        verdicts=report.verdicts if report.method in methods else (),
+        mask_costs=[cost for cost in report.mask_costs if cost.method in methods],
+        profiles=[profile for profile in report.profiles if profile.method in methods],
+        sanity=[item for item in report.sanity if item.method in methods],
+        emitted=[model for model in report.emitted if model.method in methods],
+    )
