@@ -368,7 +368,10 @@ def test_what_ships_is_small_and_says_what_it_is(name: str) -> None:
 
     assert read_scorer(name) == read_scorer(folder)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
-    assert 2 <= len({source["network"]["name"] for source in card["sources"]})
+    networks = {source["network"]["name"] for source in card["sources"]}
+    assert 2 <= len(networks)
+    for name in networks:
+        assert 2 <= len({source["seed"] for source in card["sources"] if source["network"]["name"] == name})
     assert card["held_out"]["quotas"] > 0
 
 
