@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from autosparse.cli.app import JsonOption, app, json_text, say
-from autosparse.console import SECTIONS, show_report, show_runs, show_text
-from autosparse.errors import UsageError
+from autosparse.console import SECTIONS, plots_of, report_page, show_report, show_runs, show_text, standalone
+from autosparse.errors import MissingRequirement, UsageError
 from autosparse.registry import suggestion
 from autosparse.report import Report, all_runs, find_run, report_csv, report_markdown
 
@@ -31,20 +32,28 @@ def report(
     json_: JsonOption = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
     md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one page with plots that needs nothing else.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Write its plots, one file each.")] = None,
 ) -> None:
     """Show a run's report again; without RUN, the latest one's."""
 
     if unknown := [name for name in section or () if name not in SECTIONS]:
         hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
         raise UsageError(f"a report has no section `{unknown[0]}`", hint)
-    if json_ + csv + md > 1:
-        raise UsageError("`--json`, `--csv` and `--md` are three different outputs", "name one")
+    if json_ + csv + md + (html is not None) + (svg is not None) > 1:
+        raise UsageError("`--json`, `--csv`, `--md`, `--html` and `--svg` are different outputs", "name one")
     found = find_run(run)
     if found.report is None:
         raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
     shown = _only(found.report, method or ())
     if json_:
         show_text(json_text(shown.json()))
+    elif html is not None:
+        _write({html: report_page(shown)})
+    elif svg is not None:
+        _write({svg / f"{name}.svg": standalone(plot) for name, plot in plots_of(shown).items()})
     elif csv or md:
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:
@@ -63,6 +72,18 @@ def runs(json_: JsonOption = False) -> None:
         show_runs(found)
     else:
         say("there is no run in this directory yet\nhint: run `autosparse run`")
+
+
+def _write(files: Mapping[Path, str]) -> None:
+    if there := [path for path in files if path.exists()]:
+        raise UsageError(f"{there[0]} is there already", "name another")
+    try:
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}", "name another") from error
+    say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")
 
 
 def _only(report: Report, methods: Sequence[str]) -> Report:

@@ -23,8 +23,12 @@ def notes() -> Console:
 
 def plain(value: object, style: str = "") -> Text:
     """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
-    text = "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
-    return Text(text, style=style)
+    return Text(visible(value), style=style)
+
+
+def visible(value: object) -> str:
+    """What is written, with `?` for every character that is not seen."""
+    return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
 
 
 def sparkline(values: list[float]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +12,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from autosparse.console.cells import cells_of, columns_of, mean_of, ranked, spread_of
 from autosparse.console.emitted import show_verified
 from autosparse.console.frontier import show_frontier
 from autosparse.console.profile import MOST_LAYERS, show_profiles
 from autosparse.console.sanity import show_sanity
 from autosparse.console.screen import number, plain, results, seconds, sparkline
 from autosparse.plan import PURPOSES
-from autosparse.report import MaskCost, Report, Result, Run
+from autosparse.report import MaskCost, Report, Run
 
 
 def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
@@ -30,7 +30,7 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
     """
     console = results()
     total = report.results[0].total if report.results else 0
-    columns = _columns(report.results)
+    columns = columns_of(report.results)
     told = columns if wide else dict(list(columns.items())[-1:])
     view = _View(console, report, told, sort, bool(sections) or wide)
     console.print()
@@ -86,8 +86,8 @@ def show_runs(runs: Sequence[Run]) -> None:
         if run.report is None:
             table.add_row(plain(run.folder), "", "", "", plain(f"{run.problem}: the same command mends that"))
             continue
-        own = _cells([r for r in run.report.results if r.method == run.report.method])
-        best = ", ".join(f"{label}: {_mean(cells):.1f}" for (_, label), cells in own.items())
+        own = cells_of([r for r in run.report.results if r.method == run.report.method])
+        best = ", ".join(f"{label}: {mean_of(cells):.1f}" for (_, label), cells in own.items())
         cells = (run.folder, run.report.model, run.report.dataset, run.report.method, best)
         table.add_row(*(plain(cell) for cell in cells))
     results().print(table)
@@ -107,7 +107,7 @@ def show_text(text: str) -> None:
 
 
 def _accuracies(console: Console, report: Report, sort: str) -> None:
-    columns = _columns(report.results)
+    columns = columns_of(report.results)
     seeds = len({result.seed for result in report.results})
     spread = "mean ± sd of " if seeds > 1 else ""
     beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
@@ -115,23 +115,24 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
         plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
     )
     table = _table("method", *columns.values(), numbers=len(columns))
-    cells = _cells(report.results)
+    cells = cells_of(report.results)
     apart = {"dense", *report.oracles}
-    rivals = {c: [_mean(v) for (m, t), v in cells.items() if t == c and m not in apart] for c in columns}
+    rivals = {c: [mean_of(v) for (m, t), v in cells.items() if t == c and m not in apart] for c in columns}
     best = {c: max(values, default=math.inf) for c, values in rivals.items()}
     order = dict.fromkeys(result.method for result in report.results)
     for method in _sorted(list(order), report, sort):
         if method == "dense":
-            row = [_shown([r.test_accuracy for r in report.results if r.method == "dense"])] * len(columns)
+            row = [spread_of([r.test_accuracy for r in report.results if r.method == "dense"])] * len(columns)
         else:
             row = [
-                _shown(cells[method, c]) + ("*" if method not in apart and _mean(cells[method, c]) == best[c] else " ")
+                spread_of(cells[method, c])
+                + ("*" if method not in apart and mean_of(cells[method, c]) == best[c] else " ")
                 for c in columns
             ]
         table.add_row(plain(method, "bold" if method == report.method else ""), *(plain(cell) for cell in row))
-    controls = _cells(report.controls)
+    controls = cells_of(report.controls)
     for index, method in enumerate(dict.fromkeys(result.method for result in report.controls)):
-        row = [_shown(controls[method, c]) + " " for c in columns]
+        row = [spread_of(controls[method, c]) + " " for c in columns]
         if index == 0:
             table.add_section()
         table.add_row(plain(f"control {method}", "dim"), *(plain(cell, "dim") for cell in row))
@@ -139,7 +140,7 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    columns = _columns(report.results)
+    columns = columns_of(report.results)
     for verdict in report.verdicts:
         title = columns.get(verdict.budget, verdict.budget)
         console.print(plain(f"{report.method} at {title} has {verdict.words}"))
@@ -152,17 +153,8 @@ def _sorted(methods: Sequence[str], report: Report, sort: str) -> list[str]:
     if sort == "name":
         return sorted(methods)
     if sort == "accuracy":
-        return _ranked(report, "")
+        return ranked(report, "")
     return sorted(methods, key=lambda name: (name != "dense", name != report.method))
-
-
-def _ranked(report: Report, label: str) -> list[str]:
-    # The best first, at one budget, or by the mean over all.
-    found: dict[str, list[float]] = {}
-    for result in report.results:
-        if result.label == label or not label:
-            found.setdefault(result.method, []).append(result.test_accuracy)
-    return sorted(found, key=lambda method: -_mean(found[method]))
 
 
 def _layers(console: Console, report: Report, label: str, title: str, *, asked: bool) -> None:
@@ -172,7 +164,7 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
         told = f"`autosparse report {report.run} --section layers` shows what is left of each of {most} layers"
         console.print(plain(told, "dim"))
         return
-    rivals = [method for method in _ranked(report, label) if method != report.method]
+    rivals = [method for method in ranked(report, label) if method != report.method]
     show_profiles(console, profiles, [report.method, *rivals], title)
 
 
@@ -263,32 +255,6 @@ def _costs(console: Console, report: Report) -> None:
         known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
         console.print(plain(f"cost when made: {parts}"))
-
-
-def _columns(found: Sequence[Result]) -> dict[str, str]:
-    """Budgets and their titles, the mildest first; one in MACs has another sparsity for each method."""
-    sparsities: dict[str, list[float]] = {}
-    for result in found:
-        if result.method != "dense":
-            sparsities.setdefault(result.label, []).append(result.sparsity)
-    plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values()}
-    order = sorted(sparsities, key=lambda label: _mean(sparsities[label]))
-    return {label: plain_ones.get(label, label) for label in order}
-
-
-def _cells(found: Sequence[Result]) -> dict[tuple[str, str], list[float]]:
-    cells: dict[tuple[str, str], list[float]] = {}
-    for result in found:
-        cells.setdefault((result.method, result.label), []).append(result.test_accuracy)
-    return cells
-
-
-def _shown(values: Sequence[float]) -> str:
-    return f"{_mean(values):.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else f"{values[0]:.2f}"
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _short(value: Any) -> str:

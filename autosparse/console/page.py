@@ -1,0 +1,197 @@
+"""A report as one self-contained page: plots, tables and words, in light and dark; nothing is fetched from anywhere."""
+
+from __future__ import annotations
+
+import html
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from autosparse.console.cells import cells_of, columns_of, mean_of, ranked, spread_of
+from autosparse.console.plots import STYLE, Series, bar_chart, line_chart
+from autosparse.console.screen import seconds, size, visible
+from autosparse.plan import PURPOSES
+from autosparse.report import Report
+
+_PAGE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+  max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } p { margin: 0.4rem 0; }
+.soft { color: var(--soft); } .warning { border-left: 4px solid var(--s1); padding-left: 0.7rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } tr.main td { font-weight: 600; } svg { width: 100%; height: auto; }
+"""
+_BESIDE = 4  # methods of which layers are drawn
+_LEAST = 1e-3  # share of a layer that is as good as nothing
+
+
+def plots_of(report: Report) -> dict[str, str]:
+    """The report's plots by name, each an SVG; those of which it has nothing are left out."""
+    drawn = {
+        "accuracy": _accuracy(report),
+        "layers": _layers(report),
+        "irp": _irp(report),
+        "tuning": _tuning(report),
+        "cost": _cost(report),
+    }
+    return {name: plot for name, plot in drawn.items() if plot}
+
+
+def standalone(plot: str) -> str:
+    """A plot as a file of its own, with its style."""
+    head, _, rest = plot.partition("\n")
+    return f"{head}\n<style>{STYLE}</style>\n{rest}\n"
+
+
+def report_page(report: Report) -> str:
+    """The whole page."""
+    plots = plots_of(report)
+    total = report.results[0].total if report.results else 0
+    title = f"{report.spec}: {report.model} on {report.dataset}"
+    body = [
+        f"<h1>{_text(title)}</h1>",
+        f'<p class="soft">{total:,} prunable weights; method {_text(report.method)}; run {_text(report.run)}</p>',
+        "<h2>How good</h2>",
+        plots.get("accuracy", ""),
+        _accuracies(report),
+        "<h2>Can it be believed</h2>",
+        *(f"<p>{_text(_verdict(report, verdict.budget))} {_text(verdict.words)}</p>" for verdict in report.verdicts),
+        *(f'<p class="warning">{_text(told)}</p>' for told in report.warnings),
+    ]
+    for name, heading in (
+        ("layers", "Where the weights went"),
+        ("irp", "Iterative rewind pruning"),
+        ("tuning", "The scorer"),
+    ):
+        if name in plots:
+            body += [f"<h2>{heading}</h2>", plots[name]]
+    if report.emitted:
+        body += ["<h2>What came out</h2>", _emitted(report)]
+    if "cost" in plots:
+        body += ["<h2>What it cost</h2>", plots["cost"]]
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{_text(title)}</title>"
+    theme = '<meta name="color-scheme" content="light dark">'
+    inner = "\n".join(part for part in body if part)
+    style = f"<style>{STYLE}{_PAGE}</style>"
+    return f"<!doctype html>\n<html lang='en'><head>{head}{theme}{style}</head>\n<body>\n{inner}\n</body></html>\n"
+
+
+def _accuracy(report: Report) -> str:
+    columns = columns_of(report.results)
+    places = {label: float(place) for place, label in enumerate(columns)}
+    series = []
+    for name, found in (("", report.results), ("control ", report.controls)):
+        cells = cells_of(found)
+        for method in dict.fromkeys(result.method for result in found):
+            own = [(places[c], cells[method, c]) for c in columns if (method, c) in cells]
+            if method == "dense":
+                dense = next(values for (one, _), values in cells.items() if one == "dense")
+                own = [(place, dense) for place in places.values()]
+            if own:
+                points = [(place, mean_of(values)) for place, values in own]
+                spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in own]
+                apart = bool(name) or method == "dense" or method in report.oracles
+                series.append(Series(name + method, points, spread, main=method == report.method, apart=apart))
+    series.sort(key=lambda one: (one.name != report.method, one.apart, -one.points[-1][1]))
+    names = [title.removeprefix("sparsity ") for title in columns.values()]
+    beside = ", mean ± sd" if any(any(one.spread) for one in series) else ""
+    return line_chart(f"test accuracy after the last epoch{beside}", "sparsity or budget", "%", series, names)
+
+
+def _layers(report: Report) -> str:
+    columns = list(columns_of(report.results).items())
+    if not columns or not report.profiles:
+        return ""
+    label, title = columns[-1]
+    found = {profile.method: profile for profile in report.profiles if profile.budget == label}
+    order = [report.method, *(method for method in ranked(report, label) if method != report.method)]
+    shown = [found[method] for method in order if method in found][:_BESIDE]
+    series = [
+        Series(
+            profile.method,
+            [
+                (float(place), math.log10(max(_LEAST, layer.kept / max(1, layer.size))) + 2)
+                for place, layer in enumerate(profile.layers)
+            ],
+            main=profile.method == report.method,
+        )
+        for profile in shown
+    ]
+    names = [layer.name.removesuffix(".weight").rpartition(".")[2] for layer in shown[0].layers] if shown else []
+    return line_chart(f"what is left of each layer at {title}", "layer", "log10 of %", series, names)
+
+
+def _irp(report: Report) -> str:
+    sources = dict.fromkeys(str(item.get("source", item["seed"])) for item in report.irp)
+    series = []
+    for source in sources:
+        rounds = [item for item in report.irp if str(item.get("source", item["seed"])) == source]
+        series.append(Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds]))
+    return line_chart("validation accuracy after each round of IRP", "round", "%", series)
+
+
+def _tuning(report: Report) -> str:
+    trials = [value for value in report.scorer.get("trials") or () if value is not None]
+    if len(trials) < 2:
+        return ""
+    best = [max(trials[: number + 1]) for number in range(len(trials))]
+    lines = {"trial": trials, "best so far": best}
+    series = [
+        Series(name, [(float(number), value) for number, value in enumerate(values)], main=name != "trial")
+        for name, values in lines.items()
+    ]
+    return line_chart(f"tuning of scorer {report.scorer['name']}", "trial", "objective", series)
+
+
+def _cost(report: Report) -> str:
+    known = [(title, report.cost[name]) for name, title in PURPOSES.items() if report.cost.get(name)]
+    return bar_chart("time when made, by what it was for", [(title, value, seconds(value)) for title, value in known])
+
+
+def _accuracies(report: Report) -> str:
+    columns = columns_of(report.results)
+    rows = []
+    for name, found in (("", report.results), ("control ", report.controls)):
+        cells = cells_of(found)
+        for method in dict.fromkeys(result.method for result in found):
+            dense = [values for (one, _), values in cells.items() if one == method == "dense"]
+            values = [dense[0] if dense else cells.get((method, column), []) for column in columns]
+            rows.append(
+                (method == report.method and not name, [name + method, *(spread_of(v) if v else "" for v in values)])
+            )
+    return _table(["method", *columns.values()], rows)
+
+
+def _verdict(report: Report, budget: str) -> str:
+    return f"{report.method} at {columns_of(report.results).get(budget, budget)} has"
+
+
+def _emitted(report: Report) -> str:
+    batches = list(dict.fromkeys(count for model in report.emitted for count in model.batch_latencies_ms))
+    rows = []
+    for model in report.emitted:
+        smaller = f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else ""
+        faster = [_faster(model.batch_latencies_ms.get(batch)) for batch in batches]
+        test = "" if model.test_accuracy is None else f"{model.test_accuracy:.2f}"
+        cells = [model.format, model.label, size(model.bytes), smaller, *faster, f"{model.max_abs_error:.2g}", test]
+        rows.append((False, cells))
+    latencies = [f"{batch} image{'s' * (batch != '1')}" for batch in batches]
+    return _table(["format", "budget", "size", "smaller", *latencies, "off by", "test"], rows)
+
+
+def _faster(pair: Sequence[float] | None) -> str:
+    return f"{pair[1] / pair[0]:.2f}×" if pair else ""
+
+
+def _table(titles: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]]) -> str:
+    head = "".join(f"<th>{_text(title)}</th>" for title in titles)
+    lines = [
+        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
+        for main, cells in rows
+    ]
+    return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "\n</table>"
+
+
+def _text(value: str) -> str:
+    return html.escape(visible(value))
