@@ -81,10 +81,14 @@ class Follower:
 
 @dataclass
 class Channels:
-    """What was found: layers that mix channels, layers that follow them, and units that must stay."""
+    """What was found: layers that mix channels, layers that follow them, and units that must stay.
+
+    `normalized` are pairs of modules: a mixing or depthwise layer, and the normalization that alone reads its output.
+    """
 
     readers: list[Reader] = field(default_factory=list)
     followers: list[Follower] = field(default_factory=list)
+    normalized: list[tuple[str, str]] = field(default_factory=list)
     fixed: set[int] = field(default_factory=set)
     parents: list[int] = field(default_factory=list)
 
@@ -138,6 +142,7 @@ class _Walk:
         self.nodes = list(recorded.graph.nodes)
         self.found = Channels()
         self.values: dict[Any, Value | None] = {}
+        self.layers: dict[Any, str] = {}  # node -> the module of whose weight it is made
 
     def walk(self) -> Channels:
         for node in self.nodes:
@@ -196,6 +201,7 @@ class _Walk:
         bias = self._tensor(node.args[2], f"{module}.bias") if len(node.args) > 2 else None
         if weight is None or isinstance(bias, str):
             return None
+        self.layers[node] = module
         dims = _CONVOLUTIONS.get(operation)
         padding = node.args[4] if len(node.args) > 4 else 0
         padded = dims is not None and (
@@ -247,6 +253,8 @@ class _Walk:
         constant = constant * (one if scale is None else scale) + (zero if shift is None else shift)
         value = Value(own.units, constant, 1)
         self.found.followers.append(Follower(module, value))
+        if len(node.args[0].users) == 1 and (layer := self.layers.get(node.args[0])):
+            self.found.normalized.append((layer, module))
         return value
 
     def _combined(self, node: Any, operation: str) -> Value | None:

@@ -35,6 +35,38 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
+def fuse(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+    """A copy of `network`, for inference, its normalizations multiplied into the layers before them.
+
+    Outputs stay equal up to rounding. Raises ValueError for a network that cannot be read.
+    """
+    fused = copy.deepcopy(network)
+    together = torch.nn.utils.fusion
+    for layer, normalization in find_channels(network, example).normalized:
+        before, after = fused.get_submodule(layer), fused.get_submodule(normalization)
+        joining: Any = together.fuse_conv_bn_eval
+        if isinstance(before, torch.nn.Linear):
+            joining = together.fuse_linear_bn_eval
+        joined = joining(before, after)
+        before.weight, before.bias = joined.weight, joined.bias
+        _leave_out(fused, normalization)
+    return fused
+
+
+def like_fused(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """A copy of `network` without the normalizations of which `state` has nothing, as `fuse` leaves it."""
+    fused = copy.deepcopy(network)
+    for name, module in network.named_modules():
+        if isinstance(module, _normalizing()) and not any(key.startswith(f"{name}.") for key in state):
+            _leave_out(fused, name)
+    return fused
+
+
+def _leave_out(network: torch.nn.Module, name: str) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(network.get_submodule(parent), own, torch.nn.Identity())
+
+
 def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """A copy of `network` with the layers that `shrink` left, and their state, in evaluation mode.
 

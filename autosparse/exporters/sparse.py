@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from autosparse.core.shrink import resize
+from autosparse.core.shrink import fuse, like_fused, resize
 from autosparse.core.sparse import DENSE, SPARSE, apply_ways, choose_ways
 from autosparse.exporters import BATCHES, Model, compact, exporters
 from autosparse.exporters.shrunk import smaller
@@ -28,7 +28,7 @@ def read(files: Mapping[str, bytes]) -> Model:
 
 def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
     """A copy of the network that was pruned, its layers made smaller and computed as was chosen, for inference."""
-    return apply_ways(resize(network, model.state), model.choices)
+    return apply_ways(resize(like_fused(network, model.state), model.state), model.choices)
 
 
 @exporters.register(read=read, place=fit, files=(FILE, WAYS), exact=False, builds=20)
@@ -38,9 +38,10 @@ def sparse(
     """`model.sparse.safetensors`, `model.sparse.json`: layers that skip zeros where that is faster, measured.
 
     For `autosparse.load` and inference: convolutions and linear layers are products of sparse matrices, for one image
-    or for many, or stay dense, whichever took less time where it was emitted. As small as `compact`.
+    or for many, or stay dense, whichever took less time where it was emitted; normalizations are multiplied into the
+    layers before them. As small as `compact`.
     """
-    network = smaller(model, shrink=shrink).to(memory_format=torch.channels_last)
+    network = fuse(smaller(model, shrink=shrink), torch.zeros(2, *model.shape)).to(memory_format=torch.channels_last)
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(max(BATCHES), *model.shape, generator=generator).to(memory_format=torch.channels_last)
     choices = choose_ways(network, [images[:count] for count in BATCHES])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.core.shrink import resize, shrink
+from autosparse.core.shrink import fuse, like_fused, resize, shrink
 from autosparse.models import build_model
 
 
@@ -230,6 +230,36 @@ def test_networks_of_any_kind(name: str) -> None:
 
     sizes = [sum(weight.numel() for weight in one.parameters()) for one in (network, found)]
     assert sizes[1] < 0.8 * sizes[0]
+
+
+def test_normalizations_go_into_the_layers_before_them() -> None:
+    """Those that alone read a layer: not one behind a ReLU, nor one beside another reader."""
+
+    class Normalized(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.last = nn.Conv2d(3, 4, 3, bias=False), nn.Conv2d(4, 4, 1), nn.Linear(4, 2)
+            self.norms = nn.ModuleList([nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm2d(4), nn.BatchNorm1d(2)])
+
+        def forward(self, images: torch.Tensor) -> Any:
+            first = self.norms[1](torch.relu(self.norms[0](self.first(images))))
+            second = self.second(first)
+            return self.norms[3](self.last((self.norms[2](second) + second).mean((2, 3))))
+
+    torch.manual_seed(0)
+    network = Normalized().eval()
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                tensor.uniform_(0.5, 1.5) if "norm" in name else tensor.normal_()
+    fused: Any = fuse(network, torch.zeros(2, 3, 6, 6))
+    images = torch.randn(5, 3, 6, 6)
+    again = resize(like_fused(network, fused.state_dict()), fused.state_dict())
+
+    assert [False, True, True, False] == [isinstance(norm, nn.BatchNorm2d) for norm in fused.norms]
+    with torch.no_grad():
+        torch.testing.assert_close(network(images), fused(images))
+        torch.testing.assert_close(fused(images), again(images))
 
 
 class Branching(nn.Module):
