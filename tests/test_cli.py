@@ -21,7 +21,7 @@ COMMANDS = sorted(
 )
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "cache dir", "cache ls", "cache verify"])
+@pytest.mark.parametrize("command", [*COMMANDS, "cache dir", "cache ls", "cache verify", "runs", "runs rm"])
 def test_every_command_has_help_and_is_documented(capsys: pytest.CaptureFixture[str], command: str) -> None:
     """`--help` tells what a command does, and the README names it."""
     ended = call(capsys, f"{command} --help")
@@ -29,6 +29,31 @@ def test_every_command_has_help_and_is_documented(capsys: pytest.CaptureFixture[
     assert 0 == ended.code
     assert "Usage: autosparse" in ended.out
     assert command.split()[0] in (ROOT / "README.md").read_text()
+
+
+def test_alone_it_says_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    """Three commands that there are, and where the others are."""
+    ended = call(capsys, "")
+    named = [line.split()[1] for line in ended.out.splitlines() if line.startswith("  autosparse ")]
+
+    assert 0 == ended.code
+    assert 3 == len({*named} & {*COMMANDS})
+    assert "autosparse --help" in ended.out
+
+
+def test_a_run_is_removed_by_name(
+    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder goes, the others stay; a folder with anything else in it is left alone, as is one that is no run's."""
+    for name in ("a-1", "a-2", "a-3"):
+        shutil.copytree(finished[0].folder / finished[1].json["run"], here.folder / "runs" / name)
+    (here.folder / "runs" / "a-3" / "thesis.tex").write_text("mine")
+    removed, kept, unknown = (call(capsys, f"runs rm {name}") for name in ("a-1", "a-3", "a-9"))
+
+    assert (0, 2, 2) == (removed.code, kept.code, unknown.code)
+    assert "holds `thesis.tex`, which no run leaves there" in kept.err
+    assert ["a-2", "a-3"] == sorted(path.name for path in (here.folder / "runs").iterdir())
+    assert ["runs/a-2", "runs/a-3"] == sorted(run["run"] for run in call(capsys, "runs --json").json["runs"])
 
 
 def test_readme_commands_are_the_ones_ci_runs() -> None:

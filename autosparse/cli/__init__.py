@@ -22,9 +22,22 @@ __all__ = ["app", "benching", "comparing", "emitting", "looking", "main", "repor
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name
 
 
+_FIRST = f"""\
+autosparse {__version__}: a declarative compiler for pruning neural networks at initialization
+
+  autosparse run         try it: handwritten digits, from IRP to pruned networks and a report, in two minutes
+  autosparse init        write a commented spec to start from
+  autosparse plan SPEC   what a run of it would do: each step, reused or run, why, and for what price
+
+`autosparse --help` lists all commands, `autosparse doctor` tells what is found on this machine"""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code: the only place that prints an error or exits."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments:
+        show_text(_FIRST)
+        sys.exit(0)
     if arguments == ["--version"]:  # typer asks for a command before it looks at options
         show_text(f"autosparse {__version__}")
         sys.exit(0)

@@ -13,7 +13,7 @@ from autosparse.cli.app import JsonOption, app, json_text, say
 from autosparse.console import SECTIONS, plots_of, report_page, show_report, show_runs, show_text, standalone
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.registry import suggestion
-from autosparse.report import Report, all_runs, find_run, report_csv, report_markdown
+from autosparse.report import Report, all_runs, find_run, remove_folder, report_csv, report_markdown
 
 
 @app.command()
@@ -60,18 +60,35 @@ def report(
         show_report(shown, section or (), sort=sort or "", wide=wide)
 
 
-@app.command()
-def runs(json_: JsonOption = False) -> None:
+runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(runs, name="runs")
+
+
+@runs.callback()
+def listed(context: typer.Context, json_: JsonOption = False) -> None:
     """List the runs of this directory."""
 
+    if context.invoked_subcommand:
+        return
     found = all_runs()
     if json_:
-        listed = [{"run": str(r.folder), "finished": r.report is not None} for r in found]
-        show_text(json_text({"schema_version": 1, "runs": listed}))
+        told = [{"run": str(r.folder), "finished": r.report is not None} for r in found]
+        show_text(json_text({"schema_version": 1, "runs": told}))
     elif found:
         show_runs(found)
     else:
         say("there is no run in this directory yet\nhint: run `autosparse run`")
+
+
+@runs.command("rm")
+def remove(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")],
+) -> None:
+    """Remove runs' folders, emitted models included; what they were made from stays in the cache."""
+
+    for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
+        remove_folder(folder)
+        say(f"removed {folder}")
 
 
 def _write(files: Mapping[Path, str]) -> None:

@@ -2,7 +2,7 @@
 
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings
-from autosparse.report.folder import Run, all_runs, find_run, open_folder, save_report
+from autosparse.report.folder import Run, all_runs, find_run, open_folder, remove_folder, save_report
 from autosparse.report.frontier import Point, frontier
 from autosparse.report.profile import LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
@@ -15,6 +15,6 @@ __all__ = [
     "Checked", "Compared", "Emitted", "Gain", "Interval", "LayerShare", "Level", "MaskCost", "Point", "Profile",
     "Report", "Result", "Run", "Sanity", "Setting", "Verdict", "all_runs", "build_report", "compare_results",
     "compare_settings", "copy_emitted", "copy_scorer", "difference", "failed_emissions", "find_run", "foretold",
-    "frontier", "interval", "judge_method", "open_folder", "report_csv", "report_markdown", "save_report", "signed",
-    "study_json",
+    "frontier", "interval", "judge_method", "open_folder", "remove_folder", "report_csv", "report_markdown", "save_report",
+    "signed", "study_json",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from autosparse.report.build import Report
 
 RUNS = Path("runs")
 _REPORT, _PLAN = "report.json", "plan.json"
+_LEFT = (_REPORT, _PLAN, "resolved.json", "spec.yaml", "models", "scorer")  # what a run leaves in its folder
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,18 @@ def find_run(named: str | None) -> Run:
         if (folder / _PLAN).is_file():
             return _run(folder)
     raise UsageError(f"there is no run `{named}`", "run `autosparse runs` to see those of this directory")
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a run's folder. Raises UsageError for one that holds what no run leaves there."""
+    others = sorted(path.name for path in folder.iterdir() if path.name.removeprefix(".") not in _LEFT)
+    if others or folder.is_symlink():
+        why = f"holds `{others[0]}`, which no run leaves there" if others else "is a link"
+        raise UsageError(f"{folder} {why}", "remove it yourself")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise MissingRequirement(f"{error.filename} cannot be removed: {error.strerror}") from error
 
 
 def _run(folder: Path) -> Run:
