@@ -15,6 +15,6 @@ __all__ = [
     "Checked", "Compared", "Emitted", "Gain", "Interval", "LayerShare", "Level", "MaskCost", "Point", "Profile",
     "Report", "Result", "Run", "Sanity", "Setting", "Verdict", "all_runs", "build_report", "compare_results",
     "compare_settings", "copy_emitted", "copy_scorer", "difference", "failed_emissions", "find_run", "foretold",
-    "frontier", "interval", "judge_method", "open_folder", "remove_folder", "report_csv", "report_markdown", "save_report",
-    "signed", "study_json",
+    "frontier", "interval", "judge_method", "open_folder", "remove_folder", "report_csv", "report_markdown",
+    "save_report", "signed", "study_json",
 ]  # fmt: skip
