@@ -120,21 +120,22 @@ class Channels:
             self.fixed.update(value.units.tolist())
 
 
-def find_channels(network: torch.nn.Module, example: torch.Tensor) -> Channels:
+def find_channels(network: torch.nn.Module, example: torch.Tensor, *, through_views: bool = True) -> Channels:
     """Read a network in evaluation mode, `example` being a batch of inputs.
 
-    What no rule here covers keeps every channel that it reads and gives. Raises ValueError for a network that
-    `torch.export` cannot record.
+    What no rule here covers keeps every channel that it reads and gives, and without `through_views` what changes shape
+    does: code may have the sizes written in it. Raises ValueError for a network that `torch.export` cannot record.
     """
     try:
         recorded = torch.export.export(network, (example,)).run_decompositions({})
     except Exception as error:  # whatever of the network's own code it stumbles over
         raise ValueError(f"torch.export does not record it: {str(error).strip().partition(chr(10))[0]}") from error
-    return _Walk(network, recorded).walk()
+    return _Walk(network, recorded, _RESHAPES if through_views else ()).walk()
 
 
 class _Walk:
-    def __init__(self, network: torch.nn.Module, recorded: Any) -> None:
+    def __init__(self, network: torch.nn.Module, recorded: Any, views: Sequence[str]) -> None:
+        self.views = views
         self.modules = dict(network.named_modules(remove_duplicate=False))
         signature = recorded.graph_signature
         self.names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
@@ -184,7 +185,7 @@ class _Walk:
             return Value(own.units, _zero_or_unknown(own.constant) if padded else own.constant, own.dim)
         if operation == "mean" and len(node.args) > 1:
             return _averaged(own, node)
-        if operation in _RESHAPES:
+        if operation in self.views:
             return _reshaped(own, _shape(node.args[0]), _shape(node))
         if operation == "permute":
             order = [place % len(node.args[1]) for place in node.args[1]]

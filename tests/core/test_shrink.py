@@ -191,6 +191,34 @@ def test_a_layer_that_is_used_twice_stays() -> None:
     assert (4, 4) == tuple(smaller(network, 3, 4, 4).twice.weight.shape[:2])
 
 
+class Written(nn.Module):
+    """Sizes of layers are written in its code, and one dimension that may go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gate, self.second = nn.Conv2d(3, 6, 3), nn.Linear(6, 6), nn.Conv2d(6, 8, 3)
+        self.last, self.head = nn.Conv2d(8, 4, 1), nn.Linear(4, 2)
+
+    def forward(self, images: torch.Tensor) -> Any:
+        """Logits."""
+        first = torch.relu(self.first(images))
+        gated = first * torch.sigmoid(self.gate(first.mean((2, 3)))).view(-1, 6, 1, 1)
+        return self.head(self.last(torch.relu(self.second(gated))).mean((2, 3), keepdim=True).squeeze())
+
+
+def test_sizes_that_are_written_in_code_stay() -> None:
+    """What is on both sides of a view or a squeeze is kept, what is elsewhere goes."""
+    network: Any = Written()
+    with torch.no_grad():
+        for layer in (network.first, network.second, network.last):
+            layer.weight[1:] = 0
+
+    found = smaller(network, 3, 8, 8)
+
+    assert (6, 6, 4) == (found.first.out_channels, found.gate.out_features, found.last.out_channels)
+    assert 8 > found.second.out_channels
+
+
 def test_a_network_that_is_cut_gives_its_numbers() -> None:
     """No layer is left without channels."""
     network = build_model("lenet", {}, (1, 28, 28), 10)
