@@ -192,6 +192,7 @@ def test_every_format_of_any_kind_of_network(tmp_path: Path, model: str) -> None
         assert (0 if exporters[emitted["format"]].facts["exact"] else 1e-4) >= emitted["max_rel_error"]
 
 
+@pytest.mark.slow
 def test_a_model_card_of_a_run(finished: tuple[Place, Ended], tmp_path: Path) -> None:
     """With the controls that the run made for its method; of another method it has none. The folder loads as it is."""
     place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]

@@ -97,6 +97,7 @@ def test_errors_travel(error: AutosparseError) -> None:
     assert (type(error), vars(error)) == (type(again), vars(again))
 
 
+@pytest.mark.slow
 def test_the_bytes_are_the_same(finished: tuple[Place, Ended], place: Place) -> None:
     """As those of one step after another, with the same results and the same steps; and a plan says so before."""
     several = ("--set", "target.workers=2")

@@ -110,7 +110,7 @@ def test_the_command_shows_parts(finished: tuple[Place, Ended], capsys: pytest.C
     for options, text in (
         ("--section layer", "did you mean `layers`?"),
         ("--method snpi", "did you mean `snip`?"),
-        ("--csv --md", "three different outputs"),
+        ("--csv --md", "are different outputs"),
     ):
         ended = call(capsys, f"report {run} {options}")
         assert 2 == ended.code
