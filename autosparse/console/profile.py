@@ -13,7 +13,7 @@ from autosparse.console.screen import number, plain
 from autosparse.report import LayerShare, Profile
 
 _WIDTH, _LEAST = 8, 1e-3  # of a bar, and the share at which it begins
-_BESIDE = 3  # methods that have room
+_NARROW = 100  # columns below which there is room for two methods, else for three
 MOST_LAYERS = 12
 """more than these are shown when they are asked for"""
 
@@ -21,12 +21,13 @@ MOST_LAYERS = 12
 def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence[str], title: str) -> None:
     """The share of each layer that is left at one budget, of the first methods of `order`; `title` names the budget."""
     found = {profile.method: profile for profile in profiles}
-    shown = [found[method] for method in order if method in found][:_BESIDE]
+    beside = 2 if console.width < _NARROW else 3
+    shown = [found[method] for method in order if method in found][:beside]
     if not shown:
         return
     cut = any(_is_cut(layer) for profile in shown for layer in profile.layers)
-    beside = "; after the stroke those on a path" if cut else ""
-    console.print(plain(f"% of each layer's weights that is left at {title}, seed {shown[0].seed}{beside}"))
+    stroke = "; after the stroke those on a path" if cut else ""
+    console.print(plain(f"% of each layer's weights that is left at {title}, seed {shown[0].seed}{stroke}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column(plain("layer"), overflow="fold")
     table.add_column(plain("weights"), justify="right", no_wrap=True)
