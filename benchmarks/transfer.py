@@ -25,6 +25,8 @@ from comparison import entry
 from filelock import FileLock, Timeout
 from scipy.stats import ttest_1samp
 
+from autosparse.report import holm
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "transfer.jsonl"
 COMPARISON = HERE / "comparison.jsonl"
@@ -39,10 +41,10 @@ TARGETS = {
     "vgg_long": ("without_vgg", ["model=vgg", "training.epochs=15"]),
 }
 """Target -> (its scorer, what it sets in the spec)."""
-_RESNET = ["irp.models=[resnet20]", "tuning.split=layers"]
+_RESNET = ["irp.models=[resnet20]", "irp.seeds=[100]", "tuning.split=layers"]
 SCORERS = {
     "without_vgg": [*_RESNET],
-    "without_resnet": ["irp.models=[vgg]", "tuning.split=layers"],
+    "without_resnet": ["irp.models=[vgg]", "irp.seeds=[100]", "tuning.split=layers"],
     "first_five": [*_RESNET, "dataset.classes=[0, 1, 2, 3, 4]", "dataset.validation=2500"],
     "small": ["irp.models=[resnet8, {name: mobilenet, width: 8}]", "irp.seeds=[100, 101]"],
     "mlp": [*_RESNET, "scorer=mlp", "tuning.objective=precision"],
@@ -162,10 +164,10 @@ def table() -> None:
             row = [entry([c for c in own if (c["method"], c["sparsity"]) == (method, s)]) for s in sparsities]
             print(f"  {method:<16}" + "".join(f"{told:>24}" for told in row))
         claims = [*_claims(own)]
-        adjusted = _holm([p for *_, p in claims])
-        for (better, worse, sparsity, gains, _), p in zip(claims, adjusted, strict=True):
+        adjusted = iter(holm([p for *_, p in claims if p == p]))
+        for better, worse, sparsity, gains, p in claims:
             spread = f" ± {statistics.stdev(gains):.2f}" if len(gains) > 1 else ""
-            told = f"p {p:.2g}" if p == p else "no p"
+            told = f"p {next(adjusted):.2g}" if p == p else "no p"
             print(f"  {better} - {worse} at {sparsity}: {statistics.fmean(gains):+.2f}{spread} ({len(gains)}), {told}")
     print("test accuracy after the last epoch, mean ± sd over seeds (their number), validation accuracy in brackets;")
     print("differences: mean ± sd of those at each seed, p of the paired t test, all of a target by Holm's correction")
@@ -192,16 +194,6 @@ def _claims(own: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, list[f
                 known = len(gains) > 2 and len(set(gains)) > 1
                 p = ttest_1samp(gains, 0.0).pvalue if known else float("nan")
                 yield better, worse, sparsity, gains, float(p)
-
-
-def _holm(values: list[float]) -> list[float]:
-    # Holm 1979: the smallest of m times m, the next times m - 1, and never less than one before.
-    order = sorted((p, index) for index, p in enumerate(values) if p == p)
-    adjusted, highest = [float("nan")] * len(values), 0.0
-    for place, (p, index) in enumerate(order):
-        highest = max(highest, min(1.0, p * (len(order) - place)))
-        adjusted[index] = highest
-    return adjusted
 
 
 def _best(own: list[dict[str, Any]], method: str) -> float:

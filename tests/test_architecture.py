@@ -11,7 +11,7 @@ import autosparse
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
-    {"errors", "lazy", "packaged"},
+    {"errors", "lazy", "markdown", "packaged"},
     {"registry", "pretrained"},
     {"core", "store", "backends"},
     {"own"},

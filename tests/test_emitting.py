@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 
 import autosparse
+from autosparse.backends import machine
 from autosparse.exporters import exporters
 from tests.conftest import Ended, Place, call
 
@@ -155,10 +155,11 @@ def test_what_a_format_needs_is_asked_for_before_anything_runs(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 5 and the command that installs it; a plan warns."""
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    absent = {"onnxruntime": "not installed"}
+    monkeypatch.setattr(machine, "_version", lambda package: absent.get(package, "1.0"))
     asked = "small.yaml --set emit=[onnx]"
     planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
-    told = "format `onnx` needs onnxruntime, which is not installed\nhint: run `pip install 'autosparse[onnx]'`"
+    told = "format `onnx` needs extra `onnx`, which is not installed\nhint: run `pip install 'autosparse[onnx]'`"
 
     assert (0, 5) == (planned.code, ended.code)
     assert f"warning: {told}" in planned.err

@@ -43,7 +43,7 @@ from autosparse.plan import (
     fit_steps,
     missing_data,
     missing_device,
-    missing_extras,
+    missing_formats,
     plan_json,
     remember_use,
     save_plan,
@@ -107,7 +107,7 @@ def plan(
     else:
         show_plan(fitted, translations(compiled), every_step=steps, sharing=sharing)
     if not quiet:
-        absent = [*missing_data(compiled, found), *missing_extras(compiled, found)]
+        absent = [*missing_data(compiled, found), *missing_formats(compiled, found)]
         for problem, hint in [*absent, *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
     if fitted.problem:

@@ -21,26 +21,35 @@ def show_verified(emitted: Sequence[Emitted], place: str) -> None:
     if not emitted:
         return
     console = results()
-    batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    titles = ("format", "sparsity", "size", "smaller", *map(_images, batches), "off by", "test")
+    titles, rows = verified(emitted)
     for index, title in enumerate(titles):
         table.add_column(title, justify="left" if index == 0 else "right", overflow="fold", no_wrap=console.width >= 80)
-    for model in emitted:
-        table.add_row(
-            plain(model.format),
-            plain(f"{model.sparsity:g}"),
-            plain(size(model.bytes)),
-            plain(f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else ""),
-            *(plain(_faster(model.batch_latencies_ms.get(batch))) for batch in batches),
-            plain(f"{model.max_abs_error:.2g}"),
-            plain("" if model.test_accuracy is None else f"{model.test_accuracy:.2f}"),
-        )
+    for row in rows:
+        table.add_row(*map(plain, row))
     console.print()
     console.print(plain(f"emitted in {place}; times smaller and faster than the dense network"))
     console.print(table)
     for told in _in_words(emitted):
         console.print(plain(told, "dim"))
+
+
+def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
+    """The titles and rows of a table of emitted models."""
+    batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
+    rows = [
+        [
+            model.format,
+            f"{model.sparsity:g}",
+            size(model.bytes),
+            f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else "",
+            *(_faster(model.batch_latencies_ms.get(batch)) for batch in batches),
+            f"{model.max_abs_error:.2g}",
+            "" if model.test_accuracy is None else f"{model.test_accuracy:.2f}",
+        ]
+        for model in emitted
+    ]
+    return ["format", "sparsity", "size", "smaller", *map(_images, batches), "off by", "test"], rows
 
 
 def _images(count: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import html
 import math
 import statistics
 from collections.abc import Iterable, Sequence
 
-from autosparse.console.cells import cells_of, columns_of, mean_of, ranked, spread_of
-from autosparse.console.plots import STYLE, Series, bar_chart, line_chart
-from autosparse.console.screen import seconds, size, visible
+from autosparse.console.emitted import verified
+from autosparse.console.plots import STYLE, Series, bar_chart, escaped, line_chart
+from autosparse.console.screen import seconds
 from autosparse.plan import PURPOSES
-from autosparse.report import Report
+from autosparse.report import LEAST, Report, columns_of, mean_of, own_first, rows_of, spread_of
 
 _PAGE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
@@ -23,7 +22,6 @@ th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid var
 th:first-child, td:first-child { text-align: left; } tr.main td { font-weight: 600; } svg { width: 100%; height: auto; }
 """
 _BESIDE = 4  # methods of which layers are drawn
-_LEAST = 1e-3  # share of a layer that is as good as nothing
 
 
 def plots_of(report: Report) -> dict[str, str]:
@@ -50,14 +48,17 @@ def report_page(report: Report) -> str:
     total = report.results[0].total if report.results else 0
     title = f"{report.spec}: {report.model} on {report.dataset}"
     body = [
-        f"<h1>{_text(title)}</h1>",
-        f'<p class="soft">{total:,} prunable weights; method {_text(report.method)}; run {_text(report.run)}</p>',
+        f"<h1>{escaped(title)}</h1>",
+        f'<p class="soft">{total:,} prunable weights; method {escaped(report.method)}; run {escaped(report.run)}</p>',
         "<h2>How good</h2>",
         plots.get("accuracy", ""),
         _accuracies(report),
         "<h2>Can it be believed</h2>",
-        *(f"<p>{_text(_verdict(report, verdict.budget))} {_text(verdict.words)}</p>" for verdict in report.verdicts),
-        *(f'<p class="warning">{_text(told)}</p>' for told in report.warnings),
+        *(
+            f"<p>{escaped(_verdict(report, verdict.budget))} {escaped(verdict.words)}</p>"
+            for verdict in report.verdicts
+        ),
+        *(f'<p class="warning">{escaped(told)}</p>' for told in report.warnings),
     ]
     for name, heading in (
         ("layers", "Where the weights went"),
@@ -70,7 +71,7 @@ def report_page(report: Report) -> str:
         body += ["<h2>What came out</h2>", _emitted(report)]
     if "cost" in plots:
         body += ["<h2>What it cost</h2>", plots["cost"]]
-    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{_text(title)}</title>"
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{escaped(title)}</title>"
     theme = '<meta name="color-scheme" content="light dark">'
     inner = "\n".join(part for part in body if part)
     style = f"<style>{STYLE}{_PAGE}</style>"
@@ -78,40 +79,32 @@ def report_page(report: Report) -> str:
 
 
 def _accuracy(report: Report) -> str:
-    columns = columns_of(report.results)
-    places = {label: float(place) for place, label in enumerate(columns)}
-    series = []
-    for name, found in (("", report.results), ("control ", report.controls)):
-        cells = cells_of(found)
-        for method in dict.fromkeys(result.method for result in found):
-            own = [(places[c], cells[method, c]) for c in columns if (method, c) in cells]
-            if method == "dense":
-                dense = next(values for (one, _), values in cells.items() if one == "dense")
-                own = [(place, dense) for place in places.values()]
-            if own:
-                points = [(place, mean_of(values)) for place, values in own]
-                spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in own]
-                apart = bool(name) or method == "dense" or method in report.oracles
-                series.append(Series(name + method, points, spread, main=method == report.method, apart=apart))
-    series.sort(key=lambda one: (one.name != report.method, one.apart, -one.points[-1][1]))
+    columns, series = columns_of(report), []
+    for row in rows_of(report):
+        found = [(float(place), values) for place, values in enumerate(row.cells) if values]
+        points = [(place, mean_of(values)) for place, values in found]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in found]
+        if points:
+            main = row.name == report.method and not row.control
+            series.append(Series(row.told, points, spread, main=main, apart=row.apart))
+    series.sort(key=lambda one: (not one.main, one.apart, -one.points[-1][1]))
     names = [title.removeprefix("sparsity ") for title in columns.values()]
     beside = ", mean ± sd" if any(any(one.spread) for one in series) else ""
     return line_chart(f"test accuracy after the last epoch{beside}", "sparsity or budget", "%", series, names)
 
 
 def _layers(report: Report) -> str:
-    columns = list(columns_of(report.results).items())
+    columns = list(columns_of(report).items())
     if not columns or not report.profiles:
         return ""
     label, title = columns[-1]
     found = {profile.method: profile for profile in report.profiles if profile.budget == label}
-    order = [report.method, *(method for method in ranked(report, label) if method != report.method)]
-    shown = [found[method] for method in order if method in found][:_BESIDE]
+    shown = [found[method] for method in own_first(report, label) if method in found][:_BESIDE]
     series = [
         Series(
             profile.method,
             [
-                (float(place), math.log10(max(_LEAST, layer.kept / max(1, layer.size))) + 2)
+                (float(place), math.log10(max(LEAST, layer.kept / max(1, layer.size))) + 2)
                 for place, layer in enumerate(profile.layers)
             ],
             main=profile.method == report.method,
@@ -150,48 +143,26 @@ def _cost(report: Report) -> str:
 
 
 def _accuracies(report: Report) -> str:
-    columns = columns_of(report.results)
-    rows = []
-    for name, found in (("", report.results), ("control ", report.controls)):
-        cells = cells_of(found)
-        for method in dict.fromkeys(result.method for result in found):
-            dense = [values for (one, _), values in cells.items() if one == method == "dense"]
-            values = [dense[0] if dense else cells.get((method, column), []) for column in columns]
-            rows.append(
-                (method == report.method and not name, [name + method, *(spread_of(v) if v else "" for v in values)])
-            )
-    return _table(["method", *columns.values()], rows)
+    rows = [
+        (row.name == report.method and not row.control, [row.told, *map(spread_of, row.cells)])
+        for row in rows_of(report)
+    ]
+    return _table(["method", *columns_of(report).values()], rows)
 
 
 def _verdict(report: Report, budget: str) -> str:
-    return f"{report.method} at {columns_of(report.results).get(budget, budget)} has"
+    return f"{report.method} at {columns_of(report).get(budget, budget)} has"
 
 
 def _emitted(report: Report) -> str:
-    batches = list(dict.fromkeys(count for model in report.emitted for count in model.batch_latencies_ms))
-    rows = []
-    for model in report.emitted:
-        smaller = f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else ""
-        faster = [_faster(model.batch_latencies_ms.get(batch)) for batch in batches]
-        test = "" if model.test_accuracy is None else f"{model.test_accuracy:.2f}"
-        cells = [model.format, model.label, size(model.bytes), smaller, *faster, f"{model.max_abs_error:.2g}", test]
-        rows.append((False, cells))
-    latencies = [f"{batch} image{'s' * (batch != '1')}" for batch in batches]
-    return _table(["format", "budget", "size", "smaller", *latencies, "off by", "test"], rows)
-
-
-def _faster(pair: Sequence[float] | None) -> str:
-    return f"{pair[1] / pair[0]:.2f}×" if pair else ""
+    titles, rows = verified(report.emitted)
+    return _table(titles, ((False, row) for row in rows))
 
 
 def _table(titles: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]]) -> str:
-    head = "".join(f"<th>{_text(title)}</th>" for title in titles)
+    head = "".join(f"<th>{escaped(title)}</th>" for title in titles)
     lines = [
-        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
+        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{escaped(cell)}</td>' for cell in cells)}</tr>"
         for main, cells in rows
     ]
     return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "\n</table>"
-
-
-def _text(value: str) -> str:
-    return html.escape(visible(value))

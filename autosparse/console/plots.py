@@ -53,7 +53,7 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
         place = (x - first) / (last - first) if last > first else 0.5
         return _LEFT + place * width, _TOP + height * (high - y) / (high - low)
 
-    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{_text(title)}</text>']
+    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
     for value in _ticks(low, high):
         _, y = at(first, value)
         parts += [
@@ -62,11 +62,11 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
         ]
     for value, name in _across(first, last, names):
         x, _ = at(value, low)
-        parts.append(f'<text class="soft" x="{x:.1f}" y="{_HIGH - 26}" text-anchor="middle">{_text(name)}</text>')
+        parts.append(f'<text class="soft" x="{x:.1f}" y="{_HIGH - 26}" text-anchor="middle">{escaped(name)}</text>')
     parts += [
-        f'<text class="soft" x="{_LEFT + width / 2:.0f}" y="{_HIGH - 8}" text-anchor="middle">{_text(across)}</text>',
+        f'<text class="soft" x="{_LEFT + width / 2:.0f}" y="{_HIGH - 8}" text-anchor="middle">{escaped(across)}</text>',
         f'<text class="soft" transform="translate(14 {_TOP + height / 2:.0f}) rotate(-90)" text-anchor="middle">'
-        f"{_text(up)}</text>",
+        f"{escaped(up)}</text>",
     ]
     for number, one in enumerate(series):
         parts += _line(one, f"var(--s{number % _COLOURS})", at)
@@ -74,7 +74,7 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
         mark = (
             f'<path class="{_class(one)}" d="M{_WIDE - _RIGHT + 12} {y - 4}h20" stroke="var(--s{number % _COLOURS})"/>'
         )
-        parts.append(f'{mark}<text x="{_WIDE - _RIGHT + 38}" y="{y}">{_text(_cut(one.name))}</text>')
+        parts.append(f'{mark}<text x="{_WIDE - _RIGHT + 38}" y="{y}">{escaped(_cut(one.name))}</text>')
     tall = max(_HIGH, _TOP + 18 * len(series) + 12)
     return _svg(title, tall, parts)
 
@@ -84,20 +84,20 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float, str]]) -> str:
     if not bars:
         return ""
     most = max(value for _, value, _ in bars) or 1.0
-    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{_text(title)}</text>']
+    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
     for number, (name, value, told) in enumerate(bars):
         y, length = _TOP + 26 * number, (_WIDE - 2 * _RIGHT) * value / most
         parts += [
-            f'<text x="{_RIGHT - 8}" y="{y + 14}" text-anchor="end">{_text(_cut(name))}</text>',
+            f'<text x="{_RIGHT - 8}" y="{y + 14}" text-anchor="end">{escaped(_cut(name))}</text>',
             f'<rect x="{_RIGHT}" y="{y}" width="{max(1.0, length):.1f}" height="18" fill="var(--s0)"/>',
-            f'<text class="soft" x="{_RIGHT + length + 6:.1f}" y="{y + 14}">{_text(told)}</text>',
+            f'<text class="soft" x="{_RIGHT + length + 6:.1f}" y="{y + 14}">{escaped(told)}</text>',
         ]
     return _svg(title, _TOP + 26 * len(bars) + 8, parts)
 
 
 def _svg(title: str, tall: float, parts: Sequence[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {tall:.0f}" role="img"'
-    return f'{head} aria-label="{_text(title)}">\n' + "\n".join(parts) + "\n</svg>"
+    return f'{head} aria-label="{escaped(title)}">\n' + "\n".join(parts) + "\n</svg>"
 
 
 def _line(one: Series, colour: str, at: object) -> list[str]:
@@ -113,7 +113,7 @@ def _line(one: Series, colour: str, at: object) -> list[str]:
     )
     for (_, value), spread in _spread(one):
         (x, y), told = at(_, value), f"{one.name}: {value:.4g}{f' ± {spread:.2g}' if spread else ''}"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{_text(told)}</title></circle>')
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{escaped(told)}</title></circle>')
     return parts
 
 
@@ -148,5 +148,6 @@ def _cut(name: str) -> str:
     return name if len(name) <= 22 else f"{name[:21]}…"
 
 
-def _text(value: str) -> str:
+def escaped(value: str) -> str:
+    """A text for HTML or SVG: nothing in it is markup."""
     return html.escape(visible(value))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.cells import cells_of, columns_of, mean_of, ranked, spread_of
 from autosparse.console.emitted import show_verified
 from autosparse.console.frontier import show_frontier
-from autosparse.console.profile import MOST_LAYERS, show_profiles
+from autosparse.console.layers import MOST_LAYERS, show_profiles
 from autosparse.console.sanity import show_sanity
 from autosparse.console.screen import number, plain, results, seconds, sparkline
 from autosparse.plan import PURPOSES
-from autosparse.report import MaskCost, Report, Run
+from autosparse.report import (
+    MaskCost,
+    Report,
+    Row,
+    Run,
+    best_of,
+    columns_of,
+    mean_of,
+    own_first,
+    ranked,
+    rows_of,
+    spread_of,
+)
 
 
 def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
@@ -30,7 +40,7 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
     """
     console = results()
     total = report.results[0].total if report.results else 0
-    columns = columns_of(report.results)
+    columns = columns_of(report)
     told = columns if wide else dict(list(columns.items())[-1:])
     view = _View(console, report, told, sort, bool(sections) or wide)
     console.print()
@@ -86,8 +96,9 @@ def show_runs(runs: Sequence[Run]) -> None:
         if run.report is None:
             table.add_row(plain(run.folder), "", "", "", plain(f"{run.problem}: the same command mends that"))
             continue
-        own = cells_of([r for r in run.report.results if r.method == run.report.method])
-        best = ", ".join(f"{label}: {mean_of(cells):.1f}" for (_, label), cells in own.items())
+        own = next((row.cells for row in rows_of(run.report) if row.name == run.report.method), [])
+        found = zip(columns_of(run.report), own, strict=False)
+        best = ", ".join(f"{label}: {mean_of(values):.1f}" for label, values in found if values)
         cells = (run.folder, run.report.model, run.report.dataset, run.report.method, best)
         table.add_row(*(plain(cell) for cell in cells))
     results().print(table)
@@ -107,7 +118,7 @@ def show_text(text: str) -> None:
 
 
 def _accuracies(console: Console, report: Report, sort: str) -> None:
-    columns = columns_of(report.results)
+    columns = columns_of(report)
     seeds = len({result.seed for result in report.results})
     spread = "mean ± sd of " if seeds > 1 else ""
     beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
@@ -115,32 +126,24 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
         plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
     )
     table = _table("method", *columns.values(), numbers=len(columns))
-    cells = cells_of(report.results)
-    apart = {"dense", *report.oracles}
-    rivals = {c: [mean_of(v) for (m, t), v in cells.items() if t == c and m not in apart] for c in columns}
-    best = {c: max(values, default=math.inf) for c, values in rivals.items()}
-    order = dict.fromkeys(result.method for result in report.results)
-    for method in _sorted(list(order), report, sort):
-        if method == "dense":
-            row = [spread_of([r.test_accuracy for r in report.results if r.method == "dense"])] * len(columns)
-        else:
-            row = [
-                spread_of(cells[method, c])
-                + ("*" if method not in apart and mean_of(cells[method, c]) == best[c] else " ")
-                for c in columns
-            ]
-        table.add_row(plain(method, "bold" if method == report.method else ""), *(plain(cell) for cell in row))
-    controls = cells_of(report.controls)
-    for index, method in enumerate(dict.fromkeys(result.method for result in report.controls)):
-        row = [spread_of(controls[method, c]) + " " for c in columns]
-        if index == 0:
-            table.add_section()
-        table.add_row(plain(f"control {method}", "dim"), *(plain(cell, "dim") for cell in row))
+    rows = rows_of(report)
+    best = [best_of(rows, place) for place in range(len(columns))]
+    methods = [row for row in rows if not row.control]
+    for row in _sorted(methods, report, sort):
+        stars = [
+            "*" if not row.apart and values and mean_of(values) == top else " "
+            for values, top in zip(row.cells, best, strict=True)
+        ]
+        cells = [spread_of(values) + star for values, star in zip(row.cells, stars, strict=True)]
+        table.add_row(plain(row.told, "bold" if row.name == report.method else ""), *map(plain, cells))
+    table.add_section()
+    for row in rows[len(methods) :]:
+        table.add_row(*(plain(cell, "dim") for cell in (row.told, *(f"{spread_of(values)} " for values in row.cells))))
     console.print(table)
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    columns = columns_of(report.results)
+    columns = columns_of(report)
     for verdict in report.verdicts:
         title = columns.get(verdict.budget, verdict.budget)
         console.print(plain(f"{report.method} at {title} has {verdict.words}"))
@@ -148,13 +151,14 @@ def _verdicts(console: Console, report: Report) -> None:
         console.print()
 
 
-def _sorted(methods: Sequence[str], report: Report, sort: str) -> list[str]:
+def _sorted(rows: Sequence[Row], report: Report, sort: str) -> list[Row]:
     # The network that was not pruned and the spec's method come first, unless they are to be in order too.
     if sort == "name":
-        return sorted(methods)
+        return sorted(rows, key=lambda row: row.name)
     if sort == "accuracy":
-        return ranked(report, "")
-    return sorted(methods, key=lambda name: (name != "dense", name != report.method))
+        order = ranked(report)
+        return sorted(rows, key=lambda row: order.index(row.name))
+    return sorted(rows, key=lambda row: (row.name != "dense", row.name != report.method))
 
 
 def _layers(console: Console, report: Report, label: str, title: str, *, asked: bool) -> None:
@@ -164,8 +168,7 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
         told = f"`autosparse report {report.run} --section layers` shows what is left of each of {most} layers"
         console.print(plain(told, "dim"))
         return
-    rivals = [method for method in ranked(report, label) if method != report.method]
-    show_profiles(console, profiles, [report.method, *rivals], title)
+    show_profiles(console, profiles, own_first(report, label), title)
 
 
 def _masks(console: Console, report: Report, label: str, title: str) -> None:

@@ -62,13 +62,7 @@ class Reader:
     @property
     def connects(self) -> torch.Tensor:
         """`[outputs, inputs]`, whether any weight between the two is not zero."""
-        weight: torch.Tensor = self.weight.flatten(2) if self.weight.ndim > 2 else self.weight.unsqueeze(2)
-        return (weight != 0).any(dim=2)
-
-    @property
-    def uncertain(self) -> torch.Tensor:
-        """`[inputs]`, which channels it reads are not one number everywhere, zeros around them included."""
-        return self.reads.varies | ((self.reads.constant != 0) & self.padded)
+        return _connects(self.weight)
 
 
 @dataclass(frozen=True)
@@ -199,15 +193,13 @@ class _Walk:
         read, held = node.args[0], node.args[1]
         module, weight = self._held(held, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d))
         groups = node.args[6] if len(node.args) > 6 else 1
-        bias = self._tensor(node.args[2], f"{module}.bias") if len(node.args) > 2 else None
-        if weight is None or isinstance(bias, str):
+        given = node.args[2] if len(node.args) > 2 else None
+        if weight is None or not self._is(given, f"{module}.bias"):
             return None
         self.layers[node] = module
+        bias = None if given is None else self.tensors[f"{module}.bias"].detach()
         dims = _CONVOLUTIONS.get(operation)
-        padding = node.args[4] if len(node.args) > 4 else 0
-        padded = dims is not None and (
-            padding != "valid" if isinstance(padding, str) else bool(torch.tensor(padding).any())
-        )
+        padded = dims is not None and len(node.args) > 4 and _is_padding(node.args[4])
         dim = 1 if dims else len(_shape(read)) - 1
         own = self.values.get(read)
         if own is not None and own.dim != dim:
@@ -220,13 +212,7 @@ class _Walk:
             units = self.found.new(weight.shape[1])
             self.found.fixed.update(units.tolist())
             own = Value(units, torch.full((weight.shape[1],), math.nan, dtype=torch.float64), dim)
-        gives = Value(self.found.new(weight.shape[0]), torch.empty(0), dim)
-        reader = Reader(module, weight, bias, own, gives, padded)
-        unsure = (reader.connects & reader.uncertain).any(dim=1)
-        summed = weight.double().flatten(2).sum(dim=2) if weight.ndim > 2 else weight.double()
-        constant = summed @ own.constant.where(~reader.uncertain, 0.0)
-        constant = (constant + (0 if bias is None else bias.double())).where(~unsure, math.nan)
-        gives = Value(gives.units, constant, dim)
+        gives = Value(self.found.new(weight.shape[0]), _mixed(weight, bias, own, padded=padded), dim)
         self.found.readers.append(Reader(module, weight, bias, own, gives, padded))
         return gives
 
@@ -242,16 +228,15 @@ class _Walk:
 
     def _normalized(self, node: Any) -> Value | None:
         own, (scale, shift, mean, variance) = self.values.get(node.args[0]), node.args[1:5]
-        kinds = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d)
-        module, held = self._held(mean, kinds)
+        module, held = self._held(mean, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d))
         parts = {"running_var": variance, "weight": scale, "bias": shift}
-        found = {part: self._tensor(given, f"{module}.{part}") for part, given in parts.items()}
-        if own is None or own.dim != 1 or held is None or any(isinstance(tensor, str) for tensor in found.values()):
+        if own is None or own.dim != 1 or held is None or variance is None:
             return None
-        one, zero = torch.ones(()), torch.zeros(())
-        spread, scale, shift = found["running_var"], found["weight"], found["bias"]
-        constant = (own.constant - held.double()) * (spread.double() + node.args[6]).rsqrt()
-        constant = constant * (one if scale is None else scale) + (zero if shift is None else shift)
+        if not all(self._is(given, f"{module}.{part}") for part, given in parts.items()):
+            return None
+        found = {part: self.tensors[f"{module}.{part}"].detach() for part, given in parts.items() if given is not None}
+        constant = (own.constant - held.double()) * (found["running_var"].double() + node.args[6]).rsqrt()
+        constant = constant * found.get("weight", torch.ones(())) + found.get("bias", torch.zeros(()))
         value = Value(own.units, constant, 1)
         self.found.followers.append(Follower(module, value))
         if len(node.args[0].users) == 1 and (layer := self.layers.get(node.args[0])):
@@ -294,11 +279,9 @@ class _Walk:
             return module, None
         return module, self.tensors[name].detach()
 
-    def _tensor(self, node: Any, name: str) -> Any:
-        # The tensor of that name; None where there is none, and a text where it is another or is computed.
-        if node is None:
-            return None
-        return self.tensors[name].detach() if self.names.get(node.name) == name else "another"
+    def _is(self, node: Any, name: str) -> bool:
+        # Whether a node is the tensor of that name, not another or a computed one; there need not be any.
+        return node is None or self.names.get(node.name) == name
 
 
 def _named(node: Any) -> str:
@@ -317,6 +300,18 @@ def _is_node(value: Any) -> bool:
 def _shape(node: Any) -> Sequence[int]:
     found = node.meta["val"]
     return tuple((found[0] if isinstance(found, tuple | list) else found).shape)
+
+
+def _connects(weight: torch.Tensor) -> torch.Tensor:
+    return (weight.flatten(2) if weight.ndim > 2 else weight.unsqueeze(2)).ne(0).any(dim=2)
+
+
+def _mixed(weight: torch.Tensor, bias: torch.Tensor | None, own: Value, *, padded: bool) -> torch.Tensor:
+    # What a layer gives where all that it reads is one number; zeros around a number that is none make it another.
+    uncertain = own.varies | ((own.constant != 0) & padded)
+    summed = weight.double().flatten(2).sum(dim=2) if weight.ndim > 2 else weight.double()
+    constant = summed @ own.constant.where(~uncertain, 0.0) + (0 if bias is None else bias.double())
+    return constant.where(~(_connects(weight) & uncertain).any(dim=1), math.nan)
 
 
 def _zero_or_unknown(constant: torch.Tensor) -> torch.Tensor:
@@ -355,29 +350,20 @@ def kept_units(found: Channels) -> tuple[torch.Tensor, dict[int, int]]:
     roots = found.roots(torch.arange(len(found.parents)))
     kept = torch.zeros(len(found.parents), dtype=torch.bool)
     kept[roots[list(found.fixed)]] = True
-    readers = [
-        (
-            reader.connects,
-            reader.padded,
-            reader.reads,
-            roots[reader.reads.units],
-            reader.gives,
-            roots[reader.gives.units],
-        )
-        for reader in found.readers
-    ]
+    readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in found.readers]
     stand: dict[int, int] = {}
     for _ in _until_settled(kept):
-        for place, (connects, padded, reads, sources, gives, results) in reversed([*enumerate(readers)]):
-            rows = kept[results] & gives.varies
+        for place, (reader, connects, sources, results) in reversed([*enumerate(readers)]):
+            reads = reader.reads
+            rows = kept[results] & reader.gives.varies
             used = connects[rows].any(dim=0)
             kept[sources[used & reads.varies]] = True
-            if padded and place not in stand and bool((used & ~reads.varies & (reads.constant != 0)).any()):
+            if reader.padded and place not in stand and bool((used & ~reads.varies & (reads.constant != 0)).any()):
                 size = reads.constant.abs().where(used & ~reads.varies, -1.0)
                 there = size.where(kept[sources], -1.0)
                 stand[place] = int((there if bool((there > 0).any()) else size).argmax())
                 kept[sources[stand[place]]] = True
-        for _, _, _, sources, _, results in readers:  # a layer without channels is none
+        for _, _, sources, results in readers:  # a layer without channels is none
             for units in (sources, results):
                 if not bool(kept[units].any()):
                     kept[units[0]] = True

@@ -10,6 +10,8 @@ from autosparse.core.live import Channels, Reader, find_channels, kept_units
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
+CLOSE = 1e-4
+
 
 def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
     """The state of `network`, in evaluation mode, without channels that carry nothing, for `resize` to take.
@@ -27,13 +29,14 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
                 expected, outputs = network(images), resize(network, state)(images)
         except RuntimeError:  # sizes are written in its code
             continue
-        if expected.shape == outputs.shape and _are_close(expected, outputs):
+        if expected.shape == outputs.shape and are_close(expected, outputs):
             return state
     raise ValueError("it does not run, or gives something else, with smaller layers")
 
 
-def _are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
-    return bool((expected - found).abs().max() <= 1e-4 * expected.abs().max().clamp_min(1.0))
+def are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
+    """Whether outputs are equal up to rounding: off by at most 1e-4 of the largest, or of 1."""
+    return bool((expected - found).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
 
 
 def _without_dead(network: torch.nn.Module, found: Channels) -> Tensors:
@@ -99,7 +102,8 @@ def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch
             continue
         place, _, part = name.rpartition(".")
         module = modules.get(place)
-        if module is None or not _fits(module, part, tensor, own.get(name), state.get(f"{place}.weight")):
+        beside = state.get(f"{place}.weight", state.get(f"{place}.running_mean"))
+        if module is None or not _fits(module, part, tensor, own.get(name), beside):
             raise ValueError(f"tensor {name} is of no smaller form of the network")
         _put(module, part, tensor)
     smaller.load_state_dict(dict(state))
@@ -133,15 +137,15 @@ def _fits(
     part: str,
     tensor: torch.Tensor,
     own: torch.Tensor | None,
-    weight: torch.Tensor | None,
+    beside: torch.Tensor | None,
 ) -> bool:
-    # Whether a tensor may stand in a module in place of its own, `weight` being the one that will stand beside it.
-    if not isinstance(module, _mixing() + _normalizing()) or weight is None:
+    # Whether a tensor may stand in a module in place of its own, `beside` being one that will stand there too.
+    if not isinstance(module, _mixing() + _normalizing()) or beside is None:
         return False
     if own is None:  # a bias that takes what removed channels brought
-        return part == "bias" and isinstance(module, _mixing()) and tensor.shape == weight.shape[:1]
+        return part == "bias" and isinstance(module, _mixing()) and tensor.shape == beside.shape[:1]
     smaller = tensor.ndim == own.ndim and all(0 < new <= old for new, old in zip(tensor.shape, own.shape, strict=True))
-    return smaller and tensor.shape[:1] == weight.shape[:1] and tensor.shape[2:] == own.shape[2:]
+    return smaller and tensor.shape[:1] == beside.shape[:1] and tensor.shape[2:] == own.shape[2:]
 
 
 def _put(module: torch.nn.Module, part: str, tensor: torch.Tensor) -> None:
@@ -150,13 +154,11 @@ def _put(module: torch.nn.Module, part: str, tensor: torch.Tensor) -> None:
         setattr(module, part, torch.empty_like(tensor))
     else:
         setattr(module, part, torch.nn.Parameter(torch.empty_like(tensor)))
-    if part != "weight":
-        return
-    if isinstance(module, torch.nn.Linear):
-        held.out_features, held.in_features = tensor.shape
-    elif isinstance(module, _normalizing()):
+    if isinstance(module, _normalizing()):
         held.num_features = len(tensor)
-    else:
+    elif part == "weight" and isinstance(module, torch.nn.Linear):
+        held.out_features, held.in_features = tensor.shape
+    elif part == "weight":
         if held.groups == held.in_channels > 1:  # a depthwise convolution, a group for each channel
             held.groups = len(tensor)
         held.out_channels, held.in_channels = len(tensor), tensor.shape[1] * held.groups

@@ -19,7 +19,7 @@ from autosparse.plan import (
     Step,
     count_work,
     missing_data,
-    missing_extras,
+    missing_formats,
     select_steps,
     statuses,
 )
@@ -108,7 +108,7 @@ class Execution:
         try:
             if absent := missing_data(self.plan, self._selection.found):
                 raise MissingData(*absent[0])
-            if absent := missing_extras(self.plan, self._selection.found):
+            if absent := missing_formats(self.plan, self._selection.found):
                 raise MissingExtra(*absent[0])
             steps = [self.plan.steps[name] for name in self._selection.found]
             missing = sum(not self._store.has(step.operation, step.key) for step in steps)

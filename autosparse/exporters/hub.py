@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from string import Template
@@ -13,18 +12,13 @@ import yaml
 
 from autosparse.exporters import Model, exporters
 from autosparse.exporters import safetensors as dense
+from autosparse.markdown import literal, table
 from autosparse.packaged import template
 
 CARD = "README.md"
-_FOLDER = "path/of/this/folder"
 
 
-def read(files: Mapping[str, bytes]) -> Model:
-    """The tensors beside the card. Raises ValueError for bytes that are none."""
-    return dense.read(files)
-
-
-@exporters.register(read=read, files=(CARD, dense.FILE, dense.MASKS), exact=True, others=True, gain=dense.GAIN)
+@exporters.register(read=dense.read, files=(CARD, dense.FILE, dense.MASKS), exact=True, others=True, gain=dense.GAIN)
 def hub(
     model: Model,
     *,
@@ -43,25 +37,24 @@ def _card(about: Mapping[str, Any], license: str) -> str:
     named = str(data.get("name", "own data"))
     text = Template(template("model_card.md")).substitute(
         metadata=yaml.safe_dump(_metadata(about, named, license), sort_keys=False, allow_unicode=True).strip(),
-        network=_plain(network["model"]["name"]),
+        network=literal(network["model"]["name"]),
         sparsity=f"{about['sparsity']:.4g}",
         shape=" x ".join(map(str, network["shape"])),
         kept=f"{accuracy['kept']:,}",
         total=f"{accuracy['total']:,}",
-        method=_plain(about["method"]),
-        accuracies=_table(("", "test accuracy in %", "seeds"), _accuracies(about)),
-        dataset=_plain(named),
+        method=literal(about["method"]),
+        accuracies=table(("", "test accuracy in %", "seeds"), _accuracies(about)),
+        dataset=literal(named),
         seed=about["seed"],
         accuracy=f"{accuracy['test_accuracy']:.2f}",
-        folder=_FOLDER,
         mean=_numbers(images["mean"]),
         spread=_numbers(images["spread"]),
-        layers=_table(("layer", "weights", "kept"), _layers(accuracy["layers"])),
+        layers=table(("layer", "weights", "kept"), _layers(accuracy["layers"])),
         data=_options(data),
         mask=_options(about["options"].get("mask", {})),
         training=_options(about["options"]["train"]),
-        environment=", ".join(f"{name} {_plain(value)}" for name, value in sorted(about["environment"].items())),
-        steps=_table(("step", "key"), [(role, f"`{key}`") for role, key in sorted(about["keys"].items())]),
+        environment=", ".join(f"{name} {literal(value)}" for name, value in sorted(about["environment"].items())),
+        steps=table(("step", "key"), [(role, f"`{key}`") for role, key in sorted(about["keys"].items())]),
     )
     return text.rstrip() + "\n"
 
@@ -90,29 +83,19 @@ def _accuracies(about: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
         found.setdefault((kind, name), {})[int(seed)] = accuracy
     for (kind, name), values in found.items():
         spread = f" ± {statistics.stdev(values.values()):.2f}" if len(values) > 1 else ""
-        told = _plain(name) if kind == "method" else f"control {_plain(name)}"
+        told = literal(name) if kind == "method" else f"control {literal(name)}"
         yield told, f"{statistics.fmean(values.values()):.2f}{spread}", ", ".join(map(str, sorted(values)))
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:
     for layer in layers:
         share = 100 * layer["kept"] / max(1, layer["size"])
-        yield f"`{_plain(layer['name'])}`", f"{layer['size']:,}", f"{layer['kept']:,} ({share:.3g} %)"
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        yield f"`{literal(layer['name'])}`", f"{layer['size']:,}", f"{layer['kept']:,} ({share:.3g} %)"
 
 
 def _options(value: Any) -> str:
-    return _plain(json.dumps(value, sort_keys=True, ensure_ascii=False))
+    return literal(json.dumps(value, sort_keys=True, ensure_ascii=False))
 
 
 def _numbers(values: Sequence[float]) -> str:
     return ", ".join(f"{value:.4g}" for value in values)
-
-
-def _plain(text: Any) -> str:
-    # Names are the user's: nothing in them is markup.
-    return re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text))

@@ -40,7 +40,7 @@ def run(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
     run=run,
     files=(FILE,),
     exact=False,
-    needs=("onnx", ("onnxruntime", "onnxscript")),
+    extra="onnx",
     opener="onnxruntime",
     builds=60,
 )

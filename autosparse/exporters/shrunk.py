@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autosparse.core.shrink import resize, shrink
+from autosparse.core.shrink import resize
+from autosparse.core.shrink import shrink as without_dead
 from autosparse.exporters import Model, exporters
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -15,7 +16,7 @@ FILE = "model.shrunk.safetensors"
 def read(files: Mapping[str, bytes]) -> Model:
     """The tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
     state = load_tensors(files[FILE])
-    return Model(state, {name: t != 0 for name, t in state.items() if name.endswith(".weight") and t.ndim > 1})
+    return Model(state, {name: t != 0 for name, t in state.items() if name.endswith("weight") and t.ndim > 1})
 
 
 def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
@@ -32,7 +33,7 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     network = model.network()
     network.load_state_dict(dict(model.state))
     network = network.cpu().eval()
-    return resize(network, _shrunk(network, model.shape)) if shrink else network
+    return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network
 
 
 @exporters.register(read=read, place=fit, files=(FILE,), exact=False, builds=10, gain="too few channels are dead")
@@ -42,7 +43,3 @@ def shrunk(model: Model) -> dict[str, bytes]:
     `autosparse.load` makes the layers smaller and puts it in. As many channels go as the masks have left dead.
     """
     return {FILE: dump_tensors(smaller(model).state_dict())}
-
-
-def _shrunk(network: torch.nn.Module, shape: tuple[int, ...]) -> Mapping[str, torch.Tensor]:
-    return shrink(network, torch.zeros(2, *shape))

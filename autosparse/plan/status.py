@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.backends import Machine, Place, environment
+from autosparse.backends import Machine, Place, environment, missing_extras
 from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
@@ -106,21 +105,21 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
     """What datasets lack that steps to run need, and how to get it."""
     absent = []
     for name, source in plan.sources.items():
-        makes = name in found and found[name].status != "reuse"
-        if makes and not source.fetches and (problem := source.missing()):
+        if _is_to_run(found, name) and not source.fetches and (problem := source.missing()):
             absent.append(problem)
     return absent
 
 
-def missing_extras(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
-    """What is not installed that steps to run need, and how to get it."""
-    absent = []
-    for format in dict.fromkeys(s.options["format"] for s in plan.of("emit") if _is_to_run(found, s.name)):
-        extra, packages = exporters[format].facts.get("needs", ("", ()))
-        if missing := [package for package in packages if importlib.util.find_spec(package) is None]:
-            problem = f"format `{format}` needs {', '.join(missing)}, which is not installed"
-            absent.append((problem, f"run `pip install 'autosparse[{extra}]'`"))
-    return absent
+def missing_formats(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
+    """Formats that steps to run write, of which something is not installed, and how to get it."""
+    formats = dict.fromkeys(step.options["format"] for step in plan.of("emit") if _is_to_run(found, step.name))
+    extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
+    missing = missing_extras() if extras else {}
+    return [
+        (f"format `{format}` needs extra `{extra}`, which is not installed", f"run `{missing[extra]}`")
+        for format, extra in extras.items()
+        if extra in missing
+    ]
 
 
 def _is_to_run(found: Mapping[str, Status], name: str) -> bool:

@@ -1,10 +1,11 @@
 """What happened, as plain data, and the folders that keep it."""
 
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
-from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings
+from autosparse.report.cells import Row, best_of, columns_of, mean_of, own_first, ranked, rows_of, spread_of
+from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm
 from autosparse.report.folder import Run, all_runs, find_run, open_folder, remove_folder, save_report
 from autosparse.report.frontier import Point, frontier
-from autosparse.report.profile import LayerShare, Profile
+from autosparse.report.layers import LEAST, LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
 from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
@@ -12,9 +13,50 @@ from autosparse.report.tables import report_csv, report_markdown
 from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
-    "Checked", "Compared", "Emitted", "Gain", "Interval", "LayerShare", "Level", "MaskCost", "Point", "Profile",
-    "Report", "Result", "Run", "Sanity", "Setting", "Verdict", "all_runs", "build_report", "compare_results",
-    "compare_settings", "copy_emitted", "copy_scorer", "difference", "failed_emissions", "find_run", "foretold",
-    "frontier", "interval", "judge_method", "open_folder", "remove_folder", "report_csv", "report_markdown",
-    "save_report", "signed", "study_json",
+    "LEAST",
+    "Checked",
+    "Compared",
+    "Emitted",
+    "Gain",
+    "Interval",
+    "LayerShare",
+    "Level",
+    "MaskCost",
+    "Point",
+    "Profile",
+    "Report",
+    "Result",
+    "Row",
+    "Run",
+    "Sanity",
+    "Setting",
+    "Verdict",
+    "all_runs",
+    "best_of",
+    "build_report",
+    "columns_of",
+    "compare_results",
+    "compare_settings",
+    "copy_emitted",
+    "copy_scorer",
+    "difference",
+    "failed_emissions",
+    "find_run",
+    "foretold",
+    "frontier",
+    "holm",
+    "interval",
+    "judge_method",
+    "mean_of",
+    "open_folder",
+    "own_first",
+    "ranked",
+    "remove_folder",
+    "report_csv",
+    "report_markdown",
+    "rows_of",
+    "save_report",
+    "signed",
+    "spread_of",
+    "study_json",
 ]  # fmt: skip

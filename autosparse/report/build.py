@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Plan, Step
-from autosparse.report.profile import Profile, describe_profiles
+from autosparse.report.layers import Profile, describe_profiles
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.report.verdict import Verdict, judge_results

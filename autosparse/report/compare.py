@@ -62,7 +62,7 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
     cells = dict.fromkeys(cell for one in found for cell in one)
     gains = {cell: tuple(_gain(one.get(cell), found[0].get(cell)) for one in found[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
-    adjusted = dict(zip(map(id, known), _holm([gain.p for gain in known if gain.p is not None]), strict=True))
+    adjusted = dict(zip(map(id, known), holm([gain.p for gain in known if gain.p is not None]), strict=True))
     return [
         Compared(
             method,
@@ -102,8 +102,8 @@ def _gain(own: Mapping[int, float] | None, first: Mapping[int, float] | None) ->
     return Gain(interval(pairs), len(pairs), p if p is None or math.isfinite(p) else None)
 
 
-def _holm(values: Sequence[float]) -> list[float]:
-    # Holm 1979: the smallest of m is multiplied by m, the next by m - 1, and none is less than one before.
+def holm(values: Sequence[float]) -> list[float]:
+    """p values of m tests together (Holm 1979): the smallest times m, the next m - 1, none less than one before."""
     adjusted, highest = [0.0] * len(values), 0.0
     for place, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
         highest = max(highest, min(1.0, values[index] * (len(values) - place)))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import re
-import statistics
-from collections.abc import Sequence
 
+from autosparse.markdown import literal, table
 from autosparse.report.build import Report, Result
+from autosparse.report.cells import columns_of, rows_of, spread_of
 
 _COLUMNS = (
     "method", "budget", "sparsity", "seed", "kept", "total", "effective_sparsity", "macs", "dense_macs",
@@ -28,23 +27,9 @@ def report_csv(report: Report) -> str:
 
 def report_markdown(report: Report) -> str:
     """Test accuracies, mean ± sd over seeds: a row for every method and control, a column for every budget."""
-    pruned = [result for result in report.results if result.method != "dense"]
-    budgets = list(dict.fromkeys(result.label for result in sorted(pruned, key=lambda result: result.sparsity)))
-    rows = [["method", *budgets], ["---", *("---:" for _ in budgets)]]
-    for role, found in (("", report.results), ("control ", report.controls)):
-        for method in dict.fromkeys(result.method for result in found):
-            own = [result for result in found if result.method == method]
-            cells = [_told([r for r in own if r.label == budget or method == "dense"]) for budget in budgets]
-            rows.append([role + re.sub(r"[|`<>\x00-\x1f\x7f]", "_", method), *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    rows = [(literal(row.told), *map(spread_of, row.cells)) for row in rows_of(report)]
+    return table(("method", *columns_of(report)), rows, numbers=True)
 
 
 def _value(result: Result, name: str) -> object:
     return result.label if name == "budget" else getattr(result, name)
-
-
-def _told(found: Sequence[Result]) -> str:
-    values = [result.test_accuracy for result in found]
-    if len(values) < 2:
-        return f"{values[0]:.2f}" if values else ""
-    return f"{statistics.fmean(values):.2f} ± {statistics.stdev(values):.2f}"

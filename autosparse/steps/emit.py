@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autosparse.core.irp import rewind
+from autosparse.core.shrink import are_close
 from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
@@ -15,9 +16,6 @@ from autosparse.steps import operations
 from autosparse.steps.reload import outputs_of, reload
 from autosparse.steps.work import Work, build_network, find_model
 from autosparse.store import dump_tensors
-
-CLOSE = 1e-4
-"""how far outputs of a format that is equal up to rounding may be off, as a share of the largest, or of 1"""
 
 
 @operations.register(version=3)
@@ -54,15 +52,13 @@ def emit(
         tuple(network["shape"]),
         about={**about, **_made(work)},
     )
-    written: list[str] = []
     try:
         files = exporters[format].function(model, **(options or {}))
         for file, data in files.items():
             work.output.write(file, data)
-            written.append(file)
         measured = _measure(work, format, model, files)
     except ValueError as error:  # what this network, or this machine, has no such model of
-        for file in written:
+        for file in [*work.output.files]:
             work.output.remove(file)
         files, measured = {}, {"failed": str(error)}
     work.output.write_json("measured", {**measured, "threads": work.place.threads})
@@ -80,7 +76,7 @@ def emit(
 def _made(work: Work) -> dict[str, Any]:
     # How it was made, and what its other seeds and controls came to.
     kept, own = ("autosparse", "python", "torch", "processor"), work.inputs["train"].descriptor
-    results = {role: item for role, item in work.inputs.items() if role.partition(".")[0] in ("method", "control")}
+    results = {f"{kind}.{name}": item for kind in ("method", "control") for name, item in work.roles(kind).items()}
     return {
         "options": {role: dict(item.descriptor["options"]) for role, item in work.inputs.items()},
         "keys": {role: item.key for role, item in work.inputs.items()},
@@ -100,7 +96,6 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
     difference = (expected - found).abs()
     if not bool(found.isfinite().all()):
         raise ValueError("after a reload its outputs are not finite")
-    scale = float(expected.abs().max().clamp_min(1.0))
     if facts["exact"]:
         # Values that were rounded differ; what is compared with is the network that has them.
         state = facts["read"](files).state
@@ -108,7 +103,7 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
         opened = expected if same else _outputs(work, state, images)
         if (error := float((opened - found).abs().max())) != 0:
             raise StepError(f"the emitted {format} model differs after a reload by {error}")
-    elif float(difference.max()) > CLOSE * scale:
+    elif not are_close(expected, found):
         raise ValueError(f"after a reload its outputs differ by {float(difference.max()):.2g}")
     right = found.argmax(dim=1) == images.labels
     return {

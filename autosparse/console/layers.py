@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from autosparse.console.screen import number, plain
-from autosparse.report import LayerShare, Profile
+from autosparse.report import LEAST, LayerShare, Profile
 
-_WIDTH, _LEAST = 8, 1e-3  # of a bar, and the share at which it begins
+_WIDTH = 8  # of a bar
 _NARROW = 100  # columns below which there is room for two methods, else for three
 MOST_LAYERS = 12
 """more than these are shown when they are asked for"""
@@ -50,6 +50,6 @@ def _told(layer: LayerShare) -> str:
 
 
 def _bar(layer: LayerShare) -> str:
-    share = max(_LEAST, layer.kept / max(1, layer.size))
-    filled = round(_WIDTH * (1 - math.log(share) / math.log(_LEAST)))
+    share = max(LEAST, layer.kept / max(1, layer.size))
+    filled = round(_WIDTH * (1 - math.log(share) / math.log(LEAST)))
     return "█" * filled + "░" * (_WIDTH - filled)

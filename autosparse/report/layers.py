@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from autosparse.plan import Plan
 from autosparse.store import Store
 
+LEAST = 1e-3
+"""share of a layer that is drawn as nothing"""
+
 
 @dataclass(frozen=True)
 class LayerShare:
