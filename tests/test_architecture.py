@@ -11,7 +11,7 @@ import autosparse
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
-    {"errors", "lazy", "markdown", "packaged"},
+    {"errors", "lazy", "packaged", "text"},
     {"registry", "pretrained"},
     {"core", "store", "backends"},
     {"own"},

@@ -13,8 +13,9 @@ from autosparse.backends import Place
 from autosparse.errors import DamagedArtifact
 from autosparse.execute import Execution
 from autosparse.plan import Step
+from autosparse.steps import Metrics
 from autosparse.store import Artifact, Store
-from tests.plan.conftest import DIGITS, compiled
+from tests.plan.conftest import DIGITS, compiled, finish
 
 
 class Told:
@@ -24,10 +25,11 @@ class Told:
         self.seconds: dict[str, float] = {}
 
     def started(self, step: Step) -> None: ...
-    def progress(self, step: Step, done: int, total: int) -> None: ...
+    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
+    def waiting(self, step: Step) -> None: ...
     def note(self, text: str) -> None: ...
 
-    def finished(self, step: Step, status: str, seconds: float) -> None:
+    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
         self.seconds[step.name] = seconds
 
 
@@ -35,11 +37,11 @@ def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypat
     """A step that finds its input damaged begins anew when that has been made again."""
     plan, told, tried = compiled(DIGITS, "target.threads=1"), Told(), []
 
-    def perform(self: Any, step: Step, place: Place, replace: bool) -> Artifact | None:
+    def perform(self: Any, step: Step, place: Place, replace: bool) -> Artifact:
         tried.append(step.name)
         if len(tried) == 1:
             raise DamagedArtifact("key", "it is damaged")
-        return None
+        return Artifact(tmp_path, step.key, {"files": {}})
 
     rebuild: Callable[[Any, DamagedArtifact], None] = lambda self, damage: time.sleep(0.5)  # noqa: E731
     monkeypatch.setattr(Execution, "_perform", perform)
@@ -49,3 +51,12 @@ def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypat
 
     assert ["tune", "tune"] == tried
     assert told.seconds["tune"] < 0.5
+
+
+def test_what_a_run_goes_on_from_tells_its_metrics(tmp_path: Path) -> None:
+    """Earlier rounds of an IRP, so that its curve is whole; nothing else that is reused is read."""
+    plan, store = compiled(DIGITS), Store(tmp_path)
+    finish(plan, store, but=("irp/seed100/round3",))
+    execution = Execution(plan, store, Told(), place=Place("cpu", 1))
+
+    assert {"irp/seed100/round1", "irp/seed100/round2"} == execution._before([plan.steps["irp/seed100/round3"]])

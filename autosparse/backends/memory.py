@@ -48,10 +48,14 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
-def resident_memory() -> int:
-    """Bytes that this process holds now; the most it ever held, where the system does not tell."""
-    found = re.search(r"^VmRSS:\s*(\d+) kB", _text("/proc/self/status"), re.MULTILINE)
-    return 1024 * int(found[1]) if found else _highest()
+def resident_memory(*others: int) -> int:
+    """Bytes that this process and others, by their numbers, hold now.
+
+    Where the system does not tell, the most that this one ever held.
+    """
+    told = [_text(f"/proc/{process}/status") for process in ("self", *others)]
+    found = [int(kilobytes) for text in told for kilobytes in re.findall(r"^VmRSS:\s*(\d+) kB", text, re.MULTILINE)]
+    return 1024 * sum(found) if found else _highest()
 
 
 def _highest() -> int:

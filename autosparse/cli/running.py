@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -33,7 +33,7 @@ from autosparse.console import (
     show_text,
 )
 from autosparse.errors import UsageError
-from autosparse.execute import Execution, Outcome, made_json
+from autosparse.execute import Everyone, Execution, Log, Outcome, made_json
 from autosparse.plan import (
     chain,
     count,
@@ -52,12 +52,14 @@ from autosparse.plan import (
     translations,
 )
 from autosparse.report import (
+    LOG,
     Report,
     build_report,
     copy_emitted,
     copy_scorer,
     find_run,
     open_folder,
+    save_metrics,
     save_report,
 )
 from autosparse.store import Store
@@ -182,9 +184,18 @@ def run(
             say(f"to fit {taken.limit}: {taken}")
         for note in fitted.notes:
             say(f"note: {note}")
-    with kept_on_interrupt(quiet) as told, follow(replace(fitted, found=found), quiet=quiet) as observer:
+    with kept_on_interrupt(quiet) as told, ExitStack() as stack:
+        followed = [stack.enter_context(follow(replace(fitted, found=found), quiet=quiet))]
+        if folder:
+            followed.append(stack.enter_context(Log(folder / LOG)))
         execution = Execution(
-            compiled, store, observer, place=fitted.place, wait=wait, selection=selection, workers=fitted.workers
+            compiled,
+            store,
+            Everyone(*followed),
+            place=fitted.place,
+            wait=wait,
+            selection=selection,
+            workers=fitted.workers,
         )
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()
@@ -240,6 +251,7 @@ def _report(execution: Execution, store: Store, folder: Path) -> Report:
         )
     )
     if outcome.count("reuse") < len(outcome.steps) or find_run(str(folder)).report is None:
+        execution.read(lambda: save_metrics(folder, plan, store))
         save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
     return report
 

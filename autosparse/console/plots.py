@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autosparse.console.screen import visible
+from autosparse.text import visible
 
 STYLE = """
 :root { --paper: #ffffff; --ink: #1d2129; --soft: #5b6472; --grid: #dfe3e8; --s0: #0b62c4; --s1: #c4570b; --s2: #11805f;

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 
 from rich.console import Console
 from rich.text import Text
+
+from autosparse.text import visible
 
 BARS = "▁▂▃▄▅▆▇█"
 
@@ -24,11 +25,6 @@ def notes() -> Console:
 def plain(value: object, style: str = "") -> Text:
     """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
     return Text(visible(value), style=style)
-
-
-def visible(value: object) -> str:
-    """What is written, with `?` for every character that is not seen."""
-    return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
 
 
 def sparkline(values: list[float]) -> str:

@@ -43,7 +43,7 @@ def irp_round(
     rank_by: RankBy = "magnitude",
     begin: int = 0,
     evaluation_batch: int = 1000,
-    observe: Observe = lambda done, total: None,
+    observe: Observe = lambda *_: None,
 ) -> Round:
     """A round of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been, that keeps `keep` weights.
 

@@ -59,8 +59,8 @@ def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
 
 
-Observe = Callable[[int, int], None]
-"""Called with epochs done and epochs in all."""
+Observe = Callable[..., None]
+"""Called with epochs done, epochs in all, and the mean loss of the last one."""
 
 
 def train(
@@ -72,7 +72,7 @@ def train(
     masks: Mapping[str, torch.Tensor] | None = None,
     begin: int = 0,
     end: int | None = None,
-    observe: Observe = lambda done, total: None,
+    observe: Observe = lambda *_: None,
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
 
@@ -120,7 +120,7 @@ def train(
             step += 1
         if seen:
             history.append(float(total) / seen)
-        observe(done + 1, epochs)
+        observe(done + 1, epochs, history[-1] if seen else None)
         if step >= stop:
             break
     return history

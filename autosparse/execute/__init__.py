@@ -1,5 +1,6 @@
 """Running a plan: what is there is reused, the rest is made, one step after another or several at once."""
 
-from autosparse.execute.execution import Execution, Observer, Outcome, made_json
+from autosparse.execute.execution import Execution, Outcome, made_json
+from autosparse.execute.observer import Everyone, Log, Observer
 
-__all__ = ["Execution", "Observer", "Outcome", "made_json"]
+__all__ = ["Everyone", "Execution", "Log", "Observer", "Outcome", "made_json"]

@@ -20,6 +20,7 @@ from autosparse.backends import Place
 from autosparse.errors import AutosparseError, StepError
 from autosparse.plan import Plan, Step, compile_plan
 from autosparse.spec import take_spec
+from autosparse.steps import Metrics
 from autosparse.store import Store
 
 Make = Callable[[str], None]
@@ -48,11 +49,14 @@ class Told:
     def started(self, step: Step) -> None:
         self._run.send(("started", step.name))
 
-    def progress(self, step: Step, done: int, total: int) -> None:
-        self._run.send(("progress", step.name, done, total))
+    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
+        self._run.send(("progress", step.name, done, total, loss))
 
-    def finished(self, step: Step, status: str, seconds: float) -> None:
-        self._run.send(("finished", step.name, status, seconds))
+    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
+        self._run.send(("finished", step.name, status, seconds, metrics))
+
+    def waiting(self, step: Step) -> None:
+        self._run.send(("waiting", step.name))
 
     def note(self, text: str) -> None:
         self._run.send(("note", text))

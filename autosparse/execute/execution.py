@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError
 from autosparse.execute.crew import Crew, Make, Order, Told
+from autosparse.execute.observer import Observer
 from autosparse.plan import (
     Counted,
     Plan,
@@ -23,19 +25,10 @@ from autosparse.plan import (
     select_steps,
     statuses,
 )
-from autosparse.steps import Work, operations
+from autosparse.steps import Metrics, Work, metrics_of, operations
 from autosparse.store import Artifact, Draft, Store, digest, open_index
 
 Result = TypeVar("Result")
-
-
-class Observer(Protocol):
-    """Is told what happens while a plan runs."""
-
-    def started(self, step: Step) -> None: ...
-    def progress(self, step: Step, done: int, total: int) -> None: ...
-    def finished(self, step: Step, status: str, seconds: float) -> None: ...
-    def note(self, text: str) -> None: ...
 
 
 @dataclass
@@ -95,6 +88,7 @@ class Execution:
         self._resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
         self.outcome = Outcome()
         self._counted: Mapping[str, Counted] = {}
+        self._continued: set[str] = set()
         self._store = store
         self._observer = observer
         self._wait = wait
@@ -111,9 +105,10 @@ class Execution:
             if absent := missing_formats(self.plan, self._selection.found):
                 raise MissingExtra(*absent[0])
             steps = [self.plan.steps[name] for name in self._selection.found]
-            missing = sum(not self._store.has(step.operation, step.key) for step in steps)
-            if min(self._workers, missing) > 1 and not self._selection.forced:
-                self._make_together(steps, min(self._workers, missing))
+            missing = [step for step in steps if not self._store.has(step.operation, step.key)]
+            self._continued = self._before(missing)
+            if min(self._workers, len(missing)) > 1 and not self._selection.forced:
+                self._make_together(steps, min(self._workers, len(missing)))
             else:
                 self._make_in_turn(steps)
             if self.outcome.changed:
@@ -179,10 +174,10 @@ class Execution:
     def _hear(self, kind: str, name: str, *told: Any) -> None:
         step = self.plan.steps[name]
         if kind == "finished":
-            status, seconds = told
+            status, seconds, metrics = told
             status = "resume" if status == "run" and name in self._resumed else status
             self.outcome.steps[name] = status
-            self._observer.finished(step, status, seconds)
+            self._observer.finished(step, status, seconds, metrics)
         else:
             getattr(self._observer, kind)(step, *told)
 
@@ -241,16 +236,31 @@ class Execution:
         while True:
             begin = time.monotonic()  # of this attempt: what a damaged input takes to be made again is its own
             try:
-                self._backend.run(lambda place: self._perform(step, place, replace))
+                made = self._backend.run(lambda place: self._perform(step, place, replace))
                 break
             except DamagedArtifact as damage:
                 self._rebuild(damage)
         status = self.outcome.steps[step.name] = "resume" if step.name in self._resumed else "run"
-        self._observer.finished(step, status, time.monotonic() - begin)
+        self._observer.finished(step, status, time.monotonic() - begin, metrics_of(made))
 
     def _reused(self, step: Step) -> None:
         self.outcome.steps[step.name] = "reuse"
-        self._observer.finished(step, "reuse", 0.0)
+        metrics: Metrics = {}
+        if step.name in self._continued:
+            with suppress(DamagedArtifact):  # noticed when it is read for what it is
+                metrics = metrics_of(self._store.open(step.operation, step.key))
+        self._observer.finished(step, "reuse", 0.0, metrics)
+
+    def _before(self, steps: Sequence[Step]) -> set[str]:
+        # Steps of the same operation that these go on from: earlier rounds, earlier trials.
+        found, left = set[str](), [*steps]
+        while left:
+            step = left.pop()
+            for before in (self.plan.steps[name] for name in step.inputs.values()):
+                if before.operation == step.operation and before.name not in found:
+                    found.add(before.name)
+                    left.append(before)
+        return found
 
     def _perform(self, step: Step, place: Place, replace: bool) -> Artifact:
         begin = time.monotonic()
@@ -260,8 +270,8 @@ class Execution:
         work = self._counted.get(step.name)
 
         def write(draft: Draft) -> None:
-            def observe(done: int, total: int) -> None:
-                self._observer.progress(step, done, total)
+            def observe(done: int, total: int, loss: float | None = None) -> None:
+                self._observer.progress(step, done, total, loss)
 
             try:
                 operations[step.operation].function(
@@ -321,7 +331,7 @@ class Execution:
             self._make_locked(step)
 
     def _waiting(self, step: Step) -> None:
-        self._observer.note(f"another process is making `{step.name}`; waiting for it")
+        self._observer.waiting(step)
 
 
 def make_of(plan: Plan, store: Store, told: Told, order: Order) -> Make:

@@ -12,8 +12,8 @@ import yaml
 
 from autosparse.exporters import Model, exporters
 from autosparse.exporters import safetensors as dense
-from autosparse.markdown import literal, table
 from autosparse.packaged import template
+from autosparse.text import literal, table
 
 CARD = "README.md"
 

@@ -3,7 +3,7 @@
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
 from autosparse.report.cells import Row, best_of, columns_of, mean_of, own_first, ranked, rows_of, spread_of
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm
-from autosparse.report.folder import Run, all_runs, find_run, open_folder, remove_folder, save_report
+from autosparse.report.folder import LOG, Run, all_runs, find_run, open_folder, remove_folder, save_metrics, save_report
 from autosparse.report.frontier import Point, frontier
 from autosparse.report.layers import LEAST, LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
@@ -13,7 +13,7 @@ from autosparse.report.tables import report_csv, report_markdown
 from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
-    "LEAST",
+    "LEAST", "LOG",
     "Checked",
     "Compared",
     "Emitted",
@@ -55,7 +55,7 @@ __all__ = [
     "report_csv",
     "report_markdown",
     "rows_of",
-    "save_report",
+    "save_metrics", "save_report",
     "signed",
     "spread_of",
     "study_json",

@@ -10,11 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import MissingRequirement, UsageError
+from autosparse.plan import Plan
 from autosparse.report.build import Report
+from autosparse.steps import metrics_of
+from autosparse.store import Store
 
 RUNS = Path("runs")
 _REPORT, _PLAN = "report.json", "plan.json"
-_LEFT = (_REPORT, _PLAN, "resolved.json", "spec.yaml", "models", "scorer")  # what a run leaves in its folder
+LOG, _METRICS = "log.txt", "metrics.jsonl"
+_LEFT = (
+    _REPORT,
+    _PLAN,
+    "resolved.json",
+    "spec.yaml",
+    "models",
+    "scorer",
+    LOG,
+    _METRICS,
+)  # what a run leaves in its folder
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,16 @@ def open_folder(
 def save_report(folder: Path, report: Report) -> None:
     """Write a run's report, whole or not at all."""
     _save(folder / _REPORT, report.json())
+
+
+def save_metrics(folder: Path, plan: Plan, store: Store) -> None:
+    """Write what every step of a finished plan measured, a line each, in the plan's order, whole or not at all."""
+    lines = []
+    for step in plan.steps.values():
+        if metrics := metrics_of(store.open(step.operation, step.key)):
+            about = {"step": step.name, "operation": step.operation, "purpose": step.purpose}
+            lines.append(json.dumps({**about, "key": step.key, "metrics": metrics}))
+    _write(folder / _METRICS, "".join(f"{line}\n" for line in lines))
 
 
 def all_runs() -> list[Run]:
@@ -130,6 +153,10 @@ def _load(path: Path) -> Any:
 
 
 def _save(path: Path, value: Any) -> None:
+    _write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}")
-    draft.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    draft.write_text(text, encoding="utf-8")
     draft.replace(path)

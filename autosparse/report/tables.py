@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 
-from autosparse.markdown import literal, table
 from autosparse.report.build import Report, Result
 from autosparse.report.cells import columns_of, rows_of, spread_of
+from autosparse.text import literal, table
 
 _COLUMNS = (
     "method", "budget", "sparsity", "seed", "kept", "total", "effective_sparsity", "macs", "dense_macs",

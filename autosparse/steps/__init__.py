@@ -1,13 +1,15 @@
 """The kinds of step: glue that loads inputs, calls the core and saves outputs.
 
 An operation is a registered function `(work, **options)`; its options are JSON values, all of them keyed.
-Raise its `version` when the same options and inputs give another output.
+Raise its `version` when the same options and inputs give another output. What it `tells` while a plan runs is the
+name of a number in its `result.json`, of which the highest is `best` or the last is shown.
 """
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 from autosparse.registry import Registry
+from autosparse.steps.metrics import Metrics, metrics_of
 from autosparse.steps.work import Work
 
 Operation: TypeAlias = Callable[..., None]
@@ -31,6 +33,6 @@ from autosparse.steps import (  # noqa: E402
 )
 
 __all__ = [
-    "Operation", "Work", "data", "emit", "evaluate", "init", "irp", "label", "mask", "operations", "pretrained",
-    "rewind", "sanity", "scorer", "shuffle", "train", "tune",
+    "Metrics", "Operation", "Work", "data", "emit", "evaluate", "init", "irp", "label", "mask", "metrics_of",
+    "operations", "pretrained", "rewind", "sanity", "scorer", "shuffle", "train", "tune",
 ]  # fmt: skip

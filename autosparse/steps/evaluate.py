@@ -11,7 +11,7 @@ from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network
 
 
-@operations.register(version=1)
+@operations.register(version=1, tells="test_accuracy")
 def evaluate(work: Work, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
     model = rewind(build_network(work), work.inputs["train"].tensors("state"))

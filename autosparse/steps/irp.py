@@ -12,7 +12,7 @@ from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network, generator
 
 
-@operations.register(version=1)
+@operations.register(version=1, tells="validation_accuracy")
 def irp(
     work: Work,
     *,

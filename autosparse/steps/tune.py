@@ -17,7 +17,7 @@ from autosparse.steps.work import Work, generator
 from autosparse.store import digest
 
 
-@operations.register(version=1)
+@operations.register(version=1, tells="value", best=True)
 def trial(
     work: Work,
     *,

@@ -29,7 +29,8 @@ class Work:
     output: Draft
     place: Place
     access: Mapping[str, Any]
-    observe: Callable[[int, int], None] = lambda done, total: None
+    observe: Callable[..., None] = lambda *_: None
+    """called with what is done of a step, all of it, and the loss so far where there is one"""
 
     @property
     def device(self) -> torch.device:

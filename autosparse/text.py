@@ -1,9 +1,15 @@
-"""Markdown of what users named: tables, and texts in which nothing is markup."""
+"""What users named, written so that it can do nothing but be read: on a terminal, in a file, in Markdown."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+
+
+def visible(value: object) -> str:
+    """What is written, with `?` for every character that is not seen."""
+    return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
 
 
 def literal(text: object) -> str:
