@@ -123,6 +123,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(price, "probe_machine", machine)
     monkeypatch.setattr(price, "probe_network", network)
+    monkeypatch.setattr(price, "load", lambda: 0.0)
     return probed
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from autosparse.backends import this_machine
 from autosparse.cli.app import app
+from autosparse.packaged import shipped
 from tests.conftest import SMALL, Ended, Place, call
 
 ROOT = Path(__file__).parent.parent
@@ -354,7 +355,8 @@ def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
 def test_help_and_plans_do_not_import_torch(finished: tuple[Place, Ended]) -> None:
     """What only reads specs and the store starts at once: torch is imported by `run` alone."""
     place, _ = finished
-    for line in ("--help", "plan small.yaml --quiet", "validate small.yaml", "report", "list criteria", "doctor"):
+    lines = ("--help", "plan small.yaml --quiet", "validate small.yaml", "report", "list criteria", "doctor --no-test")
+    for line in lines:
         script = f"""
 import sys
 from autosparse.cli import main
@@ -387,3 +389,62 @@ def test_bench_tells_rates_and_measures_what_plans_use_anew(
     assert told["scoring"]["weights_per_second"]["paper"] > 0
     assert "measuring this machine" not in call(capsys, "plan small.yaml").err
     assert 2 == call(capsys, "bench small.yaml --rounds 0").code
+
+
+def test_doctor_prunes_and_trains_a_network(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is installed works together, or the exit code is 1 and the reason is told."""
+    ended = call(capsys, "doctor --json")
+
+    assert (0, "", "cpu") == (ended.code, ended.json["self_test"]["problem"], ended.json["self_test"]["device"])
+    assert ended.json["self_test"]["seconds"] > 0
+    assert ended.json["memory_bytes"] > 2**28
+    assert call(capsys, "doctor --no-test --json").json["self_test"] is None
+
+
+def test_doctor_says_what_does_not_work(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A torch that fails is what the test is there for."""
+
+    def fails(*_: object) -> None:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr("autosparse.api.selftest.build_model", fails)
+    ended = call(capsys, "doctor")
+
+    assert 1 == ended.code
+    assert "failed: RuntimeError: operator torchvision::nms does not exist" in ended.out
+    assert "error: the self-test failed on cpu: RuntimeError: operator" in ended.err
+    assert "hint: install torch and torchvision of versions that belong together" in ended.err
+
+
+def test_a_plan_says_that_a_busy_machine_was_measured(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reckons with is too slow until `--refit`."""
+    monkeypatch.setattr("autosparse.plan.price.load", lambda: 99.0)
+
+    assert "other processes keep it busy (load 99.0, " in call(capsys, "plan small.yaml").err
+    assert "busy" not in call(capsys, "plan small.yaml").err
+
+
+@pytest.mark.parametrize("template", shipped("templates"))
+def test_every_template_is_written_and_planned(here: Place, capsys: pytest.CaptureFixture[str], template: str) -> None:
+    """With the code that it names beside it; nothing is written over."""
+    written = call(capsys, f"init own.yaml --template {template}")
+    ended = call(capsys, "plan own.yaml --json")
+
+    assert (0, 0) == (written.code, ended.code)
+    assert (here.folder / "own_model.py").exists() == (template == "own_model") == ("own_model.py" in written.out)
+    assert 2 == call(capsys, f"init own.yaml --template {template}").code
+
+
+def test_init_keeps_code_that_is_there(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is written where one of its files is there already."""
+    (here.folder / "own_model.py").write_text("mine")
+    ended = call(capsys, "init own.yaml --template own_model")
+
+    assert 2 == ended.code
+    assert "own_model.py is already there" in ended.err
+    assert not (here.folder / "own.yaml").exists()
+    assert "mine" == (here.folder / "own_model.py").read_text()

@@ -3,5 +3,9 @@
 from autosparse.api.emitted import OpenedModel, load, read_emitted
 from autosparse.api.masks import LayerSummary, Masks, Summary
 from autosparse.api.pruning import prune, score
+from autosparse.api.selftest import SelfTest, self_test
 
-__all__ = ["LayerSummary", "Masks", "OpenedModel", "Summary", "load", "prune", "read_emitted", "score"]
+__all__ = [
+    "LayerSummary", "Masks", "OpenedModel", "SelfTest", "Summary", "load", "prune", "read_emitted", "score",
+    "self_test",
+]  # fmt: skip

@@ -9,6 +9,7 @@ from autosparse.backends.machine import (
     Place,
     available_memory,
     environment,
+    load,
     missing_extras,
     this_machine,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "available_memory",
     "backends",
     "environment",
+    "load",
     "local",
     "memory_of",
     "missing_extras",

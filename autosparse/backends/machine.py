@@ -100,6 +100,14 @@ def available_memory() -> int:
     return 8 * 2**30
 
 
+def load() -> float:
+    """How many processes wanted a core over the last minute; 0 where the system does not tell."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # Windows
+        return 0.0
+
+
 def environment(place: Place) -> dict[str, str | int]:
     """What numbers, seconds and memory may depend on besides the inputs: recorded with artifacts, never keyed."""
     return {

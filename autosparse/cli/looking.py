@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
-from autosparse.backends import Place, backends, environment, missing_extras, this_machine
+from autosparse.api import self_test
+from autosparse.backends import Place, backends, environment, memory_of, missing_extras, this_machine
 from autosparse.cli.app import JsonOption, app, json_text, say
 from autosparse.console import show_table, show_text, size
 from autosparse.core.allocation import allocations
@@ -21,7 +23,7 @@ from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.datasets import datasets
-from autosparse.errors import UsageError
+from autosparse.errors import StepError, UsageError
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.pretrained import pretrained_scorers
@@ -86,8 +88,11 @@ def list_(
 
 
 @app.command()
-def doctor(json_: JsonOption = False) -> None:
-    """Tell what autosparse finds on this machine."""
+def doctor(
+    test: Annotated[bool, typer.Option(help="Prune and train a small network, which takes seconds.")] = True,
+    json_: JsonOption = False,
+) -> None:
+    """Tell what autosparse finds on this machine, and whether it works: exit code 1 if it does not."""
 
     store = Store.default()
     machine = this_machine()
@@ -97,15 +102,24 @@ def doctor(json_: JsonOption = False) -> None:
         **environment(place),
         "devices": ", ".join(machine.devices),
         "precision": "bfloat16" if machine.bfloat16(place.device) else "float32",
+        "memory_bytes": memory_of(place.device),
         "cache": str(store.root),
+        "cache_bytes": sum(file["bytes"] for artifact in store.artifacts() for file in artifact.files.values()),
         "cache_free_bytes": free,
     }
     facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}
+    found = self_test(place.device) if test else None
     if json_:
-        show_text(json_text({"schema_version": 1, **facts}))
+        show_text(json_text({"schema_version": 1, **facts, "self_test": found and asdict(found)}))
     else:
-        facts["cache_free"] = size(facts.pop("cache_free_bytes"))
+        sizes = {name: size(facts.pop(name)) for name in [*facts] if name.endswith("_bytes")}
+        facts |= {name.removesuffix("_bytes"): value for name, value in sizes.items()}
+        if found:
+            facts["self-test"] = f"failed: {found.problem}" if found.problem else f"passed in {found.seconds:.1f} s"
         show_table(["what", "found"], [(name.replace("_", " "), value) for name, value in facts.items()])
+    if found and found.problem:
+        hint = "install torch and torchvision of versions that belong together"
+        raise StepError(f"the self-test failed on {place.device}: {found.problem}", hint)
 
 
 @cache.command("dir")

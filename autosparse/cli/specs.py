@@ -47,7 +47,7 @@ def init(
     list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Write a commented spec to start from."""
+    """Write a commented spec to start from, and the code that it names, if it names any."""
     templates = shipped("templates")
     if list_:
         show_table(["template", "what for"], [(name, about_shipped(file)) for name, file in templates.items()])
@@ -55,14 +55,18 @@ def init(
     if template not in templates:
         hint = suggestion(template, list(templates)) or f"templates: {', '.join(templates)}"
         raise UsageError(f"there is no template `{template}`", hint)
-    if path.exists() and not force:
-        raise UsageError(f"{path} is already there", "name another file, or overwrite it with `--force`")
+    code = templates[template].with_suffix(".py")
+    files = {path: templates[template], **({path.parent / code.name: code} if code.exists() else {})}
+    for file in files:
+        if file.exists() and not force:
+            raise UsageError(f"{file} is already there", "name another file, or overwrite it with `--force`")
     try:
-        path.write_bytes(templates[template].read_bytes())
+        for file, source in files.items():
+            file.write_bytes(source.read_bytes())
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+        raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
     load_spec(path)
-    show_text(f"wrote {path}")
+    show_text("\n".join(f"wrote {file}" for file in files))
     say(f"next: `autosparse plan {path}`, then `autosparse run {path}`")
 
 
