@@ -398,6 +398,7 @@ def test_doctor_prunes_and_trains_a_network(here: Place, capsys: pytest.CaptureF
     assert (0, "", "cpu") == (ended.code, ended.json["self_test"]["problem"], ended.json["self_test"]["device"])
     assert ended.json["self_test"]["seconds"] > 0
     assert ended.json["memory_bytes"] > 2**28
+    assert str(here.cache) in " ".join(call(capsys, "doctor --no-test").out.split())
     assert call(capsys, "doctor --no-test --json").json["self_test"] is None
 
 
