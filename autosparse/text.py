@@ -6,10 +6,23 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+_SPELLED = {
+    "█": "#", "▉": "#", "▊": "#", "▋": "#", "▌": "=", "▍": "=", "▎": "-", "▏": "-", "░": ".", "▁": "_", "▂": "_",
+    "▃": ".", "▄": "-", "▅": "=", "▆": "+", "▇": "*", "±": "+-", "×": "x", "–": "-", "−": "-", "…": "~", "→": "->",
+    "·": "|", "─": "-",
+}  # fmt: skip
+
 
 def visible(value: object) -> str:
     """What is written, with `?` for every character that is not seen."""
     return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
+
+
+def spelled(error: UnicodeError) -> tuple[str, int]:
+    """A handler of encoding errors: signs that a terminal lacks are spelled by those that it has, else `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_SPELLED.get(char, "?") for char in error.object[error.start : error.end]), error.end
 
 
 def literal(text: object) -> str:

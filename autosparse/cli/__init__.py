@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 import signal
@@ -15,6 +16,7 @@ from autosparse.cli import benching, comparing, emitting, looking, reporting, ru
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
+from autosparse.text import spelled
 
 __all__ = ["app", "benching", "comparing", "emitting", "looking", "main", "reporting", "running", "specs", "studying"]
 
@@ -43,9 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(0)
     detailed = "--detailed-exitcode" in arguments
     signal.signal(signal.SIGTERM, running.terminate)
-    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character shows `?` instead
+    codecs.register_error("spelled", spelled)
+    for stream in (sys.stdout, sys.stderr):  # for terminals that lack a character
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+            stream.reconfigure(errors="spelled")
     try:
         app(args=arguments, prog_name="autosparse")
     except AutosparseError as error:

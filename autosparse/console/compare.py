@@ -9,6 +9,7 @@ from typing import Any
 from autosparse.console.screen import plain, results, seconds, size
 from autosparse.console.study import in_words
 from autosparse.console.views import show_table
+from autosparse.plan import PURPOSES
 from autosparse.report import Compared, Gain, Report, Setting
 
 
@@ -27,7 +28,13 @@ def show_compared(
     console.print(plain("test accuracy in %, last epoch; mean ± half of the 95 % interval", "bold"))
     told: list[list[str]] = []
     for row in rows:
-        told.append([row.method, row.budget, *("–" if found is None else str(found) for found in row.accuracies)])
+        told.append(
+            [
+                row.method,
+                "" if row.method == "dense" else row.budget,
+                *("–" if found is None else str(found) for found in row.accuracies),
+            ]
+        )
         if any(row.gains):
             told.append(["", "", *map(_gain, row.gains)])
     show_table(["method", "budget", *names], told)
@@ -56,10 +63,13 @@ def _significance(rows: Sequence[Compared]) -> str:
 
 
 def _costs(reports: Sequence[Report]) -> list[list[str]]:
-    purposes = dict.fromkeys(purpose for report in reports for purpose in report.cost)
+    purposes = [purpose for purpose in PURPOSES if any(purpose in report.cost for report in reports)]
     rows = [["cost when made", *(seconds(sum(report.cost.values())) for report in reports)]]
     rows += [
-        [f"  {purpose}", *(seconds(report.cost[purpose]) if purpose in report.cost else "–" for report in reports)]
+        [
+            f"  {PURPOSES[purpose]}",
+            *(seconds(report.cost[purpose]) if purpose in report.cost else "–" for report in reports),
+        ]
         for purpose in purposes
     ]
     kinds = dict.fromkeys((model.format, model.label) for report in reports for model in report.emitted)

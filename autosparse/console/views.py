@@ -198,7 +198,10 @@ def _cost(cost: MaskCost | None) -> str:
     if cost is None:
         return ""
     told = seconds(cost.seconds)
-    return told if cost.trainings is None or cost.trainings < 0.05 else f"{told}, {cost.trainings:.2g} trainings"
+    if cost.trainings is None or cost.trainings < 0.05:
+        return told
+    trainings = f"{cost.trainings:.2g}"
+    return f"{told}, {trainings} training{'s' * (trainings != '1')}"
 
 
 def _source(item: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,9 +49,17 @@ class Compared:
 
 
 def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
-    """Values that differ, in the order of the specs; `specs` are resolved."""
+    """Values that differ, in the order of the specs; `specs` are resolved.
+
+    Of choices in a list, as the methods to compare, their names; of one that all specs have, what differs in it.
+    """
     flat = [dict(_leaves(spec)) for spec in specs]
     paths = dict.fromkeys(path for one in flat for path in one)
+    for one in flat:
+        for path, names in one.items():
+            if isinstance(names, _Names):
+                alone = {name for name in names if any(name not in other.get(path, ()) for other in flat)}
+                paths = {known: None for known in paths if not _is_of(known, path, alone)}
     rows = [Setting(path, tuple(one.get(path, ABSENT) for one in flat)) for path in paths]
     return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
@@ -78,8 +86,22 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+    elif isinstance(value, list) and any(isinstance(one, Mapping) and "name" in one for one in value):
+        choices = {one["name"] if isinstance(one, Mapping) else str(one): one for one in value}
+        yield path, _Names(choices)
+        for name, one in choices.items():
+            if isinstance(one, Mapping):
+                yield from _leaves({key: inner for key, inner in one.items() if key != "name"}, f"{path}[{name}]")
     else:
         yield path, value
+
+
+class _Names(list[str]):
+    """The names of choices, whose options are told elsewhere."""
+
+
+def _is_of(path: str, place: str, names: Iterable[str]) -> bool:
+    return any(path.startswith(f"{place}[{name}].") for name in names)
 
 
 def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
