@@ -1,0 +1,1 @@
+"""The documentation is what it says."""
