@@ -1,0 +1,96 @@
+"""docs/json: JSON Schemas of what commands print with `--json`, made from what they print.
+
+`python -m tests.docs.outputs` writes them again: in the difference is what readers of an output will have to know.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import SMALL, Place
+
+FOLDER = Path(__file__).parents[2] / "docs" / "json"
+REPORTS = sorted((Path(__file__).parents[1] / "fixtures" / "runs").glob("*/report.json"))
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "plan": ["plan small.yaml --json", "plan small.yaml --set irp.rounds=9 --json"],
+    "explain": ["plan small.yaml --explain tune --json", "plan small.yaml --set seeds=7 --explain tune --json"],
+    "run": ["run small.yaml --json", "report --json"],
+    "made": ["run small.yaml --only data/* --json"],
+    "runs": ["runs --json"],
+    "compare": ["compare runs/small-1 runs/small-1 --json"],
+    "study": ["study small.yaml --vary method=erk,snip --json"],
+    "study-plan": ["study small.yaml --vary method=erk,snip --plan --json"],
+    "export": ["export runs/small-1 --format compact --budget 0.8 --json"],
+    "inspect": ["inspect runs/small-1/models/learned-0.8-seed0/safetensors --json"],
+    "list": ["list criteria --json", "list formats --json", "list presets --json"],
+    "kinds": ["list --json"],
+    "doctor": ["doctor --json", "doctor --no-test --json"],
+    "cache-ls": ["cache ls --json"],
+    "cache-verify": ["cache verify --json"],
+    "validate": ["validate small.yaml --json"],
+    "render": ["render small.yaml --json"],
+}
+"""Output -> commands that print it, in a folder where small.yaml has been run."""
+MAPS = {
+    "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
+    "unprunable", "computed", "resolved", "values", "chosen",
+}  # fmt: skip
+"""Names of mappings whose own names are data: step names, options, layers."""
+
+
+def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
+    """What holds for all of these values."""
+    found: list[Any] = list(values)
+    several = {_kind(value) for value in found}
+    kinds = sorted(several - ({"integer"} if "number" in several else set()))
+    if kinds == ["null"]:  # what it may be else is not seen
+        return {}
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
+    objects = [value for value in found if isinstance(value, dict)]
+    lists = [value for value in found if isinstance(value, list)]
+    if objects and name in MAPS:
+        if parts := [part for one in objects for part in one.values()]:
+            schema["additionalProperties"] = {} if name in ("options", "resolved", "values") else schema_of(parts)
+    elif objects:
+        names = list(dict.fromkeys(key for one in objects for key in one))
+        schema["properties"] = {key: schema_of([one[key] for one in objects if key in one], key) for key in names}
+        schema["required"] = [key for key in names if all(key in one for one in objects)]
+        schema["additionalProperties"] = name.startswith("extra")
+    if name == "doctor":
+        schema["patternProperties"] = {"^extra ": {"type": "string"}}
+        schema["properties"] = {key: one for key, one in schema["properties"].items() if not key.startswith("extra ")}
+        schema["required"] = [key for key in schema["required"] if not key.startswith("extra ")]
+    if lists and name != "values":
+        schema["items"] = schema_of([part for one in lists for part in one], name)
+    if "version" in name and not kinds[1:]:
+        schema = {"const": found[0]} if name == "schema_version" else schema
+    return schema
+
+
+def _kind(value: Any) -> str:
+    kinds = {bool: "boolean", int: "integer", float: "number", str: "string", dict: "object", list: "array"}
+    return "null" if value is None else kinds[type(value)]
+
+
+def write(place: Place) -> None:
+    """Run all commands and write what holds for what they print."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, lines in COMMANDS.items():
+        printed = [place.run(*line.split()).json for line in lines]
+        if name == "run":
+            printed += [json.loads(file.read_text(encoding="utf-8")) for file in REPORTS]
+        head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"what `{lines[0]}` prints"}
+        text = json.dumps({**head, **schema_of(printed, name)}, indent=1, ensure_ascii=False)
+        (FOLDER / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        own = Place(Path(folder))
+        (own.folder / "small.yaml").write_text(SMALL)
+        own.run("run", "small.yaml")
+        write(own)

@@ -1,0 +1,64 @@
+"""What `--json` prints follows the schemas in docs/json."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import Ended, Place, call
+from tests.docs.outputs import COMMANDS, FOLDER, REPORTS
+
+# jsonschema has no types; the module is reached by name so that type checkers leave it alone.
+Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
+
+
+def follows(name: str, document: Any) -> list[str]:
+    """Where a document does not follow a schema."""
+    schema = json.loads((FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
+    return [f"{error.json_path}: {error.message}" for error in Validator(schema).iter_errors(document)]
+
+
+@pytest.fixture(scope="module")
+def copied(finished: tuple[Place, Ended], tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A folder where small.yaml has been run."""
+    folder = tmp_path_factory.mktemp("outputs") / "copy"
+    shutil.copytree(finished[0].folder, folder)
+    return Place(folder)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_outputs_follow_their_schemas(
+    copied: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Every command's, and nothing else is on stdout."""
+    monkeypatch.chdir(copied.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(copied.cache))
+    for line in COMMANDS[name]:
+        ended = call(capsys, line)
+
+        assert 0 == ended.code, ended.err
+        assert [] == follows(name, ended.json)
+
+
+@pytest.mark.parametrize("file", REPORTS, ids=lambda file: file.parent.name)
+def test_reports_follow_their_schema(file: Path) -> None:
+    """Of other specs too."""
+    assert [] == follows("run", json.loads(file.read_text(encoding="utf-8")))
+
+
+def test_a_schema_says_no() -> None:
+    """To a field that is not told of, to another version, to a text in place of a number."""
+    report = json.loads(REPORTS[0].read_text(encoding="utf-8"))
+
+    for wrong in ({"more": 1}, {"schema_version": 2}, {"seconds": "1"}, {"steps": {"run": 1}}):
+        assert follows("run", {**report, **wrong})
+
+
+def test_there_is_no_schema_of_nothing() -> None:
+    """Each belongs to a command."""
+    assert set(COMMANDS) == {path.name.removesuffix(".schema.json") for path in FOLDER.iterdir()}
