@@ -27,7 +27,7 @@ def spelled(error: UnicodeError) -> tuple[str, int]:
 
 def literal(text: object) -> str:
     """A text for a table or a line of code, without what would be markup or end either."""
-    return re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text))
+    return visible(re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text)))
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> str:

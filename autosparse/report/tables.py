@@ -7,7 +7,7 @@ import io
 
 from autosparse.report.build import Report, Result
 from autosparse.report.cells import columns_of, rows_of, spread_of
-from autosparse.text import literal, table
+from autosparse.text import literal, table, visible
 
 _COLUMNS = (
     "method", "budget", "sparsity", "seed", "kept", "total", "effective_sparsity", "macs", "dense_macs",
@@ -32,4 +32,5 @@ def report_markdown(report: Report) -> str:
 
 
 def _value(result: Result, name: str) -> object:
-    return result.label if name == "budget" else getattr(result, name)
+    value = result.label if name == "budget" else getattr(result, name)
+    return visible(value) if isinstance(value, str) else value
