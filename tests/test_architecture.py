@@ -15,7 +15,7 @@ LAYERS = [
     {"registry", "pretrained"},
     {"core", "store", "backends"},
     {"own"},
-    {"models", "datasets", "exporters"},
+    {"models", "datasets", "exporters", "trackers"},
     {"steps"},
     {"spec"},
     {"plan"},

@@ -30,6 +30,7 @@ from autosparse.pretrained import pretrained_scorers
 from autosparse.registry import suggestion
 from autosparse.spec import about_shipped, shipped
 from autosparse.store import Store
+from autosparse.trackers import trackers
 
 cache = typer.Typer(help="Look at the artifacts that specs share.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(cache, name="cache")
@@ -38,7 +39,7 @@ _LISTS: dict[str, Any] = {
     registry.plural: registry
     for registry in (
         models, datasets, criteria, allocations, selections, schedules, repairs, scorers, feature_groups,
-        exporters, backends,
+        exporters, trackers, backends,
     )
 }  # fmt: skip
 _KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")

@@ -33,8 +33,9 @@ from autosparse.console import (
     show_text,
 )
 from autosparse.errors import UsageError
-from autosparse.execute import Everyone, Execution, Log, Outcome, made_json
+from autosparse.execute import Everyone, Execution, Log, Outcome, Tracking, made_json
 from autosparse.plan import (
+    Plan,
     chain,
     count,
     draw_dot,
@@ -58,11 +59,14 @@ from autosparse.report import (
     copy_emitted,
     copy_scorer,
     find_run,
+    leaves,
     open_folder,
     save_metrics,
     save_report,
 )
+from autosparse.steps import metrics_of
 from autosparse.store import Store
+from autosparse.trackers import Followed
 
 
 @app.command()
@@ -188,6 +192,10 @@ def run(
         followed = [stack.enter_context(follow(replace(fitted, found=found), quiet=quiet))]
         if folder:
             followed.append(stack.enter_context(Log(folder / LOG)))
+        tracking = None
+        if folder and (to_run or find_run(str(folder)).report is None):
+            tracking = stack.enter_context(_tracking(compiled, folder, followed[0].note))
+            followed.append(tracking)
         execution = Execution(
             compiled,
             store,
@@ -203,6 +211,10 @@ def run(
             remember_use(compiled, store, loaded.identity)
         mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
         report = _report(execution, store, folder) if folder and not mixed else None
+        for name, status in outcome.steps.items() if tracking else ():
+            if tracking and status == "reuse":
+                step = compiled.steps[name]
+                tracking.tell(step, metrics_of(store.open(step.operation, step.key)))
     if not quiet and outcome.stale:
         say(_stale(outcome))
     if report is None:
@@ -212,6 +224,12 @@ def run(
         show_text(json_text(report.json()))
     else:
         show_report(report)
+
+
+def _tracking(plan: Plan, folder: Path, note: Callable[[str], None]) -> Tracking:
+    settings = dict(leaves(plan.spec.model_dump(mode="json")))
+    choices = [(choice.name, choice.options()) for choice in plan.spec.track]
+    return Tracking(choices, Followed(folder.name, folder, settings), note)
 
 
 class Terminated(BaseException):

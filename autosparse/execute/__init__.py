@@ -2,5 +2,6 @@
 
 from autosparse.execute.execution import Execution, Outcome, made_json
 from autosparse.execute.observer import Everyone, Log, Observer
+from autosparse.execute.tracking import Tracking
 
-__all__ = ["Everyone", "Execution", "Log", "Observer", "Outcome", "made_json"]
+__all__ = ["Everyone", "Execution", "Log", "Observer", "Outcome", "Tracking", "made_json"]

@@ -2,7 +2,7 @@
 
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
 from autosparse.report.cells import Row, best_of, columns_of, mean_of, own_first, ranked, rows_of, spread_of
-from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm
+from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
 from autosparse.report.folder import LOG, Run, all_runs, find_run, open_folder, remove_folder, save_metrics, save_report
 from autosparse.report.frontier import Point, frontier
 from autosparse.report.layers import LEAST, LayerShare, Profile
@@ -46,7 +46,7 @@ __all__ = [
     "frontier",
     "holm",
     "interval",
-    "judge_method",
+    "judge_method", "leaves",
     "mean_of",
     "open_folder",
     "own_first",

@@ -53,7 +53,7 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
     Of choices in a list, as the methods to compare, their names; of one that all specs have, what differs in it.
     """
-    flat = [dict(_leaves(spec)) for spec in specs]
+    flat = [dict(leaves(spec)) for spec in specs]
     paths = dict.fromkeys(path for one in flat for path in one)
     for one in flat:
         for path, names in one.items():
@@ -82,16 +82,17 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
     ]
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a spec by their paths; of choices in a list their names, then what each says."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
+            yield from leaves(inner, f"{path}.{name}" if path else str(name))
     elif isinstance(value, list) and any(isinstance(one, Mapping) and "name" in one for one in value):
         choices = {one["name"] if isinstance(one, Mapping) else str(one): one for one in value}
         yield path, _Names(choices)
         for name, one in choices.items():
             if isinstance(one, Mapping):
-                yield from _leaves({key: inner for key, inner in one.items() if key != "name"}, f"{path}[{name}]")
+                yield from leaves({key: inner for key, inner in one.items() if key != "name"}, f"{path}[{name}]")
     else:
         yield path, value
 

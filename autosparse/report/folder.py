@@ -25,6 +25,8 @@ _LEFT = (
     "spec.yaml",
     "models",
     "scorer",
+    "tensorboard",
+    "wandb",
     LOG,
     _METRICS,
 )  # what a run leaves in its folder

@@ -18,6 +18,7 @@ from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.spec.choices import Choice, choice_of, different, section_of
+from autosparse.trackers import trackers
 
 if TYPE_CHECKING:
     # For type checkers a choice is a Choice; at run time it is the union of all that are registered.
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
     RepairChoice = Choice
     ScorerChoice = Choice
     FormatChoice = Choice
+    TrackerChoice = Choice
 else:
     Training = section_of(Recipe)
     ModelChoice, DatasetChoice = choice_of(models), choice_of(datasets)
     CriterionChoice, AllocationChoice = choice_of(criteria), choice_of(allocations)
     SelectionChoice, ScheduleChoice = choice_of(selections), choice_of(schedules)
     RepairChoice, ScorerChoice = choice_of(repairs), choice_of(scorers)
-    FormatChoice = choice_of(exporters)
+    FormatChoice, TrackerChoice = choice_of(exporters), choice_of(trackers)
 
 
 def listed(value: Any) -> Any:

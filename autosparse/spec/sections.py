@@ -26,6 +26,7 @@ from autosparse.spec.kinds import (
     ModelChoice,
     ScorerChoice,
     Seeds,
+    TrackerChoice,
     Training,
     listed,
 )  # fmt: skip
@@ -117,6 +118,12 @@ class Spec(Section):
         AfterValidator(different),
         about("formats of the pruned models of `method`, first seed, every budget"),
     ] = Field(default=("safetensors",), validate_default=True)
+    track: Annotated[
+        tuple[TrackerChoice, ...],
+        AfterValidator(different),
+        BeforeValidator(listed, json_schema_input_type=TrackerChoice | tuple[TrackerChoice, ...]),
+        about("other programs that a run's numbers go to; in no key, and a run goes on without them"),
+    ] = ()
     study: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
         about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),

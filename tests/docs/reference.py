@@ -21,6 +21,7 @@ KINDS = {
     "models": "model", "datasets": "dataset", "presets": "method, compare", "criteria": "method.criterion",
     "allocations": "method.allocation", "selections": "method.selection", "schedules": "method.schedule",
     "repairs": "method.repair", "scorers": "scorer", "features": "scorer.features", "formats": "emit",
+    "trackers": "track",
     "backends": "target.backend", "controls": "controls", "checks": "sanity.checks",
 }  # fmt: skip
 BEGIN = """\

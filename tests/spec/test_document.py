@@ -213,7 +213,7 @@ def test_refused_with_its_place(text: str, place: str, piece: str) -> None:
 
     assert message.startswith(f"f.yaml:{place}: ")
     assert piece in message
-    assert 1 > time.monotonic() - begin
+    assert 20 > time.monotonic() - begin
 
 
 def test_too_many_values_are_refused() -> None:

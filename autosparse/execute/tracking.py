@@ -1,0 +1,82 @@
+"""What a run measures, told to trackers. A tracker that fails is given up: it is not what a run is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from autosparse.plan import Step
+from autosparse.steps import Metrics
+from autosparse.trackers import Followed, Tracker, trackers
+
+_NUMBERED = re.compile(r"(.*?)[/]?([a-z]*)(\d+)")  # a round, a trial, a seed
+
+
+class Tracking:
+    """An observer that tells trackers; a context manager. `note` is told of those that are given up."""
+
+    def __init__(
+        self, choices: Iterable[tuple[str, Mapping[str, Any]]], followed: Followed, note: Callable[[str], None]
+    ) -> None:
+        self._choices, self._followed, self._note = list(choices), followed, note
+        self._open: dict[str, Tracker] = {}
+
+    def __enter__(self) -> Tracking:
+        for name, options in self._choices:
+            try:
+                self._open[name] = trackers[name].function(self._followed, **options)
+            except Exception as error:  # whatever another program does is no reason to stop a run
+                self._gave_up(name, error)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._each(lambda tracker: tracker.close(finished=kind is None))
+
+    def started(self, step: Step) -> None: ...
+    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
+    def waiting(self, step: Step) -> None: ...
+    def note(self, text: str) -> None: ...
+
+    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
+        if status != "reuse":
+            self.tell(step, metrics)
+
+    def tell(self, step: Step, metrics: Metrics) -> None:
+        """What a step measured, in this run or in another that it is reused from."""
+        for name, value in metrics.items():
+            if isinstance(value, Sequence):
+                self._tell(f"{step.name}/{name}", value)
+            else:
+                place, number = _placed(step.name)
+                self._tell(f"{place}/{name}", [value], number)
+
+    def _tell(self, name: str, values: Sequence[float], first: int = 0) -> None:
+        for number, value in enumerate(values, start=first):
+            self._each(lambda tracker, value=value, number=number: tracker.log(name, value, number))  # type: ignore[misc]
+
+    def _each(self, tell: Callable[[Tracker], None]) -> None:
+        for name, tracker in [*self._open.items()]:
+            try:
+                tell(tracker)
+            except Exception as error:
+                self._gave_up(name, error)
+
+    def _gave_up(self, name: str, error: Exception) -> None:
+        self._open.pop(name, None)
+        missing = isinstance(error, ModuleNotFoundError)
+        hint = "; `pip install 'autosparse[track]'` installs it" if missing else ""
+        first = next(iter(str(error).splitlines()), "")
+        self._note(f"tracker `{name}` is given up: {type(error).__name__}: {first}{hint}")
+
+
+def _placed(name: str) -> tuple[str, int]:
+    # `irp/seed100/round3` is the third of `irp/seed100/round`, a network at a seed one of its seeds.
+    found = _NUMBERED.fullmatch(name)
+    if not found or "/" not in name:
+        return name, 0
+    place, what, number = found.groups()
+    return f"{place}/{what}".rstrip("/"), int(number)
