@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -449,3 +450,33 @@ def test_init_keeps_code_that_is_there(here: Place, capsys: pytest.CaptureFixtur
     assert "own_model.py is already there" in ended.err
     assert not (here.folder / "own.yaml").exists()
     assert "mine" == (here.folder / "own_model.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("autosparse do", ["doctor"]),
+        ("autosparse plan sm", ["small.yaml"]),
+        ("autosparse plan sub/", ["sub/other.yaml"]),
+        ("autosparse list cri", ["criteria"]),
+        ("autosparse init --template own", ["own_model"]),
+        ("autosparse report dig", ["digits-2", "digits-1"]),
+        ("autosparse plan --set training.ep", ["training.epochs="]),
+        ("autosparse run --only irp/seed100/round1", ["irp/seed100/round1"]),
+    ],
+)
+def test_a_shell_completes(here: Place, line: str, expected: list[str]) -> None:
+    """What `--install-completion` asks for: commands, specs, kinds, templates, runs, settings, steps."""
+    (here.folder / "sub").mkdir()
+    shutil.copy("small.yaml", "sub/other.yaml")
+    shutil.copy("small.yaml", "autosparse.yaml")
+    for number in (1, 2):
+        shutil.copytree(ROOT / "tests" / "fixtures" / "runs" / f"digits-{number}", f"runs/digits-{number}")
+        os.utime(f"runs/digits-{number}/report.json", (number, number))
+        os.utime(f"runs/digits-{number}/plan.json", (number, number))
+    words = len(line.split()) - 1
+    asked = {"_AUTOSPARSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(words)}
+    command = [sys.executable, "-c", "from autosparse.cli import main; main([])"]
+    found = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
+
+    assert expected == found.stdout.split()

@@ -37,7 +37,7 @@ autosparse {__version__}: a declarative compiler for pruning neural networks at 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code: the only place that prints an error or exits."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments:
+    if not arguments and "_AUTOSPARSE_COMPLETE" not in os.environ:  # a shell that completes asks without any
         show_text(_FIRST)
         sys.exit(0)
     if arguments == ["--version"]:  # typer asks for a command before it looks at options

@@ -11,6 +11,7 @@ import typer
 
 from autosparse import __version__
 from autosparse.backends import this_machine
+from autosparse.cli.completing import settings, spec_files
 from autosparse.console import notes, plain, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
 from autosparse.plan import Fitted, check_unmoved, fit_plan, own_code, read_plan, spec_of
@@ -26,7 +27,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SpecArgument = Annotated[str | None, typer.Argument(metavar="[SPEC]", help="A spec file; without one, the last used.")]
+SpecArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[SPEC]", help="A spec file; without one, the last used.", autocompletion=spec_files),
+]
 BudgetOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -36,11 +40,16 @@ BudgetOption = Annotated[
     ),
 ]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.", autocompletion=settings),
 ]
 PlanArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[SPEC]", help="A spec file, or a plan saved by `plan --out`; without one, the last spec."),
+    typer.Argument(
+        metavar="[SPEC]",
+        help="A spec file, or a plan saved by `plan --out`; without one, the last spec.",
+        autocompletion=spec_files,
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]

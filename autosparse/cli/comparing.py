@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.cli.app import JsonOption, app, json_text
+from autosparse.cli.completing import run_names
 from autosparse.console import show_compared, show_text
 from autosparse.errors import UsageError
 from autosparse.report import Report, Run, compare_results, compare_settings, find_run
@@ -16,7 +17,10 @@ from autosparse.report import Report, Run, compare_results, compare_settings, fi
 
 @app.command()
 def compare(
-    run: Annotated[list[str], typer.Argument(metavar="RUN RUN...", help="Runs' folders or names, two or more.")],
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Runs' folders or names, two or more.", autocompletion=run_names),
+    ],
     json_: JsonOption = False,
 ) -> None:
     """Tell what differed in the specs of runs, field by field, and what in their results, with significance."""

@@ -12,6 +12,7 @@ import typer
 
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
+from autosparse.cli.completing import run_names
 from autosparse.cli.running import kept_on_interrupt
 from autosparse.console import follow, show_inspected, show_text, show_verified
 from autosparse.errors import StepError, UsageError
@@ -27,7 +28,10 @@ from autosparse.store import Store, open_index
 
 @app.command()
 def export(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name; else the latest.")] = None,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", help="A run's folder or name; else the latest.", autocompletion=run_names),
+    ] = None,
     format: Annotated[
         list[str] | None,
         typer.Option(metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable."),

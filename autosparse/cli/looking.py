@@ -45,9 +45,13 @@ _LISTS: dict[str, Any] = {
 _KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
 
 
+def _kinds(incomplete: str) -> list[str]:
+    return [kind for kind in _KINDS if kind.startswith(incomplete)]
+
+
 @app.command("list")
 def list_(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.")] = None,
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds)] = None,
     json_: JsonOption = False,
 ) -> None:
     """List what a spec can name, with one line of help each; without KIND, the kinds."""

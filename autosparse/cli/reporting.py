@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import typer
 
 from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.completing import run_names
 from autosparse.console import SECTIONS, plots_of, report_page, show_report, show_runs, show_text, standalone
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.registry import suggestion
@@ -18,7 +19,9 @@ from autosparse.report import Report, all_runs, find_run, remove_folder, report_
 
 @app.command()
 def report(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="A run's folder or name.", autocompletion=run_names)
+    ] = None,
     section: Annotated[
         list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
     ] = None,

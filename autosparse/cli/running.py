@@ -24,6 +24,7 @@ from autosparse.cli.app import (
     prepare,
     say,
 )
+from autosparse.cli.completing import step_names
 from autosparse.console import (
     follow,
     show_chain,
@@ -75,7 +76,9 @@ def plan(
     budget: BudgetOption = None,
     set_: SetOption = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
-    explain: Annotated[str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.")] = None,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.", autocompletion=step_names)
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
     ] = None,
@@ -133,11 +136,19 @@ def run(
     set_: SetOption = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="STEP", help="Run these steps and what they need; a name or `train/*`; repeatable."),
+        typer.Option(
+            metavar="STEP",
+            help="Run these steps and what they need; a name or `train/*`; repeatable.",
+            autocompletion=step_names,
+        ),
     ] = None,
     force: Annotated[
         list[str] | None,
-        typer.Option(metavar="STEP", help="Make these steps again though they are in the cache; repeatable."),
+        typer.Option(
+            metavar="STEP",
+            help="Make these steps again though they are in the cache; repeatable.",
+            autocompletion=step_names,
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
     refit: RefitOption = False,

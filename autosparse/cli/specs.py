@@ -22,6 +22,7 @@ from autosparse.cli.app import (
     refuse_plan,
     say,
 )
+from autosparse.cli.completing import template_names
 from autosparse.console import show_table, show_text
 from autosparse.errors import SpecError, UsageError
 from autosparse.plan import remembered_settings, remembered_trials
@@ -43,7 +44,7 @@ from autosparse.store import Store
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
-    template: Annotated[str, typer.Option(help="Which template.")] = "quickstart",
+    template: Annotated[str, typer.Option(help="Which template.", autocompletion=template_names)] = "quickstart",
     list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:

@@ -115,7 +115,7 @@ def test_masks_hold_after_every_step(optimizer: Optimizer, kind: str) -> None:
     initial = snapshot(network)
     looks = 0
 
-    def look(done: int, total: int) -> None:
+    def look(done: int, total: int, loss: float) -> None:
         nonlocal looks
         looks += 1
         for name, weight in prunable_weights(network).items():
@@ -295,12 +295,12 @@ def test_network_is_in_training_mode_and_channels_last() -> None:
 
 
 def test_observer_is_told_of_every_epoch() -> None:
-    """The observer hears of each epoch, with the number of all of them."""
-    told: list[tuple[int, int]] = []
+    """The observer hears of each epoch, with the number of all of them and its mean loss."""
+    told: list[tuple[int, int, float]] = []
 
-    train(small(), images_of(5), SHORT, seeded(), observe=lambda done, total: told.append((done, total)))
+    losses = train(small(), images_of(5), SHORT, seeded(), observe=lambda *epoch: told.append(epoch))
 
-    assert [(1, 3), (2, 3), (3, 3)] == told
+    assert [(1, 3, losses[0]), (2, 3, losses[1]), (3, 3, losses[2])] == told
 
 
 class Same(nn.Module):
