@@ -48,12 +48,15 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
-def resident_memory(*others: int) -> int:
-    """Bytes that this process and others, by their numbers, hold now.
+def resident_memory(*, children: bool = False) -> int:
+    """Bytes that this process, and with `children` those that it began, hold now.
 
     Where the system does not tell, the most that this one ever held.
     """
-    told = [_text(f"/proc/{process}/status") for process in ("self", *others)]
+    processes = ["self"]
+    for task in Path("/proc/self/task").glob("*/children") if children else ():
+        processes += _text(str(task)).split()
+    told = [_text(f"/proc/{process}/status") for process in processes]
     found = [int(kilobytes) for text in told for kilobytes in re.findall(r"^VmRSS:\s*(\d+) kB", text, re.MULTILINE)]
     return 1024 * sum(found) if found else _highest()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -112,7 +111,7 @@ class Tree:
         parts = [
             f"{self._made} of {max(self._made, len(names))} steps",
             f"{seconds(time.monotonic() - self._begin)}, {self._remaining.text}",
-            size(resident_memory(*(worker.pid or 0 for worker in multiprocessing.active_children()))),
+            size(resident_memory(children=True)),
         ]
         told = plain(" · ".join(parts), "bold")
         told.truncate(self._console.width, overflow="ellipsis")

@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until it is set."""
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("autosparse.console.live.resident_memory", lambda *_: 812_000_000)
+    monkeypatch.setattr("autosparse.console.live.resident_memory", lambda **_: 812_000_000)
     return now
 
 

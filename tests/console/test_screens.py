@@ -56,7 +56,7 @@ def live(width: int) -> str:
     tree, clock = Tree(plan, Console(file=io.StringIO(), width=width)), [1000.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.monotonic", lambda: clock[0])
-        patch.setattr("autosparse.console.live.resident_memory", lambda *_: 812_000_000)
+        patch.setattr("autosparse.console.live.resident_memory", lambda **_: 812_000_000)
         tree = Tree(plan, Console(file=io.StringIO(), width=width))
         told(tree, plan, clock)
         return drawn(tree, width) + "\n"
