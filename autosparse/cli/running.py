@@ -204,7 +204,7 @@ def run(
         if folder:
             followed.append(stack.enter_context(Log(folder / LOG)))
         tracking = None
-        if folder and (to_run or find_run(str(folder)).report is None):
+        if folder and compiled.spec.track and (to_run or find_run(str(folder)).report is None):
             tracking = stack.enter_context(_tracking(compiled, folder, followed[0].note))
             followed.append(tracking)
         execution = Execution(
@@ -222,10 +222,8 @@ def run(
             remember_use(compiled, store, loaded.identity)
         mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
         report = _report(execution, store, folder) if folder and not mixed else None
-        for name, status in outcome.steps.items() if tracking else ():
-            if tracking and status == "reuse":
-                step = compiled.steps[name]
-                tracking.tell(step, metrics_of(store.open(step.operation, step.key)))
+        if tracking:
+            _tell_reused(tracking, execution, store)
     if not quiet and outcome.stale:
         say(_stale(outcome))
     if report is None:
@@ -235,6 +233,14 @@ def run(
         show_text(json_text(report.json()))
     else:
         show_report(report)
+
+
+def _tell_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
+    for name, status in execution.outcome.steps.items():
+        if status == "reuse":
+            step = execution.plan.steps[name]
+            metrics = execution.read(lambda step=step: metrics_of(store.open(step.operation, step.key)))  # type: ignore[misc]
+            tracking.tell(step, metrics)
 
 
 def _tracking(plan: Plan, folder: Path, note: Callable[[str], None]) -> Tracking:

@@ -21,12 +21,12 @@ class Tracking:
         self, choices: Iterable[tuple[str, Mapping[str, Any]]], followed: Followed, note: Callable[[str], None]
     ) -> None:
         self._choices, self._followed, self._note = list(choices), followed, note
-        self._open: dict[str, Tracker] = {}
+        self._open: list[tuple[str, Tracker]] = []
 
     def __enter__(self) -> Tracking:
         for name, options in self._choices:
             try:
-                self._open[name] = trackers[name].function(self._followed, **options)
+                self._open.append((name, trackers[name].function(self._followed, **options)))
             except Exception as error:  # whatever another program does is no reason to stop a run
                 self._gave_up(name, error)
         return self
@@ -59,14 +59,15 @@ class Tracking:
             self._each(lambda tracker, value=value, number=number: tracker.log(name, value, number))  # type: ignore[misc]
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
-        for name, tracker in [*self._open.items()]:
+        for one in [*self._open]:
+            name, tracker = one
             try:
                 tell(tracker)
             except Exception as error:
+                self._open.remove(one)
                 self._gave_up(name, error)
 
     def _gave_up(self, name: str, error: Exception) -> None:
-        self._open.pop(name, None)
         missing = isinstance(error, ModuleNotFoundError)
         hint = "; `pip install 'autosparse[track]'` installs it" if missing else ""
         first = next(iter(str(error).splitlines()), "")
