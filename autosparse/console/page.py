@@ -79,8 +79,13 @@ def report_page(report: Report) -> str:
 
 
 def _accuracy(report: Report) -> str:
-    columns, series = columns_of(report), []
-    for row in rows_of(report):
+    columns, rows, series = columns_of(report), rows_of(report), []
+    if len(columns) == 1:  # points, not lines
+        (title,) = columns.values()
+        own = [(row.told, row.cells[0]) for row in rows if row.cells[0]]
+        bars = [(name, mean_of(values), spread_of(values)) for name, values in own]
+        return bar_chart(f"test accuracy in % after the last epoch, {title}", sorted(bars, key=lambda bar: -bar[1]))
+    for row in rows:
         found = [(float(place), values) for place, values in enumerate(row.cells) if values]
         points = [(place, mean_of(values)) for place, values in found]
         spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in found]

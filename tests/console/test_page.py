@@ -40,6 +40,17 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
     assert "safetensors" in page
 
 
+def test_methods_of_one_budget_are_bars(report: Report) -> None:
+    """Each with its name and its accuracy, the best first: a line needs two points."""
+    one = replace(report, results=[r for r in report.results if r.method == "dense" or r.sparsity == 0.8], controls=[])
+    plot = plots_of(one)["accuracy"]
+
+    assert "sparsity 0.8" in plot
+    assert "<path" not in plot
+    for name in {result.method for result in one.results}:
+        assert f">{name}</text>" in plot
+
+
 def test_a_page_fetches_nothing(report: Report) -> None:
     """No address but that of SVG's namespace, no script, no frame, no link."""
     page = report_page(report)
