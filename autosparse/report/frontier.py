@@ -31,11 +31,12 @@ def frontier(report: Report, budget: str) -> list[Point]:
         for cost in report.mask_costs
         if cost.budget == budget and cost.trainings is not None
     }
-    means = {
-        method: statistics.fmean(r.test_accuracy for r in report.results if (r.method, r.label) == (method, budget))
-        for method in costs
-    }
-    order = sorted(costs, key=lambda method: (costs[method], -means[method]))
+    found: dict[str, list[float]] = {method: [] for method in costs}
+    for result in report.results:
+        if result.label == budget and result.method in found:
+            found[result.method].append(result.test_accuracy)
+    means = {method: statistics.fmean(values) for method, values in found.items() if values}
+    order = sorted(means, key=lambda method: (costs[method], -means[method]))
     points: list[Point] = []
     for method in order:
         best = all(point.accuracy < means[method] for point in points)

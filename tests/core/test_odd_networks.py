@@ -170,7 +170,7 @@ def pruned(make: Callable[[], nn.Module], seed: int) -> nn.Module:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_odd_networks_give_the_same(name: str) -> None:
     """Fused, and smaller where they run with smaller layers."""
-    for seed in range(4):
+    for seed in range(2):  # half and a tenth of the weights
         network = pruned(NETWORKS[name], seed)
         images = torch.randn(4, *IMAGES)
         with torch.no_grad():
