@@ -263,6 +263,7 @@ def test_report_and_runs_tell_what_was_run(finished: tuple[Place, Ended]) -> Non
     assert ended.json["run"] in place.run("runs").out
 
 
+@pytest.mark.slow
 def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> None:
     """Without a terminal every step prints one line with its time and the time left, on stderr."""
     ended = place.run(
@@ -284,6 +285,7 @@ def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> N
     assert all("left" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Place, Ended]) -> None:
     """Where stdout is ASCII, reports show what they can and JSON escapes what is not ASCII."""
     place = finished[0]

@@ -42,6 +42,7 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert not link or (path.parent / link).exists(), link
 
 
+@pytest.mark.slow
 def test_the_reference_is_made_from_the_models() -> None:
     """`python -m tests.docs.reference` writes it again."""
     assert page() == PAGE.read_text(encoding="utf-8")
@@ -79,6 +80,7 @@ def test_commands_run(here: Place, capsys: pytest.CaptureFixture[str], name: str
         assert 0 == ended.code, f"{line}: {ended.err}"
 
 
+@pytest.mark.slow
 def test_the_page_about_a_new_criterion_is_followed(tmp_path: Path) -> None:
     """To the letter, in a copy of the source: its files, its import, its test, its commands."""
     source = DOCS / FOLLOWED
