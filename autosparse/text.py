@@ -22,7 +22,11 @@ def spelled(error: UnicodeError) -> tuple[str, int]:
     """A handler of encoding errors: signs that a terminal lacks are spelled by those that it has, else `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(_SPELLED.get(char, "?") for char in error.object[error.start : error.end]), error.end
+    found = ""
+    for char in error.object[error.start : error.end]:
+        plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()  # a letter without its accents
+        found += _SPELLED.get(char) or plain or "?"
+    return found, error.end
 
 
 def literal(text: object) -> str:
