@@ -376,6 +376,7 @@ assert not {{"torch", "optuna", "sklearn"}} & set(sys.modules)
         assert 0 == ended.returncode, ended.stderr
 
 
+@pytest.mark.slow
 def test_bench_tells_rates_and_measures_what_plans_use_anew(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ def test_colours_are_all_that_a_terminal_adds(ready: pytest.MonkeyPatch, name: s
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("line", ["report digits-1", "compare digits-1 digits-2", "list presets"])
 def test_a_terminal_that_knows_only_ascii_gets_ascii(ready: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
     """Bars are numbers of `#`, signs are spelled: no character is lost."""
