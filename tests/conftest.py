@@ -123,7 +123,7 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(price, "probe_machine", machine)
     monkeypatch.setattr(price, "probe_network", network)
-    monkeypatch.setattr(price, "load", lambda: 0.0)
+    monkeypatch.setattr(price, "system_load", lambda: 0.0)
     return probed
 
 

@@ -427,7 +427,7 @@ def test_a_plan_says_that_a_busy_machine_was_measured(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it reckons with is too slow until `--refit`."""
-    monkeypatch.setattr("autosparse.plan.price.load", lambda: 99.0)
+    monkeypatch.setattr("autosparse.plan.price.system_load", lambda: 99.0)
 
     assert "other processes keep it busy (load 99.0, " in call(capsys, "plan small.yaml").err
     assert "busy" not in call(capsys, "plan small.yaml").err
@@ -483,3 +483,14 @@ def test_a_shell_completes(here: Place, line: str, expected: list[str]) -> None:
     found = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
 
     assert expected == found.stdout.split()
+
+
+@pytest.mark.parametrize("line", ["autosparse run --only i", "autosparse plan --set t"])
+def test_a_shell_that_completes_is_told_nothing_of_a_broken_spec(here: Place, line: str) -> None:
+    """The command itself tells what is wrong."""
+    (here.folder / "autosparse.yaml").write_text("version: 1\nmodel: lenet\n")
+    asked = {"_AUTOSPARSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
+    command = [sys.executable, "-c", "from autosparse.cli import main; main([])"]
+    found = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
+
+    assert ("", "") == (found.stdout.strip(), found.stderr)

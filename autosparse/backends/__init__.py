@@ -9,8 +9,8 @@ from autosparse.backends.machine import (
     Place,
     available_memory,
     environment,
-    load,
     missing_extras,
+    system_load,
     this_machine,
 )
 from autosparse.backends.memory import PeakMemory, memory_of, release_memory, resident_memory
@@ -40,11 +40,11 @@ __all__ = [
     "available_memory",
     "backends",
     "environment",
-    "load",
     "local",
     "memory_of",
     "missing_extras",
     "release_memory",
     "resident_memory",
+    "system_load",
     "this_machine",
 ]

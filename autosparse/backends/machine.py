@@ -100,7 +100,7 @@ def available_memory() -> int:
     return 8 * 2**30
 
 
-def load() -> float:
+def system_load() -> float:
     """How many processes wanted a core over the last minute; 0 where the system does not tell."""
     try:
         return os.getloadavg()[0]

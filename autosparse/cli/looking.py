@@ -12,6 +12,7 @@ import typer
 from autosparse.api import self_test
 from autosparse.backends import Place, backends, environment, memory_of, missing_extras, this_machine
 from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.completing import beginning
 from autosparse.console import show_table, show_text, size
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
@@ -46,7 +47,7 @@ _KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
 
 
 def _kinds(incomplete: str) -> list[str]:
-    return [kind for kind in _KINDS if kind.startswith(incomplete)]
+    return beginning(_KINDS, incomplete)
 
 
 @app.command("list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -37,6 +38,7 @@ from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Outcome, Tracking, made_json
 from autosparse.plan import (
     Plan,
+    Step,
     chain,
     count,
     draw_dot,
@@ -65,7 +67,7 @@ from autosparse.report import (
     save_metrics,
     save_report,
 )
-from autosparse.steps import metrics_of
+from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
 from autosparse.trackers import Followed
 
@@ -239,8 +241,11 @@ def _tell_reused(tracking: Tracking, execution: Execution, store: Store) -> None
     for name, status in execution.outcome.steps.items():
         if status == "reuse":
             step = execution.plan.steps[name]
-            metrics = execution.read(lambda step=step: metrics_of(store.open(step.operation, step.key)))  # type: ignore[misc]
-            tracking.tell(step, metrics)
+            tracking.tell(step, execution.read(partial(_measured, store, step)))
+
+
+def _measured(store: Store, step: Step) -> Metrics:
+    return metrics_of(store.open(step.operation, step.key))
 
 
 def _tracking(plan: Plan, folder: Path, note: Callable[[str], None]) -> Tracking:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import methodcaller
 from types import TracebackType
 from typing import Any
 
@@ -56,7 +57,7 @@ class Tracking:
 
     def _tell(self, name: str, values: Sequence[float], first: int = 0) -> None:
         for number, value in enumerate(values, start=first):
-            self._each(lambda tracker, value=value, number=number: tracker.log(name, value, number))  # type: ignore[misc]
+            self._each(methodcaller("log", name, value, number))
 
     def _each(self, tell: Callable[[Tracker], None]) -> None:
         for one in [*self._open]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeGuard
 
-from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, load, this_machine
+from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
 from autosparse.datasets import datasets
 from autosparse.plan.compile import Plan
 from autosparse.plan.counted import Counted
@@ -280,7 +280,7 @@ class _Rates:
             if not _are_rates(found, needed):
                 if not self._found:
                     self._say("measuring this machine, once for a network and a batch size; a few seconds")
-                    if (busy := load()) > this_machine().cores / 2:
+                    if (busy := system_load()) > this_machine().cores / 2:
                         told = f"other processes keep it busy (load {busy:.1f}, {this_machine().cores} cores)"
                         self._say(f"{told}: times will be too long until `--refit` measures again")
                 found = probe()

@@ -98,7 +98,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.delenv("AUTOSPARSE_SPEC", raising=False)
     patch.setattr(price, "probe_machine", lambda *_: dict(MACHINE_RATES))
     patch.setattr(price, "probe_network", lambda *_: dict(NETWORK_RATES))
-    patch.setattr(price, "load", lambda: 0.0)
+    patch.setattr(price, "system_load", lambda: 0.0)
     for module in ("autosparse.cli.app", "autosparse.cli.running", "autosparse.plan.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
     patch.setattr("autosparse.plan.fit.memory_of", lambda _: 16 * 2**30)

@@ -59,16 +59,14 @@ def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
         names = list(dict.fromkeys(key for one in objects for key in one))
         schema["properties"] = {key: schema_of([one[key] for one in objects if key in one], key) for key in names}
         schema["required"] = [key for key in names if all(key in one for one in objects)]
-        schema["additionalProperties"] = name.startswith("extra")
+        schema["additionalProperties"] = False
     if name == "doctor":
         schema["patternProperties"] = {"^extra ": {"type": "string"}}
         schema["properties"] = {key: one for key, one in schema["properties"].items() if not key.startswith("extra ")}
         schema["required"] = [key for key in schema["required"] if not key.startswith("extra ")]
     if lists and name != "values":
         schema["items"] = schema_of([part for one in lists for part in one], name)
-    if "version" in name and not kinds[1:]:
-        schema = {"const": found[0]} if name == "schema_version" else schema
-    return schema
+    return {"const": found[0]} if name == "schema_version" else schema
 
 
 def _kind(value: Any) -> str:
