@@ -11,10 +11,21 @@ import typer
 
 from autosparse.cli.app import JsonOption, app, json_text, say
 from autosparse.cli.completing import run_names
-from autosparse.console import SECTIONS, plots_of, report_page, show_report, show_runs, show_text, standalone
+from autosparse.console import SECTIONS, picture, plots_of, report_page, show_report, show_runs, show_text, standalone
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.registry import suggestion
-from autosparse.report import Report, all_runs, find_run, remove_folder, report_csv, report_markdown
+from autosparse.report import (
+    Reached,
+    Report,
+    all_runs,
+    find_run,
+    history,
+    remove_folder,
+    report_csv,
+    report_markdown,
+    tag_run,
+    tags_of,
+)
 
 
 @app.command()
@@ -39,14 +50,17 @@ def report(
         Path | None, typer.Option(metavar="FILE", help="Write it as one page with plots that needs nothing else.")
     ] = None,
     svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Write its plots, one file each.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write its plots as pictures (extra `plots`).")
+    ] = None,
 ) -> None:
     """Show a run's report again; without RUN, the latest one's."""
 
     if unknown := [name for name in section or () if name not in SECTIONS]:
         hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
         raise UsageError(f"a report has no section `{unknown[0]}`", hint)
-    if json_ + csv + md + (html is not None) + (svg is not None) > 1:
-        raise UsageError("`--json`, `--csv`, `--md`, `--html` and `--svg` are different outputs", "name one")
+    if json_ + csv + md + sum(place is not None for place in (html, svg, png)) > 1:
+        raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
     found = find_run(run)
     if found.report is None:
         raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
@@ -54,9 +68,11 @@ def report(
     if json_:
         show_text(json_text(shown.json()))
     elif html is not None:
-        _write({html: report_page(shown)})
+        _write({html: report_page(shown).encode()})
     elif svg is not None:
-        _write({svg / f"{name}.svg": standalone(plot) for name, plot in plots_of(shown).items()})
+        _write({svg / f"{name}.svg": standalone(plot).encode() for name, plot in plots_of(shown).items()})
+    elif png is not None:
+        _write({png / f"{name}.png": picture(plot) for name, plot in plots_of(shown).items()})
     elif csv or md:
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:
@@ -68,19 +84,49 @@ app.add_typer(runs, name="runs")
 
 
 @runs.callback()
-def listed(context: typer.Context, json_: JsonOption = False) -> None:
-    """List the runs of this directory."""
+def listed(
+    context: typer.Context,
+    tag: Annotated[list[str] | None, typer.Option(help="Those with this tag; repeatable: with all.")] = None,
+    spec: Annotated[str | None, typer.Option(help="Those of the spec of this name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Those of this network.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Those on this dataset.")] = None,
+    method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the runs of this directory, and which is the best at which budget."""
 
     if context.invoked_subcommand:
         return
-    found = all_runs()
+    wanted = {"spec": spec, "model": model, "dataset": dataset, "method": method}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    everything = all_runs()
+    found = [
+        run
+        for run in everything
+        if {*(tag or ())} <= {*run.tags} and all(getattr(run.report, name, None) == asked[name] for name in asked)
+    ]
+    reached = history(found)
     if json_:
-        told = [{"run": str(r.folder), "finished": r.report is not None} for r in found]
-        show_text(json_text({"schema_version": 1, "runs": told}))
+        show_text(json_text({"schema_version": 1, "runs": [_run_json(one) for one in reached]}))
     elif found:
-        show_runs(found)
+        show_runs(reached)
+    elif everything:
+        say(f"none of the {len(everything)} runs of this directory is such a one")
     else:
         say("there is no run in this directory yet\nhint: run `autosparse run`")
+
+
+@runs.command("tag")
+def tag_(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)],
+    tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
+) -> None:
+    """Give a run tags, by which `autosparse runs --tag TAG` finds it, or take them away."""
+
+    tags = tags_of(tag)
+    tagged = tag_run(find_run(run), remove=tags) if remove else tag_run(find_run(run), tags)
+    say(f"{tagged.folder} has {'tags ' + ', '.join(tagged.tags) if tagged.tags else 'no tag'}")
 
 
 @runs.command("rm")
@@ -94,13 +140,25 @@ def remove(
         say(f"removed {folder}")
 
 
-def _write(files: Mapping[Path, str]) -> None:
+def _run_json(one: Reached) -> dict[str, object]:
+    about = {name: getattr(one.run.report, name, None) for name in ("spec", "model", "dataset", "method")}
+    return {
+        "run": str(one.run.folder),
+        "finished": one.run.report is not None,
+        "tags": list(one.run.tags),
+        **about,
+        "accuracy": one.accuracy,
+        "best": list(one.best),
+    }
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
     if there := [path for path in files if path.exists()]:
         raise UsageError(f"{there[0]} is there already", "name another")
     try:
-        for path, text in files.items():
+        for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            path.write_bytes(data)
     except OSError as error:
         raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}", "name another") from error
     say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")

@@ -66,6 +66,8 @@ from autosparse.report import (
     open_folder,
     save_metrics,
     save_report,
+    tag_run,
+    tags_of,
 )
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
@@ -153,6 +155,7 @@ def run(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Tag the run, for `autosparse runs --tag`; repeatable.")] = None,
     refit: RefitOption = False,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
     json_: JsonOption = False,
@@ -175,8 +178,10 @@ def run(
     if force and loaded.path is None:
         raise UsageError(f"a saved plan is run as it is: {spec} takes no `--force`", "force a step of its spec")
     selection = select_steps(compiled, everything, only=only or (), force=force or ())
-    if out and not selection.finishes:
-        raise UsageError(f"`--only` leaves the plan unfinished: there is no report to put into {out}")
+    if (out or tag) and not selection.finishes:
+        where = f"put into {out}" if out else "tag"
+        raise UsageError(f"`--only` leaves the plan unfinished: there is no report to {where}")
+    tags = tags_of(tag or ())
     found = selection.found
     fitted = fit_steps(fitted, found)
     if fitted.problem:
@@ -191,6 +196,8 @@ def run(
             resolved=compiled.spec.model_dump(mode="json"),
             out=out,
         )
+        if tags:
+            tag_run(find_run(str(folder)), tags)
     to_run = len(found) - count(found)["reuse"]
     if not quiet and to_run == 0:
         say(f"nothing to run: all {len(found)} steps are in the cache")

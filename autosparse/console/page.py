@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from autosparse.console.emitted import verified
-from autosparse.console.plots import STYLE, Series, bar_chart, escaped, line_chart
+from autosparse.console.plots import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.console.screen import seconds
 from autosparse.plan import PURPOSES
 from autosparse.report import LEAST, Report, columns_of, mean_of, own_first, rows_of, spread_of
@@ -32,6 +32,7 @@ def plots_of(report: Report) -> dict[str, str]:
         "irp": _irp(report),
         "tuning": _tuning(report),
         "cost": _cost(report),
+        "timeline": timeline_chart("when what was made", *_made(report)),
     }
     return {name: plot for name, plot in drawn.items() if plot}
 
@@ -50,6 +51,7 @@ def report_page(report: Report) -> str:
     body = [
         f"<h1>{escaped(title)}</h1>",
         f'<p class="soft">{total:,} prunable weights; method {escaped(report.method)}; run {escaped(report.run)}</p>',
+        *(["<h2>What came out</h2>", _emitted(report)] if report.emitted else []),
         "<h2>How good</h2>",
         plots.get("accuracy", ""),
         _accuracies(report),
@@ -67,10 +69,8 @@ def report_page(report: Report) -> str:
     ):
         if name in plots:
             body += [f"<h2>{heading}</h2>", plots[name]]
-    if report.emitted:
-        body += ["<h2>What came out</h2>", _emitted(report)]
     if "cost" in plots:
-        body += ["<h2>What it cost</h2>", plots["cost"]]
+        body += ["<h2>What it cost</h2>", plots["cost"], plots.get("timeline", "")]
     head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{escaped(title)}</title>"
     theme = '<meta name="color-scheme" content="light dark">'
     inner = "\n".join(part for part in body if part)
@@ -145,6 +145,17 @@ def _tuning(report: Report) -> str:
 def _cost(report: Report) -> str:
     known = [(title, report.cost[name]) for name, title in PURPOSES.items() if report.cost.get(name)]
     return bar_chart("time when made, by what it was for", [(title, value, seconds(value)) for title, value in known])
+
+
+def _made(report: Report) -> tuple[list[Span], list[str]]:
+    purposes = {step.purpose for step in report.timeline}
+    shown = {name: title for name, title in PURPOSES.items() if name in purposes}
+    spans = [
+        Span(step.begin, step.seconds, [*shown].index(step.purpose), f"{step.step}: {seconds(step.seconds)}")
+        for step in report.timeline
+        if step.purpose in shown
+    ]
+    return spans, [*shown.values()]
 
 
 def _accuracies(report: Report) -> str:

@@ -23,6 +23,7 @@ svg .apart { stroke-dasharray: 5 4; }
 _WIDE, _HIGH = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
 _COLOURS = 10
+_ROUNDING = 0.01  # seconds: what a time in milliseconds may be off by, and a little
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,16 @@ class Series:
     spread: Sequence[float] = ()
     main: bool = False
     apart: bool = False
+
+
+@dataclass(frozen=True)
+class Span:
+    """A bar on an axis of seconds; `kind` is the number of its colour and of its name in the legend."""
+
+    begin: float
+    seconds: float
+    kind: int
+    told: str
 
 
 def line_chart(title: str, across: str, up: str, series: Sequence[Series], names: Sequence[str] = ()) -> str:
@@ -93,6 +104,38 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float, str]]) -> str:
             f'<text class="soft" x="{_RIGHT + length + 6:.1f}" y="{y + 14}">{escaped(told)}</text>',
         ]
     return _svg(title, _TOP + 26 * len(bars) + 8, parts)
+
+
+def timeline_chart(title: str, spans: Sequence[Span], kinds: Sequence[str]) -> str:
+    """Bars along seconds, each in the first row that is free when it begins: side by side is at the same time."""
+    if not spans:
+        return ""
+    whole = max(span.begin + span.seconds for span in spans) or 1.0
+    width, free = _WIDE - _LEFT - _RIGHT, list[float]()
+    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
+    for span in sorted(spans, key=lambda span: span.begin):
+        row = next((row for row, until in enumerate(free) if until <= span.begin + _ROUNDING), len(free))
+        free[row : row + 1] = [span.begin + span.seconds]
+        parts.append(
+            f'<rect x="{_LEFT + width * span.begin / whole:.2f}" y="{_TOP + 22 * row}" '
+            f'width="{max(0.5, width * span.seconds / whole):.2f}" height="18" '
+            f'fill="var(--s{span.kind % _COLOURS})"><title>{escaped(span.told)}</title></rect>'
+        )
+    floor = _TOP + 22 * len(free)
+    for value in _ticks(0.0, whole):
+        x = _LEFT + width * value / whole
+        parts.append(f'<text class="soft" x="{x:.1f}" y="{floor + 14}" text-anchor="middle">{value:g}</text>')
+    across = "seconds, pauses left out"
+    parts.append(
+        f'<text class="soft" x="{_LEFT + width / 2:.0f}" y="{floor + 32}" text-anchor="middle">{across}</text>'
+    )
+    for kind, name in enumerate(kinds):
+        y = _TOP + 18 * kind
+        parts += [
+            f'<rect x="{_WIDE - _RIGHT + 14}" y="{y}" width="12" height="12" fill="var(--s{kind % _COLOURS})"/>',
+            f'<text x="{_WIDE - _RIGHT + 38}" y="{y + 11}">{escaped(_cut(name))}</text>',
+        ]
+    return _svg(title, max(floor + 40, _TOP + 18 * len(kinds) + 8), parts)
 
 
 def _svg(title: str, tall: float, parts: Sequence[str]) -> str:

@@ -10,7 +10,9 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from autosparse.console.chart import show_chart
 from autosparse.console.emitted import show_verified
 from autosparse.console.frontier import show_frontier
 from autosparse.console.layers import MOST_LAYERS, show_profiles
@@ -19,9 +21,9 @@ from autosparse.console.screen import number, plain, results, seconds, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import (
     MaskCost,
+    Reached,
     Report,
     Row,
-    Run,
     best_of,
     columns_of,
     mean_of,
@@ -33,7 +35,7 @@ from autosparse.report import (
 
 
 def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
-    """One screen: how good, can it be believed, where weights went, what was learned, what it cost, what came out.
+    """One screen: what came out, how good, can it be believed, where weights went, what was learned, what it cost.
 
     `sections` are those to show alone; `sort` orders methods by `accuracy` or `name`; `wide` tells of every budget what
     otherwise is told of the strictest.
@@ -68,6 +70,8 @@ def _warnings(console: Console, report: Report) -> None:
         console.print(plain(f"parameters that are not prunable: {told}", "dim"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
+    if report.unprunable or report.warnings:
+        console.print()
 
 
 def _run(console: Console, report: Report) -> None:
@@ -89,19 +93,22 @@ def show_made(made: Mapping[str, Any]) -> None:
     console.print(plain(f"{told}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
 
 
-def show_runs(runs: Sequence[Run]) -> None:
+def show_runs(runs: Sequence[Reached]) -> None:
     """The runs of a directory, the latest last."""
-    table = _table("run", "model", "dataset", "method", "best accuracy by budget", numbers=0)
-    for run in runs:
-        if run.report is None:
-            table.add_row(plain(run.folder), "", "", "", plain(f"{run.problem}: the same command mends that"))
+    table = _table("run", "model", "dataset", "method", "accuracy by budget", numbers=0)
+    for one in runs:
+        name, report = plain(one.run.folder), one.run.report
+        if one.run.tags:
+            name = Text.assemble(name, "\n", plain(f"({', '.join(one.run.tags)})", "dim"))
+        if report is None:
+            table.add_row(name, "", "", "", plain(f"{one.run.problem}: the same command mends that"))
             continue
-        own = next((row.cells for row in rows_of(run.report) if row.name == run.report.method), [])
-        found = zip(columns_of(run.report), own, strict=False)
-        best = ", ".join(f"{label}: {mean_of(values):.1f}" for label, values in found if values)
-        cells = (run.folder, run.report.model, run.report.dataset, run.report.method, best)
-        table.add_row(*(plain(cell) for cell in cells))
-    results().print(table)
+        reached = ", ".join(f"{label}: {value:.1f}{'*' * (label in one.best)}" for label, value in one.accuracy.items())
+        table.add_row(name, *map(plain, (report.model, report.dataset, report.method, reached)))
+    console = results()
+    console.print(table)
+    if any(one.best for one in runs):
+        console.print(plain("test accuracy in %; * the best of these runs, of one network on one dataset", "dim"))
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -140,6 +147,7 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
     for row in rows[len(methods) :]:
         table.add_row(*(plain(cell, "dim") for cell in (row.told, *(f"{spread_of(values)} " for values in row.cells))))
     console.print(table)
+    show_chart(console, report)
 
 
 def _verdicts(console: Console, report: Report) -> None:
@@ -254,6 +262,8 @@ def _lessons(console: Console, report: Report) -> None:
         console.print(plain(f"scorer {report.scorer['name']}: pretrained; what it cost is not counted here"))
     if report.scorer.get("path"):
         console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
+    if report.irp or report.scorer:
+        console.print()
 
 
 def _costs(console: Console, report: Report) -> None:
@@ -283,16 +293,16 @@ def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
 
 
 _SHOWN: Mapping[str, Callable[[_View], None]] = {
+    "emitted": lambda view: show_verified(view.report.emitted, f"{view.report.run}/models"),
     "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
     "verdict": lambda view: _verdicts(view.console, view.report),
+    "sanity": lambda view: show_sanity(view.console, view.report.sanity),
+    "warnings": lambda view: _warnings(view.console, view.report),
     "masks": _each(lambda view, label, title: _masks(view.console, view.report, label, title)),
     "layers": _each(lambda view, label, title: _layers(view.console, view.report, label, title, asked=view.asked)),
-    "frontier": _each(lambda view, label, title: show_frontier(view.console, view.report, label, title)),
-    "sanity": lambda view: show_sanity(view.console, view.report.sanity),
     "scorer": lambda view: _lessons(view.console, view.report),
+    "frontier": _each(lambda view, label, title: show_frontier(view.console, view.report, label, title)),
     "cost": lambda view: _costs(view.console, view.report),
-    "emitted": lambda view: show_verified(view.report.emitted, f"{view.report.run}/models"),
-    "warnings": lambda view: _warnings(view.console, view.report),
     "run": lambda view: _run(view.console, view.report),
 }
 SECTIONS = tuple(_SHOWN)

@@ -302,7 +302,7 @@ class Execution:
                 "peak_bytes": peak.bytes,
                 **({"work": {"kind": work.kind, "amount": work.amount, "held": work.held}} if work else {}),
                 "seconds": round(time.monotonic() - begin, 3),
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+                "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             },
             replace=replace,
         )

@@ -3,13 +3,26 @@
 from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
 from autosparse.report.cells import Row, best_of, columns_of, mean_of, own_first, ranked, rows_of, spread_of
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
-from autosparse.report.folder import LOG, Run, all_runs, find_run, open_folder, remove_folder, save_metrics, save_report
+from autosparse.report.folder import (
+    LOG,
+    Run,
+    all_runs,
+    find_run,
+    open_folder,
+    remove_folder,
+    save_metrics,
+    save_report,
+    tag_run,
+    tags_of,
+)
 from autosparse.report.frontier import Point, frontier
+from autosparse.report.history import Reached, history
 from autosparse.report.layers import LEAST, LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
 from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
 from autosparse.report.tables import report_csv, report_markdown
+from autosparse.report.timeline import Made
 from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [
@@ -21,10 +34,11 @@ __all__ = [
     "Interval",
     "LayerShare",
     "Level",
+    "Made",
     "MaskCost",
     "Point",
     "Profile",
-    "Report",
+    "Reached", "Report",
     "Result",
     "Row",
     "Run",
@@ -44,7 +58,7 @@ __all__ = [
     "find_run",
     "foretold",
     "frontier",
-    "holm",
+    "history", "holm",
     "interval",
     "judge_method", "leaves",
     "mean_of",
@@ -58,5 +72,5 @@ __all__ = [
     "save_metrics", "save_report",
     "signed",
     "spread_of",
-    "study_json",
+    "study_json", "tag_run", "tags_of",
 ]  # fmt: skip

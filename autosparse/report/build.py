@@ -16,6 +16,7 @@ from autosparse.plan import Cell, Plan, Step
 from autosparse.report.layers import Profile, describe_profiles
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
+from autosparse.report.timeline import Made, describe_timeline
 from autosparse.report.verdict import Verdict, judge_results
 from autosparse.store import Artifact, Store
 
@@ -129,6 +130,8 @@ class Report:
     """what the spec's method comes to at each budget; empty in reports written before it was told"""
     profiles: Sequence[Profile] = ()
     """where the weights went, of the first seed; empty in reports written before it was told"""
+    timeline: Sequence[Made] = ()
+    """when its steps were made, by this run and those before it; empty in reports written before it was told"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -196,6 +199,7 @@ def build_report(
         sanity=describe_sanity(plan, store, results),
         verdicts=_verdicts(plan, results, controls),
         profiles=describe_profiles(plan, store),
+        timeline=describe_timeline(plan, store),
     )
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from autosparse.steps import metrics_of
 from autosparse.store import Store
 
 RUNS = Path("runs")
-_REPORT, _PLAN = "report.json", "plan.json"
+_REPORT, _PLAN, _TAGS = "report.json", "plan.json", "tags.json"
 LOG, _METRICS = "log.txt", "metrics.jsonl"
 _LEFT = (
     _REPORT,
     _PLAN,
+    _TAGS,
     "resolved.json",
     "spec.yaml",
     "models",
@@ -39,6 +40,7 @@ class Run:
     folder: Path
     report: Report | None
     problem: str = "it has not finished"
+    tags: tuple[str, ...] = ()
 
 
 def open_folder(
@@ -104,6 +106,25 @@ def find_run(named: str | None) -> Run:
     raise UsageError(f"there is no run `{named}`", "run `autosparse runs` to see those of this directory")
 
 
+def tags_of(named: Iterable[str]) -> tuple[str, ...]:
+    """Tags as they are kept. Raises UsageError for one that is empty or holds a comma."""
+    tags = tuple(tag.strip() for tag in named)
+    if odd := [tag for tag in tags if not tag or "," in tag]:
+        raise UsageError(f"`{odd[0]}` is no tag", "a tag is a word or a few, without commas")
+    return tags
+
+
+def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Run:
+    """Give a run tags and take others away."""
+    gone = {*remove}
+    tags = tuple(tag for tag in dict.fromkeys([*run.tags, *add]) if tag not in gone)
+    try:
+        _save(run.folder / _TAGS, tags)
+    except OSError as error:
+        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}") from error
+    return replace(run, tags=tags)
+
+
 def remove_folder(folder: Path) -> None:
     """Remove a run's folder. Raises UsageError for one that holds what no run leaves there."""
     others = sorted(path.name for path in folder.iterdir() if path.name.removeprefix(".") not in _LEFT)
@@ -117,12 +138,14 @@ def remove_folder(folder: Path) -> None:
 
 
 def _run(folder: Path) -> Run:
+    known = _load(folder / _TAGS)
+    tags = tuple(str(tag) for tag in known) if isinstance(known, list) else ()
     if not (folder / _REPORT).exists():
-        return Run(folder, None)
+        return Run(folder, None, tags=tags)
     try:
-        return Run(folder, Report.of(_load(folder / _REPORT)))
+        return Run(folder, Report.of(_load(folder / _REPORT)), tags=tags)
     except ValueError:
-        return Run(folder, None, f"its {_REPORT} is damaged")
+        return Run(folder, None, f"its {_REPORT} is damaged", tags)
 
 
 def _time(folder: Path) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,9 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
     """Plots, every accuracy, verdicts, warnings, emitted models."""
     page = report_page(report)
 
-    assert {"accuracy", "layers", "irp", "tuning", "cost"} == plots_of(report).keys()
-    assert 5 == page.count("<svg ")
+    assert {"accuracy", "layers", "irp", "tuning", "cost", "timeline"} == plots_of(report).keys()
+    assert 6 == page.count("<svg ")
+    assert page.count("<rect ") > len(report.timeline) > 20
     for result in report.results:
         assert f"{result.test_accuracy:.2f}" in page
     for verdict in report.verdicts:
@@ -95,6 +97,7 @@ def test_a_line_of_any_reach_can_be_drawn(points: list[tuple[float, float]]) -> 
 def test_a_report_with_nothing_to_draw_is_a_page(report: Report) -> None:
     """Without results, IRP, scorer or cost."""
     bare = replace(report, results=[], controls=[], irp=[], scorer={}, cost={}, profiles=[], emitted=[], verdicts=[])
+    bare = replace(bare, timeline=[])
 
     assert {} == plots_of(bare)
     assert "</html>" in report_page(bare)
@@ -112,10 +115,38 @@ def test_the_command_writes_pages_and_plots(
     assert (0, "", 2, 0) == (first.code, first.out, again.code, drawn.code)
     assert "is there already" in again.err
     assert page.read_text().endswith("</html>\n")
-    assert ["accuracy.svg", "cost.svg", "irp.svg", "layers.svg", "tuning.svg"] == sorted(
-        p.name for p in plots.iterdir()
-    )
+    names = ["accuracy", "cost", "irp", "layers", "timeline", "tuning"]
+    assert [f"{name}.svg" for name in names] == sorted(p.name for p in plots.iterdir())
     assert 2 == call(capsys, f"report {run} --html {tmp_path / 'x'} --csv").code
+
+
+def test_pictures_have_the_colours_of_plots(
+    finished: tuple[Place, Ended], report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lines, bands, bars and text of every plot, on white."""
+    from PIL import Image
+
+    ended = call(capsys, f"report {finished[0].folder / finished[1].json['run']} --png {tmp_path / 'plots'}")
+
+    assert (0, "") == (ended.code, ended.out)
+    assert {f"{name}.png" for name in plots_of(report)} == {p.name for p in (tmp_path / "plots").iterdir()}
+    for file in (tmp_path / "plots").iterdir():
+        image = Image.open(file).convert("RGB")
+        colours = {colour: count for count, colour in image.getcolors(2**24) or ()}
+        assert 2160 == image.width
+        assert (255, 255, 255) == max(colours, key=lambda colour: colours[colour])
+        assert colours.get((11, 98, 196), 0) > 200, file
+
+
+def test_pictures_without_their_library(
+    finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "resvg_py", None)
+    ended = call(capsys, f"report {finished[0].folder / finished[1].json['run']} --png {tmp_path / 'plots'}")
+
+    assert 5 == ended.code
+    assert "pip install 'autosparse[plots]'" in ended.err
 
 
 @pytest.mark.slow

@@ -15,14 +15,17 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from autosparse.api.selftest import SelfTest
 from autosparse.cli import main
 from autosparse.console.live import Tree
 from autosparse.packaged import shipped
 from autosparse.plan import price
+from autosparse.store import Store
 from tests.conftest import MACHINE_RATES, NETWORK_RATES, Place
 from tests.console.test_live import drawn, fitted, told
 from tests.plan.conftest import MACHINE
@@ -62,6 +65,34 @@ def live(width: int) -> str:
         return drawn(tree, width) + "\n"
 
 
+FOUND = {
+    "autosparse": "0.1.0",
+    "python": "3.11.9",
+    "torch": "2.14.1",
+    "torchvision": "0.29.1",
+    "processor": "AMD EPYC 9654 96-Core Processor",
+    "device": "cpu",
+    "threads": 2,
+}
+
+
+def doctor(width: int) -> str:
+    """What `doctor` tells of a machine where the test fails or, below, passes."""
+    from autosparse.cli import looking
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "default", lambda: Store(Path("/home/ada/.cache/autosparse")))
+        patch.setattr(looking, "environment", lambda _: FOUND)
+        patch.setattr(looking, "this_machine", lambda: MACHINE)
+        patch.setattr(looking, "memory_of", lambda _: 16 * 2**30)
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e11))
+        patch.setattr(looking, "missing_extras", lambda: {"timm": "pip install 'autosparse[timm]'"})
+        patch.setattr(looking, "self_test", lambda _: SelfTest("cpu", 2.1))
+        passed = command("doctor")(width)
+        patch.setattr(looking, "self_test", lambda _: SelfTest("cpu", 0.4, "operator torchvision::nms does not exist"))
+        return passed + command("doctor")(width)
+
+
 SCREENS: dict[str, Callable[[int], str]] = {
     "plan": command("plan digits.yaml"),
     "explain": command("plan digits.yaml --explain tune"),
@@ -70,6 +101,7 @@ SCREENS: dict[str, Callable[[int], str]] = {
     "report-wide": command("report digits-1 --wide --section masks --section layers"),
     "compare": command("compare digits-1 digits-2"),
     "runs": command("runs"),
+    "doctor": doctor,
     "init-list": command("init --list"),
     "error": command("plan wrong.yaml"),
     "help": command("run --help"),

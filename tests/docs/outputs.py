@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "plan": ["plan small.yaml --json", "plan small.yaml --set irp.rounds=9 --json"],
     "explain": ["plan small.yaml --explain tune --json", "plan small.yaml --set seeds=7 --explain tune --json"],
     "run": ["run small.yaml --json", "report --json"],
-    "made": ["run small.yaml --only data/* --json"],
+    "made": [f"run small.yaml --set seeds=7 --only {steps} --json" for steps in ("data/*", "init/*")],
     "runs": ["runs --json"],
     "compare": ["compare runs/small-1 runs/small-1 --json"],
     "study": ["study small.yaml --vary method=erk,snip --json"],
@@ -37,9 +38,17 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 """Output -> commands that print it, in a folder where small.yaml has been run."""
 MAPS = {
     "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
-    "unprunable", "computed", "resolved", "values", "chosen",
+    "unprunable", "computed", "accuracy", "resolved", "values", "chosen",
 }  # fmt: skip
 """Names of mappings whose own names are data: step names, options, layers."""
+
+
+def prepare(place: Place) -> None:
+    """Beside the run that is there, one that was stopped, with a tag."""
+    stopped = place.folder / "runs" / "small-2"
+    shutil.copytree(place.folder / "runs" / "small-1", stopped)
+    (stopped / "report.json").unlink()
+    (stopped / "tags.json").write_text('["first"]', encoding="utf-8")
 
 
 def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
@@ -77,6 +86,7 @@ def _kind(value: Any) -> str:
 def write(place: Place) -> None:
     """Run all commands and write what holds for what they print."""
     FOLDER.mkdir(exist_ok=True)
+    prepare(place)
     for name, lines in COMMANDS.items():
         printed = [place.run(*line.split()).json for line in lines]
         if name == "run":

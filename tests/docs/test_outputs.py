@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ended, Place, call
-from tests.docs.outputs import COMMANDS, FOLDER, REPORTS
+from tests.docs.outputs import COMMANDS, FOLDER, REPORTS, prepare
 
 # jsonschema has no types; the module is reached by name so that type checkers leave it alone.
 Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
@@ -28,6 +28,7 @@ def copied(finished: tuple[Place, Ended], tmp_path_factory: pytest.TempPathFacto
     """A folder where small.yaml has been run."""
     folder = tmp_path_factory.mktemp("outputs") / "copy"
     shutil.copytree(finished[0].folder, folder)
+    prepare(Place(folder))
     return Place(folder)
 
 

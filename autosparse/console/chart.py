@@ -1,0 +1,73 @@
+"""Lines in a terminal: accuracy against budgets, a row of characters for every step of the scale."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.text import Text
+
+from autosparse.console.screen import plain
+from autosparse.report import Report, columns_of, mean_of, ranked, rows_of
+
+_MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}
+_BETWEEN = "∙"
+_HIGH, _WIDE = 9, 56
+_LEAST = 3  # budgets: two points are read faster in the table
+
+
+def show_chart(console: Console, report: Report) -> None:
+    """The spec's method, the oracle and the best other method by budget, where these are three or more."""
+    columns = columns_of(report)
+    rows = {row.name: row.cells for row in rows_of(report) if not row.control}
+    others = [name for name in ranked(report) if name not in (report.method, "dense", *report.oracles)]
+    shown = [name for name in (report.method, *report.oracles[:1], *others[:1]) if all(rows.get(name, [[]]))]
+    if len(columns) < _LEAST or report.method not in shown:
+        return
+    series = {mark: [mean_of(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
+    names = [title.removeprefix("sparsity ") for title in columns.values()]
+    console.print(plain("test accuracy in % by sparsity or budget"))
+    for line in _lines(series, names, min(_WIDE, console.width - 10)):
+        console.print(line)
+    legend = [Text.assemble((mark, _MARKS[mark]), f" {plain(name)}") for mark, name in zip(_MARKS, shown, strict=False)]
+    console.print(Text("   ").join(legend))
+    console.print()
+
+
+def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: int) -> list[Text]:
+    values = [value for one in series.values() for value in one]
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    step = (width - 1) / (len(names) - 1)
+    places = [round(number * step) for number in range(len(names))]
+
+    def row(value: float) -> int:
+        return round((high - value) / span * (_HIGH - 1))
+
+    cells: dict[tuple[int, int], tuple[str, str]] = {}
+    for mark, one in reversed([*series.items()]):  # the first is drawn over the others
+        for (left, before), (right, after) in zip(
+            zip(places, one, strict=True), [*zip(places, one, strict=True)][1:], strict=False
+        ):
+            for x in range(left + 1, right):
+                value = before + (after - before) * (x - left) / (right - left)
+                cells[row(value), x] = _BETWEEN, _MARKS[mark]
+    for mark, one in reversed([*series.items()]):
+        for x, value in zip(places, one, strict=True):
+            cells[row(value), x] = mark, _MARKS[mark]
+    lines = []
+    for y in range(_HIGH):
+        told = f"{high - span * y / (_HIGH - 1):6.1f}" if y % 4 == 0 else " " * 6
+        drawn = [cells.get((y, x), (" ", "")) for x in range(width)]
+        lines.append(Text.assemble((f"{told} │", "dim"), *drawn))
+    return [*lines, _axis(places, names, width)]
+
+
+def _axis(places: Sequence[int], names: Sequence[str], width: int) -> Text:
+    line, free = "", 0
+    for place, name in zip(places, names, strict=True):
+        start = min(max(place - len(name) // 2, 0), max(0, width - len(name)))
+        if start >= free:  # a name that would touch the one before is left out
+            line = line.ljust(start) + name
+            free = len(line) + 1
+    return Text(" " * 8 + line, style="dim")
