@@ -23,7 +23,7 @@ svg .apart { stroke-dasharray: 5 4; }
 _WIDE, _HIGH = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
 _COLOURS = 10
-_ROUNDING = 0.01  # seconds: what a time in milliseconds may be off by, and a little
+_UNSEEN = 1 / 400  # of the width: bars that overlap by less are one after another
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def timeline_chart(title: str, spans: Sequence[Span], kinds: Sequence[str]) -> s
     width, free = _WIDE - _LEFT - _RIGHT, list[float]()
     parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
     for span in sorted(spans, key=lambda span: span.begin):
-        row = next((row for row, until in enumerate(free) if until <= span.begin + _ROUNDING), len(free))
+        row = next((row for row, until in enumerate(free) if until <= span.begin + _UNSEEN * whole), len(free))
         free[row : row + 1] = [span.begin + span.seconds]
         parts.append(
             f'<rect x="{_LEFT + width * span.begin / whole:.2f}" y="{_TOP + 22 * row}" '
