@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,6 +86,7 @@ def load(
     if found.why and not quiet:
         say(f"spec {found.path}: {found.why}")
     loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
+    store.connect(loaded.spec.store or os.environ.get("AUTOSPARSE_STORE"))
     if remember and name is not None:  # what was found without being named is found again
         try:
             remember_spec(found.path, store)
@@ -110,7 +112,10 @@ def fit_loaded(
         names = " and ".join(f"`{name}`" for name in unused)
         say(f"note: {names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
     try:
-        return fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit, timed=timed)
+        fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit, timed=timed)
+        if store.problem:
+            told(f"{store.problem.message}; {store.problem.hint}")
+        return fitted
     except OwnCodeError:
         raise  # says itself where
     except UsageError as error:
@@ -140,6 +145,7 @@ def prepare(
     if given := "--budget" if budget else "--set" if overrides else "--refit" if refit else None:
         raise UsageError(f"a saved plan is run as it is: {path} takes no `{given}`", "plan its spec again with it")
     loaded = spec_of(saved, path)
+    store.connect(loaded.spec.store or os.environ.get("AUTOSPARSE_STORE"))
     fitted = fit_loaded(loaded, store, index, quiet=quiet, timed=False)
     check_unmoved(saved, path, fitted.plan, fitted.found, this_machine())
     return loaded, fitted, index

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from autosparse.console.budgets import show_budgets
 from autosparse.console.screen import plain, results, seconds, size
-from autosparse.plan import NO_PRICE, PURPOSES, Fitted, Plan, Shared, Status, Translation, chain, count
+from autosparse.plan import NO_PRICE, PURPOSES, SHARED, Fitted, Plan, Shared, Status, Translation, chain, count
 from autosparse.spec import Amount, binary_size
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
@@ -56,6 +56,10 @@ def show_plan(
     for note in fitted.notes:
         console.print(plain(note, "yellow"))
     _elsewhere(console, found)
+    if shared := sum(status.reason == SHARED for status in found.values()):
+        console.print(
+            plain(f"{shared} of the reused steps are in the shared store alone, and fetched when needed", "dim")
+        )
     _footer(console, fitted, sharing)
 
 

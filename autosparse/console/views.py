@@ -88,7 +88,7 @@ def show_made(made: Mapping[str, Any]) -> None:
     for sign, kind, style in (("+", "made", "yellow"), ("=", "reused", "green")):
         for name in made[kind]:
             console.print(plain(f"{sign} {kind:<6} {name}", style), soft_wrap=True)
-    told = f"{made['steps']['run']} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
+    told = f"{len(made['made'])} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
     left = len(made["missing"])
     console.print(plain(f"{told}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
 

@@ -36,6 +36,8 @@ class Order:
     name: str
     digest: str
     store: Path
+    shared: str | None
+    """URL of the shared store"""
     place: Place
     wait: bool
 
@@ -70,7 +72,7 @@ def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Ord
         plan = compile_plan(take_spec(order.spec, order.name).spec, order.name)
         if plan.digest != order.digest:
             raise StepError("a worker compiles another plan than the run", "run with `--set target.workers=1`")
-        make = maker(plan, Store(order.store), Told(run), order)
+        make = maker(plan, Store(order.store, order.shared), Told(run), order)
         while name := run.recv():
             make(name)
             run.send(("idle",))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -55,9 +55,9 @@ def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dic
         "schema_version": 1,
         "spec": plan.name,
         "run": None,
-        "steps": {"run": outcome.count("run"), "reuse": outcome.count("reuse"), "resume": 0},
+        "steps": {kind: outcome.count(kind) for kind in ("run", "reuse", "resume")},
         "seconds": round(outcome.seconds, 2),
-        "made": [name for name, status in outcome.steps.items() if status == "run"],
+        "made": [name for name, status in outcome.steps.items() if status != "reuse"],
         "reused": [name for name, status in outcome.steps.items() if status == "reuse"],
         "changed": outcome.changed,
         "stale": list(outcome.stale.values()),
@@ -105,12 +105,13 @@ class Execution:
             if absent := missing_formats(self.plan, self._selection.found):
                 raise MissingExtra(*absent[0])
             steps = [self.plan.steps[name] for name in self._selection.found]
-            missing = [step for step in steps if not self._store.has(step.operation, step.key)]
+            there = self._store.present([(step.operation, step.key) for step in steps])
+            missing = [step for step in steps if step.key not in there]
             self._continued = self._before(missing)
             if min(self._workers, len(missing)) > 1 and not self._selection.forced:
-                self._make_together(steps, min(self._workers, len(missing)))
+                self._make_together(steps, there, min(self._workers, len(missing)))
             else:
-                self._make_in_turn(steps)
+                self._make_in_turn(steps, there)
             if self.outcome.changed:
                 self.outcome.stale = self._find_stale()
         finally:
@@ -130,28 +131,30 @@ class Execution:
         self._counted = self._counted or count_work(self.plan)
         self._make(self.plan.steps[name])
 
-    def _make_in_turn(self, steps: Sequence[Step]) -> None:
+    def _make_in_turn(self, steps: Sequence[Step], there: Collection[str]) -> None:
         self._counted = count_work(self.plan)
         for step in steps:
-            there = self._store.has(step.operation, step.key)
-            if there and (step.name in self._selection.forced or self._is_stale(step)):
+            known = step.key in there or self._store.holds(step.operation, step.key)
+            if known and (step.name in self._selection.forced or self._is_stale(step)):
                 self._make_again(step)
-            elif there:
+            elif known:
                 self._reused(step)
             else:
                 self._make(step)
 
-    def _make_together(self, steps: Sequence[Step], workers: int) -> None:
+    def _make_together(self, steps: Sequence[Step], there: Collection[str], workers: int) -> None:
         # Each worker takes the first step, in the plan's order, whose inputs are there.
         waiting: dict[str, Step] = {}
         for step in steps:
-            if self._store.has(step.operation, step.key):
+            if step.key in there:
                 self._reused(step)
             else:
                 waiting[step.name] = step
         unfinished = {*waiting}
         spec = self.plan.spec.model_dump(mode="json")
-        order = Order(spec, self.plan.name, self.plan.digest, self._store.root, self._place, self._wait)
+        order = Order(
+            spec, self.plan.name, self.plan.digest, self._store.root, self._store.url, self._place, self._wait
+        )
         failed: AutosparseError | None = None
         with Crew(order, workers, make_of) as crew:
             while crew.busy or (waiting and not failed):
@@ -242,6 +245,15 @@ class Execution:
                 self._rebuild(damage)
         status = self.outcome.steps[step.name] = "resume" if step.name in self._resumed else "run"
         self._observer.finished(step, status, time.monotonic() - begin, metrics_of(made))
+        self._share(step, replace=replace)
+
+    def _share(self, step: Step, *, replace: bool = False) -> None:
+        # With other machines: what was made or is reused here and is not there yet.
+        if self._store.url:
+            self._store.share(step.operation, step.key, replace=replace)
+            if self._store.problem:
+                self._observer.note(f"{self._store.problem.message}; {self._store.problem.hint}")
+                self._store.problem = None
 
     def _reused(self, step: Step) -> None:
         self.outcome.steps[step.name] = "reuse"
@@ -250,6 +262,8 @@ class Execution:
             with suppress(DamagedArtifact):  # noticed when it is read for what it is
                 metrics = metrics_of(self._store.open(step.operation, step.key))
         self._observer.finished(step, "reuse", 0.0, metrics)
+        if self._store.holds(step.operation, step.key):
+            self._share(step)
 
     def _before(self, steps: Sequence[Step]) -> set[str]:
         # Steps of the same operation that these go on from: earlier rounds, earlier trials.
@@ -311,24 +325,29 @@ class Execution:
         step = self.plan.steps[name]
         if not self._store.has(step.operation, step.key):
             raise DamagedArtifact(step.key, f"artifact of step `{name}` is gone")
-        return self._store.open(step.operation, step.key)
+        return self._store.bring(step.operation, step.key)
 
     def _rebuild(self, damage: DamagedArtifact) -> None:
         step = self._by_key.get(damage.key)
         if step is None:
             raise damage
+        named = step.operation, step.key
         with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
-            if self._store.has(step.operation, step.key):
+            told = damage.message
+            if self._store.holds(*named):
                 try:
-                    self._store.open(step.operation, step.key).verify()
+                    self._store.open(*named).verify()
                 except DamagedArtifact:
-                    kept = self._store.set_aside(step.operation, step.key)
-                    self._observer.note(f"{damage.message}; it is set aside in {kept}, and `{step.name}` is run again")
+                    told += f"; it is set aside in {self._store.set_aside(*named)}, and"
                 else:
                     return  # another process has made it again
             else:
-                self._observer.note(f"{damage.message}; `{step.name}` is run again")
-            self._make_locked(step)
+                told += ";"
+            if self._store.has(*named):
+                self._observer.note(f"{told} `{step.name}` is fetched from the shared store")
+            else:
+                self._observer.note(f"{told} `{step.name}` is run again")
+                self._make_locked(step)
 
     def _waiting(self, step: Step) -> None:
         self._observer.waiting(step)

@@ -15,7 +15,7 @@ from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.sharing import Shared, remember_use, shared
-from autosparse.plan.status import Status, count, missing_data, missing_device, missing_formats, statuses
+from autosparse.plan.status import SHARED, Status, count, missing_data, missing_device, missing_formats, statuses
 from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
@@ -25,6 +25,7 @@ from autosparse.plan.work import count_work
 __all__ = [
     "NO_PRICE",
     "PURPOSES",
+    "SHARED",
     "Bench",
     "Between",
     "Cell",

@@ -13,6 +13,9 @@ from autosparse.plan.reasons import Change, History, environment_changes, told_c
 from autosparse.plan.step import Step
 from autosparse.store import Index, Record, Store, open_index
 
+SHARED = "in the shared store"
+"""why a step is reused whose artifact is not in the cache yet"""
+
 _LINKS = {"irp": "rounds", "trial": "trials"}
 
 
@@ -40,14 +43,16 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
     here = environment(Place(plan.spec.target.device, plan.spec.target.threads))
     found: dict[str, Status] = {}
     roots: dict[str, str] = {}  # step to run -> the step where its reason lies
-    present = {name for name, step in plan.steps.items() if store.has(step.operation, step.key)}
+    keys = store.present([(step.operation, step.key) for step in plan.steps.values()])
+    present = {name for name, step in plan.steps.items() if step.key in keys}
     chains: dict[str, list[str]] = {}
     for name, step in plan.steps.items():
         if _continues(plan, step) or _begins(step):
             chains.setdefault(name.rpartition("/")[0], []).append(name)
     for name, step in plan.steps.items():
         if name in present:
-            found[name] = _reused(index.find(step.key), here)
+            here_too = store.url is None or store.holds(step.operation, step.key)
+            found[name] = _reused(index.find(step.key), here) if here_too else Status("reuse", SHARED)
         else:
             chain = chains.get(name.rpartition("/")[0], [])
             found[name] = _made(history, step, found, roots, [link for link in chain if link in present], len(chain))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
@@ -41,6 +43,14 @@ def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
         raise PydanticCustomError("version", "must be 1 but is {got}", {"got": str(value).lower()})
     return value
+
+
+def _place(value: str | None) -> str | None:
+    if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or Path(value).expanduser().is_absolute():
+        return value
+    raise PydanticCustomError(
+        "store", "must be a URL such as s3://bucket/prefix or an absolute path but is {got}", {"got": repr(value)}
+    )
 
 
 Budgets = Annotated[
@@ -124,6 +134,14 @@ class Spec(Section):
         BeforeValidator(listed, json_schema_input_type=TrackerChoice | tuple[TrackerChoice, ...]),
         about("other programs that a run's numbers go to; in no key, and a run goes on without them"),
     ] = ()
+    store: Annotated[
+        str | None,
+        AfterValidator(_place),
+        about(
+            "where artifacts are shared between machines: `s3://bucket/prefix`, `gs://...`, a folder's absolute path, "
+            "anything that fsspec opens; in no key. By default `AUTOSPARSE_STORE`, or nowhere"
+        ),
+    ] = None
     study: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
         about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),

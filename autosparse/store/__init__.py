@@ -1,8 +1,9 @@
 """The store: content-addressed artifacts, published atomically and verified on every read."""
 
-from autosparse.store.artifacts import Artifact, Draft, Store
+from autosparse.store.artifacts import Store
 from autosparse.store.canonical import canonical, digest, file_digest
 from autosparse.store.contents import contents, name_in
+from autosparse.store.files import Artifact, Draft
 from autosparse.store.index import Index, Record, open_index
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors

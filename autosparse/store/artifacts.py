@@ -7,138 +7,44 @@ whenever the process dies. Every read is compared with the descriptor.
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import json
 import os
-import re
 import shutil
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
-from autosparse.errors import Busy, DamagedArtifact, MissingRequirement
+from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.store.canonical import canonical, file_digest
-from autosparse.store.rows import Rows
-from autosparse.store.tensors import dump_tensors, load_tensors, read_tensor
+from autosparse.store.files import DESCRIPTOR, Artifact, Draft, read_descriptor, unwritable
 
 if TYPE_CHECKING:
-    from autosparse.lazy import torch
+    from autosparse.store.remote import Remote
 
-DESCRIPTOR = "artifact.json"
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
+Result = TypeVar("Result")
 
-
-@dataclass(frozen=True)
-class Artifact:
-    """A published artifact. Files are read whole, checked, and only then interpreted."""
-
-    folder: Path
-    key: str
-    descriptor: Mapping[str, Any] = field(repr=False)
-
-    @property
-    def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """File name -> {"sha256", "bytes"}."""
-        files: Mapping[str, Mapping[str, Any]] = self.descriptor["files"]
-        return files
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises DamagedArtifact unless they are the ones that were published."""
-        try:
-            data = (self.folder / name).read_bytes()
-        except OSError as error:
-            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
-        expected = self.files.get(name, {}).get("sha256")
-        if hashlib.sha256(data).hexdigest() != expected:
-            raise self._damaged(f"{name} is not what was published")
-        return data
-
-    def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """The tensors of `<name>.safetensors`, on the CPU."""
-        try:
-            return load_tensors(self.read(f"{name}.safetensors"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(f"{name}.safetensors: {error}") from error
-
-    def tensor(self, name: str, tensor: str) -> torch.Tensor:
-        """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
-        self._check(name)
-        return read_tensor(self.folder / f"{name}.safetensors", tensor)
-
-    def rows(self, names: Sequence[str], tensor: str) -> Rows:
-        """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
-
-        Every file is checked once, here, without holding it in memory.
-        """
-        for name in names:
-            self._check(name)
-        return Rows([self.folder / f"{name}.safetensors" for name in names], tensor)
-
-    def json(self, name: str) -> Any:
-        """The value of `<name>.json`."""
-        return json.loads(self.read(f"{name}.json"))
-
-    def verify(self) -> None:
-        """Read everything. Raises DamagedArtifact at the first wrong byte."""
-        for name in self.files:
-            self.read(name)
-
-    def _check(self, name: str) -> None:
-        # The bytes of `<name>.safetensors`, without holding them.
-        try:
-            same = file_digest(self.folder / f"{name}.safetensors") == self.files[f"{name}.safetensors"]["sha256"]
-        except OSError as error:
-            raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
-        if not same:
-            raise self._damaged(f"{name}.safetensors is not what was published")
-
-    def _damaged(self, what: str) -> DamagedArtifact:
-        return DamagedArtifact(self.key, f"artifact {self.folder} is damaged: {what}")
-
-
-class Draft:
-    """An artifact in the making: write its files, in any order; the store publishes it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.files: dict[str, dict[str, Any]] = {}
-
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file, through to the disk."""
-        try:
-            with open(self.folder / name, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise _unwritable(self.folder / name, error) from error
-        if name != DESCRIPTOR:
-            self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-
-    def remove(self, name: str) -> None:
-        """Take back a file that was written."""
-        (self.folder / name).unlink()
-        del self.files[name]
-
-    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write named tensors as `<name>.safetensors`."""
-        self.write(f"{name}.safetensors", dump_tensors(tensors))
-
-    def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON value as `<name>.json`."""
-        self.write(f"{name}.json", canonical(value).encode())
+_AGAIN = 60.0  # seconds until a shared store that could not be reached is tried again
 
 
 class Store:
-    """A folder of artifacts that any number of processes may share."""
+    """A folder of artifacts that any number of processes may share.
 
-    def __init__(self, root: Path) -> None:
+    Once connected to a shared store (see `autosparse.store.remote`) it is a cache of that: what is there is fetched
+    when it is read, and `share` publishes there too. While it cannot be reached it is as if there were nothing in it,
+    and `problem` says why.
+    """
+
+    def __init__(self, root: Path, url: str | None = None) -> None:
         self.root = root
+        self.url = url
+        self.problem: MissingRequirement | None = None
+        self._remote: Remote | None = None
+        self._until = 0.0  # no attempt to reach it before
 
     @classmethod
     def default(cls) -> Store:
@@ -151,25 +57,117 @@ class Store:
             raise MissingRequirement(f"the cache {root} is not a folder", "name a folder in `AUTOSPARSE_CACHE_DIR`")
         return cls(root)
 
+    def connect(self, url: str | None) -> None:
+        """Take what is not here from the shared store of this URL, from now on; None is as before."""
+        self.url, self._remote, self.problem, self._until = url, None, None, 0.0
+
+    def holds(self, operation: str, key: str) -> bool:
+        """Whether the artifact is in the store's own folder."""
+        return (self._place(operation, key) / DESCRIPTOR).is_file()
+
     def has(self, operation: str, key: str) -> bool:
         """Whether the artifact was published; its bytes are checked when they are read."""
-        return (self._place(operation, key) / DESCRIPTOR).is_file()
+        return self.holds(operation, key) or bool(self._ask(lambda remote: remote.has(operation, key)))
+
+    def present(self, named: Sequence[tuple[str, str]]) -> set[str]:
+        """The keys of those artifacts, by operation and key, that were published: `has` for many."""
+        own = {key for operation, key in named if self.holds(operation, key)}
+        others = [one for one in named if one[1] not in own]
+        return own | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
 
     def open(self, operation: str, key: str) -> Artifact:
         """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
         folder = self._place(operation, key)
+        if self.url and not self.holds(operation, key) and self.has(operation, key):
+            there = self.root / "fetched" / key
+            found = self._ask(lambda remote: remote.look(operation, key, there))
+            if found is not None:
+                return found
         try:
-            descriptor = json.loads((folder / DESCRIPTOR).read_bytes())
-            if descriptor["key"] != key:
-                raise ValueError("it describes another artifact")
-            for name, about in descriptor["files"].items():
-                if not _FILE_NAME.fullmatch(name) or not isinstance(about["sha256"], str):
-                    raise ValueError(f"it names an odd file, {name!r}")
-                if not isinstance(about["bytes"], int):
-                    raise ValueError(f"it does not say how large {name} is")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            descriptor = read_descriptor((folder / DESCRIPTOR).read_bytes(), key)
+        except OSError as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
+        except DamagedArtifact as damage:
+            raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {damage.message}") from damage
         return Artifact(folder, key, descriptor)
+
+    def bring(self, operation: str, key: str) -> Artifact:
+        """A published artifact with all of its files in the store's own folder."""
+        if self.url and not self.holds(operation, key) and self.has(operation, key):
+            self._ask(lambda remote: remote.fetch(operation, key, self))
+        return self.open(operation, key)
+
+    def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
+        """Publish an artifact of the folder where others find it; False where that is not possible now.
+
+        If another machine has published the same one before, it takes the place of the one here, so that all go on
+        from the same bytes; unless `replace`.
+        """
+        own = self.open(operation, key)
+
+        def act(remote: Remote) -> bool:
+            if not remote.push(own, replace=replace):
+                remote.fetch(operation, key, self)
+            return True
+
+        return bool(self._ask(act))
+
+    def adopt(self, operation: str, key: str, descriptor: bytes, fetch: Callable[[str, Path], None]) -> Artifact:
+        """Take an artifact that was published elsewhere: `fetch` writes the file of a sha256 to a path.
+
+        One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
+        is what the descriptor says.
+        """
+        found = read_descriptor(descriptor, key)
+        if found.get("operation") != operation:
+            raise DamagedArtifact(key, "it describes an artifact of another operation")
+        place = self._place(operation, key)
+        with suppress(OSError, DamagedArtifact):
+            if read_descriptor((place / DESCRIPTOR).read_bytes(), key)["files"] == found["files"]:
+                return Artifact(place, key, found)
+        draft = Draft(self.root / "drafts" / f"{key}.{uuid.uuid4().hex}")
+        old = draft.folder.with_name(f"{draft.folder.name}.old")
+        try:
+            draft.folder.mkdir(parents=True)
+            for name, about in found["files"].items():
+                fetch(about["sha256"], draft.folder / name)
+                if file_digest(draft.folder / name) != about["sha256"]:
+                    raise DamagedArtifact(key, f"{name} is not what was published")
+                _flush_file(draft.folder / name)
+            draft.write(DESCRIPTOR, descriptor)
+            _flush_folder(draft.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                place.rename(old)
+            try:
+                draft.folder.rename(place)
+            except OSError:
+                if not self.holds(operation, key):  # else another process has taken it in the meantime
+                    raise
+            _flush_folder(place.parent)
+        except FileNotFoundError as error:
+            raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
+        except OSError as error:
+            raise unwritable(place, error) from error
+        finally:
+            for folder in (draft.folder, old):
+                shutil.rmtree(folder, ignore_errors=True)
+        return Artifact(place, key, found)
+
+    def _ask(self, act: Callable[[Remote], Result]) -> Result | None:
+        # What the shared store says; None where there is none, or it cannot be reached, or could not a moment ago.
+        if self.url is None or time.monotonic() < self._until:
+            return None
+        from autosparse.store.remote import Remote
+
+        try:
+            self._remote = self._remote or Remote(self.url)
+            return act(self._remote)
+        except MissingExtra:
+            raise
+        except MissingRequirement as problem:
+            self.problem, self._until = problem, time.monotonic() + _AGAIN
+            return None
 
     def publish(
         self,
@@ -206,7 +204,7 @@ class Store:
             _flush_folder(place.parent)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
-            raise _unwritable(place, error) from error
+            raise unwritable(place, error) from error
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
         return Artifact(place, key, descriptor)
@@ -222,7 +220,7 @@ class Store:
             target.parent.mkdir(parents=True, exist_ok=True)
             self._place(operation, key).rename(target)
         except OSError as error:
-            raise _unwritable(target, error) from error
+            raise unwritable(target, error) from error
         return target
 
     @contextmanager
@@ -232,7 +230,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
         lock = FileLock(folder / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
@@ -244,7 +242,7 @@ class Store:
             waiting()
             lock.acquire()
         except OSError as error:
-            raise _unwritable(folder, error) from error
+            raise unwritable(folder, error) from error
         try:
             yield
         finally:
@@ -277,7 +275,7 @@ class Store:
             draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
             draft.replace(place)
         except OSError as error:
-            raise _unwritable(place, error) from error
+            raise unwritable(place, error) from error
 
     def note(self, name: str, value: Any) -> None:
         """Remember what can be found out again; where the store cannot be written it is."""
@@ -295,12 +293,9 @@ class Store:
         return self.root / "artifacts" / operation / key
 
 
-def _unwritable(path: Path, error: OSError) -> MissingRequirement:
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return MissingRequirement(
-        f"{path} cannot be written: {error.strerror or error}",
-        "free some space" if full else "name another folder in `AUTOSPARSE_CACHE_DIR`",
-    )
+def _flush_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

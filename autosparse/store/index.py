@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import DamagedArtifact
-from autosparse.store.artifacts import DESCRIPTOR, Store
+from autosparse.store.artifacts import Store
+from autosparse.store.files import DESCRIPTOR
 
 _VERSION = 1
 _TABLE = (

@@ -1,0 +1,261 @@
+"""Artifacts where several machines reach them: a bucket, a shared folder, anything that fsspec opens.
+
+`files/<sha256>` hold bytes under their own digest, and `artifacts/<operation>/<key>.json` is the descriptor of one
+artifact. The descriptor is written last, by a write that succeeds for one writer alone: before it there is no artifact,
+and after it all of its files are there. What a file holds is compared with its name whenever it is fetched, so that
+nothing that a lost connection or another program left behind is taken for an artifact.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
+from autosparse.store.artifacts import Store
+from autosparse.store.canonical import file_digest
+from autosparse.store.files import DESCRIPTOR, Artifact, read_descriptor
+
+Result = TypeVar("Result")
+Named = tuple[str, str]
+"""An artifact by its operation and key."""
+
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_ATTEMPTS, _PAUSE = 3, 0.3  # seconds before the second attempt, twice as many before each next one
+_AT_ONCE = 16  # requests
+
+
+class Remote:
+    """A place that several machines share. Raises MissingRequirement where three attempts do not reach it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._known: set[str] = set()  # keys that are there: an artifact that was seen is not looked for again
+        self._bad: set[str] = set()  # keys whose files are not what was published
+        self._lost: set[str] = set()  # keys of which a file could not be fetched
+        self._descriptors: dict[str, bytes] = {}
+        self._files, self._root = _opened(url)
+        self._local = "file" in _protocols(self._files)
+
+    def present(self, named: Iterable[Named]) -> set[str]:
+        """The keys of those artifacts that are there. Asks for each by its name: listings may be of yesterday."""
+        named = list(named)
+        asked = [one for one in named if one[1] not in {*self._known, *self._bad, *self._lost}]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(lambda one: self._exists(self._descriptor(*one)), asked))
+        self._known |= {key for (_, key), there in zip(asked, found, strict=True) if there}
+        return {key for _, key in named if key in self._known - self._lost}
+
+    def has(self, operation: str, key: str) -> bool:
+        """Whether the artifact is there."""
+        return key in self.present([(operation, key)])
+
+    def fetch(self, operation: str, key: str, store: Store) -> Artifact:
+        """Bring an artifact into a store, every byte of it checked.
+
+        Raises DamagedArtifact for one that is not what was published; it is not offered again.
+        """
+        with self._reached("read"), self._judged(key):
+            return store.adopt(operation, key, self._read(operation, key), self._download)
+
+    def look(self, operation: str, key: str, folder: Path) -> Artifact:
+        """An artifact of which only what is read is fetched, into a folder. Raises DamagedArtifact as `fetch` does."""
+
+        def download(sha256: str, path: Path) -> None:
+            try:
+                with self._reached("read"), self._judged(key):
+                    self._download(sha256, path)
+                    if file_digest(path) != sha256:
+                        raise DamagedArtifact(key, "a file is not what was published")
+            except MissingRequirement as problem:  # who reads must go on, and makes it again
+                self._lost.add(key)
+                raise DamagedArtifact(key, problem.message) from problem
+
+        with self._reached("read"), self._judged(key):
+            found = read_descriptor(self._read(operation, key), key)
+        return Artifact(folder, key, found, download)
+
+    def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
+        """Publish an artifact; False if one is there already, which stays unless it is damaged or `replace`d."""
+        operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
+        place = self._descriptor(operation, artifact.key)
+        with self._reached("written"):
+            for name, about in artifact.files.items():
+                self._upload(artifact.folder / name, about, anew=artifact.key in self._bad)
+            made = self._patiently(lambda: self._create(place, data, replace=replace))
+            if not made and not self._is_whole(operation, artifact.key):
+                self._patiently(lambda: self._create(place, data, replace=True))
+                made = True
+            if made and self._patiently(lambda: self._files.cat_file(place)) != data:
+                made = False  # one that replaced it in the meantime stays
+        self._bad.discard(artifact.key)
+        self._lost.discard(artifact.key)
+        self._known.add(artifact.key)
+        self._descriptors.pop(artifact.key, None)
+        return made
+
+    def artifacts(self) -> Iterator[tuple[Named, dict[str, Any]]]:
+        """What is listed: operation and key, and the descriptor."""
+        with self._reached("read"):
+            self._files.invalidate_cache()
+            for path in self._patiently(lambda: self._files.glob(f"{self._root}/artifacts/*/*.json")):
+                operation, name = path.split("/")[-2:]
+                key = name.removesuffix(".json")
+                with suppress(FileNotFoundError, DamagedArtifact):
+                    yield (operation, key), read_descriptor(self._files.cat_file(path), key)
+
+    def _read(self, operation: str, key: str) -> bytes:
+        # The descriptor; it is read once in a process.
+        if key not in self._descriptors:
+            place = self._descriptor(operation, key)
+            self._descriptors[key] = self._patiently(lambda: self._files.cat_file(place))
+        return self._descriptors[key]
+
+    def _is_whole(self, operation: str, key: str) -> bool:
+        # Of the one that is there: whether its descriptor can be read and its files have the sizes that it tells.
+        if key in self._bad:
+            return False
+        try:
+            found = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), key)
+            return all(self._size(about["sha256"]) == about["bytes"] for about in found["files"].values())
+        except (FileNotFoundError, DamagedArtifact):
+            return False
+
+    def _upload(self, path: Path, about: Mapping[str, Any], *, anew: bool) -> None:
+        sha256, size = about["sha256"], about["bytes"]
+        place = self._file(sha256)
+
+        def attempt() -> None:
+            if not anew and self._size(sha256) == size:
+                return
+            if self._local:
+                self._files.makedirs(os.path.dirname(place), exist_ok=True)
+                draft = f"{place}.{uuid.uuid4().hex}"
+                try:
+                    self._files.put_file(str(path), draft)
+                    os.replace(draft, place)
+                finally:
+                    with suppress(FileNotFoundError):
+                        os.unlink(draft)
+            else:
+                self._files.put_file(str(path), place)
+            if self._size(sha256) != size:
+                raise OSError(f"{place} has another size than was written")
+
+        self._patiently(attempt)
+
+    def _download(self, sha256: str, path: Path) -> None:
+        self._patiently(lambda: self._files.get_file(self._file(sha256), str(path)))
+
+    def _create(self, place: str, data: bytes, *, replace: bool) -> bool:
+        # An object store writes an object whole and, if asked so, only where there is none; a folder does by a link.
+        if self._local:
+            self._files.makedirs(os.path.dirname(place), exist_ok=True)
+            draft = f"{place}.{uuid.uuid4().hex}"
+            try:
+                with open(draft, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                (os.replace if replace else os.link)(draft, place)
+            except FileExistsError:
+                return False
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(draft)
+            return True
+        try:
+            self._files.pipe_file(place, data, mode="overwrite" if replace else "create")
+        except FileExistsError:
+            return False
+        return True
+
+    def _exists(self, place: str) -> bool:
+        with self._reached("read"):
+            return self._patiently(lambda: self._info(place)) is not None
+
+    def _size(self, sha256: str) -> int | None:
+        found = self._info(self._file(sha256))
+        return None if found is None else int(found["size"])
+
+    def _info(self, place: str) -> Any:
+        self._files.invalidate_cache(self._parent(place))
+        try:
+            return self._files.info(place)
+        except FileNotFoundError:
+            return None
+
+    def _patiently(self, act: Callable[[], Result]) -> Result:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return act()
+            except (FileNotFoundError, FileExistsError, DamagedArtifact):
+                raise
+            except Exception:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                time.sleep(_PAUSE * 2**attempt)
+        raise AssertionError
+
+    @contextmanager
+    def _judged(self, key: str) -> Iterator[None]:
+        # What is damaged, or gone, is not offered again.
+        try:
+            yield
+        except (FileNotFoundError, DamagedArtifact) as error:
+            self._known.discard(key)
+            self._bad.add(key)
+            told = f"is damaged: {error.message}" if isinstance(error, DamagedArtifact) else "is gone"
+            raise DamagedArtifact(key, f"artifact {key[:12]} of the shared store {self.url} {told}") from error
+
+    @contextmanager
+    def _reached(self, what: str) -> Iterator[None]:
+        # Libraries of object stores have errors of their own: whatever they raise means that it was not reached.
+        try:
+            yield
+        except (DamagedArtifact, MissingRequirement):
+            raise
+        except Exception as error:
+            told = str(error) or type(error).__name__
+            raise MissingRequirement(
+                f"the shared store {self.url} cannot be {what}: {' '.join(told.split())}",
+                "what is in it is made again, or waits for the next run, until it can be reached",
+            ) from error
+
+    def _descriptor(self, operation: str, key: str) -> str:
+        return f"{self._root}/artifacts/{operation}/{key}.json"
+
+    def _file(self, sha256: str) -> str:
+        return f"{self._root}/files/{sha256[:2]}/{sha256}"
+
+    @staticmethod
+    def _parent(place: str) -> str:
+        return place.rpartition("/")[0]
+
+
+def _opened(url: str) -> tuple[Any, str]:
+    from fsspec.core import url_to_fs
+
+    protocol = url.partition("://")[0] if "://" in url else "file"
+    try:
+        files, root = url_to_fs(os.path.expanduser(url) if protocol == "file" else url)
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        hint = f"run `pip install 'autosparse[{extra}]'`" if extra else f"install what fsspec needs: {error}"
+        raise MissingExtra(f"the shared store {url} needs a library that is not installed", hint) from error
+    except ValueError as error:
+        raise UsageError(f"the shared store {url} cannot be opened: {error}", "see fsspec for what there is") from error
+    except Exception as error:
+        raise MissingRequirement(f"the shared store {url} cannot be opened: {error}") from error
+    return files, str(root).rstrip("/")
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    found = files.protocol
+    return (found,) if isinstance(found, str) else tuple(found)

@@ -1,0 +1,289 @@
+"""A shared store: nothing unverified is served, nothing is half published, whatever a connection does."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
+from autosparse.store import Artifact, Draft, Store, remote
+from autosparse.store.remote import Remote
+
+KEY = "0123456789abcdef" * 4
+FILES = ("cat_file", "get_file", "info", "pipe_file", "put_file", "makedirs")
+
+
+class Faulty:
+    """A file system whose connection is lost at its nth request, for good or once; a write leaves half a file."""
+
+    def __init__(self, files: Any, at: int, *, forever: bool = True) -> None:
+        self.files, self.at, self.forever, self.made = files, at, forever, 0
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.files, name)
+        if name not in FILES:
+            return found
+
+        def request(*arguments: Any, **options: Any) -> Any:
+            self.made += 1
+            if self.made == self.at or (self.forever and self.made > self.at):
+                if name == "put_file":
+                    half = Path(arguments[0]).read_bytes()[:-1]
+                    self.files.pipe_file(arguments[1], half)
+                raise ConnectionResetError("connection lost")
+            return found(*arguments, **options)
+
+        return request
+
+
+class InTurn:
+    """A file system that answers one request at a time."""
+
+    def __init__(self, files: Any, turns: threading.Lock) -> None:
+        self.files, self.turns = files, turns
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.files, name)
+        if name not in FILES:
+            return found
+
+        def request(*arguments: Any, **options: Any) -> Any:
+            with self.turns:
+                return found(*arguments, **options)
+
+        return request
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts follow each other without a pause."""
+    monkeypatch.setattr(remote, "_PAUSE", 0.0)
+
+
+@pytest.fixture(params=["memory", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty place in memory and on disk."""
+    return str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}"
+
+
+def store_at(folder: Path, url: str, text: str = "one") -> Store:
+    """A machine's cache with one artifact in it, connected to a shared store."""
+    store = Store(folder)
+
+    def write(draft: Draft) -> None:
+        draft.write_json("value", text)
+        draft.write("raw.bin", text.encode() * 100)
+
+    store.publish("mask", KEY, write, lambda: {"seconds": 1.5})
+    store.connect(url)
+    return store
+
+
+def published(url: str) -> list[str]:
+    """The keys that are there."""
+    return [key for (_, key), _ in Remote(url).artifacts()]
+
+
+def corrupted(url: str, change: Callable[[bytes], bytes]) -> None:
+    """Change one file of those that are there."""
+    found = Remote(url)
+    for path in found._files.find(f"{found._root}/files"):
+        found._files.pipe_file(path, change(found._files.cat_file(path)))
+
+
+def test_what_one_machine_publishes_another_has(tmp_path: Path, url: str) -> None:
+    """Whether it looks for it by name, reads a file of it, or takes it whole."""
+    one, two = store_at(tmp_path / "a", url), Store(tmp_path / "b", url)
+    before = two.has("mask", KEY)
+    assert one.share("mask", KEY)
+    looked, here = two.open("mask", KEY).json("value"), two.holds("mask", KEY)
+    taken = two.bring("mask", KEY)
+
+    assert (False, "one", False) == (before, looked, here)
+    assert {KEY} == two.present([("mask", KEY), ("mask", KEY[::-1])])
+    assert two.holds("mask", KEY)
+    assert one.open("mask", KEY).descriptor == taken.descriptor == two.open("mask", KEY).descriptor
+    assert b"one" * 100 == taken.read("raw.bin")
+    assert [KEY] == published(url)
+
+
+def test_the_first_of_two_writers_stays(tmp_path: Path, url: str) -> None:
+    """The other takes its bytes in place of its own, and goes on from them."""
+    one, two = store_at(tmp_path / "a", url), store_at(tmp_path / "b", url, "two")
+
+    assert one.share("mask", KEY)
+    assert two.share("mask", KEY)
+    assert "one" == two.open("mask", KEY).json("value")
+    assert one.open("mask", KEY).files == two.open("mask", KEY).files
+
+
+def test_who_makes_it_anew_on_purpose_replaces_it(tmp_path: Path, url: str) -> None:
+    """As `run --force` does; a machine that looks from then on sees the new one."""
+    one, two = store_at(tmp_path / "a", url), store_at(tmp_path / "b", url, "two")
+    one.share("mask", KEY)
+    two.share("mask", KEY, replace=True)
+
+    assert "two" == Store(tmp_path / "c", url).open("mask", KEY).json("value")
+
+
+def test_many_writers_at_once_publish_once(tmp_path: Path, url: str) -> None:
+    """Each ends with the bytes of the same one."""
+    stores = [store_at(tmp_path / str(number), url, f"from {number}") for number in range(8)]
+    turns = threading.Lock()  # fsspec's memory is for one thread: it is given one request at a time
+    for store in stores:
+        store._remote = Remote(url)
+        if url.startswith("memory"):
+            store._remote._files = InTurn(store._remote._files, turns)
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda store: store.share("mask", KEY), stores))
+
+    assert 1 == len({store.open("mask", KEY).json("value") for store in stores})
+    assert 1 == len({str(store.open("mask", KEY).files) for store in [*stores, Store(tmp_path / "later", url)]})
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(1, 16), forever=st.booleans())
+def test_a_lost_connection_leaves_all_or_nothing(tmp_path: Path, url: str, at: int, forever: bool) -> None:
+    """Wherever it is lost while one publishes: who reads finds the whole or nothing, and the next attempt completes."""
+    place = f"{url}/{uuid.uuid4().hex}"
+    folder = tmp_path / uuid.uuid4().hex
+    one = store_at(folder / "a", place)
+    broken = Remote(place)
+    broken._files = Faulty(broken._files, at, forever=forever)
+    one._remote = broken
+    shared, problem = one.share("mask", KEY), one.problem
+    reader = Store(folder / "b", place)
+    seen = reader.has("mask", KEY)
+    value = reader.bring("mask", KEY).json("value") if seen else None
+    one.connect(place)
+    again = one.share("mask", KEY)
+
+    assert value in (None, "one")
+    assert seen >= shared
+    assert shared or problem is not None
+    assert again
+    assert "one" == Store(folder / "c", place).bring("mask", KEY).json("value")
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(at=st.integers(1, 12))
+def test_a_connection_lost_while_reading_serves_nothing_wrong(tmp_path: Path, url: str, at: int) -> None:
+    """The artifact is whole, or it is one that is to be made again."""
+    folder, place = tmp_path / uuid.uuid4().hex, f"{url}/{uuid.uuid4().hex}"
+    store_at(folder / "a", place).share("mask", KEY)
+    reads: tuple[Callable[[Store], Artifact], ...] = (
+        lambda store: store.bring("mask", KEY),
+        lambda store: store.open("mask", KEY),
+    )
+    for read in reads:
+        reader = Store(folder / uuid.uuid4().hex, place)
+        reader._remote = Remote(place)
+        reader._remote._files = Faulty(reader._remote._files, at)
+        try:
+            value = read(reader).json("value")
+        except DamagedArtifact:
+            value = None
+
+        assert value in (None, "one")
+        assert not list(reader.root.glob("drafts/*"))
+
+
+@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: bytes([data[0] ^ 1]) + data[1:]])
+def test_damage_is_noticed_and_mended(tmp_path: Path, url: str, change: Callable[[bytes], bytes]) -> None:
+    """Of a file that another program changed: it is not offered again, and who makes the artifact anew replaces it."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    corrupted(url, change)
+    reader = Store(tmp_path / "b", url)
+
+    assert reader.has("mask", KEY)
+    with pytest.raises(DamagedArtifact, match="of the shared store"):
+        reader.bring("mask", KEY)
+    assert not reader.has("mask", KEY)
+    maker = store_at(tmp_path / "b", url)
+    maker._remote = reader._remote
+    assert maker.share("mask", KEY)
+    assert "one" == Store(tmp_path / "c", url).bring("mask", KEY).json("value")
+
+
+def test_damage_is_noticed_by_who_reads_one_file(tmp_path: Path, url: str) -> None:
+    """It is one to make again."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    corrupted(url, lambda data: data[::-1])
+    reader = Store(tmp_path / "b", url)
+
+    with pytest.raises(DamagedArtifact, match="not what was published"):
+        reader.open("mask", KEY).json("value")
+    assert not reader.has("mask", KEY)
+
+
+def test_half_a_descriptor_is_none(tmp_path: Path, url: str) -> None:
+    """A file system that does not write whole files may leave one: it is replaced by who publishes next."""
+    one, place = store_at(tmp_path / "a", url), Remote(url)
+    one.share("mask", KEY)
+    path = place._descriptor("mask", KEY)
+    place._files.pipe_file(path, place._files.cat_file(path)[:40])
+
+    assert [] == published(url)
+    with pytest.raises(DamagedArtifact):
+        Store(tmp_path / "b", url).bring("mask", KEY)
+    assert one.share("mask", KEY)
+    one.connect(url)
+    assert one.share("mask", KEY)
+    assert [KEY] == published(url)
+
+
+def test_what_is_gone_is_made_again(tmp_path: Path, url: str) -> None:
+    """Files that were removed behind a descriptor, and a descriptor that was removed behind a plan."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    reader, place = Store(tmp_path / "b", url), Remote(url)
+    assert reader.has("mask", KEY)
+    place._files.rm(place._descriptor("mask", KEY))
+
+    with pytest.raises(DamagedArtifact, match="is gone"):
+        reader.bring("mask", KEY)
+    assert not reader.has("mask", KEY)
+
+
+def test_a_descriptor_cannot_name_a_way_out(tmp_path: Path, url: str) -> None:
+    """Nothing is written but into the artifact's own folder."""
+    one, place = store_at(tmp_path / "a", url), Remote(url)
+    one.share("mask", KEY)
+    path = place._descriptor("mask", KEY)
+    place._files.pipe_file(path, place._files.cat_file(path).replace(b"raw.bin", b"../x.bn"))
+
+    with pytest.raises(DamagedArtifact, match="odd file"):
+        Store(tmp_path / "b", url).bring("mask", KEY)
+    assert not list(tmp_path.rglob("x.bn"))
+
+
+def test_without_a_connection_there_is_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing fails, what it was is told, and it is not asked again at once."""
+    store = store_at(tmp_path / "a", f"memory://{uuid.uuid4().hex}")
+    store._remote = Remote(str(store.url))
+    store._remote._files = faulty = Faulty(store._remote._files, 1)
+
+    assert not store.has("mask", KEY[::-1])
+    assert isinstance(store.problem, MissingRequirement)
+    assert "cannot be read: connection lost" in store.problem.message
+    made = faulty.made
+    assert not store.share("mask", KEY)
+    assert made == faulty.made
+    monkeypatch.setattr("time.monotonic", lambda: 1e9)
+    store._remote._files = faulty.files
+    assert store.share("mask", KEY)
+
+
+def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
+    """A protocol that nobody has, and one whose library is missing."""
+    with pytest.raises(UsageError, match="cannot be opened"):
+        Store(tmp_path, "nosuch://x/y").has("mask", KEY)
+    with pytest.raises(MissingExtra, match="needs a library"):
+        Store(tmp_path, "s3://bucket/x").has("mask", KEY)

@@ -1,0 +1,94 @@
+"""Two machines with one shared store: what one has made the other reuses, and nothing depends on its being there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import SMALL, Ended, Place
+
+pytestmark = pytest.mark.slow
+IRP = ("run", "small.yaml", "--only", "irp/*", "--json")
+
+
+@pytest.fixture
+def machines(tmp_path: Path) -> tuple[Place, Place, Path]:
+    """Two folders with caches of their own and the same spec, and the place that they share."""
+    shared = tmp_path / "shared"
+    places = []
+    for name in "ab":
+        place = Place(tmp_path / name)
+        place.folder.mkdir()
+        (place.folder / "small.yaml").write_text(SMALL + f"store: {shared}\n")
+        places.append(place)
+    return places[0], places[1], shared
+
+
+def told(ended: Ended) -> dict[str, int]:
+    """What a call made and reused."""
+    assert 0 == ended.code, ended.err
+    steps: dict[str, int] = ended.json["steps"]
+    return steps
+
+
+def test_a_run_elsewhere_reuses_all(machines: tuple[Place, Place, Path]) -> None:
+    """The plan says where it is, nothing is made, the report is the same, and of weights nothing was fetched."""
+    one, two, _ = machines
+    made = one.run("run", "small.yaml", "--json")
+    planned = two.run("plan", "small.yaml", "--json")
+    reused = two.run("run", "small.yaml", "--json")
+
+    assert 0 == made.code == reused.code, made.err + reused.err
+    assert {"in the shared store"} == {step["reason"] for step in planned.json["steps"]}
+    assert (0, 0) == (reused.json["steps"]["run"], planned.json["summary"]["run"])
+    assert made.json["results"] == reused.json["results"]
+    assert made.json["timeline"] == reused.json["timeline"]
+    assert not list(two.cache.glob("artifacts/*/*"))
+    assert {"model.safetensors", "weights.safetensors"} & {path.name for path in (two.cache / "fetched").rglob("*")}
+
+
+def test_what_goes_on_from_it_takes_it_whole(machines: tuple[Place, Place, Path]) -> None:
+    """Another round of an IRP that another machine began, with the bytes that one machine alone makes."""
+    one, two, _ = machines
+    begun = told(one.run(*IRP, "--set", "irp.rounds=2"))
+    went_on = told(two.run(*IRP))
+    alone = Place(two.folder / "alone")
+    alone.folder.mkdir()
+    (alone.folder / "small.yaml").write_text(SMALL)
+    told(alone.run(*IRP))
+
+    assert begun["run"] >= 2
+    assert {"run": 0, "reuse": 4, "resume": 1} == went_on
+    mine = {name.split("/")[1]: sha for name, sha in two.digests(("irp",)).items()}
+    assert mine.items() <= {name.split("/")[1]: sha for name, sha in alone.digests(("irp",)).items()}.items()
+
+
+def test_damage_and_absence_are_mended(machines: tuple[Place, Place, Path]) -> None:
+    """Files that were changed there are made again and replaced; a place that cannot be reached is done without."""
+    one, two, shared = machines
+    told(one.run(*IRP))
+    for path in (shared / "files").glob("*/*"):
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    mended = two.run("run", "small.yaml", "--quiet", "--json")
+    again = Place(two.folder.parent / "c")
+    again.folder.mkdir()
+    (again.folder / "small.yaml").write_text(SMALL + f"store: {shared}\n")
+    third = again.run("run", "small.yaml", "--json")
+
+    assert 0 == mended.code, mended.err
+    assert 0 == told(third)["run"]
+    assert mended.json["results"] == third.json["results"]
+
+
+def test_a_place_that_cannot_be_reached_is_done_without(place: Place) -> None:
+    """A run goes on and says so, once; and nothing is shared with a file in the way of its folder."""
+    (place.folder / "blocked").write_text("")
+    ended = place.run(*IRP, "--set", f"store={place.folder / 'blocked' / 'shared'}")
+
+    assert 0 == ended.code, ended.err
+    assert 3 <= told(ended)["run"]
+    assert 0 < ended.err.count("cannot be") <= 3
+    assert json.loads(ended.out)["missing"]
