@@ -12,13 +12,16 @@ import traceback
 import typer
 
 from autosparse import __version__
-from autosparse.cli import benching, comparing, emitting, looking, reporting, running, specs, studying
+from autosparse.cli import benching, caching, comparing, emitting, looking, reporting, running, specs, studying
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.text import spelled
 
-__all__ = ["app", "benching", "comparing", "emitting", "looking", "main", "reporting", "running", "specs", "studying"]
+__all__ = [
+    "app", "benching", "caching", "comparing", "emitting", "looking", "main", "reporting", "running", "specs",
+    "studying",
+]  # fmt: skip
 
 
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name

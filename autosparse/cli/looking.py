@@ -1,4 +1,4 @@
-"""list, doctor, cache: what there is."""
+"""list, doctor: what there is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 
 from autosparse.api import self_test
 from autosparse.backends import Place, backends, environment, memory_of, missing_extras, this_machine
-from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.app import JsonOption, app, json_text
 from autosparse.cli.completing import beginning
 from autosparse.console import show_table, show_text, size
 from autosparse.core.allocation import allocations
@@ -32,9 +32,6 @@ from autosparse.registry import suggestion
 from autosparse.spec import about_shipped, shipped
 from autosparse.store import Store
 from autosparse.trackers import trackers
-
-cache = typer.Typer(help="Look at the artifacts that specs share.", no_args_is_help=True, rich_markup_mode=None)
-app.add_typer(cache, name="cache")
 
 _LISTS: dict[str, Any] = {
     registry.plural: registry
@@ -126,53 +123,6 @@ def doctor(
     if found and found.problem:
         hint = "install torch and torchvision of versions that belong together"
         raise StepError(f"the self-test failed on {place.device}: {found.problem}", hint)
-
-
-@cache.command("dir")
-def cache_dir() -> None:
-    """Print the cache's folder."""
-    show_text(str(Store.default().root))
-
-
-@cache.command("ls")
-def cache_ls(json_: JsonOption = False) -> None:
-    """List the artifacts."""
-
-    rows = [
-        {
-            "operation": artifact.descriptor["operation"],
-            "key": artifact.key,
-            "bytes": sum(file["bytes"] for file in artifact.files.values()),
-            "seconds": artifact.descriptor.get("seconds"),
-            "created": artifact.descriptor.get("created"),
-        }
-        for artifact in Store.default().artifacts()
-    ]
-    if json_:
-        show_text(json_text({"schema_version": 1, "artifacts": rows}))
-    elif rows:
-        show_table(
-            ["operation", "key", "size", "seconds", "made"],
-            [(r["operation"], r["key"][:12], size(r["bytes"]), r["seconds"], r["created"]) for r in rows],
-        )
-    else:
-        say("the cache is empty")
-
-
-@cache.command("verify")
-def cache_verify(json_: JsonOption = False) -> None:
-    """Read every artifact and compare it with its digests."""
-    checked = list(Store.default().verify())
-    damaged = [problem for _, problem in checked if problem]
-    if json_:
-        show_text(json_text({"schema_version": 1, "checked": len(checked), "damaged": damaged}))
-    else:
-        for problem in damaged:
-            show_text(problem)
-        show_text(f"{len(checked) - len(damaged)} of {len(checked)} artifacts are sound")
-    if damaged:
-        say("hint: the next run sets damaged artifacts aside and makes them again")
-        raise typer.Exit(4)
 
 
 def _names(choices: Mapping[str, Any]) -> list[str]:

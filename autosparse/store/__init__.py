@@ -5,10 +5,11 @@ from autosparse.store.canonical import canonical, digest, file_digest
 from autosparse.store.contents import contents, name_in
 from autosparse.store.files import Artifact, Draft
 from autosparse.store.index import Index, Record, open_index
+from autosparse.store.remote import Remote
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors
 
 __all__ = [
-    "Artifact", "Draft", "Index", "Record", "Rows", "Store", "canonical", "contents", "digest", "dump_tensors",
-    "file_digest", "load_tensors", "name_in", "open_index",
+    "Artifact", "Draft", "Index", "Record", "Remote", "Rows", "Store", "canonical", "contents", "digest",
+    "dump_tensors", "file_digest", "load_tensors", "name_in", "open_index",
 ]  # fmt: skip

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.store.canonical import canonical, file_digest
-from autosparse.store.files import DESCRIPTOR, Artifact, Draft, read_descriptor, unwritable
+from autosparse.store.files import DESCRIPTOR, Artifact, Draft, known_by, read_descriptor, unwritable
 
 if TYPE_CHECKING:
     from autosparse.store.remote import Remote
@@ -121,6 +121,8 @@ class Store:
         found = read_descriptor(descriptor, key)
         if found.get("operation") != operation:
             raise DamagedArtifact(key, "it describes an artifact of another operation")
+        if not known_by(found):
+            raise DamagedArtifact(key, "its key is not that of what it says it was made from")
         place = self._place(operation, key)
         with suppress(OSError, DamagedArtifact):
             if read_descriptor((place / DESCRIPTOR).read_bytes(), key)["files"] == found["files"]:

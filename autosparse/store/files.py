@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
-from autosparse.store.canonical import canonical, file_digest
+from autosparse.store.canonical import canonical, digest, file_digest
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors, read_tensor
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from autosparse.lazy import torch
 
 DESCRIPTOR = "artifact.json"
+KEYED = ("operation", "version", "options", "inputs")
+"""what a key is the digest of"""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -157,6 +159,13 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedArtifact(key, str(error)) from error
     return descriptor
+
+
+def known_by(descriptor: Mapping[str, Any]) -> bool:
+    """Whether an artifact's key is that of what it says it was made from, where it says so."""
+    if not all(name in descriptor for name in KEYED):
+        return True
+    return bool(descriptor["key"] == digest({name: descriptor[name] for name in KEYED}))
 
 
 def unwritable(path: Path, error: OSError) -> MissingRequirement:

@@ -1,0 +1,251 @@
+"""cache: the artifacts that specs share, here and with others."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.backends import this_machine
+from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.completing import spec_files
+from autosparse.console import show_table, show_text, size
+from autosparse.errors import UsageError
+from autosparse.plan import compile_plan, remembered_settings
+from autosparse.spec import find_spec, load_spec, resolve, with_settings
+from autosparse.store import Artifact, Remote, Store
+from autosparse.text import literal
+
+cache = typer.Typer(
+    help="Look at the artifacts that specs share, and pass them on.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(cache, name="cache")
+
+_SHARED = ("source", "scorer")  # what a group makes once: IRPs, labels, trials, scorers
+_SHORTEST = 6  # hexadecimal digits of a key
+
+WhatArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SPEC|KEY...", help="Specs, or keys of artifacts or how they begin.", autocompletion=spec_files
+    ),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Of specs all steps; without it IRPs, their labels and the scorer.")
+]
+
+
+@cache.command("dir")
+def cache_dir() -> None:
+    """Print the cache's folder."""
+    show_text(str(Store.default().root))
+
+
+@cache.command("ls")
+def cache_ls(json_: JsonOption = False) -> None:
+    """List the artifacts."""
+
+    rows = [
+        {
+            "operation": artifact.descriptor["operation"],
+            "key": artifact.key,
+            "bytes": sum(file["bytes"] for file in artifact.files.values()),
+            "seconds": artifact.descriptor.get("seconds"),
+            "created": artifact.descriptor.get("created"),
+        }
+        for artifact in Store.default().artifacts()
+    ]
+    if json_:
+        show_text(json_text({"schema_version": 1, "artifacts": rows}))
+    elif rows:
+        show_table(
+            ["operation", "key", "size", "seconds", "made"],
+            [(r["operation"], r["key"][:12], size(r["bytes"]), r["seconds"], r["created"]) for r in rows],
+        )
+    else:
+        say("the cache is empty")
+
+
+@cache.command("verify")
+def cache_verify(json_: JsonOption = False) -> None:
+    """Read every artifact and compare it with its digests."""
+    checked = list(Store.default().verify())
+    damaged = [problem for _, problem in checked if problem]
+    if json_:
+        show_text(json_text({"schema_version": 1, "checked": len(checked), "damaged": damaged}))
+    else:
+        for problem in damaged:
+            show_text(problem)
+        show_text(f"{len(checked) - len(damaged)} of {len(checked)} artifacts are sound")
+    if damaged:
+        say("hint: the next run sets damaged artifacts aside and makes them again")
+        raise typer.Exit(4)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An artifact that a command names: what is written of it, and its place."""
+
+    told: str
+    operation: str
+    key: str
+
+
+@cache.command("push")
+def cache_push(
+    what: WhatArgument,
+    url: Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix, a folder, what fsspec opens.")],
+    all_: AllOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Publish artifacts where others find them: those that are here and not there."""
+    store, remote = Store.default(), _remote(url)
+    told = []
+    for one in _asked(what, list(_here(store)), all_=all_):
+        if not store.holds(one.operation, one.key):
+            told.append((one, 0, "not made yet"))
+            continue
+        artifact = store.open(one.operation, one.key)
+        artifact.verify()
+        there = remote.has(one.operation, one.key)
+        told.append((one, _bytes(artifact), "there already" if there or not remote.push(artifact) else "published"))
+    _tell(told, url, json_=json_)
+
+
+@cache.command("pull")
+def cache_pull(
+    place: Annotated[
+        list[str], typer.Argument(metavar="[SPEC|KEY...] URL", help="What to take, and where it is: a URL, or a file.")
+    ],
+    all_: AllOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Take artifacts that others published, or a file of `cache export`: every byte is checked, nothing is executed.
+
+    Without SPEC or KEY all that is there is taken.
+    """
+    store, (*what, url) = Store.default(), place
+    remote = _remote(url)
+    by_name = what and all(map(_is_spec, what))  # else it is listed what is there
+    found = () if by_name else remote.artifacts()
+    listed = [_Asked(str(about.get("step", "")), operation, key) for (operation, key), about in found]
+    if not listed and not what:
+        raise UsageError(f"there is no artifact in {url}", "`autosparse cache push` or `cache export` writes some")
+    told = []
+    for one in _asked(what, listed, all_=all_) if what else listed:
+        if store.holds(one.operation, one.key):
+            told.append((one, 0, "here already"))
+        elif not remote.has(one.operation, one.key):
+            told.append((one, 0, "not there"))
+        else:
+            artifact = remote.fetch(one.operation, one.key, store)
+            told.append((one, _bytes(artifact), "taken"))
+    _tell(told, url, json_=json_)
+
+
+@cache.command("export")
+def cache_export(
+    what: WhatArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .zip to write.")],
+    all_: AllOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Write artifacts into one file, with a page that tells what they are; `autosparse cache pull FILE` takes them."""
+    if file.suffix != ".zip":
+        raise UsageError(f"{file} is no .zip", f"name it {file.with_suffix('.zip')}")
+    if file.exists():
+        raise UsageError(f"{file} is there already", "name another")
+    store, told, found = Store.default(), [], list[Artifact]()
+    with tempfile.TemporaryDirectory() as folder:
+        remote = Remote(folder)
+        for one in _asked(what, list(_here(store)), all_=all_):
+            if not store.holds(one.operation, one.key):
+                told.append((one, 0, "not made yet"))
+                continue
+            found.append(store.open(one.operation, one.key))
+            remote.push(found[-1])
+            told.append((one, _bytes(found[-1]), "exported"))
+        if not found:
+            raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
+        (Path(folder) / "README.md").write_text(_page(found), encoding="utf-8")
+        shutil.make_archive(str(file.with_suffix("")), "zip", folder)
+    _tell(told, str(file), json_=json_)
+
+
+def _remote(url: str) -> Remote:
+    return Remote(f"zip://::{Path(url).absolute()}" if url.endswith(".zip") and Path(url).is_file() else url)
+
+
+def _here(store: Store) -> Iterator[_Asked]:
+    for artifact in store.artifacts():
+        about = artifact.descriptor
+        yield _Asked(str(about.get("step", "")), str(about.get("operation", "")), artifact.key)
+
+
+def _is_spec(named: str) -> bool:
+    return not (len(named) >= _SHORTEST and set(named) <= set("0123456789abcdef"))
+
+
+def _asked(what: Sequence[str], known: Sequence[_Asked], *, all_: bool) -> list[_Asked]:
+    """What specs and keys mean, each once; `known` are the artifacts that a key may be of."""
+    found: dict[str, _Asked] = {}
+    for named in what:
+        if _is_spec(named):
+            loaded = load_spec(find_spec(named, Store.default()).path)
+            spec = with_settings(loaded.spec, remembered_settings(loaded.spec, Store.default()))
+            steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
+            meant = [_Asked(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
+            if not meant:
+                raise UsageError(f"spec {named} has no IRP and no scorer of its own", "`--all` takes all of its steps")
+        else:
+            meant = [one for one in known if one.key.startswith(named)]
+            if len(meant) != 1:
+                number = (
+                    f"{len(meant)} artifacts have keys that begin" if meant else "no artifact has a key that begins"
+                )
+                hint = "write more of it" if meant else "`autosparse cache ls` lists those that are here"
+                raise UsageError(f"{number} with {named}", hint)
+        found |= {one.key: one for one in meant}
+    return [*found.values()]
+
+
+def _bytes(artifact: Artifact) -> int:
+    return sum(file["bytes"] for file in artifact.files.values())
+
+
+def _tell(told: Sequence[tuple[_Asked, int, str]], place: str, *, json_: bool) -> None:
+    if json_:
+        rows = [
+            {"step": one.told, "operation": one.operation, "key": one.key, "bytes": size_, "status": status}
+            for one, size_, status in told
+        ]
+        show_text(json_text({"schema_version": 1, "place": place, "artifacts": rows}))
+        return
+    show_table(
+        ["step", "key", "size", ""],
+        [(one.told, one.key[:12], size(size_) if size_ else "", status) for one, size_, status in told],
+    )
+
+
+def _page(found: Sequence[Artifact]) -> str:
+    lines = ["# Artifacts of autosparse", "", "`autosparse cache pull FILE` takes them, every byte checked.", ""]
+    for artifact in found:
+        about = artifact.descriptor
+        made: dict[str, Any] = {
+            "key": artifact.key,
+            "spec": about.get("spec"),
+            "made": about.get("created"),
+            "in": f"{about.get('seconds')} s",
+            "by": ", ".join(f"{name} {value}" for name, value in about.get("environment", {}).items()),
+            "size": size(_bytes(artifact)),
+            "options": json.dumps(about.get("options")),
+        }
+        listed = [f"* {name}: {literal(value)}" for name, value in made.items()]
+        lines += [f"## {literal(about.get('step'))}", "", *listed, ""]
+    return "\n".join(lines)

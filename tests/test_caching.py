@@ -1,0 +1,112 @@
+"""Passing artifacts on: to a shared store, in one file, and taking them, checked."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ended, Place, call
+
+
+@pytest.fixture
+def made(finished: tuple[Place, Ended], here: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A directory whose cache holds a finished run; what is taken goes into another."""
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(finished[0].cache))
+    return here
+
+
+def statuses(ended: Ended) -> dict[str, str]:
+    """Step -> what happened to it."""
+    assert 0 == ended.code, ended.err
+    return {row["step"]: row["status"] for row in ended.json["artifacts"]}
+
+
+def test_what_a_group_makes_once_is_pushed_and_pulled(
+    made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """IRP, labels, trials and the scorer; a plan elsewhere reuses them."""
+    shared = made.folder / "shared"
+    pushed = statuses(call(capsys, f"cache push small.yaml {shared} --json"))
+    again = statuses(call(capsys, f"cache push small.yaml {shared} --json"))
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(made.cache))
+    pulled = statuses(call(capsys, f"cache pull small.yaml {shared} --json"))
+    plan = call(capsys, "plan small.yaml --json").json
+    reused = {step["name"] for step in plan["steps"] if step["status"] == "reuse"}
+
+    assert {"published"} == {*pushed.values()}
+    assert {"there already"} == {*again.values()}
+    assert {"taken"} == {*pulled.values()}
+    assert pushed.keys() == pulled.keys() == reused
+    assert {"irp/seed100/round3", "label/seed100", "tune", "scorer"} <= reused
+    assert not {step for step in reused if step.startswith(("train/", "mask/"))}
+
+
+def test_all_steps_and_single_ones(made: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--all` takes all of a spec, a key one artifact, and how it begins is enough."""
+    everything = statuses(call(capsys, f"cache push small.yaml {made.folder / 'all'} --all --json"))
+    key = next(row["key"] for row in call(capsys, "cache ls --json").json["artifacts"] if row["operation"] == "scorer")
+    one = statuses(call(capsys, f"cache push {key[:10]} {made.folder / 'one'} --json"))
+
+    assert any(step.startswith("train/") for step in everything)
+    assert {"scorer": "published"} == one
+
+
+def test_a_file_travels(made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what it holds, and is taken as a whole or in part."""
+    exported = statuses(call(capsys, "cache export small.yaml group.zip --json"))
+    page = zipfile.ZipFile("group.zip").read("README.md").decode()
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(made.cache))
+    pulled = statuses(call(capsys, "cache pull group.zip --json"))
+    again = call(capsys, "cache pull group.zip")
+    verified = call(capsys, "cache verify --json").json
+
+    assert {"exported"} == {*exported.values()}
+    assert all(f"## {step}\n" in page for step in exported)
+    assert exported.keys() == pulled.keys()
+    assert "here already" in again.out
+    assert {"schema_version": 1, "checked": len(pulled), "damaged": []} == verified
+
+
+@pytest.mark.parametrize("what", ["bytes", "options"])
+def test_what_was_changed_on_the_way_is_refused(
+    made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """A file's bytes, or what an artifact says it was made from: its key would be another."""
+    call(capsys, f"cache push small.yaml {made.folder / 'shared'}")
+    if what == "bytes":
+        for path in Path("shared/files").glob("*/*"):
+            path.write_bytes(path.read_bytes()[::-1])
+    else:
+        for path in Path("shared/artifacts").glob("*/*.json"):
+            about = json.loads(path.read_text())
+            path.write_text(json.dumps({**about, "options": {**about["options"], "seed": 7}}))
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(made.cache))
+    ended = call(capsys, f"cache pull small.yaml {made.folder / 'shared'}")
+
+    assert 4 == ended.code
+    assert ("not what was published" if what == "bytes" else "its key is not that of what it says") in ended.err
+    assert not list(made.cache.glob("artifacts/*/*"))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("cache push nope.yaml shared", "does not exist"),
+        ("cache push 0123456789abcdef shared", "no artifact has a key that begins with"),
+        ("cache export small.yaml group.tar", "is no .zip"),
+        ("cache export small.yaml there.zip", "is there already"),
+        ("cache pull group.zip", "there is no artifact in group.zip"),
+        ("cache push small.yaml nosuch://x", "cannot be opened"),
+    ],
+)
+def test_mistakes_are_told(made: Place, capsys: pytest.CaptureFixture[str], line: str, told: str) -> None:
+    """In one sentence; nothing is written."""
+    Path("there.zip").write_text("mine")
+    ended = call(capsys, line)
+
+    assert ended.code in (2, 5)
+    assert told in ended.err
+    assert ["small.yaml", "there.zip"] == sorted(path.name for path in Path().iterdir())
