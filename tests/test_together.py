@@ -38,7 +38,7 @@ def test_makespan_by_hand() -> None:
     seconds = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0, "e": 5.0, "f": 1.0}
 
     assert sum(seconds.values()) == makespan(steps, seconds, 1)
-    assert 10.0 == makespan(steps, seconds, 2)  # a b c beside d, e after the first of them
+    assert 9.0 == makespan(steps, seconds, 2)  # a d f beside e b c: of what can begin, what most waits for
     assert 7.0 == makespan(steps, seconds, 3)
     assert 7.0 == makespan(steps, seconds, 99)
     assert 5.0 == makespan(steps, {"d": 4.0, "f": 1.0}, 2)

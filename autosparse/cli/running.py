@@ -224,6 +224,7 @@ def run(
             wait=wait,
             selection=selection,
             workers=fitted.workers,
+            estimates=fitted.price.steps,
         )
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
         outcome = execution.run()

@@ -34,6 +34,7 @@ class _AtHand:
     total: int = 0
     loss: float | None = None
     waits: bool = False
+    where: str = ""
 
 
 class Tree:
@@ -62,8 +63,8 @@ class Tree:
     ) -> None:
         self._live.stop()
 
-    def started(self, step: Step) -> None:
-        self._at_hand[step.name] = _AtHand(step, time.monotonic())
+    def started(self, step: Step, where: str = "") -> None:
+        self._at_hand[step.name] = _AtHand(step, time.monotonic(), where=where)
 
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
         self._remaining.done(step, done / total)
@@ -149,8 +150,9 @@ class Tree:
         if one.waits:
             return plain("waiting: another process makes it", "cyan")
         took = time.monotonic() - one.begin
+        where = f" on {one.where}" if one.where else ""
         if not one.done:
-            return plain(seconds(took), "dim")
+            return plain(f"{seconds(took)}{where}", "dim")
         width = _WIDTH if self._console.width >= _NARROW else _WIDTH // 2
         filled = round(width * one.done / one.total)
         rate = one.done / took if took else 0.0
@@ -158,4 +160,4 @@ class Tree:
         left = seconds(took * (one.total - one.done) / one.done)
         loss = "" if one.loss is None else f", loss {one.loss:.3g}"
         bar = Text("█" * filled, "yellow") + Text("░" * (width - filled), "dim")
-        return bar + plain(f" {one.done} of {one.total}, {left} left, {speed}{loss}")
+        return bar + plain(f" {one.done} of {one.total}, {left} left, {speed}{loss}{where}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from autosparse.backends import Place
+from autosparse.backends import Place, Tell
 from autosparse.errors import AutosparseError, StepError
 from autosparse.plan import Plan, Step, compile_plan
 from autosparse.spec import take_spec
 from autosparse.steps import Metrics
 from autosparse.store import Store
+
+_OFTEN = 0.1  # seconds between two tellings of progress
 
 Make = Callable[[str], None]
 """Make one step, by name."""
@@ -35,7 +38,8 @@ class Order:
     """the resolved one, as JSON"""
     name: str
     digest: str
-    store: Path
+    store: Path | None
+    """the cache's folder; None is that of the machine where the worker is"""
     shared: str | None
     """URL of the shared store"""
     place: Place
@@ -43,25 +47,48 @@ class Order:
 
 
 class Told:
-    """An observer that sends what it is told to the run."""
+    """An observer that passes on to the run what it is told; `where` is the machine that it is on."""
 
-    def __init__(self, run: Connection) -> None:
-        self._run = run
+    def __init__(self, tell: Tell, where: str = "") -> None:
+        self._tell, self._where = tell, where
+        self._next = 0.0  # when progress is told next
 
-    def started(self, step: Step) -> None:
-        self._run.send(("started", step.name))
+    def started(self, step: Step, where: str = "") -> None:
+        self._tell("started", step.name, self._where)
 
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
-        self._run.send(("progress", step.name, done, total, loss))
+        if (now := time.monotonic()) >= self._next or done == total:
+            self._tell("progress", step.name, done, total, loss)
+            self._next = now + _OFTEN
 
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
-        self._run.send(("finished", step.name, status, seconds, metrics))
+        self._tell("finished", step.name, status, seconds, metrics)
 
     def waiting(self, step: Step) -> None:
-        self._run.send(("waiting", step.name))
+        self._tell("waiting", step.name)
 
     def note(self, text: str) -> None:
-        self._run.send(("note", text))
+        self._tell("note", text)
+
+
+def planned(order: Order) -> Plan:
+    """The plan of an order. Raises StepError if it is another than the run's."""
+    plan = compile_plan(take_spec(order.spec, order.name).spec, order.name)
+    if plan.digest != order.digest:
+        raise StepError(
+            "a worker compiles another plan than the run",
+            "its machine must have the same release of autosparse, and the same data and code of your own",
+        )
+    return plan
+
+
+def store_of(order: Order) -> Store:
+    """The store that a worker of an order uses."""
+    if order.store is not None:
+        return Store(order.store, order.shared)
+    store = Store.default()
+    store.connect(order.shared)
+    return store
 
 
 def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
@@ -69,10 +96,7 @@ def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Ord
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
     signal.signal(signal.SIGTERM, _end)
     try:
-        plan = compile_plan(take_spec(order.spec, order.name).spec, order.name)
-        if plan.digest != order.digest:
-            raise StepError("a worker compiles another plan than the run", "run with `--set target.workers=1`")
-        make = maker(plan, Store(order.store, order.shared), Told(run), order)
+        make = maker(planned(order), store_of(order), Told(lambda *told: run.send(told)), order)
         while name := run.recv():
             make(name)
             run.send(("idle",))
@@ -86,7 +110,7 @@ def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit  # so that the draft at hand is taken away
 
 
-class Crew:
+class Workers:
     """Workers of one run; a context manager that ends them, whatever they are at when it is left by an exception."""
 
     def __init__(self, order: Order, number: int, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
@@ -101,7 +125,7 @@ class Crew:
             theirs.close()
             self._at[ours], self._processes[ours] = None, process
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Workers:
         return self
 
     def __exit__(
@@ -133,6 +157,9 @@ class Crew:
         self._at[worker] = name
         with suppress(OSError):  # `hear` tells that it is gone
             worker.send(name)
+
+    def check(self, name: str) -> None:
+        """A step that the plan fits is one that there is room for."""
 
     def hear(self) -> Iterator[tuple[Any, ...]]:
         """What workers tell, as soon as one of them tells something. A failure is `("failed", error)`."""

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 
-from autosparse.backends import Backend, PeakMemory, Place, backends, environment, release_memory
-from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError
-from autosparse.execute.crew import Crew, Make, Order, Told
+from autosparse.backends import (
+    Backend,
+    Crew,
+    Distributed,
+    PeakMemory,
+    Place,
+    Tell,
+    environment,
+    local,
+    release_memory,
+)
+from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError, UsageError
+from autosparse.execute.crew import Make, Order, Told, Workers, planned, store_of
 from autosparse.execute.observer import Observer
 from autosparse.plan import (
     Counted,
+    Estimate,
     Plan,
     Selection,
     Status,
@@ -24,11 +37,13 @@ from autosparse.plan import (
     missing_formats,
     select_steps,
     statuses,
+    urgency,
 )
 from autosparse.steps import Metrics, Work, metrics_of, operations
-from autosparse.store import Artifact, Draft, Store, digest, open_index
+from autosparse.store import Artifact, Draft, Store, canonical, digest, open_index
 
 Result = TypeVar("Result")
+_UNKNOWN = 1.0  # seconds of a step without a price
 
 
 @dataclass
@@ -81,8 +96,11 @@ class Execution:
         wait: bool = True,
         selection: Selection | None = None,
         workers: int = 1,
+        estimates: Mapping[str, Estimate] | None = None,
+        here: bool = False,
     ) -> None:
         self.plan = plan
+        self._estimates = estimates or {}
         self._workers = workers
         self._selection = selection or select_steps(plan, statuses(plan, store))
         self._resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
@@ -94,7 +112,8 @@ class Execution:
         self._wait = wait
         self._by_key = {step.key: step for step in plan.steps.values()}
         self._place = place
-        self._backend: Backend = backends[plan.spec.target.backend.name].function(place)
+        backend = plan.spec.target.backend
+        self._backend: Backend = local.local(place) if here else backend.entry.function(place, **backend.options())
 
     def run(self) -> Outcome:
         """Run every step that is not there, or is forced. Raises StepError for the first one that fails."""
@@ -108,8 +127,11 @@ class Execution:
             there = self._store.present([(step.operation, step.key) for step in steps])
             missing = [step for step in steps if step.key not in there]
             self._continued = self._before(missing)
-            if min(self._workers, len(missing)) > 1 and not self._selection.forced:
-                self._make_together(steps, there, min(self._workers, len(missing)))
+            together = self._crew(missing) if missing else None
+            if together and self._selection.forced and isinstance(self._backend, Distributed):
+                raise UsageError("`--force` makes steps on this machine", "add `--set target.backend=local`")
+            if together and not self._selection.forced:
+                self._make_together(steps, there, together)
             else:
                 self._make_in_turn(steps, there)
             if self.outcome.changed:
@@ -142,21 +164,33 @@ class Execution:
             else:
                 self._make(step)
 
-    def _make_together(self, steps: Sequence[Step], there: Collection[str], workers: int) -> None:
-        # Each worker takes the first step, in the plan's order, whose inputs are there.
-        waiting: dict[str, Step] = {}
+    def _crew(self, missing: Sequence[Step]) -> AbstractContextManager[Crew] | None:
+        # Who makes the steps, where that is not this process.
+        store, spec = self._store, self.plan.spec.model_dump(mode="json")
+        order = Order(spec, self.plan.name, self.plan.digest, store.root, store.url, self._place, self._wait)
+        if isinstance(self._backend, Distributed):
+            if store.url:
+                order = replace(order, store=None)  # every machine has a cache of its own
+            memory = {name: estimate.peak_bytes for name, estimate in self._estimates.items()}
+            return self._backend.crew(partial(make_elsewhere, order), memory, same_machine=not store.url)
+        number = min(self._workers, len(missing))
+        return Workers(order, number, make_of) if number > 1 else None
+
+    def _make_together(
+        self, steps: Sequence[Step], there: Collection[str], together: AbstractContextManager[Crew]
+    ) -> None:
+        # Each worker takes the most urgent step whose inputs are there.
         for step in steps:
             if step.key in there:
                 self._reused(step)
-            else:
-                waiting[step.name] = step
+        left = [step for step in steps if step.key not in there]
+        urgent = urgency(left, {s.name: getattr(self._estimates.get(s.name), "seconds", _UNKNOWN) for s in left})
+        waiting = {step.name: step for step in sorted(left, key=lambda step: -urgent[step.name])}
         unfinished = {*waiting}
-        spec = self.plan.spec.model_dump(mode="json")
-        order = Order(
-            spec, self.plan.name, self.plan.digest, self._store.root, self._store.url, self._place, self._wait
-        )
         failed: AutosparseError | None = None
-        with Crew(order, workers, make_of) as crew:
+        with together as crew:
+            for name in waiting:
+                crew.check(name)
             while crew.busy or (waiting and not failed):
                 for worker in crew.idle if not failed else ():
                     ready = next((s for s in waiting.values() if unfinished.isdisjoint(s.inputs.values())), None)
@@ -355,5 +389,17 @@ class Execution:
 
 def make_of(plan: Plan, store: Store, told: Told, order: Order) -> Make:
     """What a worker makes steps by."""
-    execution = Execution(plan, store, told, place=order.place, wait=order.wait)
+    execution = Execution(plan, store, told, place=order.place, wait=order.wait, here=True)
     return execution.make
+
+
+def make_elsewhere(order: Order, name: str, tell: Tell) -> None:
+    """Make a step of an order in a process of any machine."""
+    known_by = canonical([order.spec, order.name, order.digest])
+    if known_by not in _PLANS:  # a process makes several steps of one plan, which is compiled once
+        _PLANS.clear()
+        _PLANS[known_by] = planned(order)
+    make_of(_PLANS[known_by], store_of(order), Told(tell, platform.node()), order)(name)
+
+
+_PLANS: dict[str, Plan] = {}

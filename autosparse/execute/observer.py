@@ -13,9 +13,12 @@ from autosparse.text import visible
 
 
 class Observer(Protocol):
-    """Is told what happens while a plan runs; `finished` also what is reused, with metrics if what is made goes on."""
+    """Is told what happens while a plan runs; `finished` also what is reused, with metrics if what is made goes on.
 
-    def started(self, step: Step) -> None: ...
+    `where` is the machine that a step runs on, where that may be another one.
+    """
+
+    def started(self, step: Step, where: str = "") -> None: ...
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
     def waiting(self, step: Step) -> None: ...
@@ -40,8 +43,8 @@ class Log:
     ) -> None:
         self._write("run ends" if kind is None else f"run ends by {kind.__name__}: {error}")
 
-    def started(self, step: Step) -> None:
-        self._write(f"{step.name} begins")
+    def started(self, step: Step, where: str = "") -> None:
+        self._write(f"{step.name} begins{f' on {where}' if where else ''}")
 
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
 
@@ -71,9 +74,9 @@ class Everyone:
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    def started(self, step: Step) -> None:
+    def started(self, step: Step, where: str = "") -> None:
         for observer in self._observers:
-            observer.started(step)
+            observer.started(step, where)
 
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
         for observer in self._observers:

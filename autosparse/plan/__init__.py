@@ -10,6 +10,7 @@ from autosparse.plan.counted import Counted
 from autosparse.plan.draw import draw_dot, draw_mermaid
 from autosparse.plan.fit import fit_plan, fit_steps, remembered_settings
 from autosparse.plan.fitted import Fitted, Taken
+from autosparse.plan.makespan import urgency
 from autosparse.plan.price import NO_PRICE, Estimate, Price
 from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
@@ -71,4 +72,5 @@ __all__ = [
     "spec_of",
     "statuses",
     "translations",
+    "urgency",
 ]

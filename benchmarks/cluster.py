@@ -1,0 +1,188 @@
+"""Three machines in one: a Ray cluster, and what becomes of runs on it when machines are lost.
+
+`python benchmarks/cluster.py kills [RUNS]` runs a short comparison on one machine, then so often on the cluster, takes
+a machine away at a random moment of each, and prints how each ended and whether its bytes are those of the one machine.
+`python benchmarks/cluster.py backends` runs a spec by `local` and by `ray`, and prints what that took.
+`python benchmarks/cluster.py serve FOLDER` prints the cluster's address and does what lines on stdin say: `kill` takes
+a machine away and adds another, `end` stops. Every machine has a cache of its own below FOLDER; the one that runs begin
+on has no room for steps.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SPEC = """\
+version: 1
+model: {name: resnet8, width: 4}
+dataset: digits
+budget: 0.9
+method: snip
+compare: [random, erk, magnitude, synflow]
+controls: []
+emit: []
+training: {epochs: 2}
+target: {device: cpu, threads: 1}
+"""
+AGES = 6.0  # seconds after the first step within which a machine is lost
+
+
+def serve(folder: str) -> None:
+    """Hold a cluster until told to end."""
+    os.environ.update(RAY_USAGE_STATS_ENABLED="0")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    from ray.cluster_utils import Cluster
+
+    def add() -> Any:
+        added.append(len(added))
+        cache = {"AUTOSPARSE_CACHE_DIR": str(Path(folder) / f"machine{added[-1]}"), "OMP_NUM_THREADS": "1"}
+        return cluster.add_node(num_cpus=1, env_vars=cache)
+
+    added: list[int] = []
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    machines = [add(), add()]
+    print(f"address {cluster.address}", flush=True)
+    for line in sys.stdin:
+        if line.strip() == "kill":
+            cluster.remove_node(machines.pop(0), allow_graceful=False)
+            machines.append(add())
+            print("killed", flush=True)
+        elif line.strip() == "end":
+            break
+    cluster.shutdown()
+
+
+class Machines:
+    """A cluster in a process of its own; a context manager."""
+
+    def __init__(self, folder: Path) -> None:
+        with (folder / "err.txt").open("w") as errors:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, "serve", str(folder)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        self.address = self._hear("address ")
+
+    def __enter__(self) -> Machines:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._say("end")
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.wait(timeout=60)
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def kill(self) -> None:
+        """Take a machine away, and add another."""
+        self._say("kill")
+        self._hear("killed")
+
+    @property
+    def backend(self) -> str:
+        """What `target.backend` is set to."""
+        return f"{{name: ray, address: '{self.address}', trusted: true}}"
+
+    def _say(self, word: str) -> None:
+        assert self._process.stdin
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+    def _hear(self, word: str) -> str:
+        assert self._process.stdout
+        while not (line := self._process.stdout.readline()).startswith(word):
+            if not line:
+                raise RuntimeError("the cluster did not begin")
+        return line.removeprefix(word).strip()
+
+
+def published(shared: Path) -> dict[str, str]:
+    """Files of tensors in a shared store, by artifact and name, and their sha256."""
+    return {
+        f"{path.parent.name}/{path.stem}/{name}": about["sha256"]
+        for path in shared.glob("artifacts/*/*.json")
+        for name, about in json.loads(path.read_text())["files"].items()
+        if name.endswith(".safetensors")
+    }
+
+
+def begin(folder: Path, spec: str, *values: str) -> subprocess.Popen[str]:
+    """A run of a spec in a folder, with a cache and a shared store in it."""
+    folder.mkdir()
+    (folder / "spec.yaml").write_text(f"{spec}store: {folder / 'shared'}\n")
+    command = [sys.executable, "-m", "autosparse", "run", "spec.yaml", "--json", "--quiet"]
+    for value in values:
+        command += ["--set", value]
+    environment = {**os.environ, "AUTOSPARSE_CACHE_DIR": str(folder / "cache")}
+    out = subprocess.PIPE
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=out, stderr=out, text=True)
+
+
+def kills(runs: str = "10") -> None:
+    """Runs of each of which a machine is lost."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        begin(folder / "alone", SPEC).communicate()
+        alone = published(folder / "alone" / "shared")
+        print(f"on one machine: {len(alone)} files of tensors")
+        chance = random.Random(0)
+        with Machines(folder) as machines:
+            for number in range(1, int(runs) + 1):
+                started = time.monotonic()
+                process = begin(folder / str(number), SPEC, f"target.backend={machines.backend}")
+                shared = folder / str(number) / "shared"
+                while not list(shared.glob("artifacts/*/*")) and process.poll() is None:
+                    time.sleep(0.05)
+                time.sleep(chance.uniform(0.0, AGES))
+                there = len(list(shared.glob("artifacts/*/*")))
+                machines.kill()
+                _, errors = process.communicate()
+                same = "the same bytes" if published(shared) == alone else "OTHER BYTES"
+                log = next((folder / str(number) / "runs").glob("*/log.txt")).read_text()
+                again = [line.split("`")[1] for line in log.splitlines() if "is begun again" in line]
+                print(
+                    f"run {number}: a machine is lost after {there} steps, begun again: {', '.join(again) or 'none'}; "
+                    f"exit code {process.returncode}, {same}, {time.monotonic() - started:.0f} s{errors[-300:]}",
+                    flush=True,
+                )
+
+
+def backends() -> None:
+    """The same spec by both backends: plans, bytes, times."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        found = {}
+        for label, values in {
+            "local": ["target.workers=2"],
+            "ray": ["target.backend={name: ray, address: local}"],
+        }.items():
+            started = time.monotonic()
+            process = begin(folder / label, SPEC + "seeds: [0, 1, 2, 3]\n", *values)
+            out, errors = process.communicate()
+            assert process.returncode == 0, errors
+            report = json.loads(out)
+            found[label] = published(folder / label / "shared"), report["results"]
+            steps = len(report["timeline"])
+            work = sum(step["seconds"] for step in report["timeline"])
+            whole, made = time.monotonic() - started, report["seconds"]
+            print(
+                f"{label}: {steps} steps, {work:.1f} s of work, made in {made:.1f} s, {whole:.1f} s in all", flush=True
+            )
+        print("equal digests and results" if found["local"] == found["ray"] else "OTHER BYTES")
+
+
+if __name__ == "__main__":
+    {"serve": serve, "kills": kills, "backends": backends}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,93 @@
+"""How long many steps take on many machines: `python benchmarks/scheduling.py [PLOT.svg]`.
+
+The plan of a comparison of two thousand steps (IRPs, trials, masks, trainings, evaluations of eight methods at four
+budgets and eighteen seeds) is scheduled on 1 to 256 workers as runs do it, each step priced as on digits. Beside it is
+what no schedule can be shorter than: the longest chain of steps, or all work divided among the workers. The last column
+knows more: what cannot begin before some time, as everything that waits for the scorer, is work that is left then.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import sys
+import tempfile
+from pathlib import Path
+
+from autosparse.backends import this_machine
+from autosparse.console import standalone
+from autosparse.console.plots import Series, line_chart
+from autosparse.plan import Plan, compile_plan
+from autosparse.plan.makespan import makespan
+from autosparse.spec import load_spec, resolve
+
+SPEC = """\
+version: 1
+model: {name: resnet8}
+dataset: digits
+budget: [0.9, 0.95, 0.98, 0.99]
+irp: {rounds: 16, per_round: 0.25, seeds: [100, 101]}
+tuning: {trials: 40}
+compare: [random, erk, magnitude, snip, grasp, synflow, npb, dense]
+seeds: [%s]
+"""
+SECONDS = {"data": 1.0, "init": 0.1, "irp": 12.0, "label": 0.5, "trial": 2.0, "tune": 0.1, "scorer": 0.5, "mask": 1.0,
+           "train": 12.0, "evaluate": 0.5, "emit": 3.0}  # fmt: skip
+
+
+def plan_of(seeds: int) -> Plan:
+    """The plan of the comparison at so many seeds."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "many.yaml"
+        path.write_text(SPEC % ", ".join(map(str, range(seeds))))
+        loaded = load_spec(path)
+    return compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+
+
+def longest(plan: Plan, seconds: dict[str, float]) -> float:
+    """Seconds of the longest chain of steps."""
+    until: dict[str, float] = {}
+    for step in plan.steps.values():
+        until[step.name] = seconds[step.name] + max((until[name] for name in step.inputs.values()), default=0.0)
+    return max(until.values())
+
+
+def released(plan: Plan, seconds: dict[str, float], workers: int) -> float:
+    """Seconds below which no schedule is: for every time, until then and then the work that cannot begin before."""
+    begin: dict[str, float] = {}
+    for step in plan.steps.values():
+        begin[step.name] = max((begin[name] + seconds[name] for name in step.inputs.values()), default=0.0)
+    late, best = 0.0, 0.0
+    for name in sorted(begin, key=lambda name: -begin[name]):
+        late += seconds[name]
+        best = max(best, begin[name] + late / workers)
+    return best
+
+
+def main(plot: str = "") -> None:
+    """Print a line for every number of workers; draw them if a file is named."""
+    plan = plan_of(18)
+    chance = random.Random(0)
+    seconds = {s.name: SECONDS[s.operation] * chance.uniform(0.7, 1.3) for s in plan.steps.values()}
+    work, chain = sum(seconds.values()), longest(plan, seconds)
+    print(f"{len(plan.steps)} steps, {work:.0f} s of work, the longest chain {chain:.0f} s")
+    rows = []
+    for workers in (2**power for power in range(9)):
+        found = makespan(plan.steps.values(), seconds, workers)
+        bound = max(chain, work / workers)
+        tighter = max(bound, released(plan, seconds, workers))
+        rows.append((workers, found, bound))
+        told = f"{found / bound:.3f} times the bound of {bound:>8.1f} s, {found / tighter:.3f} times {tighter:>8.1f} s"
+        print(f"{workers:>4} workers {found:>9.1f} s, {told}")
+    if plot:
+        lines = [
+            Series("as runs do it", [(math.log2(w), math.log10(s)) for w, s, _ in rows], main=True),
+            Series("no schedule is shorter", [(math.log2(w), math.log10(b)) for w, _, b in rows], apart=True),
+        ]
+        names = [str(workers) for workers, *_ in rows]
+        chart = line_chart("seconds of a plan of two thousand steps", "workers", "log10 of s", lines, names)
+        Path(plot).write_text(standalone(chart))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,139 @@
+"""The same plan on a cluster of three machines: the same bytes, whatever is lost on the way."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cluster import SPEC, Machines, published
+from tests.conftest import SMALL, Ended, Place
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
+    """Two machines for steps and one that runs begin on."""
+    with Machines(tmp_path_factory.mktemp("machines")) as found:
+        yield found
+
+
+def on(machines: Machines, *arguments: str) -> list[str]:
+    """The command that runs a spec on these machines."""
+    return ["run", *arguments, "--json", "--set", f"target.backend={machines.backend}"]
+
+
+def placed(folder: Path, text: str, shared: Path) -> Place:
+    """A folder with a spec whose artifacts are shared between machines."""
+    folder.mkdir()
+    (folder / "small.yaml").write_text(f"{text}store: {shared}\n")
+    return Place(folder)
+
+
+def test_a_cluster_makes_the_same_bytes(machines: Machines, finished: tuple[Place, Ended], tmp_path: Path) -> None:
+    """As one machine, with the same report; stdout is the result alone, the log tells where each step ran."""
+    place = placed(tmp_path / "run", SMALL, tmp_path / "shared")
+    ended = place.run(*on(machines, "small.yaml"))
+    alone = finished[0].digests(("data", "init", "irp", "label", "scorer", "mask", "train", "emit"))
+    assert 0 == ended.code, ended.err
+    log = (place.folder / ended.json["run"] / "log.txt").read_text()
+
+    assert finished[1].json["results"] == ended.json["results"]
+    assert alone.items() <= published(tmp_path / "shared").items()
+    assert " begins on " in log
+    assert not list(place.cache.glob("artifacts/train/*"))  # they were made elsewhere, and nothing asked for them
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The bytes of a short comparison on one machine."""
+    folder = tmp_path_factory.mktemp("alone")
+    place = placed(folder / "run", SPEC, folder / "shared")
+    ended = place.run("run", "small.yaml", "--json", "--quiet")
+    assert 0 == ended.code, ended.err
+    return published(folder / "shared")
+
+
+@pytest.mark.parametrize("lost", ["machine", "process"])
+def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], tmp_path: Path, lost: str) -> None:
+    """At a random moment: the run ends well, with the same bytes."""
+    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    process = place.start(*on(machines, "small.yaml"))
+    while not list((tmp_path / "shared").glob("artifacts/*/*")) and process.poll() is None:
+        time.sleep(0.1)
+    time.sleep(random.Random(lost).uniform(0.0, 4.0))
+    if lost == "process":
+        subprocess.run(["pkill", "-9", "-f", "^ray::(mask|train|evaluate|init|data)"], check=False)
+    else:
+        machines.kill()
+    out, err = process.communicate(timeout=200)
+
+    assert 0 == process.returncode, err
+    assert alone == published(tmp_path / "shared")
+    assert out.startswith("{")
+
+
+def test_a_run_that_is_killed_goes_on(machines: Machines, alone: dict[str, str], tmp_path: Path) -> None:
+    """What its tasks had published is there."""
+    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    process = place.start(*on(machines, "small.yaml"))
+    while len(list((tmp_path / "shared").glob("artifacts/*/*"))) < 5 and process.poll() is None:
+        time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    ended = place.run(*on(machines, "small.yaml"))
+
+    assert 0 == ended.code, ended.err
+    assert ended.json["steps"]["reuse"] >= 5
+    assert alone == published(tmp_path / "shared")
+
+
+def test_what_no_machine_has_room_for_is_refused(machines: Machines, tmp_path: Path) -> None:
+    """At once, with the step and what it lacks."""
+    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    ended = place.run(*on(machines, "small.yaml", "--set", "target.threads=64"))
+
+    assert 3 == ended.code
+    assert "takes 64 threads, and no machine of the cluster has more than 1" in ended.err
+
+
+def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+    """Of a cluster that the run began: neither tasks nor Ray's own processes."""
+    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    before = _rays()
+    process = place.start("run", "small.yaml", "--set", "target.backend={name: ray, address: local}")
+    while not list((tmp_path / "shared").glob("artifacts/*/*")) and process.poll() is None:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    end = time.monotonic() + 15
+    while _rays() - before and time.monotonic() < end:
+        time.sleep(0.2)
+
+    assert (130, "") == (process.returncode, out), err
+    assert not _rays() - before
+    assert "are kept" in err
+
+
+def _rays() -> set[str]:
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if (
+                "ray::" in command
+                or "/ray/core/" in command
+                or "/ray/_private/" in command
+                or "/ray/dashboard/" in command
+            ):
+                found.add(path.parent.name)
+    return found - {str(os.getpid())}
