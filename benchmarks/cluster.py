@@ -155,7 +155,8 @@ def kills(runs: str = "10") -> None:
                 again = [line.split("`")[1] for line in log.splitlines() if "is begun again" in line]
                 print(
                     f"run {number}: a machine is lost after {there} steps, begun again: {', '.join(again) or 'none'}; "
-                    f"exit code {process.returncode}, {same}, {time.monotonic() - started:.0f} s{errors[-300:]}",
+                    f"exit code {process.returncode}, {same}, {time.monotonic() - started:.0f} s, "
+                    f"{len(errors.splitlines())} lines on stderr",
                     flush=True,
                 )
 

@@ -192,6 +192,8 @@ class _Crew:
             raise MissingRequirement(
                 f"the cluster at {self._address} cannot be reached: {told}", "`ray status` tells how it is"
             ) from error
+        for logger in ("ray", "ray._private.worker"):  # what is lost the run tells itself, without pages of Ray's logs
+            logging.getLogger(logger).setLevel(logging.CRITICAL)
         hosts = {node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
         if self._same_machine and len(hosts) > 1:
             raise UsageError(

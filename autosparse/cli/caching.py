@@ -19,7 +19,8 @@ from autosparse.console import show_table, show_text, size
 from autosparse.errors import UsageError
 from autosparse.plan import compile_plan, remembered_settings
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
-from autosparse.store import Artifact, Remote, Store
+from autosparse.spec.amounts import read_seconds
+from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.text import literal
 
 cache = typer.Typer(
@@ -28,6 +29,7 @@ cache = typer.Typer(
 app.add_typer(cache, name="cache")
 
 _SHARED = ("source", "scorer")  # what a group makes once: IRPs, labels, trials, scorers
+_DAY = 86400.0  # seconds
 _SHORTEST = 6  # hexadecimal digits of a key
 
 WhatArgument = Annotated[
@@ -86,6 +88,37 @@ def cache_verify(json_: JsonOption = False) -> None:
     if damaged:
         say("hint: the next run sets damaged artifacts aside and makes them again")
         raise typer.Exit(4)
+
+
+@cache.command("gc")
+def cache_gc(
+    unused: Annotated[
+        str, typer.Option(metavar="TIME", help="How long ago a run used last what goes: a day or more.")
+    ] = "30 d",
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="URL", help="Of this shared store, in place of the cache.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and leave it.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Take away artifacts that no run has used for long. What a run uses that goes on stays."""
+    try:
+        seconds = read_seconds(unused)
+    except ValueError as error:
+        raise UsageError(f"`--unused {unused}` is no duration", "such as `--unused 30d`") from error
+    if seconds < _DAY:
+        raise UsageError(f"`--unused {unused}` is less than a day", "a run may be about to use what is younger")
+    if store:
+        gone = list(collect_remote(_remote(store), seconds, dry=dry_run))
+    else:
+        gone = list(collect(Store.default(), seconds, dry=dry_run))
+    freed = sum(one.bytes for one in gone)
+    if json_:
+        rows = [{"operation": one.operation, "key": one.key, "bytes": one.bytes} for one in gone]
+        show_text(json_text({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": rows}))
+    else:
+        number = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
+        show_text(f"{number}, {size(freed)}, {'would be' if dry_run else 'are'} removed")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ from autosparse.plan import (
     urgency,
 )
 from autosparse.steps import Metrics, Work, metrics_of, operations
-from autosparse.store import Artifact, Draft, Store, canonical, digest, open_index
+from autosparse.store import Artifact, Draft, InUse, Store, canonical, digest, open_index
 
 Result = TypeVar("Result")
 _UNKNOWN = 1.0  # seconds of a step without a price
@@ -112,30 +112,32 @@ class Execution:
         self._wait = wait
         self._by_key = {step.key: step for step in plan.steps.values()}
         self._place = place
+        self._in_use = InUse(store, plan.digest, {step.key for step in plan.steps.values()})
         backend = plan.spec.target.backend
         self._backend: Backend = local.local(place) if here else backend.entry.function(place, **backend.options())
 
     def run(self) -> Outcome:
         """Run every step that is not there, or is forced. Raises StepError for the first one that fails."""
         begin = time.monotonic()
+        steps = [self.plan.steps[name] for name in self._selection.found]
         try:
-            if absent := missing_data(self.plan, self._selection.found):
-                raise MissingData(*absent[0])
-            if absent := missing_formats(self.plan, self._selection.found):
-                raise MissingExtra(*absent[0])
-            steps = [self.plan.steps[name] for name in self._selection.found]
-            there = self._store.present([(step.operation, step.key) for step in steps])
-            missing = [step for step in steps if step.key not in there]
-            self._continued = self._before(missing)
-            together = self._crew(missing) if missing else None
-            if together and self._selection.forced and isinstance(self._backend, Distributed):
-                raise UsageError("`--force` makes steps on this machine", "add `--set target.backend=local`")
-            if together and not self._selection.forced:
-                self._make_together(steps, there, together)
-            else:
-                self._make_in_turn(steps, there)
-            if self.outcome.changed:
-                self.outcome.stale = self._find_stale()
+            with self._in_use:
+                if absent := missing_data(self.plan, self._selection.found):
+                    raise MissingData(*absent[0])
+                if absent := missing_formats(self.plan, self._selection.found):
+                    raise MissingExtra(*absent[0])
+                there = self._store.present([(step.operation, step.key) for step in steps])
+                missing = [step for step in steps if step.key not in there]
+                self._continued = self._before(missing)
+                together = self._crew(missing) if missing else None
+                if together and self._selection.forced and isinstance(self._backend, Distributed):
+                    raise UsageError("`--force` makes steps on this machine", "add `--set target.backend=local`")
+                if together and not self._selection.forced:
+                    self._make_together(steps, there, together)
+                else:
+                    self._make_in_turn(steps, there)
+                if self.outcome.changed:
+                    self.outcome.stale = self._find_stale()
         finally:
             self.outcome.seconds = time.monotonic() - begin
         return self.outcome
@@ -284,6 +286,7 @@ class Execution:
     def _share(self, step: Step, *, replace: bool = False) -> None:
         # With other machines: what was made or is reused here and is not there yet.
         if self._store.url:
+            self._in_use.go_on()
             self._store.share(step.operation, step.key, replace=replace)
             if self._store.problem:
                 self._observer.note(f"{self._store.problem.message}; {self._store.problem.hint}")

@@ -8,8 +8,9 @@ from autosparse.store.index import Index, Record, open_index
 from autosparse.store.remote import Remote
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors
+from autosparse.store.uses import InUse, Unused, collect, collect_remote
 
 __all__ = [
-    "Artifact", "Draft", "Index", "Record", "Remote", "Rows", "Store", "canonical", "contents", "digest",
-    "dump_tensors", "file_digest", "load_tensors", "name_in", "open_index",
+    "Artifact", "Draft", "InUse", "Index", "Record", "Remote", "Rows", "Store", "Unused", "canonical", "collect",
+    "collect_remote", "contents", "digest", "dump_tensors", "file_digest", "load_tensors", "name_in", "open_index",
 ]  # fmt: skip

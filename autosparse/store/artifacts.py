@@ -211,6 +211,22 @@ class Store:
             shutil.rmtree(draft.folder, ignore_errors=True)
         return Artifact(place, key, descriptor)
 
+    def remove(self, operation: str, key: str) -> None:
+        """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
+        gone = self.root / "drafts" / f"{key}.{uuid.uuid4().hex}.gone"
+        try:
+            gone.parent.mkdir(parents=True, exist_ok=True)
+            self._place(operation, key).rename(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unwritable(gone, error) from error
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def claim(self, name: str, note: Mapping[str, Any]) -> None:
+        """Note in the shared store which keys a run uses, and when."""
+        self._ask(lambda remote: remote.claim(name, note))
+
     def set_aside(self, operation: str, key: str) -> Path:
         """Move a damaged artifact out of the way, and say where to."""
         target = self.root / "damaged" / f"{operation}-{key}"

@@ -8,18 +8,20 @@ nothing that a lost connection or another program left behind is taken for an ar
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store.artifacts import Store
-from autosparse.store.canonical import file_digest
+from autosparse.store.canonical import canonical, file_digest
 from autosparse.store.files import DESCRIPTOR, Artifact, read_descriptor
 
 Result = TypeVar("Result")
@@ -109,6 +111,35 @@ class Remote:
                 key = name.removesuffix(".json")
                 with suppress(FileNotFoundError, DamagedArtifact):
                     yield (operation, key), read_descriptor(self._files.cat_file(path), key)
+
+    def claim(self, name: str, note: Mapping[str, Any]) -> None:
+        """Note which keys a run uses, and when: what is noted is not collected."""
+        with self._reached("written"):
+            data = canonical(note).encode()
+            self._patiently(lambda: self._create(f"{self._root}/uses/{name}.json", data, replace=True))
+
+    def claims(self) -> Iterator[dict[str, Any]]:
+        """What runs noted. One that cannot be read is of a run of another release, or half written: nothing is safe."""
+        with self._reached("read"):
+            self._files.invalidate_cache()
+            for path in self._patiently(lambda: self._files.glob(f"{self._root}/uses/*.json")):
+                with suppress(FileNotFoundError):
+                    yield json.loads(self._files.cat_file(path))
+
+    def remove(self, operation: str, key: str) -> None:
+        """Take a descriptor away, and with it the artifact; `sweep` takes its files."""
+        with self._reached("written"), suppress(FileNotFoundError):
+            self._files.rm_file(self._descriptor(operation, key))
+        self._known.discard(key)
+
+    def sweep(self, kept: Collection[str], before: float) -> None:
+        """Take away files that are not among these digests and were written before that time (seconds since 1970)."""
+        with self._reached("written"):
+            for path, about in self._files.find(f"{self._root}/files", detail=True).items():
+                written = _written(about)
+                if path.rpartition("/")[2] not in kept and written is not None and written < before:
+                    with suppress(FileNotFoundError):
+                        self._files.rm_file(path)
 
     def _read(self, operation: str, key: str) -> bytes:
         # The descriptor; it is read once in a process.
@@ -254,6 +285,17 @@ def _opened(url: str) -> tuple[Any, str]:
     except Exception as error:
         raise MissingRequirement(f"the shared store {url} cannot be opened: {error}") from error
     return files, str(root).rstrip("/")
+
+
+def _written(about: Mapping[str, Any]) -> float | None:
+    # When a file was written, as file systems tell it, or None.
+    told = next((about[name] for name in ("mtime", "LastModified", "updated", "created") if name in about), None)
+    if isinstance(told, datetime):
+        return told.timestamp()
+    if isinstance(told, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(told).timestamp()
+    return float(told) if isinstance(told, int | float) else None
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "kinds": ["list --json"],
     "doctor": ["doctor --json", "doctor --no-test --json"],
     "cache-ls": ["cache ls --json"],
+    "cache-gc": ["cache gc --dry-run --json"],
     "cache-push": ["cache push small.yaml shared --json", "cache pull small.yaml shared --json"],
     "cache-verify": ["cache verify --json"],
     "validate": ["validate small.yaml --json"],

@@ -1,0 +1,174 @@
+"""What goes when a cache is cleaned: nothing that a run uses, noted or going on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from autosparse.store import Draft, InUse, Remote, Store, collect, collect_remote
+from tests.conftest import Place, call
+
+DAY = 86400.0
+KEYS = [letter * 64 for letter in "abcdef"]
+
+
+def days_ago(number: float) -> str:
+    """A time as descriptors tell it."""
+    return (datetime.now(UTC) - timedelta(days=number)).isoformat()
+
+
+def publish(store: Store, key: str, age: float | None, text: str = "") -> None:
+    """An artifact that was made so many days ago."""
+
+    def write(draft: Draft) -> None:
+        draft.write_json("value", text or key)
+
+    store.publish("mask", key, write, lambda: {} if age is None else {"created": days_ago(age)})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A cache with artifacts of ages of 1, 20, 40 and 60 days, and of no age."""
+    store = Store(tmp_path / "cache")
+    for key, age in zip(KEYS, (1, 20, 40, 60, None), strict=False):
+        publish(store, key, age)
+    return store
+
+
+def gone(store: Store, *, dry: bool = False) -> list[str]:
+    """The keys that go when 30 days are too long."""
+    return sorted(one.key for one in collect(store, 30 * DAY, dry=dry))
+
+
+def left(store: Store) -> Sequence[str]:
+    """The keys that are there."""
+    return [artifact.key for artifact in store.artifacts()]
+
+
+def test_what_nobody_used_for_long_goes(store: Store) -> None:
+    """What does not say when it was made stays; `dry` leaves all."""
+    told, before = gone(store, dry=True), left(store)
+
+    assert KEYS[2:4] == told == gone(store)
+    assert KEYS[:5] == before
+    assert [*KEYS[:2], KEYS[4]] == left(store)
+    assert [] == gone(store)
+
+
+def test_what_a_run_noted_stays(store: Store) -> None:
+    """As long as it is not long ago itself; a note that cannot be read says nothing."""
+    store.note("used-one", {"time": days_ago(5), "keys": [KEYS[2]]})
+    store.note("used-two", {"time": days_ago(50), "keys": [KEYS[3]]})
+    store.note("used-odd", ["what"])
+
+    assert [KEYS[3]] == gone(store)
+
+
+def test_what_a_run_uses_that_goes_on_stays(store: Store) -> None:
+    """However long ago it began; until it ends, or dies."""
+    code = (
+        "import sys, time; from pathlib import Path; from autosparse.store import InUse, Store\n"
+        f"with InUse(Store(Path(sys.argv[1])), 'run', {KEYS[2:4]}): print('begun', flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert "begun\n" == process.stdout.readline()
+    store.note("used-run", {"time": days_ago(90), "keys": KEYS[2:4]})
+    during = gone(store)
+    process.kill()
+    process.communicate()
+
+    assert [] == during
+    assert KEYS[2:4] == gone(store)
+
+
+def test_what_is_made_at_the_moment_stays(store: Store) -> None:
+    """Another process has its lock."""
+    with store.lock(KEYS[2]):
+        code = f"print(sorted(o.key for o in collect(Store(Path({str(store.root)!r})), {30 * DAY})))"
+        ended = subprocess.run(
+            [sys.executable, "-c", f"from pathlib import Path\nfrom autosparse.store import Store, collect\n{code}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+
+    assert f"['{KEYS[3]}']\n" == ended.stdout
+    assert KEYS[2] in left(store)
+
+
+def test_what_was_left_behind_goes(store: Store) -> None:
+    """Drafts of a writer that died, what was damaged, what was fetched to be read: of a day ago, or of long ago."""
+    for name in ("drafts", "damaged", "fetched"):
+        for age in (0, 2, 40):
+            folder = store.root / name / f"{name}{age}"
+            folder.mkdir(parents=True)
+            (folder / "x").write_text("x")
+            os.utime(folder, (time.time() - age * DAY,) * 2)
+    gone(store)
+
+    assert {"drafts0", "damaged0", "fetched0", "fetched2"} == {
+        path.parent.name for name in ("drafts", "damaged", "fetched") for path in (store.root / name).glob("*/x")
+    }
+
+
+@pytest.fixture(params=["memory", "file"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Remote:
+    """A shared store with the artifacts of the cache; two of them share a file."""
+    found = Remote(str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}")
+    publish(store, KEYS[5], 60, text=KEYS[0])
+    for artifact in store.artifacts():
+        found.push(artifact)
+    return found
+
+
+def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store: Store, tmp_path: Path) -> None:
+    """And files that another artifact names; files go only when they were written a day ago."""
+    other = Store(tmp_path / "other", remote.url)
+    with InUse(other, "run", [KEYS[2]]):
+        pass
+    told = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
+    done = sorted(one.key for one in collect_remote(remote, 30 * DAY))
+    young = len(remote._files.find(f"{remote._root}/files"))
+    remote.sweep({"nothing"}, time.time() - 1000)
+    kept = {file["sha256"] for _, about in remote.artifacts() for file in about["files"].values()}
+    remote.sweep(kept, time.time() + 1000)
+
+    assert [KEYS[3], KEYS[5]] == told == done
+    assert sorted([*KEYS[:3], KEYS[4]]) == sorted(key for (_, key), _ in remote.artifacts())
+    assert 5 == young
+    assert 4 == len(remote._files.find(f"{remote._root}/files"))
+    for key in (*KEYS[:3], KEYS[4]):
+        assert key == Store(tmp_path / "reader", remote.url).bring("mask", key).json("value")
+
+
+def test_a_note_that_cannot_be_read_stops_it(remote: Remote, tmp_path: Path) -> None:
+    """Nothing goes: it may be of a run that uses all."""
+    remote.claim("run", {"time": days_ago(0), "keys": KEYS})
+    remote._files.pipe_file(f"{remote._root}/uses/run.json", b'{"time"')
+
+    with pytest.raises(Exception, match="cannot be read"):
+        list(collect_remote(remote, 30 * DAY))
+    assert 6 == len(list(remote.artifacts()))
+
+
+def test_the_command(here: Place, capsys: pytest.CaptureFixture[str], store: Store) -> None:
+    """Tells first, if asked to, and then does it."""
+    assert here.cache == store.root
+    told = call(capsys, "cache gc --dry-run")
+    done = call(capsys, "cache gc --json")
+    odd = [call(capsys, f"cache gc --unused {value}") for value in ("soon", "'2 h'")]
+
+    assert "2 artifacts, 132 B, would be removed" == told.out.strip()
+    assert {"schema_version": 1, "removed": True, "bytes": 132}.items() <= json.loads(done.out).items()
+    assert [2, 2] == [ended.code for ended in odd]
+    assert "less than a day" in odd[1].err
