@@ -1,7 +1,8 @@
 """Running a plan: what is there is reused, the rest is made, one step after another or several at once."""
 
-from autosparse.execute.execution import Execution, Outcome, made_json
+from autosparse.execute.execution import Execution
 from autosparse.execute.observer import Everyone, Log, Observer
+from autosparse.execute.outcome import Outcome, made_json
 from autosparse.execute.tracking import Tracking
 
 __all__ = ["Everyone", "Execution", "Log", "Observer", "Outcome", "Tracking", "made_json"]
