@@ -29,6 +29,8 @@ class Place:
     threads: int
     evaluation_batch: int = EVALUATION_BATCH
     stream: bool = False
+    devices: int = 1
+    """how many of them train one network together; their threads are shared"""
 
     @property
     def usual(self) -> bool:
@@ -119,6 +121,7 @@ def environment(place: Place) -> dict[str, str | int]:
         "threads": place.threads,
         "evaluation_batch": place.evaluation_batch,
         "stream": place.stream,
+        **({"devices": place.devices} if place.devices > 1 else {}),
     }
 
 

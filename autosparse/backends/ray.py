@@ -80,7 +80,7 @@ class _Crew:
     ) -> None:
         self._ray = _library()
         self._address = address if address == "local" else _known(address, trusted=trusted)
-        self._gpus = 1 if place.device.startswith("cuda") else 0
+        self._gpus = place.devices if place.device.startswith("cuda") else 0
         self._place, self._memory = place, memory
         self._scales, self._same_machine = scales, same_machine
         self._work = work
@@ -94,8 +94,11 @@ class _Crew:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         logging.getLogger("ray").setLevel(logging.ERROR)
         sys.stdout.flush()
-        self._stdout = os.dup(1)  # Ray and its processes write there, whatever they are told
-        os.dup2(2, 1)
+        # Ray and its processes write there, whatever they are told: what is lost, and pages of logs about it. The run
+        # tells what matters of that itself.
+        self._stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.close(nowhere)
         try:
             self._begin()
         except BaseException:
@@ -192,8 +195,6 @@ class _Crew:
             raise MissingRequirement(
                 f"the cluster at {self._address} cannot be reached: {told}", "`ray status` tells how it is"
             ) from error
-        for logger in ("ray", "ray._private.worker"):  # what is lost the run tells itself, without pages of Ray's logs
-            logging.getLogger(logger).setLevel(logging.CRITICAL)
         hosts = {node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
         if self._same_machine and len(hosts) > 1:
             raise UsageError(

@@ -10,7 +10,7 @@ from autosparse.core.criteria.snip import snip
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
-from autosparse.core.training import Observe, Recipe, accuracy, train
+from autosparse.core.training import Observe, Recipe, Team, accuracy, train
 from autosparse.core.weights import Tensors, prunable_weights
 from autosparse.lazy import torch
 
@@ -44,15 +44,17 @@ def irp_round(
     begin: int = 0,
     evaluation_batch: int = 1000,
     observe: Observe = lambda *_: None,
+    team: Team | None = None,
 ) -> Round:
     """A round of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been, that keeps `keep` weights.
 
     Rewind first: a fresh network takes the whole initial state (weights, biases, BatchNorm parameters and
     statistics, bit for bit), then the last round's masks. Train, and rank the surviving weights of all layers
-    together. `initial` may be the state after `begin` steps, which the training then leaves out.
+    together. `initial` may be the state after `begin` steps, which the training then leaves out. A `team` trains
+    together; what it comes to is the same for every member.
     """
     model = rewind(build(), initial)
-    losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe)
+    losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     scores = rank(rank_by, model, weights, initial, training, generator)
     return Round(

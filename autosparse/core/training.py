@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Lt
 
@@ -59,8 +59,21 @@ def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
 
 
+_LEAST = 2  # images that batch normalization needs
+
 Observe = Callable[..., None]
 """Called with epochs done, epochs in all, and the mean loss of the last one."""
+
+
+class Team(Protocol):
+    """Processes that train one network together: each takes its share of every batch and has the same weights."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def mean(self, tensor: torch.Tensor) -> None: ...
+    def lead(self, tensor: torch.Tensor) -> None: ...
 
 
 def train(
@@ -73,6 +86,7 @@ def train(
     begin: int = 0,
     end: int | None = None,
     observe: Observe = lambda *_: None,
+    team: Team | None = None,
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
 
@@ -82,6 +96,9 @@ def train(
     `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
     zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
     at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable weight.
+
+    A `team` takes the mean of its gradients in every step, as data-parallel training does; the batch is the recipe's.
+    Batch normalization has the statistics of each share, and in the end running ones that are the mean of all.
     """
     model.to(memory_format=torch.channels_last)
     model.train()
@@ -89,6 +106,10 @@ def train(
     present = None if masks is None else _flat_mask(model, flat, masks)
     if present is not None:
         flat.data.mul_(present)
+    if team is not None:
+        team.lead(flat.data)
+        if present is not None:
+            team.lead(present)
     optimizer = update_rule(flat, recipe)
     steps = training_steps_of(recipe, len(images))
     stop = steps if end is None else min(end, steps)
@@ -96,7 +117,7 @@ def train(
     epochs = math.ceil(recipe.epochs)
     history: list[float] = []
     for done in range(epochs):
-        total, seen = torch.zeros((), device=flat.device), 0
+        total, seen = torch.zeros((), device=flat.device), 0.0
         for inputs, labels in epoch(
             images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout, generator=generator
         ):
@@ -107,22 +128,36 @@ def train(
                 continue
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * learning_rate(recipe, step / steps)
+            whole = len(labels)
+            if team is not None:
+                inputs, labels = _share(inputs, team), _share(labels, team)
             with autocast(flat.device, recipe.precision):
                 outputs = model(inputs)
             loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad(set_to_none=False)
-            loss.backward()
+            count: float = len(labels)
+            if team is None:
+                loss.backward()
+            else:  # every image weighs the same, however many a share has
+                count = len(labels) if whole >= _LEAST * team.size else whole / team.size
+                (loss * (count * team.size / whole)).backward()
+                assert flat.grad is not None
+                team.mean(flat.grad)
             optimizer.step()
             if present is not None:
                 flat.data.mul_(present)
-            total += loss.detach() * len(labels)
-            seen += len(labels)
+            total += loss.detach() * count
+            seen += count
             step += 1
         if seen:
-            history.append(float(total) / seen)
+            history.append(_mean_loss(total, seen, team))
         observe(done + 1, epochs, history[-1] if seen else None)
         if step >= stop:
             break
+    if team is not None:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                team.mean(buffer)
     return history
 
 
@@ -175,6 +210,19 @@ def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> torch.optim.Optimiz
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """The context in which a forward pass has a recipe's precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _share(batch: torch.Tensor, team: Team) -> torch.Tensor:
+    # The share of one member; a batch that is too small to be shared is everybody's.
+    return batch if len(batch) < _LEAST * team.size else batch.tensor_split(team.size)[team.rank]
+
+
+def _mean_loss(total: torch.Tensor, seen: float, team: Team | None) -> float:
+    if team is None:
+        return float(total) / seen
+    both = torch.stack([total, torch.tensor(seen, device=total.device)])
+    team.mean(both)
+    return float(both[0] / both[1])
 
 
 def _flatten(model: torch.nn.Module) -> torch.nn.Parameter:

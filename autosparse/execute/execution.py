@@ -26,6 +26,7 @@ from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, Mis
 from autosparse.execute.crew import Make, Order, Told, Workers, planned, store_of
 from autosparse.execute.observer import Observer
 from autosparse.execute.outcome import Outcome
+from autosparse.execute.team import team_of
 from autosparse.plan import (
     Counted,
     Estimate,
@@ -291,9 +292,10 @@ class Execution:
                 self._observer.progress(step, done, total, loss)
 
             try:
-                operations[step.operation].function(
-                    Work(inputs, draft, place, step.access, observe), **dict(step.options)
-                )
+                with team_of(step, inputs, place) as team:
+                    operations[step.operation].function(
+                        Work(inputs, draft, place, step.access, observe, team), **dict(step.options)
+                    )
             except StepError as error:
                 raise StepError(f"step `{step.name}` failed: {error.message}", error.hint) from error
             except AutosparseError:

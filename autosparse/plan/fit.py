@@ -68,7 +68,7 @@ def fit_plan(
                 plan,
                 found,
                 price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
-                Place(target.device, target.threads),
+                Place(target.device, target.threads, devices=target.devices),
                 target.memory_bytes or memory_of(target.device),
             ),
             machine.cores,

@@ -18,8 +18,12 @@ def with_workers(fitted: Fitted, cores: int) -> Fitted:
     )
     asked = target.workers
     assert isinstance(target.threads, int)
-    if asked == "auto" and (target.device != "cpu" or not fitted.priced or fitted.seconds < _BRIEF):
+    if asked == "auto" and (
+        target.devices > 1 or target.device != "cpu" or not fitted.priced or fitted.seconds < _BRIEF
+    ):
         return fitted
+    if target.devices > 1:  # workers have no processes of their own
+        return replace(fitted, taken=(*fitted.taken, Taken("target.workers", asked, 1, "devices")))
     wanted = max(1, cores // target.threads) if asked == "auto" else asked
     room = next((n for n in range(len(peaks)) if sum(peaks[: n + 1]) > fitted.memory), wanted)
     number = max(1, min(wanted, room))

@@ -29,6 +29,13 @@ class Target(Section):
     """Where and how big; never part of an artifact's identity."""
 
     device: Annotated[str, AfterValidator(_device), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
+    devices: Annotated[
+        Annotated[int, Ge(1), Le(64)],
+        about(
+            "how many GPUs train one network together (data-parallel), each on its share of every batch; on a CPU as "
+            "many processes, which share `threads`. Where there are fewer it is one"
+        ),
+    ] = 1
     threads: Annotated[
         Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
     ] = "auto"

@@ -2,7 +2,8 @@
 
 An operation is a registered function `(work, **options)`; its options are JSON values, all of them keyed.
 Raise its `version` when the same options and inputs give another output. What it `tells` while a plan runs is the
-name of a number in its `result.json`, of which the highest is `best` or the last is shown.
+name of a number in its `result.json`, of which the highest is `best` or the last is shown. One that is done `by_team`
+may be done by several processes at once, each with the same inputs and options; the first one's output counts.
 """
 
 from collections.abc import Callable

@@ -12,7 +12,7 @@ from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network, generator
 
 
-@operations.register(version=1, tells="validation_accuracy")
+@operations.register(version=1, tells="validation_accuracy", by_team=True)
 def irp(
     work: Work,
     *,
@@ -47,6 +47,7 @@ def irp(
         begin=rewind_to,
         evaluation_batch=work.place.evaluation_batch,
         observe=work.observe,
+        team=work.team,
     )
     work.output.write_tensors("masks", result.masks)
     work.output.write_tensors("scores", result.scores)

@@ -11,13 +11,19 @@ from autosparse.steps import operations
 from autosparse.steps.work import Work, generator, load_network
 
 
-@operations.register(version=1)
+@operations.register(version=1, by_team=True)
 def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(work)
     images = work.images("train")
     losses = train_network(
-        model, images, Recipe(**training), generator("train", seed), masks=work.masks("mask"), observe=work.observe
+        model,
+        images,
+        Recipe(**training),
+        generator("train", seed),
+        masks=work.masks("mask"),
+        observe=work.observe,
+        team=work.team,
     )
     broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
     if broken:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from autosparse.backends import Place, available_memory
 from autosparse.core.images import Images
 from autosparse.core.irp import rewind
+from autosparse.core.training import Team
 from autosparse.errors import StepError
 from autosparse.lazy import torch
 from autosparse.models import build_model
@@ -31,6 +32,8 @@ class Work:
     access: Mapping[str, Any]
     observe: Callable[..., None] = lambda *_: None
     """called with what is done of a step, all of it, and the loss so far where there is one"""
+    team: Team | None = None
+    """the processes that do this step together, where they are several"""
 
     @property
     def device(self) -> torch.device:

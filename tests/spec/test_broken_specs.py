@@ -58,7 +58,7 @@ BROKEN = [
         "target: {bandwidth: 8}\n",
         "3:10",
         "unknown key `bandwidth` in `target`",
-        "known here: device, threads, workers, memory, time, backend",
+        "known here: device, devices, threads, workers, memory, time, backend",
         id="key like no other",
     ),
     pytest.param(
@@ -144,7 +144,7 @@ BROKEN = [
     ),
     pytest.param("scorer: mpl\n", "3:9", "`scorer` must be a scorer but is 'mpl'", "did you mean `mlp`?", id="scorer"),
     pytest.param(
-        "target: {backend: ray}\n", "3:19", "must be a backend", "run `autosparse list backends`", id="backend"
+        "target: {backend: slurm}\n", "3:19", "must be a backend", "run `autosparse list backends`", id="backend"
     ),
     pytest.param("emit: [onx]\n", "3:8", "`emit[0]` must be a format but is 'onx'", ..., id="format"),
     pytest.param(
