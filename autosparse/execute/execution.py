@@ -74,6 +74,7 @@ class Execution:
         self.outcome = Outcome()
         self._counted: Mapping[str, Counted] = {}
         self._continued: set[str] = set()
+        self._elsewhere: Collection[str] = set()  # keys of what is in the shared store
         self._store = store
         self._observer = observer
         self._wait = wait
@@ -93,7 +94,9 @@ class Execution:
                     raise MissingData(*absent[0])
                 if absent := missing_formats(self.plan, self._selection.found):
                     raise MissingExtra(*absent[0])
-                there = self._store.present([(step.operation, step.key) for step in steps])
+                named = [(step.operation, step.key) for step in steps]
+                self._elsewhere = self._store.elsewhere(named)
+                there = self._store.present(named)
                 missing = [step for step in steps if step.key not in there]
                 self._continued = self._before(missing)
                 together = self._crew(missing) if missing else None
@@ -266,7 +269,7 @@ class Execution:
             with suppress(DamagedArtifact):  # noticed when it is read for what it is
                 metrics = metrics_of(self._store.open(step.operation, step.key))
         self._observer.finished(step, "reuse", 0.0, metrics)
-        if self._store.holds(step.operation, step.key):
+        if step.key not in self._elsewhere and self._store.holds(step.operation, step.key):
             self._share(step)
 
     def _before(self, steps: Sequence[Step]) -> set[str]:

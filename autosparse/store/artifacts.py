@@ -75,6 +75,10 @@ class Store:
         others = [one for one in named if one[1] not in own]
         return own | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
 
+    def elsewhere(self, named: Sequence[tuple[str, str]]) -> set[str]:
+        """The keys of those artifacts that are in the shared store, whether here too or not."""
+        return self._ask(lambda remote: remote.present(named)) or set()
+
     def open(self, operation: str, key: str) -> Artifact:
         """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
         folder = self._place(operation, key)

@@ -45,7 +45,7 @@ class InUse:
         with suppress(OSError, Timeout):
             (self._store.root / "locks").mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
-        self.go_on()
+        self._tell()
         return self
 
     def __exit__(
@@ -57,8 +57,10 @@ class InUse:
 
     def go_on(self) -> None:
         """Say that they are used still, if that was said long ago."""
-        if self._told and time.monotonic() - self._told < _REFRESH:
-            return
+        if self._told and time.monotonic() - self._told > _REFRESH:
+            self._tell()
+
+    def _tell(self) -> None:
         note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "keys": self._keys}
         self._store.note(f"used-{self._name}", note)
         self._store.claim(self._name, note)
