@@ -111,7 +111,10 @@ class Store:
 
         def act(remote: Remote) -> bool:
             if not remote.push(own, replace=replace):
-                remote.fetch(operation, key, self)
+                try:
+                    remote.fetch(operation, key, self)
+                except DamagedArtifact:
+                    remote.push(own, replace=True)
             return True
 
         return bool(self._ask(act))
@@ -202,7 +205,7 @@ class Store:
             draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
             _flush_folder(draft.folder)
             place.parent.mkdir(parents=True, exist_ok=True)
-            if replace and self.has(operation, key):
+            if replace and self.holds(operation, key):
                 place.rename(old)
             elif place.exists():  # files that lost their descriptor
                 self.set_aside(operation, key)

@@ -213,6 +213,20 @@ def test_damage_is_noticed_and_mended(tmp_path: Path, url: str, change: Callable
     assert "one" == Store(tmp_path / "c", url).bring("mask", KEY).json("value")
 
 
+def test_a_damaged_one_that_was_there_first_is_replaced(tmp_path: Path, url: str) -> None:
+    """By who made the same one meanwhile; and one that is only there is replaced by who makes it anew on purpose."""
+    store_at(tmp_path / "a", url).share("mask", KEY)
+    corrupted(url, lambda data: data[::-1])
+    other = store_at(tmp_path / "b", url, "two")
+    shared, value = other.share("mask", KEY), Store(tmp_path / "c", url).bring("mask", KEY).json("value")
+    again = Store(tmp_path / "d", url)
+    again.publish("mask", KEY, lambda draft: draft.write_json("value", "three"), lambda: {}, replace=True)
+
+    assert (True, "two") == (shared, value)
+    assert again.share("mask", KEY, replace=True)
+    assert "three" == Store(tmp_path / "e", url).bring("mask", KEY).json("value")
+
+
 def test_damage_is_noticed_by_who_reads_one_file(tmp_path: Path, url: str) -> None:
     """It is one to make again."""
     store_at(tmp_path / "a", url).share("mask", KEY)
