@@ -2,7 +2,7 @@
 
 `python benchmarks/cluster.py kills [RUNS]` runs a short comparison on one machine, then so often on the cluster, takes
 a machine away at a random moment of each, and prints how each ended and whether its bytes are those of the one machine.
-`python benchmarks/cluster.py backends` runs a spec by `local` and by `ray`, and prints what that took.
+`python benchmarks/cluster.py backends` runs the digits spec by `local` and by `ray`, and prints what that took.
 `python benchmarks/cluster.py serve FOLDER` prints the cluster's address and does what lines on stdin say: `kill` takes
 a machine away and adds another, `end` stops. Every machine has a cache of its own below FOLDER; the one that runs begin
 on has no room for steps.
@@ -162,16 +162,18 @@ def kills(runs: str = "10") -> None:
 
 
 def backends() -> None:
-    """The same spec by both backends: plans, bytes, times."""
+    """The digits spec by both backends: bytes and times, with a thread for every step."""
+    digits = (Path(__file__).parent.parent / "specs" / "digits.yaml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found = {}
         for label, values in {
-            "local": ["target.workers=2"],
-            "ray": ["target.backend={name: ray, address: local}"],
+            "local, 1 worker": ["target.workers=1"],
+            "local, 2 workers": ["target.workers=2"],
+            "ray, 2 cores": ["target.backend={name: ray, address: local}"],
         }.items():
             started = time.monotonic()
-            process = begin(folder / label, SPEC + "seeds: [0, 1, 2, 3]\n", *values)
+            process = begin(folder / label, digits, "target.threads=1", *values)
             out, errors = process.communicate()
             assert process.returncode == 0, errors
             report = json.loads(out)
@@ -179,10 +181,10 @@ def backends() -> None:
             steps = len(report["timeline"])
             work = sum(step["seconds"] for step in report["timeline"])
             whole, made = time.monotonic() - started, report["seconds"]
-            print(
-                f"{label}: {steps} steps, {work:.1f} s of work, made in {made:.1f} s, {whole:.1f} s in all", flush=True
-            )
-        print("equal digests and results" if found["local"] == found["ray"] else "OTHER BYTES")
+            took = f"{work:.1f} s of work, made in {made:.1f} s, {whole:.1f} s in all"
+            print(f"{label}: {steps} steps, {took}", flush=True)
+        first, *others = found.values()
+        print("equal digests and results" if all(other == first for other in others) else "OTHER BYTES")
 
 
 if __name__ == "__main__":
