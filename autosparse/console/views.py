@@ -63,6 +63,12 @@ class _View:
     asked: bool
 
 
+def _emitted(console: Console, report: Report) -> None:
+    if report.emitted:
+        show_verified(report.emitted, f"{report.run}/models")
+        console.print()
+
+
 def _warnings(console: Console, report: Report) -> None:
     if report.unprunable:
         reasons = Counter(report.unprunable.values()).most_common()
@@ -293,7 +299,7 @@ def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
 
 
 _SHOWN: Mapping[str, Callable[[_View], None]] = {
-    "emitted": lambda view: show_verified(view.report.emitted, f"{view.report.run}/models"),
+    "emitted": lambda view: _emitted(view.console, view.report),
     "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
     "verdict": lambda view: _verdicts(view.console, view.report),
     "sanity": lambda view: show_sanity(view.console, view.report.sanity),
