@@ -66,7 +66,7 @@ class Machines:
 
     def __init__(self, folder: Path) -> None:
         with (folder / "err.txt").open("w") as errors:
-            self._process = subprocess.Popen(
+            self.process = subprocess.Popen(
                 [sys.executable, __file__, "serve", str(folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -80,11 +80,11 @@ class Machines:
 
     def __exit__(self, *_: object) -> None:
         self._say("end")
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.wait(timeout=60)
-        self._process.stdin.close()
-        self._process.stdout.close()
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.wait(timeout=60)
+        self.process.stdin.close()
+        self.process.stdout.close()
 
     def kill(self) -> None:
         """Take a machine away, and add another."""
@@ -97,13 +97,13 @@ class Machines:
         return f"{{name: ray, address: '{self.address}', trusted: true}}"
 
     def _say(self, word: str) -> None:
-        assert self._process.stdin
-        self._process.stdin.write(f"{word}\n")
-        self._process.stdin.flush()
+        assert self.process.stdin
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
 
     def _hear(self, word: str) -> str:
-        assert self._process.stdout
-        while not (line := self._process.stdout.readline()).startswith(word):
+        assert self.process.stdout
+        while not (line := self.process.stdout.readline()).startswith(word):
             if not line:
                 raise RuntimeError("the cluster did not begin")
         return line.removeprefix(word).strip()

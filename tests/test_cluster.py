@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -72,7 +72,9 @@ def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], t
         time.sleep(0.1)
     time.sleep(random.Random(lost).uniform(0.0, 4.0))
     if lost == "process":
-        subprocess.run(["pkill", "-9", "-f", "^ray::(mask|train|evaluate|init|data)"], check=False)
+        for pid in _tasks_below(machines.process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     else:
         machines.kill()
     out, err = process.communicate(timeout=200)
@@ -122,6 +124,22 @@ def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
     assert (130, "") == (process.returncode, out), err
     assert not _rays() - before
     assert "are kept" in err
+
+
+def _tasks_below(root: int) -> list[int]:
+    """Processes of tasks, not of others' clusters."""
+    parents, tasks = dict[int, int](), list[int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+            if re.match(rb"ray::(mask|train|evaluate|init|data)/", (path.parent / "cmdline").read_bytes()):
+                tasks.append(int(path.parent.name))
+
+    def above(pid: int) -> Iterator[int]:
+        while pid := parents.get(pid, 0):
+            yield pid
+
+    return [pid for pid in tasks if root in above(pid)]
 
 
 def _rays() -> set[str]:
