@@ -54,6 +54,22 @@ def test_all_steps_and_single_ones(made: Place, capsys: pytest.CaptureFixture[st
     assert {"scorer": "published"} == one
 
 
+def test_a_store_named_by_the_environment_is_used_by_every_command(
+    made: Place, finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with nothing in its cache: a plan reuses all, an export finds what the run had made."""
+    shared = made.folder / "shared"
+    call(capsys, f"cache push small.yaml {shared} --all")
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(made.cache))
+    monkeypatch.setenv("AUTOSPARSE_STORE", str(shared))
+    run = finished[0].folder / finished[1].json["run"]
+    exported = call(capsys, f"export {run} --format compact --budget 0.8 --out out --json")
+
+    assert 0 == call(capsys, "plan small.yaml --json").json["summary"]["run"]
+    assert 0 == exported.code, exported.err
+    assert ["compact"] == [model["format"] for model in exported.json["emitted"]]
+
+
 def test_a_file_travels(made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what it holds, and is taken as a whole or in part."""
     exported = statuses(call(capsys, "cache export small.yaml group.zip --json"))

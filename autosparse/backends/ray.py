@@ -80,13 +80,12 @@ class _Crew:
     ) -> None:
         self._ray = _library()
         self._address = address if address == "local" else _known(address, trusted=trusted)
-        self._gpus = place.devices if place.device.startswith("cuda") else 0
-        self._place, self._memory = place, memory
+        self._needs = {"CPU": place.threads, "GPU": place.devices if place.device.startswith("cuda") else 0}
+        self._memory = memory
         self._scales, self._same_machine = scales, same_machine
         self._work = work
         self._at: dict[Any, str] = {}
         self._lost: dict[str, int] = {}
-        self._told: list[tuple[Any, ...]] = []
         self._stdout = -1
         self._slots, self._looked = 1, -_LOOKS
 
@@ -133,7 +132,7 @@ class _Crew:
 
     def make(self, worker: None, name: str) -> None:
         """Submit a step."""
-        options: dict[str, Any] = {"num_cpus": self._place.threads, "num_gpus": self._gpus, "name": name}
+        options: dict[str, Any] = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "name": name}
         if name in self._memory:
             options["memory"] = self._memory[name]
         self._at[self._task.options(**options).remote(self._work, name, self._board)] = name
@@ -155,13 +154,13 @@ class _Crew:
         """Raise FitError for a step that no machine of the cluster has room for."""
         if self._scales:
             return
-        needs = {"CPU": self._place.threads, "GPU": self._gpus, "memory": self._memory.get(name, 0)}
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        needs = {**self._needs, "memory": self._memory.get(name, 0)}
+        nodes = self._nodes()
         if any(all(node.get(what, 0) >= number for what, number in needs.items()) for node in nodes):
             return
         what, number = next(
             ((what, number) for what, number in needs.items() if all(n.get(what, 0) < number for n in nodes)),
-            ("CPU", needs["CPU"]),
+            ("CPU", self._needs["CPU"]),
         )
         most = max((node.get(what, 0) for node in nodes), default=0)
         told = {"CPU": "threads", "GPU": "GPUs", "memory": "bytes of memory"}[what]
@@ -170,15 +169,16 @@ class _Crew:
             "add one, or `--set target.backend.scales=true` where the cluster adds it itself",
         )
 
+    def _nodes(self) -> list[Mapping[str, float]]:
+        # What the machines that are there have.
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
     def _room(self) -> int:
         # Machines come and go.
         now = time.monotonic()
         if now - self._looked > _LOOKS:
-            nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-            needs = {"CPU": self._place.threads, "GPU": self._gpus}
-            self._slots = sum(
-                min(int(node.get(what, 0) // number) for what, number in needs.items() if number) for node in nodes
-            )
+            needs = [(what, number) for what, number in self._needs.items() if number]
+            self._slots = sum(min(int(node.get(what, 0) // number) for what, number in needs) for node in self._nodes())
             self._looked = now
         return self._slots
 

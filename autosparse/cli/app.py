@@ -86,7 +86,6 @@ def load(
     if found.why and not quiet:
         say(f"spec {found.path}: {found.why}")
     loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
-    store.connect(loaded.spec.store or os.environ.get("AUTOSPARSE_STORE"))
     if remember and name is not None:  # what was found without being named is found again
         try:
             remember_spec(found.path, store)
@@ -99,6 +98,9 @@ def fit_loaded(
     loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, refit: bool = False, timed: bool = True
 ) -> Fitted:
     """The plan of a spec, priced and fitted to this machine. Says which code of the user's own it imports."""
+    url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
+    if url != store.url:  # variants of a spec share what is known of it
+        store.connect(url)
     for name in () if quiet else own_code(loaded.spec):
         say(f"note: importing your code, {name}")
 
@@ -145,7 +147,6 @@ def prepare(
     if given := "--budget" if budget else "--set" if overrides else "--refit" if refit else None:
         raise UsageError(f"a saved plan is run as it is: {path} takes no `{given}`", "plan its spec again with it")
     loaded = spec_of(saved, path)
-    store.connect(loaded.spec.store or os.environ.get("AUTOSPARSE_STORE"))
     fitted = fit_loaded(loaded, store, index, quiet=quiet, timed=False)
     check_unmoved(saved, path, fitted.plan, fitted.found, this_machine())
     return loaded, fitted, index

@@ -30,6 +30,7 @@ app.add_typer(cache, name="cache")
 
 _SHARED = ("source", "scorer")  # what a group makes once: IRPs, labels, trials, scorers
 _DAY = 86400.0  # seconds
+_NOT_MADE = "not made yet"
 _SHORTEST = 6  # hexadecimal digits of a key
 
 WhatArgument = Annotated[
@@ -57,7 +58,7 @@ def cache_ls(json_: JsonOption = False) -> None:
         {
             "operation": artifact.descriptor["operation"],
             "key": artifact.key,
-            "bytes": sum(file["bytes"] for file in artifact.files.values()),
+            "bytes": artifact.size,
             "seconds": artifact.descriptor.get("seconds"),
             "created": artifact.descriptor.get("created"),
         }
@@ -138,16 +139,15 @@ def cache_push(
     json_: JsonOption = False,
 ) -> None:
     """Publish artifacts where others find them: those that are here and not there."""
-    store, remote = Store.default(), _remote(url)
+    remote = _remote(url)
     told = []
-    for one in _asked(what, list(_here(store)), all_=all_):
-        if not store.holds(one.operation, one.key):
-            told.append((one, 0, "not made yet"))
+    for one, artifact in _made(what, all_=all_):
+        if artifact is None:
+            told.append((one, 0, _NOT_MADE))
             continue
-        artifact = store.open(one.operation, one.key)
         artifact.verify()
         there = remote.has(one.operation, one.key)
-        told.append((one, _bytes(artifact), "there already" if there or not remote.push(artifact) else "published"))
+        told.append((one, artifact.size, "there already" if there or not remote.push(artifact) else "published"))
     _tell(told, url, json_=json_)
 
 
@@ -178,7 +178,7 @@ def cache_pull(
             told.append((one, 0, "not there"))
         else:
             artifact = remote.fetch(one.operation, one.key, store)
-            told.append((one, _bytes(artifact), "taken"))
+            told.append((one, artifact.size, "taken"))
     _tell(told, url, json_=json_)
 
 
@@ -194,25 +194,29 @@ def cache_export(
         raise UsageError(f"{file} is no .zip", f"name it {file.with_suffix('.zip')}")
     if file.exists():
         raise UsageError(f"{file} is there already", "name another")
-    store, told, found = Store.default(), [], list[Artifact]()
+    made = _made(what, all_=all_)
+    found = [artifact for _, artifact in made if artifact]
+    if not found:
+        raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
     with tempfile.TemporaryDirectory() as folder:
         remote = Remote(folder)
-        for one in _asked(what, list(_here(store)), all_=all_):
-            if not store.holds(one.operation, one.key):
-                told.append((one, 0, "not made yet"))
-                continue
-            found.append(store.open(one.operation, one.key))
-            remote.push(found[-1])
-            told.append((one, _bytes(found[-1]), "exported"))
-        if not found:
-            raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
+        for artifact in found:
+            remote.push(artifact)
         (Path(folder) / "README.md").write_text(_page(found), encoding="utf-8")
         shutil.make_archive(str(file.with_suffix("")), "zip", folder)
+    told = [(one, artifact.size, "exported") if artifact else (one, 0, _NOT_MADE) for one, artifact in made]
     _tell(told, str(file), json_=json_)
 
 
 def _remote(url: str) -> Remote:
     return Remote(f"zip://::{Path(url).absolute()}" if url.endswith(".zip") and Path(url).is_file() else url)
+
+
+def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:
+    """What specs and keys mean of the artifacts that are here; None for what is not made yet."""
+    store = Store.default()
+    asked = _asked(what, list(_here(store)), all_=all_)
+    return [(one, store.open(one.operation, one.key) if store.holds(one.operation, one.key) else None) for one in asked]
 
 
 def _here(store: Store) -> Iterator[_Asked]:
@@ -248,10 +252,6 @@ def _asked(what: Sequence[str], known: Sequence[_Asked], *, all_: bool) -> list[
     return [*found.values()]
 
 
-def _bytes(artifact: Artifact) -> int:
-    return sum(file["bytes"] for file in artifact.files.values())
-
-
 def _tell(told: Sequence[tuple[_Asked, int, str]], place: str, *, json_: bool) -> None:
     if json_:
         rows = [
@@ -276,7 +276,7 @@ def _page(found: Sequence[Artifact]) -> str:
             "made": about.get("created"),
             "in": f"{about.get('seconds')} s",
             "by": ", ".join(f"{name} {value}" for name, value in about.get("environment", {}).items()),
-            "size": size(_bytes(artifact)),
+            "size": size(artifact.size),
             "options": json.dumps(about.get("options")),
         }
         listed = [f"* {name}: {literal(value)}" for name, value in made.items()]

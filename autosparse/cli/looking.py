@@ -107,7 +107,7 @@ def doctor(
         "precision": "bfloat16" if machine.bfloat16(place.device) else "float32",
         "memory_bytes": memory_of(place.device),
         "cache": str(store.root),
-        "cache_size_bytes": sum(file["bytes"] for artifact in store.artifacts() for file in artifact.files.values()),
+        "cache_size_bytes": sum(artifact.size for artifact in store.artifacts()),
         "cache_free_bytes": free,
     }
     facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}

@@ -139,7 +139,7 @@ def train(
             if team is None:
                 loss.backward()
             else:  # every image weighs the same, however many a share has
-                count = len(labels) if whole >= _LEAST * team.size else whole / team.size
+                count = len(labels) if len(labels) < whole else whole / team.size
                 (loss * (count * team.size / whole)).backward()
                 assert flat.grad is not None
                 team.mean(flat.grad)

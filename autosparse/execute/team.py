@@ -136,7 +136,8 @@ def _watch(others: list[Any], over: threading.Event) -> None:
     while not over.wait(0.2):
         if any(process.exitcode not in (None, 0) for process in others):
             with suppress(Exception):
-                torch.distributed.distributed_c10d._abort_process_group()
+                assert torch.distributed.group.WORLD
+                torch.distributed.group.WORLD.abort()
             return
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autosparse.store import digest
+from autosparse.store import key_of
 
 PURPOSES = {
     "source": "source of labels",
@@ -40,4 +40,4 @@ class Step:
 
 def step_key(operation: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """The identity of an artifact: sha256 of operation, version, every option, and the keys of the inputs."""
-    return digest({"operation": operation, "version": version, "options": options, "inputs": dict(inputs)})
+    return key_of(operation, version, options, dict(inputs))

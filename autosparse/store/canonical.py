@@ -18,6 +18,11 @@ def digest(value: Any) -> str:
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
+def key_of(operation: str, version: int, options: Any, inputs: Any) -> str:
+    """The key of what an operation makes: the digest of it, its version, every option, and the keys of the inputs."""
+    return digest({"operation": operation, "version": version, "options": options, "inputs": inputs})
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
-from autosparse.store.canonical import canonical, digest, file_digest
+from autosparse.store.canonical import canonical, file_digest, key_of
 from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors, read_tensor
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from autosparse.lazy import torch
 
 DESCRIPTOR = "artifact.json"
-KEYED = ("operation", "version", "options", "inputs")
-"""what a key is the digest of"""
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -45,6 +43,11 @@ class Artifact:
         """File name -> {"sha256", "bytes"}."""
         files: Mapping[str, Mapping[str, Any]] = self.descriptor["files"]
         return files
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return size_of(self.descriptor)
 
     def read(self, name: str) -> bytes:
         """The bytes of a file. Raises DamagedArtifact unless they are the ones that were published."""
@@ -161,11 +164,18 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
     return descriptor
 
 
+def size_of(descriptor: Mapping[str, Any]) -> int:
+    """Bytes of all files that a descriptor tells of."""
+    return sum(file["bytes"] for file in descriptor["files"].values())
+
+
 def known_by(descriptor: Mapping[str, Any]) -> bool:
     """Whether an artifact's key is that of what it says it was made from, where it says so."""
-    if not all(name in descriptor for name in KEYED):
+    try:
+        about = descriptor["operation"], descriptor["version"], descriptor["options"], descriptor["inputs"]
+    except KeyError:
         return True
-    return bool(descriptor["key"] == digest({name: descriptor[name] for name in KEYED}))
+    return bool(descriptor["key"] == key_of(*about))
 
 
 def unwritable(path: Path, error: OSError) -> MissingRequirement:

@@ -17,7 +17,7 @@ from typing import Any
 
 from autosparse.errors import DamagedArtifact
 from autosparse.store.artifacts import Store
-from autosparse.store.files import DESCRIPTOR
+from autosparse.store.files import DESCRIPTOR, size_of
 
 _VERSION = 1
 _TABLE = (
@@ -148,7 +148,8 @@ def _row(store: Store, key: str, place: tuple[str, int]) -> tuple[str, str, str,
     operation, marked = place
     try:
         about = dict(store.open(operation, key).descriptor)
-        size = sum(file["bytes"] for file in about.pop("files").values())
+        size = size_of(about)
+        del about["files"]
         if not isinstance(about["options"], dict) or not isinstance(about["inputs"], dict):
             return None
     except (DamagedArtifact, KeyError, TypeError):

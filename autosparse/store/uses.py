@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy
 from autosparse.store.artifacts import Store
+from autosparse.store.files import size_of
 from autosparse.store.remote import Remote
 
 _REFRESH = 3600.0  # seconds after which a run that goes on says so
@@ -84,7 +85,7 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
                     store.remove(operation, artifact.key)
             except Busy:
                 continue
-        yield Unused(operation, artifact.key, sum(file["bytes"] for file in artifact.files.values()))
+        yield Unused(operation, artifact.key, artifact.size)
     for name in ("drafts", "damaged", "fetched"):
         folders = (store.root / name).iterdir() if (store.root / name).is_dir() else ()
         for folder in folders:
@@ -113,7 +114,7 @@ def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iter
             continue
         if not dry:
             remote.remove(operation, key)
-        yield Unused(operation, key, sum(file["bytes"] for file in about["files"].values()))
+        yield Unused(operation, key, size_of(about))
     if not dry:
         remote.sweep(kept, time.time() - _DRAFTS)
 
