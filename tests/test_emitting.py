@@ -85,6 +85,7 @@ def test_an_export_trains_nothing(finished: tuple[Place, Ended], tmp_path: Path)
     assert "of the run are not in the cache any more, and an export trains nothing" in found.err
 
 
+@pytest.mark.slow
 def test_smaller_networks_of_a_run(finished: tuple[Place, Ended], tmp_path: Path) -> None:
     """Without channels that SNIP left dead, in torch's layers and in sparse ones: the run's accuracy after a reload."""
     place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]

@@ -86,6 +86,7 @@ def test_a_rewind_past_the_end_is_refused(here: Place, capsys: pytest.CaptureFix
     assert "spec.yaml" in ended.err or "--set" in ended.err
 
 
+@pytest.mark.slow
 def test_the_oracle_end_to_end(place: Place) -> None:
     """Exact counts, nested masks, the rounds' own masks where budgets meet them, costs, and nothing to run again."""
     (place.folder / "spec.yaml").write_text(SPEC)

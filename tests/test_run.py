@@ -80,6 +80,7 @@ def test_a_new_budget_runs_only_what_depends_on_it(finished: tuple[Place, Ended]
     assert [0.7] == plan["budgets"]
 
 
+@pytest.mark.slow
 def test_budgets_in_other_currencies(place: Place) -> None:
     """Multiply-adds are kept to by every method with its own sparsity; columns, steps and folders are named alike."""
     asked = ("--budget", "0.9", "--budget", "parameters=674", "--budget", "macs=5k")

@@ -54,6 +54,7 @@ def test_a_saved_plan_is_the_same_text_every_time(own: Place) -> None:
     assert ["model.name", "irp.model.name"] == saved["relative"]
 
 
+@pytest.mark.slow
 def test_a_saved_plan_runs_from_another_directory(own: Place) -> None:
     """Paths in it are meant relative to its file, and its steps are those that the spec has."""
     save(own, "project/mine.yaml")
