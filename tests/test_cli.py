@@ -342,6 +342,16 @@ def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.Cap
     assert "cost is not known before a device mps is here" in plan.out
 
 
+def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not where steps run on other machines; what was measured here with as many as there are is the price."""
+    here_alone = call(capsys, "plan small.yaml --json --set target.threads=1000")
+    elsewhere = call(capsys, "plan small.yaml --json --set target.threads=1000 --set target.backend=ray")
+
+    assert (0, 0) == (here_alone.code, elsewhere.code)
+    assert "cores: 1000 threads are slower than as many as there are" in here_alone.err
+    assert "cores" not in elsewhere.err
+
+
 def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
     """`autosparse ... | head -1` ends without a traceback."""
     process = finished[0].start("cache", "ls")

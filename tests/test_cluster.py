@@ -63,9 +63,9 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return published(folder / "shared")
 
 
-@pytest.mark.parametrize("lost", ["machine", "process"])
+@pytest.mark.parametrize("lost", ["machines", "process"])
 def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], tmp_path: Path, lost: str) -> None:
-    """At a random moment: the run ends well, with the same bytes."""
+    """At random moments, three machines or a process: the run ends well, with the same bytes."""
     place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
     process = place.start(*on(machines, "small.yaml"))
     while not list((tmp_path / "shared").glob("artifacts/*/*")) and process.poll() is None:
@@ -76,15 +76,17 @@ def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], t
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(0.5)
-    else:
-        time.sleep(random.Random(lost).uniform(0.0, 4.0))
+    moments, killed = random.Random(lost), 0
+    while lost == "machines" and killed < 3 and process.poll() is None:
+        time.sleep(moments.uniform(0.0, 4.0))
         machines.kill()
+        killed += 1
     out, err = process.communicate(timeout=200)
 
     assert 0 == process.returncode, err
     assert alone == published(tmp_path / "shared")
     assert out.startswith("{")
-    assert lost == "machine" or "its process was lost" in _log(place)
+    assert killed or "its process was lost" in _log(place)
 
 
 def test_a_run_that_is_killed_goes_on(machines: Machines, alone: dict[str, str], tmp_path: Path) -> None:

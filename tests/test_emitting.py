@@ -169,7 +169,7 @@ def test_what_a_format_needs_is_asked_for_before_anything_runs(
 
 
 VIT = "{name: 'timm:vit_tiny_patch16_224', img_size: 32, patch_size: 8, depth: 2, embed_dim: 32, num_heads: 2}"
-NETWORKS = ["resnet18", "vgg16", "resnet20", "mobilenet", "mlp", VIT]
+NETWORKS = ["{name: resnet18, width: 16}", "{name: vgg16, width: 16}", "resnet20", "mobilenet", "mlp", VIT]
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeGuard
 
@@ -206,10 +206,11 @@ class _Rates:
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
         self._plan, self._store, self._say = plan, store, say
         self.libraries = 0 if target.device.startswith("cuda") else libraries
-        self._place = Place(target.device, target.threads)
+        # More threads than there are cores, which machines of a cluster may have, are slower here and tell nothing.
+        self._place = Place(target.device, min(target.threads, this_machine().cores))
         self._backend = backends[target.backend.name].function(self._place)
-        self.environment = environment(self._place)
-        self._here = {name: self.environment[name] for name in _SAME}
+        self.environment = environment(replace(self._place, threads=target.threads))
+        self._here = {name: value for name, value in environment(self._place).items() if name in _SAME}
         self._found = found
         self._anew = anew
         self._networks: dict[tuple[str, int, str], Rates] = {}

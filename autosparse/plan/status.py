@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.backends import Machine, Place, environment, missing_extras
+from autosparse.backends import Distributed, Machine, Place, environment, missing_extras
 from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
@@ -132,8 +132,17 @@ def _is_to_run(found: Mapping[str, Status], name: str) -> bool:
 
 
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
-    """What the target's device lacks on this machine, and what to do about it."""
-    device = plan.spec.target.device
-    if machine.has(device):
-        return []
-    return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]
+    """What the target asks for and this machine lacks, and what to do about it."""
+    target = plan.spec.target
+    lacking = []
+    if not machine.has(target.device):
+        lacking += [
+            (f"this machine has no device {target.device}", "`--set target.device=auto` takes the best there is")
+        ]
+    assert isinstance(target.threads, int), "missing_device takes the plan of a resolved spec"
+    here = Place(target.device, target.threads)
+    elsewhere = isinstance(target.backend.entry.function(here, **target.backend.options()), Distributed)
+    if target.threads > machine.cores and not elsewhere:
+        told = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
+        lacking += [(told, "`--set target.threads=auto` takes as many as there are")]
+    return lacking
