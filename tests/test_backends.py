@@ -21,6 +21,12 @@ class LostError(Exception):
     """As those of Ray."""
 
 
+class BrokenError(LostError):
+    """As Ray's of a task that raised something."""
+
+    cause = ModuleNotFoundError("No module named 'autosparse'")
+
+
 class Library:
     """As much of Ray as a crew asks for; tasks end when they are told to."""
 
@@ -28,8 +34,9 @@ class Library:
         self.machines = nodes
         self.submitted: list[tuple[str, dict[str, Any]]] = []
         self.ends: dict[int, Any] = {}
+        self.cancelled: list[int] = []
         self.board: list[tuple[Any, ...]] = []
-        self.exceptions = SimpleNamespace(RayError=LostError, RuntimeEnvSetupError=KeyError)
+        self.exceptions = SimpleNamespace(RayError=LostError, RayTaskError=BrokenError, RuntimeEnvSetupError=KeyError)
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": node, "NodeManagerAddress": "here"} for node in self.machines]
@@ -51,6 +58,9 @@ class Library:
             return len(self.submitted) - 1
 
         return SimpleNamespace(remote=remote)
+
+    def cancel(self, task: int) -> None:
+        self.cancelled.append(task)
 
 
 @pytest.fixture
@@ -97,7 +107,7 @@ def test_what_no_machine_has_room_for_is_refused(
 def test_what_one_machine_has_room_for_is_taken(crew: Callable[..., Any]) -> None:
     """All that it needs must be on the same one."""
     crew(Library({"CPU": 1, "memory": 64 * GIB}, {"CPU": 2, "memory": 4 * GIB})).check("train/a")
-    with pytest.raises(FitError):
+    with pytest.raises(FitError, match="4,294,967,296 bytes of memory, and no machine of the cluster has all of that"):
         crew(Library({"CPU": 1, "memory": 64 * GIB}, {"CPU": 2, "memory": 1 * GIB})).check("train/a")
 
 
@@ -142,6 +152,62 @@ def test_a_lost_process_is_begun_again_but_not_for_ever(crew: Callable[..., Any]
     assert ["note"] * 10 + ["failed"] == [kind for kind, *_ in told]
     assert "begun again" in told[0][1]
     assert "lost 11 times (LostError: out of memory)" in told[-1][1].message
+    assert not made.busy
+
+
+def test_a_task_that_raises_has_failed(crew: Callable[..., Any]) -> None:
+    """No machine was lost, and it would fail again: it is told why. Steps that have not begun are taken back."""
+    library = Library({"CPU": 4})
+    made = crew(library)
+    for name in ("train/a", "train/b", "train/c"):
+        made.make(None, name)
+    library.board = [("started", "train/a", "node7"), ("started", "train/b", "node7")]
+    library.ends[0] = BrokenError()
+    *_, (kind, error) = made.hear()
+
+    assert "failed" == kind
+    assert "step `train/a` failed: ModuleNotFoundError: No module named 'autosparse'" == error.message
+    assert [2] == library.cancelled
+    assert made.busy
+    library.ends[1] = [("finished", "train/b", "run", 1.0, {})]
+    assert ["finished"] == [kind for kind, *_ in made.hear()]
+    assert not made.busy
+
+
+def test_what_a_step_raises_is_its_failure() -> None:
+    """Whatever it is, where it runs."""
+
+    def fails(name: str, tell: Any) -> None:
+        raise OSError("disk full")
+
+    ((kind, error),) = ray.act(fails, "train/a", SimpleNamespace())
+
+    assert "failed" == kind
+    assert "step `train/a` failed: OSError: disk full" == error.message
+
+
+def test_a_step_waits_for_a_machine_that_is_gone_but_not_for_ever(
+    crew: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so; one that comes is taken."""
+    monkeypatch.setattr(ray, "_LOOKS", 0.0)
+    library = Library({"CPU": 4, "memory": 8 * GIB})
+    made = crew(library)
+    made.make(None, "train/a")
+    before, machines = [*made.hear()], library.machines
+    library.machines = ({"CPU": 1},)
+    told = [*made.hear(), *made.hear()]
+    library.machines = machines
+    back = [*made.hear()]
+    library.machines = ({"CPU": 1},)
+    again = [*made.hear()]
+    monkeypatch.setattr(ray, "_GONE", 0.0)
+    (failed,) = made.hear()
+
+    assert [] == before == back
+    assert ["note"] == [kind for kind, *_ in told] == [kind for kind, *_ in again]
+    assert "no machine of the cluster has more than 1: it waits for one" in told[0][1]
+    assert "failed" == failed[0]
     assert not made.busy
 
 

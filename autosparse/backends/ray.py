@@ -9,9 +9,11 @@ from __future__ import annotations
 import ipaddress
 import logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
@@ -32,6 +34,7 @@ _AGAIN = 10  # times that a step is begun anew after a machine or process was lo
 _AHEAD, _AHEAD_SCALING = 2, 64  # steps that are submitted beyond the room that there is
 _LOOKS = 5.0  # seconds between two looks at which machines there are
 _PATIENCE = 0.2  # seconds between two looks at what is told
+_GONE = 120.0  # seconds that a step waits for a machine with room for it, once there was one
 _CURRENT = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the address of its cluster
 
 
@@ -82,12 +85,14 @@ class _Crew:
         self._address = address if address == "local" else _known(address, trusted=trusted)
         self._needs = {"CPU": place.threads, "GPU": place.devices if place.device.startswith("cuda") else 0}
         self._memory = memory
-        self._scales, self._same_machine = scales, same_machine
+        self._trusted, self._scales, self._same_machine = trusted, scales, same_machine
         self._work = work
         self._at: dict[Any, str] = {}
         self._lost: dict[str, int] = {}
+        self._begun: set[str] = set()
+        self._waiting: dict[str, float] = {}  # since when no machine has room for them
         self._stdout = -1
-        self._slots, self._looked = 1, -_LOOKS
+        self._slots, self._looked, self._asked = 1, -_LOOKS, time.monotonic()
 
     def __enter__(self) -> _Crew:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -142,13 +147,53 @@ class _Crew:
         self._ray.wait([*self._at], num_returns=1, timeout=_PATIENCE)
         done, _ = self._ray.wait([*self._at], num_returns=len(self._at), timeout=0)
         with suppress(self._ray.exceptions.RayError):
-            yield from self._ray.get(self._board.drain.remote())
+            for told in self._ray.get(self._board.drain.remote()):
+                self._begun |= {told[1]} if told[0] == "started" else set()
+                yield told
         for task in done:
-            name = self._at.pop(task)
+            if (name := self._at.pop(task, None)) is None:
+                continue
             try:
-                yield from self._ray.get(task)
+                ended = self._ray.get(task)
+            except self._ray.exceptions.RayTaskError as error:  # no machine was lost: it would fail again
+                ended = [("failed", _broken(name, error.cause))]
             except self._ray.exceptions.RayError as error:
-                yield self._again(name, error)
+                ended = [self._again(name, error)]
+            yield from self._told(ended)
+        yield from self._told(self._without())
+
+    def _told(self, ended: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+        for told in ended:
+            if told[0] == "failed":
+                self._drop()
+            yield told
+
+    def _drop(self) -> None:
+        # The run ends with what has begun: what has not is taken back.
+        for task, name in [*self._at.items()]:
+            if name not in self._begun:
+                with suppress(Exception):
+                    self._ray.cancel(task)
+                del self._at[task]
+
+    def _without(self) -> Iterator[tuple[Any, ...]]:
+        # Steps for which there was room, on machines that are gone.
+        now = time.monotonic()
+        if self._scales or now - self._asked < _LOOKS:
+            return
+        self._asked = now
+        for name in [*self._at.values()]:
+            try:
+                if name not in self._begun:
+                    self.check(name)
+                self._waiting.pop(name, None)
+            except FitError as error:
+                if name not in self._waiting:
+                    self._waiting[name] = now
+                    yield "note", f"{error.message}: it waits for one"
+                elif now - self._waiting[name] > _GONE:
+                    yield "failed", error
+                    return
 
     def check(self, name: str) -> None:
         """Raise FitError for a step that no machine of the cluster has room for."""
@@ -158,14 +203,13 @@ class _Crew:
         nodes = self._nodes()
         if any(all(node.get(what, 0) >= number for what, number in needs.items()) for node in nodes):
             return
-        what, number = next(
-            ((what, number) for what, number in needs.items() if all(n.get(what, 0) < number for n in nodes)),
-            ("CPU", self._needs["CPU"]),
-        )
-        most = max((node.get(what, 0) for node in nodes), default=0)
-        told = {"CPU": "threads", "GPU": "GPUs", "memory": "bytes of memory"}[what]
+        units = {"CPU": "threads", "GPU": "GPUs", "memory": "bytes of memory"}
+        most = {what: max((node.get(what, 0) for node in nodes), default=0) for what in needs}
+        lacking = [what for what, number in needs.items() if most[what] < number]
+        asked = " and ".join(f"{needs[w]:,} {units[w]}" for w in (lacking[:1] or [w for w in needs if needs[w]]))
+        limit = f"has more than {most[lacking[0]]:,.0f}" if lacking else "has all of that"
         raise FitError(
-            f"step `{name}` takes {number:,} {told}, and no machine of the cluster has more than {most:,.0f}",
+            f"step `{name}` takes {asked}, and no machine of the cluster {limit}",
             "add one, or `--set target.backend.scales=true` where the cluster adds it itself",
         )
 
@@ -184,18 +228,24 @@ class _Crew:
 
     def _begin(self) -> None:
         quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        ends = signal.getsignal(signal.SIGTERM)
         try:
             if self._address == "local":
                 # Within the machine alone: nothing listens for others.
                 self._ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
             else:
                 self._ray.init(self._address, **quiet)
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, ends)  # Ray has put its own in its place
         except Exception as error:
             told = " ".join(str(error).split())
             raise MissingRequirement(
                 f"the cluster at {self._address} cannot be reached: {told}", "`ray status` tells how it is"
             ) from error
         hosts = {node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
+        if not self._trusted:
+            for host in hosts:  # an address of this machine may be that of a cluster of many
+                _check_trust(host)
         if self._same_machine and len(hosts) > 1:
             raise UsageError(
                 f"the cluster has {len(hosts)} machines, and the cache is on one of them",
@@ -208,6 +258,7 @@ class _Crew:
 
     def _again(self, name: str, error: Exception) -> tuple[Any, ...]:
         # Its process or machine is gone: whatever it was, the step can be begun anew.
+        self._begun.discard(name)
         self._lost[name] = self._lost.get(name, 0) + 1
         reason = type(error).__name__
         if self._lost[name] > _AGAIN or isinstance(error, self._ray.exceptions.RuntimeEnvSetupError):
@@ -251,7 +302,14 @@ def act(work: Work, name: str, board: Any) -> list[tuple[Any, ...]]:
         work(name, tell)
     except AutosparseError as error:
         ended.append(("failed", error))
+    except Exception as error:
+        ended.append(("failed", _broken(name, error)))
     return ended
+
+
+def _broken(name: str, error: BaseException) -> StepError:
+    told = f"step `{name}` failed: {type(error).__name__}: {error}"
+    return StepError(told, "every machine must have the same release of autosparse and its libraries")
 
 
 def _library() -> ModuleType:
@@ -272,13 +330,18 @@ def _known(address: str, *, trusted: bool) -> str:
             f"the cluster at {address} would be reached through a proxy, which steps cannot be followed through",
             "run on a machine of the cluster, as by `ray job submit`",
         )
-    host = address.rpartition(":")[0].strip("[]") or address
-    if not trusted and not _is_loopback(host) and os.environ.get("RAY_AUTH_MODE") != "token":
+    if not trusted:
+        _check_trust(address.rpartition(":")[0].strip("[]") or address)
+    return address
+
+
+def _check_trust(host: str) -> None:
+    """Raise UsageError for a machine that others reach and that asks for no token, as far as is known here."""
+    if not _is_loopback(host) and os.environ.get("RAY_AUTH_MODE") != "token":
         raise UsageError(
-            f"the cluster at {address} is reached over a network and asks for no token: anyone there may run anything",
+            f"the cluster at {host} is reached over a network and asks for no token: anyone there may run anything",
             "set RAY_AUTH_MODE=token where it is started and here, or `--set target.backend.trusted=true`",
         )
-    return address
 
 
 def _current() -> str:

@@ -201,6 +201,7 @@ def cache_export(
     with tempfile.TemporaryDirectory() as folder:
         remote = Remote(folder)
         for artifact in found:
+            artifact.verify()
             remote.push(artifact)
         (Path(folder) / "README.md").write_text(_page(found), encoding="utf-8")
         shutil.make_archive(str(file.with_suffix("")), "zip", folder)

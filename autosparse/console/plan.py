@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -116,7 +117,8 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         where = f"on {plan.spec.target.device} ({together if fitted.workers > 1 else one_by_one})"
         parts.append(f"about {seconds(fitted.seconds)} {where}" if price.steps else where)
         if price.steps:
-            parts.append(f"peak {binary_size(left.peak_bytes)} of {binary_size(fitted.memory)}")
+            limit = "" if math.isinf(fitted.memory) else f" of {binary_size(fitted.memory)}"
+            parts.append(f"peak {binary_size(left.peak_bytes)}{limit}")
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
         unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.found.items())

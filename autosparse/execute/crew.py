@@ -167,7 +167,7 @@ class Workers:
             assert isinstance(worker, Connection)
             try:
                 told = worker.recv()
-            except (EOFError, ConnectionResetError):
+            except (EOFError, OSError):  # it may have ended in the middle of a message
                 told = ("failed", self._gone(worker))
             if told[0] == "idle":
                 self._at[worker] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -99,10 +99,10 @@ class Execution:
                 there = self._store.present(named)
                 missing = [step for step in steps if step.key not in there]
                 self._continued = self._before(missing)
-                together = self._crew(missing) if missing else None
-                if together and self._selection.forced and isinstance(self._backend, Distributed):
+                if missing and self._selection.forced and isinstance(self._backend, Distributed):
                     raise UsageError("`--force` makes steps on this machine", "add `--set target.backend=local`")
-                if together and not self._selection.forced:
+                together = self._crew(missing) if missing and not self._selection.forced else None
+                if together:
                     self._make_together(steps, there, together)
                 else:
                     self._make_in_turn(steps, there)
@@ -143,7 +143,8 @@ class Execution:
         if isinstance(self._backend, Distributed):
             if store.url:
                 order = replace(order, store=None)  # every machine has a cache of its own
-            memory = {name: estimate.peak_bytes for name, estimate in self._estimates.items()}
+            on_gpu = self._place.device.startswith("cuda")  # its memory is none that Ray counts
+            memory = {} if on_gpu else {name: estimate.peak_bytes for name, estimate in self._estimates.items()}
             return self._backend.crew(partial(make_elsewhere, order), memory, same_machine=not store.url)
         number = min(self._workers, len(missing))
         return Workers(order, number, make_of) if number > 1 else None
@@ -182,6 +183,8 @@ class Execution:
 
     def _hear(self, kind: str, name: str, *told: Any) -> None:
         step = self.plan.steps[name]
+        if name in self.outcome.steps:
+            return  # what was told while it was made may come after its end
         if kind == "finished":
             status, seconds, metrics = told
             status = "resume" if status == "run" and name in self._resumed else status
@@ -256,8 +259,8 @@ class Execution:
     def _share(self, step: Step, *, replace: bool = False) -> None:
         # With other machines: what was made or is reused here and is not there yet.
         if self._store.url:
-            self._in_use.go_on()
-            self._store.share(step.operation, step.key, replace=replace)
+            with suppress(DamagedArtifact):  # noticed when it is read
+                self._store.share(step.operation, step.key, replace=replace)
             if self._store.problem:
                 self._observer.note(f"{self._store.problem.message}; {self._store.problem.hint}")
                 self._store.problem = None
@@ -363,8 +366,9 @@ class Execution:
 
 def make_of(plan: Plan, store: Store, told: Told, order: Order) -> Make:
     """What a worker makes steps by."""
-    execution = Execution(plan, store, told, place=order.place, wait=order.wait, here=True)
-    return execution.make
+    # It is asked for steps by name: what there is of the others is the run's concern.
+    none = Selection({})
+    return Execution(plan, store, told, place=order.place, wait=order.wait, selection=none, here=True).make
 
 
 def make_elsewhere(order: Order, name: str, tell: Tell) -> None:
@@ -373,7 +377,12 @@ def make_elsewhere(order: Order, name: str, tell: Tell) -> None:
     if known_by not in _PLANS:  # a process makes several steps of one plan, which is compiled once
         _PLANS.clear()
         _PLANS[known_by] = planned(order)
-    make_of(_PLANS[known_by], store_of(order), Told(tell, platform.node()), order)(name)
+    plan, store = _PLANS[known_by], store_of(order)
+    with ExitStack() as stack:
+        if order.store is None:  # a cache that the run does not see
+            keys = {step.key for step in plan.steps.values()}
+            stack.enter_context(InUse(Store(store.root), plan.digest, keys))
+        make_of(plan, store, Told(tell, platform.node()), order)(name)
 
 
 _PLANS: dict[str, Plan] = {}

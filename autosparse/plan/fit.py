@@ -69,7 +69,7 @@ def fit_plan(
                 found,
                 price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
                 Place(target.device, target.threads, devices=target.devices),
-                target.memory_bytes or memory_of(target.device),
+                target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
             ),
             machine.cores,
         )

@@ -37,7 +37,8 @@ class Fitted:
     found: Mapping[str, Status]
     price: Price
     place: Place
-    memory: int
+    memory: float
+    """bytes that there are, infinite where steps run elsewhere and no limit is written"""
     taken: tuple[Taken, ...] = ()
     problem: FitError | None = None
     notes: tuple[str, ...] = ()

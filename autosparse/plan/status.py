@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.backends import Distributed, Machine, Place, environment, missing_extras
+from autosparse.backends import Machine, Place, environment, missing_extras
 from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
@@ -140,9 +140,7 @@ def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
             (f"this machine has no device {target.device}", "`--set target.device=auto` takes the best there is")
         ]
     assert isinstance(target.threads, int), "missing_device takes the plan of a resolved spec"
-    here = Place(target.device, target.threads)
-    elsewhere = isinstance(target.backend.entry.function(here, **target.backend.options()), Distributed)
-    if target.threads > machine.cores and not elsewhere:
+    if target.threads > machine.cores and not target.elsewhere:
         told = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
         lacking += [(told, "`--set target.threads=auto` takes as many as there are")]
     return lacking

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from autosparse.plan.fitted import Fitted
@@ -52,7 +53,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             "dense_trainings": round(left.seconds / price.dense, 2) if known and price.dense else None,
             "peak_bytes": left.peak_bytes if known else None,
             "disk_bytes": left.disk_bytes if known else None,
-            "memory_bytes": fitted.memory,
+            "memory_bytes": None if math.isinf(fitted.memory) else fitted.memory,
             "fits": (fitted.problem is None) if known else None,
             "taken": [
                 {"what": taken.what, "before": taken.before, "after": taken.after, "limit": taken.limit}

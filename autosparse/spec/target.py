@@ -9,7 +9,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from autosparse.backends import backends
+from autosparse.backends import Distributed, Place, backends
 from autosparse.spec.amounts import checked, read_bytes, read_seconds
 from autosparse.spec.choices import Choice, Section, about, choice_of
 
@@ -55,6 +55,11 @@ class Target(Section):
         about("how long a run may take, such as `2h`; what the spec leaves `auto` is lowered to keep to it"),
     ] = "unlimited"
     backend: Annotated[BackendChoice, about("what runs the steps")] = Field(default="local", validate_default=True)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the backend runs steps on other machines."""
+        return isinstance(self.backend.entry.function(Place("cpu", 1), **self.backend.options()), Distributed)
 
     @property
     def memory_bytes(self) -> int | None:

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.store.canonical import canonical, file_digest
-from autosparse.store.files import DESCRIPTOR, Artifact, Draft, known_by, read_descriptor, unwritable
+from autosparse.store.files import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable
 
 if TYPE_CHECKING:
     from autosparse.store.remote import Remote
@@ -105,9 +105,11 @@ class Store:
         """Publish an artifact of the folder where others find it; False where that is not possible now.
 
         If another machine has published the same one before, it takes the place of the one here, so that all go on
-        from the same bytes; unless `replace`.
+        from the same bytes; unless `replace`. Raises DamagedArtifact for one whose bytes are not those that were made.
         """
         own = self.open(operation, key)
+        if self._reachable:
+            own.verify()
 
         def act(remote: Remote) -> bool:
             if not remote.push(own, replace=replace):
@@ -125,11 +127,7 @@ class Store:
         One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
         is what the descriptor says.
         """
-        found = read_descriptor(descriptor, key)
-        if found.get("operation") != operation:
-            raise DamagedArtifact(key, "it describes an artifact of another operation")
-        if not known_by(found):
-            raise DamagedArtifact(key, "its key is not that of what it says it was made from")
+        found = read_foreign(descriptor, operation, key)
         place = self._place(operation, key)
         with suppress(OSError, DamagedArtifact):
             if read_descriptor((place / DESCRIPTOR).read_bytes(), key)["files"] == found["files"]:
@@ -163,10 +161,16 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
         return Artifact(place, key, found)
 
+    @property
+    def _reachable(self) -> bool:
+        # Whether there is a shared store, as far as is known.
+        return self.url is not None and time.monotonic() >= self._until
+
     def _ask(self, act: Callable[[Remote], Result]) -> Result | None:
         # What the shared store says; None where there is none, or it cannot be reached, or could not a moment ago.
-        if self.url is None or time.monotonic() < self._until:
+        if not self._reachable:
             return None
+        assert self.url is not None
         from autosparse.store.remote import Remote
 
         try:
@@ -230,9 +234,14 @@ class Store:
             raise unwritable(gone, error) from error
         shutil.rmtree(gone, ignore_errors=True)
 
-    def claim(self, name: str, note: Mapping[str, Any]) -> None:
-        """Note in the shared store which keys a run uses, and when."""
-        self._ask(lambda remote: remote.claim(name, note))
+    def claim(self, name: str, note: Mapping[str, Any]) -> bool:
+        """Note in the shared store, where there is one, which keys a run uses, and when; False if it is not reached."""
+
+        def act(remote: Remote) -> bool:
+            remote.claim(name, note)
+            return True
+
+        return self.url is None or bool(self._ask(act))
 
     def set_aside(self, operation: str, key: str) -> Path:
         """Move a damaged artifact out of the way, and say where to."""

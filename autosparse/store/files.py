@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 DESCRIPTOR = "artifact.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")  # keys are such too
+_OPERATION = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -164,18 +165,33 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
     return descriptor
 
 
+def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
+    """The descriptor of an artifact that was published elsewhere.
+
+    Raises DamagedArtifact for one that is no artifact's, of this operation, whose key is that of what it was made from.
+    """
+    check_named(operation, key)
+    found = read_descriptor(data, key)
+    if found.get("operation") != operation:
+        raise DamagedArtifact(key, "it describes an artifact of another operation")
+    try:
+        known = key == key_of(operation, found["version"], found["options"], found["inputs"])
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise DamagedArtifact(key, "its key is not that of what it says it was made from")
+    return found
+
+
+def check_named(operation: str, key: str) -> None:
+    """Raise DamagedArtifact for names that no artifact has: they become folders."""
+    if not _OPERATION.fullmatch(operation) or not _SHA256.fullmatch(key):
+        raise DamagedArtifact(key, f"no artifact is called {operation!r}, {key!r}")
+
+
 def size_of(descriptor: Mapping[str, Any]) -> int:
     """Bytes of all files that a descriptor tells of."""
     return sum(file["bytes"] for file in descriptor["files"].values())
-
-
-def known_by(descriptor: Mapping[str, Any]) -> bool:
-    """Whether an artifact's key is that of what it says it was made from, where it says so."""
-    try:
-        about = descriptor["operation"], descriptor["version"], descriptor["options"], descriptor["inputs"]
-    except KeyError:
-        return True
-    return bool(descriptor["key"] == key_of(*about))
 
 
 def unwritable(path: Path, error: OSError) -> MissingRequirement:

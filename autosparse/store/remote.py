@@ -8,8 +8,10 @@ nothing that a lost connection or another program left behind is taken for an ar
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -22,7 +24,7 @@ from typing import Any, TypeVar
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store.artifacts import Store
 from autosparse.store.canonical import canonical, file_digest
-from autosparse.store.files import DESCRIPTOR, Artifact, read_descriptor
+from autosparse.store.files import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
 
 Result = TypeVar("Result")
 Named = tuple[str, str]
@@ -31,6 +33,7 @@ Named = tuple[str, str]
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _ATTEMPTS, _PAUSE = 3, 0.3  # seconds before the second attempt, twice as many before each next one
 _AT_ONCE = 16  # requests
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what mounts without links of files say
 
 
 class Remote:
@@ -80,7 +83,7 @@ class Remote:
                 raise DamagedArtifact(key, problem.message) from problem
 
         with self._reached("read"), self._judged(key):
-            found = read_descriptor(self._read(operation, key), key)
+            found = read_foreign(self._read(operation, key), operation, key)
         return Artifact(folder, key, found, download)
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
@@ -110,6 +113,7 @@ class Remote:
                 operation, name = path.split("/")[-2:]
                 key = name.removesuffix(".json")
                 with suppress(FileNotFoundError, DamagedArtifact):
+                    check_named(operation, key)
                     yield (operation, key), read_descriptor(self._files.cat_file(path), key)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> None:
@@ -124,7 +128,10 @@ class Remote:
             self._files.invalidate_cache()
             for path in self._patiently(lambda: self._files.glob(f"{self._root}/uses/*.json")):
                 with suppress(FileNotFoundError):
-                    yield json.loads(self._files.cat_file(path))
+                    note = json.loads(self._files.cat_file(path))
+                    if not isinstance(note, dict):
+                        raise ValueError(f"{path} is no note of a run")
+                    yield note
 
     def remove(self, operation: str, key: str) -> None:
         """Take a descriptor away, and with it the artifact; `sweep` takes its files."""
@@ -175,7 +182,7 @@ class Remote:
                     with suppress(FileNotFoundError):
                         os.unlink(draft)
             else:
-                self._files.put_file(str(path), place)
+                self._in_folder(place, lambda: self._files.put_file(str(path), place))
             if self._size(sha256) != size:
                 raise OSError(f"{place} has another size than was written")
 
@@ -194,7 +201,7 @@ class Remote:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                (os.replace if replace else os.link)(draft, place)
+                (os.replace if replace else _place)(draft, place)
             except FileExistsError:
                 return False
             finally:
@@ -202,10 +209,20 @@ class Remote:
                     os.unlink(draft)
             return True
         try:
-            self._files.pipe_file(place, data, mode="overwrite" if replace else "create")
+            self._in_folder(
+                place, lambda: self._files.pipe_file(place, data, mode="overwrite" if replace else "create")
+            )
         except FileExistsError:
             return False
         return True
+
+    def _in_folder(self, place: str, write: Callable[[], object]) -> None:
+        # Buckets have no folders, disks of other machines do.
+        try:
+            write()
+        except FileNotFoundError:
+            self._files.makedirs(self._parent(place), exist_ok=True)
+            write()
 
     def _exists(self, place: str) -> bool:
         with self._reached("read"):
@@ -296,6 +313,19 @@ def _written(about: Mapping[str, Any]) -> float | None:
         with suppress(ValueError):
             return datetime.fromisoformat(told).timestamp()
     return float(told) if isinstance(told, int | float) else None
+
+
+def _place(draft: str, place: str) -> None:
+    # Move a file to where there is none. Raises FileExistsError where there is one.
+    try:
+        os.link(draft, place)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        with open(draft, "rb") as written, open(place, "xb") as file:
+            shutil.copyfileobj(written, file)
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -21,7 +22,7 @@ from autosparse.store.artifacts import Store
 from autosparse.store.files import size_of
 from autosparse.store.remote import Remote
 
-_REFRESH = 3600.0  # seconds after which a run that goes on says so
+_REFRESH, _AGAIN = 3600.0, 90.0  # seconds after which a run that goes on says so, and tries to say so again
 _DRAFTS = 86400.0  # seconds after which what a writer left unfinished is nobody's
 
 
@@ -35,37 +36,42 @@ class Unused:
 
 
 class InUse:
-    """The artifacts of a run, for as long as it goes on, and noted for later; a context manager."""
+    """The artifacts of a run, for as long as it goes on, and noted for later; a context manager.
+
+    What is noted in a shared store is noted again every hour, however long a step takes.
+    """
 
     def __init__(self, store: Store, name: str, keys: Collection[str]) -> None:
-        self._store, self._name, self._keys = store, name, sorted(keys)
+        self._store = Store(store.root, store.url)  # of its own: it is used from another thread
+        self._name, self._keys = name, sorted(keys)
         self._lock = FileLock(store.root / "locks" / f"use-{name}-{os.getpid()}.lock")
-        self._told = 0.0
+        self._ended = threading.Event()
 
     def __enter__(self) -> InUse:
         with suppress(OSError, Timeout):
             (self._store.root / "locks").mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
-        self._tell()
+        told = self._tell()
+        if self._store.url:
+            threading.Thread(target=self._go_on, args=(told,), name="autosparse in use", daemon=True).start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._ended.set()
         self._lock.release()
         with suppress(OSError):
             Path(self._lock.lock_file).unlink()
 
-    def go_on(self) -> None:
-        """Say that they are used still, if that was said long ago."""
-        if self._told and time.monotonic() - self._told > _REFRESH:
-            self._tell()
+    def _go_on(self, told: bool) -> None:
+        while not self._ended.wait(_REFRESH if told else _AGAIN):
+            told = self._tell()
 
-    def _tell(self) -> None:
+    def _tell(self) -> bool:
         note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "keys": self._keys}
         self._store.note(f"used-{self._name}", note)
-        self._store.claim(self._name, note)
-        self._told = time.monotonic()
+        return self._store.claim(self._name, note)
 
 
 def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
@@ -74,8 +80,9 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
     What a run that goes on uses stays, and what another process makes at the moment.
     """
     since = time.time() - seconds
-    used = _used(store, since)
-    for artifact in list(store.artifacts()):
+    there = list(store.artifacts())
+    used = _used(store, since)  # after what is there was listed: of a run that has begun meanwhile too
+    for artifact in there:
         if artifact.key in used or _time(artifact.descriptor.get("created")) > since:
             continue
         operation = str(artifact.descriptor["operation"])
@@ -106,9 +113,10 @@ def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iter
     one be published at that moment with a file that goes, a reader notices, and it is made again.
     """
     since = time.time() - seconds
+    there = list(remote.artifacts())
     used = {key for note in remote.claims() if _time(note.get("time")) > since for key in note.get("keys", ())}
     kept = set[str]()
-    for (operation, key), about in list(remote.artifacts()):
+    for (operation, key), about in there:
         if key in used or _time(about.get("created")) > since:
             kept |= {file["sha256"] for file in about["files"].values()}
             continue

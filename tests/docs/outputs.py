@@ -17,7 +17,7 @@ from tests.conftest import SMALL, Place
 FOLDER = Path(__file__).parents[2] / "docs" / "json"
 REPORTS = sorted((Path(__file__).parents[1] / "fixtures" / "runs").glob("*/report.json"))
 COMMANDS: Mapping[str, Sequence[str]] = {
-    "plan": ["plan small.yaml --json", "plan small.yaml --set irp.rounds=9 --json"],
+    "plan": ["plan small.yaml --json", "plan small.yaml --set irp.rounds=9 --set target.backend=ray --json"],
     "explain": ["plan small.yaml --explain tune --json", "plan small.yaml --set seeds=7 --explain tune --json"],
     "run": ["run small.yaml --json", "report --json"],
     "made": [f"run small.yaml --set seeds=7 --only {steps} --json" for steps in ("data/*", "init/*")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 import uuid
 from collections.abc import Callable
@@ -15,9 +17,11 @@ from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store import Artifact, Draft, Store, remote
+from autosparse.store.canonical import canonical, key_of
 from autosparse.store.remote import Remote
 
-KEY = "0123456789abcdef" * 4
+MADE_FROM: dict[str, Any] = {"version": 1, "options": {"seed": 0}, "inputs": {}}
+KEY = key_of("mask", *MADE_FROM.values())
 FILES = ("cat_file", "get_file", "info", "pipe_file", "put_file", "makedirs")
 
 
@@ -82,7 +86,7 @@ def store_at(folder: Path, url: str, text: str = "one") -> Store:
         draft.write_json("value", text)
         draft.write("raw.bin", text.encode() * 100)
 
-    store.publish("mask", KEY, write, lambda: {"seconds": 1.5})
+    store.publish("mask", KEY, write, lambda: {"seconds": 1.5, **MADE_FROM})
     store.connect(url)
     return store
 
@@ -220,11 +224,88 @@ def test_a_damaged_one_that_was_there_first_is_replaced(tmp_path: Path, url: str
     other = store_at(tmp_path / "b", url, "two")
     shared, value = other.share("mask", KEY), Store(tmp_path / "c", url).bring("mask", KEY).json("value")
     again = Store(tmp_path / "d", url)
-    again.publish("mask", KEY, lambda draft: draft.write_json("value", "three"), lambda: {}, replace=True)
+    again.publish("mask", KEY, lambda draft: draft.write_json("value", "three"), lambda: MADE_FROM, replace=True)
 
     assert (True, "two") == (shared, value)
     assert again.share("mask", KEY, replace=True)
     assert "three" == Store(tmp_path / "e", url).bring("mask", KEY).json("value")
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "about"),
+    [
+        ("..", "artifacts", {}),
+        ("..", "memory", {}),
+        ("mask", "", {}),
+        ("mask", "f" * 64, {}),
+        ("mask", "f" * 64, MADE_FROM),
+        ("mask", KEY, {**MADE_FROM, "options": {"seed": 1}}),
+        ("mask", KEY, {"version": 1, "options": {"seed": 0}}),
+        ("irp", KEY, MADE_FROM),
+    ],
+)
+def test_names_and_keys_that_no_artifact_has_are_refused(
+    tmp_path: Path, url: str, operation: str, key: str, about: dict[str, Any]
+) -> None:
+    """Nothing is written outside of the artifact's folder, nothing is taken away, whatever a descriptor leaves out."""
+    store, place = store_at(tmp_path / "a", url), Remote(url)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    descriptor = canonical({"operation": operation, "key": key, "files": {}, **about}).encode()
+    fetched: list[str] = []
+
+    with pytest.raises(DamagedArtifact):
+        store.adopt(operation, key, descriptor, lambda sha256, path: fetched.append(sha256))
+    place._files.makedirs(f"{place._root}/artifacts/{operation}", exist_ok=True)
+    place._files.pipe_file(f"{place._root}/artifacts/{operation}/{key}.json", descriptor)
+    with pytest.raises(DamagedArtifact):
+        place.look(operation, key, tmp_path / "looked")
+    listed = [(o, k) for (o, k), _ in place.artifacts() if o == ".." or len(k) < 64]
+
+    assert not fetched
+    assert not listed
+    assert before.items() <= {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}.items()
+
+
+@pytest.mark.parametrize("damage", ["changed", "shortened", "gone"])
+def test_what_is_damaged_here_is_not_published(tmp_path: Path, url: str, damage: str) -> None:
+    """Nor told to be the shared store's fault."""
+    store = store_at(tmp_path / "a", url)
+    path = store.open("mask", KEY).folder / "raw.bin"
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[::-1] if damage == "changed" else b"")
+
+    with pytest.raises(DamagedArtifact):
+        store.share("mask", KEY)
+    assert store.problem is None
+    assert not published(url)
+
+
+def test_a_folder_without_links_is_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As buckets are that are mounted; still the first of two writers stays."""
+
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    url = str(tmp_path / "shared")
+    one, two = store_at(tmp_path / "a", url), store_at(tmp_path / "b", url, "two")
+
+    assert (True, True) == (one.share("mask", KEY), two.share("mask", KEY))
+    assert "one" == two.open("mask", KEY).json("value")
+
+
+def test_a_disk_of_another_machine_is_a_store(tmp_path: Path) -> None:
+    """One whose file system makes no folders by itself, as over SFTP."""
+    place = Remote(str(tmp_path / "shared"))
+    place._local = False
+    place._files = type(place._files)(auto_mkdir=False)
+    store = store_at(tmp_path / "a", place.url)
+    store._remote = place
+
+    assert store.share("mask", KEY)
+    assert "one" == Store(tmp_path / "b", place.url).bring("mask", KEY).json("value")
 
 
 def test_damage_is_noticed_by_who_reads_one_file(tmp_path: Path, url: str) -> None:

@@ -11,14 +11,19 @@ import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from autosparse.store import Draft, InUse, Remote, Store, collect, collect_remote
+from autosparse.errors import MissingRequirement
+from autosparse.store import Draft, InUse, Remote, Store, artifacts, collect, collect_remote, uses
+from autosparse.store.canonical import key_of
 from tests.conftest import Place, call
 
 DAY = 86400.0
-KEYS = [letter * 64 for letter in "abcdef"]
+_OPTIONS: list[dict[str, Any]] = [{"version": 1, "options": {"seed": seed}, "inputs": {}} for seed in range(6)]
+MADE_FROM = {key_of("mask", *about.values()): about for about in _OPTIONS}
+KEYS = sorted(MADE_FROM)
 
 
 def days_ago(number: float) -> str:
@@ -32,7 +37,8 @@ def publish(store: Store, key: str, age: float | None, text: str = "") -> None:
     def write(draft: Draft) -> None:
         draft.write_json("value", text or key)
 
-    store.publish("mask", key, write, lambda: {} if age is None else {"created": days_ago(age)})
+    created = {} if age is None else {"created": days_ago(age)}
+    store.publish("mask", key, write, lambda: MADE_FROM[key] | created)
 
 
 @pytest.fixture
@@ -151,14 +157,42 @@ def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store
         assert key == Store(tmp_path / "reader", remote.url).bring("mask", key).json("value")
 
 
-def test_a_note_that_cannot_be_read_stops_it(remote: Remote, tmp_path: Path) -> None:
+@pytest.mark.parametrize("note", [b'{"time"', b"[]"])
+def test_a_note_that_cannot_be_read_stops_it(remote: Remote, note: bytes) -> None:
     """Nothing goes: it may be of a run that uses all."""
     remote.claim("run", {"time": days_ago(0), "keys": KEYS})
-    remote._files.pipe_file(f"{remote._root}/uses/run.json", b'{"time"')
+    remote._files.pipe_file(f"{remote._root}/uses/run.json", note)
 
     with pytest.raises(Exception, match="cannot be read"):
         list(collect_remote(remote, 30 * DAY))
     assert 6 == len(list(remote.artifacts()))
+
+
+def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a step takes; what could not be said at first is said as soon as it can."""
+    monkeypatch.setattr(uses, "_REFRESH", 0.05)
+    monkeypatch.setattr(uses, "_AGAIN", 0.05)
+    monkeypatch.setattr(artifacts, "_AGAIN", 0.0)
+    attempts: list[bool] = []
+    claim = Remote.claim
+
+    def fails_once(self: Remote, name: str, note: dict[str, Any]) -> None:
+        attempts.append(True)
+        if len(attempts) == 1:
+            raise MissingRequirement("not reached")
+        claim(self, name, note)
+
+    monkeypatch.setattr(Remote, "claim", fails_once)
+    with InUse(Store(tmp_path / "other", remote.url), "run", KEYS):
+        end = time.monotonic() + 20
+        while len(attempts) < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+    noted = [note["keys"] for note in remote.claims()]
+    made = len(attempts)
+    time.sleep(0.2)
+
+    assert [sorted(KEYS)] == noted
+    assert made in (len(attempts), len(attempts) - 1)
 
 
 def test_the_command(here: Place, capsys: pytest.CaptureFixture[str], store: Store) -> None:
