@@ -5,16 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from multiprocessing import Pipe
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from autosparse.backends import Place as Where
-from autosparse.execute.team import _size
+from autosparse.errors import StepError
+from autosparse.execute import Execution
+from autosparse.execute.team import _gather, _size, team_of
+from autosparse.plan import Step
 from autosparse.plan.together import with_workers
+from autosparse.steps import Metrics
+from autosparse.store import Store
 from tests.conftest import Place
+from tests.plan.conftest import compiled
 from tests.test_together import fitted
 
 SPEC = """\
@@ -31,6 +41,48 @@ irp: {rounds: 1, per_round: 0.5}
 training: {epochs: 8, batch: 64, lr: 0.05, crop: 1, flip: false, precision: float32}
 target: {device: cpu, threads: 2, workers: 1}
 """
+
+STEP = Step("train/dense", "train", 1, {}, {}, "key", "network", {})
+INTERRUPTED = """\
+import signal
+from autosparse.backends import Place
+from autosparse.execute.team import team_of
+from tests.test_devices import STEP
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with team_of(STEP, {}, Place("cpu", 2, devices=2)):
+            print("joined")
+    except KeyboardInterrupt:
+        print("stopped")
+"""
+
+
+class Fatal:
+    """What ends the process that it is sent to."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (3,)
+
+
+class Spoiler:
+    """An observer that damages a mask as soon as a training begins, and keeps what is noted."""
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.notes: list[str] = []
+
+    def started(self, step: Step, where: str = "") -> None:
+        if step.operation == "train":
+            next(self.store.glob("artifacts/mask/*/masks.safetensors")).write_bytes(b"")
+
+    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
+    def waiting(self, step: Step) -> None: ...
+    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 def test_where_there_are_fewer_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -50,6 +102,26 @@ def test_workers_and_devices_exclude_each_other(tmp_path: Path) -> None:
     assert (1, 1) == (auto.workers, asked.workers)
     assert ["target.workers 3 → 1"] == [str(taken) for taken in asked.taken]
     assert replace(auto, taken=()) == auto
+
+
+def test_all_begin_when_all_are_ready() -> None:
+    """One that is gone is noticed, even if it was ready; the others do not begin then."""
+    (ours, theirs), (others, gone) = Pipe(), Pipe()
+    theirs.send("ready")
+    gone.send("ready")
+    _gather([ours, others])
+
+    assert theirs.poll()
+    assert gone.poll()
+
+    theirs.recv()
+    gone.recv()
+    gone.send("ready")
+    gone.close()
+    with pytest.raises(EOFError):
+        _gather([ours, others])
+
+    assert not theirs.poll()
 
 
 @pytest.mark.slow
@@ -90,7 +162,62 @@ def test_a_part_that_dies_ends_the_step_with_its_reason(place: Place) -> None:
 
     assert 1 == process.returncode, err
     assert "its process 1 was ended by SIGKILL" in err
+    assert 1 == err.count("failed: ")
     assert time.monotonic() - killed < 30
+
+
+@pytest.mark.slow
+def test_a_part_that_dies_before_it_begins_ends_the_step() -> None:
+    """At once as well, though nobody has met it."""
+    inputs: dict[str, Any] = {"init": Fatal()}
+    begun = time.monotonic()
+    with (
+        pytest.raises(StepError, match="its process 1 ended with 3"),
+        team_of(STEP, inputs, Where("cpu", 2, devices=2)),
+    ):
+        pass
+
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to find processes in")
+def test_an_interrupt_before_they_begin(tmp_path: Path) -> None:
+    """Ctrl-C reaches all: the run stops at once, and the others do not tell of it."""
+    (tmp_path / "interrupted.py").write_text(INTERRUPTED)
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "interrupted.py")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+    )
+    end = time.monotonic() + 60
+    members: list[int] = []
+    while not members and time.monotonic() < end:
+        time.sleep(0.05)
+        members = [pid for pid in _children(process.pid) if "spawn_main" in _command(pid)]
+    os.killpg(process.pid, signal.SIGINT)
+
+    assert ("stopped\n", "") == process.communicate(timeout=30)
+    assert not any("spawn_main" in _command(pid) for pid in members)
+
+
+@pytest.mark.slow
+def test_what_fails_in_all_parts_is_told_as_of_one(tmp_path: Path) -> None:
+    """A damaged input is made again; a training that diverges says so once, with its hint."""
+    (tmp_path / "small.yaml").write_text(SPEC.replace("lr: 0.05", "lr: 1.0e+9").replace("snip", "random"))
+    told = Spoiler(tmp_path)
+    plan = compiled(tmp_path / "small.yaml", "training.epochs=1", "seeds=[0]")
+    with pytest.raises(StepError) as caught:
+        Execution(plan, Store(tmp_path), told, place=Where("cpu", 2, devices=2)).run()
+
+    assert 1 == caught.value.message.count("failed: ")
+    assert "` failed: training diverged: " in caught.value.message
+    assert "lower `training.lr`" == caught.value.hint
+    assert 1 == len(told.notes)
+    assert "masks.safetensors is not what was published" in told.notes[0]
 
 
 def _children(pid: int) -> list[int]:
