@@ -3,7 +3,9 @@
 `python benchmarks/training.py memory [NETWORK]...`: the peak of a process that trains, by either loop, under masks.
 `python benchmarks/training.py accuracy DATA`: ResNet-20 by both at three seeds, on 10,000 images of CIFAR-10 in Parquet
 files for five epochs. `python benchmarks/training.py irp DATA`: the seconds of ten rounds of IRP by both, of one epoch
-of a quarter of them. `python benchmarks/training.py profile`: where the time of a step goes.
+of a quarter of them. `python benchmarks/training.py pruned [NETWORK]...`: images a second under masks of ERK's quotas,
+by the plain loop and by both kinds of kernels, in turns. `python benchmarks/training.py profile`: where the time of a
+step goes.
 """
 
 from __future__ import annotations
@@ -20,10 +22,14 @@ import numpy
 import torch
 
 from autosparse.backends import this_machine
+from autosparse.backends.memory import keep_memory
+from autosparse.core.allocation import erk
 from autosparse.core.images import Images
 from autosparse.core.irp import irp_round, keep_after, prune_survivors, rewind
+from autosparse.core.selection import keep_top
+from autosparse.core.sparse_training import share_left
 from autosparse.core.training import Recipe, accuracy, train
-from autosparse.core.weights import Tensors, prunable_weights, total_of
+from autosparse.core.weights import Tensors, describe_layers, keep_count, prunable_weights, total_of
 from autosparse.datasets import open_source
 from autosparse.models import build_model
 from autosparse.plan.plain import accuracy_plainly, train_plainly
@@ -60,6 +66,51 @@ def memory(*names: str) -> None:
         print(f"{name:10} plain {found['plain']:,.0f} MiB, autosparse {found['own']:,.0f} MiB: {ratio:.2f}", flush=True)
 
 
+def pruned(*names: str) -> None:
+    """Images a second at three sparsities, five rounds of each way in turns: medians, and of the ratios too."""
+    keep_memory()
+    print("images a second; sparse kernels against the plain loop and against dense ones: medians of five rounds")
+    for name in names or (*NETWORKS, "vgg"):
+        images = noise(BATCH * (4 if name == "resnet18" else 8))
+        for sparsity in (0.95, 0.98, 0.99):
+            masks = erk_masks(build(name, 0), sparsity)
+            readers = min((0, 2), key=lambda number: _seconds("plain", name, images, masks, number))
+            rates: dict[str, list[float]] = {"plain": [], "dense": [], "sparse": []}
+            for round_ in range(6):  # the first one warms up
+                for way, found in rates.items():
+                    rate = len(images) / _seconds(way, name, images, masks, readers)
+                    found += [rate] if round_ else []
+            told = ", ".join(f"{way} {statistics.median(found):,.0f}" for way, found in rates.items())
+            ratios = [
+                statistics.median(a / b for a, b in zip(rates["sparse"], rates[way], strict=True))
+                for way in ("plain", "dense")
+            ]
+            left = 100 * share_left(build(name, 0), masks, torch.zeros(1, *SHAPE))
+            print(f"{name:9} {sparsity} ({left:.1f} % of the multiply-adds): {told}; ", end="")
+            print(f"{ratios[0]:.2f} and {ratios[1]:.2f} times as fast", flush=True)
+
+
+def _seconds(way: str, name: str, images: Images, masks: Tensors, readers: int) -> float:
+    model, recipe = build(name, 0), replace(RECIPE, epochs=1)
+    begin = time.perf_counter()
+    if way == "plain":
+        train_plainly(model, images, recipe, masks=masks, readers=readers)
+    else:
+        own = replace(recipe, kernels=way)  # type: ignore[arg-type]
+        train(model, images, own, torch.Generator().manual_seed(0), masks=masks)
+    return time.perf_counter() - begin
+
+
+def erk_masks(model: torch.nn.Module, sparsity: float) -> Tensors:
+    """Random masks of ERK's quotas."""
+    generator = torch.Generator().manual_seed(0)
+    weights = prunable_weights(model)
+    scores = {name: torch.rand(weight.shape, generator=generator) for name, weight in weights.items()}
+    layers = describe_layers(model, torch.zeros(1, *SHAPE))
+    counts = erk(scores, layers, keep_count(total_of(scores), sparsity))
+    return {name: keep_top(score.flatten(), counts[name]).view(score.shape) for name, score in scores.items()}
+
+
 def _either(
     way: str, model: torch.nn.Module, images: Images, recipe: Recipe, masks: Tensors | None = None, seed: int = 0
 ) -> None:
@@ -85,34 +136,40 @@ def accuracies(data: str) -> None:
 
 
 def irp(data: str) -> None:
-    """Seconds of each of ten rounds, by both loops, on a quarter of the images."""
+    """Seconds of each of ten rounds on a quarter of the images: the plain loop, dense kernels, sparse ones too."""
+    keep_memory()
     training, test = (part_of(images, len(images) // 4) for images in cifar(data))
     recipe = replace(RECIPE, epochs=1)
     total = total_of(prunable_weights(build("resnet20", 0)))
     counts = [keep_after(total, 0.319, number + 1) for number in range(IRP_ROUNDS)]
     initial = {name: tensor.clone() for name, tensor in build("resnet20", 0).state_dict().items()}
-    seconds: dict[str, list[float]] = {"plain": [], "own": []}
-    masks: dict[str, Tensors | None] = {"plain": None, "own": None}
+    seconds: dict[str, list[float]] = {"plain": [], "dense": [], "sparse": []}
+    masks: dict[str, Tensors | None] = dict.fromkeys(seconds)
     for number, keep in enumerate(counts):
-        begin = time.perf_counter()
-        model = rewind(build("resnet20", 0), initial)
-        train_plainly(model, training, recipe, masks=masks["plain"])
-        accuracy_plainly(model, test)
-        scores = {name: weight.detach().abs() for name, weight in prunable_weights(model).items()}
-        masks["plain"] = prune_survivors(scores, masks["plain"], keep)
-        seconds["plain"].append(time.perf_counter() - begin)
-        begin = time.perf_counter()
-        found = irp_round(
-            lambda: build("resnet20", 0), initial, masks["own"], keep=keep, training=training, validation=test,
-            recipe=recipe, generator=torch.Generator().manual_seed(number),
-        )  # fmt: skip
-        masks["own"] = found.masks
-        seconds["own"].append(time.perf_counter() - begin)
-        print(f"round {number + 1:2}: {seconds['plain'][-1]:6.1f} s, {seconds['own'][-1]:6.1f} s", flush=True)
-    ratio = sum(seconds["plain"]) / sum(seconds["own"])
-    print(f"in all   {sum(seconds['plain']):6.1f} s, {sum(seconds['own']):6.1f} s: {ratio:.2f} times as fast")
-    slope = numpy.polyfit(range(IRP_ROUNDS), seconds["own"], 1)[0] / statistics.fmean(seconds["own"])
-    print(f"a round takes {100 * slope:+.1f} % more than the one before (least squares)")
+        for way, found in seconds.items():
+            begin = time.perf_counter()
+            if way == "plain":
+                model = rewind(build("resnet20", 0), initial)
+                train_plainly(model, training, recipe, masks=masks[way])
+                accuracy_plainly(model, test)
+                scores = {name: weight.detach().abs() for name, weight in prunable_weights(model).items()}
+                masks[way] = prune_survivors(scores, masks[way], keep)
+            else:
+                masks[way] = irp_round(
+                    lambda: build("resnet20", 0), initial, masks[way], keep=keep, training=training, validation=test,
+                    recipe=replace(recipe, kernels=way), generator=torch.Generator().manual_seed(number),  # type: ignore[arg-type]
+                ).masks  # fmt: skip
+            found.append(time.perf_counter() - begin)
+        print(
+            f"round {number + 1:2}: {', '.join(f'{way} {found[-1]:.1f} s' for way, found in seconds.items())}",
+            flush=True,
+        )
+    whole = {way: sum(found) for way, found in seconds.items()}
+    print(f"in all: {', '.join(f'{way} {found:.1f} s' for way, found in whole.items())}")
+    for way in ("dense", "sparse"):
+        slope = numpy.polyfit(range(IRP_ROUNDS), seconds[way], 1)[0] / statistics.fmean(seconds[way])
+        print(f"{way}: {whole['plain'] / whole[way]:.2f} times as fast as the plain loop, ", end="")
+        print(f"a round {100 * slope:+.1f} % more than the one before")
 
 
 def random_masks(model: torch.nn.Module) -> Tensors:
@@ -164,4 +221,6 @@ if __name__ == "__main__":
         case ["peak", way, name]:
             print(peak(way, name))
         case [command, *words]:
-            {"memory": memory, "accuracy": accuracies, "irp": irp, "profile": profile}[command](*words)
+            {"memory": memory, "accuracy": accuracies, "irp": irp, "pruned": pruned, "profile": profile}[command](
+                *words
+            )

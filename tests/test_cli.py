@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.backends import this_machine
+from autosparse.backends import machine, this_machine
 from autosparse.cli.app import app
 from autosparse.packaged import shipped
 from tests.conftest import SMALL, Ended, Place, call
@@ -350,6 +350,24 @@ def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Place, capsys: py
     assert (0, 0) == (here_alone.code, elsewhere.code)
     assert "cores: 1000 threads are slower than as many as there are" in here_alone.err
     assert "cores" not in elsewhere.err
+
+
+def test_what_kernels_need_is_asked_for_before_anything_runs(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit 5 and the command that installs it; a plan warns."""
+    monkeypatch.setattr(machine, "_version", lambda package: "not installed" if package == "numba" else "1.0")
+    asked = "small.yaml --set training.kernels=sparse --set target.device=cpu"
+    planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
+    told = (
+        "`training.kernels: sparse` needs extra `sparse`, which is not installed\n"
+        "hint: run `pip install 'autosparse[sparse]'`"
+    )
+
+    assert (0, 5) == (planned.code, ended.code)
+    assert f"warning: {told}" in planned.err
+    assert told in ended.err
+    assert not (here.cache / "artifacts").exists()
 
 
 def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:

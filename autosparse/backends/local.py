@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from autosparse.backends import backends
 from autosparse.backends.machine import Place
+from autosparse.backends.memory import keep_memory
 from autosparse.errors import MissingDevice
 from autosparse.lazy import torch
 
@@ -40,6 +41,7 @@ def local(place: Place) -> _Local:
 def _prepare(place: Place) -> None:
     # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
     torch.set_num_threads(place.threads)
+    keep_memory()
     torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1).step()  # the first one imports a compiler
     if place.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

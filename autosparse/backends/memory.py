@@ -15,6 +15,7 @@ from autosparse.backends.machine import this_machine
 from autosparse.lazy import torch
 
 _UNLIMITED = 2**60
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 
 def memory_of(device: str) -> int:
@@ -46,6 +47,17 @@ def release_memory() -> None:
     """Give memory that was freed back to the system: C libraries keep it, and the next step's peak would show it."""
     with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library of that name
         ctypes.CDLL(None).malloc_trim(0)  # glibc
+
+
+def keep_memory() -> None:
+    """Have the C library keep what is freed for what comes next, up to 2 GiB.
+
+    Tensors of megabytes are otherwise taken from the system anew, page by page, in every step of a training.
+    """
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def resident_memory(*, children: bool = False) -> int:

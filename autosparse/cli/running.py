@@ -47,7 +47,7 @@ from autosparse.plan import (
     fit_steps,
     missing_data,
     missing_device,
-    missing_formats,
+    missing_libraries,
     plan_json,
     remember_use,
     save_plan,
@@ -120,7 +120,7 @@ def plan(
     else:
         show_plan(fitted, translations(compiled), every_step=steps, sharing=sharing)
     if not quiet:
-        absent = [*missing_data(compiled, found), *missing_formats(compiled, found)]
+        absent = [*missing_data(compiled, found), *missing_libraries(compiled, found)]
         for problem, hint in [*absent, *missing_device(compiled, this_machine())]:
             say(f"warning: {problem}\nhint: {hint}")
     if fitted.problem:

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Lt
 
 from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.weights import prunable_weights
+from autosparse.errors import MissingExtra
 from autosparse.lazy import torch
 from autosparse.registry import AddedLater
 
@@ -45,7 +46,17 @@ class Recipe:
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
     ] = "auto"
+    kernels: Annotated[
+        Literal["dense", "sparse"],
+        AddedLater("dense"),
+        "sparse trains a network of whose multiply-adds masks leave a sixteenth or less from those alone, in float32: "
+        "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense",
+    ] = "dense"
 
+
+FEW = 0.0625
+"""The share of multiply-adds up to which kernels for few weights are the faster ones, whatever the precision of others
+and the number of threads: measured on ResNet-20, ResNet-18 and a VGG (benchmarks/)."""
 
 STEP_FIELDS = (
     "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "cutout", "precision",
@@ -110,6 +121,42 @@ def train(
         team.lead(flat.data)
         if present is not None:
             team.lead(present)
+    with _kernels(model, images, recipe, masks if team is None else None):
+        history = _epochs(model, flat, images, recipe, generator, present, begin, end, observe, team)
+    if team is not None:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                team.mean(buffer)
+    return history
+
+
+def _kernels(
+    model: torch.nn.Module, images: Images, recipe: Recipe, masks: Mapping[str, torch.Tensor] | None
+) -> AbstractContextManager[object]:
+    if masks is None or recipe.kernels == "dense" or images.labels.device.type != "cpu":
+        return nullcontext()
+    try:
+        from autosparse.core.sparse_training import share_left, sparse_kernels  # it imports torch and numba
+    except ImportError as error:
+        raise MissingExtra(
+            "`training.kernels: sparse` needs numba", "run `pip install 'autosparse[sparse]'`"
+        ) from error
+    example, _ = next(images.in_order(1))
+    return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext()
+
+
+def _epochs(
+    model: torch.nn.Module,
+    flat: torch.nn.Parameter,
+    images: Images,
+    recipe: Recipe,
+    generator: torch.Generator,
+    present: torch.Tensor | None,
+    begin: int,
+    end: int | None,
+    observe: Observe,
+    team: Team | None,
+) -> list[float]:
     optimizer = update_rule(flat, recipe)
     steps = training_steps_of(recipe, len(images))
     stop = steps if end is None else min(end, steps)
@@ -154,10 +201,6 @@ def train(
         observe(done + 1, epochs, history[-1] if seen else None)
         if step >= stop:
             break
-    if team is not None:
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                team.mean(buffer)
     return history
 
 

@@ -35,7 +35,7 @@ from autosparse.plan import (
     Step,
     count_work,
     missing_data,
-    missing_formats,
+    missing_libraries,
     select_steps,
     statuses,
     urgency,
@@ -92,7 +92,7 @@ class Execution:
             with self._in_use:
                 if absent := missing_data(self.plan, self._selection.found):
                     raise MissingData(*absent[0])
-                if absent := missing_formats(self.plan, self._selection.found):
+                if absent := missing_libraries(self.plan, self._selection.found):
                     raise MissingExtra(*absent[0])
                 named = [(step.operation, step.key) for step in steps]
                 self._elsewhere = self._store.elsewhere(named)

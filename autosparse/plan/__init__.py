@@ -16,7 +16,7 @@ from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.sharing import Shared, remember_use, shared
-from autosparse.plan.status import SHARED, Status, count, missing_data, missing_device, missing_formats, statuses
+from autosparse.plan.status import SHARED, Status, count, missing_data, missing_device, missing_libraries, statuses
 from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
@@ -59,7 +59,7 @@ __all__ = [
     "measure_speed",
     "missing_data",
     "missing_device",
-    "missing_formats",
+    "missing_libraries",
     "own_code",
     "plan_json",
     "read_plan",

@@ -20,7 +20,7 @@ class Counted:
     a kind. `units` is the same work as counts of what can be timed once (see plan/probe.py); `memory` is what is
     held at one time, for every phase of the step: `bytes`, bytes of `data` that may stay on disk instead, and images
     that pass through the network.
-    `batch` and `precision` are those of training.
+    `batch`, `precision` and `kernels` are those of training.
     """
 
     kind: str
@@ -32,6 +32,7 @@ class Counted:
     """the `init` step of the network, of which any of the same structure does"""
     batch: int = 0
     precision: str = "float32"
+    kernels: str = "dense"
 
     @property
     def held(self) -> str:
@@ -52,6 +53,12 @@ class Inputs:
     """of the plan's scorer when it learns; one that learns in closed form does so once"""
     warm_up: int = 0
     """and the training steps before it does"""
+    few: bool = False
+    """whether the step trains by kernels for few weights"""
+
+    @property
+    def kernels(self) -> str:
+        return "sparse" if self.few else "dense"
 
     @property
     def columns(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from autosparse.core.irp import keep_after
+from autosparse.core.training import FEW
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import Plan
@@ -14,6 +16,19 @@ def network_of(plan: Plan, start: str) -> NetworkFacts:
     about = step.options
     reach = step.access.get("model", about["model"])
     return network_facts(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
+
+
+def leaves_few(plan: Plan, step: Step, total: int) -> bool:
+    """Whether a step trains by kernels for few weights: by the share that masks leave of its network's `total`."""
+    about = step.options
+    if about.get("training", {}).get("kernels") != "sparse":
+        return False
+    if step.operation != "irp":
+        mask = plan.steps.get(step.inputs.get("mask", ""))
+        return mask is not None and 1 - mask.options.get("sparsity", 0.0) <= FEW
+    rounds = about["number"] - 1
+    left = keep_after(total, about["per_round"], rounds, about.get("per_round_of", "remaining")) if rounds else total
+    return left <= FEW * total
 
 
 def place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:

@@ -213,7 +213,7 @@ class _Rates:
         self._here = {name: value for name, value in environment(self._place).items() if name in _SAME}
         self._found = found
         self._anew = anew
-        self._networks: dict[tuple[str, int, str], Rates] = {}
+        self._networks: dict[tuple[str, int, str, str], Rates] = {}
 
     @cached_property
     def machine(self) -> Rates:
@@ -236,12 +236,12 @@ class _Rates:
         """The rates of a step's network, in its batches and precision."""
         if work.network is None:
             return {}
-        batch, precision = self._training(work)
-        if (known := self._networks.get((work.network, batch, precision))) is None:
-            known = self._networks[work.network, batch, precision] = self._network(work.network, batch, precision)
+        trained = (work.network, *self._training(work), work.kernels)
+        if (known := self._networks.get(trained)) is None:
+            known = self._networks[trained] = self._network(*trained)
         return known
 
-    def _network(self, start: str, batch: int, precision: str) -> Rates:
+    def _network(self, start: str, batch: int, precision: str, kernels: str) -> Rates:
         step = self._plan.steps[start]
         about, reach = step.options, step.access.get("model", step.options["model"])
         facts = network_of(self._plan, start)
@@ -251,11 +251,12 @@ class _Rates:
             shape = tuple(about["shape"])
             return self._backend.run(
                 lambda place: probe_network(
-                    reach["name"], reach["options"], facts, shape, about["classes"], batch, precision, place
+                    reach["name"], reach["options"], facts, shape, about["classes"], batch, precision, kernels, place
                 )
             )
 
-        return self._known(facts.identity, [batch, precision], ("build", "train"), probe)
+        own = {"dense": (), "sparse": ("sparse",)}[kernels]
+        return self._known(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)
 
     def _training(self, work: Counted) -> tuple[int, str]:
         # Steps that do not train take the rates that were measured for training the same network.

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib import util
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ Rates = dict[str, float]
 _MOMENT = 0.25  # seconds for which a kind of work is repeated
 _SLOW = 1.0  # seconds that one batch may take
 _WEIGHTS = 300_000
+_LEFT = 0.02  # of weights, where few are
 _GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
 _SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really held, against what is on paper
 
@@ -85,9 +87,12 @@ def probe_network(
     classes: int,
     batch: int,
     precision: str,
+    kernels: str,
     place: Place,
 ) -> Rates:
     """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
+
+    With kernels for few weights also trained by those, a fiftieth of its weights being left.
 
     Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
     large enough for it to be seen, else it is what the network saves on paper.
@@ -112,6 +117,13 @@ def probe_network(
     used: Rates = {"build": build}
     used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
     used["train"] /= epochs
+    if kernels == "sparse" and util.find_spec("numba"):
+        sparse = replace(recipe, kernels="sparse")
+        masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(model).items()}
+        train(model, full, replace(sparse, epochs=1), random, masks=masks)
+        used["sparse"] = clock(lambda: train(model, full, sparse, random, masks=masks), device) / size / epochs
+    elif kernels == "sparse":  # a run says what it lacks
+        used["sparse"] = used["train"]
     # Parameters, gradients, momentum and the state that is read are counted apart.
     parameters = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)

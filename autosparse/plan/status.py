@@ -115,14 +115,18 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
     return absent
 
 
-def missing_formats(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
-    """Formats that steps to run write, of which something is not installed, and how to get it."""
+def missing_libraries(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
+    """What steps to run need of which something is not installed, and how to get it."""
     formats = dict.fromkeys(step.options["format"] for step in plan.of("emit") if _is_to_run(found, step.name))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
-    missing = missing_extras() if extras else {}
+    needed = {f"format `{format}`": extra for format, extra in extras.items()}
+    recipes = [step.options.get("training", {}) for step in plan.steps.values() if _is_to_run(found, step.name)]
+    if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "sparse" for recipe in recipes):
+        needed["`training.kernels: sparse`"] = "sparse"
+    missing = missing_extras() if needed else {}
     return [
-        (f"format `{format}` needs extra `{extra}`, which is not installed", f"run `{missing[extra]}`")
-        for format, extra in extras.items()
+        (f"{what} needs extra `{extra}`, which is not installed", f"run `{missing[extra]}`")
+        for what, extra in needed.items()
         if extra in missing
     ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from autosparse.plan.fitted import Fitted
 from autosparse.plan.sharing import Shared
-from autosparse.plan.status import count, missing_data, missing_formats
+from autosparse.plan.status import count, missing_data, missing_libraries
 from autosparse.plan.translate import translations
 
 
@@ -61,6 +61,6 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             ],
             "source": sharing and {"seconds": round(sharing.seconds, 2), "specs": sharing.specs},
         },
-        "warnings": [problem for problem, _ in [*missing_data(plan, found), *missing_formats(plan, found)]]
+        "warnings": [problem for problem, _ in [*missing_data(plan, found), *missing_libraries(plan, found)]]
         + [*fitted.notes, *([fitted.problem.message] if fitted.problem else [])],
     }

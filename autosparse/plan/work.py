@@ -20,7 +20,7 @@ from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
 from autosparse.plan.options import scorer_options
-from autosparse.plan.places import network_of, place_of
+from autosparse.plan.places import leaves_few, network_of, place_of
 from autosparse.plan.step import Step
 from autosparse.spec import Pretrained
 from autosparse.store import digest
@@ -49,7 +49,8 @@ def count_work(plan: Plan) -> dict[str, Counted]:
         if start not in facts:
             facts[start] = network_of(plan, start)
             representative.setdefault(facts[start].identity, start)
-        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates, warm_up)
+        few = leaves_few(plan, step, facts[start].total)
+        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates, warm_up, few)
         found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
     return found
 
@@ -101,7 +102,9 @@ def _trained(step: Step, of: Inputs, network: str) -> Counted:
     read = {"data": 3 * data, "bytes": 2 * of.state_bytes}
     kept = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
     kept |= {name: step.options[name] for name in ("rewind_to",) if name in step.options}
-    units: dict[str, float] = {"step": 1, "build": 1, "train": images, "bytes": data + 2 * of.state_bytes}
+    kept |= {"kernels": of.kernels} if "kernels" in recipe else {}
+    own = "sparse" if of.kernels == "sparse" else "train"
+    units: dict[str, float] = {"step": 1, "build": 1, own: images, "bytes": data + 2 * of.state_bytes}
     size = of.state_bytes + _LINE
     after: dict[str, float] = {}
     if step.operation == "irp":
@@ -121,6 +124,7 @@ def _trained(step: Step, of: Inputs, network: str) -> Counted:
         network,
         recipe["batch"],
         recipe["precision"],
+        of.kernels,
     )
 
 

@@ -39,7 +39,8 @@ _AS_THE_SPECS = ("model", "dataset", "training")
 def resolve(spec: Spec, machine: Machine) -> Spec:
     """Write out `auto` and what defaults to another section. Equal keys come of the result."""
     device = machine.devices[0] if spec.target.device == "auto" else spec.target.device
-    threads = machine.cores if spec.target.threads == "auto" else spec.target.threads
+    workers = 1 if spec.target.workers == "auto" else spec.target.workers
+    threads = max(1, machine.cores // workers) if spec.target.threads == "auto" else spec.target.threads
     precision = "bfloat16" if machine.bfloat16(device) else "float32"
     training = _with_precision(spec.training, precision)
     tuned = _tuned(spec)

@@ -37,7 +37,8 @@ class Target(Section):
         ),
     ] = 1
     threads: Annotated[
-        Annotated[int, Ge(1), Le(1024)] | Literal["auto"], about("threads on the CPU; auto is every usable core")
+        Annotated[int, Ge(1), Le(1024)] | Literal["auto"],
+        about("threads on the CPU; auto is every usable core, shared among `workers` where their number is written"),
     ] = "auto"
     workers: Annotated[
         Annotated[int, Ge(1), Le(256)] | Literal["auto"],

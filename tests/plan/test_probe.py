@@ -19,10 +19,11 @@ def test_a_network_has_a_rate_for_every_unit() -> None:
     options = {"width": 8}
     facts = network_facts({"name": "resnet8", "options": options}, "resnet8", options, (3, 16, 16), 10)
     state = torch.random.get_rng_state()
-    rates = probe.probe_network("resnet8", options, facts, (3, 16, 16), 10, 32, "float32", CPU)
+    rates = probe.probe_network("resnet8", options, facts, (3, 16, 16), 10, 32, "float32", "sparse", CPU)
 
-    assert {"build", "train", "forward", "gradient", "flow", "features"} <= rates.keys()
-    assert all(rates[unit] > 0 for unit in ("build", "train", "forward", "gradient", "flow", "features"))
+    units = ("build", "train", "sparse", "forward", "gradient", "flow", "features")
+    assert {*units} <= rates.keys()
+    assert all(rates[unit] > 0 for unit in units)
     assert rates["train"] > rates["forward"]
     assert torch.equal(state, torch.random.get_rng_state())  # a run after a plan draws the same numbers
 

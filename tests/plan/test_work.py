@@ -26,3 +26,23 @@ def test_a_warm_up_is_paid_for_at_every_look() -> None:
     assert 7 * 128 == units["mask/learned/0.9/seed0"]
     assert 0 == units["mask/snip/0.9/seed0"]
     assert [128, 0] == [found[f"mask/{name}/0.9/seed0"].batch for name in ("learned", "snip")]
+
+
+def test_trainings_of_few_weights_have_a_price_of_their_own() -> None:
+    """By kernels for those: of networks of which a sixteenth is left, and of the rounds of IRP that train such."""
+    asked = [
+        "training.kernels=sparse",
+        "irp.rounds=8",
+        "irp.per_round=0.4",
+        "budget=[0.8, 0.98]",
+        "compare=[erk, dense]",
+    ]
+    found, plain = (count_work(compiled(DIGITS, *some)) for some in (asked, asked[1:]))
+    trained = {name: work for name, work in found.items() if name.startswith(("train", "irp/seed100"))}
+    sparse = {name.removesuffix("/seed0") for name, work in trained.items() if "sparse" in work.units}
+
+    assert {"train/erk/0.98", *(f"irp/seed100/round{number}" for number in (7, 8))} <= sparse
+    assert {"train/erk/0.8", "train/dense", "irp/seed100/round1", "irp/seed100/round6"}.isdisjoint(sparse)
+    assert all(("train" in work.units) == ("sparse" not in work.units) for work in trained.values())
+    assert len({found[f"train/erk/{budget}/seed0"].kind for budget in ("0.8", "0.98")}) == 2
+    assert all(plain[name].units.get("train") for name in trained)

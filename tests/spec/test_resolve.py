@@ -134,6 +134,15 @@ def test_auto_is_written_out_for_the_machine(machine: Machine, expected: tuple[s
     assert expected[2] == spec.irp.training.precision
 
 
+def test_workers_share_the_cores() -> None:
+    """Where their number is written; each has one thread or more."""
+    machine = replace(MACHINE, cores=8)
+    texts = [f"{GOOD}target: {{workers: {workers}}}\n" for workers in ("auto", 1, 3, 20)]
+    threads = [resolved(text, machine).target.threads for text in texts]
+
+    assert [8, 8, 2, 1] == threads
+
+
 def test_what_is_written_is_kept() -> None:
     """A device, a number of threads and a precision in the spec go before the machine's."""
     text = GOOD + "target: {device: cpu, threads: 3}\ntraining: {precision: float32}\n"
