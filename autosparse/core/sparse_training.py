@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy
 
-from autosparse.core import kernels
+from autosparse.core import kernels, strided
 from autosparse.core.cost import macs
 from autosparse.core.weights import describe_layers, prunable_weights
 from autosparse.lazy import torch
@@ -69,7 +69,7 @@ def _sparse_forward(
     weight = module._parameters.get("weight")
     if weight is None or weight.dtype != torch.float32:
         return None
-    if isinstance(module, torch.nn.Conv2d) and type(module).forward is torch.nn.Conv2d.forward:
+    if isinstance(module, torch.nn.Conv2d) and _is_plain(type(module)):
         down, right = module.stride
         padding = (0, 0) if module.padding == "valid" else module.padding
         if module.padding_mode != "zeros" or down != right or isinstance(padding, str) or id(weight) not in masks:
@@ -79,6 +79,11 @@ def _sparse_forward(
     if type(module) is torch.nn.BatchNorm2d and module.bias is not None and module.running_mean is not None:
         return partial(_normalize, module, each) if module.momentum is not None else None
     return None
+
+
+def _is_plain(kind: type[torch.nn.Conv2d]) -> bool:
+    usual = (torch.nn.Conv2d._conv_forward, strided.Conv2d._conv_forward)
+    return kind.forward is torch.nn.Conv2d.forward and kind._conv_forward in usual
 
 
 class _Left:

@@ -179,9 +179,14 @@ def test_layers_that_other_code_computes_are_left_to_it() -> None:
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(input)
 
+    class Inside(torch.nn.Conv2d):
+        def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+            return super()._conv_forward(input, 2 * weight, bias)
+
     torch.manual_seed(0)
     modules: list[Callable[[], torch.nn.Module]] = [
         lambda: Own(3, 3, 3),
+        lambda: Inside(3, 3, 3),
         lambda: torch.nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
         lambda: torch.nn.Conv2d(3, 3, 3, stride=(1, 2)),
         lambda: torch.nn.Conv2d(3, 3, 3, padding="same"),
