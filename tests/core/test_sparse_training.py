@@ -181,7 +181,8 @@ def test_layers_that_other_code_computes_are_left_to_it() -> None:
 
     class Inside(torch.nn.Conv2d):
         def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-            return super()._conv_forward(input, 2 * weight, bias)
+            outputs: torch.Tensor = super()._conv_forward(input, 2 * weight, bias)
+            return outputs
 
     torch.manual_seed(0)
     modules: list[Callable[[], torch.nn.Module]] = [
