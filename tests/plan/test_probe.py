@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from autosparse.backends import PeakMemory, Place, memory_of, resident_memory
+from autosparse.backends import PeakMemory, Place, memory_of, release_memory, resident_memory
 from autosparse.models.facts import network_facts
 from autosparse.plan import probe
 
@@ -44,6 +44,7 @@ def test_a_peak_is_seen_and_forgotten() -> None:
     block = torch.ones(50_000_000)
     del block
     found = peak.bytes
+    release_memory()
     after = PeakMemory("cpu").bytes
 
     assert found is not None
