@@ -113,22 +113,24 @@ def test_what_no_machine_has_room_for_is_refused(machines: Machines, tmp_path: P
     assert "takes 64 threads, and no machine of the cluster has more than 1" in ended.err
 
 
-def test_ctrl_c_leaves_nothing_running(tmp_path: Path) -> None:
+def test_a_signal_leaves_nothing_running(tmp_path: Path) -> None:
     """Of a cluster that the run began: neither tasks nor Ray's own processes."""
-    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
-    before = _rays()
-    process = place.start("run", "small.yaml", "--set", "target.backend={name: ray, address: local}")
-    while not list((tmp_path / "shared").glob("artifacts/*/*")) and process.poll() is None:
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    end = time.monotonic() + 15
-    while _rays() - before and time.monotonic() < end:
-        time.sleep(0.2)
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        shared = tmp_path / f"shared{code}"
+        place = placed(tmp_path / f"run{code}", SPEC, shared)
+        before = _rays()
+        process = place.start("run", "small.yaml", "--set", "target.backend={name: ray, address: local}")
+        while not list(shared.glob("artifacts/*/*")) and process.poll() is None:
+            time.sleep(0.1)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        end = time.monotonic() + 15
+        while _rays() - before and time.monotonic() < end:
+            time.sleep(0.2)
 
-    assert (130, "") == (process.returncode, out), err
-    assert not _rays() - before
-    assert "are kept" in err
+        assert (code, "") == (process.returncode, out), err
+        assert not _rays() - before
+        assert "are kept" in err
 
 
 def _log(place: Place) -> str:

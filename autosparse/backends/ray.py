@@ -115,13 +115,12 @@ class _Crew:
     ) -> None:
         try:
             if self._ray.is_initialized():
-                for task in self._at:
-                    with suppress(Exception):
-                        self._ray.cancel(task, force=True)
-                self._ray.shutdown()
+                self._ray.shutdown()  # tasks end with it: to cancel one that ends just then would end this process
         finally:
             os.dup2(self._stdout, 1)
             os.close(self._stdout)
+        if error is not None and error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+            raise error.__cause__  # a signal, which Ray has wrapped
 
     @property
     def busy(self) -> bool:
