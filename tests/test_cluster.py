@@ -118,23 +118,35 @@ def test_a_signal_leaves_nothing_running(tmp_path: Path) -> None:
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         shared = tmp_path / f"shared{code}"
         place = placed(tmp_path / f"run{code}", SPEC, shared)
-        before = _rays()
         process = place.start("run", "small.yaml", "--set", "target.backend={name: ray, address: local}")
         while not list(shared.glob("artifacts/*/*")) and process.poll() is None:
             time.sleep(0.1)
+        own = {path for path in map(str, _below(process.pid)) if path in _rays()}
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         end = time.monotonic() + 15
-        while _rays() - before and time.monotonic() < end:
+        while _rays() & own and time.monotonic() < end:
             time.sleep(0.2)
 
         assert (code, "") == (process.returncode, out), err
-        assert not _rays() - before
+        assert own
+        assert not _rays() & own
         assert "are kept" in err
 
 
 def _log(place: Place) -> str:
     return "".join(path.read_text() for path in place.folder.glob("runs/*/log.txt"))
+
+
+def _below(root: int) -> set[int]:
+    parents = dict[int, int]()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {root}
 
 
 def _tasks_below(root: int) -> list[int]:
