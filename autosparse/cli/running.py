@@ -43,6 +43,7 @@ from autosparse.plan import (
     count,
     draw_dot,
     draw_mermaid,
+    excess_threads,
     explained,
     fit_steps,
     missing_data,
@@ -120,8 +121,8 @@ def plan(
     else:
         show_plan(fitted, translations(compiled), every_step=steps, sharing=sharing)
     if not quiet:
-        absent = [*missing_data(compiled, found), *missing_libraries(compiled, found)]
-        for problem, hint in [*absent, *missing_device(compiled, this_machine())]:
+        here, absent = this_machine(), [*missing_data(compiled, found), *missing_libraries(compiled, found)]
+        for problem, hint in [*absent, *missing_device(compiled, here), *excess_threads(compiled, here)]:
             say(f"warning: {problem}\nhint: {hint}")
     if fitted.problem:
         raise fitted.problem

@@ -94,6 +94,7 @@ class _Left:
     """
 
     def __init__(self, mask: torch.Tensor, padding: tuple[int, ...], dilation: tuple[int, ...], groups: int) -> None:
+        self.padding = padding
         outputs, inputs = mask.shape[:2]
         o, c, row, column = (part.numpy() for part in mask.nonzero(as_tuple=True))
         order = numpy.lexsort((column, row, c, o))
@@ -109,7 +110,6 @@ class _Left:
 
 
 def _convolve(module: torch.nn.Conv2d, left: _Left, each: Each, x: torch.Tensor) -> torch.Tensor:
-    assert not isinstance(module.padding, str) or module.padding == "valid"
     outputs: torch.Tensor = _Convolution.apply(x, module.weight, left, module, each)
     return outputs if module.bias is None else outputs + module.bias.view(1, -1, 1, 1)
 
@@ -121,10 +121,11 @@ class _Convolution(torch.autograd.Function):
     ) -> torch.Tensor:
         images, stride = len(x), module.stride[0]
         inputs = _innermost(x)
-        padding = (0, 0) if isinstance(module.padding, str) else module.padding
         height, width = (
             (size + 2 * pad - step * (reach - 1) - 1) // stride + 1
-            for size, pad, step, reach in zip(x.shape[2:], padding, module.dilation, module.kernel_size, strict=True)
+            for size, pad, step, reach in zip(
+                x.shape[2:], left.padding, module.dilation, module.kernel_size, strict=True
+            )
         )
         values = weight[left.at]
         outputs = _empty(images, len(weight), height, width)

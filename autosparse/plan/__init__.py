@@ -16,7 +16,16 @@ from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.sharing import Shared, remember_use, shared
-from autosparse.plan.status import SHARED, Status, count, missing_data, missing_device, missing_libraries, statuses
+from autosparse.plan.status import (
+    SHARED,
+    Status,
+    count,
+    excess_threads,
+    missing_data,
+    missing_device,
+    missing_libraries,
+    statuses,
+)
 from autosparse.plan.step import PURPOSES, Step
 from autosparse.plan.told import plan_json
 from autosparse.plan.translate import check_budget, translations
@@ -53,6 +62,7 @@ __all__ = [
     "count_work",
     "draw_dot",
     "draw_mermaid",
+    "excess_threads",
     "explained",
     "fit_plan",
     "fit_steps",

@@ -136,15 +136,18 @@ def _is_to_run(found: Mapping[str, Status], name: str) -> bool:
 
 
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
-    """What the target asks for and this machine lacks, and what to do about it."""
+    """What the target's device lacks on this machine, and what to do about it."""
+    device = plan.spec.target.device
+    if machine.has(device):
+        return []
+    return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]
+
+
+def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
+    """What more threads than there are cores do where steps run here, and what to do about it."""
     target = plan.spec.target
-    lacking = []
-    if not machine.has(target.device):
-        lacking += [
-            (f"this machine has no device {target.device}", "`--set target.device=auto` takes the best there is")
-        ]
-    assert isinstance(target.threads, int), "missing_device takes the plan of a resolved spec"
-    if target.threads > machine.cores and not target.elsewhere:
-        told = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
-        lacking += [(told, "`--set target.threads=auto` takes as many as there are")]
-    return lacking
+    assert isinstance(target.threads, int), "excess_threads takes the plan of a resolved spec"
+    if target.threads <= machine.cores or target.elsewhere:
+        return []
+    told = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
+    return [(told, "`--set target.threads=auto` takes as many as there are")]
