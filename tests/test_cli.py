@@ -343,11 +343,13 @@ def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.Cap
 
 
 def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not where steps run on other machines; what was measured here with as many as there are is the price."""
+    """Not where steps run on other machines, and a plan that was saved with them is no less as it was."""
+    saved = call(capsys, "plan small.yaml --quiet --set target.threads=1000 --out saved.json")
+    again = call(capsys, "plan saved.json --json")
     here_alone = call(capsys, "plan small.yaml --json --set target.threads=1000")
     elsewhere = call(capsys, "plan small.yaml --json --set target.threads=1000 --set target.backend=ray")
 
-    assert (0, 0) == (here_alone.code, elsewhere.code)
+    assert (0, 0, 0, 0) == (saved.code, again.code, here_alone.code, elsewhere.code), again.err
     assert "cores: 1000 threads are slower than as many as there are" in here_alone.err
     assert "cores" not in elsewhere.err
 
