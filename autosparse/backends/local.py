@@ -22,7 +22,7 @@ class _Local:
         self._ready = False
 
     def prepare(self) -> None:
-        """Import torch and its optimizers, which takes seconds and memory, and set it up for this place."""
+        """Import torch, which takes seconds and memory, and set it up for this place."""
         if not self._ready:
             _prepare(self._place)
             self._ready = True
@@ -42,7 +42,6 @@ def _prepare(place: Place) -> None:
     # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
     torch.set_num_threads(place.threads)
     keep_memory()
-    torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1).step()  # the first one imports a compiler
     if place.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if not torch.cuda.is_available():

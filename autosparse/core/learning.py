@@ -64,8 +64,7 @@ class Learner:
         found = gradient[: self.prunable] * values[: self.prunable]
         if weights:
             gradient[: self.prunable].mul_(presence)
-            for group in self._optimizer.param_groups:
-                group["lr"] = self.recipe.lr * learning_rate(self.recipe, self.done / self.steps)
+            self._optimizer.lr = self.recipe.lr * learning_rate(self.recipe, self.done / self.steps)
             self._optimizer.step()
         self.done += share
         return found

@@ -11,6 +11,7 @@ from autosparse.core.inputs import in_parts
 from autosparse.core.learning import Learner, own_randomness
 from autosparse.core.order import descending, reached_by
 from autosparse.core.training import Recipe
+from autosparse.core.updates import Adam
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -46,7 +47,7 @@ def learn_scores(
     """
     learner = Learner(evidence, recipe, steps)
     scores = torch.nn.Parameter(learner.vector({name: ranks(values) for name, values in start.items()}))
-    optimizer = torch.optim.Adam([scores], lr=score_lr, fused=scores.device.type in ("cpu", "cuda"))
+    optimizer = Adam([scores], score_lr, fused=scores.device.type in ("cpu", "cuda"))
     values = scores.detach()
     layers = values.split([weight.numel() for weight in evidence.weights.values()])
     batches = evidence.training_batches()

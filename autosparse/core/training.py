@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Protocol
 from annotated_types import Ge, Gt, Lt
 
 from autosparse.core.images import Images, batch_sizes, epoch
+from autosparse.core.updates import SGD, Adam, Update
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra
 from autosparse.lazy import torch
@@ -173,22 +174,21 @@ def _epochs(
             if step < begin:
                 step += 1
                 continue
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * learning_rate(recipe, step / steps)
+            optimizer.lr = recipe.lr * learning_rate(recipe, step / steps)
             whole = len(labels)
             if team is not None:
                 inputs, labels = _share(inputs, team), _share(labels, team)
             with autocast(flat.device, recipe.precision):
                 outputs = model(inputs)
             loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=False)
+            assert flat.grad is not None
+            flat.grad.zero_()
             count: float = len(labels)
             if team is None:
                 loss.backward()
             else:  # every image weighs the same, however many a share has
                 count = len(labels) if len(labels) < whole else whole / team.size
                 (loss * (count * team.size / whole)).backward()
-                assert flat.grad is not None
                 team.mean(flat.grad)
             optimizer.step()
             if present is not None:
@@ -235,14 +235,14 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
             return 1.0
 
 
-def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> torch.optim.Optimizer:
+def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
     """The recipe's optimizer over one vector of parameters."""
     fused = flat.device.type in ("cpu", "cuda")  # one pass over the vector instead of three
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW([flat], lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    return torch.optim.SGD(
+        return Adam([flat], recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+    return SGD(
         [flat],
-        lr=recipe.lr,
+        recipe.lr,
         momentum=recipe.momentum,
         nesterov=recipe.nesterov and recipe.momentum > 0,
         weight_decay=recipe.weight_decay,

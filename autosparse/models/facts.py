@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from autosparse.store import Store, digest
 
 _VERSION = 1  # of what is remembered
 _IMAGES = 2
+_SMALL = 30_000_000  # parameters that are drawn and run in less time than the compiler is imported
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,10 @@ class NetworkFacts:
 def network_facts(
     identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
 ) -> NetworkFacts:
-    """Trace a network on torch's meta device, where no number is computed; remembered, so that torch is loaded once.
+    """Trace a network on two images of zeros; remembered, so that torch is loaded once.
+
+    A large one is traced on torch's meta device, where no number is computed, but whose first operation imports torch's
+    compiler, which takes seconds.
 
     `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built or run.
     """
@@ -72,14 +77,31 @@ def network_facts(
         pass
     with torch.random.fork_rng(devices=[]), fits(label(name), shape):
         try:
-            with torch.device("meta"):
-                facts = _trace(known, build_model(name, options, shape, classes), shape)
+            with torch.device("meta"), _nothing_drawn():
+                network = build_model(name, options, shape, classes)
+                is_large = total_of(dict(network.named_parameters())) > _SMALL
+                facts = _trace(known, network, shape) if is_large else None
         except AutosparseError:
             raise
         except Exception:  # some look at their weights or at what they compute, where there are no numbers
-            facts = _trace(known, build_model(name, options, shape, classes), shape)
+            facts = None
+        facts = facts or _trace(known, build_model(name, options, shape, classes), shape)
     store.note(memory, asdict(facts))
     return facts
+
+
+@contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    # Weights that are no numbers need no drawing, which there imports the compiler too.
+    from torch.overrides import TorchFunctionMode
+
+    class Undrawn(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            draws = getattr(func, "__name__", "") in ("normal_", "uniform_") and args and args[0].is_meta
+            return args[0] if draws else func(*args, **(kwargs or {}))
+
+    with Undrawn():
+        yield
 
 
 def _read(identity: str, found: Any) -> NetworkFacts:

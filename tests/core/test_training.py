@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from autosparse.core.images import Images, epoch
 from autosparse.core.training import Recipe, accuracy, learning_rate, train, training_steps_of
+from autosparse.core.updates import SGD
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.core.conftest import CLASSES, SHAPE, Small, assert_same, images_of, random_masks, seeded, small, snapshot
 
@@ -379,14 +380,14 @@ def test_a_fraction_of_an_epoch_stops_halfway() -> None:
     """2.5 epochs of four batches are ten steps of one schedule; the loss of the last is that of the images it saw."""
     network, rates = multilayer(), []
     given = recipe("sgd", replace(SHORT, epochs=2.5, batch=5))
-    original = torch.optim.SGD.step
+    original = SGD.step
 
-    def spy(self: torch.optim.SGD, closure: None = None) -> None:
-        rates.append(self.param_groups[0]["lr"])
-        original(self, closure)
+    def spy(self: SGD) -> None:
+        rates.append(self.lr)
+        original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torch.optim.SGD, "step", spy)
+        patch.setattr(SGD, "step", spy)
         history = train(network, images_of(20), given, seeded())
 
     assert 10 == training_steps_of(given, 20) == len(rates)

@@ -36,6 +36,16 @@ def test_facts_are_those_of_the_network(name: str) -> None:
     assert facts.live_bytes > 0
 
 
+@pytest.mark.parametrize("name", ["resnet8", "mobilenet", "mlp", "torchvision:convnext_tiny"])
+def test_a_large_network_is_known_as_well(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced where no number is computed, with the same facts."""
+    found = network_facts({"name": name}, name, {}, (3, 32, 32), 7)
+    monkeypatch.setattr("autosparse.models.facts._SMALL", 0)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "another"))
+
+    assert found == network_facts({"name": name}, name, {}, (3, 32, 32), 7)
+
+
 def test_saved_bytes_by_hand() -> None:
     """A perceptron keeps for one image each layer's input, and the output's log-probabilities."""
     facts = network_facts({"name": "mlp"}, "mlp", {"widths": (5,)}, (1, 2, 2), 3)
@@ -46,15 +56,16 @@ def test_saved_bytes_by_hand() -> None:
 
 
 def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
-    """What was found is remembered, so that a plan of a known network is made in a moment."""
+    """What was found is remembered: a plan of a known network is made in a moment. No look imports torch's compiler."""
     code = (
         "import sys; from autosparse.models.facts import network_facts; "
-        "print(network_facts({'name': 'resnet8'}, 'resnet8', {}, (3, 32, 32), 10).total, 'torch' in sys.modules)"
+        "total = network_facts({'name': 'resnet8'}, 'resnet8', {}, (3, 32, 32), 10).total; "
+        "print(total, 'torch' in sys.modules, 'torch._dynamo' in sys.modules)"
     )
     first, second = (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     )
 
-    assert "77360 True\n" == first
-    assert "77360 False\n" == second
+    assert "77360 True False\n" == first
+    assert "77360 False False\n" == second

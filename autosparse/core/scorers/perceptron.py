@@ -10,6 +10,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from autosparse.core.features import Features, feature_groups
 from autosparse.core.scorers.losses import Loss
+from autosparse.core.updates import Adam
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 from autosparse.registry import Range
@@ -58,16 +59,15 @@ def learn(
 ) -> Tensors:
     """The perceptron after `steps` updates by Adam, whose learning rate falls to zero; every table is drawn alike."""
     learned = [tensor.requires_grad_() for name, tensor in state.items() if name != "columns"]
-    optimizer = torch.optim.Adam([*learned, *loss.learned], lr=lr)
+    optimizer = Adam([*learned, *loss.learned], lr)
     share = max(1, batch // len(tables))
     for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = lr * (1 - step / steps)
+        optimizer.lr = lr * (1 - step / steps)
         picks = [torch.randint(len(table), (share,), generator=generator).to(table.device) for table in tables]
         inputs = torch.cat([table[pick] for table, pick in zip(tables, picks, strict=True)])
         target = torch.cat([values[pick] for values, pick in zip(targets, picks, strict=True)])
         value = loss.of(_forward(state, inputs), target)
-        optimizer.zero_grad()
+        optimizer.forget_gradients()
         value.backward()
         optimizer.step()
         observe(step + 1, steps)
