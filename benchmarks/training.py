@@ -4,8 +4,9 @@
 `python benchmarks/training.py accuracy DATA`: ResNet-20 by both at three seeds, on 10,000 images of CIFAR-10 in Parquet
 files for five epochs. `python benchmarks/training.py irp DATA`: the seconds of ten rounds of IRP by both, of one epoch
 of a quarter of them. `python benchmarks/training.py pruned [NETWORK]...`: images a second under masks of ERK's quotas,
-by the plain loop and by both kinds of kernels, in turns. `python benchmarks/training.py profile`: where the time of a
-step goes.
+by the plain loop and by both kinds of kernels, in turns. `python benchmarks/training.py compiled [NETWORK]...`: by
+dense kernels and by those that torch.compile makes, in turns, and the seconds of compiling.
+`python benchmarks/training.py profile`: where the time of a step goes.
 """
 
 from __future__ import annotations
@@ -88,6 +89,40 @@ def pruned(*names: str) -> None:
             left = 100 * share_left(build(name, 0), masks, torch.zeros(1, *SHAPE))
             print(f"{name:9} {sparsity} ({left:.1f} % of the multiply-adds): {told}; ", end="")
             print(f"{ratios[0]:.2f} and {ratios[1]:.2f} times as fast", flush=True)
+
+
+def compiled(*names: str) -> None:
+    """Images a second by both kinds of kernels, five rounds in turns: medians, and of the ratio and the seconds too."""
+    keep_memory()
+    for name in names or NETWORKS:
+        images = noise(BATCH * (2 if name == "resnet18" else 6))
+        for precision in dict.fromkeys((PRECISION, "float32")):
+            recipe = replace(RECIPE, epochs=3, precision=precision)
+            first = _rate(name, images, replace(recipe, kernels="compiled"))[1]
+            rounds = []
+            for _ in range(5):
+                dense, _ = _rate(name, images, recipe)
+                own, again = _rate(name, images, replace(recipe, kernels="compiled"))
+                rounds.append((dense, own, again, own / dense))
+            dense, own, again, ratio = (statistics.median(found) for found in zip(*rounds, strict=True))
+            pays = f"pays from {again / (1 / dense - 1 / own):,.0f} images on" if own > dense else "never pays"
+            print(f"{name} {precision}: dense {dense:,.0f}, compiled {own:,.0f}, {ratio:.2f} times as fast; ", end="")
+            print(f"compiling takes {first:.0f} s, again {again:.1f}: {pays}", flush=True)
+
+
+def _rate(name: str, images: Images, recipe: Recipe) -> tuple[float, float]:
+    # Images a second after the first epoch, and the seconds by which that took longer than the others.
+    ends: list[float] = []
+    begin = time.perf_counter()
+    train(
+        build(name, 0),
+        images,
+        recipe,
+        torch.Generator().manual_seed(0),
+        observe=lambda *_: ends.append(time.perf_counter()),
+    )
+    epoch = (ends[-1] - ends[0]) / (len(ends) - 1)
+    return len(images) / epoch, max(0.0, ends[0] - begin - epoch)
 
 
 def _seconds(way: str, name: str, images: Images, masks: Tensors, readers: int) -> float:
@@ -221,6 +256,5 @@ if __name__ == "__main__":
         case ["peak", way, name]:
             print(peak(way, name))
         case [command, *words]:
-            {"memory": memory, "accuracy": accuracies, "irp": irp, "pruned": pruned, "profile": profile}[command](
-                *words
-            )
+            commands = {"memory": memory, "accuracy": accuracies, "irp": irp, "pruned": pruned, "compiled": compiled}
+            {**commands, "profile": profile}[command](*words)

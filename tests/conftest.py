@@ -40,7 +40,7 @@ MACHINE_RATES = {
 }  # fmt: skip
 NETWORK_RATES = {
     "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
-    "train_bytes": 1e6, "forward_bytes": 1e5, "gradient_bytes": 2e6,
+    "train_bytes": 1e6, "compiled": 5e-5, "compiling": 4.0, "forward_bytes": 1e5, "gradient_bytes": 2e6,
 }  # fmt: skip
 
 

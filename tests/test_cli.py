@@ -372,6 +372,22 @@ def test_what_kernels_need_is_asked_for_before_anything_runs(
     assert not (here.cache / "artifacts").exists()
 
 
+def test_compiling_needs_a_compiler(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked for before anything runs, as libraries are; a plan warns."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    asked = "small.yaml --set training.kernels=compiled --set target.device=cpu"
+    planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
+    told = "`training.kernels: compiled` needs a C++ compiler, and there is no no-such-compiler"
+
+    assert (0, 5) == (planned.code, ended.code)
+    assert f"warning: {told}" in planned.err
+    assert told in ended.err
+    assert "--set training.kernels=dense" in ended.err
+    assert not (here.cache / "artifacts").exists()
+
+
 def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
     """`autosparse ... | head -1` ends without a traceback."""
     process = finished[0].start("cache", "ls")

@@ -11,7 +11,20 @@ from rich.table import Table
 
 from autosparse.console.budgets import show_budgets
 from autosparse.console.screen import plain, results, seconds, size
-from autosparse.plan import NO_PRICE, PURPOSES, SHARED, Fitted, Plan, Shared, Status, Translation, chain, count
+from autosparse.plan import (
+    NO_PRICE,
+    PURPOSES,
+    SHARED,
+    Fitted,
+    PayBack,
+    Plan,
+    Shared,
+    Status,
+    Translation,
+    chain,
+    count,
+    paybacks,
+)
 from autosparse.spec import Amount, binary_size
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
@@ -54,6 +67,8 @@ def show_plan(
         _reasons(console, plan, found)
     for taken in fitted.taken:
         console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"))
+    for item in paybacks(fitted):
+        _compiling(console, item)
     for note in fitted.notes:
         console.print(plain(note, "yellow"))
     _elsewhere(console, found)
@@ -93,6 +108,17 @@ def _reasons(console: Console, plan: Plan, found: Mapping[str, Status]) -> None:
         console.print(plain(f"because {reason}: {number} step{'s' * (number != 1)}"))
     if len(reasons) > _REASONS:
         console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` tell them"))
+
+
+def _compiling(console: Console, item: PayBack) -> None:
+    number = f"each of {item.trainings} trainings" if item.trainings > 1 else "one training"
+    told = f"compiling {item.model} takes {seconds(item.seconds)} of {number}"
+    told += f", the rest is {item.times:.2f} times as fast"
+    if item.saved > 0:
+        console.print(plain(f"{told}: {seconds(item.saved)} saved", "cyan"))
+    else:
+        lost = f"{seconds(-item.saved)} lost; `--set training.kernels=dense` trains as ever"
+        console.print(plain(f"{told}: {lost}", "yellow"))
 
 
 def _elsewhere(console: Console, found: Mapping[str, Status]) -> None:

@@ -31,8 +31,8 @@ def share_left(model: torch.nn.Module, masks: Mapping[str, torch.Tensor], exampl
 
 
 @contextmanager
-def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> Iterator[None]:
-    """While it lasts, convolutions of `model` multiply by the weights alone that `masks` (name -> bool) leave.
+def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:
+    """`model`, whose convolutions, while it lasts, multiply by the weights alone that `masks` (name -> bool) leave.
 
     Outputs and gradients are those of the layers otherwise, up to rounding, in float32; a gradient is zero where the
     mask is. Convolutions of two dimensions take part whose padding is zeros and whose strides are equal, with them
@@ -51,7 +51,7 @@ def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) ->
                 if (own := _sparse_forward(module, left, each)) is not None:
                     module.forward = own
                     changed.append(module)
-            yield
+            yield model
         finally:
             torch.set_num_threads(threads)
             for module in changed:

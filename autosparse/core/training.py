@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from annotated_types import Ge, Gt, Lt
 
+from autosparse.core.compiled import Forward, compiled
 from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.updates import SGD, Adam, Update
 from autosparse.core.weights import prunable_weights
@@ -48,10 +49,11 @@ class Recipe:
         Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
     ] = "auto"
     kernels: Annotated[
-        Literal["dense", "sparse"],
+        Literal["dense", "sparse", "compiled"],
         AddedLater("dense"),
         "sparse trains a network of whose multiply-adds masks leave a sixteenth or less from those alone, in float32: "
-        "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense",
+        "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense. compiled trains by "
+        "torch.compile, which takes seconds of every training: a plan tells whether it pays",
     ] = "dense"
 
 
@@ -122,8 +124,8 @@ def train(
         team.lead(flat.data)
         if present is not None:
             team.lead(present)
-    with _kernels(model, images, recipe, masks if team is None else None):
-        history = _epochs(model, flat, images, recipe, generator, present, begin, end, observe, team)
+    with _kernels(model, images, recipe, masks if team is None else None) as forward:
+        history = _epochs(forward, flat, images, recipe, generator, present, begin, end, observe, team)
     if team is not None:
         for buffer in model.buffers():
             if buffer.is_floating_point():
@@ -133,9 +135,12 @@ def train(
 
 def _kernels(
     model: torch.nn.Module, images: Images, recipe: Recipe, masks: Mapping[str, torch.Tensor] | None
-) -> AbstractContextManager[object]:
+) -> AbstractContextManager[Forward]:
+    # The network's forward pass while it trains.
+    if recipe.kernels == "compiled":
+        return compiled(model)
     if masks is None or recipe.kernels == "dense" or images.labels.device.type != "cpu":
-        return nullcontext()
+        return nullcontext(model)
     try:
         from autosparse.core.sparse_training import share_left, sparse_kernels  # it imports torch and numba
     except ImportError as error:
@@ -143,11 +148,11 @@ def _kernels(
             "`training.kernels: sparse` needs numba", "run `pip install 'autosparse[sparse]'`"
         ) from error
     example, _ = next(images.in_order(1))
-    return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext()
+    return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext(model)
 
 
 def _epochs(
-    model: torch.nn.Module,
+    forward: Forward,
     flat: torch.nn.Parameter,
     images: Images,
     recipe: Recipe,
@@ -179,7 +184,7 @@ def _epochs(
             if team is not None:
                 inputs, labels = _share(inputs, team), _share(labels, team)
             with autocast(flat.device, recipe.precision):
-                outputs = model(inputs)
+                outputs = forward(inputs)
             loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
             assert flat.grad is not None
             flat.grad.zero_()

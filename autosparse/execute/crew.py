@@ -103,7 +103,8 @@ def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Ord
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the run is gone
     except AutosparseError as error:
-        run.send(("failed", error))
+        with suppress(OSError):  # what was told in the middle of a step may have found the run gone
+            run.send(("failed", error))
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -11,6 +11,7 @@ from autosparse.plan.draw import draw_dot, draw_mermaid
 from autosparse.plan.fit import fit_plan, fit_steps, remembered_settings
 from autosparse.plan.fitted import Fitted, Taken
 from autosparse.plan.makespan import urgency
+from autosparse.plan.payback import PayBack, paybacks
 from autosparse.plan.price import NO_PRICE, Estimate, Price
 from autosparse.plan.reasons import Change
 from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
@@ -44,6 +45,7 @@ __all__ = [
     "Counted",
     "Estimate",
     "Fitted",
+    "PayBack",
     "Plan",
     "Price",
     "SavedPlan",
@@ -71,6 +73,7 @@ __all__ = [
     "missing_device",
     "missing_libraries",
     "own_code",
+    "paybacks",
     "plan_json",
     "read_plan",
     "remember_use",

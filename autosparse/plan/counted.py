@@ -53,12 +53,14 @@ class Inputs:
     """of the plan's scorer when it learns; one that learns in closed form does so once"""
     warm_up: int = 0
     """and the training steps before it does"""
-    few: bool = False
-    """whether the step trains by kernels for few weights"""
+    kernels: str = "dense"
+    """that the step trains by"""
 
-    @property
-    def kernels(self) -> str:
-        return "sparse" if self.few else "dense"
+    def trained(self, images: float) -> dict[str, float]:
+        """The work of one training of so many images."""
+        if self.kernels == "compiled":
+            return {"compiled": images, "compiling": 1}
+        return {"sparse" if self.kernels == "sparse" else "train": images}
 
     @property
     def columns(self) -> int:

@@ -18,11 +18,16 @@ def network_of(plan: Plan, start: str) -> NetworkFacts:
     return network_facts(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
 
 
-def leaves_few(plan: Plan, step: Step, total: int) -> bool:
-    """Whether a step trains by kernels for few weights: by the share that masks leave of its network's `total`."""
+def kernels_of(plan: Plan, step: Step, total: int) -> str:
+    """The kernels that a step trains by; those for few weights by the share that masks leave of a network's `total`."""
     about = step.options
-    if about.get("training", {}).get("kernels") != "sparse":
-        return False
+    if (kernels := about.get("training", {}).get("kernels", "dense")) != "sparse":
+        return str(kernels)
+    return "sparse" if _leaves_few(plan, step, total) else "dense"
+
+
+def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
+    about = step.options
     if step.operation != "irp":
         mask = plan.steps.get(step.inputs.get("mask", ""))
         return mask is not None and 1 - mask.options.get("sparsity", 0.0) <= FEW

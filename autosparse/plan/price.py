@@ -255,7 +255,7 @@ class _Rates:
                 )
             )
 
-        own = {"dense": (), "sparse": ("sparse",)}[kernels]
+        own = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
         return self._known(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)
 
     def _training(self, work: Counted) -> tuple[int, str]:

@@ -12,7 +12,9 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from importlib import util
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import keep_top
 from autosparse.core.training import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
+from autosparse.errors import AutosparseError
 from autosparse.lazy import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.facts import NetworkFacts
@@ -92,7 +95,7 @@ def probe_network(
 ) -> Rates:
     """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
 
-    With kernels for few weights also trained by those, a fiftieth of its weights being left.
+    With other kernels also trained by those; by those for few weights while a fiftieth of them are left.
 
     Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
     large enough for it to be seen, else it is what the network saves on paper.
@@ -117,15 +120,16 @@ def probe_network(
     used: Rates = {"build": build}
     used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
     used["train"] /= epochs
-    if kernels == "sparse" and util.find_spec("numba"):
-        sparse = replace(recipe, kernels="sparse")
+    if kernels == "sparse":
         masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(model).items()}
-        train(model, full, replace(sparse, epochs=1), random, masks=masks)
-        used["sparse"], held = _measured(lambda: train(model, full, sparse, random, masks=masks), size, device)
-        used["sparse"] /= epochs
-        used["train_bytes"] = max(used["train_bytes"], held)  # what it saves is float32
-    elif kernels == "sparse":  # a run says what it lacks
-        used["sparse"] = used["train"]
+        own = _sparse(lambda given: train(model, full, given, random, masks=masks), recipe, size, device)
+        used["train_bytes"] = max(used["train_bytes"], own.pop("sparse_bytes", 0.0))  # what it saves is float32
+        used |= own or {"sparse": used["train"]}
+    elif kernels == "compiled":
+        used |= _compiled(partial(train, model, full), recipe, used["train"], device) or {
+            "compiled": used["train"],
+            "compiling": 0.0,
+        }
     # Parameters, gradients, momentum and the state that is read are counted apart.
     parameters = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
@@ -153,6 +157,47 @@ def probe_network(
     seen = [Seen(layer, there, evidence.weights[layer.name], evidence.weights[layer.name]) for layer in few]
     used["features"] = _timed(lambda: [*table_layers(seen, _GROUPS)], device) / weights
     return used
+
+
+def _sparse(train: Callable[[Recipe], object], recipe: Recipe, size: int, device: torch.device) -> Rates:
+    if not util.find_spec("numba"):
+        return {}  # a run says what it lacks
+    sparse = replace(recipe, kernels="sparse")
+    train(replace(sparse, epochs=1))
+    seconds, held = _measured(lambda: train(sparse), size, device)
+    return {"sparse": seconds / recipe.epochs, "sparse_bytes": held}
+
+
+def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device: torch.device) -> Rates:
+    # What compiling takes once torch knows the network from an earlier time, and what it then gives: by whole epochs
+    # after the first, in turns with the kernels that take `dense` seconds an image.
+    epochs, steps = max(4, int(recipe.epochs)), dict[str, float]()
+
+    def epoch(kernels: str) -> float:
+        begin, ends = time.perf_counter(), list[float]()
+
+        def observe(*_: object) -> None:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            ends.append(time.perf_counter())
+
+        train(replace(recipe, epochs=epochs, kernels=kernels), torch.Generator(), observe=observe)  # type: ignore[arg-type]
+        step = min(b - a for a, b in pairwise(ends))
+        steps[kernels] = min(step, steps.get(kernels, step))
+        return max(0.0, ends[0] - begin - step)
+
+    before = resident_memory()
+    try:
+        epoch("compiled")
+    except AutosparseError:
+        return {}  # a run says what it lacks
+    held = 0.0 if device.type == "cuda" else max(0.0, float(resident_memory() - before))
+    seconds = [(epoch("dense"), epoch("compiled"))[1] for _ in range(2)]
+    return {
+        "compiled": dense * steps["compiled"] / steps["dense"],
+        "compiling": min(seconds),
+        "compiling_bytes": held,
+    }
 
 
 def resident(place: Place) -> int:

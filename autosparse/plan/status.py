@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from autosparse.backends import Machine, Place, environment, missing_extras
+from autosparse.core.compiled import NO_COMPILER
 from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
@@ -124,11 +128,18 @@ def missing_libraries(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str
     if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "sparse" for recipe in recipes):
         needed["`training.kernels: sparse`"] = "sparse"
     missing = missing_extras() if needed else {}
-    return [
+    absent = [
         (f"{what} needs extra `{extra}`, which is not installed", f"run `{missing[extra]}`")
         for what, extra in needed.items()
         if extra in missing
     ]
+    if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "compiled" for recipe in recipes):
+        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
+        if not shutil.which(compiler):
+            absent.append(
+                (f"`training.kernels: compiled` needs a C++ compiler, and there is no {compiler}", NO_COMPILER)
+            )
+    return absent
 
 
 def _is_to_run(found: Mapping[str, Status], name: str) -> bool:

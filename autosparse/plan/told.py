@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from autosparse.plan.fitted import Fitted
+from autosparse.plan.payback import paybacks
 from autosparse.plan.sharing import Shared
 from autosparse.plan.status import count, missing_data, missing_libraries
 from autosparse.plan.translate import translations
@@ -59,6 +60,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
                 {"what": taken.what, "before": taken.before, "after": taken.after, "limit": taken.limit}
                 for taken in fitted.taken
             ],
+            "compiling": [item.json() for item in paybacks(fitted)],
             "source": sharing and {"seconds": round(sharing.seconds, 2), "specs": sharing.specs},
         },
         "warnings": [problem for problem, _ in [*missing_data(plan, found), *missing_libraries(plan, found)]]

@@ -20,7 +20,7 @@ from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
 from autosparse.plan.counted import Counted, Inputs
 from autosparse.plan.options import scorer_options
-from autosparse.plan.places import leaves_few, network_of, place_of
+from autosparse.plan.places import kernels_of, network_of, place_of
 from autosparse.plan.step import Step
 from autosparse.spec import Pretrained
 from autosparse.store import digest
@@ -49,8 +49,8 @@ def count_work(plan: Plan) -> dict[str, Counted]:
         if start not in facts:
             facts[start] = network_of(plan, start)
             representative.setdefault(facts[start].identity, start)
-        few = leaves_few(plan, step, facts[start].total)
-        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates, warm_up, few)
+        kernels = kernels_of(plan, step, facts[start].total)
+        inputs = Inputs(facts[start], source, len(step.inputs), groups, updates, warm_up, kernels)
         found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
     return found
 
@@ -98,13 +98,13 @@ def _trained(step: Step, of: Inputs, network: str) -> Counted:
         "data": (1 + _border(of, recipe["crop"])) * data,
         "bytes": parameters,
         "train": batch,
+        "compiling": float(of.kernels == "compiled"),
     }
     read = {"data": 3 * data, "bytes": 2 * of.state_bytes}
     kept = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
     kept |= {name: step.options[name] for name in ("rewind_to",) if name in step.options}
     kept |= {"kernels": of.kernels} if "kernels" in recipe else {}
-    own = "sparse" if of.kernels == "sparse" else "train"
-    units: dict[str, float] = {"step": 1, "build": 1, own: images, "bytes": data + 2 * of.state_bytes}
+    units: dict[str, float] = {"step": 1, "build": 1, **of.trained(images), "bytes": data + 2 * of.state_bytes}
     size = of.state_bytes + _LINE
     after: dict[str, float] = {}
     if step.operation == "irp":
@@ -133,7 +133,7 @@ def _rewound(step: Step, of: Inputs, network: str) -> Counted:
     whole = _trained(step, of, network)
     images = float(step.options["steps"] * min(recipe["batch"], of.source.train_images))
     kind = _kind(step, of.facts.identity, shape=list(of.source.shape), batch=recipe["batch"])
-    return replace(whole, kind=kind, amount=images, units={**whole.units, "train": images})
+    return replace(whole, kind=kind, amount=images, units={**whole.units, **of.trained(images)})
 
 
 def _label(step: Step, of: Inputs, network: str) -> Counted:

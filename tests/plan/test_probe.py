@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from autosparse.backends import PeakMemory, Place, memory_of, release_memory, resident_memory
+from autosparse.core.training import Recipe
+from autosparse.errors import MissingExtra
 from autosparse.models.facts import network_facts
 from autosparse.plan import probe
 
@@ -26,6 +29,32 @@ def test_a_network_has_a_rate_for_every_unit() -> None:
     assert all(rates[unit] > 0 for unit in units)
     assert rates["train"] > rates["forward"]
     assert torch.equal(state, torch.random.get_rng_state())  # a run after a plan draws the same numbers
+
+
+def test_compiled_kernels_are_compared_with_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By epochs after the first, which compiles; slow ones, of a machine that is busy, count for neither."""
+    clock = [0.0]
+    monkeypatch.setattr("autosparse.plan.probe.time.perf_counter", lambda: clock[0])
+    seconds = {"dense": iter([2.0, 2.5, 9.0, 2.0] * 2), "compiled": iter([31.0, 1, 1, 1, 6.0, 1, 5, 1, 5.5, 1, 1, 8])}
+
+    def train(recipe: Recipe, generator: torch.Generator, observe: Callable[[], None]) -> None:
+        for _ in range(int(recipe.epochs)):
+            clock[0] += next(seconds[recipe.kernels])
+            observe()
+
+    rates = probe._compiled(train, Recipe(epochs=3), 0.5, torch.device("cpu"))
+
+    assert {"compiled": 0.25, "compiling": 4.5} == {name: rates[name] for name in ("compiled", "compiling")}
+    assert rates["compiling_bytes"] >= 0
+
+
+def test_a_machine_without_a_compiler_has_a_price() -> None:
+    """A run says what it lacks."""
+
+    def train(*_: object, **__: object) -> None:
+        raise MissingExtra("no compiler")
+
+    assert not probe._compiled(train, Recipe(), 0.5, torch.device("cpu"))
 
 
 def test_a_machine_has_a_rate_for_every_unit() -> None:

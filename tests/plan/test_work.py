@@ -46,3 +46,20 @@ def test_trainings_of_few_weights_have_a_price_of_their_own() -> None:
     assert all(("train" in work.units) == ("sparse" not in work.units) for work in trained.values())
     assert len({found[f"train/erk/{budget}/seed0"].kind for budget in ("0.8", "0.98")}) == 2
     assert all(plain[name].units.get("train") for name in trained)
+
+
+def test_compiled_trainings_have_a_price_of_their_own() -> None:
+    """Compiling once each, whatever masks leave; nothing else of a plan changes."""
+    asked = ["irp.rounds=2", "compare=[erk, dense]"]
+    found, plain = (count_work(compiled(DIGITS, *some)) for some in ([*asked, "training.kernels=compiled"], asked))
+    trained = {name for name, work in plain.items() if name.startswith(("train", "irp")) and "train" in work.units}
+
+    assert trained
+    for name in trained:
+        assert {"compiled": plain[name].units["train"], "compiling": 1} == {
+            unit: amount for unit, amount in found[name].units.items() if unit not in plain[name].units
+        }
+        assert "train" not in found[name].units
+        assert found[name].kind != plain[name].kind
+    rest = plain.keys() - trained
+    assert {name: found[name].units for name in rest} == {name: plain[name].units for name in rest}
