@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from autosparse.lazy import torch
@@ -47,13 +48,11 @@ class SGD(Update):
         weight_decay: float = 0.0,
         fused: bool = False,
     ) -> None:
-        from torch.optim.sgd import sgd
-
         super().__init__(parameters, lr, fused=fused)
         self._momenta: list[torch.Tensor | None] = [None] * len(self.parameters)
         facts = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay}
         self._facts: dict[str, Any] = {**facts, "dampening": 0.0, "maximize": False}
-        self._step = sgd
+        self._step = import_module("torch.optim.sgd").sgd
 
     def step(self) -> None:
         with torch.no_grad():
@@ -68,15 +67,13 @@ class Adam(Update):
     def __init__(
         self, parameters: Sequence[torch.Tensor], lr: float, *, weight_decay: float = 0.0, fused: bool = False
     ) -> None:
-        from torch.optim.adam import adam
-
         super().__init__(parameters, lr, fused=fused)
         self._means = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._squares = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._counts = [torch.zeros((), device=tensor.device if fused else "cpu") for tensor in self.parameters]
         facts = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
         self._facts: dict[str, Any] = {**facts, "weight_decay": weight_decay, "decoupled_weight_decay": True}
-        self._step = adam
+        self._step = import_module("torch.optim.adam").adam
 
     def step(self) -> None:
         with torch.no_grad():

@@ -93,9 +93,7 @@ def network_facts(
 @contextmanager
 def _nothing_drawn() -> Iterator[None]:
     # Weights that are no numbers need no drawing, which there imports the compiler too.
-    from torch.overrides import TorchFunctionMode
-
-    class Undrawn(TorchFunctionMode):
+    class Undrawn(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             draws = getattr(func, "__name__", "") in ("normal_", "uniform_") and args and args[0].is_meta
             return args[0] if draws else func(*args, **(kwargs or {}))
