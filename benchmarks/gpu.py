@@ -52,6 +52,9 @@ def fastest(data: str, model: str = "resnet18", goal: str = "94") -> None:
             print(f"{model} {kernels}: {epochs} epochs, {seconds:.1f} s, validation {reached:.2f} %", flush=True)
             if reached >= float(goal):
                 break
+        else:
+            print(f"{model} {kernels}: {goal} % was not reached", flush=True)
+            continue
         found = []
         for seed in SEEDS:
             network, seconds = trained(model, training, replace(recipe, epochs=epochs), seed)

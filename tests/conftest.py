@@ -40,7 +40,8 @@ MACHINE_RATES = {
 }  # fmt: skip
 NETWORK_RATES = {
     "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
-    "train_bytes": 1e6, "compiled": 5e-5, "compiling": 4.0, "forward_bytes": 1e5, "gradient_bytes": 2e6,
+    "train_bytes": 1e6, "compiled": 5e-5, "compiling": 4.0,
+    "sparse": 5e-5, "forward_bytes": 1e5, "gradient_bytes": 2e6,
 }  # fmt: skip
 
 
@@ -117,9 +118,11 @@ def probes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         probed.append("machine")
         return dict(MACHINE_RATES)
 
-    def network(name: str, *_: Any) -> dict[str, float]:
+    def network(name: str, *about: Any) -> dict[str, float]:
         probed.append(name)
-        return dict(NETWORK_RATES)
+        own = {"sparse": {"sparse"}, "compiled": {"compiled", "compiling"}}
+        others = {unit for kernels, units in own.items() if kernels not in about for unit in units}
+        return {unit: rate for unit, rate in NETWORK_RATES.items() if unit not in others}
 
     monkeypatch.setattr(price, "probe_machine", machine)
     monkeypatch.setattr(price, "probe_network", network)

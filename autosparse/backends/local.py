@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
@@ -42,6 +43,7 @@ def _prepare(place: Place) -> None:
     # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
     torch.set_num_threads(place.threads)
     keep_memory()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA that no CPU needs
     if place.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if not torch.cuda.is_available():

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from autosparse.console.budgets import show_budgets
 from autosparse.console.screen import plain, results, seconds, size
+from autosparse.core.compiled import DENSE
 from autosparse.plan import (
     NO_PRICE,
     PURPOSES,
@@ -117,7 +118,7 @@ def _compiling(console: Console, item: PayBack) -> None:
     if item.saved > 0:
         console.print(plain(f"{told}: {seconds(item.saved)} saved", "cyan"))
     else:
-        lost = f"{seconds(-item.saved)} lost; `--set training.kernels=dense` trains as ever"
+        lost = f"{seconds(-item.saved)} lost; {DENSE}"
         console.print(plain(f"{told}: {lost}", "yellow"))
 
 

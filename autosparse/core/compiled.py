@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from autosparse.errors import MissingExtra, StepError
 from autosparse.lazy import torch
 
 Forward: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+
+DENSE = "`--set training.kernels=dense` trains as ever"
+_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # as torch names what it finds none of
 
 
 @contextmanager
@@ -19,39 +21,34 @@ def compiled(model: torch.nn.Module) -> Iterator[Forward]:
 
     Compiled anew for every training, whatever was compiled in this process before, since its bytes may not depend on
     that; what torch keeps on disk of an equal network makes it a matter of seconds. Raises MissingExtra where there is
-    no C++ compiler (or, on GPUs, no Triton), and StepError for a network that torch cannot compile.
+    no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot compile.
     """
     size: int | None = None
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    # Releases of torch before 2.14 take what is on disk though it was compiled for another number of threads.
+    options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
     torch.compiler.reset()
-    made = torch.compile(model, dynamic=False)
-    told = logging.getLogger("torch.utils.cpp_extension")
-    level = told.level
-    told.setLevel(logging.ERROR)  # it warns of a CUDA that no CPU needs
+    made = torch.compile(model, dynamic=False, options=options)
 
     def forward(images: torch.Tensor) -> torch.Tensor:
         nonlocal size
         size = size or len(images)
-        if len(images) != size:
-            return model(images)  # type: ignore[no-any-return]
-        try:
-            return made(images)  # type: ignore[no-any-return]
-        except Exception as error:
-            if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-                raise _told(error) from error
-            raise
+        return made(images) if len(images) == size else model(images)  # type: ignore[no-any-return]
 
     try:
         yield forward
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise _told(error) from error
+        raise
     finally:
-        told.setLevel(level)
         torch.compiler.reset()
 
 
 def _told(error: Exception) -> MissingExtra | StepError:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if "InvalidCxxCompiler" in f"{type(error).__name__} {error}":
-        return MissingExtra("torch compiles with a C++ compiler, and finds none", NO_COMPILER)
-    return StepError(f"torch cannot compile this network: {first}", "train it with `--set training.kernels=dense`")
-
-
-NO_COMPILER = "install g++ or clang, or name one by the variable CXX; or `--set training.kernels=dense`"
+    told = f"{type(error).__name__}: {error}"
+    if any(name in told for name in _COMPILERS):
+        needed = "Triton" if "Triton" in told else "a C++ compiler"
+        return MissingExtra(f"torch compiles with {needed}, and finds none", f"install it, or {DENSE}")
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    return StepError(f"torch cannot compile this network: {first}", DENSE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from autosparse.store import Store, digest
 
 _VERSION = 1  # of what is remembered
 _IMAGES = 2
-_SMALL = 30_000_000  # parameters that are drawn and run in less time than the compiler is imported
+_SMALL = 3e10  # parameters times pixels, which is more than multiply-adds: run in less time than it takes to import
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def network_facts(
     """Trace a network on two images of zeros; remembered, so that torch is loaded once.
 
     A large one is traced on torch's meta device, where no number is computed, but whose first operation imports torch's
-    compiler, which takes seconds.
+    compiler, which takes seconds; any is, once that was imported.
 
     `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built or run.
     """
@@ -79,8 +80,7 @@ def network_facts(
         try:
             with torch.device("meta"), _nothing_drawn():
                 network = build_model(name, options, shape, classes)
-                is_large = total_of(dict(network.named_parameters())) > _SMALL
-                facts = _trace(known, network, shape) if is_large else None
+                facts = _trace(known, network, shape) if _on_paper(network, shape) else None
         except AutosparseError:
             raise
         except Exception:  # some look at their weights or at what they compute, where there are no numbers
@@ -90,13 +90,19 @@ def network_facts(
     return facts
 
 
+def _on_paper(network: Any, shape: Shape) -> bool:
+    work = total_of(dict(network.named_parameters())) * shape[1] * shape[2]
+    return "torch._dynamo" in sys.modules or work > _SMALL
+
+
 @contextmanager
 def _nothing_drawn() -> Iterator[None]:
     # Weights that are no numbers need no drawing, which there imports the compiler too.
     class Undrawn(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            draws = getattr(func, "__name__", "") in ("normal_", "uniform_") and args and args[0].is_meta
-            return args[0] if draws else func(*args, **(kwargs or {}))
+            tensor = args[0] if args else (kwargs or {}).get("tensor")  # as torch.nn.init gives it
+            draws = getattr(func, "__name__", "") in ("normal_", "uniform_") and tensor is not None and tensor.is_meta
+            return tensor if draws else func(*args, **(kwargs or {}))
 
     with Undrawn():
         yield

@@ -29,16 +29,18 @@ class PayBack:
 
 
 def paybacks(fitted: Fitted) -> list[PayBack]:
-    """What compiling gives, a network at a time; nothing where nothing to run is compiled, or is not priced yet."""
+    """What compiling gives, a network at a time; nothing where nothing to run is compiled, or it is not known yet."""
     price, plan = fitted.price, fitted.plan
     groups: dict[tuple[str | None, int, str], list[str]] = {}
     for name in fitted.to_run:
         work = price.counted.get(name)
-        if work is not None and work.units.get("compiled"):
+        if work is not None and work.kernels == "compiled":
             groups.setdefault((work.network, work.batch, work.precision), []).append(name)
     found = []
     for (start, _, _), names in groups.items():
         rates = price.network_rates(names[0])
+        if "compiling" not in rates:
+            continue
         step = plan.steps[start or ""]
         reach = step.access.get("model", step.options["model"])
         images = sum(price.counted[name].units["compiled"] for name in names)

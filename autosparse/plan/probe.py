@@ -95,7 +95,8 @@ def probe_network(
 ) -> Rates:
     """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
 
-    With other kernels also trained by those; by those for few weights while a fiftieth of them are left.
+    With other kernels also trained by those, unless they lack something, which a run tells; by those for few weights
+    while a fiftieth of them are left.
 
     Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
     large enough for it to be seen, else it is what the network saves on paper.
@@ -124,12 +125,12 @@ def probe_network(
         masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(model).items()}
         own = _sparse(lambda given: train(model, full, given, random, masks=masks), recipe, size, device)
         used["train_bytes"] = max(used["train_bytes"], own.pop("sparse_bytes", 0.0))  # what it saves is float32
-        used |= own or {"sparse": used["train"]}
+        used |= own
     elif kernels == "compiled":
-        used |= _compiled(partial(train, model, full), recipe, used["train"], device) or {
-            "compiled": used["train"],
-            "compiling": 0.0,
-        }
+        used |= (own := _compiled(partial(train, model, full), recipe, used["train"], device))
+        if own and size < batch:  # torch has then an equal network on disk for what is to run, too
+            real = replace(recipe, batch=batch, epochs=1, kernels="compiled")
+            train(model, made_up_images(batch, shape, classes, device), real, random)
     # Parameters, gradients, momentum and the state that is read are counted apart.
     parameters = 4.0 * sum(parameter.numel() for parameter in model.parameters())
     used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
@@ -161,7 +162,7 @@ def probe_network(
 
 def _sparse(train: Callable[[Recipe], object], recipe: Recipe, size: int, device: torch.device) -> Rates:
     if not util.find_spec("numba"):
-        return {}  # a run says what it lacks
+        return {}
     sparse = replace(recipe, kernels="sparse")
     train(replace(sparse, epochs=1))
     seconds, held = _measured(lambda: train(sparse), size, device)
@@ -186,18 +187,12 @@ def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device
         steps[kernels] = min(step, steps.get(kernels, step))
         return max(0.0, ends[0] - begin - step)
 
-    before = resident_memory()
     try:
         epoch("compiled")
     except AutosparseError:
-        return {}  # a run says what it lacks
-    held = 0.0 if device.type == "cuda" else max(0.0, float(resident_memory() - before))
+        return {}
     seconds = [(epoch("dense"), epoch("compiled"))[1] for _ in range(2)]
-    return {
-        "compiled": dense * steps["compiled"] / steps["dense"],
-        "compiling": min(seconds),
-        "compiling_bytes": held,
-    }
+    return {"compiled": dense * steps["compiled"] / steps["dense"], "compiling": min(seconds)}
 
 
 def resident(place: Place) -> int:

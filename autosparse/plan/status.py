@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import util
 from typing import Any
 
 from autosparse.backends import Machine, Place, environment, missing_extras
-from autosparse.core.compiled import NO_COMPILER
+from autosparse.core.compiled import DENSE
 from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
@@ -133,13 +135,23 @@ def missing_libraries(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str
         for what, extra in needed.items()
         if extra in missing
     ]
-    if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "compiled" for recipe in recipes):
-        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")
-        if not shutil.which(compiler):
-            absent.append(
-                (f"`training.kernels: compiled` needs a C++ compiler, and there is no {compiler}", NO_COMPILER)
-            )
+    if any(recipe.get("kernels") == "compiled" for recipe in recipes) and not plan.spec.target.elsewhere:
+        absent += _missing_compiler(plan.spec.target.device)
     return absent
+
+
+def _missing_compiler(device: str) -> list[tuple[str, str]]:
+    # What torch.compile makes kernels with, as torch looks for it.
+    what = "`training.kernels: compiled` needs"
+    if device.startswith("cuda"):
+        lacks = not util.find_spec("triton")
+        return [(f"{what} Triton, which is not installed", f"install Triton, or {DENSE}")] if lacks else []
+    usual = {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    compiler = (shlex.split(os.environ.get("CXX", "")) or [usual])[0]
+    if device != "cpu" or shutil.which(compiler):
+        return []
+    hint = f"install a C++ compiler or name one by the variable CXX, or {DENSE}"
+    return [(f"{what} a C++ compiler, and there is no {compiler}", hint)]
 
 
 def _is_to_run(found: Mapping[str, Status], name: str) -> bool:

@@ -18,7 +18,7 @@ from autosparse.core.training import of_a_step
 from autosparse.exporters import exporters
 from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan
-from autosparse.plan.counted import Counted, Inputs
+from autosparse.plan.counted import Counted, Inputs, with_compiler
 from autosparse.plan.options import scorer_options
 from autosparse.plan.places import kernels_of, network_of, place_of
 from autosparse.plan.step import Step
@@ -52,7 +52,7 @@ def count_work(plan: Plan) -> dict[str, Counted]:
         kernels = kernels_of(plan, step, facts[start].total)
         inputs = Inputs(facts[start], source, len(step.inputs), groups, updates, warm_up, kernels)
         found[name] = _COUNTS[step.operation](step, inputs, representative[facts[start].identity])
-    return found
+    return with_compiler(found)
 
 
 def _feature_groups(plan: Plan) -> tuple[str, ...]:
@@ -94,16 +94,12 @@ def _trained(step: Step, of: Inputs, network: str) -> Counted:
     images = recipe["epochs"] * of.source.train_images - step.options.get("rewind_to", 0) * batch
     data = of.source.train_images * of.image_bytes
     parameters = 7 * 4 * of.facts.parameters
-    held = {
-        "data": (1 + _border(of, recipe["crop"])) * data,
-        "bytes": parameters,
-        "train": batch,
-        "compiling": float(of.kernels == "compiled"),
-    }
+    held = {"data": (1 + _border(of, recipe["crop"])) * data, "bytes": parameters, "train": batch}
     read = {"data": 3 * data, "bytes": 2 * of.state_bytes}
     kept = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
     kept |= {name: step.options[name] for name in ("rewind_to",) if name in step.options}
     kept |= {"kernels": of.kernels} if "kernels" in recipe else {}
+    kept |= {"images": images} if of.kernels == "compiled" else {}  # compiling takes as long for few as for many
     units: dict[str, float] = {"step": 1, "build": 1, **of.trained(images), "bytes": data + 2 * of.state_bytes}
     size = of.state_bytes + _LINE
     after: dict[str, float] = {}
@@ -132,7 +128,8 @@ def _rewound(step: Step, of: Inputs, network: str) -> Counted:
     recipe = step.options["training"]
     whole = _trained(step, of, network)
     images = float(step.options["steps"] * min(recipe["batch"], of.source.train_images))
-    kind = _kind(step, of.facts.identity, shape=list(of.source.shape), batch=recipe["batch"])
+    own = {"batch": recipe["batch"], **({"compiled": images} if of.kernels == "compiled" else {})}
+    kind = _kind(step, of.facts.identity, shape=list(of.source.shape), **own)
     return replace(whole, kind=kind, amount=images, units={**whole.units, **of.trained(images)})
 
 
@@ -196,9 +193,8 @@ def _validated(step: Step, of: Inputs, network: str, work: Counted) -> Counted:
     )
     units = {**_units(parts), "forward": of.source.validation_images}
     memory = tuple(phase for part in parts for phase in part.memory)
-    return replace(
-        whole, units=units, memory=memory, network=network, batch=recipe["batch"], precision=recipe["precision"]
-    )
+    about = {name: recipe[name] for name in ("batch", "precision")}
+    return replace(whole, units=units, memory=memory, network=network, kernels=of.kernels, **about)
 
 
 def _tune(step: Step, of: Inputs, network: str) -> Counted:
@@ -327,6 +323,7 @@ def _sanity(step: Step, of: Inputs, network: str) -> Counted:
         network,
         recipe["batch"],
         recipe["precision"],
+        of.kernels,
     )
 
 

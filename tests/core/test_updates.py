@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.updates import SGD, Adam, Update
+from autosparse.core.updates import SGD, Adam, Update, forget_gradients
 
 _STEPS = 5
 
@@ -54,9 +54,8 @@ def test_steps_are_torchs(name: str, fused: bool) -> None:
 def test_gradients_are_forgotten() -> None:
     """So that the next ones are not added to them."""
     parameter = torch.ones(3, requires_grad=True)
-    rule = SGD([parameter], 0.1)
     parameter.sum().backward()
-    rule.forget_gradients()
+    forget_gradients([parameter])
 
     assert parameter.grad is None
 

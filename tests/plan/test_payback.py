@@ -11,7 +11,7 @@ from autosparse.plan.fitted import Fitted
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES
-from tests.plan.conftest import DIGITS, MACHINE
+from tests.plan.conftest import DIGITS, MACHINE, finish
 
 SETTINGS = ("training.kernels=compiled", "irp.rounds=2", "compare=[dense]", "budget=0.9", "target.threads=1")
 
@@ -54,5 +54,35 @@ def test_a_plan_tells_it(
 
 
 def test_other_kernels_have_nothing_to_tell(store: Store) -> None:
-    """Nor has a plan whose trainings are all there."""
+    """Nor has a machine that cannot compile, nor a plan whose trainings are all there."""
     assert not paybacks(fitted(store, *SETTINGS[1:]))
+    plan = fitted(store, *SETTINGS)
+    finish(plan.plan, store, threads=1)
+
+    assert not paybacks(fitted(store, *SETTINGS))
+    # What checks train is compiled too, and is all there is left to run.
+    assert paybacks(fitted(store, *SETTINGS, "sanity={}"))
+
+
+def test_a_machine_that_cannot_compile_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run tells what it lacks; until then trainings have the price of others."""
+    for unit in ("compiled", "compiling"):
+        monkeypatch.delitem(NETWORK_RATES, unit)
+    plan, plain = fitted(store, *SETTINGS), fitted(store, *SETTINGS[1:])
+
+    assert not paybacks(plan)
+    assert plain.left.seconds == pytest.approx(plan.left.seconds)
+
+
+def test_all_that_trains_has_its_price(store: Store) -> None:
+    """Checks, and trials that train: as long as their own trainings at least."""
+    asked = ("sanity={}", "tuning={trials: 1, proxy: {weight: 0.5}}")
+    compiled, dense = fitted(store, *SETTINGS, *asked), fitted(store, *SETTINGS[1:], *asked)
+    trained = [name for name, work in dense.price.counted.items() if work.units.get("train") and name in dense.to_run]
+    own = {name for name in trained if "compiled" in compiled.price.counted[name].units}
+
+    assert any(name.startswith("trial") for name in own)
+    assert any(name.startswith("sanity") for name in own)
+    for name in own:
+        assert compiled.price.steps[name].seconds > NETWORK_RATES["compiling"]
+        assert compiled.price.steps[name].peak_bytes > dense.price.steps[name].peak_bytes

@@ -44,8 +44,7 @@ def test_compiled_kernels_are_compared_with_dense_ones(monkeypatch: pytest.Monke
 
     rates = probe._compiled(train, Recipe(epochs=3), 0.5, torch.device("cpu"))
 
-    assert {"compiled": 0.25, "compiling": 4.5} == {name: rates[name] for name in ("compiled", "compiling")}
-    assert rates["compiling_bytes"] >= 0
+    assert {"compiled": 0.25, "compiling": 4.5} == rates
 
 
 def test_a_machine_without_a_compiler_has_a_price() -> None:

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 
 from autosparse.core.features import Features
 from autosparse.core.scorers import scorers
-from autosparse.core.updates import Adam
+from autosparse.core.updates import Adam, forget_gradients
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -57,11 +57,12 @@ def paper(
     with torch.random.fork_rng([]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         network = _network().to(table.device).train()
-    optimizer = Adam([*network.parameters()], lr)
+    parameters = [*network.parameters()]
+    optimizer = Adam(parameters, lr)
     for step in range(steps):
         pick = chances.multinomial(batch, replacement=True, generator=generator).to(table.device)
         loss = torch.nn.functional.mse_loss(network(table[pick]).squeeze(1), targets[pick])
-        optimizer.forget_gradients()
+        forget_gradients(parameters)
         loss.backward()
         optimizer.step()
         observe(step + 1, steps)

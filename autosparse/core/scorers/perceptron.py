@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from autosparse.core.features import Features, feature_groups
 from autosparse.core.scorers.losses import Loss
-from autosparse.core.updates import Adam
+from autosparse.core.updates import Adam, forget_gradients
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 from autosparse.registry import Range
@@ -58,8 +58,8 @@ def learn(
     batch: int,
 ) -> Tensors:
     """The perceptron after `steps` updates by Adam, whose learning rate falls to zero; every table is drawn alike."""
-    learned = [tensor.requires_grad_() for name, tensor in state.items() if name != "columns"]
-    optimizer = Adam([*learned, *loss.learned], lr)
+    learned = [tensor.requires_grad_() for name, tensor in state.items() if name != "columns"] + [*loss.learned]
+    optimizer = Adam(learned, lr)
     share = max(1, batch // len(tables))
     for step in range(steps):
         optimizer.lr = lr * (1 - step / steps)
@@ -67,7 +67,7 @@ def learn(
         inputs = torch.cat([table[pick] for table, pick in zip(tables, picks, strict=True)])
         target = torch.cat([values[pick] for values, pick in zip(targets, picks, strict=True)])
         value = loss.of(_forward(state, inputs), target)
-        optimizer.forget_gradients()
+        forget_gradients(learned)
         value.backward()
         optimizer.step()
         observe(step + 1, steps)
