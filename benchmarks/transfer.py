@@ -103,12 +103,15 @@ _FULL = [
     *((method, 0.98, seed) for seed in range(3) for method in ("igq+150", "erk+150", "search_igq@150", "irp@150")),
     *((method, sparsity, seed) for seed in range(3, 6) for sparsity in (0.98, 0.99) for method in MAIN),
     *((method, sparsity, seed) for seed in range(3) for sparsity in (0.9, 0.95) for method in MAIN[:4]),
+]
+_OF_VGG = [
+    *(("learned@600", 0.98, seed) for seed in range(3)),  # as much as IRP takes
     *((method, 0.98, seed) for seed in range(3) for method in ("learned:balanced", "learned:top", "mlp", "hazard")),
     *((method, s, seed) for seed in range(3) for s in (0.98, 0.99) for method in ("learned_other", "learned_other@50")),
 ]
 CELLS = {
-    "vgg": _FULL,
-    "resnet20": _FULL[:-18],
+    "vgg": [*_FULL, *_OF_VGG],
+    "resnet20": _FULL,
     "vgg_last_five": [(method, 0.98, seed) for seed in range(3) for method in MAIN],
     "vgg_long": [(method, 0.98, seed) for seed in range(3) for method in (*MAIN[:4], "irp", "learned@17")],
 }
@@ -181,6 +184,7 @@ def _claims(own: list[dict[str, Any]]) -> Iterator[tuple[str, str, float, list[f
             for other in ("igq+50", "erk+50", "search_igq@50", "search_erk@50", "learned", "irp@50")
         ),
         *(("learned@150", than) for than in ("igq+150", "erk+150", "search_igq@150", "irp@150", "irp")),
+        ("learned@600", "irp"),
         *(("learned", than) for than in ("irp_quotas", "learned_other")),
         ("learned@50", "learned_other@50"),
         *(("learned@17", than) for than in ("learned@50", "igq", "erk", "irp")),

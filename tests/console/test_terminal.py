@@ -61,6 +61,7 @@ def watched(place: Place, line: str, until: Callable[[str], bool] = lambda text:
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HIGH, WIDE, 0, 0))
+    place.lend_rates()
     environment = {**place.environment, "TERM": "xterm-256color"}
     environment.pop("COLUMNS")
 

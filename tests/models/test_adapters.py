@@ -176,6 +176,7 @@ def test_a_network_is_traced_once(place: Place, name: str) -> None:
     lines = ["from torch import nn", "def build(s, c): return nn.Sequential(nn.Flatten(), nn.Linear(3072, c))"]
     (place.folder / "net.py").write_text("\n".join(lines))
     identity = identify_model(name, {}, SHAPE, 10)
+    place.lend_rates()
     command = [sys.executable, "-c", SCRIPT, f"--set=model={name}", "--set=dataset={name: cifar10, root: nowhere}"]
     first, ended = (
         subprocess.run(command, cwd=place.folder, env=place.environment, capture_output=True, text=True, check=True)
