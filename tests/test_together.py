@@ -157,5 +157,5 @@ def test_signals(
         assert [] == list((place.cache / "drafts").glob("*"))
     if sent == signal.SIGTERM:  # as after Ctrl-C
         return
-    assert 0 == place.run("run", "small.yaml", "--set", "target.workers=2").code
+    assert 0 == place.run("run", "small.yaml").code
     assert finished[0].digests() == place.digests()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from autosparse.text import literal, table
+from tests.conftest import Place
 
 PAGE = Path(__file__).parents[2] / "docs" / "spec.md"
 SECTIONS = ("Target", "Method", "Irp", "Pretrained", "Tuning", "Proxy", "Recipe", "Sanity")
@@ -38,8 +38,10 @@ come last.
 
 def told(*command: str) -> Any:
     """What a command prints with `--json`, in a process of its own: nothing registered elsewhere is in it."""
-    line = [sys.executable, "-m", "autosparse", *command]
-    return json.loads(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+    with tempfile.TemporaryDirectory() as folder:
+        ended = Place(Path(folder)).run(*command)
+    assert 0 == ended.code, ended.err
+    return ended.json
 
 
 def page() -> str:
