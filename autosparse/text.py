@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -27,6 +28,13 @@ def spelled(error: UnicodeError) -> tuple[str, int]:
         plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()  # a letter without its accents
         found += _SPELLED.get(char) or plain or "?"
     return found, error.end
+
+
+def quoted(value: object) -> str:
+    """A value of a spec, short and as it is written there."""
+    text = repr(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
+    text = json.dumps(value, ensure_ascii=False, default=str) if text is None else text
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def literal(text: object) -> str:

@@ -118,7 +118,9 @@ def test_the_oracle_end_to_end(place: Place) -> None:
         seconds = sum(store.open(step.operation, step.key).descriptor["seconds"] for step in took)
         assert made == len(rounds)
         assert costs[method, budget]["seconds"] == pytest.approx(seconds, abs=1e-3)
-    assert costs["irp", "0.8"]["trainings"] > 0
+        training = plan.steps["train/dense/seed0"]
+        once = store.open(training.operation, training.key).descriptor["seconds"]
+        assert costs[method, budget]["trainings"] == pytest.approx(seconds / once, rel=0.01, abs=2e-3)
     assert "nothing to run" in place.run("run", "spec.yaml").err
     state = plan.steps["rewind/resnet8/seed0"]
     moved = load_file(place.cache / "artifacts" / "rewind" / state.key / "state.safetensors")

@@ -300,6 +300,8 @@ def test_the_study_of_a_run_is_exported(finished: tuple[Place, Ended], tmp_path:
     scorer = ended.json["scorer"]
     study = optuna.load_study(study_name=Path(ended.json["run"]).name, storage=f"sqlite:///{file}")
     assert f"{len(scorer['trials'])} trials in {file}" in exported.err
+    told = place.run("export", ended.json["run"], "--study", f"{file}2", "--json").json
+    assert (len(scorer["trials"]), f"{file}2") == (told["trials"], told["study"])
     assert scorer["trials"] == [trial.value for trial in study.trials]
     assert scorer["settings"] == [trial.params for trial in study.trials]
 

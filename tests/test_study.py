@@ -69,13 +69,37 @@ def test_a_spec_says_what_is_varied(spec: Place, capsys: pytest.CaptureFixture[s
     ]
 
 
+def test_what_a_spec_varies_is_checked_with_it(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """At its place in the spec, by every command."""
+    path = spec.folder / "spec.yaml"
+    before = path.read_text()
+    for line, told in (
+        ("study: {foo: [1]}", "unknown key `foo`"),
+        ("study: {irp.round: [2, 3]}", "unknown key `round` in `irp`"),
+        ("study: {irp.rounds: [4, 0]}", "`irp.rounds` must be at least 1 but is 0"),
+    ):
+        path.write_text(f"{before}{line}\n")
+        ended = call(capsys, "validate spec.yaml")
+
+        assert 2 == ended.code
+        assert f"spec.yaml:{len(before.splitlines()) + 1}:" in ended.err
+        assert told in ended.err
+
+
+def test_what_the_spec_has_is_named(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A choice that lacks the option that is varied by its name."""
+    chosen = study(capsys, "--plan --json --vary scorer.pretrained=cifar-v1").json["variants"]
+
+    assert ["mlp", "cifar-v1"] == [each["value"] for each in chosen]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text", "hint"),
     [
         ("", "there is nothing to vary", "--vary irp.rounds=4,8"),
         ("--vary irp.rounds", "must be `path.to.key=value,value`", "--vary irp.rounds=4,8"),
         ("--vary irp.rounds=", "names no value", "--vary irp.rounds=4,8"),
-        ("--vary irp.round=4,8", "--set irp.round=4: unknown key `round` in `irp`", "did you mean `rounds`?"),
+        ("--vary irp.round=4,8", "--vary irp.round=4,8: unknown key `round` in `irp`", "did you mean `rounds`?"),
         ("--vary irp.rounds=0", "`irp.rounds` must be at least 1 but is 0", None),
         ("--vary irp.rounds=[4", "--vary irp.rounds=[4", None),
     ],

@@ -30,7 +30,7 @@ app = typer.Typer(
 
 SpecArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[SPEC]", help="A spec file; without one, the last used.", autocompletion=spec_files),
+    typer.Argument(metavar="SPEC", help="A spec file; without one, the last used.", autocompletion=spec_files),
 ]
 BudgetOption = Annotated[
     list[str] | None,
@@ -47,7 +47,7 @@ SetOption = Annotated[
 PlanArgument = Annotated[
     str | None,
     typer.Argument(
-        metavar="[SPEC]",
+        metavar="SPEC",
         help="A spec file, or a plan saved by `plan --out`; without one, the last spec.",
         autocompletion=spec_files,
     ),

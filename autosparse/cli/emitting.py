@@ -30,7 +30,7 @@ from autosparse.store import Store, open_index
 def export(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", help="A run's folder or name; else the latest.", autocompletion=run_names),
+        typer.Argument(metavar="RUN", help="A run's folder or name; else the latest.", autocompletion=run_names),
     ] = None,
     format: Annotated[
         list[str] | None,
@@ -52,7 +52,12 @@ def export(
     if study is not None:
         if given := "--format" if format else "--method" if method else "--out" if out else None:
             raise UsageError(f"`--study` writes trials, which have no `{given}`")
-        _export_study(found, study)
+        trials = _export_study(found, study)
+        if json_:
+            told = {"schema_version": 1, "run": str(found.folder), "study": str(study), "trials": trials}
+            show_text(json_text(told))
+        elif not quiet:
+            say(f"{trials} trials in {study}; look at them with `optuna-dashboard sqlite:///{study}`")
         return
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -145,7 +150,7 @@ def _emit(fitted: Fitted, store: Store, folder: Path, *, quiet: bool) -> tuple[l
         return execution.read(lambda: (copy_emitted(fitted.plan, store, folder), failed_emissions(fitted.plan, store)))
 
 
-def _export_study(run: Run, file: Path) -> None:
+def _export_study(run: Run, file: Path) -> int:
     scorer: Mapping[str, Any] = run.report.scorer if run.report else {}
     if not scorer.get("settings"):
         why = run.problem if run.report is None else "its scorer was not tuned"
@@ -155,7 +160,7 @@ def _export_study(run: Run, file: Path) -> None:
     columns = [[(name, value) for value in scorer[where]] for name, where in told.items() if where in scorer]
     trials = [dict(row) for row in zip(*columns, strict=True)]
     export_study(file, run.folder.name, scorer["defaults"], scorer["space"], trials)
-    say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard sqlite:///{file}`")
+    return len(trials)
 
 
 def _describe(found: OpenedModel) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def init(
 
 @app.command()
 def validate(
-    specs: Annotated[list[str] | None, typer.Argument(metavar="[SPEC]...", help="Spec files.")] = None,
+    specs: Annotated[list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files.")] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:

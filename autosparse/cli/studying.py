@@ -23,7 +23,7 @@ from autosparse.cli.app import (
 )
 from autosparse.cli.running import kept_on_interrupt
 from autosparse.console import follow, in_words, seconds, show_study, show_table, show_text
-from autosparse.errors import UsageError
+from autosparse.errors import SpecError, UsageError
 from autosparse.execute import Execution
 from autosparse.plan import Fitted, statuses
 from autosparse.report import Level, build_report, study_json
@@ -99,18 +99,19 @@ def _variants(
     index = open_index(store)
     loaded = load(name, store, budget, overrides, quiet=quiet)
     factors: dict[str, Sequence[Any]] = dict(loaded.spec.study)
+    given: dict[str, str] = {}
     for text in vary:
         path, equals, listed = text.partition("=")
         if not equals or not path:
             raise UsageError(f"`--vary {text}` must be `path.to.key=value,value`", "such as `--vary irp.rounds=4,8`")
-        factors[path] = parse_list(listed, f"--vary {text}")
+        factors[path], given[path] = parse_list(listed, f"--vary {text}"), f"--vary {text}"
     if not factors:
         raise UsageError(
             "there is nothing to vary", "such as `--vary irp.rounds=4,8`, or a section `study` in the spec"
         )
     # All of them are read before the first is priced: what is wrong is told at once.
     changed = {
-        path: [_changed(loaded, store, budget, [*overrides, f"{path}={json.dumps(value)}"]) for value in values]
+        path: [_changed(loaded, store, budget, overrides, f"{path}={json.dumps(value)}", given) for value in values]
         for path, values in factors.items()
     }
     base = fit_loaded(loaded, store, index, quiet=quiet)
@@ -127,8 +128,20 @@ def _variants(
     return variants
 
 
-def _changed(loaded: LoadedSpec, store: Store, budget: list[str] | None, overrides: list[str]) -> LoadedSpec:
-    return load(str(loaded.path), store, budget, overrides, quiet=True, remember=False)
+def _changed(
+    loaded: LoadedSpec,
+    store: Store,
+    budget: list[str] | None,
+    overrides: list[str],
+    override: str,
+    given: Mapping[str, str],
+) -> LoadedSpec:
+    try:
+        return load(str(loaded.path), store, budget, [*overrides, override], quiet=True, remember=False)
+    except SpecError as error:  # told as it was given
+        written = given.get(override.partition("=")[0], f"--set {override}")
+        told = [(text.replace(f"--set {override}", written), hint) for text, hint in error.problems]
+        raise SpecError.of(told) from None
 
 
 def _keys(fitted: Fitted) -> set[str]:
@@ -140,10 +153,15 @@ def _value(fitted: Fitted, loaded: LoadedSpec, path: str) -> Any:
     for spec in (fitted.plan.spec, loaded.spec):
         value: Any = spec.model_dump(mode="json")
         for key in path.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None:
+            above, value = value, value.get(key) if isinstance(value, Mapping) else None
+            if value is None and isinstance(above, Mapping) and "name" in above:  # a choice without such an option
+                value = above
+                break
+        if value not in (None, [], ()):
             break
-    return value.get("name", value) if isinstance(value, Mapping) else value
+    several = [*value] if isinstance(value, list | tuple) else [value]
+    named = [item.get("name", item) if isinstance(item, Mapping) else item for item in several]
+    return named if isinstance(value, list | tuple) else named[0]
 
 
 def _left(variants: Sequence[_Variant]) -> tuple[int, float]:

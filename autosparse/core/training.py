@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from autosparse.core.compiled import Forward, compiled
 from autosparse.core.images import Images, batch_sizes, epoch
@@ -23,7 +23,9 @@ from autosparse.registry import AddedLater
 class Recipe:
     """How a network is trained. Every field is an option of a spec's `training`."""
 
-    epochs: Annotated[int | float, Gt(0), "passes over the training set; 2.5 stops halfway in the third"] = 160
+    epochs: Annotated[
+        int | float, Gt(0), Le(100_000), "passes over the training set; 2.5 stops halfway in the third"
+    ] = 160
     batch: Annotated[int, Ge(1), "images in a step"] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"
     lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1

@@ -51,6 +51,8 @@ class Plan:
     sources: Mapping[str, Source] = field(repr=False)
     cells: tuple[Cell, ...] = ()
     checks: tuple[Check, ...] = ()
+    horizons: frozenset[str] = frozenset()
+    """names of the methods whose steps of search a horizon says"""
 
     @property
     def digest(self) -> str:
@@ -69,6 +71,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
     source = build.sources[networks[spec.seeds[0]][1]]
     # How long a training is, is not known before the images are there; nor is any key that is final.
+    horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
     spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
     learned = any(method.needs_scorer for method in spec.methods)
     taken = _read_pretrained(spec.scorer) if learned and isinstance(spec.scorer, Pretrained) else None
@@ -99,7 +102,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget, cells)
     checks = _checks(build, spec, cells, budgets)
-    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks)
+    return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons)
 
 
 def own_code(spec: Spec) -> tuple[str, ...]:

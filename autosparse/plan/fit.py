@@ -74,12 +74,13 @@ def fit_plan(
             machine.cores,
         )
 
-    written = spec.tuning
+    asked, written = spec, spec.tuning
     spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
     fitted, settings = _in_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
     if spec.tuning.trials != written.trials:
         chosen = Taken("tuning.trials", written.trials, spec.tuning.trials, f"tuning.time {written.time}")
-        fitted = replace(fitted, taken=(chosen, *fitted.taken))
+        notes = (*fitted.notes, *_trials_too_long(fitted, asked))
+        fitted = replace(fitted, taken=(chosen, *fitted.taken), notes=notes)
     fitted, heavy = _in_memory(fitted)
     return (
         replace(fitted, problem=_too_large(fitted, heavy, with_settings(spec, settings), attempt)) if heavy else fitted
@@ -126,10 +127,11 @@ def _in_time(
 
     if not refit and (kept := _kept(spec, usual, tried, store)):
         return kept
-    steps = _path(usual, _least(spec))
-    first, last = tried(steps[0]), None
+    first, last = tried(usual), None
     if not first.priced:  # what it takes is not known before its data or its device is there
-        return first, steps[0]
+        return first, usual
+    open_here = _worth_lowering(usual, first)
+    steps = _path(usual, _least(spec), open_here)
     best, settings = first, steps[0]
     if first.seconds > _AIM * limit:
         settings = steps[-1]
@@ -146,9 +148,20 @@ def _in_time(
         # Less would not be cheaper, as where the usual IRP is in the cache.
         best, settings, last = first, steps[0], None
     if last is not None and last.seconds > limit:
-        return replace(best, problem=_too_long(best, spec, usual)), settings
+        return replace(best, problem=_too_long(best, spec, open_here, cached=len(open_here) < len(usual))), settings
     _remember(spec, settings, store)
     return best, settings
+
+
+def _trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
+    # Some trials there have to be, whatever they take.
+    tuning = asked.tuning
+    need = sum(estimate.seconds for name, estimate in fitted.price.steps.items() if name.startswith("trial/"))
+    number = fitted.plan.spec.tuning.trials
+    if need <= _KEPT * (tuning.seconds or math.inf) or number != max(1, len(tuning.selections)):
+        return []
+    trials = "one trial is" if number == 1 else f"{number} trials are"
+    return [f"{trials} the least, and takes about {_minutes(need)}, above `tuning.time` {tuning.time}"]
 
 
 def _memories(spec: Spec) -> tuple[str, str]:
@@ -214,11 +227,18 @@ def _least(spec: Spec) -> dict[str, float]:
     return {**_LEAST, "irp.rounds": max(_LEAST["irp.rounds"], spec.fewest_rounds)}
 
 
-def _path(usual: Mapping[str, float], least: Mapping[str, float]) -> list[dict[str, float]]:
+def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
+    # What is in the cache as it is takes no time, and with less of it would have to be made.
+    left = {first.plan.steps[name].operation for name, found in first.found.items() if found.status != "reuse"}
+    made = {"irp.epochs": "irp", "irp.rounds": "irp", "tuning.trials": "trial"}
+    return [path for path in usual if path not in made or made[path] in left]
+
+
+def _path(usual: Mapping[str, float], least: Mapping[str, float], lowered: Collection[str]) -> list[dict[str, float]]:
     # Settings from what they are otherwise to the least, a little less each.
     found = [dict(usual)]
     for path, share in _PATH:
-        if path not in usual:
+        if path not in lowered:
             continue
         floor = max(least[path], round(share * usual[path]))
         while (now := found[-1][path]) > floor:
@@ -238,9 +258,13 @@ def _as_written(path: str, value: float) -> object:
     return in_percent(value) if path == HORIZON else value
 
 
-def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, float]) -> FitError:
+def _too_long(best: Fitted, spec: Spec, lowered: Collection[str], *, cached: bool) -> FitError:
     need = best.seconds
-    lowered = f" even with the least of {', '.join(usual)}" if usual else ", and the spec leaves nothing open to lower"
+    told = ", and the spec leaves nothing open to lower"
+    if lowered or cached:
+        told = (
+            f" even with the least of {', '.join(lowered)}" if lowered else ", with what is open to lower in the cache"
+        )
     own = best.price.of(
         name
         for name, status in best.found.items()
@@ -248,7 +272,7 @@ def _too_long(best: Fitted, spec: Spec, usual: Mapping[str, float]) -> FitError:
     )
     share = f"; {_minutes(own.seconds)} of that is training what is compared" if own.seconds > need / 2 else ""
     return FitError(
-        f"the plan takes about {_minutes(need)}{lowered}, above `target.time` {spec.target.time}",
+        f"the plan takes about {_minutes(need)}{told}, above `target.time` {spec.target.time}",
         f"`--set target.time={_time_that_would_do(need)}` would do{share}",
     )
 

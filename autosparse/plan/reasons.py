@@ -112,6 +112,9 @@ class History:
             if role not in step.inputs or (before := self._index.find(nearest.record.inputs.get(role, ""))) is None:
                 continue
             source = self._plan.steps[step.inputs[role]]
+            if before.operation != source.operation:
+                kinds = (_kind(before.operation, before.about["options"]), _kind(source.operation, source.options))
+                return source, (Change(role.partition(".")[0], *kinds),)
             if changes := self.changes(source, before):
                 return source, changes
             keys = {r: self._plan.steps[name].key for r, name in source.inputs.items()}
@@ -122,7 +125,7 @@ class History:
 
     def path_of(self, step: Step, path: tuple[str, ...]) -> str:
         """Where an option of a step is said in a spec."""
-        spec = self._plan.spec
+        spec, label = self._plan.spec, ""
         if step.operation == "mask" and path[0] == "method":
             own = spec.method.choices() == step.options["method"]
             label = step.name.split("/")[1]
@@ -141,6 +144,8 @@ class History:
         if (learning or (rounds and head == "training")) and apart.get(head):
             head = f"irp.{head}"
         rest = [part for part in path[1:] if part != "options"]
+        if rest == ["schedule", "steps"] and (spec.method.name if head == "method" else label) in self._plan.horizons:
+            rest = ["horizon"]
         if rest[-1:] == ["name"]:
             rest.pop()
         if head == "seeds" and learning:
@@ -164,6 +169,11 @@ class History:
         yield from (record for _, record in best)
         if not named:
             yield from self._index.operations.get(step.operation, ())[:_LATEST]
+
+
+def _kind(operation: str, options: Mapping[str, Any]) -> str:
+    # What a step is beside one of another operation, such as a scorer that learns beside a pretrained one.
+    return str(options.get("name", operation)) if operation == "scorer" else operation
 
 
 # What the options of steps are called in a spec, where it is not the same.

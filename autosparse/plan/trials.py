@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ from autosparse.spec import Spec, with_settings
 from autosparse.store import Store, digest
 
 _MOST = 500  # trials, where a spec does not say how many
+_SEEN = 10  # of which the mean is what one takes: some may be finished, and then it is known
 
 
 def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, refit: bool) -> Spec:
@@ -21,11 +23,18 @@ def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, re
     if limit is None or not spec.learns or spec.tuning.trials == 0:
         return spec
     chosen = {} if refit else remembered_trials(spec, store)
-    if not chosen and (each := price(with_settings(spec, {"tuning.trials": 1})).steps.get("trial/0")):
-        number = max(1, len(spec.tuning.selections), min(_most(spec), int(limit / max(each.seconds, 1e-6))))
+    if not chosen and (each := _seconds(spec, price)) is not None:
+        number = max(1, len(spec.tuning.selections), min(_most(spec), int(limit / max(each, 1e-6))))
         store.note(_memory(spec), number)
         chosen = _chosen(number)
     return with_settings(spec, chosen)
+
+
+def _seconds(spec: Spec, price: Callable[[Spec], Price]) -> float | None:
+    # What a trial takes; None where it has no price.
+    steps = price(with_settings(spec, {"tuning.trials": min(_SEEN, _most(spec))})).steps
+    trials = [estimate.seconds for name, estimate in steps.items() if name.startswith("trial/")]
+    return statistics.fmean(trials) if trials else None
 
 
 def remembered_trials(spec: Spec, store: Store) -> dict[str, Any]:

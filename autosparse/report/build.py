@@ -60,7 +60,8 @@ class MaskCost:
 
     `seconds` are those of the mask and, for `irp`, of the rounds on the network that is pruned. What a learned
     scorer cost is shared by all that it prunes and is told apart, as `cost`. `trainings` is the same in units of
-    training the pruned network once; None where that was not timed.
+    training the network once, of the dense one where the run trained it, else of the usual one of those that it
+    pruned; None where that was not timed.
     """
 
     method: str
@@ -293,20 +294,20 @@ def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
         taken: float = _open(plan, store, name).descriptor.get("seconds", 0.0)
         return taken
 
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    dense = [cell for cell in plan.cells if cell.mask is None]
+    training = statistics.median(seconds(cell.train) for cell in dense or plan.cells)
+    found: dict[tuple[str, str], list[float]] = {}
     for cell in plan.cells:
         if cell.mask is not None and cell.role != "control":
             own = [
                 cell.mask,
                 *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith(("round", "rewind"))),
             ]
-            pair = (sum(map(seconds, own)), seconds(cell.train))
-            found.setdefault((cell.method, cell.budget), []).append(pair)
+            found.setdefault((cell.method, cell.budget), []).append(sum(map(seconds, own)))
     costs = []
-    for (method, budget), pairs in found.items():
-        masks, trainings = (statistics.fmean(side) for side in zip(*pairs, strict=True))
-        relative = round(masks / trainings, 3) if trainings else None
-        costs.append(MaskCost(method, budget, round(masks, 3), relative))
+    for (method, budget), masks in found.items():
+        mean = statistics.fmean(masks)
+        costs.append(MaskCost(method, budget, round(mean, 3), round(mean / training, 3) if training else None))
     return costs
 
 

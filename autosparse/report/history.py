@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from autosparse.report.cells import columns_of, mean_of, rows_of
 from autosparse.report.folder import Run
@@ -21,9 +23,10 @@ class Reached:
 def history(runs: Sequence[Run]) -> list[Reached]:
     """What each run reached; those of one network on one dataset are compared, where they are several."""
     reached = [_accuracy(run) for run in runs]
+    kinds = [_kind(run) for run in runs]
     found = []
-    for run, own in zip(runs, reached, strict=True):
-        others = [there for other, there in zip(runs, reached, strict=True) if other is not run and _alike(run, other)]
+    for run, kind, own in zip(runs, kinds, reached, strict=True):
+        others = [there for n, there in enumerate(reached) if runs[n] is not run and kinds[n] == kind]
         rivals = {label: [there[label] for there in others if label in there] for label in own}
         best = tuple(label for label, value in own.items() if rivals[label] and value >= max(rivals[label]))
         found.append(Reached(run, own, best))
@@ -37,9 +40,10 @@ def _accuracy(run: Run) -> dict[str, float]:
     return {label: mean_of(values) for label, values in zip(columns_of(run.report), own, strict=False) if values}
 
 
-def _alike(one: Run, other: Run) -> bool:
-    return bool(
-        one.report
-        and other.report
-        and (one.report.model, one.report.dataset) == (other.report.model, other.report.dataset)
-    )
+def _kind(run: Run) -> Any:
+    # What has to be the same for accuracies to be compared: the network and the images, with all of their options.
+    try:
+        spec = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+        return spec["model"], spec["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return run.report and (run.report.model, run.report.dataset)

@@ -9,6 +9,8 @@ from typing import Any
 
 from pydantic_core import PydanticCustomError
 
+from autosparse.text import quoted
+
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _SECONDS = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "d": 86_400}
@@ -20,7 +22,7 @@ def read_bytes(value: Any) -> int:
     text = value if isinstance(value, str) else ""
     found = re.fullmatch(rf"{_NUMBER} ?([A-Za-z]+)", text.strip())
     if not found or found[2].upper() not in _BYTES or not float(found[1]):
-        context = {"got": repr(value), "hint": _unit(value, "MiB", "8GiB")}
+        context = {"got": quoted(value), "hint": _unit(value, "MiB", "8GiB")}
         raise PydanticCustomError("bytes", "must be auto, or an amount of memory with its unit, but is {got}", context)
     return max(1, round(float(found[1]) * _BYTES[found[2].upper()]))
 
@@ -30,8 +32,10 @@ def read_seconds(value: Any) -> float:
     text = value.strip() if isinstance(value, str) else ""
     parts = re.findall(rf"{_NUMBER} ?([a-z]+)", text)
     seconds = sum(float(number) * _SECONDS.get(unit, math.nan) for number, unit in parts)
+    if seconds == 0 and parts:
+        raise PydanticCustomError("time", "must be above 0 but is {got}", {"got": quoted(value)})
     if not re.fullmatch(rf"(?:{_NUMBER} ?[a-z]+ ?)+", text) or not 0 < seconds < math.inf:
-        context = {"got": repr(value), "hint": _unit(value, "s", "2h")}
+        context = {"got": quoted(value), "hint": _unit(value, "s", "2h")}
         raise PydanticCustomError("time", "must be unlimited, or a duration with its unit, but is {got}", context)
     return seconds
 

@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonS
 from pydantic_core import PydanticCustomError
 
 from autosparse.registry import suggestion
+from autosparse.text import quoted
 
 CURRENCIES = ("parameters", "macs", "bytes")
 
@@ -57,7 +58,7 @@ def _budget(value: Any) -> float | Amount:
 
 def _sparsity(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": _told(value), "hint": _HINT})
+        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": quoted(value), "hint": _HINT})
     if 0 <= value < 1:
         return float(value) + 0.0  # no minus zero
     hint = f"for {value:g} % write {value / 100:g}" if 1 < value < 100 else _HINT
@@ -75,7 +76,7 @@ def _share(text: str) -> float:
         if re.fullmatch(rf"{_NUMBER}\s*(?:[kMG]|[kKMG]i?B)", text):
             which = ["bytes"] if text.endswith("B") else CURRENCIES
             hint = f"of what? {' or '.join(f'{{{currency}: {text}}}' for currency in which)}"
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": _told(text), "hint": hint})
+        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": quoted(text), "hint": hint})
     number = Fraction(found[2]) * (-1 if found[1] else 1)
     if found[3] == "%":
         if not 0 <= number < 100:
@@ -105,7 +106,9 @@ def _amount(value: Mapping[Any, Any]) -> Amount:
         if key not in CURRENCIES:
             hint = suggestion(str(key), CURRENCIES) or f"currencies: {', '.join(CURRENCIES)}"
             raise PydanticCustomError(
-                "currency", "must be in parameters, macs or bytes but is in {got}", {"got": _told(key), "hint": hint}
+                "currency",
+                "must be in parameters, macs or bytes but is in {got}",
+                {"got": quoted(key), "hint": hint},
             )
     if len(value) != 1:
         told = " and ".join(map(str, value)) if value else "none"
@@ -130,7 +133,7 @@ def _whole(currency: str, value: Any) -> int:
         raise PydanticCustomError(
             "amount",
             "must be a whole number above 0, with or without a unit, but is {got}",
-            {"got": _told(value), "hint": hint, "at": (currency,)},
+            {"got": quoted(value), "hint": hint, "at": (currency,)},
         )
     return int(number)
 
@@ -146,11 +149,6 @@ def _in_units(currency: str, number: str, unit: str) -> tuple[Fraction | None, s
         return None, f"did you mean {{bytes: {number}{unit}}}?"
     near = next((known for known in units if known.lower() == unit.lower()), None)
     return None, f"did you mean `{number}{near}`?" if near else f"units: {', '.join(u for u in units if u)}"
-
-
-def _told(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 _TEXT = rf"^\s*{_NUMBER}\s*"

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from autosparse.own import label
 from autosparse.registry import Entry, Option, Registry, keyed, options_of, suggestion
+from autosparse.text import quoted
 
 
 class Section(BaseModel):
@@ -115,7 +116,7 @@ def choice_of(registry: Registry[Any]) -> Any:
             if name is None:
                 raise PydanticCustomError("no_name", f"needs the `name` of {_a(registry.kind)}", {"hint": hint})
             raise PydanticCustomError(
-                "unknown_name", f"must be {_a(registry.kind)} but is {{got}}", {"got": repr(name), "hint": hint}
+                "unknown_name", f"must be {_a(registry.kind)} but is {{got}}", {"got": quoted(name), "hint": hint}
             )
         return value
 

@@ -36,6 +36,7 @@ _RULES = {
 def explain(error: ValidationError, document: Document) -> SpecError:
     """All problems of a spec, in the order they were written, as one SpecError."""
     found: dict[Path, tuple[Mark, str, str | None]] = {}
+    kinds: dict[Path, str] = {}
     for problem in error.errors(include_url=False):
         context = problem.get("ctx", {})
         # A list of which some items are wrong is also told to be short of valid ones: only an empty list is.
@@ -45,8 +46,9 @@ def explain(error: ValidationError, document: Document) -> SpecError:
         place = (*problem["loc"], *context.get("at", ()))
         path = _path(place, document.data, missing=problem["type"] == "missing")
         mark, text, hint = _sentence(problem, path, document)
-        if path not in found:  # a union reports one problem for each of its members: the first will do
-            found[path] = mark, text, hint
+        # A union reports one problem for each of its members: the first will do, but a number need not be whole.
+        if path not in found or (kinds[path], problem["type"]) == ("int_type", "float_type"):
+            found[path], kinds[path] = (mark, text, hint), problem["type"]
     ordered = sorted(found.values(), key=lambda item: (item[0].line, item[0].column))
     return SpecError.of([(f"{mark}: {text}", hint) for mark, text, hint in ordered])
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.schedule import schedules
+from autosparse.text import quoted
 
 if TYPE_CHECKING:
     from autosparse.spec.choices import Choice
@@ -25,6 +26,7 @@ USUAL = 50
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SHARE = re.compile(rf"({_NUMBER}) ?%")
 _MOST = 1000  # percent
+_MOST_STEPS = 10_000_000
 
 
 def _horizon(value: Any) -> Any:
@@ -32,13 +34,15 @@ def _horizon(value: Any) -> Any:
         return value
     found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found:
-        share = isinstance(value, float) and 0 < value < 10
+        number = isinstance(value, float)
+        meant = f"{value:.0f}" if number and value.is_integer() else f"{100 * value:g}%" if number else ""
+        share = number and (0 < value < 10 or value.is_integer())
         raise PydanticCustomError(
             "horizon",
             "must be whole steps, a share of one training such as 10%, or auto, but is {got}",
             {
-                "got": str(value).lower() if isinstance(value, bool) else repr(value),
-                "hint": f"did you mean `{100 * value:g}%`?" if share else "such as 300, 10% or auto",
+                "got": quoted(value),
+                "hint": f"did you mean `{meant}`?" if share else "such as 300, 10% or auto",
             },
         )
     if float(found[1]) > _MOST:
@@ -48,7 +52,7 @@ def _horizon(value: Any) -> Any:
 
 
 Horizon = Annotated[
-    Annotated[int, Ge(0)] | Annotated[str, Field(pattern=rf"^{_NUMBER}%$")] | Literal["auto"],
+    Annotated[int, Ge(0), Le(_MOST_STEPS)] | Annotated[str, Field(pattern=rf"^{_NUMBER}%$")] | Literal["auto"],
     BeforeValidator(_horizon),
 ]
 """Steps, a share of one training of the network such as `10%`, or `auto`."""

@@ -39,7 +39,7 @@ class Irp(Section):
         ),
     ] = "auto"
     epochs: Annotated[
-        Annotated[int | float, Gt(0), AfterValidator(whole)] | Literal["auto"],
+        Annotated[int | float, Gt(0), Le(100_000), AfterValidator(whole)] | Literal["auto"],
         about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
     ] = "auto"
     per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import copy
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,26 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     document = _read(path, ())
     for override in overrides:
         _override(document, override)
+    found = _loaded(path, document, budget)
+    for dotted, values in found.spec.study.items():
+        for number, _ in enumerate(values):
+            _check_varied(path, document, dotted, number)
+    return found
+
+
+def _check_varied(path: FilePath, document: Document, dotted: str, number: int) -> None:
+    # Whether there is such a value to vary, and what it takes is a value of it.
+    mark = document.nearest(("study", dotted, number)) or Mark(str(path))
+    other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
+    _place(other, dotted, document.data["study"][dotted][number], mark)
+    try:
+        _loaded(path, other, ())
+    except SpecError as error:
+        if own := [problem for problem in error.problems if problem[0].startswith(f"{mark}:")]:
+            raise SpecError.of(own) from None
+
+
+def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> LoadedSpec:
     if budget:
         values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
@@ -162,7 +183,11 @@ def _override(document: Document, override: str) -> None:
     if dotted == "extends":
         raise UsageError("`extends` is read from the file alone", "write it there")
     mark = Mark(f"--set {override}")
-    path, value = tuple(dotted.split(".")), parse_document(text, str(mark)).data if text else None
+    _place(document, dotted, parse_document(text, str(mark)).data if text else None, mark)
+
+
+def _place(document: Document, dotted: str, value: Any, mark: Mark) -> None:
+    path = tuple(dotted.split("."))
     if path == ("scorer", "pretrained"):  # in place of the scorer that the spec trains, whatever its options
         _set(document, ("scorer",), {}, mark)
     _set(document, path, value, mark)

@@ -14,6 +14,7 @@ from autosparse.registry import suggestion
 from autosparse.spec.choices import Section, about
 from autosparse.spec.horizon import USUAL, Horizon, check_horizon, horizon_name
 from autosparse.spec.kinds import AllocationChoice, CriterionChoice, RepairChoice, ScheduleChoice, SelectionChoice
+from autosparse.text import quoted
 
 DENSE = "dense"
 
@@ -145,7 +146,9 @@ class Method(Section):
 def _method_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
         raise PydanticCustomError(
-            "method_name", "must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {got}", {"got": repr(value)}
+            "method_name",
+            "must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {got}",
+            {"got": quoted(value)},
         )
     return value
 
@@ -168,7 +171,7 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
         hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
         if name == DENSE:
             hint = "the dense network can be listed in `compare`"
-        raise PydanticCustomError("unknown_name", "must be a method but is {got}", {"got": repr(name), "hint": hint})
+        raise PydanticCustomError("unknown_name", "must be a method but is {got}", {"got": quoted(name), "hint": hint})
     return PRESETS[name][1]
 
 

@@ -13,6 +13,7 @@ from autosparse.core.sanity import CHECKS
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import Section, about, different
+from autosparse.text import quoted
 
 if TYPE_CHECKING:
     Check = str
@@ -31,7 +32,7 @@ def if_true(value: Any) -> Any:
 def _known_check(value: Any) -> Any:
     if value == "quotas":
         hint = "`shuffle` is that check: the same quotas, filled at random"
-        raise PydanticCustomError("unknown_name", "must be a check but is {got}", {"got": repr(value), "hint": hint})
+        raise PydanticCustomError("unknown_name", "must be a check but is {got}", {"got": quoted(value), "hint": hint})
     return value
 
 

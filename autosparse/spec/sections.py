@@ -37,6 +37,7 @@ from autosparse.spec.pretrained import Pretrained, scorer_kind
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
 from autosparse.spec.target import Target
 from autosparse.spec.tuning import Tuning, check_proxy, check_selections, check_split
+from autosparse.text import quoted
 
 
 def _no_boolean(value: Any) -> Any:
@@ -49,7 +50,7 @@ def _place(value: str | None) -> str | None:
     if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or Path(value).expanduser().is_absolute():
         return value
     raise PydanticCustomError(
-        "store", "must be a URL such as s3://bucket/prefix or an absolute path but is {got}", {"got": repr(value)}
+        "store", "must be a URL such as s3://bucket/prefix or an absolute path but is {got}", {"got": quoted(value)}
     )
 
 
@@ -69,7 +70,7 @@ Compared = Annotated[
 
 def _not_a_name(value: Any) -> Any:
     if isinstance(value, str) and value in pretrained_scorers():
-        context = {"got": repr(value), "hint": f"such as `scorer: {{pretrained: {value}}}`"}
+        context = {"got": quoted(value), "hint": f"such as `scorer: {{pretrained: {value}}}`"}
         raise PydanticCustomError("unknown_name", "must be a scorer but is {got}, which has been trained", context)
     return value
 
@@ -212,7 +213,7 @@ class Spec(Section):
                         "must be a tunable option of scorer {scorer} but is {got}",
                         {
                             "scorer": self.scorer.name,
-                            "got": repr(name),
+                            "got": quoted(name),
                             "hint": f"tunable: {', '.join(known)}",
                             "at": ("tuning", "options", index),
                         },

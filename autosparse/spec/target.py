@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from autosparse.backends import Distributed, Place, backends
 from autosparse.spec.amounts import checked, read_bytes, read_seconds
 from autosparse.spec.choices import Choice, Section, about, choice_of
+from autosparse.text import quoted
 
 if TYPE_CHECKING:
     BackendChoice = Choice
@@ -21,7 +22,9 @@ else:
 
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
-        raise PydanticCustomError("device", "must be auto, cpu, cuda, cuda:N or mps but is {got}", {"got": repr(value)})
+        raise PydanticCustomError(
+            "device", "must be auto, cpu, cuda, cuda:N or mps but is {got}", {"got": quoted(value)}
+        )
     return value
 
 

@@ -13,7 +13,7 @@ from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import MACHINE_RATES, NETWORK_RATES
 from tests.plan.conftest import DIGITS, MACHINE, finish, publish
-from tests.plan.test_price import fitted, open_spec
+from tests.plan.test_price import fitted, made, open_spec
 
 
 def limit_of(store: Store, path: Path, share: float = 1.0) -> str:
@@ -67,6 +67,24 @@ def test_a_variant_takes_the_choice_whose_rounds_are_there(store: Store, tmp_pat
     assert {"reuse"} == {after.found[step.name].status for step in after.plan.of("irp")}
 
 
+def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> None:
+    """Less of it would have to be made: a plan that fits stays, one that does not is refused as it is."""
+    path = open_spec(tmp_path)
+    finish(fitted(store, spec=path).plan, store)
+    usual = fitted(store, "budget=[0.99]", spec=path)
+    fits, short = (
+        fitted(store, "budget=[0.99]", f"target.time={share * usual.left.seconds:.0f}s", spec=path)
+        for share in (1.05, 0.5)
+    )
+    horizon = fitted(store, "budget=[0.99]", "method.horizon=auto", "target.time=1s", spec=path)
+
+    assert (None, ()) == (fits.problem, fits.taken)
+    assert () == short.taken
+    assert "s, with what is open to lower in the cache, above `target.time`" in str(short.problem)
+    assert ["method.horizon"] == [taken.what for taken in horizon.taken]
+    assert "even with the least of method.horizon, above" in str(horizon.problem)
+
+
 def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Path) -> None:
     """Start-up alone would fit into any time: the usual is planned, and not remembered as what was chosen."""
     path = open_spec(tmp_path)
@@ -95,6 +113,21 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
     assert (first.taken, ()) == (second.taken, first.notes)
     assert "above `target.time`" in second.notes[0]
     assert "`--refit` chooses anew" in second.notes[0]
+
+
+def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) -> None:
+    """The first may have been the shortest. Where one is too long, it is made and that is told."""
+    path = open_spec(tmp_path)
+    plan = fitted(store, "tuning.trials=3", spec=path).plan
+    made(store, plan, {"trial/0": 0.01, "trial/1": 4.0, "trial/2": 4.0})
+    found, one = (fitted(store, f"tuning.time={time}", spec=path) for time in ("20s", "1s"))
+
+    assert 4 <= settings_of(found)[1] <= 8
+    assert () == found.notes
+    assert 1 == fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).plan.spec.tuning.trials
+    assert 1 == one.plan.spec.tuning.trials
+    told = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
+    assert ["one trial is the least, and takes about 4 s, above `tuning.time` 1s"] == [*told]
 
 
 def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path) -> None:

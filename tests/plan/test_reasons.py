@@ -204,6 +204,32 @@ def test_several_changes_are_told_in_a_line(there: Store) -> None:
     assert 3 == len(status.changes)
 
 
+def test_a_horizon_is_named_as_such(store: Store) -> None:
+    """By what is written of it, not by the steps of the search that it is compiled to."""
+    before, after = (
+        compiled(
+            DIGITS, f"method={{name: own, horizon: {own}}}", f"compare=[{{name: ours, preset: erk, horizon: {n}}}]"
+        )
+        for own, n in ((20, 9), (30, 5))
+    )
+    finish(before, store)
+    found = statuses(after, store)
+
+    assert "method.horizon 20 → 30" == found["mask/own/0.9/seed0"].reason
+    assert "compare.ours.horizon 9 → 5" == found["mask/ours/0.9/seed0"].reason
+
+
+def test_a_scorer_in_place_of_another_is_named(store: Store) -> None:
+    """One that learns here and one that was trained before are two steps of different operations."""
+    finish(compiled(DIGITS, "scorer.pretrained=cifar-v1"), store)
+    plan = compiled(DIGITS, "scorer=quota")
+    for step in plan.steps.values():
+        if step.purpose in ("source", "scorer"):
+            publish(store, plan, step)
+
+    assert "scorer pretrained → quota in `scorer`" == statuses(plan, store)["mask/learned/0.9/seed0"].reason
+
+
 def test_an_irp_of_its_own_is_named_as_such(store: Store, tmp_path: Path) -> None:
     """The path is that of the section where the option is written."""
     own = "irp: {training: {epochs: 2, lr: 0.1}, "

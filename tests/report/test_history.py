@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -83,15 +83,18 @@ def test_runs_are_chosen_by_what_they_were(
     assert found == names(capsys, f"runs {options}")
 
 
-def test_the_best_is_of_the_same_network_and_dataset() -> None:
-    """At each budget that several reached; one alone is not the best of anything."""
-    first, second = find_run(str(RUNS / "digits-1")), find_run(str(RUNS / "digits-2"))
-    assert second.report is not None
-    elsewhere = replace(second, report=replace(second.report, dataset="cifar10"))
+def test_the_best_is_of_the_same_network_and_dataset(two: Place) -> None:
+    """At each budget that several reached, with all of their options; one alone is not the best of anything."""
+    first, second, elsewhere = (find_run(name) for name in ("digits-1", "digits-2", "digits-2"))
+    spec = json.loads((second.folder / "resolved.json").read_text())
 
     assert [("0.95", "0.98"), ()] == [one.best for one in history([first, second])]
-    assert [(), ()] == [one.best for one in history([first, elsewhere])]
     assert [()] == [one.best for one in history([first])]
+    for changed in ({"dataset": {**spec["dataset"], "size": 16}}, {"model": {**spec["model"], "width": 4}}):
+        (elsewhere.folder / "resolved.json").write_text(json.dumps({**spec, **changed}))
+        assert [(), ()] == [one.best for one in history([first, elsewhere])]
+    (elsewhere.folder / "resolved.json").unlink()
+    assert [(), ()] == [one.best for one in history([first, elsewhere])]
 
 
 def test_a_run_is_tagged_as_it_begins(here: Place, capsys: pytest.CaptureFixture[str]) -> None:

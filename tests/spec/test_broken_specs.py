@@ -161,9 +161,9 @@ BROKEN = [
     pytest.param(
         'training: {epochs: "3"}\n',
         "3:20",
-        '`training.epochs` must be a whole number but is "3"',
+        '`training.epochs` must be a number but is "3"',
         "write it without quotes",
-        id="quoted whole number",
+        id="quoted number of epochs",
     ),
     pytest.param(
         'training: {lr: "0.1"}\n',

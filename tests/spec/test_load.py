@@ -148,7 +148,7 @@ def test_an_override_is_the_place_of_its_value() -> None:
 @pytest.mark.parametrize(
     ("override", "message", "hint"),
     [
-        ("training.epochs=x", '--set training.epochs=x: `training.epochs` must be a whole number but is "x"', None),
+        ("training.epochs=x", '--set training.epochs=x: `training.epochs` must be a number but is "x"', None),
         ("training.lr=", "--set training.lr=: `training.lr` must be a number but is null", None),
         (
             'training.lr="0.1"',
