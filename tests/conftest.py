@@ -50,7 +50,7 @@ NETWORK_RATES = {
 }  # fmt: skip
 
 
-_measured = Path(os.devnull)  # what processes have measured of this machine, for all tests of a session
+_measured: Path | None = None  # what processes have measured of this machine, for all tests of a session
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,7 +61,9 @@ def _measured_once(tmp_path_factory: pytest.TempPathFactory) -> None:
     _measured.mkdir(exist_ok=True)
 
 
-def _share_files(source: Path, place: Path) -> None:
+def _share_files(source: Path | None, place: Path | None) -> None:
+    if source is None or place is None:
+        return
     for path in [*source.glob("rates-*.json"), *source.glob("network-*.json")]:
         place.mkdir(parents=True, exist_ok=True)
         if not (place / path.name).exists():

@@ -78,7 +78,9 @@ def test_a_pretrained_scorer_needs_no_irp(
         ended.json["scorer"][name] for name in ("pretrained", "rank_correlation", "trials", "path")
     )
     assert ([], 0) == (ended.json["irp"], again.json["steps"]["run"])
-    assert "scorer mlp: pretrained; what it cost is not counted here" in shown.out
+    told = " ".join(shown.out.split())
+    assert "scorer, which was trained before; what it cost is not counted here" in told
+    assert ended.json["scorer"]["taken_from"].endswith("scorer")
 
 
 def test_it_is_known_by_its_content(folder: Path, tmp_path: Path) -> None:

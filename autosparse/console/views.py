@@ -265,7 +265,9 @@ def _lessons(console: Console, report: Report) -> None:
     if report.scorer and report.scorer["rank_correlation"] is not None:
         console.print(plain(_tuned(report.scorer)))
     if report.scorer.get("pretrained"):
-        console.print(plain(f"scorer {report.scorer['name']}: pretrained; what it cost is not counted here"))
+        taken = report.scorer.get("taken_from") or "one"  # reports of earlier releases did not tell
+        told = f"scorer {report.scorer['name']}: {taken}, which was trained before; what it cost is not counted here"
+        console.print(plain(told))
     if report.scorer.get("path"):
         console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
     if report.irp or report.scorer:

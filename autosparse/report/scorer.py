@@ -9,6 +9,7 @@ from typing import Any
 from autosparse import __version__
 from autosparse.core.scorers import scorers
 from autosparse.plan import Plan
+from autosparse.spec import Pretrained
 from autosparse.steps.study import importances
 from autosparse.store import Artifact, Store
 
@@ -88,6 +89,7 @@ def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, 
         **_study(plan, trials),
         "progressive": bool(scorers[about["name"]].facts.get("progressive")),
         "pretrained": plan.steps["scorer"].operation == "pretrained",
+        "taken_from": plan.spec.scorer.pretrained if isinstance(plan.spec.scorer, Pretrained) else None,
         "path": str(folder.resolve()) if folder else None,
     }
 
