@@ -19,13 +19,11 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     told = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
     console.print(plain(f"product of two matrices, GFLOP/s: {told}", "dim"))
-    table = _table(
-        "training, images a second", "plain loop", "autosparse", "times as fast", "GFLOP/s", "of the product"
-    )
+    table = _table("images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share")
     for item in bench.trained:
         table.add_row(
             *map(plain, (
-                f"{item.model}, batch {item.batch}, {item.precision}",
+                f"{item.model} {item.batch} {item.precision}",
                 _spread(item.plain),
                 _spread(item.rates),
                 f"{item.ratio:.2f}",
@@ -39,8 +37,9 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
         table.add_row(plain(name), plain(number(rate)))
     console.print(table)
     rounds = len(bench.trained[0].rates)
-    each = f"median (least to most) of {rounds} rounds, in turns" if rounds > 1 else "one round"
-    console.print(plain(f"{each}; the plain loop: a DataLoader of torchvision's transforms, NCHW, float32", "dim"))
+    each = f"median (least–most) of {rounds} rounds, in turns" if rounds > 1 else "one round"
+    console.print(plain(f"{each}; share: of that product", "dim"))
+    console.print(plain("the plain loop: a DataLoader of torchvision's transforms, NCHW, float32", "dim"))
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -52,5 +51,5 @@ def _table(title: str, *columns: str) -> Table:
 
 
 def _spread(values: Sequence[float]) -> str:
-    middle = f"{statistics.median(values):,.0f}"
-    return middle if len(values) == 1 else f"{middle} ({min(values):,.0f} to {max(values):,.0f})"
+    middle = f"{statistics.median(values):.0f}"
+    return middle if len(values) == 1 else f"{middle} ({min(values):.0f}–{max(values):.0f})"

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
 import statistics
-import time
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from autosparse.backends import Place
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Scorer
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.training import Recipe, train
-from autosparse.errors import MissingRequirement
+from autosparse.errors import MissingRequirement, StepError
 from autosparse.lazy import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.facts import NetworkFacts
 from autosparse.own import label
 from autosparse.plan.compile import Plan
 from autosparse.plan.places import network_of
-from autosparse.plan.plain import train_plainly
+from autosparse.plan.plain import WARM_UP
 from autosparse.plan.price import Price
 from autosparse.plan.probe import clock, evidence_of, learn_scorer, made_up_images, random_tables
 from autosparse.spec import Pretrained
 
-_WARM_UP, _LEAST, _MOST = 2, 4, 400  # steps that do not count, and that do
+_LEAST, _MOST = 4, 400  # steps that count
 _MOMENT = 1.5  # seconds that a measurement takes, at least
 _SIDE = 2048  # of the matrices whose product shows the peak
 _SCORED = 128  # images that a scorer's gradients are taken over
@@ -76,9 +80,60 @@ class _Network:
     facts: NetworkFacts
     shape: Shape
     classes: int
-    build: Callable[[], torch.nn.Module]
+    build: partial[torch.nn.Module]
     batch: int
     precision: str
+
+
+class _PlainLoop:
+    """A process of its own for the plain loop, as anybody's is: in this one the C library keeps memory that is freed.
+
+    A context manager; `python -m autosparse.plan.rate` answers until it is left.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def __enter__(self) -> Self:
+        # In a session of its own: Ctrl-C is told by this one, which ends it with the readers that it began.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "autosparse.plan.rate"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if os.name == "posix":
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.kill()
+        self._process.communicate()
+
+    def rate(self, network: _Network, steps: int, readers: int) -> float:
+        """Images a second; raises StepError where the process ends."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        name, options, shape, classes = network.build.args
+        request = {
+            "name": name,
+            "options": options,
+            "shape": shape,
+            "classes": classes,
+            "batch": network.batch,
+            "steps": steps,
+            "readers": readers,
+            "device": self._place.device,
+            "threads": self._place.threads,
+        }
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            return float(self._process.stdout.readline())
+        except (OSError, ValueError):
+            raise StepError(f"the plain loop's process ended with {self._process.wait()}") from None
 
 
 def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: Callable[[str], None]) -> Bench:
@@ -97,9 +152,10 @@ def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: C
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
         trained: list[Trained] = []
-        for network in networks:
-            say(f"training {network.name} in batches of {network.batch}")
-            trained += _compare(network, peaks, device, rounds)
+        with _PlainLoop(place) as plainly:
+            for network in networks:
+                say(f"training {network.name} in batches of {network.batch}")
+                trained += _compare(network, peaks, device, rounds, plainly)
         largest = max(networks, key=lambda network: network.facts.total)
         scored = {}
         for name, options in _scorers(plan).items():
@@ -129,15 +185,17 @@ def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:
     return {own[0]: own[1], _PAPER: {"steps": 1}}
 
 
-def _compare(network: _Network, peaks: Mapping[str, float], device: torch.device, rounds: int) -> Iterator[Trained]:
+def _compare(
+    network: _Network, peaks: Mapping[str, float], device: torch.device, rounds: int, plainly: _PlainLoop
+) -> Iterator[Trained]:
     recipe = Recipe(epochs=1, batch=network.batch, precision=network.precision)  # type: ignore[arg-type]
     precisions = dict.fromkeys((network.precision, "float32"))
-    tried = {readers: _plain(network, recipe, _LEAST, readers, device) for readers in (0, 2)}
+    tried = {readers: plainly.rate(network, _LEAST, readers) for readers in (0, 2)}
     readers = max(tried, key=tried.__getitem__)
     own: dict[str, list[float]] = {precision: [] for precision in precisions}
     plain: list[float] = []
     for _ in range(rounds):
-        plain.append(_plain(network, recipe, _steps([tried[readers], *plain], network.batch), readers, device))
+        plain.append(plainly.rate(network, _steps([tried[readers], *plain], network.batch), readers))
         for precision, found in own.items():
             kept = replace(recipe, precision=precision)  # type: ignore[arg-type]
             found.append(_own(network, kept, _steps(found or plain, network.batch), device))
@@ -162,26 +220,11 @@ def _steps(rates: Sequence[float], batch: int) -> int:
 def _own(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
     model = network.build().to(device)
     few, images = (
-        made_up_images(count * recipe.batch, network.shape, network.classes, device) for count in (_WARM_UP, steps)
+        made_up_images(count * recipe.batch, network.shape, network.classes, device) for count in (WARM_UP, steps)
     )
     train(model, few, recipe, torch.Generator().manual_seed(0))
     seconds = clock(lambda: train(model, images, recipe, torch.Generator().manual_seed(0)), device)
     return len(images) / seconds
-
-
-def _plain(network: _Network, recipe: Recipe, steps: int, readers: int, device: torch.device) -> float:
-    images = made_up_images((_WARM_UP + steps) * recipe.batch, network.shape, network.classes, device)
-    begun = 0.0
-
-    def observe(step: int) -> None:
-        nonlocal begun
-        if step == _WARM_UP:
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            begun = time.perf_counter()
-
-    clock(lambda: train_plainly(network.build().to(device), images, recipe, readers=readers, observe=observe), device)
-    return steps * recipe.batch / (time.perf_counter() - begun)
 
 
 def _scoring(name: str, options: Mapping[str, Any], network: _Network, device: torch.device) -> float:

@@ -11,6 +11,9 @@ from autosparse.core.images import Images
 from autosparse.core.training import Recipe, learning_rate, training_steps_of
 from autosparse.lazy import torch
 
+WARM_UP = 2
+"""Steps that do not count where its speed is measured."""
+
 
 class Pictures:
     """Images in memory as torchvision's own sets give them: each a PIL image, transformed when it is asked for."""

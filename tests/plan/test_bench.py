@@ -89,14 +89,18 @@ def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path
         measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=print)
 
 
-def test_what_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """Medians with their spread, ratios of rounds, and shares of the peak; one round has no spread."""
+def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians with their spread, ratios, and shares of the peak, a network a line; one round has no spread."""
+    monkeypatch.setenv("COLUMNS", "80")
     trained = Trained("net", 64, "float32", (30.0, 50.0, 40.0), (10.0, 10.0, 10.0), 5e9, 0.25)
     about = {"processor": "a processor", "device": "cpu", "threads": 1, "torch": "2.14"}
-    show_bench(Bench({"float32": 2e10}, (trained,), "net", {"mlp": 2e6}), about)
-    shown = " ".join(capsys.readouterr().out.split())
+    wide = Trained("resnet20", 128, "bfloat16", (2953.0, 2917.0, 2987.0), (1421.0, 1398.0, 1429.0), 5e11, 0.56)
+    show_bench(Bench({"float32": 2e10}, (trained, wide), "net", {"mlp": 2e6}), about)
+    lines = capsys.readouterr().out
+    shown = " ".join(lines.split())
+    assert any(line.startswith("resnet20 128 bfloat16  1421 (1398–1429)") for line in lines.splitlines())
     show_bench(Bench({"float32": 2e10}, (replace(trained, rates=(30.0,), plain=(10.0,)),), "net", {}), about)
 
     assert "a processor, cpu, 1 thread, torch 2.14 product of two matrices, GFLOP/s: float32 20" in shown
-    assert all(told in shown for told in ("4.00", "40 (30 to", "25 %", "2M", "3 rounds"))
+    assert all(told in shown for told in ("4.00", "40 (30–50)", "25 %", "2M", "3 rounds"))
     assert "one round" in capsys.readouterr().out
