@@ -160,8 +160,8 @@ def _trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
     number = fitted.plan.spec.tuning.trials
     if need <= _KEPT * (tuning.seconds or math.inf) or number != max(1, len(tuning.selections)):
         return []
-    trials = "one trial is" if number == 1 else f"{number} trials are"
-    return [f"{trials} the least, and takes about {_minutes(need)}, above `tuning.time` {tuning.time}"]
+    trials = "one trial is the least, and takes" if number == 1 else f"{number} trials are the least, and take"
+    return [f"{trials} about {_minutes(need)}, above `tuning.time` {tuning.time}"]
 
 
 def _memories(spec: Spec) -> tuple[str, str]:

@@ -34,15 +34,15 @@ def _horizon(value: Any) -> Any:
         return value
     found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not found:
-        number = isinstance(value, float)
-        meant = f"{value:.0f}" if number and value.is_integer() else f"{100 * value:g}%" if number else ""
-        share = number and (0 < value < 10 or value.is_integer())
+        meant = ""
+        if isinstance(value, float) and (0 < value < 10 or value.is_integer()):
+            meant = f"{100 * value:g}%" if 0 < value < 10 else f"{value:.0f}"
         raise PydanticCustomError(
             "horizon",
             "must be whole steps, a share of one training such as 10%, or auto, but is {got}",
             {
                 "got": quoted(value),
-                "hint": f"did you mean `{meant}`?" if share else "such as 300, 10% or auto",
+                "hint": f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
             },
         )
     if float(found[1]) > _MOST:

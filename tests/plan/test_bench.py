@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from autosparse.backends import Place, this_machine
 from autosparse.console import show_bench
 from autosparse.core.training import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
-from autosparse.errors import MissingRequirement
+from autosparse.errors import MissingRequirement, StepError
 from autosparse.models import build_model
 from autosparse.plan import Bench, Trained, fit_plan, measure_speed
 from autosparse.plan.plain import Pictures, accuracy_plainly, train_plainly
@@ -87,6 +88,16 @@ def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path
 
     with pytest.raises(MissingRequirement, match="nothing is known of the networks yet"):
         measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=print)
+
+
+def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the code that its process ended with, and nothing is waited for."""
+    spec = load_spec(DIGITS, overrides=["target.threads=1"]).spec
+    fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store))
+    monkeypatch.setattr("autosparse.plan.bench.sys.executable", shutil.which("false"))
+
+    with pytest.raises(StepError, match="the plain loop's process ended with 1"):
+        measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=list[str]().append)
 
 
 def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
