@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -59,11 +59,13 @@ def report(
     if unknown := [name for name in section or () if name not in SECTIONS]:
         hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
         raise UsageError(f"a report has no section `{unknown[0]}`", hint)
-    if json_ + csv + md + sum(place is not None for place in (html, svg, png)) > 1:
+    outputs = {"json": json_, "csv": csv, "md": md, "html": html, "svg": svg, "png": png}
+    chosen = [name for name, value in outputs.items() if value not in (None, False)]
+    if len(chosen) > 1:
         raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
-    if (section or sort or wide) and (other := _given(json=json_, csv=csv, md=md, html=html, svg=svg, png=png)):
+    if chosen and (section or sort or wide):
         own = "--section" if section else "--sort" if sort else "--wide"
-        raise UsageError(f"`{own}` is about the report on a terminal, and `--{other}` prints another")
+        raise UsageError(f"`{own}` is about the report on a terminal, and `--{chosen[0]}` prints another")
     found = find_run(run)
     if found.report is None:
         raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
@@ -80,10 +82,6 @@ def report(
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:
         show_report(shown, section or (), sort=sort or "", wide=wide)
-
-
-def _given(**options: Any) -> str:
-    return next((name for name, value in options.items() if value), "")
 
 
 runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)

@@ -157,11 +157,9 @@ def _value(fitted: Fitted, loaded: LoadedSpec, path: str) -> Any:
             if value is None and isinstance(above, Mapping) and "name" in above:  # a choice without such an option
                 value = above
                 break
-        if value not in (None, [], ()):
+        if value is not None:
             break
-    several = [*value] if isinstance(value, list | tuple) else [value]
-    named = [item.get("name", item) if isinstance(item, Mapping) else item for item in several]
-    return named if isinstance(value, list | tuple) else named[0]
+    return value.get("name", value) if isinstance(value, Mapping) else value
 
 
 def _left(variants: Sequence[_Variant]) -> tuple[int, float]:

@@ -18,13 +18,16 @@ from autosparse.errors import MissingExtra
 from autosparse.lazy import torch
 from autosparse.registry import AddedLater
 
+MOST_EPOCHS = 100_000
+"""Of any training."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """How a network is trained. Every field is an option of a spec's `training`."""
 
     epochs: Annotated[
-        int | float, Gt(0), Le(100_000), "passes over the training set; 2.5 stops halfway in the third"
+        int | float, Gt(0), Le(MOST_EPOCHS), "passes over the training set; 2.5 stops halfway in the third"
     ] = 160
     batch: Annotated[int, Ge(1), "images in a step"] = 128
     optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"

@@ -74,11 +74,11 @@ def fit_plan(
             machine.cores,
         )
 
-    asked, written = spec, spec.tuning
+    asked = spec
     spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
     fitted, settings = _in_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
-    if spec.tuning.trials != written.trials:
-        chosen = Taken("tuning.trials", written.trials, spec.tuning.trials, f"tuning.time {written.time}")
+    if spec.tuning.trials != asked.tuning.trials:
+        chosen = Taken("tuning.trials", asked.tuning.trials, spec.tuning.trials, f"tuning.time {asked.tuning.time}")
         notes = (*fitted.notes, *_trials_too_long(fitted, asked))
         fitted = replace(fitted, taken=(chosen, *fitted.taken), notes=notes)
     fitted, heavy = _in_memory(fitted)

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from autosparse.core.training import MOST_EPOCHS
 from autosparse.spec.choices import Choice, Section, about, different
 from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
 
@@ -39,7 +40,7 @@ class Irp(Section):
         ),
     ] = "auto"
     epochs: Annotated[
-        Annotated[int | float, Gt(0), Le(100_000), AfterValidator(whole)] | Literal["auto"],
+        Annotated[int | float, Gt(0), Le(MOST_EPOCHS), AfterValidator(whole)] | Literal["auto"],
         about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
     ] = "auto"
     per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25

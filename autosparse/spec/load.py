@@ -69,8 +69,8 @@ def _check_varied(path: FilePath, document: Document, dotted: str, number: int) 
     try:
         _loaded(path, other, ())
     except SpecError as error:
-        if own := [problem for problem in error.problems if problem[0].startswith(f"{mark}:")]:
-            raise SpecError.of(own) from None
+        if told := [problem for problem in error.problems if problem[0].startswith(f"{mark}:")]:
+            raise SpecError.of(told) from None
 
 
 def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> LoadedSpec:

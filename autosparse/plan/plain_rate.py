@@ -1,5 +1,6 @@
-"""The plain loop's images a second, in a process as anybody's: `python -m autosparse.plan.rate`, a request a line.
+"""The plain loop's images a second, in a process as anybody's: `python -m autosparse.plan.plain_rate`.
 
+A request in JSON a line, an answer a line.
 It ends with the process that began it, which closes its input.
 """
 
