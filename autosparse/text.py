@@ -37,6 +37,12 @@ def quoted(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def listed(names: Sequence[object], shown: int = 6) -> str:
+    """Join names by commas; count those after the first few."""
+    rest = len(names) - shown
+    return ", ".join(map(str, names[:shown])) + (f" and {rest:,} more" if rest > 0 else "")
+
+
 def literal(text: object) -> str:
     """A text for a table or a line of code, without what would be markup or end either."""
     return visible(re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text)))

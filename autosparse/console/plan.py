@@ -27,6 +27,7 @@ from autosparse.plan import (
     paybacks,
 )
 from autosparse.spec import Amount, binary_size
+from autosparse.text import listed
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
 _REASONS = 3
@@ -42,6 +43,11 @@ def show_plan(
     budget = ", ".join(told).replace(", sparsity", ",")
     about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, {budget}"
     console.print(plain(about, "bold"))
+    for name, source in plan.sources.items():
+        if source.reading:
+            number = len(source.class_names)
+            classes = f"{number:,} class{'es' * (number != 1)}: {listed(source.class_names)}"
+            console.print(plain(f"{name}: {source.reading}; {classes}"))
     table = Table(box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("")

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le, MinLen
 
+from autosparse.datasets.labels import class_name
 from autosparse.datasets.source import Pool, Source, Split, Splits
 from autosparse.errors import MissingData, UsageError
 from autosparse.registry import suggestion
+from autosparse.text import listed
 
 if TYPE_CHECKING:
     from autosparse.datasets.source import Array
@@ -83,23 +85,28 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
         known=bool(pool.classes),
         missing=pool.missing,
         fetches=pool.fetches,
+        class_names=pool.classes if numbers is None else tuple(pool.classes[number] for number in numbers),
+        reading=pool.reading,
+        warnings=pool.warnings,
     )
 
 
 def _numbers(wanted: Sequence[str | int], known: Sequence[str], name: str) -> list[int]:
     numbers: list[int] = []
+    by_name = {class_name(label): number for number, label in reversed([*enumerate(known)])}
     for item in wanted:
-        if isinstance(item, int) and str(item) in known and list(known).index(str(item)) != item:
-            raise UsageError(
-                f"class {item} of dataset {name} can be the one of that name or the one of that number",
-                "write names in quotes, and no numbers",
-            )
+        named = by_name.get(class_name(item))
         if isinstance(item, int) and 0 <= item < len(known):
+            if named not in (None, item):
+                raise UsageError(
+                    f"class {item} of dataset {name} can be the one of that name or the one of that number",
+                    "write names in quotes, and no numbers",
+                )
             number = item
-        elif isinstance(item, str) and item in known:
-            number = list(known).index(item)
+        elif named is not None:
+            number = named
         else:
-            hint = (suggestion(item, known) if isinstance(item, str) else None) or f"its classes: {', '.join(known)}"
+            hint = (suggestion(item, known) if isinstance(item, str) else None) or f"its classes: {listed(known, 20)}"
             raise UsageError(f"dataset {name} has no class {item!r}", hint)
         if number in numbers:
             raise UsageError(f"`classes` of dataset {name} names {item!r} twice")

@@ -7,17 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from autosparse.datasets import datasets
+from autosparse.datasets.layout import images_by_class, read_layout
 from autosparse.datasets.pictures import encoded_split, shape_of
 from autosparse.datasets.source import Pool, Problem, Split, fetching
-from autosparse.errors import MissingData, UsageError
+from autosparse.errors import MissingData
 from autosparse.registry import FilePath
-from autosparse.store import contents, digest, name_in
+from autosparse.store import contents, digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-_PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 _TINY = "tiny-imagenet-200"
 _TINY_IMAGES = (100_000, 10_000, 200)
 """for training, for testing, and classes"""
@@ -32,15 +31,14 @@ def image_folder(
 ) -> Pool:
     """Your folder of images, one subfolder a class; subfolders train, val and test split it if they are there."""
     folder = Path(root).expanduser()
-    parts = _parts(folder)
-    if not parts.get("train"):
+    layout = read_layout(folder)
+    parts, reading = dict(layout.parts), layout.reading
+    if not parts:
         return _absent(folder, channels)
     classes = tuple(parts["train"])
-    for purpose, files in parts.items():
-        if unknown := [name for name in files if name not in classes]:
-            raise UsageError(f"{folder} has class {unknown[0]!r} for {purpose} but not for training")
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
+        reading += ", tested on the validation images"
     every = [path for files in parts.values() for paths in files.values() for path in paths]
     digests = contents(folder, every)
     listed = {
@@ -66,6 +64,8 @@ def image_folder(
         validation_images=counts.get("validation", 0),
         test_images=counts.get("test", 0),
         load=load,
+        reading=reading,
+        warnings=layout.warnings,
     )
 
 
@@ -94,7 +94,7 @@ def tiny_imagenet(
 
             with fetching("Tiny ImageNet", folder):
                 download_and_extract_archive(_TINY_URL, os.fspath(folder), md5=_TINY_MD5, remove_finished=True)
-        train = _by_class(folder / _TINY / "train")
+        train = images_by_class(folder / _TINY / "train")
         held: dict[str, list[Path]] = {name: [] for name in train}
         for line in (folder / _TINY / "val" / "val_annotations.txt").read_text(encoding="utf-8").splitlines():
             name, _, rest = line.partition("\t")
@@ -125,40 +125,10 @@ def tiny_imagenet(
     )
 
 
-def _parts(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    places: dict[str, Path] = {}
-    for place in _folders(folder):
-        for purpose, names in _PURPOSES.items():
-            if place.name.lower() in names:
-                if purpose in places:
-                    raise UsageError(f"{folder} has both {places[purpose].name} and {place.name}", "keep one of them")
-                places[purpose] = place
-    found = {purpose: _by_class(place) for purpose, place in places.items()}
-    if "train" in found:
-        return {purpose: files for purpose, files in found.items() if files}
-    if other := next((places[purpose].name for purpose, files in found.items() if files), None):
-        raise UsageError(f"{folder} has {other} with classes in it but no train", "name the training images' so")
-    return {"train": _by_class(folder)}
-
-
-def _by_class(folder: Path) -> dict[str, list[Path]]:
-    # Class -> image files below it, both by name; folders without images are no classes, what is hidden is not seen.
-    found: dict[str, list[Path]] = {}
-    for place in _folders(folder):
-        images: list[Path] = []
-        for where, folders, names in os.walk(place):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            files = (Path(where, name) for name in names if not name.startswith("."))
-            images += (file for file in files if file.suffix.lower() in _SUFFIXES)
-        if images:
-            found[name_in(folder, place)] = sorted(images, key=Path.as_posix)  # alike on every system
-    return found
-
-
 def _folders(folder: Path) -> list[Path]:
-    places = folder.iterdir() if folder.is_dir() else ()
-    found = (place for place in places if place.is_dir() and not place.name.startswith("."))
-    return sorted(found, key=lambda place: place.name)
+    entries = folder.iterdir() if folder.is_dir() else ()
+    visible = (entry for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+    return sorted(visible, key=lambda entry: entry.name)
 
 
 def _split(files: Mapping[str, Sequence[Path]], classes: Sequence[str], channels: int, size: int | None) -> Split:

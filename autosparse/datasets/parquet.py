@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,15 +14,18 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 
 from autosparse.datasets import datasets
+from autosparse.datasets.columns import IMAGE, LABEL, check_column, choose_column, features_of
+from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
 from autosparse.datasets.pictures import encoded_split, shape_of
 from autosparse.datasets.source import Pool, Problem, Split
-from autosparse.errors import MissingExtra, UsageError
+from autosparse.errors import MissingData, MissingExtra, UsageError
 from autosparse.registry import FilePath
-from autosparse.store import contents
+from autosparse.store import contents, digest
+from autosparse.text import listed
 
 _PURPOSES = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
-_BYTES = r"(large_)?binary(_view)?|struct<(.*, )?bytes: (large_)?binary(_view)?(, .*)?>"
-_LABELS = r"u?int\d+|(large_)?string(_view)?|dictionary<values=(u?int\d+|(large_)?string)\b.*"
+_ROWS = 1024
+"""of a file, read at a time where their bytes may be absent"""
 
 
 @datasets.register(holds=200 * 2**20)  # measured: libraries 70 MiB, and the pool that Arrow keeps
@@ -33,86 +36,77 @@ def parquet(
         FilePath(),
         "a folder, or files or globs: what is named train, validation or test, or in such a folder, is that split",
     ],
-    image: Annotated[str, "column of the images' files; auto: the first that has them"] = "auto",
-    label: Annotated[str, "column of the classes' numbers or names; auto: `label`, or the first that can be"] = "auto",
+    image: Annotated[str, "column of the images' files; auto: by the metadata, by name, or the only one"] = "auto",
+    label: Annotated[str, "column of the classes; auto: by the metadata, `label`, `labels` or the only one"] = "auto",
     channels: Annotated[Literal[1, 3], "1 for grey, 3 for colour"] = 3,
 ) -> Pool:
     """Your Parquet files of encoded images and labels, as on the Hugging Face hub (needs `autosparse[data]`)."""
     patterns = (path,) if isinstance(path, str) else path
-    found = _files(patterns)
-    if not found:
+    files = _files(patterns)
+    if not files:
         return _absent(patterns, channels)
-    tables = {purpose: [_Table.of(file, image, label) for file in files] for purpose, files in found.items()}
-    train = tables["train"]
+    columns = _columns(files["train"][0], image, label)
+    tables = {purpose: [_Table.of(file, *columns) for file in part] for purpose, part in files.items()}
     every = [table for part in tables.values() for table in part]
-    classes = _classes(every)
-    first = next((table for table in train if table.rows), None)
+    first = next((table for table in tables["train"] if table.rows), None)
     if first is None:
-        raise UsageError(f"{train[0].file} has no rows")
+        raise UsageError(f"{every[0].file} has no rows")
+    classes = _classes(tables)
+    reading = f"column `{columns[0]}` holds the images, `{columns[1]}` the labels"
     # A set with validation images alone keeps its test labels to itself: they are what is tested on.
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables.pop("validation")
-    files = [table.file for table in every]
-    digests = contents(_folder(files), files)
+        reading += ", tested on the validation images"
 
     def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
         splits = {purpose: _split(parts, classes, channels, size) for purpose, parts in tables.items()}
         return splits["train"], splits.get("validation"), splits.get("test")
 
     return Pool(
-        # The order of the digests, not names or places, is what the content depends on.
-        identity={
-            "name": "parquet",
-            "files": {purpose: [digests[table.file] for table in part] for purpose, part in tables.items()},
-            "image": train[0].image,
-            "label": train[0].label,
-            "channels": channels,
-        },
+        identity={**_identity(tables, columns, channels), **classes.identity},
         shape=shape_of(first.first, channels),
-        classes=classes,
-        train_images=sum(table.rows for table in train),
+        classes=classes.names,
+        train_images=sum(table.rows for table in tables["train"]),
         validation_images=sum(table.rows for table in tables.get("validation", ())),
         test_images=sum(table.rows for table in tables.get("test", ())),
         load=load,
+        reading=reading,
+        warnings=(*_unnamed(patterns, files), *classes.warnings),
     )
 
 
 @dataclass(frozen=True)
 class _Table:
-    # One file: its columns, as its schema tells them.
+    # One file, the columns to read and what its schema says of them.
     file: Path
     image: str
     label: str
     rows: int
     names: tuple[str, ...] | None
     """of the classes, where the file's metadata has them"""
+    outside: tuple[Path, ...]
+    """image files that rows name in place of bytes, in the order of the rows"""
 
     @classmethod
     def of(cls, file: Path, image: str, label: str) -> _Table:
-        arrow = _arrow()
-        try:
-            opened = arrow.ParquetFile(file)
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{file} is not a Parquet file: {error}") from error
-        with opened:
+        with _opened(file) as opened:
             schema, rows = opened.schema_arrow, opened.metadata.num_rows
-        image = _column(schema, image, "image", file)
-        label = _column(schema, label, "label", file)
-        features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-        about = features.get(label)
-        names = about.get("names") if isinstance(about, dict) else None
-        return cls(file, image, label, rows, tuple(names) if names else None)
+            check_column(schema, image, IMAGE, file)
+            check_column(schema, label, LABEL, file)
+            names = features_of(schema, file).get(label, {}).get("names")
+            outside = tuple(_outside(opened, image, file)) if _lacks_bytes(opened, image) else ()
+        return cls(file, image, label, rows, tuple(names) if names else None, outside)
 
     def first(self, number: int) -> tuple[str, bytes]:
-        with _arrow().ParquetFile(self.file) as opened:
+        with _opened(self.file) as opened:
             batch = next(opened.iter_batches(batch_size=1, columns=[self.image]))
-        return f"image 0 of {self.file}", _bytes(batch.column(0)[0].as_py())
+        return f"image 0 of {self.file}", _bytes(batch.column(0)[0].as_py(), self.file)
 
     def labels(self) -> list[Any]:
-        found: list[Any] = _arrow().read_table(self.file, columns=[self.label]).column(self.label).to_pylist()
-        if None in found:
-            raise UsageError(f"{self.file} has no {self.label!r} in row {found.index(None)}")
-        return found
+        values: list[Any] = _arrow().read_table(self.file, columns=[self.label]).column(self.label).to_pylist()
+        if None in values:
+            raise UsageError(f"{self.file} has no {self.label!r} in row {values.index(None)}")
+        return values
 
 
 def _arrow() -> Any:
@@ -123,30 +117,50 @@ def _arrow() -> Any:
     return pyarrow.parquet
 
 
+def _opened(file: Path) -> Any:
+    arrow = _arrow()
+    try:
+        return arrow.ParquetFile(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file} is not a Parquet file: {error}") from error
+
+
 def _files(patterns: Sequence[str]) -> dict[str, list[Path]]:
     # Purpose -> files, in the order of their names; files of no purpose are for training.
     files: dict[Path, None] = {}
     for pattern in patterns:
         place = Path(pattern).expanduser().absolute()
         if place.is_dir():
-            below = sorted(place.rglob("*.parquet"))
-            names = [file for file in below if not any(p.startswith(".") for p in file.relative_to(place).parts)]
+            names = [file for file in _below(place) if file.suffix == ".parquet"]
         else:
             names = [place] if place.is_file() else [Path(file) for file in sorted(glob.glob(str(place)))]
         files |= dict.fromkeys(file for file in names if file.is_file())
     found: dict[str, list[Path]] = {}
     for file in files:
-        found.setdefault(_purpose(file.relative_to(_folder(files))), []).append(file)
+        found.setdefault(_purpose(file.relative_to(_folder(files))) or "train", []).append(file)
     return found if "train" in found else {}
 
 
-def _purpose(file: Path) -> str:
+def _below(folder: Path) -> list[Path]:
+    # Every file below a folder but hidden ones; symbolic links are followed, and no folder is read twice.
+    files, seen = [], set()
+    for here, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(here)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        files += [Path(here, name) for name in names if not name.startswith(".")]
+    return sorted(files)
+
+
+def _purpose(file: Path) -> str | None:
     # By the file's own name, or that of the nearest folder that tells.
     for name in (file.name, *reversed(file.parent.parts)):
         for purpose, words in _PURPOSES.items():
             if re.match(rf"({words})(?![a-z])", name, re.IGNORECASE):
                 return purpose
-    return "train"
+    return None
 
 
 def _folder(files: Iterable[Path]) -> Path:
@@ -174,55 +188,116 @@ def _absent(patterns: Sequence[str], channels: int) -> Pool:
     )
 
 
-def _column(schema: Any, name: str, role: str, file: Path) -> str:
-    kinds = {field.name: str(field.type) for field in schema}
-    fits = [n for n, kind in kinds.items() if re.fullmatch(_BYTES if role == "image" else _LABELS, kind)]
-    if name == "auto":
-        if not fits:
-            told = ", ".join(f"{column} ({kind})" for column, kind in kinds.items())
-            raise UsageError(f"{file} has no column of {role}s", f"its columns: {told}")
-        return "label" if role == "label" and "label" in fits else fits[0]
-    if name not in kinds:
-        raise UsageError(f"{file} has no column {name!r}", f"its columns: {', '.join(kinds)}")
-    if name not in fits:
-        what = "encoded images" if role == "image" else "numbers or names of classes"
-        raise UsageError(f"column {name!r} of {file} does not hold {what}: it is {kinds[name]}")
-    return name
+def _columns(file: Path, image: str, label: str) -> tuple[str, str]:
+    # The first training file decides for all.
+    with _opened(file) as opened:
+        schema = opened.schema_arrow
+    return choose_column(schema, image, IMAGE, file), choose_column(schema, label, LABEL, file)
 
 
-def _classes(tables: Sequence[_Table]) -> tuple[str, ...]:
-    names = tables[0].names
-    if other := next((table for table in tables if table.names != names), None):
-        raise UsageError(f"{other.file} names other classes than {tables[0].file}", "give files of one set")
+def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], channels: int) -> dict[str, Any]:
+    # The order of the digests, not names or folders, is what the content depends on.
+    every = [table for part in tables.values() for table in part]
+    files = [table.file for table in every]
+    digests = contents(_folder(files), files)
+    identity: dict[str, Any] = {
+        "name": "parquet",
+        "files": {purpose: [digests[table.file] for table in part] for purpose, part in tables.items()},
+        "image": columns[0],
+        "label": columns[1],
+        "channels": channels,
+    }
+    if outside := [image for table in every for image in table.outside]:
+        images = contents(_folder(outside), outside)
+        identity["images"] = digest([images[image] for image in outside])
+    return identity
+
+
+def _lacks_bytes(opened: Any, image: str) -> bool:
+    # Statistics say how many rows of a file have no bytes; without them, the rows are looked at.
+    leaves = [opened.schema.column(number).path for number in range(len(opened.schema))]
+    if f"{image}.bytes" not in leaves or f"{image}.path" not in leaves:
+        return False
+    leaf, about = leaves.index(f"{image}.bytes"), opened.metadata
+    counts = [about.row_group(group).column(leaf).statistics for group in range(about.num_row_groups)]
+    return any(count is None or not count.has_null_count or count.null_count for count in counts)
+
+
+def _outside(opened: Any, image: str, file: Path) -> Iterator[Path]:
+    row = 0
+    for batch in opened.iter_batches(batch_size=_ROWS, columns=[image]):
+        column = batch.column(0)
+        values = dict(zip((field.name for field in column.type), column.flatten(), strict=True))
+        for at, absent in enumerate(values["bytes"].is_null().to_pylist(), row):
+            if absent:
+                if not (name := values["path"][at - row].as_py()):
+                    raise UsageError(f"row {at} of {file} has neither the bytes nor the path of an image")
+                if not (path := _path(file, name)).is_file():
+                    raise MissingData(
+                        f"row {at} of {file} names the image file {path}, which is missing",
+                        "paths are relative to the Parquet file's folder; or write the images' bytes into the file",
+                    )
+                yield path
+        row += len(column)
+
+
+def _path(file: Path, name: str | bytes) -> Path:
+    return Path(os.path.normpath(file.parent / os.fsdecode(name)))
+
+
+def _unnamed(patterns: Sequence[str], files: Mapping[str, Sequence[Path]]) -> list[str]:
+    # Files that a folder's name covers but nothing reads, and files that are read as training images by default.
+    folders = [folder for pattern in patterns if (folder := Path(pattern).expanduser()).is_dir()]
+    suffixes = (".parq", ".pq", ".parquet")
+    below = [file for folder in folders for file in _below(folder)]
+    others = [file for file in below if file.suffix.lower() in suffixes and file.suffix != ".parquet"]
+    warnings = [f"left out: {listed(others, 3)}; names of Parquet files end in `.parquet`"] if others else []
+    every = [file for part in files.values() for file in part]
+    purposes = {file: _purpose(file.relative_to(_folder(every))) for file in files["train"]}
+    unnamed = [file for file, purpose in purposes.items() if purpose is None]
+    if unnamed and len(unnamed) < len(purposes):
+        warnings.append(f"used for training though no name says so: {listed(unnamed, 3)}")
+    return warnings
+
+
+def _classes(tables: Mapping[str, Sequence[_Table]]) -> Classes:
+    every = [table for part in tables.values() for table in part]
+    file, label, names = every[0].file, every[0].label, every[0].names
+    if other := next((table for table in every if table.names != names), None):
+        raise UsageError(f"{other.file} names other classes than {file}", "give files of one set")
     if names is not None:
-        return names
-    values = {label for table in tables for label in table.labels()}
-    if all(isinstance(value, int) for value in values):
-        return tuple(str(number) for number in range(max(values) + 1))
-    return tuple(sorted(map(str, values)))
+        return Classes(names, are_named=True)
+    counts = {purpose: Counter(value for table in part for value in table.labels()) for purpose, part in tables.items()}
+    if hardly_repeats(counts["train"]):
+        raise UsageError(
+            f"column {label!r} of {file} holds no labels: {len(counts['train']):,} different values in "
+            f"{counts['train'].total():,} training images",
+            "name the column of the classes in `dataset.label`",
+        )
+    return classes_of(counts, f"column `{label}` of {file.name}" if len(every) == 1 else f"column `{label}`")
 
 
-def _split(tables: Sequence[_Table], classes: Sequence[str], channels: int, size: int | None) -> Split:
+def _split(tables: Sequence[_Table], classes: Classes, channels: int, size: int | None) -> Split:
     import numpy
 
-    number: dict[Any, int] = {key: at for at, name in enumerate(classes) for key in (at, name)}
-    labels = []
-    for table in tables:
-        found = table.labels()
-        if unknown := set(found) - set(number):
-            raise UsageError(f"{table.file} has label {unknown.pop()!r}, which is none of its {len(classes)} classes")
-        labels += [number[value] for value in found]
+    labels = [number for table in tables for number in classes.numbers_of(table.labels(), str(table.file))]
     columns = [_arrow().read_table(table.file, columns=[table.image]).column(table.image) for table in tables]
     starts = numpy.cumsum([0, *(len(column) for column in columns)])
 
     def encoded(place: int) -> tuple[str, bytes]:
         at = int(numpy.searchsorted(starts, place, side="right")) - 1
         row = place - int(starts[at])
-        return f"image {row} of {tables[at].file}", _bytes(columns[at][row].as_py())
+        return f"image {row} of {tables[at].file}", _bytes(columns[at][row].as_py(), tables[at].file)
 
     return encoded_split(encoded, numpy.asarray(labels, dtype="int64"), channels, size)
 
 
-def _bytes(value: Any) -> bytes:
-    data = value.get("bytes") if isinstance(value, dict) else value
+def _bytes(value: Any, file: Path) -> bytes:
+    if isinstance(value, dict) and value["bytes"] is None and value.get("path"):
+        path = _path(file, value["path"])
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise MissingData(f"{path} cannot be read: {error.strerror}") from error
+    data = value["bytes"] if isinstance(value, dict) else value
     return data or b""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 Encoded = Callable[[int], tuple[str, bytes]]
 """Number of an image -> what to call it in an error, and its file's bytes."""
 
+
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""EXIF orientation -> `PIL.Image.Transpose`: mirrors, rotations and both."""
 
 SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
 """What to do about images of several sizes."""
@@ -74,7 +78,7 @@ def pixels_of(images: Any, where: str) -> Array:
     import numpy
 
     if isinstance(images, list | tuple):
-        arrays = [numpy.asarray(image) for image in images]
+        arrays = [_plain(image) for image in images]
         shapes = {array.shape for array in arrays}
         if len(shapes) != 1:
             told = f"of one shape but there are {', '.join(sorted(map(str, shapes))[:3])}" if shapes else "there"
@@ -82,6 +86,9 @@ def pixels_of(images: Any, where: str) -> Array:
         pixels = numpy.stack(arrays)
     else:
         pixels = numpy.asarray(images)
+    if pixels.dtype == object:
+        kind = type(pixels.flat[0]).__name__ if pixels.size else "nothing"
+        raise UsageError(f"{where}: images must be arrays, tensors or PIL images but are of type {kind}")
     if pixels.ndim not in (3, 4):
         raise UsageError(f"{where}: images must be [images, height, width, channels] but are {list(pixels.shape)}")
     floats = numpy.issubdtype(pixels.dtype, numpy.floating)
@@ -119,13 +126,38 @@ def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> A
     name, data = encoded(number)
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            converted = _bytes(picture).convert("L" if channels == 1 else "RGB")
+            converted = _bytes(_upright(picture)).convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError:
         what = "it is no image of a known format" if data else "it is empty"
         raise StepError(f"{name} cannot be decoded: {what}", "remove it or fetch it again") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise StepError(f"{name} cannot be decoded: {error}", "remove it or fetch it again") from error
     return _array(converted if size is None else _fit(converted, size))
+
+
+def _plain(image: Any) -> Array:
+    """Return an image as an array; a PIL image turned upright, its palette or printing colours converted to RGB."""
+    import numpy
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        image = _upright(image)
+        if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+            image = _bytes(image).convert("RGB")
+    return numpy.asarray(image)
+
+
+def _upright(picture: Any) -> Any:
+    """Turn a picture by its EXIF orientation: cameras store pixels as the sensor lay."""
+    from PIL import ExifTags
+
+    picture.load()  # Pillow turns TIFF files while loading
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except (struct.error, KeyError, SyntaxError, TypeError, ValueError):  # damaged EXIF data name no orientation
+        return picture
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _bytes(picture: Any) -> Any:

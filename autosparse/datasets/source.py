@@ -81,6 +81,10 @@ class Pool:
     test_images: int = 0
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False
+    reading: str = ""
+    """where images and labels come from, such as columns or folders; empty for published sets"""
+    warnings: tuple[str, ...] = ()
+    """one sentence for each kind of file, folder or label that is left out or renumbered"""
 
 
 @dataclass(frozen=True)
@@ -104,3 +108,8 @@ class Source:
     known: bool = True
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False
+    class_names: tuple[str, ...] = ()
+    """in the order of their labels; empty unless the set is `known`"""
+    reading: str = ""
+    warnings: tuple[str, ...] = ()
+    """both as those of its `Pool`"""

@@ -59,6 +59,11 @@ class Plan:
         """What the plan would make, as one digest: equal for equal keys under equal names."""
         return digest({name: step.key for name, step in self.steps.items()})
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about files, folders and labels that its datasets leave out or renumber."""
+        return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
+
     def of(self, operation: str) -> list[Step]:
         """The steps of one operation, in order."""
         return [step for step in self.steps.values() if step.operation == operation]

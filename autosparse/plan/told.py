@@ -45,6 +45,10 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
         "spec": plan.name,
         "budgets": plan.spec.model_dump(mode="json", include={"budget"})["budget"],
         "translations": None if (told := translations(plan)) is None else [item.json() for item in told],
+        "datasets": [
+            {"step": name, "reading": source.reading, "classes": list(source.class_names)}
+            for name, source in plan.sources.items()
+        ],
         "steps": steps,
         "summary": {
             **count(found),
@@ -64,5 +68,5 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             "source": sharing and {"seconds": round(sharing.seconds, 2), "specs": sharing.specs},
         },
         "warnings": [problem for problem, _ in [*missing_data(plan, found), *missing_libraries(plan, found)]]
-        + [*fitted.notes, *([fitted.problem.message] if fitted.problem else [])],
+        + [*plan.warnings, *fitted.notes, *([fitted.problem.message] if fitted.problem else [])],
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from autosparse.datasets import Source, image_folder, open_source
 from autosparse.errors import MissingData, StepError, UsageError
@@ -111,8 +112,172 @@ def test_a_class_may_be_called_test(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("folders", "classes", "warning"),
+    [
+        (["bus", "car", "traincar"], ("bus", "car", "traincar"), None),
+        (["bus", "car", "train"], ("bus", "car", "train"), "train is read as one class"),
+        (["bus/2020", "car/2020", "train/2020", "train/2021"], ("bus", "car", "train"), "train is read as one class"),
+        (["bus", "car", "train/2020"], ("bus", "car", "train"), "train is read as one class"),
+        (["control/a", "control/b", "test/a"], ("control", "test"), "test is read as one class"),
+        (
+            ["val", "test", "other"],
+            ("other", "test", "val"),
+            "as `other` next to it; a split needs class folders in it",
+        ),
+    ],
+)
+def test_classes_called_like_splits(
+    tmp_path: Path, folders: list[str], classes: tuple[str, ...], warning: str | None
+) -> None:
+    """Next to other folders of images a folder `train`, `val` or `test` is a class, and a warning names the doubt."""
+    source = opened(write_pictures(tmp_path, dict.fromkeys(folders, 12)))
+
+    assert classes == source.class_names
+    assert 12 * len(folders) == source.train_images + source.validation_images + source.test_images
+    assert "each folder is a class" == source.reading
+    assert [] == list(source.warnings) if warning is None else warning in source.warnings[0]
+
+
+def test_a_split_or_a_class(tmp_path: Path) -> None:
+    """A folder `train` of class folders next to folders of images can be both, and is refused with both remedies."""
+    write_pictures(tmp_path, {"train/cat": 12, "train/dog": 12, "unlabelled": 3})
+
+    with pytest.raises(UsageError, match=r"train is either the training split, .* cat, dog, or one class") as caught:
+        opened(tmp_path)
+    assert f"`dataset.root: {tmp_path / 'train'}`; for one class, move its images" in (caught.value.hint or "")
+
+
+def test_folders_next_to_splits_are_left_out(tmp_path: Path) -> None:
+    """Where splits share classes, every other image is counted and its folder named."""
+    folders = {"train/cat": 12, "train/dog": 12, "test/cat": 3, "extra/cow": 5, "train": 2, "": 1, "val": 4}
+    source = opened(write_pictures(tmp_path, folders))
+
+    assert (("cat", "dog"), 3) == (source.class_names, source.test_images)
+    assert "splits in folders `train`, `test`" == source.reading
+    assert [
+        f"5 images of {tmp_path / 'extra'} are left out: the folder is no split",
+        f"4 images of {tmp_path / 'val'} are left out: the folder holds no classes",
+        f"1 image directly in {tmp_path} is left out: no class folder holds them",
+        f"2 images directly in {tmp_path / 'train'} are left out: no class folder holds them",
+    ] == list(source.warnings)
+
+
+def test_files_that_are_no_images_are_counted(tmp_path: Path) -> None:
+    """Folders without images, files of other types and broken links are counted and named."""
+    write_pictures(tmp_path, {"a": 12, "b": 12})
+    (tmp_path / "empty").mkdir()
+    for name in ("c/1.heic", "c/deep/2.HEIC", "c/3", "d/notes.txt", "a/1.txt", "a/2.txt", "b/deep/3.json", "root.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"no image")
+    paths = ", ".join(str(tmp_path / name) for name in ("c", "d", "empty"))
+    source = opened(tmp_path)
+
+    assert ("a", "b") == source.class_names
+    assert [
+        f"{paths} are left out: no image among 4 files (2 `.heic`, 1 without suffix, 1 `.txt`)",
+        f"3 files (2 `.txt`, 1 `.json`) in class folders of {tmp_path} are left out: no images",
+    ] == list(source.warnings)
+
+
+def test_broken_links_are_counted(tmp_path: Path) -> None:
+    """A symbolic link to a file that does not exist is no image and is counted."""
+    write_pictures(tmp_path, {"a": 12, "b": 12})
+    try:
+        (tmp_path / "a" / "z.png").symlink_to(tmp_path / "nowhere.png")
+        (tmp_path / "b" / "self").symlink_to(tmp_path / "b" / "self")
+    except OSError:
+        pytest.skip("no links here")
+    source = opened(tmp_path)
+
+    assert 24 == source.train_images + source.validation_images + source.test_images
+    assert (f"2 files (broken links) in class folders of {tmp_path} are left out: no images",) == source.warnings
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JPEG", "jp2", "apng", "dib", "pbm", "pnm", "tga", "tif"])
+def test_raster_formats(tmp_path: Path, suffix: str) -> None:
+    """Images of every raster format that Pillow opens are read, under any of its suffixes."""
+    write_pictures(tmp_path, {"a": 12})
+    (tmp_path / "b").mkdir()
+    Image.init()
+    for number in range(12):
+        mode = "1" if suffix == "pbm" else "RGB"
+        kind = Image.EXTENSION[f".{suffix.lower()}"]
+        (tmp_path / "b" / f"{number}.{suffix}").write_bytes(picture(number % 2, mode=mode, kind=kind))
+    source = opened(tmp_path)
+
+    assert ("a", "b") == source.class_names
+    assert (3, 4, 6) == source.shape
+    load_all(source)
+
+
+def test_images_behind_links(tmp_path: Path) -> None:
+    """A class whose images lie behind symbolic links to folders and files is read."""
+    root = write_pictures(tmp_path / "set", {"a": 12})
+    elsewhere = write_pictures(tmp_path / "elsewhere", {"b": 11})
+    (elsewhere / "one.png").write_bytes(picture())
+    (root / "b").mkdir()
+    try:
+        (root / "b" / "2024").symlink_to(elsewhere / "b", target_is_directory=True)
+        (root / "b" / "one.png").symlink_to(elsewhere / "one.png")
+    except OSError:
+        pytest.skip("no links here")
+
+    assert (("a", "b"), ()) == ((source := opened(root)).class_names, source.warnings)
+    assert 24 == source.train_images + source.validation_images + source.test_images
+
+
+COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+
+
+def unicode_folders(root: Path, folders: dict[str, int]) -> Path:
+    """Folders of pictures; skips where the file system keeps one Unicode form."""
+    write_pictures(root, folders)
+    if len({name.name for name in root.rglob("caf*")}) != len(
+        {name.split("/")[-1] for name in folders if "caf" in name}
+    ):
+        pytest.skip("this file system keeps one Unicode form")
+    return root
+
+
+def test_unicode_forms_of_a_class_are_one(tmp_path: Path) -> None:
+    """A class is the same in training and test images, and in the identity, whatever Unicode form its name has."""
+    one = unicode_folders(tmp_path / "1", {f"train/{COMPOSED}": 12, "train/z": 12, f"test/{DECOMPOSED}": 3})
+    other = unicode_folders(tmp_path / "2", {f"train/{DECOMPOSED}": 12, "train/z": 12, f"test/{COMPOSED}": 3})
+
+    assert (COMPOSED, "z") == opened(one).class_names == opened(other).class_names
+    assert opened(one).identity == opened(other).identity
+
+
+def test_folders_that_differ_in_unicode_form_alone(tmp_path: Path) -> None:
+    """Two folders whose names look alike are refused, and the reason says why they differ."""
+    root = unicode_folders(tmp_path, {COMPOSED: 12, DECOMPOSED: 12, "z": 12})
+
+    with pytest.raises(UsageError, match=f"two folders named '{COMPOSED}', in different Unicode forms"):
+        opened(root)
+
+
+def test_photographs_are_turned_upright(tmp_path: Path) -> None:
+    """The shape and the pixels of a set follow the EXIF orientation of its files."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            Image.new("RGB", (6, 4), (number, 0, 0)).save(tmp_path / name / f"{number}.jpg", exif=exif)
+    source = opened(tmp_path)
+
+    assert (3, 6, 4) == source.shape
+    assert (20, 6, 4, 3) == everything(source.load().train).shape
+
+
+@pytest.mark.parametrize(
     ("folders", "what"),
-    [(None, "is not there"), ({}, "has no subfolders with images"), ({"train": 3}, "has no subfolders with images")],
+    [
+        (None, "is not there"),
+        ({}, "has no subfolders with images"),
+        ({"train": 3}, "has no subfolders with images"),
+        ({"train": 3, "test": 3}, "has no subfolders with images"),
+    ],
 )
 def test_a_folder_that_is_not_there(tmp_path: Path, folders: dict[str, int] | None, what: str) -> None:
     """A plan can be made; loading says what was looked for."""

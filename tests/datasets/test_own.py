@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from autosparse.datasets import Source, open_source
-from autosparse.errors import UsageError
+from autosparse.errors import OwnCodeError, UsageError
 from tests.datasets.conftest import everything
 
 ARRAYS = """
@@ -98,6 +98,142 @@ def test_what_a_factory_must_not_give(tmp_path: Path, body: str, message: str) -
     """Whatever goes wrong in the user's code is told where it can be mended."""
     with pytest.raises(UsageError, match=message):
         opened(tmp_path, body)
+
+
+ITEMS = """
+from PIL import Image
+class Items(list): pass
+def items(count, image="image", label="label", **more):
+    pairs = zip(images(count), labels(count), strict=True)
+    return Items([{image: Image.fromarray(one), label: int(number), **more} for one, number in pairs])
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "reading"),
+    [
+        ("items(30), items(6)", "`image` holds the images, `label` the labels"),
+        ("items(30, 'img', 'fine_label', id=3, boxes=[1, 2]), None", "`img` holds the images, `fine_label` the labels"),
+        ("items(30, 'pixel_values', 'labels')", "`pixel_values` holds the images, `labels` the labels"),
+        ("[*items(30, 'X', 'y')]", "`X` holds the images, `y` the labels"),
+        ("{'train': items(30), 'test': items(6)}", "`image` holds the images, `label` the labels"),
+        ("{'image': images(30), 'label': labels(30)}", "`image` holds the images, `label` the labels"),
+        ("{'images': images(30), 'target': list(labels(30))}, None", "`images` holds the images, `target` the labels"),
+        ("{'train': {'x': images(30), 'y': labels(30)[:, None]}}", "`x` holds the images, `y` the labels"),
+        ("(images(30), labels(30)), None", "images first, labels second"),
+    ],
+)
+def test_items_and_arrays_with_keys(tmp_path: Path, body: str, reading: str) -> None:
+    """Mappings with one key for the image and one for the label are read, and the plan names the keys."""
+    source = opened(tmp_path, f"{ITEMS}def load(): return {body}")
+
+    assert (reading, ("0", "1", "2"), ()) == (source.reading, source.class_names, source.warnings)
+    assert (4, 4, 1) == everything(source.load().train).shape[1:]
+
+
+HUGGING_FACE = """
+class Image: pass
+class ClassLabel: names = ["cat", "cow", "dog"]
+class Set:
+    features = {"photo": Image(), "label": None, "breed": ClassLabel()}
+    shape = (30, 3)
+    def __len__(self): return 30
+    def __getitem__(self, at): return {"photo": images(30)[at], "label": at, "breed": at % 3}
+def load(): return {"train": Set()}
+"""
+
+
+def test_features_of_hugging_face_sets(tmp_path: Path) -> None:
+    """Features decide which key holds the images and which the labels, and name the classes."""
+    source = opened(tmp_path, HUGGING_FACE)
+
+    assert ("`photo` holds the images, `breed` the labels", ("cat", "cow", "dog")) == (
+        source.reading,
+        source.class_names,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("items(9, img=1)", "several keys can be the image: image, img"),
+        ("items(9, target=1)", "several keys can be the label: label, target"),
+        ("items(9, 'a', 'b'), None", "no key is known as the image; the keys are a, b"),
+        ("items(9, 'x', 'b')", "no key is known as the label; the keys are x, b"),
+        ("Items([*items(9), {'image': 1}])", "item 0 is a mapping with image, label but item 9 has no `label`"),
+        ("Items([*items(9), 3])", "but item 9 is a int"),
+        ("Items(zip(images(9), labels(9), labels(9))), None", "item 0 has 3 parts, not an image and a label"),
+        ("Items([(images(9)[0],)] * 9), None", "item 0 has 1 parts, not an image and a label"),
+        ("Items(images(9)), None", r"items must be \(image, label\) or mappings, not a ndarray"),
+        ("Items([{'image': images(4)[..., None], 'label': labels(4)}] * 9)", "item 0 is a batch of 4 images"),
+        ("Items([{'image': [one['image'] for one in items(4)], 'label': [0] * 4}] * 9)", "is a batch of 4 images"),
+        ("Items([(images(4)[..., None], labels(4))] * 9), None", "item 0 is a batch of 4 images"),
+        ("Items([{'image': {'bytes': b'', 'path': ''}, 'label': 1}] * 9)", "but are of type dict"),
+        ("Items([{'image': images(1)[0], 'label': [0] * (at + 1)} for at in range(9)])", "must be 9 whole numbers"),
+        ("Items([{'image': images(1)[0], 'label': None}] * 9)", "labels must be 9 whole numbers or names"),
+        ("type('N', (Items,), {'classes': 3})(zip(images(9), labels(9))), None", "a list of names but is a int"),
+        ("type('N', (Items,), {'classes': {'a': 0}})(zip(images(9), labels(9))), None", "but is a mapping with a"),
+    ],
+)  # fmt: skip
+def test_items_that_can_mean_several_things(tmp_path: Path, body: str, message: str) -> None:
+    """Items whose image or label is not clear are refused by a sentence that names their keys."""
+    with pytest.raises(UsageError, match=message) as caught:
+        opened(tmp_path, f"{ITEMS}def load(): return {body}")
+    assert not isinstance(caught.value, OwnCodeError)
+
+
+def test_loaders_are_no_datasets(tmp_path: Path) -> None:
+    """A DataLoader is refused, and the hint names its dataset."""
+    body = "import torch\ndef load(): return torch.utils.data.DataLoader([*zip(images(9), labels(9))]), None"
+
+    with pytest.raises(UsageError, match="or a torch dataset, not a DataLoader") as caught:
+        opened(tmp_path, body)
+    assert "give its `dataset`, not a loader of batches" == caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "warns"),
+    [
+        ("labels(30) + 10**12", ("1000000000000", "1000000000001", "1000000000002"), True),
+        ("(labels(30) * 5).astype('uint64') + 2**63", (str(2**63), str(2**63 + 5), str(2**63 + 10)), True),
+        ("[['b', 'caf\u00e9', 'a'][at % 3] for at in range(30)]", ("a", "b", "caf\u00e9"), False),
+        ("labels(30) > 0", ("False", "True"), False),
+    ],
+    ids=["large", "unsigned", "names", "booleans"],
+)
+def test_labels_are_numbered_by_their_order(tmp_path: Path, labels: str, names: tuple[str, ...], warns: bool) -> None:
+    """Labels of any size and names become classes by their order and keep their names."""
+    source = opened(tmp_path, f"def load(): return (images(30), {labels}), None")
+
+    assert names == source.class_names
+    assert set(range(len(names))) == {*source.load().train.labels.tolist()}
+    assert warns == any("become classes 0 to 2, in this order" in warning for warning in source.warnings)
+    assert warns == ("labels" in source.identity)
+
+
+def test_named_classes_keep_their_numbers(tmp_path: Path) -> None:
+    """Labels of a set that names its classes are numbers of these names, whichever of them occur."""
+    body = (
+        "class Set(list): classes = ['x', 'y', 'z']\ndef load(): return Set(zip(images(30), labels(30) // 2 * 2)), None"
+    )
+    source = opened(tmp_path, body)
+
+    assert (("x", "y", "z"), ()) == (source.class_names, source.warnings)
+    assert {0, 2} == {*source.load().train.labels.tolist()}
+
+
+@pytest.mark.parametrize(
+    ("body", "warning"),
+    [
+        ("(images(30), range(30)), None", "30 classes in 30 training images; labels may be identifiers"),
+        ("(images(30), labels(30)), (images(4), [3, 0, 4, 1])", "no training images of classes 3, 4"),
+    ],
+)
+def test_labels_that_surprise_are_named(tmp_path: Path, body: str, warning: str) -> None:
+    """A class for every image and classes without training images draw a warning, also from memory."""
+    for _ in range(2):
+        source = opened(tmp_path, f"def load(): return {body}")
+        assert (f"dataset `own.py:load`: {warning}",) == source.warnings
 
 
 def test_options_are_passed_on(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from autosparse.datasets.pictures import array_split, encoded_split, pixels_of, shape_of
 from autosparse.errors import StepError, UsageError
@@ -74,6 +74,58 @@ def test_scaling_keeps_the_aspect(wide: int, high: int) -> None:
 
     assert (10, 10, 3) == pixels.shape
     assert [0, 255, 0] == pixels[5, 5].tolist() == pixels[1, 1].tolist()
+
+
+def turned(orientation: Any, kind: str = "PNG") -> tuple[bytes, Image.Image]:
+    """The file of a picture that is 6 wide and 4 high and has an EXIF orientation, and the picture as stored."""
+    image = Image.fromarray(numpy.arange(6 * 4 * 3, dtype="uint8").reshape(4, 6, 3))
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = orientation
+    file = io.BytesIO()
+    image.save(file, kind, exif=exif)
+    return file.getvalue(), image
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_pictures_are_turned_upright(orientation: int, kind: str) -> None:
+    """Decoding applies each of the eight EXIF orientations, also to the shape of the set."""
+    data, stored = turned(orientation, kind)
+    stored.getexif()[ExifTags.Base.Orientation] = orientation
+    expected = numpy.asarray(ImageOps.exif_transpose(stored))
+
+    assert expected.tolist() == decoded(data).tolist()
+    assert (3, *expected.shape[:2]) == shape_of(lambda number: ("the file", data), 3)
+
+
+def test_jpeg_files_of_a_camera_are_turned() -> None:
+    """A JPEG file that was taken upright is higher than wide."""
+    assert (6, 4, 3) == decoded(turned(6, "JPEG")[0]).shape
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 300])
+def test_unknown_orientations_are_ignored(orientation: int) -> None:
+    """An orientation that EXIF does not define leaves a picture as stored."""
+    data, stored = turned(orientation)
+
+    assert numpy.asarray(stored).tolist() == decoded(data).tolist()
+
+
+def test_damaged_exif_data_are_ignored() -> None:
+    """A picture whose EXIF data cannot be read is decoded as stored."""
+    file = io.BytesIO()
+    Image.new("RGB", (6, 4), (9, 9, 9)).save(file, "PNG", exif=b"Exif\x00\x00nonsense")
+
+    assert (4, 6, 3) == decoded(file.getvalue()).shape
+
+
+def test_pil_images_are_turned_and_converted() -> None:
+    """PIL images of own code are turned by their EXIF orientation, and palettes become colours."""
+    upright = Image.open(io.BytesIO(turned(6)[0]))
+    palette = Image.new("RGB", (6, 4), (255, 0, 0)).convert("P")
+
+    assert (1, 6, 4, 3) == pixels_of([upright], "here").shape
+    assert [255, 0, 0] == pixels_of([palette], "here")[0, 0, 0].tolist()
 
 
 def test_a_small_picture_is_enlarged() -> None:
@@ -170,6 +222,7 @@ def test_images_of_every_usual_kind(images: Any, expected: Any) -> None:
         (BYTES[0, 0], r"must be \[images, height, width, channels\] but are \[5, 3\]"),
         ([BYTES[0], BYTES[0][:2]], r"must be of one shape but there are \(2, 5, 3\), \(4, 5, 3\)"),
         ([], "images must be there"),
+        ([{"bytes": b"", "path": None}], "must be arrays, tensors or PIL images but are of type dict"),
     ],
 )
 def test_images_of_no_usual_kind(images: Any, message: str) -> None:
