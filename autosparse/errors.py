@@ -5,6 +5,7 @@ AutosparseError                 1
 │   ├── SpecError               2   a spec that cannot be read or does not validate
 │   └── OwnCodeError            2   code of the user's own that a spec names, failing
 ├── StepError                   1   a step failed; a plain rerun resumes
+│   └── Diverged                1   a training's numbers are no longer finite
 ├── FitError                    3   the plan does not fit the target
 ├── DamagedArtifact             4   an artifact's bytes are not what its descriptor says
 ├── DamagedFile                 4   an emitted model's bytes are not what its card says, or no model
@@ -18,24 +19,37 @@ AutosparseError                 1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 
 class AutosparseError(Exception):
-    """A failure told in one sentence (place, value, rule) and, in `hint`, its remedy."""
+    """A failure told in one sentence (place, value, rule) and, in `hint`, its remedy.
+
+    `step` names the step that failed, where the failure concerns no other step. `problems` are all of them,
+    (message, hint), where one error stands for several.
+    """
 
     exit_code = 1
+    step: str = ""
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.problems: tuple[tuple[str, str | None], ...] = ((message, hint),)
         if hint:  # for those who call the library: Python prints notes below a traceback's message
             self.add_note(f"hint: {hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # From a worker to its run: exceptions are made again by their arguments, of which Python keeps the first.
-        return type(self), (self.message, self.hint)
+        return type(self), (self.message, self.hint), vars(self)
+
+    @classmethod
+    def of(cls, problems: Sequence[tuple[str, str | None]]) -> Self:
+        """Combine several problems into one error."""
+        error = cls(*problems[0])
+        error.problems = tuple(problems)
+        return error
 
 
 class UsageError(AutosparseError):
@@ -49,21 +63,7 @@ class UsageError(AutosparseError):
 
 
 class SpecError(UsageError):
-    """A spec that cannot be read or does not validate; the message begins with `file:line:column`.
-
-    `problems` are all of them, (message, hint), where a spec has several.
-    """
-
-    def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message, hint)
-        self.problems: tuple[tuple[str, str | None], ...] = ((message, hint),)
-
-    @classmethod
-    def of(cls, problems: Sequence[tuple[str, str | None]]) -> SpecError:
-        """One error that tells several problems."""
-        error = cls(*problems[0])
-        error.problems = tuple(problems)
-        return error
+    """A spec that cannot be read or does not validate; the message begins with `file:line:column`."""
 
 
 class OwnCodeError(UsageError):
@@ -72,6 +72,10 @@ class OwnCodeError(UsageError):
 
 class StepError(AutosparseError):
     """A step failed; what finished before it is kept."""
+
+
+class Diverged(StepError):
+    """A training diverged: weights or buffers of its network are no longer finite."""
 
 
 class FitError(AutosparseError):
@@ -90,7 +94,7 @@ class DamagedArtifact(AutosparseError):
         self.key = key
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.key, self.message, self.hint)
+        return type(self), (self.key, self.message, self.hint), vars(self)
 
 
 class DamagedFile(AutosparseError):

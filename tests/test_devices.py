@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -78,6 +79,7 @@ class Spoiler:
             next(self.store.glob("artifacts/mask/*/masks.safetensors")).write_bytes(b"")
 
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
     def waiting(self, step: Step) -> None: ...
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
 
@@ -145,11 +147,24 @@ def test_two_devices_are_as_good_as_one(place: Place) -> None:
 
 
 @pytest.mark.slow
+def test_processes_meet_in_a_temporary_folder_of_any_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL would end at the signs of its path."""
+    folder = place.folder / "t#m?%41p"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    (place.folder / "small.yaml").write_text(SPEC.replace("epochs: 6", "epochs: 1"))
+    process = place.start("run", "small.yaml", "--quiet", "--set", "target.devices=2", "--set", "seeds=[0]")
+    _, err = process.communicate(timeout=200)
+
+    assert 0 == process.returncode, err
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to find processes in")
 def test_a_part_that_dies_ends_the_step_with_its_reason(place: Place) -> None:
     """At once, not when a library's patience is over; a rerun goes on."""
     (place.folder / "small.yaml").write_text(SPEC.replace("epochs: 6", "epochs: 400"))
-    process = place.start("run", "small.yaml", "--quiet", "--set", "target.devices=2")
+    process = place.start("run", "small.yaml", "--quiet", "--set", "target.devices=2", "--set", "seeds=[0]")
     end = time.monotonic() + 120
     members: list[int] = []
     while not members and time.monotonic() < end:

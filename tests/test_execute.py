@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Told:
 
     def started(self, step: Step, where: str = "") -> None: ...
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
     def waiting(self, step: Step) -> None: ...
     def note(self, text: str) -> None: ...
 

@@ -254,7 +254,7 @@ def test_a_damaged_input_is_made_again_before_it_is_used(finished: tuple[Place, 
 
 
 def test_a_failing_step_keeps_what_was_before_it(place: Place) -> None:
-    """A step that fails ends the run with 1 and one sentence; what finished is kept."""
+    """A step that fails costs what depends on it, exit code 1 and one sentence; what finished is kept."""
     ended = place.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1")
 
     assert 1 == ended.code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -114,15 +115,41 @@ def test_the_bytes_are_the_same(finished: tuple[Place, Ended], place: Place) -> 
 
 
 @pytest.mark.slow
-def test_a_step_that_fails_ends_the_run(place: Place) -> None:
-    """With its own sentence, as when it runs alone."""
+def test_steps_that_fail_are_told_as_when_they_run_alone(place: Place) -> None:
+    """With their own sentences; the IRP and the scorer, which do not need them, are there."""
     ended = place.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1",
-                      "--set", "target.workers=2")  # fmt: skip
+                      "--set", "irp.training.lr=0.05", "--set", "target.workers=2", "--json")  # fmt: skip
 
     assert 1 == ended.code
     assert "failed: training diverged" in ended.err
     assert "hint: lower `training.lr`" in ended.err
     assert "Traceback" not in ended.err
+    assert [] == ended.json["results"] == ended.json["emitted"]
+    assert {"diverged"} == {one["status"] for one in ended.json["missing"]}
+    assert 3 == len(ended.json["irp"])
+    assert "mlp" == ended.json["scorer"]["name"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process's children in /proc")
+def test_a_run_goes_on_when_all_its_workers_are_killed(place: Place) -> None:
+    """Each kill fails a step; the last worker is replaced, and the steps that need neither are finished."""
+    process = place.start("run", "small.yaml", "--json", "--set", "target.workers=2")
+    deadline = time.monotonic() + 120
+    while not list((place.cache / "artifacts" / "irp").glob("*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for worker in sorted(map(int, workers))[-2:]:
+        os.kill(worker, signal.SIGKILL)
+    out, err = process.communicate(timeout=120)
+    report = json.loads(out)
+
+    assert 1 == process.returncode, err
+    assert 2 == len(report["failures"]) == err.count("its process was ended by SIGKILL") // 2
+    assert {"dense", "random", "snip", "slow"} & {one["method"] for one in report["results"]}
+    assert len(report["missing"]) + len(report["results"]) + len(report["controls"]) == 13
+    assert 0 == place.run("run", "small.yaml", "--json").code
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autosparse.execute import Tracking
-from autosparse.trackers import Followed, trackers
+from autosparse.trackers import Followed, mlflow, trackers
 from tests.conftest import Place, call
 from tests.plan.conftest import DIGITS, compiled
 
@@ -111,6 +111,42 @@ def test_every_tracker_is_told_every_number(tmp_path: Path, monkeypatch: pytest.
     ] == library.logged
     assert 1 == len(library.ended)
     assert "0.2" in str(library.settings)
+
+
+@pytest.mark.parametrize(("name", "ended"), [("tensorboard", "closed"), ("mlflow", "KILLED"), ("wandb", 1)])
+def test_trackers_know_of_a_failed_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ended: object
+) -> None:
+    """A run with a failure has not come to its end, though it went on."""
+    library, steps = Library(), compiled(DIGITS).steps
+    library.install(monkeypatch)
+    with follow(tmp_path, name, []) as tracking:
+        tracking.failed(steps["trial/0"], "step `trial/0` failed: odd", ["tune"])
+
+    assert [ended] == library.ended
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("", ""),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+        ("https://host/a%2Fb", "https://host/a%2Fb"),
+        ("file:///a%20b", "file:///a%20b"),
+        ("databricks", "databricks"),
+        ("/data/job%2Fbranch/a#b", "file:///data/job%252Fbranch/a%23b"),
+    ],
+)
+def test_a_folder_is_no_part_of_a_uri(uri: str, address: str) -> None:
+    """MLflow would read `%2F` in the path of a folder as a slash; what is a URI stays as it is."""
+    assert address == mlflow._address(uri)
+
+
+def test_names_that_mlflow_refuses_are_changed() -> None:
+    """As paths they must be themselves, and not too long."""
+    assert "model.a/b_c" == mlflow._named("model.a/../b?c")
+    assert "a/b" == mlflow._named("/a//./b/")
+    assert 250 == len(mlflow._named("x" * 900))
 
 
 @pytest.mark.parametrize("name", trackers.names)

@@ -163,7 +163,7 @@ class _Crew:
 
     def _told(self, ended: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
         for told in ended:
-            if told[0] == "failed":
+            if told[0] == "failed" and not told[1].step:  # the run ends
                 self._drop()
             yield told
 
@@ -266,6 +266,8 @@ class _Crew:
                 f"step `{name}` failed: its process was lost {self._lost[name]} times ({reason}: {first})",
                 "where memory ran out, `target.memory` says how much there is",
             )
+            if self._lost[name] > _AGAIN:
+                failed.step = name
             return "failed", failed
         self.make(None, name)
         return "note", f"`{name}` is begun again: its process was lost ({reason})"

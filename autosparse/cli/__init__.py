@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     except AutosparseError as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        for message, hint in getattr(error, "problems", ((error.message, error.hint),)):
+        for message, hint in error.problems:
             say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
         sys.exit(1 if detailed else error.exit_code)
     except SystemExit as end:

@@ -13,7 +13,7 @@ import typer
 from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.cli.completing import settings, spec_files
-from autosparse.console import notes, plain, show_text
+from autosparse.console import notes, plain, shell_word, show_text
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
 from autosparse.plan import Fitted, check_unmoved, fit_plan, own_code, read_plan, spec_of
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
@@ -117,6 +117,8 @@ def fit_loaded(
         fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit, timed=timed)
         if store.problem:
             told(f"{store.problem.message}; {store.problem.hint}")
+        for warning in () if quiet else fitted.plan.warnings:
+            say(f"warning: {warning}")
         return fitted
     except OwnCodeError:
         raise  # says itself where
@@ -155,7 +157,7 @@ def prepare(
 def refuse_plan(path: Path) -> None:
     """Refuse a saved plan where a spec is due."""
     if read_plan(path):
-        raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {path}` runs it")
+        raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
 
 
 def json_text(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,9 +21,9 @@ from autosparse.execute import Execution
 from autosparse.exporters import exporters
 from autosparse.plan import Fitted, statuses
 from autosparse.registry import suggestion
-from autosparse.report import Emitted, Run, copy_emitted, failed_emissions, find_run
+from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
 from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
-from autosparse.steps.study import export_study
+from autosparse.steps.study import export_study, study_url
 from autosparse.store import Store, open_index
 
 
@@ -57,7 +58,7 @@ def export(
             told = {"schema_version": 1, "run": str(found.folder), "study": str(study), "trials": trials}
             show_text(json_text(told))
         elif not quiet:
-            say(f"{trials} trials in {study}; look at them with `optuna-dashboard sqlite:///{study}`")
+            say(f"{trials} trials in {study}; look at them with `optuna-dashboard {shlex.quote(study_url(study))}`")
         return
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -73,7 +74,7 @@ def export(
     else:
         show_verified(emitted, str(out or found.folder / "models"))
     if failed:
-        raise StepError("; ".join(failed))
+        raise StepError.of(failed)
 
 
 @app.command()
@@ -134,7 +135,10 @@ def _is_asked(budget: Any, asked: Sequence[str]) -> bool:
     return not asked or str(budget) in asked
 
 
-def _emit(fitted: Fitted, store: Store, folder: Path, *, quiet: bool) -> tuple[list[Emitted], list[str]]:
+def _emit(
+    fitted: Fitted, store: Store, folder: Path, *, quiet: bool
+) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
+    """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
     fitted = replace(fitted, found=statuses(fitted.plan, store))
     missing = [n for n, s in fitted.found.items() if s.status != "reuse" and fitted.plan.steps[n].operation != "emit"]
     if missing:
@@ -146,8 +150,14 @@ def _emit(fitted: Fitted, store: Store, folder: Path, *, quiet: bool) -> tuple[l
     with kept_on_interrupt(quiet) as told, follow(fitted, quiet=quiet) as observer:
         told.append(lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on")
         execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
-        execution.run()
-        return execution.read(lambda: (copy_emitted(fitted.plan, store, folder), failed_emissions(fitted.plan, store)))
+        outcome = execution.attempt()
+
+        def finished() -> Finished:
+            return Finished.of(fitted.plan, store, outcome.unmade)
+
+        emitted = execution.read(lambda: copy_emitted(finished(), folder))
+        refused = execution.read(lambda: failed_emissions(finished()))
+        return emitted, [*((message, None) for message in refused), *outcome.problems()]
 
 
 def _export_study(run: Run, file: Path) -> int:

@@ -15,6 +15,7 @@ from autosparse.console import SECTIONS, picture, plots_of, report_page, show_re
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.registry import suggestion
 from autosparse.report import (
+    Missing,
     Reached,
     Report,
     all_runs,
@@ -154,6 +155,7 @@ def _run_json(one: Reached) -> dict[str, object]:
         **about,
         "accuracy": one.accuracy,
         "best": list(one.best),
+        "statuses": one.statuses,
     }
 
 
@@ -170,7 +172,7 @@ def _write(files: Mapping[Path, bytes]) -> None:
 
 
 def _only(report: Report, methods: Sequence[str]) -> Report:
-    known = dict.fromkeys(result.method for result in report.results)
+    known = dict.fromkeys([*(r.method for r in report.results), *(m.method for m in report.missing if not m.control)])
     if unknown := [method for method in methods if method not in known]:
         hint = suggestion(unknown[0], [*known]) or f"its methods: {', '.join(known)}"
         raise UsageError(f"run {report.run} has no method `{unknown[0]}`", hint)
@@ -185,4 +187,9 @@ def _only(report: Report, methods: Sequence[str]) -> Report:
         profiles=[profile for profile in report.profiles if profile.method in methods],
         sanity=[item for item in report.sanity if item.method in methods],
         emitted=[model for model in report.emitted if model.method in methods],
+        missing=[one for one in report.missing if _method_of(one) in methods],
     )
+
+
+def _method_of(missing: Missing) -> str:
+    return missing.method.rpartition(".")[0] if missing.control else missing.method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -28,6 +29,7 @@ from autosparse.cli.app import (
 from autosparse.cli.completing import step_names
 from autosparse.console import (
     follow,
+    shell_word,
     show_chain,
     show_made,
     show_plan,
@@ -58,8 +60,11 @@ from autosparse.plan import (
 )
 from autosparse.report import (
     LOG,
+    Failure,
+    Finished,
     Report,
     build_report,
+    can_report,
     copy_emitted,
     copy_scorer,
     find_run,
@@ -129,7 +134,7 @@ def plan(
     if out:
         save_plan(out, compiled, found, loaded.relative, loaded.path)
         if not quiet:
-            say(f"plan saved in {out}: `autosparse run {out}` runs it as it is")
+            say(f"plan saved in {out}: `autosparse run {shell_word(out)}` runs it as it is")
     if detailed_exitcode and count(found)["reuse"] < len(found):
         raise typer.Exit(2)
 
@@ -163,6 +168,8 @@ def run(
     quiet: QuietOption = False,
 ) -> None:
     """Run a plan: reuse what is there, make what is not, emit pruned models, report.
+
+    A step that fails costs the steps that depend on it: all others finish and are reported, with exit code 1.
 
     A plan saved by `plan --out` is run as it was planned, or refused with exit code 2 and what has moved since.
 
@@ -228,7 +235,7 @@ def run(
             estimates=fitted.price.steps,
         )
         told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
-        outcome = execution.run()
+        outcome = execution.attempt()
         if loaded.identity and selection.finishes:
             remember_use(compiled, store, loaded.identity)
         mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
@@ -237,24 +244,25 @@ def run(
             _tell_reused(tracking, execution, store)
     if not quiet and outcome.stale:
         say(_stale(outcome))
-    if report is None:
+    if report:
+        show_text(json_text(report.json())) if json_ else show_report(report)
+    elif mixed or not folder:
         made = made_json(compiled, everything, outcome)
         show_text(json_text(made)) if json_ else show_made(made)
-    elif json_:
-        show_text(json_text(report.json()))
-    else:
-        show_report(report)
+    if outcome.failed and not quiet:
+        say(_unfinished(outcome))
+    outcome.check(reported=report is not None)
 
 
 def _tell_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
-    for name, status in execution.outcome.steps.items():
+    for name, status in [*execution.outcome.steps.items()]:
         if status == "reuse":
             step = execution.plan.steps[name]
-            tracking.tell(step, execution.read(partial(_measured, store, step)))
+            tracking.tell(step, execution.read(partial(_measured, execution, store, step)))
 
 
-def _measured(store: Store, step: Step) -> Metrics:
-    return metrics_of(store.open(step.operation, step.key))
+def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
+    return {} if step.name in execution.outcome.unmade else metrics_of(store.open(step.operation, step.key))
 
 
 def _tracking(plan: Plan, folder: Path, note: Callable[[str], None]) -> Tracking:
@@ -284,25 +292,41 @@ def kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
         raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
 
 
-def _report(execution: Execution, store: Store, folder: Path) -> Report:
+def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
+    """Save the report of the finished steps; return None without any network to report."""
     plan, outcome = execution.plan, execution.outcome
-    emitted = execution.read(lambda: copy_emitted(plan, store, folder))
-    scorer = execution.read(lambda: copy_scorer(plan, store, folder))
+
+    def finished() -> Finished:
+        return Finished.of(plan, store, outcome.unmade)
+
+    if not can_report(finished()):
+        return None
+    emitted = execution.read(lambda: copy_emitted(finished(), folder))
+    scorer = execution.read(lambda: copy_scorer(finished(), folder))
     report = execution.read(
         lambda: build_report(
-            plan,
-            store,
+            finished(),
             run=str(folder),
             steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
             seconds=outcome.seconds,
             emitted=emitted,
             scorer=scorer,
+            failures=[Failure(**failure) for failure in outcome.failures()],
         )
     )
-    if outcome.count("reuse") < len(outcome.steps) or find_run(str(folder)).report is None:
-        execution.read(lambda: save_metrics(folder, plan, store))
+    changes = outcome.failed or outcome.count("reuse") < len(outcome.steps)
+    if changes or find_run(str(folder)).report is None:
+        execution.read(lambda: save_metrics(folder, finished()))
         save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
     return report
+
+
+def _unfinished(outcome: Outcome) -> str:
+    failed, skipped = len(outcome.failed), len(outcome.skipped)
+    return (
+        f"{failed} step{'s' * (failed > 1)} failed, {skipped} that depend on "
+        f"{'them are' if failed > 1 else 'it are'} skipped: the same command runs these alone"
+    )
 
 
 def _stale(outcome: Outcome) -> str:
@@ -310,7 +334,7 @@ def _stale(outcome: Outcome) -> str:
     told = f"`{name}` and {len(others)} more were" if others else f"`{name}` was"
     return (
         f"warning: {told} made from bytes that are replaced now, and left as they are\n"
-        f"hint: `autosparse run SPEC --force {outcome.changed[0]}`, for each spec, makes them again"
+        f"hint: `autosparse run SPEC --force {shlex.quote(outcome.changed[0])}`, for each spec, makes them again"
     )
 
 

@@ -23,7 +23,7 @@ from autosparse.cli.app import (
     say,
 )
 from autosparse.cli.completing import template_names
-from autosparse.console import show_table, show_text
+from autosparse.console import shell_word, show_table, show_text
 from autosparse.errors import SpecError, UsageError
 from autosparse.plan import remembered_settings, remembered_trials
 from autosparse.registry import suggestion
@@ -68,7 +68,7 @@ def init(
         raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
     load_spec(path)
     show_text("\n".join(f"wrote {file}" for file in files))
-    say(f"next: `autosparse plan {path}`, then `autosparse run {path}`")
+    say(f"next: `autosparse plan {shell_word(path)}`, then `autosparse run {shell_word(path)}`")
 
 
 @app.command()

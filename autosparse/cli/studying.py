@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
@@ -23,10 +24,10 @@ from autosparse.cli.app import (
 )
 from autosparse.cli.running import kept_on_interrupt
 from autosparse.console import follow, in_words, seconds, show_study, show_table, show_text
-from autosparse.errors import SpecError, UsageError
-from autosparse.execute import Execution
-from autosparse.plan import Fitted, statuses
-from autosparse.report import Level, build_report, study_json
+from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
+from autosparse.execute import Execution, Outcome
+from autosparse.plan import Fitted, Plan, statuses
+from autosparse.report import Failure, Finished, Level, Report, build_report, study_json
 from autosparse.spec import LoadedSpec, parse_list
 from autosparse.store import Store, open_index
 
@@ -76,15 +77,24 @@ def study(
         steps, time = _left(variants)
         say(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}" if steps else "nothing to run")
     levels: list[Level] = []
+    failed: dict[str, AutosparseError] = {}
+    problems: list[tuple[str, str | None]] = []
     with kept_on_interrupt(quiet) as text:
         text.append(lambda: f"stopped after {len(levels)} of {len(variants)} variants\nhint: the same command goes on")
         for variant in variants:
-            levels.append(_level(variant, store, test=test, quiet=quiet))
+            level, outcome = _level(variant, store, failed, test=test, quiet=quiet)
+            levels.append(level)
+            for (step, error), (message, hint) in zip(outcome.failed.items(), outcome.problems(), strict=True):
+                if (key := variant.fitted.plan.steps[step].key) not in failed:
+                    failed[key] = error
+                    problems.append((f"{variant.factor} {in_words(variant.value)}: {message}", hint))
     split = "test" if test else "validation"
     if json_:
         show_text(json_text({"spec": name, **study_json(levels, split)}))
     else:
         show_study(name, variants[0].fitted.plan.spec.method.name, levels, split)
+    if failed:
+        raise StepError.of(problems) from ExceptionGroup("steps failed", [*failed.values()])
 
 
 def _variants(
@@ -205,23 +215,46 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
     show_text(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}")
 
 
-def _level(variant: _Variant, store: Store, *, test: bool, quiet: bool) -> Level:
+def _level(
+    variant: _Variant, store: Store, failed: Mapping[str, AutosparseError], *, test: bool, quiet: bool
+) -> tuple[Level, Outcome]:
+    """Run a variant; `failed` are errors of steps that other variants share, by key: they are not run again."""
     compiled = variant.fitted.plan
     fitted = replace(variant.fitted, found=statuses(compiled, store))
     with follow(fitted, quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, place=fitted.place, workers=fitted.workers)
+        outcome = execution.outcome
+        _skip_failed(compiled, store, outcome, failed)
         if not quiet and any(status.status != "reuse" for status in fitted.found.values()):
             observer.note(f"{variant.factor} {in_words(variant.value)}")
-        execution.run()
-        report = execution.read(lambda: build_report(compiled, store, run="", steps={}, seconds=0.0, emitted=[]))
-    found: dict[str, dict[int, float]] = {}
+        execution.attempt()
+        report = execution.read(lambda: _report(Finished.of(compiled, store, outcome.unmade), outcome))
+    accuracies: dict[str, dict[int, float]] = {}
     for result in report.results:
         accuracy = result.test_accuracy if test else result.validation_accuracy
-        found.setdefault(result.label, {})[result.seed] = accuracy
+        accuracies.setdefault(result.label, {})[result.seed] = accuracy
+    lost: dict[str, dict[int, str]] = {}
+    for one in report.missing:
+        lost.setdefault(one.budget, {})[one.seed] = one.status
     tuning, scorer = compiled.spec.tuning, report.scorer
     measured = f"{tuning.objective} on held-out {tuning.split}"
     if scorer.get("progressive"):
         measured += ", of single rounds"
     if scorer.get("proxy") is not None:
         measured += f" with a proxy {compiled.spec.tuning.proxy}"
-    return Level(variant.factor, variant.value, variant.base, found, scorer.get("value"), measured)
+    objective = scorer.get("value")
+    return Level(variant.factor, variant.value, variant.base, accuracies, objective, measured, lost), outcome
+
+
+def _report(finished: Finished, outcome: Outcome) -> Report:
+    failures = [Failure(**failure) for failure in outcome.failures()]
+    return build_report(finished, run="", steps={}, seconds=0.0, emitted=[], failures=failures)
+
+
+def _skip_failed(plan: Plan, store: Store, outcome: Outcome, failed: Mapping[str, AutosparseError]) -> None:
+    steps = [*plan.steps.values()]
+    for step in steps:
+        if step.key in failed and step.name not in outcome.unmade:
+            error = copy(failed[step.key])
+            error.step = step.name
+            outcome.fail(error, steps, lambda other: store.has(other.operation, other.key))

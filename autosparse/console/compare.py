@@ -10,7 +10,7 @@ from autosparse.console.screen import plain, results, seconds, size
 from autosparse.console.study import in_words
 from autosparse.console.views import show_table
 from autosparse.plan import PURPOSES
-from autosparse.report import Compared, Gain, Report, Setting
+from autosparse.report import Compared, Gain, Interval, Report, Setting
 
 
 def show_compared(
@@ -32,7 +32,7 @@ def show_compared(
             [
                 row.method,
                 "" if row.method == "dense" else row.budget,
-                *("–" if found is None else str(found) for found in row.accuracies),
+                *map(_accuracy, row.accuracies, row.statuses),
             ]
         )
         if any(row.gains):
@@ -45,6 +45,10 @@ def show_compared(
 
 def _value(value: Any) -> str:
     return in_words(value) if isinstance(value, str | dict | list) else json.dumps(value)
+
+
+def _accuracy(accuracy: Interval | None, status: str) -> str:
+    return ", ".join(part for part in ("" if accuracy is None else str(accuracy), status) if part) or "–"
 
 
 def _gain(gain: Gain | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -16,6 +16,7 @@ from rich.text import Text
 from autosparse.backends import resident_memory
 from autosparse.console.remaining import Remaining
 from autosparse.console.screen import plain, seconds, size, sparkline
+from autosparse.execute import with_skipped
 from autosparse.plan import PURPOSES, Fitted, Step
 from autosparse.steps import Metrics, operations
 
@@ -46,6 +47,7 @@ class Tree:
         self._begin = time.monotonic()
         self._steps = {name: fitted.plan.steps[name] for name in fitted.found}
         self._finished: set[str] = set()
+        self._lost: set[str] = set()  # steps that failed or were skipped
         self._made = 0
         self._at_hand: dict[str, _AtHand] = {}
         self._curves: dict[str, list[float]] = {}
@@ -77,10 +79,17 @@ class Tree:
     def finished(self, step: Step, status: str, seconds_taken: float, metrics: Metrics) -> None:
         self._at_hand.pop(step.name, None)
         self._finished.add(step.name)
+        self._lost.discard(step.name)
         if status != "reuse":
             self._remaining.done(step)
             self._made += 1
         self._measured(step, metrics)
+
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
+        self._at_hand.pop(step.name, None)
+        self._lost |= {step.name, *skipped}
+        self._remaining.leave_out([step.name, *skipped])
+        self.note(with_skipped(message, len(skipped)))
 
     def note(self, text: str) -> None:
         self._live.console.print(plain(f"note: {text}"), soft_wrap=True)
@@ -120,7 +129,7 @@ class Tree:
 
     def _purposes(self) -> Iterator[RenderableType]:
         # Drawn by a thread of its own: what it walks through must not change meanwhile.
-        every_at_hand, finished = [*self._at_hand.values()], set(self._finished)
+        every_at_hand, finished, lost = [*self._at_hand.values()], set(self._finished), set(self._lost)
         everything = Counter(step.purpose for step in self._steps.values())
         done = Counter(step.purpose for name, step in self._steps.items() if name in finished)
         table = Table.grid(padding=(0, 2, 0, 0))
@@ -136,7 +145,9 @@ class Tree:
                 continue
             at_hand = [one for one in every_at_hand if one.step.purpose == purpose]
             whole = done[purpose] == everything[purpose]
-            sign, style = ("+", "green") if whole else (">", "yellow") if at_hand else (" ", "dim")
+            failed = any(self._steps[name].purpose == purpose for name in lost if name in self._steps)
+            idle = ("x", "red") if failed else (" ", "dim")
+            sign, style = ("+", "green") if whole else (">", "yellow") if at_hand else idle
             tally = f"{done[purpose]}/{everything[purpose]}"
             table.add_row(plain(f"{sign} {title}", style), plain(tally), plain(self._told.get(purpose, ""), "dim"))
             for one in at_hand[: max(0, _MOST - shown)]:

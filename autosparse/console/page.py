@@ -46,11 +46,11 @@ def standalone(plot: str) -> str:
 def report_page(report: Report) -> str:
     """The whole page."""
     plots = plots_of(report)
-    total = report.results[0].total if report.results else 0
+    weights = f"{report.results[0].total:,} prunable weights; " if report.results else ""
     title = f"{report.spec}: {report.model} on {report.dataset}"
     body = [
         f"<h1>{escaped(title)}</h1>",
-        f'<p class="soft">{total:,} prunable weights; method {escaped(report.method)}; run {escaped(report.run)}</p>',
+        f'<p class="soft">{weights}method {escaped(report.method)}; run {escaped(report.run)}</p>',
         *(["<h2>What came out</h2>", _emitted(report)] if report.emitted else []),
         "<h2>How good</h2>",
         plots.get("accuracy", ""),
@@ -159,10 +159,7 @@ def _made(report: Report) -> tuple[list[Span], list[str]]:
 
 
 def _accuracies(report: Report) -> str:
-    rows = [
-        (row.name == report.method and not row.control, [row.told, *map(spread_of, row.cells)])
-        for row in rows_of(report)
-    ]
+    rows = [(row.name == report.method and not row.control, [row.told, *row.texts]) for row in rows_of(report)]
     return _table(["method", *columns_of(report).values()], rows)
 
 

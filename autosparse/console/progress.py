@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from autosparse.console.live import Tree
 from autosparse.console.remaining import Remaining
 from autosparse.console.screen import notes, plain, seconds
+from autosparse.execute import with_skipped
 from autosparse.plan import Fitted, Step
 from autosparse.steps import Metrics
 
@@ -24,6 +26,7 @@ class Quiet:
     def started(self, step: Step, where: str = "") -> None: ...
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
     def waiting(self, step: Step) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -52,6 +55,10 @@ class Lines(Quiet):
             self._number += 1
             total = max(self._number, len(self._remaining.names))  # what is damaged is run besides
             self._line(f"[{self._number}/{total}] {step.name}  {seconds(seconds_taken)}")
+
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
+        self._remaining.leave_out([step.name, *skipped])
+        self.note(with_skipped(message, len(skipped)))
 
     def waiting(self, step: Step) -> None:
         self.note(f"another process is making `{step.name}`; waiting for it")

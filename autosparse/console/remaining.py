@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from autosparse.console.screen import seconds
 from autosparse.plan import Fitted, Step
@@ -30,6 +31,10 @@ class Remaining:
     def done(self, step: Step, share: float = 1.0) -> None:
         """A share of a step is done."""
         self._left[step.name] = self._seconds.get(step.name, 0.0) * (1 - share)
+
+    def leave_out(self, names: Iterable[str]) -> None:
+        """Leave steps out that will not run."""
+        self._all -= sum(self._left.pop(name, 0.0) for name in names)
 
     @property
     def share(self) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 
 from rich.console import Console
@@ -25,6 +26,12 @@ def notes() -> Console:
 def plain(value: object, style: str = "") -> Text:
     """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
     return Text(visible(value), style=style)
+
+
+def shell_word(value: object) -> str:
+    """Quote a path or a name as one word of a shell command that is no option."""
+    text = str(value)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def sparkline(values: list[float]) -> str:

@@ -7,13 +7,13 @@ from typing import Any
 
 from autosparse.console.screen import plain, results
 from autosparse.console.views import show_table
-from autosparse.report import Interval, Level, difference, foretold, interval
+from autosparse.report import Interval, Level, counted, difference, foretold, interval
 
 
 def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> None:
     """Accuracy of every level, and beside it how far it is from what the spec has."""
     console = results()
-    budgets = list(dict.fromkeys(budget for level in levels for budget in level.accuracies))
+    budgets = list(dict.fromkeys(budget for level in levels for budget in (*level.accuracies, *level.statuses)))
     seeds = max((len(found) for level in levels for found in level.accuracies.values()), default=0)
     bases = {level.factor: level for level in levels if level.base}
     spread = f"mean ± half of the 95 % interval, {seeds} seeds" if seeds > 1 else "one seed: no interval"
@@ -22,10 +22,10 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
     rows: list[list[str]] = []
     for number, level in enumerate(levels):
         first = number == 0 or levels[number - 1].factor != level.factor
-        found = [interval([*level.accuracies[at].values()]) if at in level.accuracies else "–" for at in budgets]
+        cells = [_cell(level, at) for at in budgets]
         rows += [[""] * (2 + len(budgets))] if first and rows else []
         name_of = f"{in_words(level.value)}{' (spec)' if level.base else ''}"
-        rows.append([level.factor if first else "", name_of, *map(str, found)])
+        rows.append([level.factor if first else "", name_of, *cells])
         if not level.base:
             less = [difference(level, bases[level.factor], at) for at in budgets]
             rows.append(["", "", *("" if each is None else f"  {_signed(each)}" for each in less)])
@@ -49,6 +49,13 @@ def in_words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(in_words, value))
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cell(level: Level, budget: str) -> str:
+    known, lost = level.accuracies.get(budget, {}), [*level.statuses.get(budget, {}).values()]
+    parts = [str(interval([*known.values()]))] if known else []
+    parts += [counted(lost, alone=not known)] if lost else []
+    return ", ".join(parts) or "–"
 
 
 def _signed(less: Interval) -> str:

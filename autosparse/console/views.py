@@ -17,7 +17,7 @@ from autosparse.console.emitted import show_verified
 from autosparse.console.frontier import show_frontier
 from autosparse.console.layers import MOST_LAYERS, show_profiles
 from autosparse.console.sanity import show_sanity
-from autosparse.console.screen import number, plain, results, seconds, sparkline
+from autosparse.console.screen import number, plain, results, seconds, shell_word, sparkline
 from autosparse.plan import PURPOSES
 from autosparse.report import (
     MaskCost,
@@ -30,7 +30,6 @@ from autosparse.report import (
     own_first,
     ranked,
     rows_of,
-    spread_of,
 )
 
 
@@ -41,12 +40,12 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
     otherwise is told of the strictest.
     """
     console = results()
-    total = report.results[0].total if report.results else 0
+    weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
     columns = columns_of(report)
     told = columns if wide else dict(list(columns.items())[-1:])
     view = _View(console, report, told, sort, bool(sections) or wide)
     console.print()
-    console.print(plain(f"{report.spec}: {report.model} on {report.dataset}, {total:,} prunable weights", "bold"))
+    console.print(plain(f"{report.spec}: {report.model} on {report.dataset}{weights}", "bold"))
     for name, show in _SHOWN.items():
         if not sections or name in sections:
             show(view)
@@ -109,12 +108,19 @@ def show_runs(runs: Sequence[Reached]) -> None:
         if report is None:
             table.add_row(name, "", "", "", plain(f"{one.run.problem}: the same command mends that"))
             continue
-        reached = ", ".join(f"{label}: {value:.1f}{'*' * (label in one.best)}" for label, value in one.accuracy.items())
+        reached = ", ".join(_reached(one, label) for label in dict.fromkeys([*one.accuracy, *one.statuses]))
         table.add_row(name, *map(plain, (report.model, report.dataset, report.method, reached)))
     console = results()
     console.print(table)
     if any(one.best for one in runs):
         console.print(plain("test accuracy in %; * the best of these runs, of one network on one dataset", "dim"))
+
+
+def _reached(one: Reached, label: str) -> str:
+    value, status = one.accuracy.get(label), one.statuses.get(label)
+    if value is None:
+        return f"{label}: {status}"
+    return f"{label}: {value:.1f}{'*' * (label in one.best)}{f' ({status})' if status else ''}"
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -132,7 +138,7 @@ def show_text(text: str) -> None:
 
 def _accuracies(console: Console, report: Report, sort: str) -> None:
     columns = columns_of(report)
-    seeds = len({result.seed for result in report.results})
+    seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
     spread = "mean ± sd of " if seeds > 1 else ""
     beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
     console.print(
@@ -147,11 +153,11 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
             "*" if not row.apart and values and mean_of(values) == top else " "
             for values, top in zip(row.cells, best, strict=True)
         ]
-        cells = [spread_of(values) + star for values, star in zip(row.cells, stars, strict=True)]
+        cells = [text + star for text, star in zip(row.texts, stars, strict=True)]
         table.add_row(plain(row.told, "bold" if row.name == report.method else ""), *map(plain, cells))
     table.add_section()
     for row in rows[len(methods) :]:
-        table.add_row(*(plain(cell, "dim") for cell in (row.told, *(f"{spread_of(values)} " for values in row.cells))))
+        table.add_row(*(plain(cell, "dim") for cell in (row.told, *(f"{text} " for text in row.texts))))
     console.print(table)
     show_chart(console, report)
 
@@ -179,8 +185,8 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
     profiles = [profile for profile in report.profiles if profile.budget == label]
     most = max((len(profile.layers) for profile in profiles), default=0)
     if most > MOST_LAYERS and not asked:
-        told = f"`autosparse report {report.run} --section layers` shows what is left of each of {most} layers"
-        console.print(plain(told, "dim"))
+        command = f"autosparse report {shell_word(report.run)} --section layers"
+        console.print(plain(f"`{command}` shows what is left of each of {most} layers", "dim"))
         return
     show_profiles(console, profiles, own_first(report, label), title)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -67,6 +67,9 @@ class Told:
     def waiting(self, step: Step) -> None:
         self._tell("waiting", step.name)
 
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
+        """Do nothing: the error itself reaches the run, which skips the steps after this one."""
+
     def note(self, text: str) -> None:
         self._tell("note", text)
 
@@ -98,7 +101,12 @@ def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Ord
     try:
         make = maker(planned(order), store_of(order), Told(lambda *told: run.send(told)), order)
         while name := run.recv():
-            make(name)
+            try:
+                make(name)
+            except AutosparseError as error:
+                if not error.step:
+                    raise
+                run.send(("failed", error))
             run.send(("idle",))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the run is gone
@@ -115,16 +123,21 @@ class Workers:
     """Workers of one run; a context manager that ends them, whatever they are at when it is left by an exception."""
 
     def __init__(self, order: Order, number: int, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
-        # Not forked: a process that has threads, as torch and terminals do, cannot be relied on after a fork.
-        context = multiprocessing.get_context("spawn")
+        self._order, self._maker = order, maker
         self._at: dict[Connection, str | None] = {}
         self._processes: dict[Connection, Any] = {}
+        self._heard: set[Connection] = set()  # workers that have compiled the plan
         for _ in range(number):
-            ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(theirs, order, maker), daemon=True)
-            process.start()
-            theirs.close()
-            self._at[ours], self._processes[ours] = None, process
+            self._start()
+
+    def _start(self) -> None:
+        # Not forked: a process that has threads, as torch and terminals do, cannot be relied on after a fork.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=serve, args=(theirs, self._order, self._maker), daemon=True)
+        process.start()
+        theirs.close()
+        self._at[ours], self._processes[ours] = None, process
 
     def __enter__(self) -> Workers:
         return self
@@ -163,25 +176,37 @@ class Workers:
         """A step that the plan fits is one that there is room for."""
 
     def hear(self) -> Iterator[tuple[Any, ...]]:
-        """What workers tell, as soon as one of them tells something. A failure is `("failed", error)`."""
+        """Yield messages of workers, once one of them sends any. A failure is `("failed", error)`.
+
+        A process that dies fails its step alone, and is replaced if it was the last; one that dies before its first
+        message would die again: its error names no step, and ends the run.
+        """
         for worker in wait([worker for worker, at in self._at.items() if at is not None]):
             assert isinstance(worker, Connection)
             try:
                 told = worker.recv()
+                self._heard.add(worker)
             except (EOFError, OSError):  # it may have ended in the middle of a message
-                told = ("failed", self._gone(worker))
+                yield self._gone(worker)
+                continue
             if told[0] == "idle":
                 self._at[worker] = None
-            elif told[0] == "failed":
+            elif told[0] == "failed" and not told[1].step:
                 del self._at[worker]
             yield told
 
-    def _gone(self, worker: Connection) -> StepError:
+    def _gone(self, worker: Connection) -> tuple[str, StepError]:
         process = self._processes[worker]
         process.join(timeout=5)
         code = process.exitcode
         how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
-        return StepError(
+        error = StepError(
             f"step `{self._at[worker]}` failed: its process {how}",
             "where memory ran out, fewer at once take less: `--set target.workers=1`",
         )
+        if worker in self._heard:
+            error.step = self._at[worker] or ""
+        del self._at[worker]
+        if error.step and not self._at:
+            self._start()
+        return "failed", error

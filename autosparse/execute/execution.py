@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -22,10 +22,12 @@ from autosparse.backends import (
     local,
     release_memory,
 )
-from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError, UsageError
+from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
 from autosparse.execute.crew import Make, Order, Told, Workers, planned, store_of
+from autosparse.execute.failure import failures_of, release
 from autosparse.execute.observer import Observer
 from autosparse.execute.outcome import Outcome
+from autosparse.execute.stale import files_of, find_stale, is_stale
 from autosparse.execute.team import team_of
 from autosparse.plan import (
     Counted,
@@ -41,7 +43,7 @@ from autosparse.plan import (
     urgency,
 )
 from autosparse.steps import Metrics, Work, metrics_of, operations
-from autosparse.store import Artifact, Draft, InUse, Store, canonical, digest, open_index
+from autosparse.store import Artifact, Draft, InUse, Store, canonical, digest
 
 Result = TypeVar("Result")
 _UNKNOWN = 1.0  # seconds of a step without a price
@@ -75,6 +77,7 @@ class Execution:
         self._counted: Mapping[str, Counted] = {}
         self._continued: set[str] = set()
         self._elsewhere: Collection[str] = set()  # keys of what is in the shared store
+        self._there: Collection[str] = set()  # keys of the artifacts in the cache when the run began
         self._store = store
         self._observer = observer
         self._wait = wait
@@ -85,7 +88,15 @@ class Execution:
         self._backend: Backend = local.local(place) if here else backend.entry.function(place, **backend.options())
 
     def run(self) -> Outcome:
-        """Run every step that is not there, or is forced. Raises StepError for the first one that fails."""
+        """Run every step that is not in the cache, or is forced. Raises the failures once all others are finished."""
+        self.attempt().check()
+        return self.outcome
+
+    def attempt(self) -> Outcome:
+        """Run every step that can be run: a failed step is kept in `outcome`, with the steps skipped because of it.
+
+        Raises errors that concern more than one step: missing data, a missing library, a lock that is held.
+        """
         begin = time.monotonic()
         steps = [self.plan.steps[name] for name in self._selection.found]
         try:
@@ -96,7 +107,7 @@ class Execution:
                     raise MissingExtra(*absent[0])
                 named = [(step.operation, step.key) for step in steps]
                 self._elsewhere = self._store.elsewhere(named)
-                there = self._store.present(named)
+                there = self._there = self._store.present(named)
                 missing = [step for step in steps if step.key not in there]
                 self._continued = self._before(missing)
                 if missing and self._selection.forced and isinstance(self._backend, Distributed):
@@ -107,18 +118,25 @@ class Execution:
                 else:
                     self._make_in_turn(steps, there)
                 if self.outcome.changed:
-                    self.outcome.stale = self._find_stale()
+                    self.outcome.stale = find_stale(self._store, [self.plan.steps[n] for n in self.outcome.changed])
         finally:
             self.outcome.seconds = time.monotonic() - begin
         return self.outcome
 
     def read(self, read: Callable[[], Result]) -> Result:
-        """Read artifacts of the finished plan; what turns out damaged is rebuilt and read again."""
+        """Read artifacts of the finished plan; what turns out damaged is rebuilt and read again.
+
+        `read` must leave out the `unmade` steps of `outcome`, to which a rebuild that fails adds.
+        """
         while True:
             try:
                 return read()
             except DamagedArtifact as damage:
-                self._rebuild(damage)
+                step = self._by_key.get(damage.key)
+                if step is None or step.name in self.outcome.unmade:
+                    raise
+                with self._failures():
+                    self._rebuild(damage)
 
     def make(self, name: str) -> None:
         """Make one step whose inputs are there, unless another process does."""
@@ -127,14 +145,42 @@ class Execution:
 
     def _make_in_turn(self, steps: Sequence[Step], there: Collection[str]) -> None:
         self._counted = count_work(self.plan)
+        forced, after = self._selection.forced, self._selection.after
         for step in steps:
-            known = step.key in there or self._store.holds(step.operation, step.key)
-            if known and (step.name in self._selection.forced or self._is_stale(step)):
-                self._make_again(step)
-            elif known:
-                self._reused(step)
-            else:
-                self._make(step)
+            if step.name in self.outcome.unmade:
+                continue
+            with self._failures():
+                if step.key not in there and not self._store.holds(step.operation, step.key):
+                    self._make(step)
+                elif step.name in forced or (step.name in after and is_stale(self._store, self.plan, step)):
+                    self._make_again(step)
+                else:
+                    self._reused(step)
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except AutosparseError as error:
+            self._fail(error)
+
+    def _fail(self, error: AutosparseError) -> None:
+        # Raises an error that concerns more than one step.
+        if not error.step:
+            raise error
+        release(error)
+        is_new = error.step not in self.outcome.failed
+        names = self.plan.steps if self._selection.finishes else self._selection.found
+        skipped = self.outcome.fail(error, [self.plan.steps[name] for name in names], self._is_made)
+        if is_new:
+            self._observer.failed(self.plan.steps[error.step], error.message, skipped)
+
+    def _is_made(self, step: Step) -> bool:
+        # An artifact that another process has published since the run began does not count: a worker that waited for
+        # its inputs would wait for the step that failed.
+        selected = step.name in self._selection.found
+        known = step.key in self._there or step.name in self.outcome.steps or not selected
+        return known and step.name not in self._selection.forced and self._store.has(step.operation, step.key)
 
     def _crew(self, missing: Sequence[Step]) -> AbstractContextManager[Crew] | None:
         # Who makes the steps, where that is not this process.
@@ -156,39 +202,43 @@ class Execution:
         for step in steps:
             if step.key in there:
                 self._reused(step)
-        left = [step for step in steps if step.key not in there]
+        left = [step for step in steps if step.key not in there and step.name not in self.outcome.unmade]
         urgent = urgency(left, {s.name: getattr(self._estimates.get(s.name), "seconds", _UNKNOWN) for s in left})
         waiting = {step.name: step for step in sorted(left, key=lambda step: -urgent[step.name])}
         unfinished = {*waiting}
-        failed: AutosparseError | None = None
+        ends: AutosparseError | None = None
         with together as crew:
             for name in waiting:
                 crew.check(name)
-            while crew.busy or (waiting and not failed):
-                for worker in crew.idle if not failed else ():
+            while crew.busy or (waiting and not ends):
+                for worker in crew.idle if not ends else ():
                     ready = next((s for s in waiting.values() if unfinished.isdisjoint(s.inputs.values())), None)
                     if ready is None:
                         break
                     crew.make(worker, waiting.pop(ready.name).name)
                 for kind, *told in crew.hear():
-                    if kind == "failed":
-                        failed = failed or told[0]  # what the others are at is finished, and kept
+                    if kind == "failed" and told[0].step:
+                        self._fail(told[0])
+                        waiting = {name: step for name, step in waiting.items() if name not in self.outcome.skipped}
+                    elif kind == "failed":
+                        ends = ends or told[0]  # what the others are at is finished, and kept
                     elif kind == "note":
                         self._observer.note(*told)
                     elif kind != "idle":
                         self._hear(kind, *told)
                         unfinished -= {told[0]} if kind == "finished" else set()
-        if failed:
-            raise failed
+        if ends:
+            raise ends
 
     def _hear(self, kind: str, name: str, *told: Any) -> None:
         step = self.plan.steps[name]
-        if name in self.outcome.steps:
+        if name in self.outcome.steps or name in self.outcome.failed:
             return  # what was told while it was made may come after its end
         if kind == "finished":
             status, seconds, metrics = told
             status = "resume" if status == "run" and name in self._resumed else status
             self.outcome.steps[name] = status
+            self.outcome.skipped.pop(name, None)  # a worker had its inputs before one of them was lost
             self._observer.finished(step, status, seconds, metrics)
         else:
             getattr(self._observer, kind)(step, *told)
@@ -202,45 +252,15 @@ class Execution:
 
     def _make_again(self, step: Step) -> None:
         with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
-            before = self._files(step)
+            before = files_of(self._store, step)
             self._make_locked(step, replace=True)
         if before is None:
             return
-        if before == self._files(step):
+        if before == files_of(self._store, step):
             self._observer.note(f"`{step.name}` is made again, with the same bytes")
         else:
             self._observer.note(f"`{step.name}` is made again, with other bytes than before")
             self.outcome.changed.append(step.name)
-
-    def _files(self, step: Step) -> str | None:
-        # What an artifact's bytes are known by; None where there is none that can be trusted.
-        try:
-            return digest(dict(self._store.open(step.operation, step.key).files))
-        except DamagedArtifact:
-            return None
-
-    def _is_stale(self, step: Step) -> bool:
-        # Keys are those of the inputs, not of their bytes: after a step was made again, what was made from its bytes
-        # before would be reused. What it consumed tells, in this call or in one after an interruption.
-        if step.name not in self._selection.after:
-            return False
-        try:
-            consumed = self._store.open(step.operation, step.key).descriptor.get("consumed", {})
-        except DamagedArtifact:
-            return False  # noticed when it is read
-        inputs = {role: self._files(self.plan.steps[name]) for role, name in step.inputs.items()}
-        return any(found is not None and consumed.get(role, found) != found for role, found in inputs.items())
-
-    def _find_stale(self) -> dict[str, str]:
-        changed = {step.key: self._files(step) for step in map(self.plan.steps.__getitem__, self.outcome.changed)}
-        stale = {}
-        for record in open_index(self._store):
-            taken = {role: changed[key] for role, key in record.inputs.items() if key in changed}
-            if taken:
-                consumed = self._store.open(record.operation, record.key).descriptor.get("consumed", {})
-                if any(consumed.get(role, now) != now for role, now in taken.items()):
-                    stale[record.key] = record.step
-        return stale
 
     def _make_locked(self, step: Step, *, replace: bool = False) -> None:
         self._observer.started(step)
@@ -297,20 +317,10 @@ class Execution:
             def observe(done: int, total: int, loss: float | None = None) -> None:
                 self._observer.progress(step, done, total, loss)
 
-            try:
-                with team_of(step, inputs, place) as team:
-                    operations[step.operation].function(
-                        Work(inputs, draft, place, step.access, observe, team), **dict(step.options)
-                    )
-            except StepError as error:
-                raise StepError(f"step `{step.name}` failed: {error.message}", error.hint) from error
-            except AutosparseError:
-                raise
-            except Exception as error:  # a step is foreign code as soon as models and data are the user's own
-                raise StepError(
-                    f"step `{step.name}` failed: {type(error).__name__}: {error}",
-                    "what finished before it is kept; `--debug` shows where it failed",
-                ) from error
+            with failures_of(step), team_of(step, inputs, place) as team:
+                operations[step.operation].function(
+                    Work(inputs, draft, place, step.access, observe, team), **dict(step.options)
+                )
 
         return self._store.publish(
             step.operation,
@@ -342,6 +352,8 @@ class Execution:
         step = self._by_key.get(damage.key)
         if step is None:
             raise damage
+        if failed := self.outcome.failed.get(self.outcome.skipped.get(step.name, step.name)):
+            raise failed  # it would fail again
         named = step.operation, step.key
         with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
             told = damage.message

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
+from autosparse.execute.outcome import with_skipped
 from autosparse.plan import Step
 from autosparse.steps import Metrics
 from autosparse.text import visible
@@ -15,12 +17,14 @@ from autosparse.text import visible
 class Observer(Protocol):
     """Is told what happens while a plan runs; `finished` also what is reused, with metrics if what is made goes on.
 
-    `where` is the machine that a step runs on, where that may be another one.
+    `where` is the machine that a step runs on, where that may be another one. `failed` lists the steps that are
+    `skipped` because they depend on the failed one.
     """
 
     def started(self, step: Step, where: str = "") -> None: ...
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
     def waiting(self, step: Step) -> None: ...
     def note(self, text: str) -> None: ...
 
@@ -52,6 +56,9 @@ class Log:
         if status != "reuse":
             told = [f"{name} {value:.6g}" for name, value in metrics.items() if isinstance(value, int | float)]
             self._write(", ".join([f"{step.name} ends after {seconds:.2f} s", *told]))
+
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
+        self._write(f"{step.name} fails: {with_skipped(message, len(skipped))}")
 
     def waiting(self, step: Step) -> None:
         self._write(f"{step.name} is made by another process")
@@ -85,6 +92,10 @@ class Everyone:
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
         for observer in self._observers:
             observer.finished(step, status, seconds, metrics)
+
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
+        for observer in self._observers:
+            observer.failed(step, message, skipped)
 
     def waiting(self, step: Step) -> None:
         for observer in self._observers:

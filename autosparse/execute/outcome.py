@@ -2,28 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from autosparse.plan import Plan, Status
+from autosparse.errors import AutosparseError, Diverged, StepError
+from autosparse.plan import Plan, Status, Step
 
 
 @dataclass
 class Outcome:
     """What a call did: step name -> `run`, `resume` or `reuse`, and the seconds it took in all.
 
-    `changed` are steps that were made again and gave other bytes; `stale` are artifacts, of this plan or another, that
-    were made from the bytes before and are left as they are: key -> step name.
+    `failed` maps a step to its error, `skipped` a step to the failed one that it depends on. `changed` are steps
+    that were made again and gave other bytes; `stale` are artifacts, of this plan or another, that were made from the
+    bytes before and are left as they are: key -> step name.
     """
 
     steps: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     changed: list[str] = field(default_factory=list)
     stale: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, AutosparseError] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def count(self, status: str) -> int:
         return sum(found == status for found in self.steps.values())
+
+    @property
+    def unmade(self) -> set[str]:
+        """Names of the steps that failed or were skipped."""
+        return {*self.failed, *self.skipped}
+
+    def fail(self, error: AutosparseError, steps: Iterable[Step], is_made: Callable[[Step], bool]) -> list[str]:
+        """Record the error of a step, and skip those of `steps` that depend on it and are not made; return their names.
+
+        `steps` are in an order in which they can run.
+        """
+        for known in (self.steps, self.skipped):
+            known.pop(error.step, None)  # such as a step that was reused until its artifact turned out damaged
+        self.failed[error.step] = error
+        unmade, skipped = self.unmade, list[str]()
+        for step in steps:
+            if step.name not in unmade and not unmade.isdisjoint(step.inputs.values()) and not is_made(step):
+                unmade.add(step.name)
+                skipped.append(step.name)
+        self.skipped |= dict.fromkeys(skipped, error.step)
+        for name in skipped:
+            self.steps.pop(name, None)
+        return skipped
+
+    def failures(self) -> list[dict[str, Any]]:
+        """Return the failed steps as JSON: status `diverged` or `failed`, error, steps skipped because of it."""
+        return [
+            {
+                "step": name,
+                "status": "diverged" if isinstance(error, Diverged) else "failed",
+                "message": error.message if isinstance(error, StepError) else f"step `{name}` failed: {error.message}",
+                "hint": error.hint,
+                "skipped": [step for step, cause in self.skipped.items() if cause == name],
+            }
+            for name, error in self.failed.items()
+        ]
+
+    def problems(self) -> list[tuple[str, str | None]]:
+        """Return (message, hint) of every failed step, with the number of steps skipped because of it."""
+        return [(with_skipped(one["message"], len(one["skipped"])), one["hint"]) for one in self.failures()]
+
+    def check(self, *, reported: bool = False) -> None:
+        """Raise one StepError for all steps that failed; do nothing where none failed.
+
+        A single UsageError is raised as it is, unless the other steps are `reported`: then it is one failure of many.
+        """
+        errors = [*self.failed.values()]
+        if len(errors) == 1 and not reported and not isinstance(errors[0], StepError):
+            raise errors[0]
+        if errors:
+            cause = errors[0] if len(errors) == 1 else ExceptionGroup("steps failed", errors)
+            raise StepError.of(self.problems()) from cause
+
+
+def with_skipped(message: str, number: int) -> str:
+    """Return a failure's message with the number of steps that were skipped because of it."""
+    return f"{message}; {number} dependent step{'s' * (number > 1)} skipped" if number else message
 
 
 def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dict[str, Any]:
@@ -40,4 +101,5 @@ def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dic
         "changed": outcome.changed,
         "stale": list(outcome.stale.values()),
         "missing": missing,
+        "failures": outcome.failures(),
     }

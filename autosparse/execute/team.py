@@ -140,9 +140,12 @@ def _gather(lines: list[Connection]) -> None:
 def _join(rank: int, size: int, folder: Path, place: Place) -> None:
     torch.set_num_threads(max(1, place.threads // size))
     backend, patience = ("nccl", _PATIENCE) if place.device.startswith("cuda") else ("gloo", _MEETING)
+    # Not by a `file://` URL: torch would cut a path with `#` or `?` in it.
+    store = torch.distributed.FileStore(str(folder / "meeting"), size)  # type: ignore[attr-defined]
+    store.set_timeout(patience)
     torch.distributed.init_process_group(
         backend,
-        init_method=f"file://{folder / 'meeting'}",
+        store=store,
         rank=rank,
         world_size=size,
         timeout=patience,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from operator import methodcaller
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ class Tracking:
     ) -> None:
         self._choices, self._followed, self._note = list(choices), followed, note
         self._open: list[tuple[str, Tracker]] = []
+        self._is_whole = True
 
     def __enter__(self) -> Tracking:
         for name, options in self._choices:
@@ -35,12 +36,15 @@ class Tracking:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._each(lambda tracker: tracker.close(finished=kind is None))
+        self._each(lambda tracker: tracker.close(finished=kind is None and self._is_whole))
 
     def started(self, step: Step, where: str = "") -> None: ...
     def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
     def waiting(self, step: Step) -> None: ...
     def note(self, text: str) -> None: ...
+
+    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
+        self._is_whole = False
 
     def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
         if status != "reuse":

@@ -1,8 +1,19 @@
 """What happened, as plain data, and the folders that keep it."""
 
-from autosparse.report.build import Emitted, MaskCost, Report, Result, build_report, copy_emitted, failed_emissions
+from autosparse.report.build import (
+    Emitted,
+    MaskCost,
+    Report,
+    Result,
+    build_report,
+    can_report,
+    copy_emitted,
+    failed_emissions,
+)
 from autosparse.report.cells import Row, best_of, columns_of, mean_of, own_first, ranked, rows_of, spread_of
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
+from autosparse.report.failures import Failure, Missing, counted
+from autosparse.report.finished import Finished
 from autosparse.report.folder import (
     LOG,
     Run,
@@ -30,12 +41,15 @@ __all__ = [
     "Checked",
     "Compared",
     "Emitted",
+    "Failure",
+    "Finished",
     "Gain",
     "Interval",
     "LayerShare",
     "Level",
     "Made",
     "MaskCost",
+    "Missing",
     "Point",
     "Profile",
     "Reached", "Report",
@@ -48,11 +62,13 @@ __all__ = [
     "all_runs",
     "best_of",
     "build_report",
+    "can_report",
     "columns_of",
     "compare_results",
     "compare_settings",
     "copy_emitted",
     "copy_scorer",
+    "counted",
     "difference",
     "failed_emissions",
     "find_run",

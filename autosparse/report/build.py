@@ -12,13 +12,15 @@ from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
-from autosparse.plan import Cell, Plan, Step
+from autosparse.plan import Cell, Step
+from autosparse.report.failures import Failure, Missing, describe_failures, find_missing
+from autosparse.report.finished import Finished
 from autosparse.report.layers import Profile, describe_profiles
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.report.timeline import Made, describe_timeline
 from autosparse.report.verdict import Verdict, judge_results
-from autosparse.store import Artifact, Store
+from autosparse.store import Artifact
 
 SCHEMA_VERSION = 1
 _MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
@@ -133,6 +135,10 @@ class Report:
     """where the weights went, of the first seed; empty in reports written before it was told"""
     timeline: Sequence[Made] = ()
     """when its steps were made, by this run and those before it; empty in reports written before it was told"""
+    failures: Sequence[Failure] = ()
+    """steps that failed; all that does not depend on them is in the report"""
+    missing: Sequence[Missing] = ()
+    """networks without a result because a step failed"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)
@@ -144,38 +150,20 @@ class Report:
 
 
 def build_report(
-    plan: Plan,
-    store: Store,
+    finished: Finished,
     *,
     run: str,
     steps: Mapping[str, int],
     seconds: float,
     emitted: Sequence[Emitted],
     scorer: Path | None = None,
+    failures: Sequence[Failure] = (),
 ) -> Report:
-    """Read a finished plan's artifacts. Raises DamagedArtifact for one that cannot be trusted."""
-
-    def result(cell: Cell) -> Result:
-        found = _open(plan, store, cell.evaluate).json("result")
-        return Result(
-            method=cell.method,
-            sparsity=_sparsity(cell, found),
-            seed=cell.seed,
-            kept=found["kept"],
-            total=found["total"],
-            effective_sparsity=1 - found["effective"] / found["total"],
-            macs=found["macs"],
-            test_accuracy=found["test_accuracy"],
-            validation_accuracy=found["validation_accuracy"],
-            budget=cell.budget,
-            dense_macs=found.get("dense_macs"),
-            effective_macs=found.get("effective_macs"),
-            effective_nodes=found["nodes"] / found["channels"] if "nodes" in found else None,
-            paths=found.get("paths"),
-        )
-
-    results = [result(cell) for cell in plan.cells if cell.role != "control"]
-    controls = [result(cell) for cell in plan.cells if cell.role == "control"]
+    """Read the artifacts of a plan's finished steps. Raises DamagedArtifact for one that cannot be trusted."""
+    plan = finished.plan
+    results = [_result(finished, cell) for cell in finished.cells if cell.role != "control"]
+    controls = [_result(finished, cell) for cell in finished.cells if cell.role == "control"]
+    missing = find_missing(finished, failures)
     return Report(
         schema_version=SCHEMA_VERSION,
         run=run,
@@ -187,37 +175,46 @@ def build_report(
         seconds=round(seconds, 2),
         results=results,
         controls=controls,
-        irp=[_round(plan, store, step) for step in plan.of("irp") if step.purpose == "source"],
-        scorer=describe_scorer(plan, store, scorer),
+        irp=[_round(finished, step) for step in finished.of_operation("irp") if step.purpose == "source"],
+        scorer=describe_scorer(finished, scorer),
         emitted=emitted,
-        cost=_cost(plan, store),
-        warnings=_warnings(plan, store, [*results, *controls]),
-        unprunable=_open(plan, store, plan.steps[plan.cells[0].train].inputs["init"])
-        .json("network")
-        .get("unprunable", {}),
-        mask_costs=_mask_costs(plan, store),
+        cost=_cost(finished),
+        warnings=[
+            *describe_failures(failures, missing, [*results, *controls]),
+            *_warnings(finished, [*results, *controls]),
+        ],
+        unprunable=_unprunable(finished),
+        mask_costs=_mask_costs(finished),
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
-        sanity=describe_sanity(plan, store, results),
-        verdicts=_verdicts(plan, results, controls),
-        profiles=describe_profiles(plan, store),
-        timeline=describe_timeline(plan, store),
+        sanity=describe_sanity(finished, results),
+        verdicts=_verdicts(finished, results, controls),
+        profiles=describe_profiles(finished),
+        timeline=describe_timeline(finished),
+        failures=failures,
+        missing=missing,
     )
 
 
-def failed_emissions(plan: Plan, store: Store) -> list[str]:
+def can_report(finished: Finished) -> bool:
+    """Return whether a report has anything to describe: a result, or at least a network and its images."""
+    starts = (_base(finished, cell) for cell in finished.plan.cells)
+    return bool(finished.cells) or any(all(map(finished.has, start)) for start in starts)
+
+
+def failed_emissions(finished: Finished) -> list[str]:
     """Of every model that was asked for and is not emitted, why."""
-    return [told for found in _emissions(plan, store) if (told := _not_emitted(*found))]
+    return [told for found in _emissions(finished) if (told := _not_emitted(*found))]
 
 
-def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
+def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
-    for step, cell, artifact in _emissions(plan, store):
+    for step, cell, artifact in _emissions(finished):
         if _not_emitted(step, cell, artifact):
             continue
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
-        place = folder / "models" / named / step.name.split("/")[1]
+        place = folder / "models" / named / _tag(step).replace("%", "%25").replace("/", "%2F")
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             write_file(place / name, artifact.read(name))
@@ -225,7 +222,7 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
         latency, dense_latency = measured["latency"]["1"]
         emitted.append(
             Emitted(
-                format=step.name.split("/")[1],
+                format=_tag(step),
                 method=about["method"],
                 sparsity=_sparsity(cell, artifact.json("card")["accuracy"]),
                 seed=about["seed"],
@@ -244,31 +241,62 @@ def copy_emitted(plan: Plan, store: Store, folder: Path) -> list[Emitted]:
 def _not_emitted(step: Step, cell: Cell, artifact: Artifact) -> str:
     """Why a model is not emitted; empty where it is."""
     failed = artifact.json("measured").get("failed")
-    format = step.name.split("/")[1]
-    return f"{format} of {cell.method} at {cell.budget} is not emitted: {failed}" if failed else ""
+    return f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {failed}" if failed else ""
 
 
-def _emissions(plan: Plan, store: Store) -> Iterator[tuple[Step, Cell, Artifact]]:
+def _tag(step: Step) -> str:
+    # The format with its options, which may hold slashes, before method, budget and seed, which do not.
+    return step.name.removeprefix("emit/").rsplit("/", 3)[0]
+
+
+def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact]]:
     # One model may be within several budgets: it is put where each of them is looked for.
-    own = [cell for cell in plan.cells if cell.role == "method"]
-    for step in plan.of("emit"):
+    own = [cell for cell in finished.plan.cells if cell.role == "method"]
+    for step in finished.of_operation("emit"):
         for cell in own:
             if cell.evaluate == step.inputs["evaluate"]:
-                yield step, cell, _open(plan, store, step.name)
+                yield step, cell, finished.open(step.name)
+
+
+def _result(finished: Finished, cell: Cell) -> Result:
+    found = finished.open(cell.evaluate).json("result")
+    return Result(
+        method=cell.method,
+        sparsity=_sparsity(cell, found),
+        seed=cell.seed,
+        kept=found["kept"],
+        total=found["total"],
+        effective_sparsity=1 - found["effective"] / found["total"],
+        macs=found["macs"],
+        test_accuracy=found["test_accuracy"],
+        validation_accuracy=found["validation_accuracy"],
+        budget=cell.budget,
+        dense_macs=found.get("dense_macs"),
+        effective_macs=found.get("effective_macs"),
+        effective_nodes=found["nodes"] / found["channels"] if "nodes" in found else None,
+        paths=found.get("paths"),
+    )
+
+
+def _base(finished: Finished, cell: Cell) -> list[str]:
+    inputs = finished.plan.steps[cell.evaluate].inputs
+    return [inputs["init"], inputs["data"]]
+
+
+def _unprunable(finished: Finished) -> dict[str, str]:
+    starts = [_base(finished, cell)[0] for cell in finished.plan.cells]
+    start = next((name for name in starts if finished.has(name)), None)
+    unprunable: dict[str, str] = finished.open(start).json("network").get("unprunable", {}) if start else {}
+    return unprunable
 
 
 def _sparsity(cell: Cell, found: Mapping[str, Any]) -> float:
     return sparsity_of(found["total"], found["kept"]) if cell.sparsity is None else cell.sparsity
 
 
-def _open(plan: Plan, store: Store, name: str) -> Artifact:
-    step = plan.steps[name]
-    return store.open(step.operation, step.key)
-
-
-def _round(plan: Plan, store: Store, step: Step) -> dict[str, Any]:
-    found = _open(plan, store, step.name).json("result")
-    start = plan.steps[step.inputs["init"]]
+def _round(finished: Finished, step: Step) -> dict[str, Any]:
+    found = finished.open(step.name).json("result")
+    start = finished.plan.steps[step.inputs["init"]]
     return {
         "model": start.options["model"]["name"],
         "seed": step.options["seed"],
@@ -280,22 +308,25 @@ def _round(plan: Plan, store: Store, step: Step) -> dict[str, Any]:
     }
 
 
-def _cost(plan: Plan, store: Store) -> dict[str, float]:
+def _cost(finished: Finished) -> dict[str, float]:
     """Seconds that the artifacts of each purpose took when they were made."""
     cost: dict[str, float] = {}
-    for step in plan.steps.values():
-        seconds = store.open(step.operation, step.key).descriptor.get("seconds", 0.0)
-        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + seconds, 3)
+    for step in finished.steps():
+        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + _seconds(finished, step.name), 3)
     return cost
 
 
-def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
-    def seconds(name: str) -> float:
-        taken: float = _open(plan, store, name).descriptor.get("seconds", 0.0)
-        return taken
+def _seconds(finished: Finished, name: str) -> float:
+    seconds: float = finished.open(name).descriptor.get("seconds", 0.0)
+    return seconds
 
-    dense = [cell for cell in plan.cells if cell.mask is None]
-    training = statistics.median(seconds(cell.train) for cell in dense or plan.cells)
+
+def _mask_costs(finished: Finished) -> list[MaskCost]:
+    plan = finished.plan
+    cells = [cell for cell in plan.cells if finished.has(cell.train)]
+    dense = [cell for cell in cells if cell.mask is None]
+    trainings = [_seconds(finished, cell.train) for cell in dense or cells]
+    training = statistics.median(trainings) if trainings else 0.0
     found: dict[tuple[str, str], list[float]] = {}
     for cell in plan.cells:
         if cell.mask is not None and cell.role != "control":
@@ -303,7 +334,8 @@ def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
                 cell.mask,
                 *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith(("round", "rewind"))),
             ]
-            found.setdefault((cell.method, cell.budget), []).append(sum(map(seconds, own)))
+            if all(map(finished.has, own)):
+                found.setdefault((cell.method, cell.budget), []).append(sum(_seconds(finished, name) for name in own))
     costs = []
     for (method, budget), masks in found.items():
         mean = statistics.fmean(masks)
@@ -311,16 +343,19 @@ def _mask_costs(plan: Plan, store: Store) -> list[MaskCost]:
     return costs
 
 
-def _verdicts(plan: Plan, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:
-    source = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]]
+def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:
+    spec = finished.plan.spec
+    if not results:  # the images and classes of the dataset may be unknown too
+        return []
     return judge_results(
-        plan.spec.method.name,
+        spec.method.name,
         results,
         controls,
-        {method.name for method in plan.spec.methods if method.needs_rounds},
-        {method.name for method in plan.spec.methods if method.needs_scorer},
-        images=source.test_images,
-        chance=100 / source.classes,
+        {method.name for method in spec.methods if method.needs_rounds},
+        {method.name for method in spec.methods if method.needs_scorer},
+        images=finished.test_images,
+        chance=100 / finished.classes,
+        seeds=len(spec.seeds),
     )
 
 
@@ -335,22 +370,23 @@ def _collapsed(name: str, label: Artifact) -> str:
     return f"{where}: from round {used + 1} of {made} on its networks learned nothing; no scorer learns from these"
 
 
-def _warnings(plan: Plan, store: Store, results: Sequence[Result]) -> list[str]:
-    warnings = [told for step in plan.of("label") if (told := _collapsed(step.name, _open(plan, store, step.name)))]
-    for cell in plan.cells:
-        found = _open(plan, store, cell.evaluate).json("result")
+def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
+    labels = finished.of_operation("label")
+    warnings = [told for step in labels if (told := _collapsed(step.name, finished.open(step.name)))]
+    for cell in finished.cells:
+        found = finished.open(cell.evaluate).json("result")
         empty = [f"layer {layer['name']} keeps no weight" for layer in found["layers"] if not layer["kept"]]
         # Masks made by earlier releases were not examined.
         if cuts := [finding["message"] for finding in found["findings"]] if "findings" in found else empty:
             others = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""
             warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {cuts[0]}{others}")
-    warnings += failed_emissions(plan, store)
-    if len(plan.spec.seeds) < 3:
+    warnings += failed_emissions(finished)
+    number = len(finished.plan.spec.seeds)
+    if number < 3 and results:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
-        accuracy = statistics.median(result.test_accuracy for result in results) / 100
-        images = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]].test_images
+        accuracy, images = statistics.median(result.test_accuracy for result in results) / 100, finished.test_images
         noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
-        seeds = "one seed" if len(plan.spec.seeds) == 1 else f"{len(plan.spec.seeds)} seeds"
+        seeds = "one seed" if number == 1 else f"{number} seeds"
         warnings.append(
             f"{seeds}, {images} test images: differences below about {noise:.1f} points are noise, "
             "and seeds add to it; set `seeds: [0, 1, 2]` for mean ± sd"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autosparse.report.build import Report, Result
+from autosparse.report.failures import Missing, statuses_of
 
 
 @dataclass(frozen=True)
@@ -15,18 +16,26 @@ class Row:
     """A method's or control's test accuracies in %: for each column those of its seeds, none where it has no result.
 
     The dense network has the same in every column. `apart` are those that methods are measured by: the dense network,
-    oracles and controls.
+    oracles and controls. `statuses` name the seeds of each column without a result: `1 diverged`, or `diverged` where
+    that is all of them.
     """
 
     name: str
     cells: Sequence[Sequence[float]]
     control: bool
     apart: bool
+    statuses: Sequence[str]
 
     @property
     def told(self) -> str:
         """Its name in a table."""
         return f"control {self.name}" if self.control else self.name
+
+    @property
+    def texts(self) -> list[str]:
+        """Cells as text: mean ± sd over the seeds with a result, then the status of the others."""
+        pairs = zip(map(spread_of, self.cells), self.statuses, strict=True)
+        return [", ".join(part for part in pair if part) for pair in pairs]
 
 
 def columns_of(report: Report) -> dict[str, str]:
@@ -35,24 +44,39 @@ def columns_of(report: Report) -> dict[str, str]:
     for result in report.results:
         if result.method != "dense":
             sparsities.setdefault(result.label, []).append(result.sparsity)
-    plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values()}
-    order = sorted(sparsities, key=lambda label: mean_of(sparsities[label]))
+    for one in report.missing:
+        if one.method != "dense":
+            known = sparsities.setdefault(one.budget, [])
+            known += [one.sparsity] if one.sparsity is not None and not known else []
+    plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values() if values}
+    order = sorted(sparsities, key=lambda label: mean_of(sparsities[label]) if sparsities[label] else math.inf)
     return {label: plain_ones.get(label, label) for label in order}
 
 
 def rows_of(report: Report) -> list[Row]:
     """Every method in the order of the results, then every control."""
-    return [*_rows(report, report.results), *_rows(report, report.controls, control=True)]
+    methods = [one for one in report.missing if not one.control]
+    controls = [one for one in report.missing if one.control]
+    return [*_rows(report, report.results, methods), *_rows(report, report.controls, controls, control=True)]
 
 
-def _rows(report: Report, found: Sequence[Result], *, control: bool = False) -> Iterator[Row]:
+def _rows(
+    report: Report, results: Sequence[Result], missing: Sequence[Missing], *, control: bool = False
+) -> Iterator[Row]:
     accuracies: dict[str, dict[str, list[float]]] = {}
-    for result in found:
+    for result in results:
         accuracies.setdefault(result.method, {}).setdefault(result.label, []).append(result.test_accuracy)
-    for method, own in accuracies.items():
-        everywhere = next(iter(own.values())) if method == "dense" and not control else ()
-        cells = [own.get(label, everywhere) for label in columns_of(report)]
-        yield Row(method, cells, control, control or method == "dense" or method in report.oracles)
+    columns = columns_of(report)
+    for method in dict.fromkeys([*accuracies, *(one.method for one in missing)]):
+        own, is_dense = accuracies.get(method, {}), method == "dense" and not control
+        everywhere = next(iter(own.values()), []) if is_dense else []
+        cells = [own.get(label, everywhere) for label in columns]
+        lost = [one for one in missing if one.method == method]
+        statuses = [
+            statuses_of([one for one in lost if is_dense or one.budget == label], alone=not values)
+            for label, values in zip(columns, cells, strict=True)
+        ]
+        yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses)
 
 
 def spread_of(values: Sequence[float]) -> str:
@@ -73,12 +97,14 @@ def best_of(rows: Sequence[Row], column: int) -> float:
 
 
 def ranked(report: Report, label: str = "") -> list[str]:
-    """Methods, the best first, at one budget or, without one, by the mean over all."""
+    """Methods, the best first, at one budget or, without one, by the mean over all; last those without a result."""
     found: dict[str, list[float]] = {}
     for result in report.results:
         if result.label == label or not label:
             found.setdefault(result.method, []).append(result.test_accuracy)
-    return sorted(found, key=lambda method: -mean_of(found[method]))
+    lost = dict.fromkeys(one.method for one in report.missing if not one.control and (one.budget == label or not label))
+    order = sorted(found, key=lambda method: -mean_of(found[method]))
+    return [*order, *(method for method in lost if method not in found)]
 
 
 def own_first(report: Report, label: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.report.build import Report, Result
+from autosparse.report.failures import missing_by_cell, statuses_of
 from autosparse.report.study import CONFIDENCE, Interval, interval
 
 ABSENT = "–"
@@ -46,6 +47,8 @@ class Compared:
     accuracies: tuple[Interval | None, ...]
     gains: tuple[Gain | None, ...]
     """the first is None, and where the first run or this one lacks it, or they share no seed"""
+    statuses: tuple[str, ...] = ()
+    """of every run: the seeds without a result, `1 diverged`, or `diverged` where that is all of them"""
 
 
 def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
@@ -67,7 +70,8 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Every method and budget of any of the runs, controls last."""
     found = [_by_cell(report) for report in reports]
-    cells = dict.fromkeys(cell for one in found for cell in one)
+    lost = [missing_by_cell(report.missing) for report in reports]
+    cells = dict.fromkeys([*(cell for one in found for cell in one), *(cell for one in lost for cell in one)])
     gains = {cell: tuple(_gain(one.get(cell), found[0].get(cell)) for one in found[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
     adjusted = dict(zip(map(id, known), holm([gain.p for gain in known if gain.p is not None]), strict=True))
@@ -77,6 +81,10 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
             budget,
             tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in found),
             (None, *(g and Gain(g.difference, g.seeds, adjusted.get(id(g))) for g in gains[method, budget])),
+            tuple(
+                statuses_of(gone.get((method, budget), []), alone=(method, budget) not in one)
+                for one, gone in zip(found, lost, strict=True)
+            ),
         )
         for method, budget in cells
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.plan import Plan
 from autosparse.report.build import Report
+from autosparse.report.finished import Finished
 from autosparse.steps import metrics_of
-from autosparse.store import Store
 
 RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS = "report.json", "plan.json", "tags.json"
@@ -48,8 +48,10 @@ def open_folder(
 ) -> Path:
     """The folder of this plan: the one an earlier call began, else a new one with the next number.
 
-    `out` names the folder instead; it must be empty, absent, or this plan's own.
+    `out` names the folder instead; it must be empty, absent, or this plan's own. A plan's name that is a path, as a
+    saved plan may have, stays within `runs`.
     """
+    name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
         found = _load(folder / _PLAN)
         if isinstance(found, dict) and found.get("digest") == digest:
@@ -75,11 +77,11 @@ def save_report(folder: Path, report: Report) -> None:
     _save(folder / _REPORT, report.json())
 
 
-def save_metrics(folder: Path, plan: Plan, store: Store) -> None:
-    """Write what every step of a finished plan measured, a line each, in the plan's order, whole or not at all."""
+def save_metrics(folder: Path, finished: Finished) -> None:
+    """Write the metrics of every finished step, a line each, in the plan's order, whole or not at all."""
     lines = []
-    for step in plan.steps.values():
-        if metrics := metrics_of(store.open(step.operation, step.key)):
+    for step in finished.steps():
+        if metrics := metrics_of(finished.open(step.name)):
             about = {"step": step.name, "operation": step.operation, "purpose": step.purpose}
             lines.append(json.dumps({**about, "key": step.key, "metrics": metrics}))
     _write(folder / _METRICS, "".join(f"{line}\n" for line in lines))

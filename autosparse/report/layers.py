@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from autosparse.plan import Plan
-from autosparse.store import Store
+from autosparse.report.finished import Finished
 
 LEAST = 1e-3
 """share of a layer that is drawn as nothing"""
@@ -32,13 +31,12 @@ class Profile:
     layers: Sequence[LayerShare]
 
 
-def describe_profiles(plan: Plan, store: Store) -> list[Profile]:
+def describe_profiles(finished: Finished) -> list[Profile]:
     """The profiles of every method and budget; controls keep as many weights in every layer as their method."""
     profiles = []
-    for cell in plan.cells:
-        if cell.role in ("method", "compared") and cell.seed == plan.spec.seeds[0]:
-            step = plan.steps[cell.evaluate]
-            layers = store.open(step.operation, step.key).json("result")["layers"]
+    for cell in finished.cells:
+        if cell.role in ("method", "compared") and cell.seed == finished.plan.spec.seeds[0]:
+            layers = finished.open(cell.evaluate).json("result")["layers"]
             shares = [LayerShare(one["name"], one["size"], one["kept"], one.get("effective")) for one in layers]
             profiles.append(Profile(cell.method, cell.budget, cell.seed, shares))
     return profiles

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.sanity import best_of, left_out
-from autosparse.plan import Check, Plan
-from autosparse.store import Store
+from autosparse.plan import Check
+from autosparse.report.finished import Finished
 
 _CERTAIN = 2  # times the noise of a difference
 _ENOUGH = 3  # seeds whose own spread is believed
@@ -87,12 +87,23 @@ class Sanity:
     checks: Sequence[Checked]
 
 
-def describe_sanity(plan: Plan, store: Store, results: Sequence[Any]) -> list[Sanity]:
-    """The checks of a finished plan, by method. `results` are the networks of the comparison."""
+def describe_sanity(finished: Finished, results: Sequence[Any]) -> list[Sanity]:
+    """The checks of a plan, by method. `results` are the networks of the comparison.
+
+    Checks of which no step is finished are left out, and seeds at which the method or a candidate has no result.
+    """
+    plan = finished.plan
+    reached = {(result.method, result.label, result.seed) for result in results}
     subjects: dict[str, list[Check]] = {}
     for check in plan.checks:
-        subjects.setdefault(check.subject, []).append(check)
-    return [_describe(plan, store, results, checks) for checks in subjects.values()]
+        names = check.candidates.values()
+        if all((name, check.budget, check.seed) in reached for name in names):
+            subjects.setdefault(check.subject, []).append(check)
+    return [
+        _describe(finished, results, checks)
+        for checks in subjects.values()
+        if any(check.step is None or finished.has(check.step) for check in checks)
+    ]
 
 
 def judge(
@@ -141,8 +152,8 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
-def _describe(plan: Plan, store: Store, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
-    first = checks[0]
+def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
+    plan, first = finished.plan, checks[0]
     seeds = list(dict.fromkeys(check.seed for check in checks))
     within = [result for result in results if result.label == first.budget]
     at = [result for result in within if result.seed in seeds]
@@ -156,22 +167,22 @@ def _describe(plan: Plan, store: Store, results: Sequence[Any], checks: Sequence
     accuracies: dict[str, list[float]] = {}
     for result in within:
         accuracies.setdefault(result.method, []).append(result.test_accuracy)
-    source = plan.sources[plan.steps[plan.cells[0].train].inputs["data"]]
-    images = source.test_images
-    noise, noise_from = noise_of(accuracies, method, images)
+    noise, noise_from = noise_of(accuracies, method, finished.test_images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
     accuracy = statistics.fmean(result.test_accuracy for result in own)
     choices = next(item.choices() for item in plan.spec.methods if item.name == method)
 
     def checked(name: str) -> Checked:
-        steps = [check.step for check in checks if check.check == name and check.step]
-        found = [store.open(plan.steps[step].operation, plan.steps[step].key).json("result") for step in steps]
+        steps = {check.seed: check.step for check in checks if check.check == name and check.step}
+        done = {seed: step for seed, step in steps.items() if finished.has(step)}
+        found = [finished.open(step).json("result") for step in done.values()]
         reason = next((item["left_out"] for item in found if item.get("left_out")), left_out(name, choices))
-        if reason:
-            return Checked(name, None, None, None, None, "", reason)
+        if reason or not done:
+            return Checked(name, None, None, None, None, "", reason or "its step failed")
+        reference = statistics.fmean(result.test_accuracy for result in own if result.seed in done)
         mean = {part: statistics.fmean(item[f"{part}_accuracy"] for item in found) for part in ("test", "validation")}
         shares = [item["overlap"] for item in found if item.get("overlap") is not None]
-        difference = mean["test"] - accuracy
+        difference = mean["test"] - reference
         return Checked(
             check=name,
             test_accuracy=mean["test"],
@@ -185,7 +196,7 @@ def _describe(plan: Plan, store: Store, results: Sequence[Any], checks: Sequence
                 noise,
                 noticeable,
                 known=len(accuracies[method]) > 1,
-                chance=100 / source.classes,
+                chance=100 / finished.classes,
             ),
             left_out="",
         )

@@ -9,22 +9,23 @@ from typing import Any
 from autosparse import __version__
 from autosparse.core.scorers import scorers
 from autosparse.plan import Plan
+from autosparse.report.finished import Finished
 from autosparse.spec import Pretrained
 from autosparse.steps.study import importances
-from autosparse.store import Artifact, Store
+from autosparse.store import Artifact
 
 
-def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
+def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     """Put the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
 
     Its `scorer.json` tells what another plan must know before it takes it: the versions of the features that it was
     made for, the sha256 of its tensors, and the networks that it learned from. Its `card.json` tells people what these
     were, and how well the scorer did where it did not learn.
     """
-    step = plan.steps.get("scorer")
-    if step is None or step.operation != "scorer":
+    plan = finished.plan
+    if not finished.has("scorer") or (step := plan.steps["scorer"]).operation != "scorer":
         return None
-    artifact = store.open(step.operation, step.key)
+    artifact = finished.open("scorer")
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
     tried = [trial for trial in plan.of("trial")[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
     keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
@@ -38,13 +39,13 @@ def copy_scorer(plan: Plan, store: Store, folder: Path) -> Path | None:
     place.mkdir(parents=True, exist_ok=True)
     write_file(place / "state.safetensors", artifact.read("state.safetensors"))
     write_file(place / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
-    write_file(place / "card.json", (json.dumps(_card(plan, store, artifact), indent=1) + "\n").encode())
+    write_file(place / "card.json", (json.dumps(_card(finished, artifact), indent=1) + "\n").encode())
     return place
 
 
-def _card(plan: Plan, store: Store, artifact: Artifact) -> dict[str, Any]:
+def _card(finished: Finished, artifact: Artifact) -> dict[str, Any]:
     # For people: nothing reads it.
-    spec = plan.spec
+    plan, spec = finished.plan, finished.plan.spec
     labels = [plan.steps[name] for role, name in plan.steps["scorer"].inputs.items() if role.startswith("label.")]
     sources = []
     for label in labels:
@@ -52,7 +53,7 @@ def _card(plan: Plan, store: Store, artifact: Artifact) -> dict[str, Any]:
         images = {"shape": start["shape"], "classes": start["classes"], "data": data["identity"]}
         sources.append({"network": start["model"], "seed": start["seed"], **images})
     held_out = ("value", "rank_correlation", "rank_correlation_within_layers", "precision", "beyond_quotas", "quotas")
-    told = describe_scorer(plan, store, None)
+    told = describe_scorer(finished, None)
     return {
         "sources": sources,
         "irp": spec.irp.model_dump(mode="json", exclude={"model", "models", "dataset", "seeds"}),
@@ -64,14 +65,15 @@ def _card(plan: Plan, store: Store, artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def describe_scorer(plan: Plan, store: Store, folder: Path | None) -> dict[str, Any]:
-    """What a report says of the scorer: nothing where no method needs one."""
-    if "scorer" not in plan.steps:
+def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
+    """What a report says of the scorer: nothing where no method needs one, or it failed."""
+    if not finished.has("scorer"):
         return {}
-    about, tuning = _open(plan, store, "scorer").json("scorer"), plan.spec.tuning
+    plan = finished.plan
+    about, tuning = finished.open("scorer").json("scorer"), plan.spec.tuning
     none: dict[str, Any] = {"settings": {}, "value": None}
-    best = _open(plan, store, "tune").json("result")["best"] if "tune" in plan.steps else none
-    trials = [_open(plan, store, step.name).json("result") for step in plan.of("trial")]
+    best = finished.open("tune").json("result")["best"] if finished.has("tune") else none
+    trials = [finished.open(step.name).json("result") for step in finished.of_operation("trial")]
     return {
         "name": about["name"],
         "options": about["options"],
@@ -116,8 +118,3 @@ def write_file(path: Path, data: bytes) -> None:
         draft = path.with_name(f".{path.name}")
         draft.write_bytes(data)
         draft.replace(path)
-
-
-def _open(plan: Plan, store: Store, name: str) -> Artifact:
-    step = plan.steps[name]
-    return store.open(step.operation, step.key)

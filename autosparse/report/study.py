@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 CONFIDENCE = 0.95
@@ -16,7 +16,7 @@ class Level:
     """One value of a factor. `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
 
     `base` says that it is what the spec has. `objective` is what the best trial came to, and `measured` by what; None
-    where nothing was tuned.
+    where nothing was tuned. `statuses` are those of seeds without an accuracy: budget -> seed -> `diverged`, `failed`.
     """
 
     factor: str
@@ -25,6 +25,7 @@ class Level:
     accuracies: Mapping[str, Mapping[int, float]]
     objective: float | None = None
     measured: str = ""
+    statuses: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,14 @@ def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
     told = []
     for level in levels:
         budgets = {}
-        for budget, found in level.accuracies.items():
+        for budget in dict.fromkeys([*level.accuracies, *level.statuses]):
             less = None if level.base else difference(level, bases[level.factor], budget)
+            known = level.accuracies.get(budget, {})
             budgets[budget] = {
-                "accuracies": {str(seed): value for seed, value in found.items()},
-                **asdict(interval([*found.values()])),
+                "accuracies": {str(seed): value for seed, value in known.items()},
+                **(asdict(interval([*known.values()])) if known else {"mean": None, "half": None}),
                 "difference": less and asdict(less),
+                "statuses": {str(seed): status for seed, status in level.statuses.get(budget, {}).items()},
             }
         told.append(
             {

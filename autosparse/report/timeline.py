@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from autosparse.plan import Plan
-from autosparse.store import Store
+from autosparse.report.finished import Finished
 
 
 @dataclass(frozen=True)
@@ -19,11 +18,11 @@ class Made:
     seconds: float
 
 
-def describe_timeline(plan: Plan, store: Store) -> list[Made]:
+def describe_timeline(finished: Finished) -> list[Made]:
     """The steps in the order in which they were begun. Artifacts that do not say when they were made are left out."""
     found = []
-    for step in plan.steps.values():
-        about = store.open(step.operation, step.key).descriptor
+    for step in finished.steps():
+        about = finished.open(step.name).descriptor
         try:
             end = datetime.fromisoformat(about["created"]).timestamp()
             found.append((end - about["seconds"], about["seconds"], step))

@@ -44,53 +44,71 @@ def judge_method(
     *,
     images: int,
     chance: float,
+    seeds: int = 0,
 ) -> Verdict:
     """Judge a method within one budget.
+
+    A method or control with fewer than `seeds` accuracies is compared by the seeds that both have, and the words give
+    their number.
 
     `baselines` are name -> (test, validation) accuracies. Noise is half of the 95 % confidence interval of the
     difference, paired by seed, and never less than what counting on so many `images` leaves uncertain, which is all
     that is known of one seed.
     """
     accuracy = statistics.fmean(own.values())
-    words, one_seed = [], len(own) < 2
+    words = []
     random = statistics.fmean(shuffled.values()) if shuffled else None
     noise = _noise(own, shuffled, images) if shuffled else None
     if random is not None and noise is not None:
-        words.append(_against_quotas(accuracy, random, noise, chance))
+        gain = _difference(own, shuffled)
+        words.append(_against_quotas(accuracy, gain, random, noise, chance, _of(shuffled, seeds)))
     best = max(baselines, key=lambda name: statistics.fmean(baselines[name][1].values()), default=None)
     reached = None
     if best is not None:
         test = baselines[best][0]
         reached = statistics.fmean(test.values())
-        stands = _word(accuracy - reached, _noise(own, test, images))
-        words.append(f"{stands} {best} ({reached:.1f}), the best baseline by validation")
+        stands = _word(_difference(own, test), _noise(own, test, images))
+        words.append(f"{stands} {best} ({reached:.1f}{_of(test, seeds)}), the best baseline by validation")
     first = next(iter(oracles), None)
     oracle = statistics.fmean(oracles[first].values()) if first is not None else None
     closed = None
     if first is not None and oracle is not None:
         if best is not None and reached is not None:
             test = baselines[best][0]
-            gap, gained = oracle - reached, accuracy - reached
+            gap, gained = _difference(oracles[first], test), _difference(own, test)
             if gap > _noise(oracles[first], test, images) and gained > _noise(own, test, images):
                 closed = gained / gap
         if closed is None:
-            words.append(f"{first} has {oracle:.1f}")
+            words.append(f"{first} has {oracle:.1f}{_of(oracles[first], seeds)}")
         else:
-            words.append(f"{100 * closed:.0f} % of the way from there to {first} ({oracle:.1f})")
-    told = f"{accuracy:.1f}: {', '.join(words)}" if words else f"{accuracy:.1f}"
-    return Verdict(
-        budget, accuracy, random, best, reached, oracle, closed, noise, f"{told}{' (one seed)' if one_seed else ''}"
-    )
+            way = f"{100 * closed:.0f} % of the way from there to {first}"
+            words.append(f"{way} ({oracle:.1f}{_of(oracles[first], seeds)})")
+    text = f"{accuracy:.1f}: {', '.join(words)}" if words else f"{accuracy:.1f}"
+    number = _of(own, seeds).removeprefix(", ") or ("one seed" if len(own) < 2 else "")
+    text = f"{text} ({number})" if number else text
+    return Verdict(budget, accuracy, random, best, reached, oracle, closed, noise, text)
 
 
-def _against_quotas(accuracy: float, shuffled: float, noise: float, chance: float) -> str:
+def _against_quotas(accuracy: float, gain: float, shuffled: float, noise: float, chance: float, number: str) -> str:
     if max(accuracy, shuffled) <= chance + noise:
-        return f"at chance, as its quotas filled at random are ({shuffled:.1f})"
-    if accuracy - shuffled > noise:
-        return f"more than its layer quotas ({shuffled:.1f} when filled at random)"
-    if shuffled - accuracy > noise:
-        return f"less than its layer quotas filled at random ({shuffled:.1f})"
-    return f"nothing shows that it is more than its layer quotas ({shuffled:.1f} when filled at random)"
+        return f"at chance, as its quotas filled at random are ({shuffled:.1f}{number})"
+    if gain > noise:
+        return f"more than its layer quotas ({shuffled:.1f} when filled at random{number})"
+    if -gain > noise:
+        return f"less than its layer quotas filled at random ({shuffled:.1f}{number})"
+    return f"nothing shows that it is more than its layer quotas ({shuffled:.1f} when filled at random{number})"
+
+
+def _of(accuracies: Accuracies, seeds: int) -> str:
+    return f", {len(accuracies)} of {seeds} seeds" if len(accuracies) < seeds else ""
+
+
+def _difference(own: Accuracies, other: Accuracies) -> float:
+    # Of the means over the seeds that both have, where they share any.
+    both = [seed for seed in own if seed in other]
+    pairs = [{seed: one[seed] for seed in both or one} for one in (own, other)]
+    first, second = (statistics.fmean(one.values()) for one in pairs)
+    return first - second
 
 
 def _word(difference: float, noise: float) -> str:
@@ -115,23 +133,30 @@ def judge_results(
     *,
     images: int,
     chance: float,
+    seeds: int = 0,
 ) -> list[Verdict]:
-    """A verdict for every budget of a method; `results` and `controls` are those of a report.
+    """A verdict for every budget at which a method has results; `results` and `controls` are those of a report.
 
-    Baselines are all others but `oracles`, which trained the very network before, and `learned` ones.
+    Baselines are all others but `oracles`, which trained the very network before, and `learned` ones. Methods and
+    controls without a result at a seed of the method are left out. `seeds` is the number of seeds in the spec.
     """
 
     def by_seed(found: Sequence[Any], name: str, budget: str, split: str = "test_accuracy") -> dict[int, float]:
         return {r.seed: getattr(r, split) for r in found if (r.method, r.label) == (name, budget)}
 
+    def comparable(networks: Sequence[Any], budget: str, own: Accuracies) -> dict[str, None]:
+        return dict.fromkeys(r.method for r in networks if r.label == budget and r.seed in own)
+
     verdicts = []
     for budget in dict.fromkeys(result.label for result in results if result.method == method):
-        names = dict.fromkeys(r.method for r in results if r.label == budget and r.method not in (method, "dense"))
+        own = by_seed(results, method, budget)
+        names = [name for name in comparable(results, budget, own) if name not in (method, "dense")]
+        shuffle = f"{method}.shuffle"
         verdicts.append(
             judge_method(
                 budget,
-                by_seed(results, method, budget),
-                by_seed(controls, f"{method}.shuffle", budget),
+                own,
+                by_seed(controls, shuffle, budget) if shuffle in comparable(controls, budget, own) else {},
                 {
                     name: (by_seed(results, name, budget), by_seed(results, name, budget, "validation_accuracy"))
                     for name in names
@@ -140,6 +165,7 @@ def judge_results(
                 {name: by_seed(results, name, budget) for name in names if name in oracles},
                 images=images,
                 chance=chance,
+                seeds=seeds,
             )
         )
     return verdicts

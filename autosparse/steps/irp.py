@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from autosparse.core.irp import PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.masks import kept
 from autosparse.core.training import Recipe
-from autosparse.errors import StepError
+from autosparse.errors import Diverged, StepError
 from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network, generator
 
@@ -33,22 +34,30 @@ def irp(
     keep = keep_after(total, per_round, number, per_round_of)
     if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
-    result = irp_round(
-        lambda: build_network(work),
-        work.inputs.get("rewind", start).tensors("state"),
-        work.masks("previous"),
-        keep=keep,
-        training=work.images("train"),
-        validation=work.images("validation"),
-        recipe=Recipe(**training),
-        # Every round sees the same batches: what differs between rounds is the mask alone.
-        generator=generator("irp", seed),
-        rank_by=rank_by,
-        begin=rewind_to,
-        evaluation_batch=work.place.evaluation_batch,
-        observe=work.observe,
-        team=work.team,
-    )
+    model = build_network(work)
+    try:
+        result = irp_round(
+            lambda: model,
+            work.inputs.get("rewind", start).tensors("state"),
+            work.masks("previous"),
+            keep=keep,
+            training=work.images("train"),
+            validation=work.images("validation"),
+            recipe=Recipe(**training),
+            # Every round sees the same batches: what differs between rounds is the mask alone.
+            generator=generator("irp", seed),
+            rank_by=rank_by,
+            begin=rewind_to,
+            evaluation_batch=work.place.evaluation_batch,
+            observe=work.observe,
+            team=work.team,
+        )
+    except ValueError as error:  # such as scores that are not numbers
+        if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
+            raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`") from error
+        raise
+    if not all(map(math.isfinite, result.losses)):
+        raise Diverged("training diverged: its loss is not finite", "lower `irp.training.lr`")
     work.output.write_tensors("masks", result.masks)
     work.output.write_tensors("scores", result.scores)
     counts = kept(result.masks)

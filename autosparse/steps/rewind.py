@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autosparse.core.training import Recipe, train
-from autosparse.errors import StepError
+from autosparse.errors import Diverged
 from autosparse.steps import operations
 from autosparse.steps.work import Work, generator, load_network
 
@@ -27,5 +27,5 @@ def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> No
     )
     state = model.state_dict()
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise StepError(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
+        raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
     work.output.write_tensors("state", state)

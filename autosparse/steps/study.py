@@ -6,12 +6,14 @@ or process they ended: a study that was killed proposes exactly what an uninterr
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from autosparse.errors import UsageError
+from autosparse.errors import MissingRequirement, UsageError
 from autosparse.store import digest
 
 Sampler = Literal["tpe", "random", "gp"]
@@ -78,22 +80,35 @@ def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Ma
 
 
 def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Space, finished: Any) -> None:
-    """Write a study as the SQLite file that `optuna-dashboard sqlite:///FILE` opens.
+    """Write a study as the SQLite file that `optuna-dashboard` opens by its `study_url`.
 
-    Raises UsageError when there is a file of that name, or it cannot be written.
+    Raises UsageError for a file that exists, and MissingRequirement for one that cannot be written.
     """
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 
     if path.exists():
         raise UsageError(f"{path} is there already", "name a new file: a study is not added to another")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", "make it, or name another")
-    _study(
-        _distributions(defaults, space),
-        finished,
-        storage=optuna.storages.RDBStorage(f"sqlite:///{path}"),
-        study_name=name,
-    )
+    # Optuna formats the URL as a template, and SQLAlchemy before 2.1 quotes no path in it: the path goes past both.
+    connect = partial(sqlite3.connect, path.absolute(), check_same_thread=False)
+    try:
+        storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
+        try:
+            _study(_distributions(defaults, space), finished, storage=storage, study_name=name)
+        finally:
+            storage.engine.dispose()
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+        reason = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        raise MissingRequirement(f"study {path} cannot be written: {reason}", "name another file") from error
+
+
+def study_url(path: Path) -> str:
+    """Return the URL of a study's SQLite file, with the signs of its name quoted: `sqlite:///a%3Fb.db`."""
+    from sqlalchemy import URL
+
+    return URL.create("sqlite", database=str(path)).render_as_string()
 
 
 def _first(defaults: Mapping[str, Any], space: Space) -> list[dict[str, Any]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from autosparse.core.training import Recipe
 from autosparse.core.training import train as train_network
-from autosparse.errors import StepError
+from autosparse.errors import Diverged
 from autosparse.steps import operations
 from autosparse.steps.work import Work, generator, load_network
 
@@ -26,7 +27,7 @@ def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
         team=work.team,
     )
     broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
-    if broken:
-        raise StepError(f"training diverged: {broken[0]} is not finite", "lower `training.lr`")
+    if broken or not all(map(math.isfinite, losses)):
+        raise Diverged(f"training diverged: {broken[0] if broken else 'its loss'} is not finite", "lower `training.lr`")
     work.output.write_tensors("state", model.state_dict())
     work.output.write_json("result", {"losses": losses})

@@ -97,6 +97,31 @@ def test_a_tree_fills_in(clock: list[float], width: int) -> None:
     assert re.search(r"^  emission +0/3$", whole, re.MULTILINE)
 
 
+@pytest.mark.parametrize("width", [60, 120])
+def test_a_failed_step_is_marked_and_its_time_is_gone(
+    clock: list[float], capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    """Its purpose shows `x` unless another step of it runs; skipped steps are not waited for."""
+    plan = fitted()
+    steps, console = plan.plan.steps, Console(file=io.StringIO(), width=width)
+    tree, lines = Tree(plan, console), Lines(plan)
+    skipped = [name for name in steps if name.startswith(("evaluate/erk", "train/erk", "mask/erk"))][1:]
+    for observer in (tree, lines):
+        observer.started(steps["mask/erk/0.9/seed0"])
+        observer.failed(steps["mask/erk/0.9/seed0"], "step `mask/erk/0.9/seed0` failed: odd", skipped)
+    shown = drawn(tree, width)
+
+    assert re.search(r"^x comparison +0/", shown, re.MULTILINE)
+    assert "mask/erk" not in shown
+    assert shown.startswith(f"0 of {len(steps)} steps")
+    assert f"about {10 * (len(steps) - 1 - len(skipped)) // 60} min" in shown.splitlines()[0]
+    line = f"note: step `mask/erk/0.9/seed0` failed: odd; {len(skipped)} dependent steps skipped"
+    assert line == capsys.readouterr().err.strip()
+    assert line in " ".join(str(console.file.getvalue()).split())  # type: ignore[attr-defined]
+    tree.finished(steps[skipped[0]], "run", 1.0, {})  # a worker had begun it before
+    assert re.search(r"^x comparison +1/", drawn(tree, width), re.MULTILINE)
+
+
 def test_nothing_moves_while_it_fills_in(clock: list[float]) -> None:
     """Tallies stand in one column from the first moment to the last."""
     plan = fitted()
@@ -159,12 +184,14 @@ def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
     with Log(tmp_path / "log.txt") as log:
         told(Everyone(log), plan, clock)
         log.note(f"two\nlines {HUGE}")
+        log.failed(plan.plan.steps["tune"], "step `tune` failed:\nodd", ["scorer"])
         log.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
 
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 .", line) for line in lines)
     assert "irp/seed100/round1 ends after 5.00 s, validation_accuracy 98.5, kept 5" in lines[8]
-    assert lines[-3].endswith("two lines ?[2J?[red]名前")
+    assert lines[-4].endswith("two lines ?[2J?[red]名前")
+    assert lines[-3].endswith("tune fails: step `tune` failed: odd; 1 dependent step skipped")
     assert lines[-2].endswith("run ends by KeyboardInterrupt:")
 
 

@@ -15,7 +15,10 @@ from typing import Any
 from tests.conftest import SMALL, Place
 
 FOLDER = Path(__file__).parents[2] / "docs" / "json"
-REPORTS = sorted((Path(__file__).parents[1] / "fixtures" / "runs").glob("*/report.json"))
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+REPORTS = sorted((FIXTURES / "runs").glob("*/report.json"))
+INCOMPLETE = {path.stem: path for path in sorted((FIXTURES / "incomplete").glob("*.json"))}
+"""Output -> a document that the command printed when some of its steps failed."""
 COMMANDS: Mapping[str, Sequence[str]] = {
     "plan": ["plan small.yaml --json", "plan small.yaml --set irp.rounds=9 --set target.backend=ray --json"],
     "explain": ["plan small.yaml --explain tune --json", "plan small.yaml --set seeds=7 --explain tune --json"],
@@ -40,7 +43,7 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 """Output -> commands that print it, in a folder where small.yaml has been run."""
 MAPS = {
     "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
-    "unprunable", "computed", "accuracy", "resolved", "values", "chosen",
+    "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "budgets", "accuracies", "statuses",
 }  # fmt: skip
 """Names of mappings whose own names are data: step names, options, layers."""
 
@@ -93,6 +96,8 @@ def write(place: Place) -> None:
         printed = [place.run(*line.split()).json for line in lines]
         if name == "run":
             printed += [json.loads(file.read_text(encoding="utf-8")) for file in REPORTS]
+        if name in INCOMPLETE:
+            printed.append(json.loads(INCOMPLETE[name].read_text(encoding="utf-8")))
         head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"what `{lines[0]}` prints"}
         text = json.dumps({**head, **schema_of(printed, name)}, indent=1, ensure_ascii=False)
         (FOLDER / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")

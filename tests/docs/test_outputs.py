@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ended, Place, call
-from tests.docs.outputs import COMMANDS, FOLDER, REPORTS, prepare
+from tests.docs.outputs import COMMANDS, FOLDER, INCOMPLETE, REPORTS, prepare
 
 # jsonschema has no types; the module is reached by name so that type checkers leave it alone.
 Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
@@ -50,6 +50,15 @@ def test_outputs_follow_their_schemas(
 def test_reports_follow_their_schema(file: Path) -> None:
     """Of other specs too."""
     assert [] == follows("run", json.loads(file.read_text(encoding="utf-8")))
+
+
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_outputs_of_runs_with_failures_follow_their_schemas(name: str) -> None:
+    """Failed steps and missing cells are in the same documents."""
+    document = json.loads(INCOMPLETE[name].read_text(encoding="utf-8"))
+
+    assert [] == follows(name, document)
+    assert '"diverged"' in json.dumps(document)
 
 
 def test_a_schema_says_no() -> None:

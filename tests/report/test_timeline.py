@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from autosparse.plan import Plan
+from autosparse.report import Finished
 from autosparse.report.timeline import describe_timeline
 from autosparse.store import Store
 
@@ -22,7 +23,8 @@ def told(*steps: tuple[str, str, float]) -> list[tuple[str, float, float]]:
     made = {name: {"created": created, "seconds": seconds} for name, created, seconds in steps}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(store, "open", lambda _, key: SimpleNamespace(descriptor=made[key]))
-        return [(item.step, item.begin, item.seconds) for item in describe_timeline(cast(Plan, cast(Any, plan)), store)]
+        finished = Finished(cast(Plan, cast(Any, plan)), store)
+        return [(item.step, item.begin, item.seconds) for item in describe_timeline(finished)]
 
 
 def test_pauses_between_runs_are_left_out() -> None:

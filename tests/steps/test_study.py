@@ -7,8 +7,16 @@ from typing import Any, get_args
 
 import pytest
 
-from autosparse.errors import UsageError
-from autosparse.steps.study import Pruner, Sampler, export_study, importances, propose, should_stop
+from autosparse.errors import MissingRequirement, UsageError
+from autosparse.steps.study import (
+    Pruner,
+    Sampler,
+    export_study,
+    importances,
+    propose,
+    should_stop,
+    study_url,
+)
 
 DEFAULTS = {"width": 64, "lr": 0.01, "kind": "b"}
 SPACE: dict[str, dict[str, Any]] = {
@@ -143,3 +151,31 @@ def test_a_study_is_exported_once(tmp_path: Path) -> None:
         export_study(path, "digits-1", DEFAULTS, SPACE, trials)
     with pytest.raises(UsageError, match="there is no folder"):
         export_study(tmp_path / "none" / "study.db", "digits-1", DEFAULTS, SPACE, trials)
+
+
+NAMES = ["a b.db", "a#b.db", "ü.db", "a?b.db", "a%41b.db", "a{b}.db", ":memory:", "file:a.db", "job%2Fbranch/s.db"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_study_has_the_name_that_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Whatever signs are in it, next to no other file; its URL leads to it."""
+    import optuna
+
+    monkeypatch.chdir(tmp_path)
+    path = Path(name)
+    path.parent.mkdir(exist_ok=True)
+    export_study(path, "digits-1", DEFAULTS, SPACE, tried(2))
+
+    assert [path] == [file.relative_to(tmp_path) for file in tmp_path.rglob("*") if file.is_file()]
+    if not name.startswith((":", "file:")):  # signs to SQLite itself, in any URL
+        study = optuna.load_study(study_name="digits-1", storage=study_url(path))
+        assert 2 == len(study.trials)
+
+
+def test_a_study_that_cannot_be_written(tmp_path: Path) -> None:
+    """One sentence with the file and the reason."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "study.db-journal").mkdir()
+    with pytest.raises(MissingRequirement, match=r"study .* cannot be written: "):
+        export_study(folder / "study.db", "digits-1", DEFAULTS, SPACE, tried(2))

@@ -1,0 +1,99 @@
+"""Failures of a run as a report shows them: steps, and the cells of the comparison that have no result."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from autosparse.report.finished import Finished
+
+_NAMED = 3  # steps that failed for one reason
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A step that failed: `status` is `diverged` where a training diverged, else `failed`."""
+
+    step: str
+    status: str
+    message: str
+    hint: str | None
+    skipped: Sequence[str]
+    """steps that were skipped because they depend on it"""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A network of the comparison without a result, because `step` failed; `control` marks one of a control."""
+
+    method: str
+    budget: str
+    sparsity: float | None
+    """None where it depends on masks that were not made"""
+    seed: int
+    control: bool
+    status: str
+    """`diverged` or `failed`"""
+    step: str
+
+
+def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missing]:
+    """Return the cells of a plan without a result, in the plan's order."""
+    causes = {name: failure for failure in failures for name in (failure.step, *failure.skipped)}
+    return [
+        Missing(
+            cell.method,
+            cell.budget,
+            cell.sparsity,
+            cell.seed,
+            cell.role == "control",
+            causes[cell.evaluate].status,
+            causes[cell.evaluate].step,
+        )
+        for cell in finished.plan.cells
+        if not finished.has(cell.evaluate)
+    ]
+
+
+def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], results: Sequence[Any]) -> Iterator[str]:
+    """Yield a sentence for every reason of failures, with its steps, and for every mean that lacks a seed.
+
+    `results` are those of methods and controls.
+    """
+    reasons: dict[str, list[Failure]] = {}
+    for failure in failures:
+        reasons.setdefault(failure.message.removeprefix(f"step `{failure.step}` failed: "), []).append(failure)
+    for reason, alike in reasons.items():
+        skipped = sum(len(failure.skipped) for failure in alike)
+        after = f"; {skipped} dependent step{'s' * (skipped > 1)} skipped" if skipped else ""
+        names = ", ".join(f"`{failure.step}`" for failure in alike[:_NAMED])
+        more = f" and {len(alike) - _NAMED} more" if len(alike) > _NAMED else ""
+        yield f"step{'s' * (len(alike) > 1)} {names}{more} failed: {reason}{after}"
+    seeds = Counter((result.method, result.label) for result in results)
+    for (method, budget), cells in missing_by_cell(missing).items():
+        if left := seeds[method, budget]:
+            causes = ", ".join(f"seed {one.seed} {one.status}" for one in cells)
+            yield f"{method} at {budget} is the mean over {left} of {left + len(cells)} seeds: {causes}"
+
+
+def statuses_of(missing: Iterable[Missing], *, alone: bool) -> str:
+    """Return the statuses of a cell's missing seeds, as `counted` does."""
+    return counted([one.status for one in missing], alone=alone)
+
+
+def counted(statuses: Sequence[str], *, alone: bool) -> str:
+    """Count the statuses of seeds: `1 diverged, 2 failed`; `diverged` where they are all alike and stand `alone`."""
+    numbers = Counter(statuses)
+    if alone and len(numbers) == 1:
+        return statuses[0]
+    return ", ".join(f"{number} {status}" for status, number in numbers.items())
+
+
+def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Missing]]:
+    """Return the missing networks by method and budget, in order."""
+    cells: dict[tuple[str, str], list[Missing]] = {}
+    for one in missing:
+        cells.setdefault((one.method, one.budget), []).append(one)
+    return cells
