@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autosparse.api.batch import Signature
 from autosparse.api.batches import Examples
 from autosparse.api.wrapped import copy_of
 from autosparse.core.connectivity import Finding, examine
@@ -20,7 +21,7 @@ def cuts(plain: torch.nn.Module, masks: Mapping[str, torch.Tensor], x: Any) -> t
     model = copy_of(plain).to(device)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     full = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    examples = Examples([(x, x)], device)
+    examples = Examples([(x, x)], device, Signature(model))
     evidence = Evidence(
         model=model,
         weights=weights,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -12,11 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autosparse.api.batch import Signature
 from autosparse.api.batches import Examples
 from autosparse.api.masks import Masks
+from autosparse.api.plain_values import plain_values
 from autosparse.api.wrapped import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, Scorer, mean_cross_entropy
+from autosparse.core.randomness import seeded
 from autosparse.core.schedule import Pruning
 from autosparse.core.training import Recipe
 from autosparse.core.weights import (
@@ -28,7 +30,7 @@ from autosparse.core.weights import (
     total_of,
     unprunable,
 )
-from autosparse.errors import AutosparseError, SpecError, UsageError
+from autosparse.errors import AutosparseError, AutosparseWarning, SpecError, UsageError
 from autosparse.lazy import torch
 from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
@@ -151,7 +153,7 @@ def score(
 
 def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     named = {"name": "own", **method} if isinstance(method, Mapping) else method
-    given = {"method": named, "sparsity": sparsity, "seed": seed}
+    given = plain_values({"method": named, "sparsity": sparsity, "seed": seed})
     try:
         request = _Request.model_validate(given, strict=True)
     except ValidationError as error:
@@ -193,7 +195,7 @@ def _gather(
     if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
         model = model.float()
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
-    examples = Examples(batches, device)
+    examples = Examples(batches, device, Signature(model), seed=request.seed)
     return Evidence(
         model=model,
         weights=weights,
@@ -204,8 +206,20 @@ def _gather(
         example=examples.example,
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
+        note=_Notes(),
         scorer=_scorer(_meant(scorer), device) if request.method.needs_scorer else None,
     )
+
+
+class _Notes:
+    # Sentences as warnings, each once.
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._seen:
+            self._seen.add(text)
+            warnings.warn(text, AutosparseWarning, stacklevel=2)
 
 
 def _meant(scorer: str | Path | None) -> str | Path:
@@ -238,26 +252,12 @@ def _own_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
 
     Also the caller's modes of gradients and precision: scores do not depend on where the call stands.
     """
-    numpy = sys.modules.get("numpy")
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    states = random.getstate(), numpy.random.get_state() if numpy else None
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
-        torch.random.fork_rng([*devices]),
+        seeded(seed),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
         torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
     ):
-        torch.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
-        random.seed(seed)
-        if numpy:
-            numpy.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            if numpy:
-                numpy.random.set_state(states[1])
+        yield

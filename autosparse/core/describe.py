@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from autosparse.core.connectivity import describe_network
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
@@ -80,5 +80,5 @@ def _standing(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str,
 def _flow(evidence: Evidence) -> Tensors:
     # In double precision: products over many layers leave the range of float32.
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
-    gradient = gradient_of(evidence.flow(leaves), leaves)
+    _, gradient = evidence.flow_gradient(leaves)
     return {name: leaf.detach() * gradient[name] for name, leaf in leaves.items()}

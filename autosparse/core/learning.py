@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.randomness import seeded
 from autosparse.core.training import Recipe, autocast, learning_rate, update_rule
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import UsageError
@@ -58,9 +59,8 @@ class Learner:
         torch.mul(values[: self.prunable], presence, out=self._seen[: self.prunable])
         self._seen[self.prunable :].copy_(values[self.prunable :])
         gradient.zero_()
-        with autocast(values.device, self.recipe.precision):
-            loss = self.evidence.training_loss(self._state, batch)
-        loss.backward(inputs=self._leaves)
+        forward = autocast(values.device, self.recipe.precision)
+        self.evidence.differentiate(self._state, batch, self._leaves, forward)
         found = gradient[: self.prunable] * values[: self.prunable]
         if weights:
             gradient[: self.prunable].mul_(presence)
@@ -118,14 +118,9 @@ def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
 
 @contextmanager
 def own_randomness(evidence: Evidence) -> Iterator[None]:
-    """What the network itself draws, such as dropout, comes from the evidence's generator, and is forgotten after."""
-    device = next(iter(evidence.weights.values())).device
+    """Seed what the network itself draws, such as dropout, from the evidence's generator, for the length of a block."""
     seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+    with seeded(seed):
         yield
 
 

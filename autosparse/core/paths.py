@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autosparse.core.channels import channels_of
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
@@ -53,16 +53,16 @@ def effective_weights(evidence: Evidence) -> Tensors:
     Those that the linear positive network's output feels: all present weights are set to their layer's
     1 / fan-in, so that path sums neither vanish nor overflow.
     """
-    gradient = gradient_of(*flow_of(evidence))
+    _, gradient, _ = flow_of(evidence)
     return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
 
 
-def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors]:
-    """The output that effective weights are felt by, and what it is made from: every layer's masks / fan-in."""
+def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors, Tensors]:
+    """Return the output that effective weights are felt by, its gradient, and its leaves: layers' masks / fan-in."""
     leaves = {
         layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
     }
-    return evidence.flow(leaves, paths_only=True), leaves
+    return *evidence.flow_gradient(leaves, paths_only=True), leaves
 
 
 def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
@@ -101,8 +101,7 @@ def _paths_at(evidence: Evidence, power: float) -> tuple[dict[str, float], float
         layer.name: (evidence.masks[layer.name].double() * math.exp(power)).requires_grad_()
         for layer in evidence.layers
     }
-    value = evidence.flow(leaves, paths_only=True)
-    gradient = gradient_of(value, leaves)
+    value, gradient = evidence.flow_gradient(leaves, paths_only=True)
     # Where a weight is absent its gradient may exceed what the paths that are there come to.
     through = {
         name: float((part.where(evidence.masks[name].bool(), 0.0) * leaves[name].detach()).sum())
