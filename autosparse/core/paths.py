@@ -12,6 +12,10 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
 
 
+class Untraceable(ValueError):
+    """A network through which no paths can be counted."""
+
+
 @dataclass(frozen=True)
 class Paths:
     """What masks leave of a network's paths, per layer by the name of its weight, and in all.
@@ -71,7 +75,7 @@ def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
     With all present weights 1 the linear positive network's output is the number of paths. Where that exceeds
     float64 (e^709), weights are e^t with the largest t below 0 that does not, and the mean length of a path, which
     is the logarithm's slope in t, is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain, and for equal
-    residual blocks.
+    residual blocks. Raises Untraceable for networks whose output does not grow with their weights.
     """
     found = _paths_at(evidence, 0.0)
     if found is not None:
@@ -81,8 +85,8 @@ def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
         middle = (low + high) / 2
         low, high = (low, middle) if _paths_at(evidence, middle) is None else (middle, high)
     at, below = _paths_at(evidence, low), _paths_at(evidence, low - 1)
-    assert at is not None, "no layer's output exceeds its input"
-    assert below is not None
+    if at is None or below is None or not at[1] > below[1] > -math.inf:
+        raise Untraceable("the network does not pass its weights on in proportion, as with standardized weights")
     (through, total), here, there = at, 1 / _mean_length(*at), 1 / _mean_length(*below)
     q = max(0.0, (there - here) / (math.exp(1 - low) - math.exp(-low)))
     p = here - q * math.exp(-low)

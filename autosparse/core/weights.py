@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import Inputs, arguments
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
@@ -117,6 +119,26 @@ def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
             module.training = mode
 
 
+def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """Load every parameter and buffer into a network, in place, and return it.
+
+    Tensors alone do not say which version of a module's state they are, as torch's own state dicts do: it is the
+    network's present one. So is what a module adds to its state that is no tensor. Raises RuntimeError, as torch does,
+    for a state of another network.
+    """
+    own = model.state_dict()
+    whole: dict[str, Any] = {name: part for name, part in own.items() if not isinstance(part, torch.Tensor)}
+    complete = OrderedDict(whole | dict(state))
+    complete._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined]
+    model.load_state_dict(complete, strict=True)
+    return model
+
+
+def state_of(model: torch.nn.Module) -> Tensors:
+    """Return a network's parameters and buffers by name; what a module's state holds besides is left out."""
+    return {name: part for name, part in model.state_dict().items() if isinstance(part, torch.Tensor)}
+
+
 def keep_count(total: int, sparsity: float) -> int:
     """How many of `total` weights stay at a sparsity in [0, 1): the one place where it becomes a count."""
     return round((1 - sparsity) * total)
@@ -195,7 +217,7 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
     # The fast path of transformer layers calls none of the modules inside.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with in_mode(model, training=False), torch.no_grad():
+        with in_mode(model, training=False), torch.no_grad(), foreign_code(f"calling `{type(model).__name__}`", model):
             model(*arguments_, **named_arguments)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -22,6 +22,7 @@ from autosparse.backends import (
     local,
     release_memory,
 )
+from autosparse.core.randomness import seed_of, seeded
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError, UsageError
 from autosparse.execute.crew import Make, Order, Told, Workers, planned, store_of
 from autosparse.execute.observer import Observer
@@ -298,7 +299,8 @@ class Execution:
                 self._observer.progress(step, done, total, loss)
 
             try:
-                with team_of(step, inputs, place) as team:
+                # What networks and datasets draw is the step's: the same in every cache, process and order.
+                with team_of(step, inputs, place) as team, seeded(seed_of("step", step.key)):
                     operations[step.operation].function(
                         Work(inputs, draft, place, step.access, observe, team), **dict(step.options)
                     )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Place, local
+from autosparse.core.randomness import seed_of, seeded
 from autosparse.core.training import Team
 from autosparse.errors import AutosparseError, StepError
 from autosparse.lazy import torch
@@ -63,7 +64,7 @@ def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterato
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        work = (step.operation, dict(step.options), dict(inputs), dict(step.access), place)
+        work = (step.key, step.operation, dict(step.options), dict(inputs), dict(step.access), place)
         others: list[Any] = []
         lines: list[Connection] = []
         over = threading.Event()
@@ -157,6 +158,7 @@ def _serve(
     size: int,
     folder: Path,
     run: Connection,
+    key: str,
     operation: str,
     options: dict[str, Any],
     inputs: dict[str, Artifact],
@@ -173,7 +175,8 @@ def _serve(
         scratch = folder / str(rank)
         scratch.mkdir()
         work = Work(inputs, Draft(scratch), own, access, team=_Member(rank, size))
-        operations[operation].function(work, **options)
+        with seeded(seed_of("step", key, rank)):  # each member drops other units of its own images
+            operations[operation].function(work, **options)
         torch.distributed.destroy_process_group()
     except BaseException as error:
         with suppress(OSError):

@@ -43,7 +43,9 @@ def mask(
     """
     evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
     work.output.write_tensors("masks", masks)
-    work.output.write_json("result", {"total": total_of(masks), **describe_masks(dissect(evidence.masked(masks)))})
+    anatomy = describe_masks(dissect(evidence.masked(masks)))
+    notes = {"notes": work.notes} if work.notes else {}
+    work.output.write_json("result", {"total": total_of(masks), **anatomy, **notes})
 
 
 def make_masks(
@@ -109,6 +111,9 @@ def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tenso
 def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
     """As JSON, which has no infinity: the logarithm of no path is null."""
     paths = anatomy.paths
+    findings = [asdict(finding) for finding in anatomy.findings]
+    if paths is None:
+        return {"kept": anatomy.kept, "findings": findings}
     return {
         "kept": anatomy.kept,
         "effective": paths.weights,
@@ -116,7 +121,7 @@ def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
         "channels": paths.channels,
         "paths": _finite(paths.all),
         "paths_through": {name: _finite(value) for name, value in paths.through.items()},
-        "findings": [asdict(finding) for finding in anatomy.findings],
+        "findings": findings,
     }
 
 
