@@ -12,6 +12,7 @@ from autosparse.api.examine import cuts
 from autosparse.api.hold import Hold, hold_zero
 from autosparse.api.wrapped import named_parameters, unwrap
 from autosparse.core.connectivity import Finding, emptied
+from autosparse.core.layer_kinds import Kind
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -30,6 +31,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         *,
         model: torch.nn.Module | None = None,
         unprunable: Mapping[str, str] | None = None,
+        declared: Mapping[str, Kind] | None = None,
     ) -> None:
         for name, mask in masks.items():
             if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
@@ -40,6 +42,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._masks = {name: mask.detach().clone() for name, mask in masks.items()}
         self._kept = {name: int(mask.count_nonzero()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
+        self._declared = dict(declared or {})
         self._model = None if model is None else unwrap(model)
 
     def __getitem__(self, name: str) -> torch.Tensor:
@@ -68,10 +71,11 @@ class Masks(Mapping[str, "torch.Tensor"]):
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
         # Copied together with its model, a copy belongs to the copied model.
         model = self._model
-        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable)
+        home = memo.get(id(model), model)
+        return Masks(self, model=home, unprunable=self.unprunable, declared=self._declared)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self._masks, self.unprunable)
+        return _rebuilt, (self._masks, self.unprunable, self._declared)
 
     @property
     def kept(self) -> int:
@@ -100,7 +104,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         output is found that no path reaches, by two passes of one example through a copy in float64; without
         them, only layers that keep no weight. `model` is by default the one that the masks were made for.
         """
-        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x)
+        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x, self._declared)
 
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the masked weights of a network in place, once; `hold` keeps them zero.
@@ -250,5 +254,5 @@ class Summary:
         return "\n".join([*lines, *([f"not prunable: {', '.join(told)}"] if told else [])])
 
 
-def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str]) -> Masks:
-    return Masks(masks, unprunable=unprunable)
+def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], declared: Mapping[str, Kind]) -> Masks:
+    return Masks(masks, unprunable=unprunable, declared=declared)

@@ -8,6 +8,7 @@ from autosparse.core.connectivity import describe_network
 from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
 from autosparse.core.weights import Tensors
+from autosparse.core.zero_scores import carrying_signal, silent_layers
 from autosparse.lazy import torch
 
 
@@ -21,6 +22,10 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
     needs = needs_of(groups)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
     flow = _flow(evidence) if "flow" in needs else {}
+    if silent_layers({**flow, **gradient}, evidence):
+        carrying, replaced = carrying_signal(evidence)
+        if replaced:
+            return describe(carrying, groups, images)
     standing = _standing(evidence, gradient, flow) if "standing" in needs else {}
     seen = (
         Seen(

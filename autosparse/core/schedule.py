@@ -24,6 +24,7 @@ from autosparse.core.search import Relaxation, learn_scores
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Layer, Tensors
+from autosparse.core.zero_scores import NoSignal, is_by_position, without_ties
 from autosparse.lazy import torch
 from autosparse.registry import AddedLater, Range, Registry
 
@@ -70,14 +71,27 @@ class Pruning:
                 told = partial(self._told, (number - 1) * steps, steps * len(counts))
                 evidence = learn_briefly(start, batches, self.recipe, steps, told)
             scores = self.scored(evidence, allow_zero=number > 1)
+            present = evidence.masks
             if not (regrow and any(bool(values.any()) for values in scores.values())):
                 scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
-            masks = self.select(scores, self._quotas(scores, keep, last=number == len(counts)), evidence)
+            masks = self._chosen(scores, keep, present, evidence, last=number == len(counts))
             if number < len(counts):
                 evidence = evidence.masked(masks)
             if not steps:
                 self.observe(number, len(counts))
         return masks
+
+    def _chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
+        # Of equal scores the first would be kept: zeros, of which there may be whole layers, are drawn instead.
+        masks = self.select(scores, self._quotas(scores, keep, last=last), evidence)
+        if self.blind or not is_by_position(masks, scores):
+            return masks
+        zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
+        total = sum(int(mask.count_nonzero()) for mask in present.values())
+        equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
+        evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
+        scores = without_ties(masks, scores, evidence.generator)
+        return self.select(scores, self._quotas(scores, keep, last=last), evidence)
 
     def _quotas(self, scores: Tensors, keep: int, *, last: bool) -> Counts:
         try:
@@ -91,14 +105,14 @@ class Pruning:
         """The criterion's scores of a network, detached.
 
         Raises ValueError when a score is not finite, naming the layer, and when every score is zero, unless that is
-        allowed: of equal scores the first are kept, and zeros would pass for a choice that nobody made.
+        allowed: zeros would pass for a choice that nobody made.
         """
         scores = {name: values.detach() for name, values in self.score(evidence).items()}
         for name, values in scores.items():
             if not bool(values.isfinite().all()):
                 raise ValueError(f"{int((~values.isfinite()).sum())} scores of layer {name} are not finite numbers")
         if not allow_zero and not any(bool(values.any()) for values in scores.values()):
-            raise ValueError("every weight has score 0: the network's last layer may begin at zero")
+            raise NoSignal("every weight has score 0")
         return scores
 
     def _told(self, before: int, total: int, done: int) -> None:

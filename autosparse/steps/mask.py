@@ -19,7 +19,8 @@ from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
-from autosparse.core.weights import Tensors, keep_count, total_of
+from autosparse.core.weights import Tensors, keep_count, left_out, total_of
+from autosparse.core.zero_scores import with_signal
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
@@ -70,6 +71,8 @@ def make_masks(
     """
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(work, seed=seed, recipe=recipe, corrupt=corrupt)
+    if sentence := left_out(evidence.model):
+        work.note(sentence)
     if learned is None and "scorer" in work.inputs:
         learned = work.inputs["scorer"].json("scorer"), work.inputs["scorer"].tensors("state")
     if learned is not None:
@@ -85,7 +88,7 @@ def make_masks(
     pruning = Pruning(
         evidence,
         *amounts,
-        score=choose(criteria, method["criterion"]),
+        score=with_signal(choose(criteria, method["criterion"])),
         allocate=allocate,
         select=choose(selections, method["selection"]),
         observe=work.observe,
@@ -101,7 +104,8 @@ def make_masks(
         return evidence, masks
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
-        raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error
+        hint = getattr(error, "hint", None)
+        raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}", hint) from error
 
 
 def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:
