@@ -36,7 +36,7 @@ class Declared:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a weight's axes are read: `[groups * outputs, inputs, ...]`; transposed, `[groups * inputs, outputs, ...]`."""
+    """How a weight is read: `[groups * outputs, inputs, ...]`, or transposed `[groups * inputs, outputs, ...]`."""
 
     shape: tuple[int, ...]
     groups: int = 1

@@ -36,7 +36,8 @@ def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[ob
         return (args[0] if args else kwargs["input"]).clone()  # what follows may work in place
 
     def rectified(*args: Any, **kwargs: Any) -> Any:
-        return functional.relu(args[0] if args else kwargs["input"])
+        # relu keeps its result for the backward pass, which what follows may change in place.
+        return functional.relu(args[0] if args else kwargs["input"]).clone()
 
     def normalized(*args: Any, **kwargs: Any) -> Any:
         given = {**dict(zip(("input", "running_mean", "running_var"), args, strict=False)), **kwargs}

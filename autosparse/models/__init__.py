@@ -8,7 +8,7 @@ factory the name first, and states by `identify` what of it enters keys.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from autosparse.core.layer_kinds import declare_layers
@@ -31,11 +31,11 @@ class Start:
         AddedLater(as_before="own"),
     ] = "own"
     prunable: Annotated[
-        dict[str, Literal["linear", "transposed", "embedding"]],
+        dict[str, Literal["linear", "transposed", "embedding"]] | None,
         "parameters of other layers that are prunable, by name or pattern, and how their axes lie: linear [outputs, "
         "inputs], transposed [inputs, outputs], embedding [rows, features]",
-        AddedLater(as_before={}),
-    ] = field(default_factory=dict)
+        AddedLater(as_before=None),
+    ] = None
     exclude: Annotated[
         tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`", AddedLater(as_before=())
     ] = ()
