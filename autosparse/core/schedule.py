@@ -22,9 +22,10 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.learning import learn_briefly
 from autosparse.core.search import Relaxation, learn_scores
 from autosparse.core.selection import selections
+from autosparse.core.selection.tuned import draws
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Layer, Tensors
-from autosparse.core.zero_scores import NoSignal, is_by_position, without_ties
+from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy import torch
 from autosparse.registry import AddedLater, Range, Registry
 
@@ -84,13 +85,13 @@ class Pruning:
     def _chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
         # Of equal scores the first would be kept: zeros, of which there may be whole layers, are drawn instead.
         masks = self.select(scores, self._quotas(scores, keep, last=last), evidence)
-        if self.blind or not is_by_position(masks, scores):
+        if not is_by_position(masks, scores) or draws(self.select, evidence):
             return masks
         zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
         total = sum(int(mask.count_nonzero()) for mask in present.values())
         equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
         evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
-        scores = without_ties(masks, scores, evidence.generator)
+        scores = without_ties(scores, {0.0, lowest_kept(masks, scores)}, evidence.generator)
         return self.select(scores, self._quotas(scores, keep, last=last), evidence)
 
     def _quotas(self, scores: Tensors, keep: int, *, last: bool) -> Counts:
@@ -220,6 +221,8 @@ def search(
     if pruning.blind and quotas == "fixed":
         return pruning.in_rounds([keep])
     start = pruning.scored(evidence)
+    if any(bool(2 * (values == 0).count_nonzero() > values.numel()) for values in start.values()):
+        start = without_ties(start, {0.0}, evidence.generator)  # ranks would go by position
     fixed = pruning.allocate(start, evidence.layers, keep)
     recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
     layers = evidence.layers

@@ -8,7 +8,7 @@ every score that multiplies by them: it says nothing of the weights.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from autosparse.core.evidence import Evidence
@@ -102,16 +102,18 @@ def is_by_position(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch
     return min(equal) > 0 and sum(equal) > _MANY * (kept.numel() + dropped.numel())
 
 
-def without_ties(
-    masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor], generator: torch.Generator
-) -> Tensors:
-    """Return scores in which those equal to zero, and those equal to the lowest kept one, are in random order.
+def lowest_kept(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> float:
+    """Return the lowest score of a weight that masks keep."""
+    return min(float(scores[name][mask].min()) for name, mask in masks.items() if bool(mask.any()))
+
+
+def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], generator: torch.Generator) -> Tensors:
+    """Return scores in which those of the `equal` values are in random order.
 
     They stay between the scores next to them: what is above or below is ranked as before.
     """
     values = torch.cat([part.flatten() for part in scores.values()])
-    lowest = min(float(scores[name][mask].min()) for name, mask in masks.items() if bool(mask.any()))
-    for tied in {0.0, lowest}:
+    for tied in sorted(equal):
         below = values[(values < tied) & (values > -math.inf)]
         gap = tied - float(below.max()) if below.numel() else max(1.0, abs(tied))
         drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64).to(values.device)

@@ -145,7 +145,7 @@ def test_ties_are_drawn_between_their_neighbours() -> None:
     """Without ties zeros are in random order, below what is above zero and above what is below."""
     scores = two_layers()
     scores["b"][7] = -1.0
-    found = without_ties(masks_of([0, 1, 2, 3, 4], []), scores, torch.Generator().manual_seed(0))
+    found = without_ties(scores, {0.0}, torch.Generator().manual_seed(0))
     zeros = torch.cat([found["a"][4:], found["b"][:7], found["b"][8:]])
 
     assert [4.0, 3.0, 2.0, 1.0] == found["a"][:4].tolist()
@@ -200,3 +200,23 @@ def test_no_signal_at_all() -> None:
         pruning.in_rounds([6])
 
     assert "initialize the last layer" in caught.value.hint
+
+
+def test_selections_that_draw_break_ties_themselves() -> None:
+    """A selection that takes random numbers is asked once, and no note is made of ties."""
+    network = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 5))
+    notes = list[str]()
+    for selection in ("random", "sampled"):
+        evidence = replace(evidence_of(network, (30,)), note=notes.append)
+        chosen = selections[selection].function
+
+        def score(evidence: Evidence) -> Tensors:
+            return {name: torch.ones(weight.shape) for name, weight in evidence.weights.items()}
+
+        masks = Pruning(evidence, 700, 140, score, allocations["uniform"].function, chosen).in_rounds([140])
+
+        again = evidence_of(network, (30,))
+        quotas = {name: int(mask.sum()) for name, mask in masks.items()}
+        expected = chosen(score(again), quotas, again)
+        assert all(torch.equal(expected[name], mask) for name, mask in masks.items())
+    assert [] == notes
