@@ -20,6 +20,7 @@ from annotated_types import Ge, Gt, Le
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
 from autosparse.core.learning import learn_briefly
+from autosparse.core.randomness import seed_of
 from autosparse.core.search import Relaxation, learn_scores
 from autosparse.core.selection import selections
 from autosparse.core.selection.tuned import draws
@@ -89,9 +90,10 @@ class Pruning:
             return masks
         zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
         total = sum(int(mask.count_nonzero()) for mask in present.values())
-        equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
-        evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
-        scores = without_ties(scores, {0.0, lowest_kept(masks, scores)}, evidence.generator)
+        if last:
+            equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
+            evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
+        scores = without_ties(scores, {0.0, lowest_kept(masks, scores)}, _of_ties(evidence))
         return self.select(scores, self._quotas(scores, keep, last=last), evidence)
 
     def _quotas(self, scores: Tensors, keep: int, *, last: bool) -> Counts:
@@ -118,6 +120,11 @@ class Pruning:
 
     def _told(self, before: int, total: int, done: int) -> None:
         self.observe(before + done, total)
+
+
+def _of_ties(evidence: Evidence) -> torch.Generator:
+    # Apart from the evidence's own, whose numbers do not depend on whether there are ties.
+    return torch.Generator().manual_seed(seed_of("ties", evidence.generator.initial_seed()))
 
 
 _EVERY = 8  # steps between two allocations of quotas that are free
@@ -222,7 +229,7 @@ def search(
         return pruning.in_rounds([keep])
     start = pruning.scored(evidence)
     if any(bool(2 * (values == 0).count_nonzero() > values.numel()) for values in start.values()):
-        start = without_ties(start, {0.0}, evidence.generator)  # ranks would go by position
+        start = without_ties(start, {0.0}, _of_ties(evidence))  # ranks would go by position
     fixed = pruning.allocate(start, evidence.layers, keep)
     recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
     layers = evidence.layers
