@@ -14,15 +14,20 @@ if TYPE_CHECKING:
     from autosparse.api import prune as prune
     from autosparse.api import score as score
     from autosparse.errors import AutosparseError as AutosparseError
+    from autosparse.errors import AutosparseWarning as AutosparseWarning
     from autosparse.plan import compile_plan as compile_plan
     from autosparse.spec import load_spec as load_spec
     from autosparse.store import Store as Store
 
 __version__ = "0.1.0"
-__all__ = ["AutosparseError", "Masks", "Store", "__version__", "compile_plan", "load", "load_spec", "prune", "score"]
+__all__ = [
+    "AutosparseError", "AutosparseWarning", "Masks", "Store", "__version__", "compile_plan", "load", "load_spec",
+    "prune", "score",
+]  # fmt: skip
 
 _HOMES = {
     "AutosparseError": "autosparse.errors",
+    "AutosparseWarning": "autosparse.errors",
     "Masks": "autosparse.api",
     "Store": "autosparse.store",
     "compile_plan": "autosparse.plan",

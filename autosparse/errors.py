@@ -125,3 +125,7 @@ class Busy(AutosparseError):
     """Another process holds what is needed."""
 
     exit_code = 6
+
+
+class AutosparseWarning(UserWarning):
+    """Something was done otherwise than asked, or a result says less than it seems to."""

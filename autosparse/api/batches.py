@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
+from autosparse.api.batch import Signature, as_batch, without_labels
 from autosparse.core.evidence import Batch
-from autosparse.core.inputs import Inputs, can_be_cut, cut, examples_in, map_tensors, tensors_in
-from autosparse.errors import UsageError
+from autosparse.core.foreign_code import foreign_code
+from autosparse.core.inputs import Inputs, can_be_cut, cut, examples_in, map_tensors
+from autosparse.core.randomness import Generators, seed_of
+from autosparse.errors import OwnCodeError, UsageError
 from autosparse.lazy import torch
+
+_END = object()
 
 
 class Examples:
@@ -16,12 +22,18 @@ class Examples:
 
     Every round of a method looks at the same examples, so an iterator that gives each batch once serves many
     rounds, and one without end serves too. Tensors are moved to `device`; low precision is raised to float32,
-    as scoring does with the network.
+    as scoring does with the network. What the iterable draws from global generators, as a loader that shuffles does,
+    begins at `seed` and does not depend on what the network draws. A batch of one example after larger ones, as a
+    loader's last may be, is left out: BatchNorm has no statistics of one.
     """
 
-    def __init__(self, batches: Iterable[Any] | None, device: torch.device) -> None:
+    def __init__(
+        self, batches: Iterable[Any] | None, device: torch.device, signature: Signature, *, seed: int = 0
+    ) -> None:
         self.batches = batches
         self.device = device
+        self._signature = signature
+        self._generators = Generators(seed_of("examples", seed))
         self._fetched: list[Batch] = []
         self._source: Iterator[Any] | None = None
 
@@ -42,8 +54,7 @@ class Examples:
         """The inputs of the first batch, cut to one example."""
         batch = self._batch(0, 1, 0)
         assert batch is not None
-        inputs: Inputs = _cut(batch, 1)[0]
-        return inputs
+        return without_labels(_cut(batch, 1)[0], self._signature)
 
     def stream(self) -> Iterator[Batch]:
         """Batches without end, to train on: the iterable from its beginning, again and again.
@@ -60,9 +71,10 @@ class Examples:
         number = len(self._fetched) if once else 0
         while True:
             before = number
-            for item in source:
-                yield self._prepare(item, number)
+            for item in self._drawn(source):
                 number += 1
+                if not _is_leftover(batch := self._prepare(item, number - 1), self._fetched[0]):
+                    yield batch
             if once or number == before:
                 raise UsageError(
                     f"`batches` ran out after {number}: an iterator gives each batch once",
@@ -79,43 +91,44 @@ class Examples:
             )
         if self._source is None:
             try:
-                self._source = iter(self.batches)
-            except TypeError:
+                with self._generators, reading():
+                    self._source = iter(self.batches)
+            except OwnCodeError as error:
+                if not isinstance(error.__cause__, TypeError) or hasattr(type(self.batches), "__iter__"):
+                    raise
                 raise UsageError(
                     f"`batches` must be an iterable of `(x, y)` but is {type(self.batches).__name__}",
                     "pass a DataLoader, or a list such as `[(x, y)]`",
                 ) from None
-        try:
-            item = next(self._source)
-        except StopIteration:
+        item = next(self._drawn(self._source), _END)
+        while item is not _END and index and _is_leftover(self._prepare(item, index), self._fetched[0]):
+            item = next(self._drawn(self._source), _END)
+        if item is _END:
             if not self._fetched:
-                raise UsageError("`batches` is empty", "an iterator that was used up gives nothing more") from None
+                raise UsageError("`batches` is empty", "an iterator that was used up gives nothing more")
             if self._source is self.batches:
                 raise UsageError(
                     f"`batches` ran out after {seen} of {images} examples: an iterator gives each batch once",
                     "pass a list or a DataLoader, which may be smaller, or set the criterion's `images`",
-                ) from None
+                )
             return None
         self._fetched.append(self._prepare(item, index))
         return self._fetched[-1]
 
+    def _drawn(self, source: Iterable[Any]) -> Iterator[Any]:
+        # What the iterable gives, its random numbers apart from the network's.
+        with self._generators, reading():
+            iterator = iter(source)
+        while True:
+            with self._generators, reading():
+                item = next(iterator, _END)
+            if item is _END:
+                return
+            yield item
+
     def _prepare(self, item: Any, index: int) -> Batch:
-        if not isinstance(item, tuple | list) or len(item) != 2:
-            size = f" of {len(item)}" if isinstance(item, tuple | list) else ""
-            raise UsageError(
-                f"batch {index} must be a pair `(x, y)` but is {type(item).__name__}{size}",
-                "a single batch is `[(x, y)]`; several inputs go into x, by position `((first, second), y)` or by name",
-            )
-        if not any(True for _ in tensors_in(item[0])):
-            raise UsageError(
-                f"x of batch {index} must be a tensor, or several in a tuple, list or mapping, but is "
-                f"{type(item[0]).__name__}",
-                "convert it with `torch.as_tensor`",
-            )
-        if examples_in(item[0]) == 0:
-            raise UsageError(f"batch {index} holds no example", "leave empty batches out")
-        inputs, labels = (map_tensors(self._ready, part) for part in item)
-        return inputs, labels
+        inputs, labels = as_batch(item, index, self._signature)
+        return map_tensors(self._ready, inputs), map_tensors(self._ready, labels)
 
     def _ready(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.detach().to(self.device)
@@ -126,3 +139,12 @@ class Examples:
 
 def _cut(batch: Batch, count: int) -> Batch:
     return batch if count >= examples_in(batch[0]) or not can_be_cut(batch) else cut(batch, 0, count)
+
+
+def _is_leftover(batch: Batch, first: Batch) -> bool:
+    return can_be_cut(batch) and examples_in(batch[0]) == 1 < examples_in(first[0])
+
+
+def reading() -> AbstractContextManager[None]:
+    """Return the context in which batches are read: errors of a dataset become an OwnCodeError with file and line."""
+    return foreign_code("reading `batches`")

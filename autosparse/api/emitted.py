@@ -14,6 +14,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from autosparse.api.wrapped import unwrap
+from autosparse.core.randomness import seeded
+from autosparse.core.weights import state_of
 from autosparse.errors import AutosparseError, DamagedFile, UsageError
 from autosparse.exporters import Model, exporters, place
 from autosparse.lazy import torch
@@ -94,18 +97,20 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
     """The network of an emitted model, in evaluation mode: of the folder that a run put it in, or of its one file.
 
     The folder's card names the network; `model` is one of the structure that was pruned, to load into, which a file
-    alone needs, and a network of your own code: nothing that lies beside the model is imported or unpickled. What is
-    smaller (`shrunk`, `sparse`) comes as another network, `model` is left as it was. Raises UsageError for what cannot
-    be obeyed and DamagedFile for bytes that are not what the card says, or no model.
+    alone needs, and a network of your own code: nothing that lies beside the model is imported or unpickled. It may be
+    compiled or parallel. What is smaller (`shrunk`, `sparse`) comes as another network, `model` is left as it was.
+    Raises UsageError for what cannot be obeyed and DamagedFile for bytes that are not what the card says, or no model.
     """
     found = read_emitted(path)
     if opener := exporters[found.format].facts.get("opener"):
         raise UsageError(f"{found.path} is for {opener}, which opens it without autosparse")
     if model is None:
         return place(found.format, found.model, _network(found))
-    if odd := _odd(model, found):
+    plain = unwrap(model)
+    if odd := _odd(plain, found):
         raise UsageError(f"{found.path} is of another network than the given model: {odd}")
-    return place(found.format, found.model, model)
+    placed = place(found.format, found.model, plain)
+    return model.eval() if placed is plain else placed
 
 
 def read_emitted(path: str | Path) -> OpenedModel:
@@ -211,7 +216,7 @@ def _network(found: OpenedModel) -> torch.nn.Module:
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
             _try(place(found.format, drawn.model, paper), shape, classes)
-        with torch.random.fork_rng(devices=[]):
+        with seeded(0):
             return build_model(name, options, shape, classes)
     except AutosparseError:
         raise
@@ -255,7 +260,7 @@ def _odd(model: torch.nn.Module, found: OpenedModel) -> str:
         except ValueError as error:
             return str(error)
         return ""
-    own, state = model.state_dict(), found.model.state
+    own, state = state_of(model), found.model.state
     odd = [name for name in (*own, *state) if name not in own or name not in state]
     odd += [name for name in own if name in state and own[name].shape != state[name].shape]
     return f"{odd[0]}{f' and {len(odd) - 1} more' if odd[1:] else ''}" if odd else ""

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from autosparse.api.batch import Signature
 from autosparse.api.batches import Examples
 from autosparse.api.wrapped import copy_of
 from autosparse.core.connectivity import Finding, examine
 from autosparse.core.evidence import Evidence
+from autosparse.core.layer_kinds import Kind, declare_layers
 from autosparse.core.weights import describe_layers, prunable_weights
 from autosparse.lazy import torch
 
 
-def cuts(plain: torch.nn.Module, masks: Mapping[str, torch.Tensor], x: Any) -> tuple[Finding, ...]:
-    """The findings about a network under masks; weights without one are kept whole."""
+def cuts(
+    plain: torch.nn.Module, masks: Mapping[str, torch.Tensor], x: Any, declared: Mapping[str, Kind]
+) -> tuple[Finding, ...]:
+    """The findings about a network under masks; weights without one are kept whole, and `declared` ones are layers'."""
     device = next(iter(plain.parameters())).device
     device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
-    model = copy_of(plain).to(device)
+    model = declare_layers(copy_of(plain).to(device), declared)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     full = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
-    examples = Examples([(x, x)], device)
+    examples = Examples([(x, x)], device, Signature(model))
     evidence = Evidence(
         model=model,
         weights=weights,

@@ -1,8 +1,12 @@
-"""Masked weights that stay zero: after optimizer steps, and when states are loaded."""
+"""Masked weights that stay zero: through optimizer steps, whatever optimizer takes them, and when states are loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import types
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
 from typing import Any
 
 from autosparse.errors import UsageError
@@ -10,21 +14,18 @@ from autosparse.lazy import torch
 
 
 class Hold:
-    """A hold in force until `remove()`; in a `with` statement, until the block ends.
+    """A hold in force until `remove()`; in a `with` statement, until the block ends."""
 
-    A copy of an optimizer has no hooks, as torch has it: hold again with the copy.
-    """
-
-    def __init__(self, zeros: Sequence[_Zero], hooks: Sequence[torch.utils.hooks.RemovableHandle]) -> None:
+    def __init__(self, zeros: Sequence[_Zero], handles: Sequence[Any]) -> None:
         self._zeros = zeros
-        self._hooks = hooks
+        self._handles = handles
 
     def remove(self) -> None:
         """Let the weights go: they train again from zero. In copies of the model too."""
-        for hook in self._hooks:
-            hook.remove()
+        for handle in self._handles:
+            handle.remove()
         for zero in self._zeros:
-            zero.held = False
+            zero.release()
 
     def __enter__(self) -> Hold:
         return self
@@ -33,82 +34,168 @@ class Hold:
         self.remove()
 
 
+_IDLE: list[Any] = []
+"""Handles of hooks on optimizers whose models are gone; the next hold removes them."""
+
+
 def hold_zero(
     model: torch.nn.Module,
     weights: Mapping[str, torch.nn.Parameter],
     masks: Mapping[str, torch.Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Hold:
-    """Hooks that zero `weights` where `masks` do, after steps of `optimizers` and loads of any module's state.
+    """Hooks that keep `weights` zero where `masks` do.
 
-    Raises UsageError, before any hook is set, unless every optimizer holds one of the weights, and together
-    they hold all that train.
+    Four kinds, because optimizers differ in what they do when: gradients of pruned weights are zeroed as they
+    arrive, so that norms, momenta and steps of any kind see none; weights are zeroed after every step of every
+    optimizer that then has them, before every forward pass that trains, and when a state is loaded or read.
+
+    Raises UsageError, before any hook is set, for what is no optimizer, one without a parameter of the model,
+    optimizers that together hold no masked weight although some train, and for weights that are sharded.
     """
-    owners = [_held_by(optimizer) for optimizer in optimizers]
-    if not owners:
+    if not optimizers:
         raise UsageError("`hold` needs the optimizer that trains the model", "write `masks.hold(optimizer)`")
-    for optimizer, own in zip(optimizers, owners, strict=True):
-        if not any(id(weight) in own for weight in weights.values()):
-            raise UsageError(
-                f"the optimizer {type(optimizer).__name__} holds none of the {len(weights)} masked weights",
-                "make it from the parameters of the model that the masks are for, or pass `model=`",
-            )
-    missing = [
-        name
-        for name, weight in weights.items()
-        if weight.requires_grad and not any(id(weight) in own for own in owners)
-    ]
-    if missing:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise UsageError(
-            f"{len(missing)} of {len(weights)} masked weights are in no optimizer: {', '.join(missing[:3])}{more}",
-            "pass all optimizers of the model, `masks.hold(first, second)`; freeze what none shall train",
-        )
+    while _IDLE:
+        _IDLE.pop().remove()
+    _check_weights(weights)
+    _check_optimizers(model, weights, optimizers)
     zeros = {id(weight): _Zero(~masks[name].to(weight.device)) for name, weight in weights.items()}
-    hooks: list[torch.utils.hooks.RemovableHandle] = []
-    for optimizer, own in zip(optimizers, owners, strict=True):
-        mine = [(weight, zeros[id(weight)]) for weight in weights.values() if id(weight) in own]
-        hooks.append(optimizer.register_step_post_hook(_AfterStep(mine)))
+    handles: list[Any] = []
+    homes: list[_Home] = []
     for module in model.modules():
         for name, parameter in module._parameters.items():
             # Every module that has the weight: a tied one is loaded several times, by the last of them last.
             if id(parameter) in zeros:
-                hooks.append(module.register_load_state_dict_post_hook(_AfterLoad(name, zeros[id(parameter)])))
-    return Hold([*zeros.values()], hooks)
+                zero = zeros[id(parameter)]
+                homes.append(_Home(weakref.ref(module), name, zero))
+                handles.append(module.register_load_state_dict_post_hook(_AfterLoad(name, zero)))
+    held = [*zeros.values()]
+    step = _AfterStep(homes)
+    step.handle = import_module("torch.optim.optimizer").register_optimizer_step_post_hook(step)
+    known = {id(parameter): name for name, parameter in model.named_parameters()}
+    places = tuple((known[key], zero) for key, zero in zeros.items())
+    handles += [
+        step.handle,
+        model.register_forward_pre_hook(_BeforeForward(places)),
+        model.register_state_dict_pre_hook(_BeforeState(places)),
+        *(handle for optimizer in optimizers if (handle := _observed(optimizer, step))),
+    ]
+    for weight in weights.values():
+        zeros[id(weight)].mask_gradient(weight)
+    return Hold(held, handles)
 
 
 class _Zero:
-    """The places of one weight that are zero, wherever the weight is moved; copies of a model share it."""
+    """The pruned positions of one weight, wherever the weight is moved; copies of a model share it."""
 
     def __init__(self, pruned: torch.Tensor) -> None:
         self.pruned = pruned
         self.held = True
+        self._hooks: dict[int, tuple[Any, Any]] = {}
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Zero:
         return self
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {"pruned": self.pruned, "held": self.held, "_hooks": {}}
+
     def __call__(self, weight: torch.Tensor) -> None:
         if self.held:
-            if self.pruned.device != weight.device:
-                self.pruned = self.pruned.to(weight.device)
             with torch.no_grad():
-                weight.masked_fill_(self.pruned, 0)  # a product would keep what is not a number
+                weight.masked_fill_(self._pruned_on(weight), 0)  # a product would keep what is not a number
+
+    def mask_gradient(self, weight: torch.nn.Parameter) -> None:
+        """Zero the pruned weights' gradients of a parameter that trains, from now on."""
+        known = self._hooks.get(id(weight))
+        if self.held and weight.requires_grad and not (known and known[0]() is weight):
+            self._hooks[id(weight)] = weakref.ref(weight), weight.register_hook(self._masked)
+
+    def release(self) -> None:
+        """Hold no longer, in copies of the model either."""
+        self.held = False
+        for _, handle in self._hooks.values():
+            handle.remove()
+        self._hooks = {}
+
+    def _masked(self, gradient: torch.Tensor) -> torch.Tensor:
+        if gradient.layout is not torch.strided or gradient.shape != self.pruned.shape:
+            return gradient  # a sparse one, of an embedding: the step is undone instead
+        return gradient.masked_fill(self._pruned_on(gradient), 0)
+
+    def _pruned_on(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self.pruned.device != tensor.device:
+            self.pruned = self.pruned.to(tensor.device)
+        return self.pruned
+
+
+class _Home:
+    """A module that has a held weight under a name; which parameter that is may change."""
+
+    def __init__(self, module: weakref.ref[torch.nn.Module], name: str, zero: _Zero) -> None:
+        self._module = module
+        self._name = name
+        self.zero = zero
+
+    @property
+    def gone(self) -> bool:
+        return self._module() is None
+
+    def parameter(self) -> torch.nn.Parameter | None:
+        module = self._module()
+        return None if module is None else module._parameters.get(self._name)
 
 
 class _AfterStep:
-    def __init__(self, mine: Sequence[tuple[torch.nn.Parameter, _Zero]]) -> None:
-        self.mine = mine
+    """A hook of every optimizer: which weights it has is looked up at each step."""
 
-    def __call__(self, optimizer: torch.optim.Optimizer, arguments: Any, options: Any) -> None:
-        for weight, zero in self.mine:
-            zero(weight)
+    def __init__(self, homes: Sequence[_Home]) -> None:
+        self._homes = homes
+        self.handle: Any = None
+
+    def __call__(self, optimizer: Any, arguments: Any = (), options: Any = None) -> None:
+        if self._homes and all(home.gone for home in self._homes):  # the model was thrown away with its hold
+            self._homes = ()
+            _IDLE.append(self.handle)  # torch goes through the hooks at this moment: none may go
+        own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        for home in self._homes:
+            weight = home.parameter()
+            if weight is not None and id(weight) in own:
+                home.zero(weight)
+
+
+class _OfModel:
+    """A hook of a model that zeroes its parameters by name; a class, so that the model can still be pickled."""
+
+    def __init__(self, places: Sequence[tuple[str, _Zero]]) -> None:
+        self.places = places
+
+    def parameters(self, model: torch.nn.Module) -> Iterator[tuple[torch.nn.Parameter, _Zero]]:
+        for name, zero in self.places:
+            try:
+                parameter = model.get_parameter(name)
+            except AttributeError:  # a copy that was changed since, or a functional call's plain tensor
+                continue
+            if parameter.shape == zero.pruned.shape:
+                yield parameter, zero
+
+
+class _BeforeForward(_OfModel):
+    def __call__(self, model: torch.nn.Module, inputs: Any) -> None:
+        if not model.training or torch.compiler.is_compiling():
+            return
+        for parameter, zero in self.parameters(model):
+            zero.mask_gradient(parameter)  # it may have been frozen, or another parameter, before
+            zero(parameter)
+
+
+class _BeforeState(_OfModel):
+    def __call__(self, model: torch.nn.Module, prefix: str, keep_vars: bool) -> None:
+        for parameter, zero in self.parameters(model):
+            zero(parameter)
 
 
 class _AfterLoad:
-    """A hook of the module that has the weight: of its own parameter, so that it serves a copy as well.
-
-    A class, not a closure: a model with hooks can still be pickled.
-    """
+    """A hook of the module that has the weight: of its own parameter, so that it serves a copy as well."""
 
     def __init__(self, name: str, zero: _Zero) -> None:
         self.name = name
@@ -120,10 +207,77 @@ class _AfterLoad:
             self.zero(parameter)
 
 
-def _held_by(optimizer: torch.optim.Optimizer) -> set[int]:
-    if not isinstance(optimizer, torch.optim.Optimizer):
+class _Observed:
+    """The `step` of an optimizer that has no hooks of torch's, followed by a hold's."""
+
+    def __init__(self, optimizer: Any, before: Any) -> None:
+        self._optimizer = weakref.ref(optimizer)
+        self._before = before
+
+    def remove(self) -> None:
+        optimizer = self._optimizer()
+        if optimizer is not None:
+            with suppress(AttributeError):
+                if self._before is None:
+                    del optimizer.step
+                else:
+                    optimizer.step = self._before
+
+
+def _observed(optimizer: Any, after: _AfterStep) -> _Observed | None:
+    # Wrappers that do not run `torch.optim.Optimizer.__init__` have none of its hooks, and may move weights after the
+    # step of the optimizer inside. A method, since schedulers of learning rates wrap the step once more.
+    if hasattr(optimizer, "_optimizer_step_post_hooks"):
+        return None
+    before, step = vars(optimizer).get("step"), optimizer.step
+
+    def step_and_zero(self: Any, *arguments: Any, **options: Any) -> Any:
+        found = step(*arguments, **options)
+        after(self)
+        return found
+
+    optimizer.step = types.MethodType(step_and_zero, optimizer)
+    return _Observed(optimizer, before)
+
+
+def _check_weights(weights: Mapping[str, torch.nn.Parameter]) -> None:
+    if sharded := [name for name, weight in weights.items() if hasattr(weight, "placements")]:
+        raise UsageError(
+            f"{sharded[0]} is sharded over processes, and masks hold whole weights",
+            "apply the masks before the model is sharded, and hold them under DistributedDataParallel",
+        )
+
+
+def _check_optimizers(
+    model: torch.nn.Module, weights: Mapping[str, torch.nn.Parameter], optimizers: Sequence[Any]
+) -> None:
+    parameters = {id(parameter) for parameter in model.parameters()}
+    held: set[int] = set()
+    for optimizer in optimizers:
+        own = _parameters_of(optimizer)
+        if not own & parameters:
+            raise UsageError(
+                f"the optimizer {type(optimizer).__name__} holds no parameter of the model",
+                "make it from the parameters of the model that the masks are for, or pass `model=`",
+            )
+        held |= own
+    trains = [name for name, weight in weights.items() if weight.requires_grad]
+    if trains and not any(id(weight) in held for weight in weights.values()):
+        raise UsageError(
+            f"the optimizers hold none of the {len(weights)} masked weights",
+            f"pass the one that trains {trains[0]} as well: `masks.hold(first, second)`",
+        )
+
+
+def _parameters_of(optimizer: Any) -> set[int]:
+    try:
+        groups = optimizer.param_groups
+        found = {id(parameter) for group in groups for parameter in group["params"]}
+    except (AttributeError, KeyError, TypeError):
+        groups = None
+    if groups is None or not callable(getattr(optimizer, "step", None)) or isinstance(optimizer, type):
         raise UsageError(
             f"`hold` takes optimizers of torch.optim but was given {type(optimizer).__name__}",
             "pass the optimizer inside it",
         )
-    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from autosparse.api.examine import cuts
 from autosparse.api.hold import Hold, hold_zero
 from autosparse.api.wrapped import named_parameters, unwrap
 from autosparse.core.connectivity import Finding, emptied
+from autosparse.core.layer_kinds import Kind
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -21,7 +21,8 @@ from autosparse.store import dump_tensors, load_tensors
 class Masks(Mapping[str, "torch.Tensor"]):
     """Which weights of a network are kept: parameter name -> bool tensor of its shape, immutable.
 
-    `unprunable` says of the parameters that have no mask why; `prune` fills it, a file does not have it.
+    `unprunable` says of the parameters that have no mask why; `prune` fills it, a file does not have it. Masks keep
+    the model that they were made for or applied to in memory; `Masks(masks)` is a copy without one.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         *,
         model: torch.nn.Module | None = None,
         unprunable: Mapping[str, str] | None = None,
+        declared: Mapping[str, Kind] | None = None,
     ) -> None:
         for name, mask in masks.items():
             if not isinstance(mask, torch.Tensor) or mask.dtype != torch.bool:
@@ -40,7 +42,8 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._masks = {name: mask.detach().clone() for name, mask in masks.items()}
         self._kept = {name: int(mask.count_nonzero()) for name, mask in self._masks.items()}
         self.unprunable = dict(unprunable or {})
-        self._model = None if model is None else weakref.ref(unwrap(model))
+        self._declared = dict(declared or {})
+        self._model = None if model is None else unwrap(model)
 
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._masks[name]
@@ -67,11 +70,12 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
         # Copied together with its model, a copy belongs to the copied model.
-        model = self._model() if self._model else None
-        return Masks(self, model=memo.get(id(model), model), unprunable=self.unprunable)
+        model = self._model
+        home = memo.get(id(model), model)
+        return Masks(self, model=home, unprunable=self.unprunable, declared=self._declared)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self._masks, self.unprunable)
+        return _rebuilt, (self._masks, self.unprunable, self._declared)
 
     @property
     def kept(self) -> int:
@@ -100,7 +104,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         output is found that no path reaches, by two passes of one example through a copy in float64; without
         them, only layers that keep no weight. `model` is by default the one that the masks were made for.
         """
-        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x)
+        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x, self._declared)
 
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the masked weights of a network in place, once; `hold` keeps them zero.
@@ -112,15 +116,28 @@ class Masks(Mapping[str, "torch.Tensor"]):
         with torch.no_grad():
             for name, weight in weights.items():
                 weight.masked_fill_(~self[name].to(weight.device), 0)
-        self._model = weakref.ref(unwrap(model))
+        self._model = unwrap(model)
 
     def hold(self, *optimizers: torch.optim.Optimizer, model: torch.nn.Module | None = None) -> Hold:
-        """Zero the masked weights now, after every optimizer step and whenever a state is loaded.
+        """Zero the masked weights and their gradients now and for as long as the hold is in force.
 
-        `optimizers` are those that train the model, together holding every masked weight that trains. `model`
-        is by default the one that the masks were made for or last applied to. An average of the model (EMA)
-        begun from now on keeps the zeros; `apply` the masks to an older one. Ends with the handle's `remove()`
-        or, in a `with` statement, with its block.
+        Weights are zeroed after every step of every optimizer that has them, before every forward pass in training
+        mode, and when a state is loaded or read; their gradients as they arrive, so that `clip_grad_norm_` and
+        optimizers that act between steps (SAM) see none. Which optimizer has which weight is looked up at each step:
+        layers may be unfrozen and added later.
+
+        Args:
+            optimizers: Those that train the model, in any number; each has at least one of its parameters. Wrappers
+                with a `step` and `param_groups` will do.
+            model: The model, by default the one that the masks were made for or last applied to.
+
+        Returns:
+            A handle whose `remove()` ends the hold; in a `with` statement the block does.
+
+        Raises:
+            UsageError: Before anything is changed, for what is no optimizer of the model and for masks that do not fit.
+
+        An average of the model (EMA) begun from now on keeps the zeros; `apply` the masks to an older one.
         """
         home = self._home(model)
         handle = hold_zero(home, self._weights_of(home), self, optimizers)
@@ -162,10 +179,10 @@ class Masks(Mapping[str, "torch.Tensor"]):
             raise UsageError(f"{place} is no file of masks: {error.message}", "`Masks.save` writes one") from None
 
     def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
-        home = unwrap(model) if model is not None else self._model() if self._model else None
+        home = unwrap(model) if model is not None else self._model
         if home is None:
             raise UsageError(
-                "the masks do not know which model they hold" if self._model is None else "the masks' model is gone",
+                "the masks do not know which model they hold",
                 "call `masks.apply(model)` first, or `masks.hold(optimizer, model=model)`",
             )
         return home
@@ -237,5 +254,5 @@ class Summary:
         return "\n".join([*lines, *([f"not prunable: {', '.join(told)}"] if told else [])])
 
 
-def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str]) -> Masks:
-    return Masks(masks, unprunable=unprunable)
+def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], declared: Mapping[str, Kind]) -> Masks:
+    return Masks(masks, unprunable=unprunable, declared=declared)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import random
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,11 +11,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from autosparse.api.batch import Signature
 from autosparse.api.batches import Examples
 from autosparse.api.masks import Masks
+from autosparse.api.plain_values import plain_values
 from autosparse.api.wrapped import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, Scorer, mean_cross_entropy
+from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
+from autosparse.core.randomness import seeded
 from autosparse.core.schedule import Pruning
 from autosparse.core.training import Recipe
 from autosparse.core.weights import (
@@ -24,11 +27,13 @@ from autosparse.core.weights import (
     describe_layers,
     explain_unprunable,
     keep_count,
+    left_out,
     prunable_weights,
     total_of,
     unprunable,
 )
-from autosparse.errors import AutosparseError, SpecError, UsageError
+from autosparse.core.zero_scores import with_signal
+from autosparse.errors import AutosparseError, AutosparseWarning, SpecError, UsageError
 from autosparse.lazy import torch
 from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
@@ -63,6 +68,8 @@ def prune(
     loss: Loss | None = None,
     seed: int = 0,
     scorer: str | Path | None = None,
+    prunable: Mapping[str, Kind] | None = None,
+    exclude: Sequence[str] = (),
 ) -> Masks:
     """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
@@ -78,6 +85,11 @@ def prune(
     default is, ask a `scorer`: one that ships with the package, by name, or the folder that a finished run left,
     `runs/NAME-N/scorer`. Whatever trains here, a horizon or a scorer's warm-up, does so by AdamW at a peak of 0.001,
     whatever the run trained by.
+
+    `prunable` declares weights of layers other than torch's and transformers' by name or pattern, and how their axes
+    lie: `{"*.c_attn.weight": "transposed"}`, for [inputs, outputs], or `linear`, or `embedding`; `exclude` leaves
+    weights whole. An AutosparseWarning says where over a tenth of the parameters is left out unasked, where scores are
+    zero because branches begin at zero, and what else was done otherwise than asked.
 
     The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
     in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
@@ -95,7 +107,9 @@ def prune(
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
     with _own_randomness(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request, scorer)
+        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
+        if sentence := left_out(evidence.model):
+            evidence.note(sentence)
         total = total_of(evidence.weights)
         keep = keep_count(total, request.sparsity)
         if keep < len(evidence.layers):
@@ -108,7 +122,7 @@ def prune(
                 evidence,
                 total,
                 keep,
-                score=_function(request.method.criterion),
+                score=with_signal(_function(request.method.criterion)),
                 allocate=_function(request.method.allocation),
                 select=_function(request.method.selection),
                 recipe=_RECIPE,
@@ -119,10 +133,12 @@ def prune(
             found = _function(request.method.repair)(evidence, found, pruning.score, costs)
         except ValueError as error:
             name = request.method.criterion.name
-            raise AutosparseError(f"criterion `{name}` at sparsity {request.sparsity:g}: {error}") from error
+            message = f"criterion `{name}` at sparsity {request.sparsity:g}: {error}"
+            raise AutosparseError(message, getattr(error, "hint", None)) from error
     weights = named_parameters(plain)
     placed = {name: mask.to(weights[name].device) for name, mask in found.items()}
-    return Masks(placed, model=plain, unprunable=unprunable(evidence.model))
+    declared = declared_of(evidence.model).kinds
+    return Masks(placed, model=plain, unprunable=unprunable(evidence.model), declared=declared)
 
 
 def score(
@@ -133,6 +149,8 @@ def score(
     loss: Loss | None = None,
     seed: int = 0,
     scorer: str | Path | None = None,
+    prunable: Mapping[str, Kind] | None = None,
+    exclude: Sequence[str] = (),
     **options: Any,
 ) -> Tensors:
     """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
@@ -143,7 +161,7 @@ def score(
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
     plain = unwrap(model)
     with _own_randomness(plain, request.seed):
-        evidence = _gather(plain, batches, loss, request, scorer)
+        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
     return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
@@ -151,7 +169,7 @@ def score(
 
 def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     named = {"name": "own", **method} if isinstance(method, Mapping) else method
-    given = {"method": named, "sparsity": sparsity, "seed": seed}
+    given = plain_values({"method": named, "sparsity": sparsity, "seed": seed})
     try:
         request = _Request.model_validate(given, strict=True)
     except ValidationError as error:
@@ -182,18 +200,20 @@ def _gather(
     loss: Loss | None,
     request: _Request,
     scorer: str | Path | None,
+    prunable: Mapping[str, Kind] | None,
+    exclude: Sequence[str],
 ) -> Evidence:
-    if not prunable_weights(plain):
-        raise UsageError(
-            f"the model has no prunable weight: {explain_unprunable(plain)}",
-            "weights of convolutions, linear layers and attention are, if they train",
-        )
     device = _device(plain)
-    model = copy_of(plain).to(device)
+    model = declare_layers(copy_of(plain).to(device), prunable, exclude)
+    if not prunable_weights(model):
+        raise UsageError(
+            f"the model has no prunable weight: {explain_unprunable(model)}",
+            "weights of convolutions, linear layers and attention are, if they train, and what `prunable` declares",
+        )
     if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
         model = model.float()
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
-    examples = Examples(batches, device)
+    examples = Examples(batches, device, Signature(model), seed=request.seed)
     return Evidence(
         model=model,
         weights=weights,
@@ -204,8 +224,20 @@ def _gather(
         example=examples.example,
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
+        note=_Notes(),
         scorer=_scorer(_meant(scorer), device) if request.method.needs_scorer else None,
     )
+
+
+class _Notes:
+    # Sentences as warnings, each once.
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._seen:
+            self._seen.add(text)
+            warnings.warn(text, AutosparseWarning, stacklevel=2)
 
 
 def _meant(scorer: str | Path | None) -> str | Path:
@@ -238,26 +270,12 @@ def _own_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
 
     Also the caller's modes of gradients and precision: scores do not depend on where the call stands.
     """
-    numpy = sys.modules.get("numpy")
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    states = random.getstate(), numpy.random.get_state() if numpy else None
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
-        torch.random.fork_rng([*devices]),
+        seeded(seed),
         torch.inference_mode(False),
         torch.enable_grad(),
         torch.autocast("cpu", enabled=False),
         torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
     ):
-        torch.default_generator.manual_seed(seed)
-        for device in devices:
-            torch.cuda.default_generators[device].manual_seed(seed)
-        random.seed(seed)
-        if numpy:
-            numpy.random.seed(seed % 2**32)
-        try:
-            yield
-        finally:
-            random.setstate(states[0])
-            if numpy:
-                numpy.random.set_state(states[1])
+        yield

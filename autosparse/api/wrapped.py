@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager
+from typing import Any
 
+from autosparse.core.foreign_code import in_short
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
 
@@ -36,18 +39,12 @@ def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 def copy_of(model: torch.nn.Module) -> torch.nn.Module:
     """A copy of an unwrapped network in which no part is compiled. Raises UsageError where torch cannot copy."""
-    # What is computed from parameters, as by the older weight_norm, torch does not copy by itself.
-    computed = [
-        value
-        for module in model.modules()
-        for value in vars(module).values()
-        if isinstance(value, torch.Tensor) and not value.is_leaf
-    ]
     try:
-        duplicate = copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+        with _detaching():
+            duplicate = copy.deepcopy(model)
     except Exception as error:  # whatever the modules inside raise
         raise UsageError(
-            f"the model cannot be copied, and scoring never touches the original: {error}",
+            f"the model cannot be copied, and scoring never touches the original: {in_short(error)}",
             "remove from its modules what `copy.deepcopy` refuses",
         ) from error
     for module in [*duplicate.modules()]:
@@ -57,6 +54,19 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
     from autosparse.core.strided import avoid_narrow_strides
 
     return avoid_narrow_strides(duplicate)
+
+
+def _detaching() -> AbstractContextManager[object]:
+    # Activations that a module keeps, and what the older weight_norm computes, torch does not copy by itself.
+    class Detaching(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is not torch.Tensor.__deepcopy__ or args[0].is_leaf:
+                return function(*args, **(kwargs or {}))
+            tensor, known = args
+            known[id(tensor)] = tensor.detach().clone()
+            return known[id(tensor)]
+
+    return Detaching()
 
 
 def _plain(name: str) -> str:

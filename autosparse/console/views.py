@@ -204,7 +204,7 @@ def _masks(console: Console, report: Report, label: str, title: str) -> None:
     table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
     for result in shown:
         cells = (
-            f"{result.effective_sparsity:.4f}",
+            f"{result.effective_sparsity or 0:.4f}",
             f"{100 * (result.effective_nodes or 0):.1f}",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),

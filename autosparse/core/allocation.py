@@ -9,11 +9,11 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Annotated, TypeAlias
 
 from annotated_types import Ge, Lt
 
+from autosparse.core.layer_kinds import matches
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer, Tensors, keep_count
 from autosparse.errors import UsageError
@@ -169,7 +169,7 @@ def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float
     """Layer -> what was given by its name, with or without `.weight`, or by the one pattern that matches it."""
     found: dict[str, list[str]] = {name: [] for name in names}
     for pattern in layers:
-        matched = [name for name in names if fnmatchcase(name, pattern) or fnmatchcase(_short(name), pattern)]
+        matched = [name for name in names if matches(name, pattern)]
         if not matched:
             known = [_short(name) for name in names]
             hint = suggestion(pattern, known) or f"layers: {', '.join(known[:8])}{', ...' * (len(known) > 8)}"

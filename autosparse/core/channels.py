@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.weights import Layer
 from autosparse.lazy import torch
 
 
@@ -16,6 +15,8 @@ class Channels:
     shape: tuple[int, ...]
     groups: int = 1
     transposed: bool = False
+    held: tuple[int, ...] = ()
+    """the weight's own shape, where it is another"""
 
     @property
     def outputs(self) -> int:
@@ -29,14 +30,12 @@ class Channels:
 
     def gather(self, parts: torch.Tensor) -> torch.Tensor:
         """What `spread` gave, in the weight's shape again."""
-        return (parts.transpose(1, 2) if self.transposed else parts).reshape(self.shape)
+        return (parts.transpose(1, 2) if self.transposed else parts).reshape(self.held or self.shape)
 
 
 def channels_of(evidence: Evidence) -> dict[str, Channels]:
     """How the layers of a network connect channels, by the name of their weight."""
-    modules = dict(evidence.model.named_modules(remove_duplicate=False))
-    return {layer.name: _channels(layer, modules[layer.name.rpartition(".")[0]]) for layer in evidence.layers}
-
-
-def _channels(layer: Layer, module: torch.nn.Module) -> Channels:
-    return Channels(layer.shape, int(getattr(module, "groups", 1)), bool(getattr(module, "transposed", False)))
+    return {
+        layer.name: Channels(layer.shape, layer.groups, layer.transposed, tuple(evidence.masks[layer.name].shape))
+        for layer in evidence.layers
+    }

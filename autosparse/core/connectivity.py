@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autosparse.core.channels import channels_of
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.paths import effective_weights, flow_of
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
@@ -66,9 +66,9 @@ def describe_network(evidence: Evidence) -> Network:
     """The network under full masks. Its joins are read off the graph that autograd records."""
     full = {name: torch.ones_like(mask, dtype=torch.bool) for name, mask in evidence.masks.items()}
     dense = replace(evidence, masks=full)
-    value, leaves = flow_of(dense)
+    value, gradient, leaves = flow_of(dense)
     joins, last = _read_graph(value.grad_fn, leaves) if value.grad_fn is not None else ((), None)
-    on_path = {name: part > 0 for name, part in gradient_of(value, leaves).items()}
+    on_path = {name: part > 0 for name, part in gradient.items()}
     return Network(on_path, joins, last)
 
 

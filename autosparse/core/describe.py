@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from autosparse.core.connectivity import describe_network
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
 from autosparse.core.weights import Tensors
+from autosparse.core.zero_scores import carrying_signal, silent_layers
 from autosparse.lazy import torch
 
 
@@ -21,6 +22,10 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
     needs = needs_of(groups)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
     flow = _flow(evidence) if "flow" in needs else {}
+    if silent_layers({**flow, **gradient}, evidence):
+        carrying, replaced = carrying_signal(evidence)
+        if replaced:
+            return describe(carrying, groups, images)
     standing = _standing(evidence, gradient, flow) if "standing" in needs else {}
     seen = (
         Seen(
@@ -80,5 +85,5 @@ def _standing(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str,
 def _flow(evidence: Evidence) -> Tensors:
     # In double precision: products over many layers leave the range of float32.
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
-    gradient = gradient_of(evidence.flow(leaves), leaves)
+    _, gradient = evidence.flow_gradient(leaves)
     return {name: leaf.detach() * gradient[name] for name, leaf in leaves.items()}

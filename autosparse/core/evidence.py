@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from autosparse.core.features import Features
-from autosparse.core.inputs import Inputs, arguments, examples_in, map_tensors, tensors_in
-from autosparse.core.substitutes import proportional, twice_differentiable
-from autosparse.core.weights import Layer, Tensors, in_mode, prunable_weights
-from autosparse.errors import UsageError
+from autosparse.core.foreign_code import foreign_code
+from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
+from autosparse.core.stateless import Call, with_state
+from autosparse.core.substitutes import in_float64, proportional, twice_differentiable
+from autosparse.core.weights import Layer, Tensors, prunable_weights
+from autosparse.errors import OwnCodeError, UsageError
 from autosparse.lazy import torch
 
 Batch: TypeAlias = "tuple[Any, Any]"
@@ -23,6 +25,7 @@ Mode: TypeAlias = Literal["training", "evaluation"]
 """How a network is called: BatchNorm on the statistics of the batch and dropout at work, or neither."""
 
 
+Result = TypeVar("Result")
 _DRAWN = 1024  # examples that are trained on where no stream was given
 
 
@@ -55,7 +58,7 @@ class Evidence:
     a batch. `scorer` is a trained one and `survival` an order of the weights from IRP, where the method has
     them. `stream()` begins an endless row of training batches, `training_batches` gives them. `trained`
     holds what differs from the model's own parameters and buffers, by name: a network in other states needs
-    no copy of the model.
+    no copy of the model. `note` takes a sentence about what was done otherwise than asked.
     """
 
     model: torch.nn.Module
@@ -70,6 +73,7 @@ class Evidence:
     survival: Tensors | None = None
     stream: Callable[[], Iterator[Batch]] | None = None
     trained: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    note: Callable[[str], None] = lambda text: None
 
     @property
     def initial(self) -> Tensors:
@@ -108,7 +112,7 @@ class Evidence:
     def loss(
         self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, mode: Mode = "training", twice: bool = False
     ) -> torch.Tensor:
-        """The objective of one batch, outputs divided by `temperature`.
+        """Return the objective of one batch, outputs divided by `temperature`.
 
         `weights` may also name parameters that are not prunable. With `twice` it can be differentiated twice, which
         costs attention more memory.
@@ -116,37 +120,81 @@ class Evidence:
         Raises UsageError for outputs that are no tensor, unless the objective is not the default, and for a
         loss that is not one number or does not depend on the weights.
         """
-        inputs, labels = batch
-        with twice_differentiable() if twice else nullcontext():
-            outputs = self._call({**self._rest(), **weights}, inputs, training=mode == "training")
-        loss = self._objective(outputs, labels, temperature)
-        if not loss.requires_grad and any(weight.requires_grad for weight in weights.values()):
-            raise UsageError(
-                "the loss does not depend on the prunable weights", "compute it from `outputs`, without detaching them"
-            )
-        return loss
+        return self._through_loss(weights, batch, lambda loss: loss, temperature, mode=mode, twice=twice)
 
-    def training_loss(self, state: Tensors, batch: Batch) -> torch.Tensor:
-        """The objective of one batch in training mode and in another state, which is every parameter and buffer."""
+    def _through_loss(
+        self,
+        weights: Tensors,
+        batch: Batch,
+        work: Callable[[torch.Tensor], Result],
+        temperature: float = 1.0,
+        *,
+        mode: Mode,
+        twice: bool = False,
+    ) -> Result:
+        # What `work` makes of the loss, while the network still has `weights`.
         inputs, labels = batch
-        outputs = self._call(state, inputs, training=True)
-        if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.itemsize < 4:
-            outputs = outputs.float()
-        loss = self._objective(outputs, labels)
-        if not loss.requires_grad:
-            raise UsageError(
-                "the loss does not depend on the network", "compute it from `outputs`, without detaching them"
-            )
-        return loss
+
+        def run(call: Call) -> Result:
+            loss = self._objective(call(inputs), labels, temperature)
+            if not loss.requires_grad and any(weight.requires_grad for weight in weights.values()):
+                raise UsageError(
+                    "the loss does not depend on the prunable weights",
+                    "compute it from `outputs`, without detaching them",
+                )
+            return work(loss)
+
+        state, training = {**self._rest(), **weights}, mode == "training"
+        with twice_differentiable() if twice else nullcontext():
+            # A recomputation in the backward pass would not meet the substitutes.
+            return with_state(self.model, state, run, training=training, recompute=not twice)
+
+    def differentiate(
+        self,
+        state: Tensors,
+        batch: Batch,
+        leaves: Sequence[torch.Tensor],
+        forward: AbstractContextManager[object] | None = None,
+    ) -> None:
+        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and in another state.
+
+        `state` is every parameter and buffer; `forward` is the context of the forward pass, such as autocast.
+        """
+        inputs, labels = batch
+
+        def run(call: Call) -> None:
+            with forward or nullcontext():
+                outputs = call(inputs)
+                if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.itemsize < 4:
+                    outputs = outputs.float()
+                loss = self._objective(outputs, labels)
+            if not loss.requires_grad:
+                raise UsageError(
+                    "the loss does not depend on the network", "compute it from `outputs`, without detaching them"
+                )
+            loss.backward(inputs=leaves)
+
+        with_state(self.model, state, run, training=True)
 
     def _objective(self, outputs: Any, labels: Any, temperature: float = 1.0) -> torch.Tensor:
+        if self.objective is mean_cross_entropy and isinstance(outputs, Mapping):
+            # Networks of Hugging Face compute a loss where they are given labels, and call their outputs logits.
+            if temperature == 1 and isinstance(outputs.get("loss"), torch.Tensor):
+                return cast("torch.Tensor", outputs["loss"])
+            outputs = outputs.get("logits", outputs)
         if not isinstance(outputs, torch.Tensor) and (temperature != 1 or self.objective is mean_cross_entropy):
             what = "cross-entropy takes" if temperature == 1 else f"a temperature of {temperature:g} divides"
             raise UsageError(
                 f"the network returns {type(outputs).__name__}, not the tensor of logits that {what}",
                 "give a loss of your own, `(outputs, y) -> scalar tensor`, and set a criterion's temperature to 1",
             )
-        loss = self.objective(outputs if temperature == 1 else outputs / temperature, labels)
+        if labels is None and self.objective is mean_cross_entropy:
+            raise UsageError(
+                "the batches have no labels, which the default loss compares outputs with",
+                "give pairs `(x, y)`, or mappings with `labels`, or a `loss` of your own",
+            )
+        with foreign_code("the loss"):
+            loss = self.objective(outputs if temperature == 1 else outputs / temperature, labels)
         if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
             shape = f" of shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else ""
             raise UsageError(
@@ -163,8 +211,12 @@ class Evidence:
         total = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
         images = sum(examples_in(inputs) for inputs, _ in batches)
         for batch in batches:
-            loss = self.loss(leaves, batch, temperature, mode=mode) * (examples_in(batch[0]) / images)
-            for name, part in gradient_of(loss, leaves).items():
+            share = examples_in(batch[0]) / images
+
+            def times(loss: torch.Tensor, share: float = share) -> Tensors:
+                return gradient_of(loss * share, leaves)
+
+            for name, part in self._through_loss(leaves, batch, times, temperature, mode=mode).items():
                 total[name] += part
         return total
 
@@ -182,36 +234,72 @@ class Evidence:
         product = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
         images = sum(examples_in(inputs) for inputs, _ in batches)
         for batch in batches:
-            loss = self.loss(leaves, batch, temperature, mode=mode, twice=True) * (examples_in(batch[0]) / images)
-            gradient = gradient_of(loss, leaves, differentiable=True)
-            inner = torch.stack([(part * vector[name]).sum() for name, part in gradient.items()]).sum()
-            for name, part in gradient_of(inner, leaves).items():
+            share = examples_in(batch[0]) / images
+
+            def times(loss: torch.Tensor, share: float = share) -> Tensors:
+                gradient = gradient_of(loss * share, leaves, differentiable=True)
+                inner = torch.stack([(part * vector[name]).sum() for name, part in gradient.items()]).sum()
+                return gradient_of(inner, leaves)
+
+            for name, part in self._through_loss(leaves, batch, times, temperature, mode=mode, twice=True).items():
                 product[name] += part
         return product
 
     def flow(self, weights: Tensors, *, paths_only: bool = False) -> torch.Tensor:
-        """Sum of the outputs of the linear positive network on inputs of ones (SynFlow, eq. 2).
+        """Return the sum of the outputs of the linear positive network on inputs of ones (SynFlow, eq. 2).
 
         Every parameter other than `weights` and every running statistic enters as its absolute value;
         BatchNorm uses running statistics. In the precision of `weights`. With `paths_only` biases are
-        zero, scales one and other layers `proportional`, so that what reaches the output came from the input.
-        Raises UsageError for a network that takes whole numbers, such as tokens.
+        zero, scales and embeddings one and other layers `proportional`, so that what reaches the output came from the
+        input. Whole numbers, such as tokens, go in as the first example has them.
         """
+        return self._through_flow(weights, lambda value: value, paths_only=paths_only)
+
+    def flow_gradient(self, leaves: Tensors, *, paths_only: bool = False) -> tuple[torch.Tensor, Tensors]:
+        """Return the flow and its gradient in `leaves`, both in the precision of `leaves`.
+
+        A network that does not run in float64 is run in float32, and `note` says so.
+        """
+        return self._through_flow(leaves, lambda value: (value, gradient_of(value, leaves)), paths_only=paths_only)
+
+    def _through_flow(self, weights: Tensors, work: Callable[[torch.Tensor], Result], *, paths_only: bool) -> Result:
         precision = next(iter(weights.values())).dtype
+        try:
+            return self._flow_in(precision, weights, work, paths_only)
+        except OwnCodeError as error:
+            if precision is not torch.float64:
+                raise
+            found = self._flow_in(torch.float32, weights, work, paths_only)
+            self.note(f"the network does not run in float64, so its paths are followed in float32 ({error.message})")
+            return found
+
+    def _flow_in(
+        self, precision: torch.dtype, weights: Tensors, work: Callable[[torch.Tensor], Result], paths_only: bool
+    ) -> Result:
         rest = {
             name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor
             for name, tensor in self._rest().items()
         }
+        state = {**rest, **{name: weight.to(precision) for name, weight in weights.items()}}
         ones = map_tensors(partial(_ones, precision=precision), self.example())
-        with proportional() if paths_only else nullcontext():
-            outputs = self._call({**rest, **weights}, ones, training=False)
-        sums = [part.sum() for part in tensors_in(outputs) if part.is_floating_point()]
-        if not sums:
-            raise UsageError(
-                f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
-                "return a tensor, or tensors in a tuple, list or mapping",
-            )
-        return sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+
+        def run(call: Call) -> Result:
+            outputs = call(ones)
+            sums = [part.sum() for part in _outputs_of(outputs) if part.is_floating_point()]
+            if not sums:
+                raise UsageError(
+                    f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
+                    "return a tensor, or tensors in a tuple, list or mapping",
+                )
+            return work(sums[0] if len(sums) == 1 else torch.stack(sums).sum())
+
+        with ExitStack() as stack:
+            if precision is torch.float64:
+                stack.enter_context(in_float64())
+            if paths_only:
+                stack.enter_context(proportional(real=[state[name] for name in weights]))
+            # A recomputation in the backward pass would not meet the substitutes.
+            return with_state(self.model, state, run, training=False, recompute=False)
 
     def _rest(self) -> Tensors:
         # Copies: BatchNorm in training mode would otherwise move the model's own running statistics. Not the
@@ -224,10 +312,6 @@ class Evidence:
             for name, tensor in own.items()
             if id(tensor) not in prunable
         }
-
-    def _call(self, state: Tensors, inputs: Inputs, *, training: bool) -> Any:
-        with in_mode(self.model, training=training):
-            return torch.func.functional_call(self.model, state, *arguments(inputs))
 
 
 def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = False) -> Tensors:
@@ -243,13 +327,14 @@ def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = 
 def _ones(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     if tensor.is_floating_point():
         return torch.ones_like(tensor, dtype=precision, memory_format=torch.contiguous_format)
-    if tensor.dtype is torch.bool:  # a mask says where, not how much
-        return tensor
-    raise UsageError(
-        f"SynFlow, and scorers that look at how layers are joined, feed ones, but the network takes whole numbers "
-        f"({tensor.dtype})",
-        "choose a criterion that looks at your examples, such as `snip`",
-    )
+    # Bytes are pixels, of which zero would carry nothing; masks and other whole numbers (tokens, lengths) say where.
+    return torch.ones_like(tensor) if tensor.dtype is torch.uint8 else tensor
+
+
+def _outputs_of(outputs: Any) -> list[torch.Tensor]:
+    # A loss that the network computes by itself is no output.
+    named = isinstance(outputs, Mapping) and len(outputs) > 1
+    return [*tensors_in({name: part for name, part in outputs.items() if name != "loss"} if named else outputs)]
 
 
 def _positive(name: str, tensor: torch.Tensor, paths_only: bool) -> torch.Tensor:

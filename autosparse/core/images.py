@@ -23,7 +23,8 @@ class Images:
     """`pixels` uint8 `[images, height, width, channels]`, `labels` int64 `[images]`.
 
     `mean` and `spread` are the training set's per channel, in units of full scale, float32 `[channels]`. Pixels
-    on disk give the same batches as pixels in memory; `readers` processes read them ahead (0: this one does).
+    on disk give the same batches as pixels in memory; `readers` processes read them ahead (0: this one does). Batches
+    are in torch's channels_last layout, or `contiguous` for networks that need it.
     """
 
     pixels: torch.Tensor | Rows
@@ -31,6 +32,7 @@ class Images:
     mean: torch.Tensor
     spread: torch.Tensor
     readers: int = 0
+    contiguous: bool = False
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -57,7 +59,8 @@ class Images:
         The permuted view of a channels-last gather *is* torch's channels_last layout: nothing is copied.
         """
         scaled = (pixels.float() / 255 - self.mean) / self.spread
-        return scaled.permute(0, 3, 1, 2)
+        images = scaled.permute(0, 3, 1, 2)
+        return images.contiguous() if self.contiguous else images
 
     def sample(self, images: int, generator: torch.Generator, *, batch: int = 256) -> list[Batch]:
         """Batches of `images` different examples (all, if there are fewer), in random order, not augmented."""

@@ -11,10 +11,16 @@ from autosparse.lazy import torch
 Inputs: TypeAlias = "torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]"
 
 
+class ExampleList(list[Any]):
+    """Inputs of a network that takes one list, an entry for each example, as detectors take images of many sizes."""
+
+
 def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the named arguments of a network's forward pass."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
+    if isinstance(inputs, ExampleList):
+        return (list(inputs),), {}
     return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
 
 
@@ -37,6 +43,8 @@ def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) ->
 
 def examples_in(inputs: Any) -> int:
     """How many examples a batch holds: the first dimension of its first tensor, 1 where there is none."""
+    if isinstance(inputs, ExampleList):
+        return len(inputs)
     first = next(tensors_in(inputs), None)
     return 1 if first is None or first.ndim == 0 else len(first)
 
@@ -47,6 +55,8 @@ def can_be_cut(batch: Any) -> bool:
     Labels in a list are one for each example; a text or a flag is for all of them.
     """
     examples = examples_in(batch[0])
+    if isinstance(batch[0], ExampleList):
+        return all(_is_of_each(part, examples) for part in batch[1:])
     return all(
         part.ndim > 0 and len(part) == examples
         if isinstance(part, torch.Tensor)
@@ -63,8 +73,14 @@ def _leaves(value: Any) -> Iterator[Any]:
         yield value
 
 
+def _is_of_each(labels: Any, examples: int) -> bool:
+    return isinstance(labels, torch.Tensor | list | tuple) and len(labels) == examples
+
+
 def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
     """The examples from `begin` up to `end` of a batch that can be cut."""
+    if isinstance(batch[0], ExampleList):
+        return ExampleList(batch[0][begin:end]), batch[1][begin:end]
     inputs, labels = (map_tensors(lambda tensor: tensor[begin:end], part) for part in batch)
     return inputs, labels
 

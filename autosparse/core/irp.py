@@ -11,7 +11,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
 from autosparse.core.training import Observe, Recipe, Team, accuracy, train
-from autosparse.core.weights import Tensors, prunable_weights
+from autosparse.core.weights import Tensors, load_state, prunable_weights
 from autosparse.lazy import torch
 
 RankBy: TypeAlias = Literal["magnitude", "magnitude_increase", "movement", "snip"]
@@ -102,8 +102,7 @@ def rank(
 
 def rewind(model: torch.nn.Module, initial: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Give a network its whole initial state back: parameters and buffers, bit for bit."""
-    model.load_state_dict(dict(initial), strict=True)
-    return model
+    return load_state(model, initial)
 
 
 def keep_after(total: int, per_round: float, number: int, of: PerRoundOf = "remaining") -> int:

@@ -7,10 +7,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.memory_layout import takes_channels_last
+from autosparse.core.randomness import seeded
 from autosparse.core.training import Recipe, autocast, learning_rate, update_rule
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
+
+
+class Divergence(ValueError):
+    """Training that came to values that are not finite."""
 
 
 class Learner:
@@ -23,6 +29,7 @@ class Learner:
 
     def __init__(self, evidence: Evidence, recipe: Recipe, steps: int) -> None:
         state = evidence.state()
+        self._channels_last = takes_channels_last(evidence.model, evidence.example())
         kinds = {state[name].dtype for name in evidence.weights}
         if len(kinds) > 1:
             raise UsageError(
@@ -32,7 +39,7 @@ class Learner:
         trains = {name for name, parameter in evidence.model.named_parameters() if parameter.requires_grad}
         own = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
         names = [name for name in own if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
-        vector = torch.cat([_in_storage_order(state[name]) for name in names])
+        vector = torch.cat([self._in_storage_order(state[name]) for name in names])
         self.evidence, self.recipe = evidence, replace(recipe, schedule="one_cycle")
         self.steps, self.done = steps, 0.0
         self.prunable = total_of(evidence.weights)
@@ -58,9 +65,8 @@ class Learner:
         torch.mul(values[: self.prunable], presence, out=self._seen[: self.prunable])
         self._seen[self.prunable :].copy_(values[self.prunable :])
         gradient.zero_()
-        with autocast(values.device, self.recipe.precision):
-            loss = self.evidence.training_loss(self._state, batch)
-        loss.backward(inputs=self._leaves)
+        forward = autocast(values.device, self.recipe.precision)
+        self.evidence.differentiate(self._state, batch, self._leaves, forward)
         found = gradient[: self.prunable] * values[: self.prunable]
         if weights:
             gradient[: self.prunable].mul_(presence)
@@ -70,25 +76,38 @@ class Learner:
         return found
 
     def learned(self) -> Tensors:
-        """The state as it is now, weights without their presence, by name. Raises ValueError when it is not finite."""
+        """The state as it is now, weights without their presence, by name. Raises Divergence when it is not finite."""
         values = self._values.detach()
         if not bool(values.isfinite().all()):
-            raise ValueError(f"training for {round(self.done)} steps diverged: a lower learning rate may help")
+            raise Divergence(f"training for {round(self.done)} steps diverged: a lower learning rate may help")
         return {**{name: tensor.detach() for name, tensor in self._state.items()}, **self._named(values.clone())}
 
     def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Numbers of the prunable weights, by name, as a vector [prunable] in the order of presences."""
-        return torch.cat([_in_storage_order(tensors[name]) for name in self.evidence.weights])
+        return torch.cat([self._in_storage_order(tensors[name]) for name in self.evidence.weights])
 
     def named(self, vector: torch.Tensor) -> Tensors:
         """A vector [prunable] by the weights' names, in their shapes."""
         sizes = [weight.numel() for weight in self.evidence.weights.values()]
         parts = zip(self.evidence.weights.items(), vector.split(sizes), strict=True)
-        return {name: _in_shape(part, weight.shape) for (name, weight), part in parts}
+        return {name: self._in_shape(part, weight.shape) for (name, weight), part in parts}
 
     def _named(self, vector: torch.Tensor) -> Tensors:
         parts = vector.split([self._state[name].numel() for name in self._names])
-        return {name: _in_shape(part, self._state[name].shape) for name, part in zip(self._names, parts, strict=True)}
+        return {
+            name: self._in_shape(part, self._state[name].shape) for name, part in zip(self._names, parts, strict=True)
+        }
+
+    def _in_storage_order(self, tensor: torch.Tensor) -> torch.Tensor:
+        # Weights of images are read channels last, as training does, where the network takes that.
+        is_last = self._channels_last and tensor.ndim == 4
+        return (tensor.permute(0, 2, 3, 1) if is_last else tensor).detach().reshape(-1)
+
+    def _in_shape(self, vector: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        if len(shape) == 4 and self._channels_last:
+            outputs, inputs, height, width = shape
+            return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return vector.view(shape)
 
 
 def learn_briefly(
@@ -98,7 +117,7 @@ def learn_briefly(
     steps: int,
     observe: Callable[[int], None] = lambda done: None,
 ) -> Evidence:
-    """The network under its masks, after `steps` of training. Raises ValueError when it diverges."""
+    """The network under its masks, after `steps` of training. Raises Divergence when it does."""
     learner = Learner(evidence, recipe, steps)
     presence = learner.vector({name: mask.to(evidence.weights[name].dtype) for name, mask in evidence.masks.items()})
     with own_randomness(evidence):
@@ -118,24 +137,7 @@ def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
 
 @contextmanager
 def own_randomness(evidence: Evidence) -> Iterator[None]:
-    """What the network itself draws, such as dropout, comes from the evidence's generator, and is forgotten after."""
-    device = next(iter(evidence.weights.values())).device
+    """Seed what the network itself draws, such as dropout, from the evidence's generator, for the length of a block."""
     seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
+    with seeded(seed):
         yield
-
-
-def _in_storage_order(tensor: torch.Tensor) -> torch.Tensor:
-    # Weights of images are read channels last, as training does.
-    return (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).detach().reshape(-1)
-
-
-def _in_shape(vector: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    if len(shape) == 4:
-        outputs, inputs, height, width = shape
-        return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
-    return vector.view(shape)

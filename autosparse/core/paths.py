@@ -7,9 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autosparse.core.channels import channels_of
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
+
+
+class Untraceable(ValueError):
+    """A network through which no paths can be counted."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,16 @@ def effective_weights(evidence: Evidence) -> Tensors:
     Those that the linear positive network's output feels: all present weights are set to their layer's
     1 / fan-in, so that path sums neither vanish nor overflow.
     """
-    gradient = gradient_of(*flow_of(evidence))
+    _, gradient, _ = flow_of(evidence)
     return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
 
 
-def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors]:
-    """The output that effective weights are felt by, and what it is made from: every layer's masks / fan-in."""
+def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors, Tensors]:
+    """Return the output that effective weights are felt by, its gradient, and its leaves: layers' masks / fan-in."""
     leaves = {
         layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
     }
-    return evidence.flow(leaves, paths_only=True), leaves
+    return *evidence.flow_gradient(leaves, paths_only=True), leaves
 
 
 def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
@@ -71,7 +75,7 @@ def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
     With all present weights 1 the linear positive network's output is the number of paths. Where that exceeds
     float64 (e^709), weights are e^t with the largest t below 0 that does not, and the mean length of a path, which
     is the logarithm's slope in t, is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain, and for equal
-    residual blocks.
+    residual blocks. Raises Untraceable for networks whose output does not grow with their weights.
     """
     found = _paths_at(evidence, 0.0)
     if found is not None:
@@ -81,8 +85,8 @@ def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
         middle = (low + high) / 2
         low, high = (low, middle) if _paths_at(evidence, middle) is None else (middle, high)
     at, below = _paths_at(evidence, low), _paths_at(evidence, low - 1)
-    assert at is not None, "no layer's output exceeds its input"
-    assert below is not None
+    if at is None or below is None or not at[1] > below[1] > -math.inf:
+        raise Untraceable("the network does not pass its weights on in proportion, as with standardized weights")
     (through, total), here, there = at, 1 / _mean_length(*at), 1 / _mean_length(*below)
     q = max(0.0, (there - here) / (math.exp(1 - low) - math.exp(-low)))
     p = here - q * math.exp(-low)
@@ -101,8 +105,7 @@ def _paths_at(evidence: Evidence, power: float) -> tuple[dict[str, float], float
         layer.name: (evidence.masks[layer.name].double() * math.exp(power)).requires_grad_()
         for layer in evidence.layers
     }
-    value = evidence.flow(leaves, paths_only=True)
-    gradient = gradient_of(value, leaves)
+    value, gradient = evidence.flow_gradient(leaves, paths_only=True)
     # Where a weight is absent its gradient may exceed what the paths that are there come to.
     through = {
         name: float((part.where(evidence.masks[name].bool(), 0.0) * leaves[name].detach()).sum())

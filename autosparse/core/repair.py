@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from autosparse.core.channels import channels_of
 from autosparse.core.connectivity import Network, describe_network, outputs_without
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.paths import effective_weights
 from autosparse.core.weights import Tensors
 from autosparse.lazy import torch
@@ -116,7 +116,7 @@ def _missing(
         values[through[0]].view(-1)[through[1]] *= _ABSENT**-pull
     leaves = {name: value.requires_grad_() for name, value in values.items()}
     with _rounded_to_powers(evidence):
-        gradient = gradient_of(evidence.flow(leaves, paths_only=True), leaves)
+        _, gradient = evidence.flow_gradient(leaves, paths_only=True)
     return {name: _power(part * leaves[name].detach()) for name, part in gradient.items()}
 
 

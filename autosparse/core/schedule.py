@@ -20,10 +20,13 @@ from annotated_types import Ge, Gt, Le
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
 from autosparse.core.learning import learn_briefly
+from autosparse.core.randomness import seed_of
 from autosparse.core.search import Relaxation, learn_scores
 from autosparse.core.selection import selections
+from autosparse.core.selection.tuned import draws
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Layer, Tensors
+from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy import torch
 from autosparse.registry import AddedLater, Range, Registry
 
@@ -70,14 +73,28 @@ class Pruning:
                 told = partial(self._told, (number - 1) * steps, steps * len(counts))
                 evidence = learn_briefly(start, batches, self.recipe, steps, told)
             scores = self.scored(evidence, allow_zero=number > 1)
+            present = evidence.masks
             if not (regrow and any(bool(values.any()) for values in scores.values())):
                 scores = {name: values.masked_fill(~masks[name], -math.inf) for name, values in scores.items()}
-            masks = self.select(scores, self._quotas(scores, keep, last=number == len(counts)), evidence)
+            masks = self._chosen(scores, keep, present, evidence, last=number == len(counts))
             if number < len(counts):
                 evidence = evidence.masked(masks)
             if not steps:
                 self.observe(number, len(counts))
         return masks
+
+    def _chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
+        # Of equal scores the first would be kept: zeros, of which there may be whole layers, are drawn instead.
+        masks = self.select(scores, self._quotas(scores, keep, last=last), evidence)
+        if not is_by_position(masks, scores) or draws(self.select, evidence):
+            return masks
+        zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
+        total = sum(int(mask.count_nonzero()) for mask in present.values())
+        if last:
+            equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
+            evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
+        scores = without_ties(scores, {0.0, lowest_kept(masks, scores)}, _of_ties(evidence))
+        return self.select(scores, self._quotas(scores, keep, last=last), evidence)
 
     def _quotas(self, scores: Tensors, keep: int, *, last: bool) -> Counts:
         try:
@@ -91,18 +108,23 @@ class Pruning:
         """The criterion's scores of a network, detached.
 
         Raises ValueError when a score is not finite, naming the layer, and when every score is zero, unless that is
-        allowed: of equal scores the first are kept, and zeros would pass for a choice that nobody made.
+        allowed: zeros would pass for a choice that nobody made.
         """
         scores = {name: values.detach() for name, values in self.score(evidence).items()}
         for name, values in scores.items():
             if not bool(values.isfinite().all()):
                 raise ValueError(f"{int((~values.isfinite()).sum())} scores of layer {name} are not finite numbers")
         if not allow_zero and not any(bool(values.any()) for values in scores.values()):
-            raise ValueError("every weight has score 0: the network's last layer may begin at zero")
+            raise NoSignal("every weight has score 0")
         return scores
 
     def _told(self, before: int, total: int, done: int) -> None:
         self.observe(before + done, total)
+
+
+def _of_ties(evidence: Evidence) -> torch.Generator:
+    # Apart from the evidence's own, whose numbers do not depend on whether there are ties.
+    return torch.Generator().manual_seed(seed_of("ties", evidence.generator.initial_seed()))
 
 
 _EVERY = 8  # steps between two allocations of quotas that are free
@@ -206,6 +228,8 @@ def search(
     if pruning.blind and quotas == "fixed":
         return pruning.in_rounds([keep])
     start = pruning.scored(evidence)
+    if any(bool(2 * (values == 0).count_nonzero() > values.numel()) for values in start.values()):
+        start = without_ties(start, {0.0}, _of_ties(evidence))  # ranks would go by position
     fixed = pruning.allocate(start, evidence.layers, keep)
     recipe = pruning.recipe if lr == "recipe" else replace(pruning.recipe, lr=lr)
     layers = evidence.layers

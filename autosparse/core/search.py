@@ -8,7 +8,7 @@ from typing import Literal
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
-from autosparse.core.learning import Learner, own_randomness
+from autosparse.core.learning import Divergence, Learner, own_randomness
 from autosparse.core.order import descending, reached_by
 from autosparse.core.training import Recipe
 from autosparse.core.updates import Adam
@@ -75,7 +75,7 @@ def learn_scores(
             observe(step + 1, steps)
     learner.learned()  # raises when it diverged
     if not bool(values.isfinite().all()):
-        raise ValueError(f"training scores for {steps} steps diverged: a lower learning rate may help")
+        raise Divergence(f"training scores for {steps} steps diverged: a lower learning rate may help")
     return {name: tensor.contiguous() for name, tensor in learner.named(values).items()}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autosparse.core.live import Channels, Reader, find_channels, kept_units
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, load_state, state_of
 from autosparse.lazy import torch
 
 CLOSE = 1e-4
@@ -41,7 +41,7 @@ def are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
 
 def _without_dead(network: torch.nn.Module, found: Channels) -> Tensors:
     kept, stand = kept_units(found)
-    state: Tensors = {name: tensor.detach() for name, tensor in network.state_dict().items()}
+    state: Tensors = {name: tensor.detach() for name, tensor in state_of(network).items()}
     for place, reader in enumerate(found.readers):
         weight, bias = _folded(reader, kept[reader.reads.units], kept[reader.gives.units], stand.get(place))
         state[f"{reader.module}.weight"] = weight
@@ -93,7 +93,7 @@ def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch
     Raises ValueError for a state that is no smaller form of the network's.
     """
     smaller = copy.deepcopy(network)
-    own = smaller.state_dict()
+    own = state_of(smaller)
     if missing := [name for name in own if name not in state]:
         raise ValueError(f"tensor {missing[0]} is not there")
     modules = dict(smaller.named_modules())
@@ -106,7 +106,7 @@ def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch
         if module is None or not _fits(module, part, tensor, own.get(name), beside):
             raise ValueError(f"tensor {name} is of no smaller form of the network")
         _put(module, part, tensor)
-    smaller.load_state_dict(dict(state))
+    load_state(smaller, state)
     from autosparse.core.strided import avoid_narrow_strides  # it imports torch
 
     return avoid_narrow_strides(smaller).eval()

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from autosparse.lazy import torch
 
 
-def proportional() -> AbstractContextManager[object]:
+def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[object]:
     """Forms that pass what is positive in proportion, as paths do.
 
     Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes
-    what comes in, of which it would subtract the mean. Activations that saturate or bend are rectifiers; gates, which
-    let something through when nothing comes in, stay what they are.
+    what comes in, of which it would subtract the mean, standardized weights too. Activations that saturate or bend are
+    rectifiers; gates, which let something through when nothing comes in, stay what they are. Embeddings give ones,
+    unless their weight is one of the `real` ones.
     """
     functional = torch.nn.functional
     options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -35,13 +36,30 @@ def proportional() -> AbstractContextManager[object]:
         return (args[0] if args else kwargs["input"]).clone()  # what follows may work in place
 
     def rectified(*args: Any, **kwargs: Any) -> Any:
-        return functional.relu(args[0] if args else kwargs["input"])
+        # relu keeps its result for the backward pass, which what follows may change in place.
+        return functional.relu(args[0] if args else kwargs["input"]).clone()
+
+    def normalized(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(("input", "running_mean", "running_var"), args, strict=False)), **kwargs}
+        # With running statistics it is linear. Without them it standardizes, images or weights.
+        fixed = given.get("running_mean") is not None and not (args[5] if len(args) > 5 else given.get("training"))
+        return functional.batch_norm(*args, **kwargs) if fixed else same(*args, **kwargs)
+
+    def embedded(lookup: Callable[..., Any]) -> Callable[..., Any]:
+        def ones(*args: Any, **kwargs: Any) -> Any:
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            found = lookup(*args, **kwargs)
+            return found if any(weight is tensor for tensor in real) else torch.ones_like(found)
+
+        return ones
 
     names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
     return _substituting(
         {name: average(name.replace("max", "avg")) for name in names}
         | dict.fromkeys(_NORMALIZATIONS, same)
         | dict.fromkeys(_ACTIVATIONS, rectified)
+        | {"batch_norm": normalized}
+        | {name: embedded(getattr(functional, name)) for name in ("embedding", "embedding_bag")}
     )
 
 
@@ -59,6 +77,39 @@ def twice_differentiable() -> Iterator[None]:
 
     with attention.sdpa_kernel(attention.SDPBackend.MATH), _substituting({"hardsigmoid": hardsigmoid}):
         yield
+
+
+def in_float64() -> AbstractContextManager[object]:
+    """Make whatever floats a network computes float64, though its code casts or makes them in another precision.
+
+    Constants, `x.float()`, `torch.zeros(...)` and dtypes that are given by name follow the tensors that come in.
+    """
+
+    class InFloat64(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            name = getattr(function, "__name__", "")
+            if name in ("float", "half", "bfloat16") and args and not args[0].is_complex():
+                return args[0].double()
+            if name in _READ_ONLY:
+                return function(*args, **kwargs)
+            found = function(*_raised(args), **_raised(kwargs))
+            return found if name.endswith("_") and not name.endswith("__") else _raised(found)
+
+    return InFloat64()
+
+
+_READ_ONLY = ("__get__", "__set__", "is_floating_point", "is_complex", "dim", "size", "stride", "numel", "data_ptr")
+
+
+def _raised(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.double() if value.is_floating_point() and value.itemsize < 8 else value
+    if isinstance(value, torch.dtype):
+        return torch.float64 if value.is_floating_point and value.itemsize < 8 else value
+    if type(value) in (tuple, list):
+        return type(value)(map(_raised, value))
+    return {name: _raised(item) for name, item in value.items()} if type(value) is dict else value
 
 
 def _substituting(substitutes: Mapping[str, Callable[..., Any]]) -> AbstractContextManager[object]:

@@ -12,6 +12,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from autosparse.core.compiled import Forward, compiled
 from autosparse.core.images import Images, batch_sizes, epoch
+from autosparse.core.memory_layout import lay_out
 from autosparse.core.updates import SGD, Adam, Update
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra
@@ -119,10 +120,10 @@ def train(
     A `team` takes the mean of its gradients in every step, as data-parallel training does; the batch is the recipe's.
     Batch normalization has the statistics of each share, and in the end running ones that are the mean of all.
     """
-    model.to(memory_format=torch.channels_last)
+    images = lay_out(model, images)
     model.train()
-    flat = _flatten(model)
-    present = None if masks is None else _flat_mask(model, flat, masks)
+    flat = _flatten(model, channels_last=not images.contiguous)
+    present = None if masks is None else _flat_mask(model, flat, masks, channels_last=not images.contiguous)
     if present is not None:
         flat.data.mul_(present)
     if team is not None:
@@ -222,7 +223,7 @@ def training_steps_of(recipe: Recipe, images: int) -> int:
 def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:
     """Share of the images whose highest output is their label, in percent, with running statistics."""
     correct = 0
-    model.to(memory_format=torch.channels_last)
+    images = lay_out(model, images)
     model.eval()
     with torch.no_grad(), autocast(images.labels.device, precision):
         for inputs, labels in images.in_order(batch):
@@ -278,30 +279,35 @@ def _mean_loss(total: torch.Tensor, seen: float, team: Team | None) -> float:
     return float(both[0] / both[1])
 
 
-def _flatten(model: torch.nn.Module) -> torch.nn.Parameter:
+def _flatten(model: torch.nn.Module, *, channels_last: bool) -> torch.nn.Parameter:
     # All parameters become views of one vector, and their gradients views of another: the optimizer,
     # the masks and clearing gradients are then one call each instead of one per tensor.
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    vector = torch.cat([_storage_order(parameter).reshape(-1) for parameter in parameters])
+    vector = torch.cat([_storage_order(parameter, channels_last).reshape(-1) for parameter in parameters])
     flat = torch.nn.Parameter(vector)
     flat.grad = torch.zeros_like(vector)
     offset = 0
     for parameter in parameters:
         part = slice(offset, offset + parameter.numel())
-        parameter.data = _like(vector[part], parameter)
-        parameter.grad = _like(flat.grad[part], parameter)
+        parameter.data = _like(vector[part], parameter, channels_last)
+        parameter.grad = _like(flat.grad[part], parameter, channels_last)
         offset += parameter.numel()
     return flat
 
 
-def _flat_mask(model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _flat_mask(
+    model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[str, torch.Tensor], *, channels_last: bool
+) -> torch.Tensor:
     weights = prunable_weights(model)
     if unknown := masks.keys() - weights.keys():
         raise ValueError(f"masks of what is no prunable weight: {', '.join(sorted(unknown))}")
     # By identity: a tied weight goes by another name among the model's parameters.
     present = {id(weights[name]): mask for name, mask in masks.items()}
     parts = [
-        _storage_order(present[id(parameter)].to(flat.device).contiguous(memory_format=_layout(parameter)))
+        _storage_order(
+            present[id(parameter)].to(flat.device).contiguous(memory_format=_layout(parameter, channels_last)),
+            channels_last,
+        )
         if id(parameter) in present
         else torch.ones(parameter.shape, device=flat.device)
         for parameter in model.parameters()
@@ -310,18 +316,19 @@ def _flat_mask(model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[
     return torch.cat([part.reshape(-1).to(flat.dtype) for part in parts])
 
 
-def _layout(tensor: torch.Tensor) -> torch.memory_format:
-    channels_last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if channels_last else torch.contiguous_format
+def _layout(tensor: torch.Tensor, channels_last: bool) -> torch.memory_format:
+    is_last = channels_last and tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
 
 
-def _storage_order(tensor: torch.Tensor) -> torch.Tensor:
+def _storage_order(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
     # The numbers as they lie in memory: a channels_last weight is contiguous once its channels are last.
-    return tensor.detach().permute(0, 2, 3, 1) if _layout(tensor) is torch.channels_last else tensor.detach()
+    is_last = _layout(tensor, channels_last) is torch.channels_last
+    return tensor.detach().permute(0, 2, 3, 1) if is_last else tensor.detach()
 
 
-def _like(vector: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    if _layout(tensor) is torch.channels_last:
+def _like(vector: torch.Tensor, tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    if _layout(tensor, channels_last) is torch.channels_last:
         outputs, inputs, height, width = tensor.shape
         return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
     return vector.view(tensor.shape)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from autosparse.core.inputs import Inputs, arguments
+from autosparse.core.foreign_code import foreign_code
+from autosparse.core.inputs import Inputs, arguments, tensors_in
+from autosparse.core.layer_kinds import PROJECTIONS, Kind, declared_of, joined, reading_of, weights_of
 from autosparse.errors import UsageError
 from autosparse.lazy import torch
 
@@ -19,9 +22,9 @@ Tensors: TypeAlias = "dict[str, torch.Tensor]"
 class Layer:
     """One layer with a prunable weight, as met in a forward pass.
 
-    `shape` is the weight's; `fan_in` and `fan_out` count the inputs one output reads and the outputs one
-    input feeds; `positions` is how often each weight is used for one example, so that the layer's
-    multiply-adds (MACs) are `positions` times its kept weights.
+    `shape` is the weight's, of layers other than torch's as [outputs, inputs] or `transposed`. `fan_in` and `fan_out`
+    count the inputs one output reads and the outputs one input feeds; `positions` is how often each weight is used for
+    one example, so that the layer's multiply-adds (MACs) are `positions` times its kept weights.
     """
 
     name: str
@@ -31,6 +34,8 @@ class Layer:
     kernel: tuple[int, ...]
     stride: int
     positions: int
+    groups: int = 1
+    transposed: bool = False
 
     @property
     def size(self) -> int:
@@ -38,41 +43,68 @@ class Layer:
 
 
 def prunable_weights(model: torch.nn.Module) -> Tensors:
-    """Weights of convolutions, linear layers and attention, name -> parameter, in model order, tied ones once.
+    """Weights of convolutions, linear layers, attention and declared layers, name -> parameter, tied ones once.
 
-    Those that train: a frozen, parametrized or complex one is left out. `unprunable` tells the others. Raises
-    UsageError when a layer waits for its first batch to be built.
+    In model order. Those that train: a frozen, parametrized or complex one is left out. `unprunable` says why for each
+    of the others. Raises UsageError when a layer waits for its first batch to be built.
     """
-    weights: Tensors = {}
-    seen: set[int] = set()
     for prefix, module in model.named_modules():
         if any(map(torch.nn.parameter.is_lazy, (*module._parameters.values(), *module._buffers.values()))):
             raise UsageError(
                 f"layer `{prefix}` is built when it meets its first batch", "run one batch through the model first"
             )
-        for name in _prunable_names(module):
-            weight = module._parameters[name]
-            assert weight is not None
-            if _trains(weight) and id(weight) not in seen:
-                seen.add(id(weight))
-                weights[_joined(prefix, name)] = weight
+    weights: Tensors = {}
+    seen: set[int] = set()
+    for full, module, name, _ in weights_of(model):
+        weight = module._parameters[name]
+        assert weight is not None
+        if _trains(weight) and id(weight) not in seen:
+            seen.add(id(weight))
+            weights[full] = weight
     return weights
 
 
 def unprunable(model: torch.nn.Module) -> dict[str, str]:
     """Every parameter that is not prunable under this name -> why, in model order; packed weights too."""
     known = {id(weight): name for name, weight in prunable_weights(model).items()}
+    excluded = declared_of(model).excluded
+    layers = {full for full, *_ in weights_of(model)}
     reasons: dict[str, str] = {}
     for prefix, module in model.named_modules(remove_duplicate=False):
         if type(module).__module__.startswith("torch.ao.nn.quantized") and hasattr(module, "weight"):
-            reasons[_joined(prefix, "weight")] = "quantized"  # packed: no parameter has it
+            reasons[joined(prefix, "weight")] = "quantized"  # packed: no parameter has it
         for name, parameter in module._parameters.items():
-            full = _joined(prefix, name)
+            full = joined(prefix, name)
             if parameter is None or known.get(id(parameter)) == full:
                 continue
             first = known.setdefault(id(parameter), full)
-            reasons[full] = _reason(module, name, parameter) if first == full else f"tied to {first}"
+            if first != full:
+                reasons[full] = f"tied to {first}"
+            else:
+                reasons[full] = EXCLUDED if full in excluded else _reason(module, name, parameter, full in layers)
     return reasons
+
+
+EXCLUDED = "excluded"
+_UNKNOWN = "of "
+"""How the reason begins for a parameter that could be a layer's weight, of a kind that is not known."""
+_MUCH = 0.1
+
+
+def left_out(model: torch.nn.Module) -> str:
+    """Return a sentence where over a tenth of a network's parameters is left whole for no named reason, or nothing."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    reasons = {name: why for name, why in unprunable(model).items() if why.startswith(_UNKNOWN) and name in parameters}
+    size = sum(parameters[name].numel() for name in reasons if parameters[name].ndim > 1)
+    total = total_of(dict(model.named_parameters()))
+    if size <= _MUCH * total:
+        return ""
+    names = [name for name in reasons if parameters[name].ndim > 1]
+    more = f" and {len(names) - 1} more" if names[1:] else ""
+    return (
+        f"{size / total:.0%} of the parameters are left whole: {names[0]}{more}, {reasons[names[0]]}; "
+        f"`prunable: {{'{names[0]}': linear}}` (or transposed, embedding) declares a weight and its axes"
+    )
 
 
 def explain_unprunable(model: torch.nn.Module) -> str:
@@ -96,13 +128,12 @@ def describe_layers(model: torch.nn.Module, example: Inputs | None = None) -> tu
     weights = prunable_weights(model)
     names = {id(weight): name for name, weight in weights.items()}
     homes = {
-        names[id(module._parameters[name])]: module
-        for module in reversed([*model.modules()])
-        for name in _prunable_names(module)
+        names[id(module._parameters[name])]: (module, kind)
+        for _, module, name, kind in reversed([*weights_of(model)])
         if id(module._parameters[name]) in names
     }
     positions = dict.fromkeys(weights, 0) if example is None else _positions(model, names, example)
-    return tuple(_layer(name, weight, homes[name], positions[name]) for name, weight in weights.items())
+    return tuple(_layer(name, weight, *homes[name], positions[name]) for name, weight in weights.items())
 
 
 @contextmanager
@@ -115,6 +146,26 @@ def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, mode in before:
             module.training = mode
+
+
+def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """Load every parameter and buffer into a network, in place, and return it.
+
+    Tensors alone do not say which version of a module's state they are, as torch's own state dicts do: it is the
+    network's present one. So is what a module adds to its state that is no tensor. Raises RuntimeError, as torch does,
+    for a state of another network.
+    """
+    own = model.state_dict()
+    whole: dict[str, Any] = {name: part for name, part in own.items() if not isinstance(part, torch.Tensor)}
+    complete = OrderedDict(whole | dict(state))
+    complete._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined]
+    model.load_state_dict(complete, strict=True)
+    return model
+
+
+def state_of(model: torch.nn.Module) -> Tensors:
+    """Return a network's parameters and buffers by name; what a module's state holds besides is left out."""
+    return {name: part for name, part in model.state_dict().items() if isinstance(part, torch.Tensor)}
 
 
 def keep_count(total: int, sparsity: float) -> int:
@@ -133,27 +184,13 @@ def total_of(tensors: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-
-
-def _prunable_names(module: torch.nn.Module) -> list[str]:
-    # A parametrized weight is computed anew at every use: it is no parameter of the layer.
-    if isinstance(module, torch.nn.MultiheadAttention):
-        names: tuple[str, ...] = _PROJECTIONS
-    elif isinstance(module, torch.nn.Linear | torch.nn.modules.conv._ConvNd):
-        names = ("weight",)
-    else:
-        return []
-    return [name for name in names if module._parameters.get(name) is not None]
-
-
 def _trains(weight: torch.Tensor) -> bool:
     return weight.requires_grad and weight.is_floating_point()
 
 
-def _reason(module: torch.nn.Module, name: str, parameter: torch.Tensor) -> str:
+def _reason(module: torch.nn.Module, name: str, parameter: torch.Tensor, is_weight: bool) -> str:
     layers = torch.nn
-    if name in _prunable_names(module):
+    if is_weight:
         return "complex" if parameter.is_complex() else "frozen: requires_grad is False"
     if isinstance(module, layers.utils.parametrize.ParametrizationList):
         return "parametrized"
@@ -168,15 +205,20 @@ def _reason(module: torch.nn.Module, name: str, parameter: torch.Tensor) -> str:
         return "an embedding"
     if name in ("bias", "in_proj_bias", "bias_k", "bias_v"):
         return "a bias"
-    return f"of {type(module).__name__}, which is no convolution and no linear layer"
+    return f"{_UNKNOWN}{type(module).__name__}, which is no convolution and no linear layer"
 
 
 def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -> dict[str, int]:
     positions = dict.fromkeys(names.values(), 0)
+    homes: dict[int, list[tuple[str, Kind | None]]] = {}
+    for _, module, name, kind in weights_of(model):
+        homes.setdefault(id(module), []).append((name, kind))
 
     def note(module: torch.nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
         if isinstance(module, torch.nn.MultiheadAttention):
             uses = _attention_positions(module, inputs, named)
+        elif any(kind is not None for _, kind in homes[id(module)]):
+            uses = _declared_positions(module, homes[id(module)], output)
         else:
             # A weight is used once for every place of the output; of a transposed convolution, of the input.
             transposed = getattr(module, "transposed", False)
@@ -187,15 +229,13 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
             if weight in names:
                 positions[names[weight]] += count
 
-    hooks = [
-        module.register_forward_hook(note, with_kwargs=True) for module in model.modules() if _prunable_names(module)
-    ]
+    hooks = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules() if id(module) in homes]
     arguments_, named_arguments = arguments(example)
     fast = torch.backends.mha.get_fastpath_enabled()
     # The fast path of transformer layers calls none of the modules inside.
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with in_mode(model, training=False), torch.no_grad():
+        with in_mode(model, training=False), torch.no_grad(), foreign_code(f"calling `{type(model).__name__}`", model):
             model(*arguments_, **named_arguments)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
@@ -212,23 +252,36 @@ def _attention_positions(
     tokens = {name: given[name].numel() // given[name].shape[-1] for name in ("query", "key", "value")}
     counts = (sum(tokens.values()) // 3, *tokens.values())
     uses = {id(module.out_proj.weight): tokens["query"]}
-    for name, count in zip(_PROJECTIONS, counts, strict=True):
+    for name, count in zip(PROJECTIONS, counts, strict=True):
         uses[id(module._parameters[name])] = count
     return uses
 
 
-def _joined(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
+def _declared_positions(
+    module: torch.nn.Module, weights: Sequence[tuple[str, Kind | None]], output: Any
+) -> dict[int, int]:
+    # A weight is used once a token; of several layers in one tensor, as of experts, each by its share of the tokens. An
+    # embedding multiplies nothing.
+    first = next(tensors_in(output), None)
+    tokens = 0 if first is None or first.ndim == 0 else first.numel() // first.shape[-1]
+    uses: dict[int, int] = {}
+    for name, kind in weights:
+        weight = module._parameters[name]
+        assert weight is not None
+        groups = reading_of(weight, module, kind).groups
+        uses[id(weight)] = 0 if kind == "embedding" else max(1, tokens // groups)
+    return uses
 
 
-def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module, positions: int) -> Layer:
-    shape = tuple(weight.shape)
+def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None, positions: int) -> Layer:
+    reading = reading_of(weight, module, kind)
+    shape = reading.shape
     kernel = shape[2:]
     area = math.prod(kernel)
-    strides = getattr(module, "stride", (1,))
+    strides = getattr(module, "stride", (1,)) if kind is None else (1,)
     # Weights are [outputs, inputs / groups, ...], those of transposed convolutions [inputs, outputs / groups, ...].
-    outer, inner = shape[0] // getattr(module, "groups", 1) * area, shape[1] * area
-    fan_in, fan_out = (outer, inner) if getattr(module, "transposed", False) else (inner, outer)
+    outer, inner = shape[0] // reading.groups * area, shape[1] * area
+    fan_in, fan_out = (outer, inner) if reading.transposed else (inner, outer)
     return Layer(
         name=name,
         shape=shape,
@@ -237,4 +290,6 @@ def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module, positions: 
         kernel=kernel,
         stride=max(strides) if isinstance(strides, tuple) else int(strides),
         positions=positions,
+        groups=reading.groups,
+        transposed=reading.transposed,
     )

@@ -133,7 +133,9 @@ def _files(patterns: Sequence[str]) -> dict[str, list[Path]]:
         if place.is_dir():
             names = [file for file in _below(place) if file.suffix == ".parquet"]
         else:
-            names = [place] if place.is_file() else [Path(file) for file in sorted(glob.glob(str(place)))]
+            folder = next(parent for parent in place.parents if parent.is_dir())  # which may have signs in its name
+            pattern = os.path.join(glob.escape(str(folder)), place.relative_to(folder))
+            names = [place] if place.is_file() else [Path(file) for file in sorted(glob.glob(pattern))]
         files |= dict.fromkeys(file for file in names if file.is_file())
     found: dict[str, list[Path]] = {}
     for file in files:

@@ -24,11 +24,11 @@ from autosparse.backends import (
 )
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
 from autosparse.execute.crew import Make, Order, Told, Workers, planned, store_of
-from autosparse.execute.failure import failures_of, release
+from autosparse.execute.failure import release
 from autosparse.execute.observer import Observer
 from autosparse.execute.outcome import Outcome
 from autosparse.execute.stale import files_of, find_stale, is_stale
-from autosparse.execute.team import team_of
+from autosparse.execute.team import write_output
 from autosparse.plan import (
     Counted,
     Estimate,
@@ -42,7 +42,7 @@ from autosparse.plan import (
     statuses,
     urgency,
 )
-from autosparse.steps import Metrics, Work, metrics_of, operations
+from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Artifact, Draft, InUse, Store, canonical, digest
 
 Result = TypeVar("Result")
@@ -317,10 +317,7 @@ class Execution:
             def observe(done: int, total: int, loss: float | None = None) -> None:
                 self._observer.progress(step, done, total, loss)
 
-            with failures_of(step), team_of(step, inputs, place) as team:
-                operations[step.operation].function(
-                    Work(inputs, draft, place, step.access, observe, team), **dict(step.options)
-                )
+            write_output(step, inputs, draft, place, observe)
 
         return self._store.publish(
             step.operation,

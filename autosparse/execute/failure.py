@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from autosparse.core.foreign_code import in_short, place_of
 from autosparse.errors import AutosparseError, DamagedFile, StepError, UsageError
 from autosparse.plan import Step
 
@@ -26,7 +27,8 @@ def failures_of(step: Step) -> Iterator[None]:
         raise
     except Exception as error:  # a step is foreign code as soon as models and data are the user's own
         hint = "what finished before it is kept; `--debug` shows where it failed"
-        raise _failed(step, StepError, f"{type(error).__name__}: {error}", hint) from error
+        place = place_of(error)
+        raise _failed(step, StepError, f"{f'{place}: ' if place else ''}{in_short(error)}", hint) from error
 
 
 def release(error: BaseException) -> None:

@@ -10,7 +10,7 @@ import multiprocessing
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Place, local
+from autosparse.core.randomness import seed_of, seeded
 from autosparse.core.training import Team
 from autosparse.errors import AutosparseError, StepError
+from autosparse.execute.failure import failures_of
 from autosparse.lazy import torch
 from autosparse.plan import Step
 from autosparse.steps import Work, operations
@@ -48,6 +50,19 @@ class _Member:
         torch.distributed.broadcast(tensor, 0)
 
 
+def write_output(
+    step: Step, inputs: Mapping[str, Artifact], draft: Draft, place: Place, observe: Callable[..., None]
+) -> None:
+    """Run a step's function, in a team where there are several devices. Its errors are marked with the step.
+
+    What networks and datasets draw by themselves is seeded by the step's key: the same in every cache, process and
+    order.
+    """
+    with failures_of(step), team_of(step, inputs, place) as team, seeded(seed_of("step", step.key)):
+        work = Work(inputs, draft, place, step.access, observe, team)
+        operations[step.operation].function(work, **dict(step.options))
+
+
 @contextmanager
 def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterator[Team | None]:
     """The team that does a step, of which this process is the first; None where it does it alone.
@@ -63,7 +78,7 @@ def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterato
     threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        work = (step.operation, dict(step.options), dict(inputs), dict(step.access), place)
+        work = (step.key, step.operation, dict(step.options), dict(inputs), dict(step.access), place)
         others: list[Any] = []
         lines: list[Connection] = []
         over = threading.Event()
@@ -160,6 +175,7 @@ def _serve(
     size: int,
     folder: Path,
     run: Connection,
+    key: str,
     operation: str,
     options: dict[str, Any],
     inputs: dict[str, Artifact],
@@ -176,7 +192,8 @@ def _serve(
         scratch = folder / str(rank)
         scratch.mkdir()
         work = Work(inputs, Draft(scratch), own, access, team=_Member(rank, size))
-        operations[operation].function(work, **options)
+        with seeded(seed_of("step", key, rank)):  # each member drops other units of its own images
+            operations[operation].function(work, **options)
         torch.distributed.destroy_process_group()
     except BaseException as error:
         with suppress(OSError):

@@ -62,8 +62,9 @@ def place(format: str, model: Model, network: "torch.nn.Module") -> "torch.nn.Mo
     own: Callable[[Model, torch.nn.Module], torch.nn.Module] | None = exporters[format].facts.get("place")
     if own is not None:
         return own(model, network)
-    network.load_state_dict(dict(model.state))
-    return network.eval()
+    from autosparse.core.weights import load_state
+
+    return load_state(network, model.state).eval()
 
 
 __all__ = [

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from autosparse.core.shrink import resize
 from autosparse.core.shrink import shrink as without_dead
+from autosparse.core.weights import load_state, state_of
 from autosparse.exporters import Model, exporters
 from autosparse.lazy import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -30,9 +31,7 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     Raises ValueError for a network that cannot be read.
     """
     assert model.network is not None
-    network = model.network()
-    network.load_state_dict(dict(model.state))
-    network = network.cpu().eval()
+    network = load_state(model.network(), model.state).cpu().eval()
     return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network
 
 
@@ -42,4 +41,4 @@ def shrunk(model: Model) -> dict[str, bytes]:
 
     `autosparse.load` makes the layers smaller and puts it in. As many channels go as the masks have left dead.
     """
-    return {FILE: dump_tensors(smaller(model).state_dict())}
+    return {FILE: dump_tensors(state_of(smaller(model)))}

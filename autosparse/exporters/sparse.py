@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
+from autosparse.core.memory_layout import takes_channels_last
 from autosparse.core.shrink import fuse, like_fused, resize
 from autosparse.core.sparse import DENSE, SPARSE, apply_ways, choose_ways
+from autosparse.core.weights import state_of
 from autosparse.exporters import BATCHES, Model, compact, exporters
 from autosparse.exporters.shrunk import smaller
 from autosparse.lazy import torch
@@ -41,11 +43,14 @@ def sparse(
     or for many, or stay dense, whichever took less time where it was emitted; normalizations are multiplied into the
     layers before them. As small as `compact`.
     """
-    network = fuse(smaller(model, shrink=shrink), torch.zeros(2, *model.shape)).to(memory_format=torch.channels_last)
+    example = torch.zeros(2, *model.shape)
+    network = fuse(smaller(model, shrink=shrink), example)
+    layout = torch.channels_last if takes_channels_last(network, example) else torch.contiguous_format
+    network = network.to(memory_format=layout)
     generator = torch.Generator().manual_seed(0)
-    images = torch.randn(max(BATCHES), *model.shape, generator=generator).to(memory_format=torch.channels_last)
+    images = torch.randn(max(BATCHES), *model.shape, generator=generator).to(memory_format=layout)
     choices = choose_ways(network, [images[:count] for count in BATCHES])
-    state = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    state = {name: tensor.contiguous() for name, tensor in state_of(network).items()}
     masks = {name: tensor != 0 for name, tensor in state.items() if name in model.masks}
     (data,) = compact.compact(Model(state, masks)).values()
     return {FILE: data, WAYS: canonical(choices).encode()}

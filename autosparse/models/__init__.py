@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
+from autosparse.core.layer_kinds import declare_layers
 from autosparse.registry import AddedLater, Registry, keyed
 
 if TYPE_CHECKING:
@@ -29,6 +30,15 @@ class Start:
         "how prunable weights are drawn: as the network does itself, or for ReLU by their fan-in",
         AddedLater(as_before="own"),
     ] = "own"
+    prunable: Annotated[
+        dict[str, Literal["linear", "transposed", "embedding"]] | None,
+        "parameters of other layers that are prunable, by name or pattern, and how their axes lie: linear [outputs, "
+        "inputs], transposed [inputs, outputs], embedding [rows, features]",
+        AddedLater(as_before=None),
+    ] = None
+    exclude: Annotated[
+        tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`", AddedLater(as_before=())
+    ] = ()
 
 
 models: Registry[Factory] = Registry("model", "models", shared=Start)
@@ -42,10 +52,12 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
     entry = models[name]
     given, shared = entry.apart(options)
     network = entry.function(shape, classes, **given)
-    if (how := Start(**shared).initialization) != "own":
+    start = Start(**shared)
+    declare_layers(network, start.prunable, start.exclude)
+    if start.initialization != "own":
         from autosparse.models.networks.initialize import draw
 
-        draw(network, how)
+        draw(network, start.initialization)
     from autosparse.core.strided import avoid_narrow_strides
 
     return avoid_narrow_strides(network)

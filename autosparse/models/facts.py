@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from autosparse.core.randomness import seeded
 from autosparse.core.weights import describe_layers, in_mode, total_of
 from autosparse.errors import AutosparseError
 from autosparse.lazy import torch
@@ -76,7 +77,7 @@ def network_facts(
         return _read(known, found)
     except (TypeError, KeyError):  # never seen, or remembered by another release
         pass
-    with torch.random.fork_rng(devices=[]), fits(label(name), shape):
+    with seeded(0), fits(label(name), shape):
         try:
             with torch.device("meta"), _nothing_drawn():
                 network = build_model(name, options, shape, classes)

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights
+from autosparse.core.randomness import seeded
+from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights, state_of
 from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy import torch
 from autosparse.store import Store, digest
@@ -25,7 +26,7 @@ def structure_of(
     store = Store.default()
     if (known := store.recall(memory)) is not None:
         return str(known)
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         try:
             with torch.device(device):
                 network = build()
@@ -33,7 +34,7 @@ def structure_of(
             network = build()
         check_network(label, network, shape, classes)
         _check_training(label, network, shape)
-    state = network.state_dict()
+    state = state_of(network)
     found = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
     store.remember(memory, found)
     return found

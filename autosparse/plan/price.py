@@ -15,7 +15,9 @@ from functools import cached_property
 from typing import Any, TypeGuard
 
 from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
+from autosparse.core.foreign_code import foreign_code
 from autosparse.datasets import datasets
+from autosparse.own import label
 from autosparse.plan.compile import Plan
 from autosparse.plan.counted import Counted
 from autosparse.plan.places import network_of
@@ -249,11 +251,20 @@ class _Rates:
         def probe() -> Rates:
             self.machine  # noqa: B018 -- the first probe measures how long torch takes to come
             shape = tuple(about["shape"])
-            return self._backend.run(
-                lambda place: probe_network(
-                    reach["name"], reach["options"], facts, shape, about["classes"], batch, precision, kernels, place
+            with foreign_code(f"measuring `{label(reach['name'])}`"):
+                return self._backend.run(
+                    lambda place: probe_network(
+                        reach["name"],
+                        reach["options"],
+                        facts,
+                        shape,
+                        about["classes"],
+                        batch,
+                        precision,
+                        kernels,
+                        place,
+                    )
                 )
-            )
 
         own = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
         found = self._known(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)

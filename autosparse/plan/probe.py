@@ -24,11 +24,13 @@ from autosparse.core.features import Features, Seen, columns_of, table_layers
 from autosparse.core.features import Place as Position
 from autosparse.core.images import Images
 from autosparse.core.masks import effective
+from autosparse.core.memory_layout import images_for
+from autosparse.core.randomness import seeded
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import keep_top
 from autosparse.core.training import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
-from autosparse.errors import AutosparseError
+from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.facts import NetworkFacts
@@ -103,7 +105,7 @@ def probe_network(
     """
     device = torch.device(place.device)
     begin = time.perf_counter()
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         model = build_model(name, options, shape, classes)
     build = time.perf_counter() - begin
     model = model.to(device)
@@ -150,7 +152,10 @@ def probe_network(
         used["gradient_bytes"] = _PAPER * facts.saved_bytes
     if len(some) < _SEEN:
         used["forward_bytes"] = 3.0 * facts.live_bytes
-    used["flow"] = _timed(lambda: effective(evidence), device)
+    try:
+        used["flow"] = _timed(lambda: effective(evidence), device)
+    except UsageError:  # its paths cannot be followed, which a run says, and takes about as long to find out
+        used["flow"] = used["gradient"]
     small = [layer for layer in evidence.layers if layer.size <= _WEIGHTS] or list(evidence.layers)[:1]
     few = small[len(small) // 2 :][:3]
     weights = sum(layer.size for layer in few)
@@ -210,7 +215,8 @@ def made_up_images(count: int, shape: Shape, classes: int, device: torch.device)
 
 
 def evidence_of(model: Any, images: Images) -> Evidence:
-    """About a network, one batch of all images."""
+    """About a network, one batch of all images, in the layout that it takes."""
+    images = images_for(model, images)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     example = images.normalize(images.pixels[:1])  # type: ignore[index]
     batch = (images.normalize(images.pixels[:]), images.labels)  # type: ignore[index]

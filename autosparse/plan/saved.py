@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -128,7 +129,7 @@ def read_plan(path: Path) -> SavedPlan | None:
         version = data.get("autosparse", "another version")
         raise UsageError(
             f"{path} was saved by autosparse {version} in a form that {__version__} does not read",
-            _AGAIN.format(path=path),
+            _AGAIN.format(path=shlex.quote(str(path))),
         )
     try:
         return TypeAdapter(SavedPlan).validate_python(data)
@@ -150,13 +151,13 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
     except SpecError as error:
         raise UsageError(
             f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",
-            _AGAIN.format(path=path),
+            _AGAIN.format(path=shlex.quote(str(path))),
         ) from None
 
 
 def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, found: Mapping[str, Status], machine: Machine) -> None:
     """Refuse what is more than a saved plan, or something else. Raises UsageError that says what has moved."""
-    again = _AGAIN.format(path=path)
+    again = _AGAIN.format(path=shlex.quote(str(path)))
     if absent := missing_device(plan, machine):
         raise UsageError(f"{path} was planned for {plan.spec.target.device}: {absent[0][0]}", again)
     before = {step.name: step for step in saved.steps}
@@ -226,4 +227,4 @@ def _is_ours(path: Path) -> bool:
 
 
 def _damaged(path: Path, why: object) -> UsageError:
-    return UsageError(f"{path} is a saved plan that is damaged: {why}", _AGAIN.format(path=path))
+    return UsageError(f"{path} is a saved plan that is damaged: {why}", _AGAIN.format(path=shlex.quote(str(path))))

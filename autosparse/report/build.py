@@ -16,6 +16,7 @@ from autosparse.plan import Cell, Step
 from autosparse.report.failures import Failure, Missing, describe_failures, find_missing
 from autosparse.report.finished import Finished
 from autosparse.report.layers import Profile, describe_profiles
+from autosparse.report.notes import describe_notes
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.report.timeline import Made, describe_timeline
@@ -36,7 +37,8 @@ class Result:
     seed: int
     kept: int
     total: int
-    effective_sparsity: float
+    effective_sparsity: float | None
+    """None for a network whose paths cannot be followed"""
     macs: int
     test_accuracy: float
     validation_accuracy: float
@@ -181,6 +183,7 @@ def build_report(
         cost=_cost(finished),
         warnings=[
             *describe_failures(failures, missing, [*results, *controls]),
+            *describe_notes(finished),
             *_warnings(finished, [*results, *controls]),
         ],
         unprunable=_unprunable(finished),
@@ -266,7 +269,7 @@ def _result(finished: Finished, cell: Cell) -> Result:
         seed=cell.seed,
         kept=found["kept"],
         total=found["total"],
-        effective_sparsity=1 - found["effective"] / found["total"],
+        effective_sparsity=1 - found["effective"] / found["total"] if "effective" in found else None,
         macs=found["macs"],
         test_accuracy=found["test_accuracy"],
         validation_accuracy=found["validation_accuracy"],

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from autosparse.core.irp import rewind
+from autosparse.core.memory_layout import lay_out
 from autosparse.core.shrink import are_close
 from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
@@ -117,8 +118,8 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
 
 
 def _outputs(work: Work, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:
-    network = rewind(build_network(work), state).cpu().to(memory_format=torch.channels_last)
-    return outputs_of(network.eval(), images, work.place.evaluation_batch)
+    network = rewind(build_network(work), state).cpu().eval()
+    return outputs_of(network, lay_out(network, images), work.place.evaluation_batch)
 
 
 def _origin(descriptor: Any) -> dict[str, Any]:

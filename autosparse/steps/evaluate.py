@@ -29,10 +29,10 @@ def evaluate(work: Work, *, precision: str) -> None:
             **{f"{name}_accuracy": accuracy(model, images, precision, batch=batch) for name, images in splits.items()},
             "total": total,
             "kept": sum(about["kept"].values()),
-            "effective": sum(about["effective"].values()),
+            **({"effective": sum(about["effective"].values())} if "effective" in about else {}),
             "macs": macs(layers, about["kept"]),
             "dense_macs": macs(layers),
-            "effective_macs": macs(layers, about["effective"]),
+            **({"effective_macs": macs(layers, about["effective"])} if "effective" in about else {}),
             **{part: sum(about[part].values()) for part in ("nodes", "channels") if part in about},
             **{part: about[part] for part in ("paths", "findings") if part in about},
             "layers": [

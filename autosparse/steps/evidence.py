@@ -7,6 +7,7 @@ from functools import partial
 
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.images import Images, epoch
+from autosparse.core.memory_layout import images_for
 from autosparse.core.training import Recipe
 from autosparse.core.weights import describe_layers, explain_unprunable, prunable_weights
 from autosparse.errors import StepError
@@ -25,7 +26,7 @@ def gather_evidence(
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     device = torch.device("cpu") if work.device.type == "mps" else work.device
     model = load_network(work).to(device)
-    images = corrupt(work.images("train", device))
+    images = images_for(model, corrupt(work.images("train", device)))
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
         raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")
@@ -39,6 +40,7 @@ def gather_evidence(
         draw=lambda count: images.sample(count, random),
         generator=random,
         example=lambda: example,
+        note=work.note,
         stream=None if recipe is None else partial(training_stream, images, recipe, seed),
     )
 

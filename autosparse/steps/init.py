@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.core.weights import prunable_weights, unprunable
+from autosparse.core.randomness import seeded
+from autosparse.core.weights import prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
-from autosparse.lazy import torch
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
 from autosparse.own import label
@@ -19,11 +19,10 @@ def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], clas
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
     name, options = find_model(work, model)
     channels, height, width = shape  # a list in JSON
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeded(seed):
         network = build_model(name, options, (channels, height, width), classes)
     check_network(label(name), network, (channels, height, width), classes)
-    state = network.state_dict()
+    state = state_of(network)
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")

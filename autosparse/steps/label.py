@@ -8,10 +8,10 @@ from typing import Any
 from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
 from autosparse.core.labels import round_by_round, rounds_that_learned, rounds_to_describe, survival
-from autosparse.core.learning import warmed_up
+from autosparse.core.learning import Divergence, warmed_up
 from autosparse.core.training import Recipe
 from autosparse.core.weights import Tensors
-from autosparse.errors import StepError
+from autosparse.errors import Diverged, StepError
 from autosparse.lazy import torch
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
@@ -79,4 +79,5 @@ def _warmed_up(network: Evidence, recipe: Recipe, steps: int) -> Evidence:
     try:
         return warmed_up(network, recipe, steps)
     except ValueError as error:
-        raise StepError(f"warming up the network: {error}", "lower `irp.training.lr`") from error
+        kind = Diverged if isinstance(error, Divergence) else StepError
+        raise kind(f"warming up the network: {error}", "lower `irp.training.lr`") from error

@@ -14,13 +14,15 @@ from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
+from autosparse.core.learning import Divergence
 from autosparse.core.masks import Anatomy, dissect
 from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.training import Recipe
-from autosparse.core.weights import Tensors, keep_count, total_of
-from autosparse.errors import StepError
+from autosparse.core.weights import Tensors, keep_count, left_out, total_of
+from autosparse.core.zero_scores import with_signal
+from autosparse.errors import Diverged, StepError
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
 from autosparse.steps.scoring import make_scorer
@@ -43,7 +45,9 @@ def mask(
     """
     evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
     work.output.write_tensors("masks", masks)
-    work.output.write_json("result", {"total": total_of(masks), **describe_masks(dissect(evidence.masked(masks)))})
+    anatomy = describe_masks(dissect(evidence.masked(masks)))
+    notes = {"notes": work.notes} if work.notes else {}
+    work.output.write_json("result", {"total": total_of(masks), **anatomy, **notes})
 
 
 def make_masks(
@@ -68,6 +72,8 @@ def make_masks(
     """
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(work, seed=seed, recipe=recipe, corrupt=corrupt)
+    if sentence := left_out(evidence.model):
+        work.note(sentence)
     if learned is None and "scorer" in work.inputs:
         learned = work.inputs["scorer"].json("scorer"), work.inputs["scorer"].tensors("state")
     if learned is not None:
@@ -83,7 +89,7 @@ def make_masks(
     pruning = Pruning(
         evidence,
         *amounts,
-        score=choose(criteria, method["criterion"]),
+        score=with_signal(choose(criteria, method["criterion"])),
         allocate=allocate,
         select=choose(selections, method["selection"]),
         observe=work.observe,
@@ -99,7 +105,9 @@ def make_masks(
         return evidence, masks
     except ValueError as error:
         where = f"sparsity {sparsity}" if budget is None else f"{budget['macs']} macs"
-        raise StepError(f"criterion `{method['criterion']['name']}` at {where}: {error}") from error
+        hint = getattr(error, "hint", None)
+        kind = Diverged if isinstance(error, Divergence) else StepError
+        raise kind(f"criterion `{method['criterion']['name']}` at {where}: {error}", hint) from error
 
 
 def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:
@@ -109,6 +117,9 @@ def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tenso
 def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
     """As JSON, which has no infinity: the logarithm of no path is null."""
     paths = anatomy.paths
+    findings = [asdict(finding) for finding in anatomy.findings]
+    if paths is None:
+        return {"kept": anatomy.kept, "findings": findings}
     return {
         "kept": anatomy.kept,
         "effective": paths.weights,
@@ -116,7 +127,7 @@ def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
         "channels": paths.channels,
         "paths": _finite(paths.all),
         "paths_through": {name: _finite(value) for name, value in paths.through.items()},
-        "findings": [asdict(finding) for finding in anatomy.findings],
+        "findings": findings,
     }
 
 

@@ -21,6 +21,9 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from autosparse.backends import Place
+from autosparse.core.images import Images
+from autosparse.core.memory_layout import lay_out
+from autosparse.core.randomness import seeded
 from autosparse.exporters import BATCHES, exporters, open_model
 from autosparse.lazy import torch
 from autosparse.models import build_model
@@ -88,25 +91,28 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
 
 
 def outputs_of(model: Function, images: Any, batch: int) -> torch.Tensor:
-    """What a network in evaluation mode gives for images in order, float32 whatever it was trained in."""
-    with torch.no_grad():
+    """What a network in evaluation mode gives for images in order, float32 whatever it was trained in.
+
+    What it draws by itself is the same in every process.
+    """
+    with torch.no_grad(), seeded(0):
         return torch.cat([model(inputs).float().cpu() for inputs, _ in images.in_order(batch)])
 
 
 def _dense(request: Mapping[str, Any]) -> torch.nn.Module:
     about = request["network"]
-    with torch.random.fork_rng(devices=[]):
+    with seeded(0):
         return build_model(about["name"], about["options"], tuple(about["shape"]), about["classes"])
 
 
 def _open(request: Mapping[str, Any]) -> Function:
     folder, format = Path(request["folder"]), request["format"]
     files = {name: (folder / name).read_bytes() for name in exporters[format].facts["files"]}
-    return _ready(open_model(format, files, _dense(request)))
+    return open_model(format, files, _dense(request))
 
 
-def _ready(model: Function) -> Function:
-    return model.to(memory_format=torch.channels_last).eval() if isinstance(model, torch.nn.Module) else model
+def _ready(model: Function, images: Images) -> tuple[Function, Images]:
+    return (model.eval(), lay_out(model.eval(), images)) if isinstance(model, torch.nn.Module) else (model, images)
 
 
 def _latencies(first: Function, second: Function, inputs: torch.Tensor) -> list[float]:
@@ -126,10 +132,11 @@ def _timed(network: Function, inputs: torch.Tensor) -> float:
 
 def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(request["threads"])
-    network, dense = _open(request), _ready(_dense(request))
     data = Artifact(Path(request["data"]["folder"]), request["data"]["key"], request["data"]["descriptor"])
     images = load_images(data, "test", torch.device("cpu"), stream=request["stream"])
-    outputs = outputs_of(network, images, request["batch"])
+    network, laid = _ready(_open(request), images)
+    dense, _ = _ready(_dense(request), images)
+    outputs = outputs_of(network, laid, request["batch"])
     (Path(request["folder"]) / OUTPUTS).write_bytes(dump_tensors({"outputs": outputs}))
     example = torch.zeros(1, *images.input_shape)
     batches = {str(count): example.expand(count, -1, -1, -1).contiguous() for count in BATCHES}

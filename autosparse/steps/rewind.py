@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from autosparse.core.training import Recipe, train
+from autosparse.core.weights import state_of
 from autosparse.errors import Diverged
 from autosparse.steps import operations
 from autosparse.steps.work import Work, generator, load_network
@@ -25,7 +26,7 @@ def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> No
         end=steps,
         observe=work.observe,
     )
-    state = model.state_dict()
+    state = state_of(model)
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
     work.output.write_tensors("state", state)

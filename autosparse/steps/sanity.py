@@ -10,7 +10,7 @@ from autosparse.core.images import Images
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
 from autosparse.core.training import Recipe, accuracy, of_a_step
 from autosparse.core.training import train as train_network
-from autosparse.core.weights import Tensors, prunable_weights
+from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
 from autosparse.steps import operations
 from autosparse.steps.mask import make_masks
@@ -80,7 +80,7 @@ def _train(
             return "the network begins with the same weights at every seed"
     recipe, images = Recipe(**training), work.images("train")
     train_network(model, images, recipe, generator("train", seed), masks=masks, observe=work.observe)
-    if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+    if not all(bool(tensor.isfinite().all()) for tensor in state_of(model).values()):
         return "training under its masks diverged"
     for split in ("validation", "test"):
         reached = accuracy(model, work.images(split), recipe.precision, batch=work.place.evaluation_batch)

@@ -7,6 +7,7 @@ from typing import Any
 
 from autosparse.core.training import Recipe
 from autosparse.core.training import train as train_network
+from autosparse.core.weights import state_of
 from autosparse.errors import Diverged
 from autosparse.steps import operations
 from autosparse.steps.work import Work, generator, load_network
@@ -26,8 +27,8 @@ def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
         observe=work.observe,
         team=work.team,
     )
-    broken = [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]
+    broken = [name for name, tensor in state_of(model).items() if not tensor.isfinite().all()]
     if broken or not all(map(math.isfinite, losses)):
         raise Diverged(f"training diverged: {broken[0] if broken else 'its loss'} is not finite", "lower `training.lr`")
-    work.output.write_tensors("state", model.state_dict())
+    work.output.write_tensors("state", state_of(model))
     work.output.write_json("result", {"losses": losses})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
 from autosparse.backends import Place, available_memory
 from autosparse.core.images import Images
 from autosparse.core.irp import rewind
+from autosparse.core.randomness import seed_of, seeded
 from autosparse.core.training import Team
 from autosparse.errors import StepError
 from autosparse.lazy import torch
@@ -34,10 +34,17 @@ class Work:
     """called with what is done of a step, all of it, and the loss so far where there is one"""
     team: Team | None = None
     """the processes that do this step together, where they are several"""
+    notes: list[str] = field(default_factory=list)
+    """sentences about what was done otherwise than asked"""
 
     @property
     def device(self) -> torch.device:
         return torch.device(self.place.device)
+
+    def note(self, text: str) -> None:
+        """Add a sentence, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def roles(self, kind: str) -> dict[str, Artifact]:
         """The inputs of one kind, by what follows `kind.` in their role, in the plan's order."""
@@ -75,9 +82,7 @@ def find_model(work: Work, model: Mapping[str, Any]) -> tuple[str, Mapping[str, 
 def build_network(work: Work, *, seed: int | None = None) -> torch.nn.Module:
     """The network of input `init`, initialized at another seed, or at none: then load a state before use."""
     about = work.inputs["init"].json("network")
-    with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with seeded(seed or 0):
         network = build_model(*find_model(work, about["model"]), tuple(about["shape"]), about["classes"])
     return network.to(work.device)
 
@@ -126,6 +131,4 @@ def free_memory(device: torch.device) -> int:
 
 def generator(*purpose: str | int) -> torch.Generator:
     """A generator on the CPU whose seed is the digest of what it is for."""
-    text = "/".join(str(part) for part in purpose)
-    seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
-    return torch.Generator().manual_seed(seed)
+    return torch.Generator().manual_seed(seed_of(*purpose))

@@ -9,6 +9,7 @@ nothing that a lost connection or another program left behind is taken for an ar
 from __future__ import annotations
 
 import errno
+import glob
 import json
 import os
 import shutil
@@ -109,7 +110,7 @@ class Remote:
         """What is listed: operation and key, and the descriptor."""
         with self._reached("read"):
             self._files.invalidate_cache()
-            for path in self._patiently(lambda: self._files.glob(f"{self._root}/artifacts/*/*.json")):
+            for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/artifacts/*/*.json")):
                 operation, name = path.split("/")[-2:]
                 key = name.removesuffix(".json")
                 with suppress(FileNotFoundError, DamagedArtifact):
@@ -126,7 +127,7 @@ class Remote:
         """What runs noted. One that cannot be read is of a run of another release, or half written: nothing is safe."""
         with self._reached("read"):
             self._files.invalidate_cache()
-            for path in self._patiently(lambda: self._files.glob(f"{self._root}/uses/*.json")):
+            for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/uses/*.json")):
                 with suppress(FileNotFoundError):
                     note = json.loads(self._files.cat_file(path))
                     if not isinstance(note, dict):

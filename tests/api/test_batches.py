@@ -8,11 +8,17 @@ from typing import Any
 import pytest
 import torch
 
+from autosparse.api.batch import Signature
 from autosparse.api.batches import Examples
 from autosparse.core.inputs import examples_in
 from autosparse.errors import UsageError
 
 CPU = torch.device("cpu")
+
+
+def fetch(batches: Any, device: torch.device) -> Examples:
+    """Examples for a network that takes one tensor."""
+    return Examples(batches, device, Signature(torch.nn.Identity()))
 
 
 def counted(size: int, batches: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -27,7 +33,7 @@ def counted(size: int, batches: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
 )
 def test_sizes(images: int, expected: list[int]) -> None:
     """The last batch is cut to fit, though not to a single example; a small set gives all it has."""
-    drawn = Examples(counted(4, 3), CPU).draw(images)
+    drawn = fetch(counted(4, 3), CPU).draw(images)
 
     assert expected == [len(inputs) for inputs, _ in drawn]
     assert list(range(sum(expected))) == torch.cat([labels for _, labels in drawn]).tolist()
@@ -36,7 +42,7 @@ def test_sizes(images: int, expected: list[int]) -> None:
 def test_only_what_is_asked_for_is_fetched() -> None:
     """Of an endless iterator two batches are taken for five examples, once for several draws."""
     source = iter(itertools.cycle(counted(4, 3)))
-    examples = Examples(source, CPU)
+    examples = fetch(source, CPU)
 
     first, second = examples.draw(5), examples.draw(8)
 
@@ -49,11 +55,11 @@ def test_only_what_is_asked_for_is_fetched() -> None:
 def test_an_iterator_that_runs_out() -> None:
     """An iterator that ends too early may have been used before, so it is refused and not taken for a small set."""
     with pytest.raises(UsageError, match="`batches` ran out after 8 of 9 examples"):
-        Examples(iter(counted(4, 2)), CPU).draw(9)
+        fetch(iter(counted(4, 2)), CPU).draw(9)
     with pytest.raises(UsageError, match="`batches` is empty"):
-        Examples(iter([]), CPU).draw(1)
+        fetch(iter([]), CPU).draw(1)
 
-    assert 2 == len(Examples(iter(counted(4, 2)), CPU).draw(8))
+    assert 2 == len(fetch(iter(counted(4, 2)), CPU).draw(8))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +68,11 @@ def test_an_iterator_that_runs_out() -> None:
         (3, "`batches` must be an iterable of `(x, y)` but is int"),
         ([], "`batches` is empty"),
         ([torch.ones(2)], "batch 0 must be a pair `(x, y)` but is Tensor"),
-        ([{"x": torch.ones(2)}], "batch 0 must be a pair `(x, y)` but is dict"),
+        ([{"x": 3}], "x of batch 0 must be a tensor, or several in a tuple, list or mapping, but is int"),
+        (
+            [{"a": torch.ones(2), "b": torch.ones(2)}],
+            "batch 0 has `a`, `b`, which the network's forward pass does not take",
+        ),
         ([(torch.ones(2),) * 3], "batch 0 must be a pair `(x, y)` but is tuple of 3"),
         ([([1, 2], [3, 4])], "x of batch 0 must be a tensor, or several in a tuple, list or mapping, but is list"),
         ([(torch.ones(0, 2), torch.ones(0))], "batch 0 holds no example"),
@@ -71,7 +81,7 @@ def test_an_iterator_that_runs_out() -> None:
 def test_what_are_no_batches(batches: Any, sentence: str) -> None:
     """What is not an iterable of `(x, y)` is told."""
     with pytest.raises(UsageError) as caught:
-        Examples(batches, CPU).draw(2)
+        fetch(batches, CPU).draw(2)
 
     assert sentence == caught.value.message
     assert caught.value.hint
@@ -80,7 +90,7 @@ def test_what_are_no_batches(batches: Any, sentence: str) -> None:
 def test_several_inputs_are_cut_together() -> None:
     """Inputs by position and by name, and nested labels, are cut in all their parts."""
     x, y = ([torch.ones(4, 2), torch.ones(4)], {"a": torch.ones(4), "b": (torch.ones(4, 1), "kept")})
-    ((inputs, labels),) = Examples([(x, y)], CPU).draw(3)
+    ((inputs, labels),) = Examples([(x, y)], CPU, Signature(torch.nn.Bilinear(2, 1, 1))).draw(3)
 
     assert isinstance(inputs, list)
     assert [3, 3] == [len(part) for part in inputs]
@@ -90,7 +100,7 @@ def test_several_inputs_are_cut_together() -> None:
 def test_a_batch_that_cannot_be_cut_stays_whole() -> None:
     """Where a tensor does not begin with the batch's dimension, the whole batch is taken."""
     x = {"tokens": torch.ones(5, 4), "mask": torch.ones(3, 3)}
-    ((inputs, _),) = Examples([(x, torch.ones(4))], CPU).draw(2)
+    ((inputs, _),) = fetch([(x, torch.ones(4))], CPU).draw(2)
 
     assert 5 == examples_in(inputs)
 
@@ -98,7 +108,7 @@ def test_a_batch_that_cannot_be_cut_stays_whole() -> None:
 def test_low_precision_is_raised() -> None:
     """Half precision becomes float32 as the scored network does; whole numbers and float64 stay."""
     parts = [torch.ones(2, dtype=kind) for kind in (torch.float16, torch.bfloat16, torch.float64, torch.int64)]
-    ((inputs, _),) = Examples([(parts, None)], CPU).draw(2)
+    ((inputs, _),) = fetch([(parts, None)], CPU).draw(2)
 
     assert [torch.float32, torch.float32, torch.float64, torch.int64] == [part.dtype for part in inputs]
 
@@ -106,7 +116,7 @@ def test_low_precision_is_raised() -> None:
 def test_training_goes_through_a_set_again_and_again() -> None:
     """A list begins anew after its last batch, and for everyone who asks; nothing is held beyond the first batch."""
     data = [(torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3)]
-    examples = Examples(data, CPU)
+    examples = fetch(data, CPU)
     first, second = examples.stream(), examples.stream()
 
     assert [0, 1, 2, 0, 1] == [int(next(first)[0][0, 0]) for _ in range(5)]
@@ -117,7 +127,7 @@ def test_training_goes_through_a_set_again_and_again() -> None:
 def test_an_iterator_trains_from_what_was_drawn_until_it_runs_out() -> None:
     """What scores have looked at is trained on too; then the iterator's end is an error that says how far it got."""
     data = [(torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3)]
-    examples = Examples(iter(data), CPU)
+    examples = fetch(iter(data), CPU)
     examples.draw(2)
     stream = examples.stream()
 

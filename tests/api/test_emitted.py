@@ -68,6 +68,19 @@ def test_a_network_comes_back(tmp_path: Path, format: str) -> None:
         assert torch.equal(own(images), model(images)) or not exporters[format].facts["exact"]
 
 
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+def test_a_wrapped_network_is_loaded_into(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
+    """A parallel or compiled network takes a model as the one inside does, and comes back itself."""
+    own = left_by_a_run(tmp_path / "m")
+    wrapped = wrap(network(seed=1))
+
+    model = autosparse.load(tmp_path / "m", wrapped)
+
+    assert wrapped is model
+    images = torch.randn(2, 1, 28, 28)
+    assert torch.equal(own(images), model(images))
+
+
 def test_a_file_alone_does_not_say_which_network_it_is(tmp_path: Path) -> None:
     """It takes one to load into, of the same structure."""
     left_by_a_run(tmp_path / "m")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import gc
+import importlib
 import io
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -260,23 +262,209 @@ def test_an_optimizer_of_another_model() -> None:
     """An optimizer that holds none of the weights is refused, and no hook is left."""
     model = network()
 
-    with pytest.raises(UsageError, match="the optimizer SGD holds none of the 2 masked weights"):
+    with pytest.raises(UsageError, match="the optimizer SGD holds no parameter of the model"):
         checkered(model).hold(torch.optim.SGD(network().parameters(), lr=0.1))
 
     assert not any(module._load_state_dict_post_hooks for module in model.modules())
     assert trained(model, checkered(model))
 
 
-def test_an_optimizer_of_a_part() -> None:
-    """Weights that no optimizer holds are named, unless they are frozen."""
+def test_an_optimizer_that_was_not_passed_is_held_too() -> None:
+    """Weights are zeroed after the step of whichever optimizer has them, also one that `hold` was not given."""
     model = network()
-    masks, part = checkered(model), torch.optim.SGD(model[:3].parameters(), lr=0.1)
+    masks = checkered(model)
+    first = torch.optim.SGD(model[:3].parameters(), lr=0.1, momentum=0.9)
+    second = torch.optim.AdamW(model[3:].parameters(), lr=0.1, weight_decay=0.5)
+    train(model, first, second)
 
-    with pytest.raises(UsageError, match=r"1 of 2 masked weights are in no optimizer: 5\.weight"):
-        masks.hold(part)
+    masks.hold(first)
+    train(model, first, second)
 
-    model[5].requires_grad_(False)
-    masks.hold(part).remove()
+    assert 0 == masked(model, masks).count_nonzero()
+
+
+def test_optimizers_without_a_masked_weight() -> None:
+    """An optimizer of biases alone is refused, unless another has a masked weight or none trains yet."""
+    model = network()
+    masks = checkered(model)
+    matrices = torch.optim.SGD([p for p in model.parameters() if p.ndim > 1], lr=0.1, momentum=0.9)
+    others = torch.optim.AdamW([p for p in model.parameters() if p.ndim < 2], lr=0.1)
+
+    with pytest.raises(UsageError, match="the optimizers hold none of the 2 masked weights"):
+        masks.hold(others)
+    masks.hold(matrices, others)
+    train(model, matrices, others)
+
+    assert 0 == masked(model, masks).count_nonzero()
+
+
+def test_a_layer_that_is_unfrozen_and_added_later() -> None:
+    """A weight frozen at the hold is held once it trains in a new parameter group, its gradient too."""
+    model = network()
+    masks = checkered(model)
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model[5].parameters(), lr=0.1, momentum=0.9)
+    masks.hold(optimizer)
+    train(model, optimizer)
+    model[0].requires_grad_(True)
+    optimizer.add_param_group({"params": [*model[0].parameters()], "weight_decay": 0.5})
+
+    train(model, optimizer)
+    nn.functional.cross_entropy(model(batches()[0][0]), batches()[0][1]).backward()
+
+    gradient = model.get_parameter("0.weight").grad
+    assert gradient is not None
+    assert 0 == gradient[~masks["0.weight"]].count_nonzero()
+    assert 0 == masked(model, masks).count_nonzero()
+
+
+class TwoPhases(torch.optim.Optimizer):
+    """Sharpness-aware minimization as it is often written: `up` and `down`, its own `step` is never called."""
+
+    def __init__(self, parameters: Any, inside: type[torch.optim.Optimizer], *, by_data: bool) -> None:
+        super().__init__(parameters, {"lr": 0.1})
+        make: Any = inside
+        self.inside = make(self.param_groups, lr=0.1)
+        self.param_groups = self.inside.param_groups
+        self.by_data = by_data
+
+    def up(self) -> None:
+        """Climb along the gradient, and along a noise that no gradient decides."""
+        for parameter in self.param_groups[0]["params"]:
+            self.state[parameter]["before"] = parameter.data.clone()
+            moved = parameter.data + 0.05 * parameter.grad + 0.01 * torch.randn_like(parameter)
+            parameter.data.copy_(moved)
+
+    def down(self) -> None:
+        """Step from where `up` began."""
+        for parameter in self.param_groups[0]["params"]:
+            if self.by_data:
+                parameter.data = self.state[parameter]["before"]
+            else:
+                parameter.data.copy_(self.state[parameter]["before"])
+        self.inside.step()
+
+
+@pytest.mark.parametrize("inside", [torch.optim.SGD, torch.optim.Adam])
+@pytest.mark.parametrize("by_data", [False, True])
+def test_an_optimizer_that_is_driven_by_methods_of_its_own(inside: type[torch.optim.Optimizer], by_data: bool) -> None:
+    """Where `step` of the held optimizer is never called, that of the one inside zeroes, and so does a forward pass."""
+    model = network()
+    masks, optimizer = checkered(model), TwoPhases(model.parameters(), inside, by_data=by_data)
+    masks.hold(optimizer)
+    inputs, labels = batches()[0]
+    for _ in range(3):
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+        optimizer.up()
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(inputs), labels)
+        assert 0 == masked(model, masks).count_nonzero()
+        loss.backward()
+        optimizer.down()
+        optimizer.zero_grad()
+
+    assert 0 == masked(model, masks).count_nonzero()
+    assert trained(model, masks)
+
+
+class Lookahead(torch.optim.Optimizer):
+    """A wrapper that never runs the initializer of its base class, and moves weights after the step inside."""
+
+    def __init__(self, inside: torch.optim.Optimizer) -> None:
+        self.inside = inside
+        self.param_groups = inside.param_groups
+        self.state, self.defaults = inside.state, inside.defaults
+        self.slow = [p.detach().clone() for group in inside.param_groups for p in group["params"]]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients."""
+        self.inside.zero_grad(set_to_none)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """Step, and go back half of the way to the slow weights."""
+        self.inside.step()
+        fast = [p for group in self.inside.param_groups for p in group["params"]]
+        with torch.no_grad():
+            for weight, slow in zip(fast, self.slow, strict=True):
+                slow.lerp_(weight, 0.5)
+                weight.copy_(slow)
+
+
+def test_a_wrapper_without_hooks() -> None:
+    """An optimizer that lacks torch's hooks is held by its `step`, which schedulers may wrap; `remove` restores it."""
+    model = network()
+    optimizer = Lookahead(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    masks = checkered(model)
+
+    handle = masks.hold(optimizer)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    train(model, optimizer)
+    scheduler.step()
+
+    assert 0 == masked(model, masks).count_nonzero()
+    handle.remove()
+    train(model, optimizer)
+    assert masked(model, masks).count_nonzero() > 0
+
+
+def test_the_norm_of_gradients_is_that_of_kept_weights() -> None:
+    """`clip_grad_norm_` sees no gradient of a pruned weight, however many passes add to it."""
+    model = network()
+    masks, optimizer = checkered(model), torch.optim.SGD(model.parameters(), lr=0.1)
+    masks.hold(optimizer)
+    inputs, labels = batches()[0]
+    for _ in range(2):
+        nn.functional.cross_entropy(model(inputs), labels).backward()
+    parts = [model.get_parameter(name).grad for name in masks]
+    assert all(
+        part is not None and 0 == part[~masks[name]].count_nonzero() for name, part in zip(masks, parts, strict=True)
+    )
+    kept = [p.grad[masks[n]] if n in masks else p.grad for n, p in model.named_parameters() if p.grad is not None]
+    expected = torch.cat([part.flatten() for part in kept]).norm()
+
+    torch.testing.assert_close(expected, torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0))
+
+
+def test_a_state_that_is_saved_is_masked() -> None:
+    """`state_dict` has zeros where a hand-written update moved masked weights."""
+    model = network()
+    masks = checkered(model)
+    masks.hold(torch.optim.SGD(model.parameters(), lr=0.1))
+    with torch.no_grad():
+        model.get_parameter("5.weight").add_(1.0)
+
+    assert 0 == model.state_dict()["5.weight"][~masks["5.weight"]].count_nonzero()
+
+
+def test_a_hold_does_not_keep_a_model() -> None:
+    """A held model that is thrown away is freed, and its hook on optimizers goes with the next hold."""
+    hooks = importlib.import_module("torch.optim.optimizer")._global_optimizer_post_hooks
+    before = len(hooks)
+    model = network()
+    checkered(model).hold(torch.optim.SGD(model.parameters(), lr=0.1))
+    gone = weakref.ref(model)
+    assert before + 1 == len(hooks)
+    del model
+    gc.collect()
+
+    other = network()
+    train(other, optimizer := torch.optim.SGD(other.parameters(), lr=0.1))
+    checkered(other).hold(optimizer).remove()
+
+    assert gone() is None
+    assert before >= len(hooks)
+
+
+def test_pruning_a_held_model_again() -> None:
+    """A hold moves nothing in the copy that is scored: masks are those of the same weights without one."""
+    model = network()
+    masks, optimizer = checkered(model), torch.optim.SGD(model.parameters(), lr=0.1)
+    masks.apply(model)
+    method = {"preset": "mask_search", "schedule": {"name": "search", "steps": 3}}
+    expected = autosparse.prune(copy.deepcopy(model), batches(), sparsity=0.3, method=method)
+    masks.hold(optimizer)
+
+    assert expected == autosparse.prune(model, batches(), sparsity=0.3, method=method)
 
 
 @pytest.mark.parametrize(
@@ -295,7 +483,7 @@ def test_what_is_no_optimizer(optimizers: list[object], sentence: str) -> None:
 
 
 def test_masks_that_know_no_model() -> None:
-    """Masks of a file must be told which model they hold; those of a model that is gone say so."""
+    """Masks of a file must be given the model they hold; masks that were pruned keep theirs."""
     model = network()
     unbound, bound = Masks(checkered(model)), checkered(network())
     gc.collect()
@@ -303,6 +491,6 @@ def test_masks_that_know_no_model() -> None:
 
     with pytest.raises(UsageError, match="do not know which model"):
         unbound.hold(optimizer)
-    with pytest.raises(UsageError, match="model is gone"):
+    with pytest.raises(UsageError, match="no parameter of the model"):
         bound.hold(optimizer)
     unbound.hold(optimizer, model=model).remove()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import autosparse
-from autosparse.errors import AutosparseError, UsageError
+from autosparse.errors import AutosparseError, OwnCodeError, UsageError
 from tests.api.conftest import CRITERIA, METHODS, batches, in_brief, network
 
 
@@ -442,15 +442,24 @@ class Pair(nn.Module):
         return {"logits": self.head(x), "sum": self.head(x).sum()}
 
 
+class Two(Pair):
+    """A network that returns two tensors in a tuple."""
+
+    def forward(self, x: Tensor) -> Any:
+        """Logits, and their sum."""
+        return tuple(super().forward(x).values())
+
+
 def test_outputs_that_are_no_tensor() -> None:
-    """They are refused unless an own loss takes them; SynFlow sums all of them."""
+    """Those called `logits` are scored, others are refused unless an own loss takes them; SynFlow sums all of them."""
     data = [(torch.ones(2, 2), torch.tensor([0, 1]))]
 
     def loss(outputs: dict[str, Tensor], y: Tensor) -> Tensor:
         return nn.functional.cross_entropy(outputs["logits"], y)
 
-    with pytest.raises(UsageError, match="the network returns dict, not the tensor of logits"):
-        autosparse.score(Pair(), data, criterion="snip")
+    assert ["head.weight"] == list(autosparse.score(Pair(), data, criterion="snip"))
+    with pytest.raises(UsageError, match="the network returns tuple, not the tensor of logits"):
+        autosparse.score(Two(), data, criterion="snip")
     with pytest.raises(UsageError, match="a temperature of 200 divides"):
         autosparse.score(Pair(), data, criterion="grasp", loss=loss)
     assert ["head.weight"] == list(autosparse.score(Pair(), data, criterion="snip", loss=loss))
@@ -493,10 +502,14 @@ def test_scores_that_are_all_zero() -> None:
     assert 0.0 == float(autosparse.score(model, data, criterion="snip")["0.weight"].abs().max())
 
 
-def test_errors_of_the_model_are_its_own() -> None:
-    """What the network raises passes through."""
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
-        autosparse.prune(nn.Linear(3, 2), [(torch.ones(1, 2), torch.tensor([0]))], sparsity=0.5, method="snip")
+def test_errors_of_a_model_are_one_line() -> None:
+    """The message of what the network raises names the layer, and the error itself is its cause."""
+    model = nn.Sequential(nn.ReLU(), nn.Linear(3, 2))
+
+    with pytest.raises(OwnCodeError, match="calling `Sequential` failed in layer `1`: RuntimeError: mat1") as caught:
+        autosparse.prune(model, [(torch.ones(1, 2), torch.tensor([0]))], sparsity=0.5, method="snip")
+
+    assert isinstance(caught.value.__cause__, RuntimeError)
 
 
 def test_a_hint_is_shown_below_the_message() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
@@ -19,7 +19,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.masks import kept
 from autosparse.core.presets import PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
-from autosparse.core.selection import keep_top, selections
+from autosparse.core.selection import selections
 from autosparse.core.weights import Tensors, total_of
 from autosparse.registry import Registry
 from tests.core.conftest import (
@@ -147,17 +147,21 @@ def test_counts_never_rise_with_sparsity_and_masks_are_nested(
 
 @given(network=networks(), share=st.floats(0, 1))
 @few(max_examples=20)
-def test_ties_break_by_position(network: nn.Sequential, share: float) -> None:
-    """When all scores of all layers are equal, the first weights of the first layers are kept."""
-    evidence = evidence_about(network)
-    keep = round(share * total_of(evidence.weights))
-    scores = {name: torch.full_like(weight, 0.5) for name, weight in evidence.weights.items()}
+def test_equal_scores_are_drawn(network: nn.Sequential, share: float) -> None:
+    """When all scores of all layers are equal, those that are kept are drawn: exactly as many, the same at a seed."""
+    keep = round(share * total_of(evidence_about(network).weights))
 
-    pruning = Pruning(evidence, 0, keep, lambda _: scores, allocations["global"].function, selections["top"].function)
-    flat = torch.cat([mask.flatten() for mask in pruning.in_rounds([keep]).values()])
+    def drawn() -> Tensor:
+        evidence = evidence_about(network)
+        scores = {name: torch.full_like(weight, 0.5) for name, weight in evidence.weights.items()}
+        chosen = allocations["global"].function, selections["top"].function
+        pruning = Pruning(evidence, 0, keep, lambda _: scores, *chosen)
+        return torch.cat([mask.flatten() for mask in pruning.in_rounds([keep]).values()])
 
-    assert torch.equal(keep_top(torch.full(flat.shape, 0.5), keep), flat)
-    assert bool(flat[:keep].all())
+    first = drawn()
+
+    assert keep == int(first.sum())
+    assert torch.equal(first, drawn())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -323,11 +323,9 @@ def test_tokens_are_scored(criterion: str) -> None:
     assert bool(scores["head.weight"].any())
 
 
-def test_synflow_feeds_no_tokens() -> None:
-    """Ones are no tokens: SynFlow says so, and takes the recurrent part with floating inputs."""
-    with pytest.raises(UsageError, match=r"the network takes whole numbers \(torch\.int64\)"):
-        scored(Recurrent(), torch.randint(0, 5, (4, 6)), "synflow")
-
+def test_synflow_takes_tokens_as_they_are() -> None:
+    """Ones are no tokens: those of the first example go in, and the recurrent part takes floating inputs as well."""
+    assert bool(scored(Recurrent(), torch.randint(0, 5, (4, 6)), "synflow")["head.weight"].all())
     assert bool(scored(Recurrent(), torch.randn(4, 6, 3), "synflow")["head.weight"].all())
 
 

@@ -282,9 +282,9 @@ def test_precision_is_the_recipes() -> None:
             seen.append(output.dtype)
             return output
 
-    evidence = evidence_of(Told(), (4,))
+    learner = Learner(evidence_of(Told(), (4,)), replace(PLAIN, precision="bfloat16"), 1)
     seen.clear()
-    gradient = Learner(evidence, replace(PLAIN, precision="bfloat16"), 1).step(batch_of((4,)), torch.ones(12))
+    gradient = learner.step(batch_of((4,)), torch.ones(12))
 
     assert [torch.bfloat16] == seen
     assert torch.float32 == gradient.dtype

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autosparse.core.weights import Layer, describe_layers, keep_count, prunable_weights, sparsity_of, total_of
+from autosparse.core.weights import (
+    Layer,
+    describe_layers,
+    keep_count,
+    load_state,
+    prunable_weights,
+    sparsity_of,
+    state_of,
+    total_of,
+)
+from autosparse.errors import OwnCodeError
 from tests.core.conftest import SHAPE, Small, assert_same, small, snapshot
 from tests.core.test_evidence import Idle, Tied
 
@@ -144,7 +155,7 @@ def test_failing_forward_pass_leaves_no_hook() -> None:
     """When the forward pass fails, the error passes and modes and hooks are as they were."""
     network = Broken().train()
 
-    with pytest.raises(ArithmeticError):
+    with pytest.raises(OwnCodeError, match="ArithmeticError"):
         describe_layers(network, torch.zeros(1, *SHAPE))
 
     assert all(module.training and not module._forward_hooks for module in network.modules())
@@ -196,3 +207,31 @@ def test_a_sparsity_for_every_count(total: int, share: float) -> None:
 def test_a_round_sparsity_is_found_again(total: int, sparsity: float) -> None:
     """The sparsity with the fewest decimals is the one that a person would write."""
     assert sparsity == sparsity_of(total, keep_count(total, sparsity))
+
+
+def test_a_state_keeps_the_versions_of_modules() -> None:
+    """Tensors alone load into a network whose modules know of older states, and into one with more than tensors."""
+
+    class Versioned(nn.Linear):
+        _version = 2
+
+        def _load_from_state_dict(self, state: Any, prefix: str, metadata: Any, *rest: Any) -> None:
+            if metadata.get("version", 1) < 2:
+                raise ValueError("an old state is converted, which would break this one")
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+        def get_extra_state(self) -> Any:
+            return {"no": "tensor"}
+
+        def set_extra_state(self, state: Any) -> None:
+            assert state == {"no": "tensor"}
+
+    first, second = nn.Sequential(Versioned(2, 3)), nn.Sequential(Versioned(2, 3))
+
+    state = state_of(first)
+    load_state(second, state)
+
+    assert ["0.weight", "0.bias"] == [*state]
+    assert torch.equal(first.get_parameter("0.weight"), second.get_parameter("0.weight"))
+    with pytest.raises(RuntimeError, match="Missing key"):
+        load_state(second, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.weights import Tensors
 
 
@@ -11,5 +11,5 @@ from autosparse.core.weights import Tensors
 def synflow(evidence: Evidence) -> Tensors:
     """|w| dR/d|w| of the linear positive network, in float64."""
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
-    gradient = gradient_of(evidence.flow(leaves), leaves)
+    _, gradient = evidence.flow_gradient(leaves)
     return {name: weight.abs().double() * gradient[name] for name, weight in evidence.initial.items()}

@@ -16,13 +16,13 @@ from autosparse.lazy import torch
 from autosparse.registry import Range
 
 
-@selections.register(name="random", blind=True, source="Su et al. 2020; Frankle et al. 2021")
+@selections.register(name="random", blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
 def shuffled(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
 
 
-@selections.register(source="Kool et al. 2019, Gumbel top-k")
+@selections.register(draws=True, source="Kool et al. 2019, Gumbel top-k")
 def sampled(
     scores: Tensors,
     quotas: Mapping[str, int],

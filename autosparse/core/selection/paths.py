@@ -10,7 +10,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from autosparse.core.channels import Channels, channels_of
-from autosparse.core.evidence import Evidence, gradient_of
+from autosparse.core.evidence import Evidence
 from autosparse.core.paths import effective_weights
 from autosparse.core.selection import selections
 from autosparse.core.selection.balanced import spread_evenly
@@ -82,7 +82,7 @@ def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors
             layer.name: (weights[layer.name].double() / (layer.fan_in if scaled else 1)).requires_grad_()
             for layer in evidence.layers
         }
-        gradient = gradient_of(evidence.flow(leaves, paths_only=True), leaves)
+        _, gradient = evidence.flow_gradient(leaves, paths_only=True)
         if all(bool(part.isfinite().all()) for part in gradient.values()):
             break  # else there are more paths than float64 holds
     return gradient

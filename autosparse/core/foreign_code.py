@@ -1,0 +1,71 @@
+"""Errors of code that is not ours (networks, losses, loaders): one line with the file and line that raised it."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from autosparse.errors import AutosparseError, OwnCodeError
+from autosparse.lazy import torch
+
+_OURS = Path(__file__).parent.parent
+_PACKAGES = {"site-packages", "dist-packages"}
+
+
+@contextmanager
+def foreign_code(doing: str, model: torch.nn.Module | None = None) -> Iterator[None]:
+    """Turn whatever foreign code raises into an OwnCodeError of one line.
+
+    `doing` says what failed, such as "calling `Net`"; with a `model` the layer that raised is named. Errors of ours and
+    those of a full memory pass as they are: a caller may react to them.
+    """
+    try:
+        yield
+    except (AutosparseError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        place, layer = place_of(error), layer_of(error, model)
+        where = f" in layer `{layer}`" if layer else ""
+        start = f"{place}: " if place else ""
+        raise OwnCodeError(f"{start}{doing} failed{where}: {in_short(error)}") from error
+
+
+def place_of(error: BaseException) -> str:
+    """Return `file:line` of the deepest frame of the user's code, else of a library other than torch, else nothing."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if _is_foreign(Path(frame.filename))]
+    users = [frame for frame in theirs if not _PACKAGES & {*Path(frame.filename).parts}]
+    chosen = (users or theirs)[-1:]
+    return f"{chosen[0].filename}:{chosen[0].lineno}" if chosen else ""
+
+
+def layer_of(error: BaseException, model: torch.nn.Module | None) -> str:
+    """Return the name of the innermost module of `model` whose code was running; empty for none, or the model."""
+    if model is None:
+        return ""
+    names = {id(module): name for name, module in model.named_modules()}
+    running = [
+        names[id(module)]
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if id(module := frame.f_locals.get("self")) in names
+    ]
+    return running[-1] if running else ""
+
+
+def in_short(error: BaseException) -> str:
+    """Return an error's type and the first line of its message."""
+    message = str(error).strip().partition("\n")[0]
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def _is_foreign(path: Path) -> bool:
+    if str(path).startswith("<") or path.is_relative_to(_OURS):
+        return False
+    if path.is_relative_to(Path(sys.modules["torch"].__file__ or "").parent):
+        return False
+    standard = Path(sysconfig.get_path("stdlib"))
+    return not path.is_relative_to(standard) or bool(_PACKAGES & {*path.parts})

@@ -1,0 +1,128 @@
+"""Scores that are exactly zero: networks whose signal begins at zero, and ties that would be broken by position.
+
+Some networks begin their branches at zero (the last normalization of timm's ResNets, torchvision's
+`zero_init_residual=True`, ReZero, Fixup) or their last layer (MLP-Mixers). Gradients inside are then zero, and so is
+every score that multiplies by them: it says nothing of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.randomness import seed_of
+from autosparse.core.weights import Tensors, describe_layers, prunable_weights
+from autosparse.lazy import torch
+
+_NO_SCALE = ("bias", "beta", "shift", "offset", "token", "pos")
+_MANY = 0.01  # of all scores, from which on equal ones are no accident
+
+
+class NoSignal(ValueError):
+    """No score differs from zero; `hint` is what may help."""
+
+    hint = (
+        "the loss feels no weight: initialize the last layer otherwise, train before scoring (the schedule's `steps`), "
+        "or choose a method without gradients, such as `erk`"
+    )
+
+
+def with_signal(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:
+    """Return a criterion that scores networks whose branches begin at zero as if they carried signal.
+
+    Where a whole layer has scores of exactly zero and scales or weights begin at zero, the network is scored with such
+    scales at one and such weights drawn by their fan-in; masks are for the network as it is. `note` says so.
+    """
+    silent_before = False
+
+    def scored(evidence: Evidence) -> Tensors:
+        nonlocal silent_before
+        if silent_before:
+            return score(carrying_signal(evidence)[0])
+        scores = score(evidence)
+        if not silent_layers(scores, evidence):
+            return scores
+        carrying, names = carrying_signal(evidence)
+        if not names:
+            return scores
+        silent_before = True
+        return score(carrying)
+
+    return scored
+
+
+def silent_layers(scores: Mapping[str, torch.Tensor], evidence: Evidence) -> list[str]:
+    """Return the layers of which weights are present and every score is exactly zero."""
+    return [
+        name
+        for name, values in scores.items()
+        if not bool(values.any()) and values.numel() and bool(evidence.masks[name].any())
+    ]
+
+
+def carrying_signal(evidence: Evidence) -> tuple[Evidence, list[str]]:
+    """Return the network with what begins at zero replaced, and the names of that; as it is where nothing does."""
+    parameters = {name: evidence.trained.get(name, part) for name, part in evidence.model.named_parameters()}
+    prunable = {id(weight): name for name, weight in prunable_weights(evidence.model).items()}
+    layers = {layer.name: layer for layer in evidence.layers or describe_layers(evidence.model)}
+    replaced: Tensors = {}
+    for name, own in evidence.model.named_parameters():
+        part = parameters[name].detach()
+        if not part.is_floating_point() or not part.numel() or bool(part.any()):
+            continue
+        if (layer := prunable.get(id(own))) is not None:
+            random = torch.Generator().manual_seed(seed_of("zero weight", layer))
+            drawn = torch.randn(part.shape, generator=random) / math.sqrt(layers[layer].fan_in)
+            replaced[layer] = drawn.to(part)
+        elif _is_scale(name, part):
+            replaced[name] = torch.ones_like(part)
+    if not replaced:
+        return evidence, []
+    names = [*replaced]
+    more = f" and {len(names) - 1} more" if names[1:] else ""
+    evidence.note(
+        f"{names[0]}{more} begin at zero, so that layers behind have no gradient: the network is scored with such "
+        "scales at one and such weights drawn at random"
+    )
+    return replace(evidence, trained={**evidence.trained, **replaced}).masked(evidence.masks), names
+
+
+def is_by_position(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> bool:
+    """Whether masks keep some and drop others of equal scores: zeros, or more than a hundredth of all scores."""
+    kept = torch.cat([scores[name][mask].flatten() for name, mask in masks.items()])
+    if not kept.numel():
+        return False
+    lowest = float(kept.min())
+    dropped = torch.cat([scores[name][~mask].flatten() for name, mask in masks.items()])
+    if bool((kept == 0).any()) and bool((dropped == 0).any()):
+        return True
+    equal = int((kept == lowest).count_nonzero()), int((dropped == lowest).count_nonzero())
+    return min(equal) > 0 and sum(equal) > _MANY * (kept.numel() + dropped.numel())
+
+
+def lowest_kept(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> float:
+    """Return the lowest score of a weight that masks keep."""
+    return min(float(scores[name][mask].min()) for name, mask in masks.items() if bool(mask.any()))
+
+
+def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], generator: torch.Generator) -> Tensors:
+    """Return scores in which those of the `equal` values are in random order.
+
+    They stay between the scores next to them: what is above or below is ranked as before.
+    """
+    values = torch.cat([part.flatten() for part in scores.values()])
+    for tied in sorted(equal):
+        below = values[(values < tied) & (values > -math.inf)]
+        gap = tied - float(below.max()) if below.numel() else max(1.0, abs(tied))
+        drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64).to(values.device)
+        values = torch.where(values == tied, (tied - 0.5 * gap * drawn).to(values.dtype), values)
+    parts = values.split([part.numel() for part in scores.values()])
+    return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+
+
+def _is_scale(name: str, part: torch.Tensor) -> bool:
+    # A scale of a normalization, of a branch (ReZero) or of a layer: one number, or one for each channel.
+    last = name.rpartition(".")[2].lower()
+    return sum(size > 1 for size in part.shape) <= 1 and not any(word in last for word in _NO_SCALE)
