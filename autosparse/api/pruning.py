@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from pydantic import ValidationError
@@ -203,6 +206,7 @@ def _gather(
     prunable: Mapping[str, Kind] | None,
     exclude: Sequence[str],
 ) -> Evidence:
+    prunable_weights(plain)  # raises for layers that wait for their first batch, which cannot be copied either
     device = _device(plain)
     model = declare_layers(copy_of(plain).to(device), prunable, exclude)
     if not prunable_weights(model):
@@ -237,7 +241,19 @@ class _Notes:
     def __call__(self, text: str) -> None:
         if text not in self._seen:
             self._seen.add(text)
-            warnings.warn(text, AutosparseWarning, stacklevel=2)
+            warnings.warn(text, AutosparseWarning, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    # How far up the stack the code that called autosparse is: a warning is about its line.
+    package, level, frame = str(Path(__file__).parent.parent), 1, inspect.currentframe()
+    while frame is not None and (frame.f_code.co_filename.startswith((package, "<")) or _is_torch(frame.f_code)):
+        level, frame = level + 1, frame.f_back
+    return level - 1
+
+
+def _is_torch(code: CodeType) -> bool:
+    return f"{os.sep}torch{os.sep}" in code.co_filename
 
 
 def _meant(scorer: str | Path | None) -> str | Path:

@@ -295,7 +295,7 @@ class Evidence:
 
         with ExitStack() as stack:
             if precision is torch.float64:
-                stack.enter_context(in_float64())
+                stack.enter_context(in_float64(self.model))
             if paths_only:
                 stack.enter_context(proportional(real=[state[name] for name in weights]))
             # A recomputation in the backward pass would not meet the substitutes.

@@ -39,10 +39,12 @@ def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
     noise of the example's shapes. Raises OwnCodeError for a network that does not run in the default layout either.
     """
     device = next((tensor.device for tensor in tensors_in(example)), torch.device("cpu"))
-    random = torch.Generator().manual_seed(0)
+    random = torch.Generator("cpu").manual_seed(0)
 
     def noise(tensor: torch.Tensor) -> torch.Tensor:
-        return torch.randn(tensor.shape, generator=random).to(device) if tensor.is_floating_point() else tensor
+        if not tensor.is_floating_point():
+            return tensor
+        return torch.randn(tensor.shape, generator=random, device="cpu").to(device)
 
     inputs = map_tensors(noise, example)
     expected = _outputs(model, inputs, torch.contiguous_format)

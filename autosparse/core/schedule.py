@@ -124,7 +124,7 @@ class Pruning:
 
 def _of_ties(evidence: Evidence) -> torch.Generator:
     # Apart from the evidence's own, whose numbers do not depend on whether there are ties.
-    return torch.Generator().manual_seed(seed_of("ties", evidence.generator.initial_seed()))
+    return torch.Generator("cpu").manual_seed(seed_of("ties", evidence.generator.initial_seed()))
 
 
 _EVERY = 8  # steps between two allocations of quotas that are free

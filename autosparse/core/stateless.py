@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from functools import cache
+from threading import Lock
 from typing import Any, TypeVar
 
 from autosparse.core.foreign_code import foreign_code
@@ -65,6 +67,17 @@ def _holder() -> type[torch.nn.Module]:
     return Holder
 
 
+@dataclass
+class _Patch:
+    # Functions of torch's checkpointing that others stand in for, while any thread asks for it.
+    users: int = 0
+    before: Mapping[str, Any] = field(default_factory=dict)
+
+
+_LOCK = Lock()
+_REENTRANT, _EVERY = _Patch(), _Patch()
+
+
 @contextmanager
 def _checkpointing(recompute: bool) -> Iterator[None]:
     checkpoint = torch.utils.checkpoint
@@ -77,13 +90,29 @@ def _checkpointing(recompute: bool) -> Iterator[None]:
 
     # Named differently in releases of torch; where none is found, recomputation stays on.
     names = [name for name in vars(checkpoint) if name.startswith("_checkpoint_without_reentrant_generator")]
-    before = {name: getattr(checkpoint, name) for name in names if not recompute}
-    checkpoint.CheckpointFunction.apply = plain
-    for name in before:
-        setattr(checkpoint, name, nothing)
+    with ExitStack() as stack:
+        stack.enter_context(_replaced(_REENTRANT, checkpoint.CheckpointFunction, {"apply": plain}))
+        if not recompute:
+            stack.enter_context(_replaced(_EVERY, checkpoint, dict.fromkeys(names, nothing)))
+        yield
+
+
+@contextmanager
+def _replaced(patch: _Patch, owner: Any, functions: Mapping[str, Any]) -> Iterator[None]:
+    with _LOCK:
+        if not patch.users:
+            patch.before = {name: vars(owner).get(name) for name in functions}
+            for name, function in functions.items():
+                setattr(owner, name, function)
+        patch.users += 1
     try:
         yield
     finally:
-        del checkpoint.CheckpointFunction.apply
-        for name, function in before.items():
-            setattr(checkpoint, name, function)
+        with _LOCK:
+            patch.users -= 1
+            if not patch.users:
+                for name, function in patch.before.items():
+                    if function is None:  # inherited
+                        delattr(owner, name)
+                    else:
+                        setattr(owner, name, function)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from autosparse.lazy import torch
@@ -79,37 +79,58 @@ def twice_differentiable() -> Iterator[None]:
         yield
 
 
-def in_float64() -> AbstractContextManager[object]:
+def in_float64(model: torch.nn.Module) -> AbstractContextManager[object]:
     """Make whatever floats a network computes float64, though its code casts or makes them in another precision.
 
-    Constants, `x.float()`, `torch.zeros(...)` and dtypes that are given by name follow the tensors that come in.
+    Constants, `x.float()`, `torch.zeros(...)` and dtypes that are given by name follow the tensors that come in. Where
+    that changed nothing once it is left out from then on: it takes time at every operation.
     """
+    return nullcontext() if model.__dict__.get(_ALREADY, False) else _in_float64(model)
+
+
+_ALREADY = "_autosparse_float64"
+"""An attribute of networks that run in float64 as they are."""
+
+
+@contextmanager
+def _in_float64(model: torch.nn.Module) -> Iterator[None]:
+    changed = False
+
+    def raised(value: Any) -> Any:
+        nonlocal changed
+        if isinstance(value, torch.Tensor):
+            if not value.is_floating_point() or value.itemsize >= 8:
+                return value
+            changed = True
+            return value.double()
+        if isinstance(value, torch.dtype):
+            if not value.is_floating_point or value.itemsize >= 8:
+                return value
+            changed = True
+            return torch.float64
+        if type(value) in (tuple, list):
+            return type(value)(map(raised, value))
+        return {name: raised(item) for name, item in value.items()} if type(value) is dict else value
 
     class InFloat64(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal changed
             kwargs = kwargs or {}
             name = getattr(function, "__name__", "")
             if name in ("float", "half", "bfloat16") and args and not args[0].is_complex():
+                changed = True
                 return args[0].double()
             if name in _READ_ONLY:
                 return function(*args, **kwargs)
-            found = function(*_raised(args), **_raised(kwargs))
-            return found if name.endswith("_") and not name.endswith("__") else _raised(found)
+            found = function(*raised(args), **raised(kwargs))
+            return found if name.endswith("_") and not name.endswith("__") else raised(found)
 
-    return InFloat64()
+    with InFloat64():
+        yield
+    model.__dict__[_ALREADY] = not changed
 
 
 _READ_ONLY = ("__get__", "__set__", "is_floating_point", "is_complex", "dim", "size", "stride", "numel", "data_ptr")
-
-
-def _raised(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.double() if value.is_floating_point() and value.itemsize < 8 else value
-    if isinstance(value, torch.dtype):
-        return torch.float64 if value.is_floating_point and value.itemsize < 8 else value
-    if type(value) in (tuple, list):
-        return type(value)(map(_raised, value))
-    return {name: _raised(item) for name, item in value.items()} if type(value) is dict else value
 
 
 def _substituting(substitutes: Mapping[str, Callable[..., Any]]) -> AbstractContextManager[object]:

@@ -73,17 +73,17 @@ def carrying_signal(evidence: Evidence) -> tuple[Evidence, list[str]]:
         if not part.is_floating_point() or not part.numel() or bool(part.any()):
             continue
         if (layer := prunable.get(id(own))) is not None:
-            random = torch.Generator().manual_seed(seed_of("zero weight", layer))
-            drawn = torch.randn(part.shape, generator=random) / math.sqrt(layers[layer].fan_in)
+            random = torch.Generator("cpu").manual_seed(seed_of("zero weight", layer))
+            drawn = torch.randn(part.shape, generator=random, device="cpu") / math.sqrt(layers[layer].fan_in)
             replaced[layer] = drawn.to(part)
         elif _is_scale(name, part):
             replaced[name] = torch.ones_like(part)
     if not replaced:
         return evidence, []
     names = [*replaced]
-    more = f" and {len(names) - 1} more" if names[1:] else ""
+    which = f"{names[0]} and {len(names) - 1} more begin" if names[1:] else f"{names[0]} begins"
     evidence.note(
-        f"{names[0]}{more} begin at zero, so that layers behind have no gradient: the network is scored with such "
+        f"{which} at zero, so that layers behind have no gradient: the network is scored with such "
         "scales at one and such weights drawn at random"
     )
     return replace(evidence, trained={**evidence.trained, **replaced}).masked(evidence.masks), names
@@ -91,20 +91,22 @@ def carrying_signal(evidence: Evidence) -> tuple[Evidence, list[str]]:
 
 def is_by_position(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> bool:
     """Whether masks keep some and drop others of equal scores: zeros, or more than a hundredth of all scores."""
-    kept = torch.cat([scores[name][mask].flatten() for name, mask in masks.items()])
-    if not kept.numel():
+    if not any(bool(mask.any()) for mask in masks.values()):
         return False
-    lowest = float(kept.min())
-    dropped = torch.cat([scores[name][~mask].flatten() for name, mask in masks.items()])
-    if bool((kept == 0).any()) and bool((dropped == 0).any()):
-        return True
-    equal = int((kept == lowest).count_nonzero()), int((dropped == lowest).count_nonzero())
-    return min(equal) > 0 and sum(equal) > _MANY * (kept.numel() + dropped.numel())
+    lowest = lowest_kept(masks, scores)
+    for equal in {0.0, lowest} if lowest <= 0 else {lowest}:
+        every = sum(int((values == equal).count_nonzero()) for values in scores.values())
+        if equal != 0 and every <= _MANY * sum(mask.numel() for mask in masks.values()):
+            continue
+        kept = sum(int(((scores[name] == equal) & mask).count_nonzero()) for name, mask in masks.items())
+        if 0 < kept < every:
+            return True
+    return False
 
 
 def lowest_kept(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> float:
     """Return the lowest score of a weight that masks keep."""
-    return min(float(scores[name][mask].min()) for name, mask in masks.items() if bool(mask.any()))
+    return min(float(scores[name].masked_fill(~mask, math.inf).min()) for name, mask in masks.items() if mask.numel())
 
 
 def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], generator: torch.Generator) -> Tensors:
@@ -116,7 +118,7 @@ def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], g
     for tied in sorted(equal):
         below = values[(values < tied) & (values > -math.inf)]
         gap = tied - float(below.max()) if below.numel() else max(1.0, abs(tied))
-        drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64).to(values.device)
+        drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64, device="cpu").to(values.device)
         values = torch.where(values == tied, (tied - 0.5 * gap * drawn).to(values.dtype), values)
     parts = values.split([part.numel() for part in scores.values()])
     return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}

@@ -489,17 +489,32 @@ def test_scores_that_are_not_numbers() -> None:
         autosparse.prune(network(), data, sparsity=0.5, method="snip")
 
 
-def test_scores_that_are_all_zero() -> None:
-    """Behind a head that begins at zero no weight is felt, which is told rather than broken as a tie."""
+def test_a_head_that_begins_at_zero() -> None:
+    """Weights behind such a head are scored as if it carried signal, which a warning says; its scores stay zero."""
     head = nn.Linear(8, 2)
     nn.init.zeros_(head.weight)
     model = nn.Sequential(nn.Linear(2, 8), head)
     data = [(torch.ones(4, 2), torch.tensor([0, 1, 0, 0]))]
 
-    with pytest.raises(AutosparseError, match=r"criterion `snip` at sparsity 0\.5: every weight has score 0"):
-        autosparse.prune(model, data, sparsity=0.5, method="snip")
+    with pytest.warns(autosparse.AutosparseWarning, match=r"1\.weight begins at zero"):
+        masks = autosparse.prune(model, data, sparsity=0.5, method="snip")
 
+    assert 16 == masks.kept
+    assert not bool(head.weight.any())
     assert 0.0 == float(autosparse.score(model, data, criterion="snip")["0.weight"].abs().max())
+
+
+def test_a_network_without_any_signal() -> None:
+    """Where no weight is felt at all the error has a hint."""
+
+    class Deaf(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input) * 0
+
+    with pytest.raises(AutosparseError, match=r"criterion `snip` at sparsity 0\.5: every weight has score 0") as caught:
+        autosparse.prune(Deaf(2, 8), [(torch.ones(4, 2), torch.tensor([0, 1, 0, 0]))], sparsity=0.5, method="snip")
+
+    assert "initialize the last layer otherwise" in str(caught.value.hint)
 
 
 def test_errors_of_a_model_are_one_line() -> None:

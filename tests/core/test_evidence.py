@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -194,3 +196,20 @@ def test_layers_that_no_input_reaches_score_zero(name: str) -> None:
 
     assert 0.0 == float(scores["idle.weight"].abs().max())
     assert float(scores["head.weight"].abs().max()) > 0
+
+
+def test_checkpointing_is_back_after_threads_that_overlap() -> None:
+    """However calls in several threads overlap, torch's checkpointing is afterwards what it was."""
+    module = torch.utils.checkpoint
+    before = {name: value for name, value in vars(module).items() if callable(value)}
+    network = small()
+    evidence = evidence_of(network, SHAPE)
+    threads = [threading.Thread(target=lambda: evidence_of(small(), SHAPE).flow(evidence.weights)) for _ in range(8)]
+
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert before == {name: value for name, value in vars(module).items() if callable(value)}
+    assert "apply" not in vars(module.CheckpointFunction)

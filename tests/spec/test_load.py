@@ -12,7 +12,7 @@ from autosparse.spec import LoadedSpec, Spec, load_spec
 from autosparse.spec.document import Mark
 
 GOOD = "model: resnet8\ndataset: digits\n"
-OWN = {"initialization": "own"}
+OWN: dict[str, Any] = {"initialization": "own", "prunable": None, "exclude": []}
 
 
 @pytest.fixture(autouse=True)

@@ -65,6 +65,7 @@ def test_options_are_kept_as_they_are(tmp_path: Path) -> None:
 
     assert {
         "width": 8, "deep": {"a": [1, 2.5, "yes"]}, "flag": True, "none": None, "initialization": "orthogonal",
+        "prunable": None, "exclude": [],
     } == options  # fmt: skip
     assert ({"width": 8}, {"initialization": "own"}) == models["net.py:build"].apart(
         {"width": 8, "initialization": "own"}
