@@ -97,9 +97,14 @@ def test_channels_of_declared_layers() -> None:
     assert torch.equal(experts, channels["experts.up"].spread(experts)[..., 0])
 
 
-@pytest.mark.parametrize("selection", [entry.name for entry in selections if entry.name != "tuned"])
-@pytest.mark.parametrize("allocation", ["global", "erk", "er", "igq", "uniform"])
-@pytest.mark.parametrize("criterion", SCORED)
+@pytest.mark.parametrize(
+    ("criterion", "allocation", "selection"),
+    [
+        *((criterion, "global", "top") for criterion in SCORED),
+        *(("snip", allocation, "top") for allocation in ("erk", "er", "igq", "uniform")),
+        *(("snip", "igq", entry.name) for entry in selections if entry.name not in ("top", "tuned")),
+    ],
+)
 def test_every_method_prunes_declared_layers(criterion: str, allocation: str, selection: str) -> None:
     """Masks of every choice have exactly the ones that they should have, and can be dissected."""
     evidence = evidence_of(declare_layers(Words(), ALL), (4,))
