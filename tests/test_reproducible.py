@@ -94,7 +94,7 @@ def test_every_criterion_with_a_network_that_draws(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", models.names)
 def test_every_model(name: str, tmp_path: Path) -> None:
     """Every registered model has the same bytes in two fresh caches."""
-    options = {"wide_resnet": ", depth: 10, width: 1"}.get(name, ", width: 4")
+    options = {"wide_resnet": ", depth: 10, widen: 1"}.get(name, ", width: 4")
     options = "" if name in ("lenet", "mlp", "vgg") else options
     text = (
         f"model: {{name: {name}{options}}}\ndataset: {{name: digits, images_per_class: 8, size: 16}}\nbudget: 0.5\n"
