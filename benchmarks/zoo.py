@@ -37,6 +37,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ SPARSITY, CLASSES, BATCH, SEED = 0.9, 10, 4, 0
 ROUNDS = 5  # of SynFlow, whose 100 would take most of the time
 CLOSE = 1e-3  # of the largest output
 SIDES = (32, 64, 96, 128, 160, 192, 224, 240, 256, 299, 320, 384, 448, 512)
-PROCESSES, SECONDS, MEMORY = 2, 180, 8 * 2**30  # SECONDS of the processor, twice as many with exports
+PROCESSES, SECONDS, MEMORY = 2, 180, 10 * 2**30  # SECONDS of the processor, twice as many with exports
 SMALL, LARGEST = 20_000_000, 90_000_000  # parameters
 COUNTS = {"torchvision": 60, "timm": 150}
 PRUNE = {
@@ -173,9 +174,13 @@ def main() -> None:
 def run(options: argparse.Namespace) -> None:
     """A process for every network that is chosen and has no line yet."""
     done = {f"{line['family']}:{line['name']}" for line in lines(options.out)}
+    families = [options.family] if options.family else [*FAMILIES]
+    for family in [family for family in families if find_spec(family) is None]:
+        print(f"{family} is not installed: its networks are left for another run", file=sys.stderr)
+        families.remove(family)
     chosen = [
         (f"{family}:{name}", family != "transformers" and place % 3 == 0)
-        for family in ([options.family] if options.family else FAMILIES)
+        for family in families
         for place, name in enumerate(NAMES[family]())
     ]
     if options.only:

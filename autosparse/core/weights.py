@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, TypeAlias
 
 from autosparse.core.foreign_code import foreign_code
@@ -231,17 +232,29 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
 
     hooks = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules() if id(module) in homes]
     arguments_, named_arguments = arguments(example)
-    fast = torch.backends.mha.get_fastpath_enabled()
-    # The fast path of transformer layers calls none of the modules inside.
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with in_mode(model, training=False), torch.no_grad(), foreign_code(f"calling `{type(model).__name__}`", model):
+        called = foreign_code(f"calling `{type(model).__name__}`", model)
+        with in_mode(model, training=False), torch.no_grad(), _without_fast_path(), called:
             model(*arguments_, **named_arguments)
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         for hook in hooks:
             hook.remove()
     return positions
+
+
+_FAST_PATH = Lock()
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    # The fast path of transformer layers calls none of the modules inside. It is torch's, of all threads.
+    with _FAST_PATH:
+        before = torch.backends.mha.get_fastpath_enabled()
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(before)
 
 
 def _attention_positions(

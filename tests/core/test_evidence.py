@@ -199,7 +199,7 @@ def test_layers_that_no_input_reaches_score_zero(name: str) -> None:
 
 
 def test_checkpointing_is_back_after_threads_that_overlap() -> None:
-    """However calls in several threads overlap, torch's checkpointing is afterwards what it was."""
+    """However calls in several threads overlap, torch's checkpointing and attention are afterwards what they were."""
     module = torch.utils.checkpoint
     before = {name: value for name, value in vars(module).items() if callable(value)}
     network = small()
@@ -213,3 +213,4 @@ def test_checkpointing_is_back_after_threads_that_overlap() -> None:
 
     assert before == {name: value for name, value in vars(module).items() if callable(value)}
     assert "apply" not in vars(module.CheckpointFunction)
+    assert torch.backends.mha.get_fastpath_enabled()
