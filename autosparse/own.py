@@ -19,6 +19,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from autosparse.core.foreign_code import in_short
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
 from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
@@ -139,10 +140,9 @@ def told(name: str, doing: str) -> Iterator[None]:
     except AutosparseError:
         raise
     except (Exception, SystemExit) as error:  # a script that reads its arguments exits
-        message = str(error).strip().partition("\n")[0]
-        text = f"{type(error).__name__}: {message}" if message else type(error).__name__
         raise OwnCodeError(
-            f"{_place(name, error)}: {doing} `{label(name)}` failed: {text}", "`autosparse --debug` shows all of it"
+            f"{_place(name, error)}: {doing} `{label(name)}` failed: {in_short(error)}",
+            "`autosparse --debug` shows all of it",
         ) from error
 
 

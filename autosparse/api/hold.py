@@ -195,7 +195,7 @@ class _BeforeState(_OfModel):
 
 
 class _AfterLoad:
-    """A hook of the module that has the weight: of its own parameter, so that it serves a copy as well."""
+    """A hook of the module that has the weight; it looks the parameter up, so that it serves a copy as well."""
 
     def __init__(self, name: str, zero: _Zero) -> None:
         self.name = name
