@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -188,4 +189,5 @@ def backends() -> None:
 
 
 if __name__ == "__main__":
-    {"serve": serve, "kills": kills, "backends": backends}[sys.argv[1]](*sys.argv[2:])
+    commands: dict[str, Callable[..., None]] = {"serve": serve, "kills": kills, "backends": backends}
+    commands[sys.argv[1]](*sys.argv[2:])

@@ -22,7 +22,7 @@ import numpy
 import torch
 
 from autosparse.core.images import Images
-from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.datasets import open_source
 from autosparse.models import build_model
 

@@ -24,7 +24,7 @@ import autosparse
 from autosparse.backends import this_machine
 from autosparse.core.images import epoch
 from autosparse.core.irp import irp_round, keep_after, prune_survivors
-from autosparse.core.training import Recipe, accuracy
+from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.weights import prunable_weights, total_of
 from autosparse.models import build_model
 from autosparse.plan import compile_plan, count_work, statuses
@@ -121,7 +121,7 @@ def _batches(made: autosparse.core.images.Images) -> None:
 
 def _trained(model: torch.nn.Module, made: autosparse.core.images.Images) -> None:
     recipe = Recipe(epochs=1, precision="float32")
-    autosparse.core.training.train(model, made, recipe, torch.Generator())
+    autosparse.core.training.loop.train(model, made, recipe, torch.Generator())
     accuracy(model, made, "float32")
 
 

@@ -28,8 +28,8 @@ from autosparse.core.allocation import erk
 from autosparse.core.images import Images
 from autosparse.core.irp import irp_round, keep_after, prune_survivors, rewind
 from autosparse.core.selection import keep_top
-from autosparse.core.sparse_training import share_left
-from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.sparse.training import share_left
+from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, describe_layers, keep_count, prunable_weights, total_of
 from autosparse.datasets import open_source
 from autosparse.models import build_model

@@ -11,10 +11,10 @@ import autosparse
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
-    {"errors", "lazy", "packaged", "text"},
+    {"errors", "lazy_torch", "packaged", "text"},
     {"registry", "pretrained"},
     {"core", "store", "backends"},
-    {"own"},
+    {"user_code"},
     {"models", "datasets", "exporters", "trackers"},
     {"steps"},
     {"spec"},
@@ -71,7 +71,7 @@ def test_a_library_has_one_home(library: str) -> None:
 
 
 def test_torch_is_imported_only_where_networks_are_defined() -> None:
-    """Everything else takes the stand-in of `autosparse.lazy`, so that plans never wait for torch."""
+    """Everything else takes the stand-in of `autosparse.lazy_torch`, so that plans never wait for torch."""
     users = {
         path.relative_to(PACKAGE).parts[:2]
         for path in FILES
@@ -80,7 +80,7 @@ def test_torch_is_imported_only_where_networks_are_defined() -> None:
 
     adapters = {("models", "torchvision.py"), ("datasets", "torchvision.py"), ("datasets", "image_folder.py")}
     adapters |= {("plan", "plain.py")}  # the loop that everybody writes, with torchvision's transforms
-    assert {("models", "networks"), ("lazy.py",)} | adapters == users
+    assert {("models", "networks"), ("lazy_torch.py",)} | adapters == users
 
 
 def test_lines_of_a_module() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import UsageError
-from autosparse.own import absolute, label, load_own, sources
+from autosparse.user_code import absolute, label, load_own, sources
 from tests.conftest import Place, call
 
 NET = """\

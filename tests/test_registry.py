@@ -12,11 +12,11 @@ from annotated_types import Ge, Gt
 from autosparse.backends import backends
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
-from autosparse.core.repair import repairs
+from autosparse.core.graph.repair import repairs
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
-from autosparse.core.training import Recipe
+from autosparse.core.training.loop import Recipe
 from autosparse.datasets import datasets
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters

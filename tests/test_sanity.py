@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.models import models
 from autosparse.report import Report
 from autosparse.steps.work import generator, load_images

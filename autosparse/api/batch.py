@@ -10,7 +10,7 @@ from autosparse.core.evidence import Batch
 from autosparse.core.inputs import ExampleList, Inputs, arguments, examples_in, tensors_in
 from autosparse.core.weights import in_mode
 from autosparse.errors import UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _LABELS = ("labels", "label", "targets", "target", "y")
 

@@ -10,9 +10,9 @@ from autosparse.api.batch import Signature, as_batch, without_labels
 from autosparse.core.evidence import Batch
 from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import Inputs, can_be_cut, cut, examples_in, map_tensors
-from autosparse.core.randomness import Generators, seed_of
+from autosparse.core.torch_compat.random_state import Generators, seed_of
 from autosparse.errors import OwnCodeError, UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _END = object()
 

@@ -15,11 +15,11 @@ from annotated_types import Ge, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.api.wrapped import unwrap
-from autosparse.core.randomness import seeded
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
 from autosparse.errors import AutosparseError, DamagedFile, UsageError
 from autosparse.exporters import Model, exporters, place
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
 from autosparse.spec.kinds import ModelChoice
 

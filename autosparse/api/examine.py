@@ -8,11 +8,11 @@ from typing import Any
 from autosparse.api.batch import Signature
 from autosparse.api.batches import Examples
 from autosparse.api.wrapped import copy_of
-from autosparse.core.connectivity import Finding, examine
 from autosparse.core.evidence import Evidence
+from autosparse.core.graph.connectivity import Finding, examine
 from autosparse.core.layer_kinds import Kind, declare_layers
 from autosparse.core.weights import describe_layers, prunable_weights
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 
 def cuts(

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from autosparse.errors import UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 
 class Hold:

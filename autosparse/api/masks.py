@@ -11,10 +11,10 @@ from typing import Any
 from autosparse.api.examine import cuts
 from autosparse.api.hold import Hold, hold_zero
 from autosparse.api.wrapped import named_parameters, unwrap
-from autosparse.core.connectivity import Finding, emptied
+from autosparse.core.graph.connectivity import Finding, emptied
 from autosparse.core.layer_kinds import Kind
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 
 

@@ -22,9 +22,9 @@ from autosparse.api.wrapped import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, Scorer, mean_cross_entropy
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
-from autosparse.core.randomness import seeded
 from autosparse.core.schedule import Pruning
-from autosparse.core.training import Recipe
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.training.loop import Recipe
 from autosparse.core.weights import (
     Tensors,
     describe_layers,
@@ -37,7 +37,7 @@ from autosparse.core.weights import (
 )
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import AutosparseError, AutosparseWarning, SpecError, UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Section

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from autosparse.api.masks import Masks
 from autosparse.api.pruning import prune
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 
 _SPARSITY = 0.9

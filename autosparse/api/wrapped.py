@@ -8,7 +8,7 @@ from typing import Any
 
 from autosparse.core.foreign_code import in_short
 from autosparse.errors import UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _COMPILED = "_orig_mod"
 
@@ -51,7 +51,7 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
         for name, child in module._modules.items():
             if child is not None and _COMPILED in child._modules:
                 module._modules[name] = child._modules[_COMPILED]
-    from autosparse.core.strided import avoid_narrow_strides
+    from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
 
     return avoid_narrow_strides(duplicate)
 

@@ -12,7 +12,7 @@ from autosparse.backends import backends
 from autosparse.backends.machine import Place
 from autosparse.backends.memory import keep_memory
 from autosparse.errors import MissingDevice
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 Result = TypeVar("Result")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends.machine import this_machine
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _UNLIMITED = 2**60
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)

@@ -17,8 +17,8 @@ from autosparse.console import show_table, show_text, size
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
+from autosparse.core.graph.repair import repairs
 from autosparse.core.presets import CONTROLS, PRESETS
-from autosparse.core.repair import repairs
 from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from autosparse.console.budgets import show_budgets
 from autosparse.console.screen import plain, results, seconds, size
-from autosparse.core.compiled import DENSE
+from autosparse.core.training.torch_compile import DENSE
 from autosparse.plan import (
     NO_PRICE,
     PURPOSES,

@@ -1,7 +1,7 @@
-"""How many weights each layer keeps: exact integers that never rise when sparsity rises.
+"""Allocations by name: how many weights each layer keeps, as exact integers that never rise when sparsity rises.
 
 An allocation is `(scores, layers, keep) -> {layer name: count}`, with counts that add up to `keep`. Weights
-already pruned have score -inf and are never counted.
+already pruned have score -inf and are never counted. `by_macs` turns it into one with a limit on multiply-adds (MACs).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autosparse.core.layer_kinds import matches
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer, Tensors, keep_count
 from autosparse.errors import UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.registry import Registry, suggestion
 
 Counts: TypeAlias = "dict[str, int]"
@@ -186,3 +186,59 @@ def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float
 
 def _short(name: str) -> str:
     return name.removesuffix(".weight")
+
+
+def macs(layers: Sequence[Layer], kept: Mapping[str, int] | None = None) -> int:
+    """Multiply-adds for one example through the prunable layers, dense or with `kept` weights a layer."""
+    return sum(layer.positions * (layer.size if kept is None else kept[layer.name]) for layer in layers)
+
+
+def by_macs(allocate: Allocation) -> Allocation:
+    """The same allocation told multiply-adds instead of weights: the most weights that do not exceed them.
+
+    Found by looking at a few numbers of weights, since counts never fall when it rises; scores are made once.
+    A schedule that counts multiply-adds in place of weights goes with it, so that every round costs one scoring
+    as ever: what several rounds leave is not what they leave at the sparsity that comes out.
+    """
+
+    def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
+        alive = sum(int((score > -math.inf).count_nonzero()) for score in scores.values())
+
+        def cost(keep: int) -> int:
+            return macs(layers, allocate(scores, layers, keep))
+
+        try:
+            keep = most_within(cost, limit, 1, alive)
+        except Impossible as error:
+            keep = most_within(cost, limit, max(1, error.least), error.most)
+        counts = allocate(scores, layers, keep)
+        if (least := macs(layers, counts)) > limit:
+            weights = "one weight alone takes" if keep == 1 else f"{keep} weights take"
+            raise ValueError(f"{weights} {least} multiply-adds, more than {limit}")
+        return counts
+
+    return within
+
+
+def most_within(cost: Callable[[int], int], limit: int, low: int, high: int) -> int:
+    """The largest number from `low` to `high` whose cost does not exceed `limit`; `low` if none does.
+
+    The cost never falls. Each turn guesses by interpolation, a little to either side, and halves what is left when
+    that did not: a cost that is about linear is known after a few looks, any other after a few times more.
+    """
+    below, above = cost(low), cost(high)
+    if above <= limit:
+        return high
+    while below <= limit and high - low > 1:
+        span = high - low
+        guess, margin = low + (limit - below) * span // (above - below), span // 32 + 1
+        for probe in (guess - margin, guess + margin, None):
+            if probe is None and high - low > span // 2:
+                probe = (low + high) // 2
+            if probe is None or not low < probe < high:
+                continue
+            if (found := cost(probe)) <= limit:
+                low, below = probe, found
+            else:
+                high, above = probe, found
+    return low

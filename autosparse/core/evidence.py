@@ -12,11 +12,11 @@ from typing import Any, Literal, TypeAlias, TypeVar, cast
 from autosparse.core.features import Features
 from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
-from autosparse.core.stateless import Call, with_state
-from autosparse.core.substitutes import in_float64, proportional, twice_differentiable
+from autosparse.core.torch_compat.function_overrides import in_float64, proportional, twice_differentiable
+from autosparse.core.torch_compat.functional_call import Call, with_state
 from autosparse.core.weights import Layer, Tensors, prunable_weights
 from autosparse.errors import OwnCodeError, UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 Batch: TypeAlias = "tuple[Any, Any]"
 """Inputs, and what the loss takes beside the outputs: mostly labels."""

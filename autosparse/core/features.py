@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from autosparse.core.order import ascending
+from autosparse.core.torch_compat.sorting import ascending
 from autosparse.core.weights import Layer, Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from autosparse.errors import AutosparseError, OwnCodeError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _OURS = Path(__file__).parent.parent
 _PACKAGES = {"site-packages", "dist-packages"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from autosparse.core.evidence import Batch
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 
 class Rows(Protocol):

@@ -1,18 +1,19 @@
-"""Iterative rewind pruning (IRP): one round trains, ranks, prunes and leaves a mask for the next."""
+"""Iterative rewind pruning (IRP): one round trains, ranks, prunes and rewinds; rounds survived are the labels."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from autosparse.core.criteria.snip import snip
+from autosparse.core.criteria.saliency import snip
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
-from autosparse.core.training import Observe, Recipe, Team, accuracy, train
+from autosparse.core.training.loop import Observe, Recipe, Team, accuracy, train
 from autosparse.core.weights import Tensors, load_state, prunable_weights
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 RankBy: TypeAlias = Literal["magnitude", "magnitude_increase", "movement", "snip"]
 PerRoundOf: TypeAlias = Literal["remaining", "all"]
@@ -156,3 +157,47 @@ def prune_survivors(scores: Tensors, masks: Mapping[str, torch.Tensor] | None, k
     chosen = keep_top(torch.cat([score.flatten() for score in alive.values()]), keep)
     parts = chosen.split([score.numel() for score in alive.values()])
     return {name: part.view(scores[name].shape) for name, part in zip(alive, parts, strict=True)}
+
+
+def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
+    """How many rounds each weight survived, 0 to `len(rounds)`, int16, shaped as the weight.
+
+    A weight pruned in round 1 has label 0 (AutoSparse, arXiv 2408.14757, section 3).
+    """
+    first = rounds[0]
+    return {
+        name: torch.stack([masks[name].to(torch.int16) for masks in rounds]).sum(dim=0, dtype=torch.int16)
+        for name in first
+    }
+
+
+def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
+    """How many rounds come before those at the end whose networks no longer learn anything.
+
+    `accuracies` are those of the network that each round trains, in %, on validation images whose labels are `labels`.
+    One that is within three standard errors of always naming the commonest class has learned nothing, and what it
+    prunes tells nothing of its weights.
+    """
+    chance = float(labels.bincount().max()) / len(labels)
+    limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))
+    return next((n for n in range(len(accuracies), 0, -1) if accuracies[n - 1] > limit), 0)
+
+
+def rounds_to_describe(rounds: int, most: int) -> list[int]:
+    """At most `most` of the rounds 1 to `rounds`, evenly spread from the first to the last."""
+    if rounds <= most:
+        return list(range(1, rounds + 1))
+    return [1 + round(place * (rounds - 1) / max(1, most - 1)) for place in range(most)]
+
+
+def round_by_round(
+    evidence: Evidence, rounds: Sequence[Mapping[str, torch.Tensor]], most: int
+) -> Iterator[tuple[int, Evidence, Tensors]]:
+    """What at most `most` rounds find and leave: number, network under the masks it begins with, masks after it."""
+    for number in rounds_to_describe(len(rounds), most):
+        left = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 1].items()}
+        if number == 1:
+            yield number, evidence, left
+        else:
+            found = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 2].items()}
+            yield number, evidence.masked(found), left

@@ -13,7 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
 
 from autosparse.errors import UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.registry import suggestion
 
 Kind: TypeAlias = Literal["linear", "transposed", "embedding"]

@@ -7,9 +7,9 @@ from dataclasses import astuple, dataclass
 from typing import Literal
 
 from autosparse.core.features import Features
-from autosparse.core.order import descending
+from autosparse.core.torch_compat.sorting import descending
 from autosparse.core.weights import Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 Learn = Callable[[Features, Tensors], Tensors]
 Predict = Callable[[Tensors, Features], Tensors]

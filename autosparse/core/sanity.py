@@ -15,7 +15,7 @@ from autosparse.core.images import Images, Rows
 from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.weights import Layer, Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 CHECKS: dict[str, str] = {
     "shuffle": "the same number of weights in every layer, at other places: what its layer quotas alone are worth",

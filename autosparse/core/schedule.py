@@ -19,15 +19,15 @@ from annotated_types import Ge, Gt, Le
 
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
-from autosparse.core.learning import learn_briefly
-from autosparse.core.randomness import seed_of
-from autosparse.core.search import Relaxation, learn_scores
+from autosparse.core.mask_search import Relaxation, learn_scores
 from autosparse.core.selection import selections
-from autosparse.core.selection.tuned import draws
-from autosparse.core.training import Recipe
+from autosparse.core.selection.top import draws
+from autosparse.core.torch_compat.random_state import seed_of
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.masked_steps import learn_briefly
 from autosparse.core.weights import Layer, Tensors
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.registry import AddedLater, Range, Registry
 
 Score: TypeAlias = Callable[[Evidence], Tensors]

@@ -12,9 +12,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.randomness import seed_of
+from autosparse.core.torch_compat.random_state import seed_of
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _NO_SCALE = ("bias", "beta", "shift", "offset", "token", "pos")
 _MANY = 0.01  # of all scores, from which on equal ones are no accident

@@ -13,8 +13,8 @@ from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
 from autosparse.datasets.pictures import array_split
 from autosparse.datasets.source import Pool, Split
 from autosparse.errors import UsageError
-from autosparse.own import PATTERN, call, content_of, label, load_own, sources, told
 from autosparse.store import Store, digest
+from autosparse.user_code import PATTERN, call, content_of, label, load_own, sources, told
 
 _FACTS = 2
 """Version of what the store remembers of a set."""

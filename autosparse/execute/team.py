@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Place, local
-from autosparse.core.randomness import seed_of, seeded
-from autosparse.core.training import Team
+from autosparse.core.torch_compat.random_state import seed_of, seeded
+from autosparse.core.training.loop import Team
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.failure import failures_of
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.plan import Step
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft

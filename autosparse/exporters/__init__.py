@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from autosparse.registry import Registry
 
 if TYPE_CHECKING:
-    from autosparse.lazy import torch
+    from autosparse.lazy_torch import torch
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from autosparse.core.weights import Tensors
 from autosparse.exporters import Model, exporters
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 
 FILE = "model.compact.safetensors"

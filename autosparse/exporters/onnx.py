@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from autosparse.errors import MissingExtra
 from autosparse.exporters import Model, exporters
 from autosparse.exporters.shrunk import smaller
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 FILE = "model.onnx"
 INPUTS, OUTPUTS = "images", "logits"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from autosparse.exporters import Model, exporters
 from autosparse.exporters.shrunk import smaller
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 FILE = "model.pt2"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autosparse.core.shrink import resize
-from autosparse.core.shrink import shrink as without_dead
+from autosparse.core.graph.shrink import resize
+from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
 from autosparse.exporters import Model, exporters
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 
 FILE = "model.shrunk.safetensors"

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any
 
-from autosparse.core.memory_layout import takes_channels_last
-from autosparse.core.shrink import fuse, like_fused, resize
-from autosparse.core.sparse import DENSE, SPARSE, apply_ways, choose_ways
+from autosparse.core.graph.shrink import fuse, like_fused, resize
+from autosparse.core.sparse.inference import DENSE, SPARSE, apply_ways, choose_ways
+from autosparse.core.torch_compat.memory_layout import takes_channels_last
 from autosparse.core.weights import state_of
 from autosparse.exporters import BATCHES, Model, compact, exporters
 from autosparse.exporters.shrunk import smaller
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.store import canonical
 
 FILE, WAYS = "model.sparse.safetensors", "model.sparse.json"

@@ -15,7 +15,7 @@ from autosparse.core.layer_kinds import declare_layers
 from autosparse.registry import AddedLater, Registry, keyed
 
 if TYPE_CHECKING:
-    from autosparse.lazy import torch
+    from autosparse.lazy_torch import torch
 
 Shape: TypeAlias = tuple[int, int, int]
 Factory: TypeAlias = "Callable[..., torch.nn.Module]"
@@ -58,7 +58,7 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
         from autosparse.models.networks.initialize import draw
 
         draw(network, start.initialization)
-    from autosparse.core.strided import avoid_narrow_strides
+    from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
 
     return avoid_narrow_strides(network)
 

@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
-from autosparse.core.randomness import seeded
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import describe_layers, in_mode, total_of
 from autosparse.errors import AutosparseError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.trace import fits
-from autosparse.own import label
 from autosparse.store import Store, digest
+from autosparse.user_code import label
 
 _VERSION = 1  # of what is remembered
 _IMAGES = 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import models
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import models
 
 

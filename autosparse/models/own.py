@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import Shape, models
 from autosparse.models.trace import structure_of
-from autosparse.own import PATTERN, call, content_of, label, load_own, sources, told
+from autosparse.user_code import PATTERN, call, content_of, label, load_own, sources, told
 
 
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from autosparse.core.randomness import seeded
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights, state_of
 from autosparse.errors import AutosparseError, UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.store import Store, digest
 
 Shape = tuple[int, int, int]

@@ -19,18 +19,18 @@ from autosparse.backends import Place
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Scorer
 from autosparse.core.scorers import groups_of, scorers
-from autosparse.core.training import Recipe, train
+from autosparse.core.training.loop import Recipe, train
 from autosparse.errors import MissingRequirement, StepError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.facts import NetworkFacts
-from autosparse.own import label
 from autosparse.plan.compile import Plan
 from autosparse.plan.places import network_of
 from autosparse.plan.plain import WARM_UP
 from autosparse.plan.price import Price
 from autosparse.plan.probe import clock, evidence_of, learn_scorer, made_up_images, random_tables
 from autosparse.spec import Pretrained
+from autosparse.user_code import label
 
 _LEAST, _MOST = 4, 400  # steps that count
 _MOMENT = 1.5  # seconds that a measurement takes, at least

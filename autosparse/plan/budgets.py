@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autosparse.core.allocation import apportion
-from autosparse.core.budget import most_within
+from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts

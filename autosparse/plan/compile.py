@@ -10,7 +10,7 @@ from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.schedule import training_steps
 from autosparse.core.scorers import groups_of
-from autosparse.core.training import training_steps_of
+from autosparse.core.training.loop import training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import UsageError

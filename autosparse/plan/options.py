@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from autosparse.core.training import Recipe, of_a_step
+from autosparse.core.training.loop import Recipe, of_a_step
 from autosparse.plan.step import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec

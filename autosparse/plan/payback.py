@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from autosparse.own import label
 from autosparse.plan.fitted import Fitted
+from autosparse.user_code import label
 
 
 @dataclass(frozen=True)

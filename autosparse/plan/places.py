@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autosparse.core.irp import keep_after
-from autosparse.core.training import FEW
+from autosparse.core.training.loop import FEW
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.compile import Plan

@@ -8,8 +8,8 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.core.images import Images
-from autosparse.core.training import Recipe, learning_rate, training_steps_of
-from autosparse.lazy import torch
+from autosparse.core.training.loop import Recipe, learning_rate, training_steps_of
+from autosparse.lazy_torch import torch
 
 WARM_UP = 2
 """Steps that do not count where its speed is measured."""

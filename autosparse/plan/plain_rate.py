@@ -13,8 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from autosparse.core.training import Recipe
-from autosparse.lazy import torch
+from autosparse.core.training.loop import Recipe
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.plan.plain import WARM_UP, train_plainly
 from autosparse.plan.probe import clock, made_up_images

@@ -17,7 +17,6 @@ from typing import Any, TypeGuard
 from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
 from autosparse.core.foreign_code import foreign_code
 from autosparse.datasets import datasets
-from autosparse.own import label
 from autosparse.plan.compile import Plan
 from autosparse.plan.counted import Counted
 from autosparse.plan.places import network_of
@@ -26,6 +25,7 @@ from autosparse.plan.status import Status
 from autosparse.plan.work import count_work
 from autosparse.spec import Pretrained
 from autosparse.store import Index, Record, Store, digest
+from autosparse.user_code import label
 
 _VERSION = 1  # of what is remembered
 _LATEST = 5

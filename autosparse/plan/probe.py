@@ -22,16 +22,16 @@ from autosparse.backends import PeakMemory, Place, release_memory, resident_memo
 from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, Seen, columns_of, table_layers
 from autosparse.core.features import Place as Position
+from autosparse.core.graph.connectivity import effective
 from autosparse.core.images import Images
-from autosparse.core.masks import effective
-from autosparse.core.memory_layout import images_for
-from autosparse.core.randomness import seeded
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import keep_top
-from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.torch_compat.memory_layout import images_for
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
 from autosparse.errors import AutosparseError, UsageError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import Shape, build_model
 from autosparse.models.facts import NetworkFacts
 

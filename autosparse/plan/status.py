@@ -12,7 +12,7 @@ from importlib import util
 from typing import Any
 
 from autosparse.backends import Machine, Place, environment, missing_extras
-from autosparse.core.compiled import DENSE
+from autosparse.core.training.torch_compile import DENSE
 from autosparse.exporters import exporters
 from autosparse.plan.compile import Plan
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes

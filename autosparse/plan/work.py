@@ -14,7 +14,7 @@ from autosparse.core.sanity import left_out
 from autosparse.core.schedule import schedules, training_steps
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
-from autosparse.core.training import of_a_step
+from autosparse.core.training.loop import of_a_step
 from autosparse.exporters import exporters
 from autosparse.models.facts import NetworkFacts
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS, Plan

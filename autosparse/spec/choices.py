@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from autosparse.own import label
 from autosparse.registry import Entry, Option, Registry, keyed, options_of, suggestion
 from autosparse.text import quoted
+from autosparse.user_code import label
 
 
 class Section(BaseModel):

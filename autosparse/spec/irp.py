@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from autosparse.core.training import MOST_EPOCHS
+from autosparse.core.training.loop import MOST_EPOCHS
 from autosparse.spec.choices import Choice, Section, about, different
 from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
 

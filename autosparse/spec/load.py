@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from autosparse import own
+from autosparse import user_code
 from autosparse.core.presets import PRESETS
 from autosparse.datasets import datasets
 from autosparse.errors import SpecError, UsageError
@@ -250,9 +250,9 @@ def _write_out(document: Document, place: Path) -> None:
     if entry.facts.get("own_code"):
         folder = _folder(document, (*place, "name") if isinstance(choice, dict) else place)
         if isinstance(choice, dict):
-            choice["name"] = own.absolute(name, folder)
+            choice["name"] = user_code.absolute(name, folder)
         else:
-            above[place[-1]] = own.absolute(name, folder)
+            above[place[-1]] = user_code.absolute(name, folder)
 
 
 def _folder(document: Document, path: Path) -> FilePath:

@@ -10,7 +10,7 @@ from typing import Any
 from autosparse.datasets import Split, open_source
 from autosparse.datasets.pictures import SET_SIZE
 from autosparse.errors import StepError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.steps import operations
 from autosparse.steps.work import Work
 from autosparse.store import digest

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from autosparse.core.graph.shrink import are_close
 from autosparse.core.irp import rewind
-from autosparse.core.memory_layout import lay_out
-from autosparse.core.shrink import are_close
+from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.steps import operations
 from autosparse.steps.reload import outputs_of, reload
 from autosparse.steps.work import Work, build_network, find_model

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from autosparse.core.cost import macs
+from autosparse.core.allocation import macs
 from autosparse.core.irp import rewind
-from autosparse.core.training import accuracy
+from autosparse.core.training.loop import accuracy
 from autosparse.core.weights import describe_layers, total_of
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network
 

@@ -7,11 +7,11 @@ from functools import partial
 
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.images import Images, epoch
-from autosparse.core.memory_layout import images_for
-from autosparse.core.training import Recipe
+from autosparse.core.torch_compat.memory_layout import images_for
+from autosparse.core.training.loop import Recipe
 from autosparse.core.weights import describe_layers, explain_unprunable, prunable_weights
 from autosparse.errors import StepError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.steps.work import Work, generator, load_network
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.core.randomness import seeded
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
-from autosparse.own import label
 from autosparse.steps import operations
 from autosparse.steps.work import Work, find_model
+from autosparse.user_code import label
 
 
 @operations.register(version=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import PerRoundOf, RankBy, irp_round, keep_after
-from autosparse.core.masks import kept
-from autosparse.core.training import Recipe
+from autosparse.core.training.loop import Recipe
 from autosparse.errors import Diverged, StepError
 from autosparse.steps import operations
 from autosparse.steps.work import Work, build_network, generator

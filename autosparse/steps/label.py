@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from autosparse.core.describe import describe
 from autosparse.core.evidence import Evidence
-from autosparse.core.labels import round_by_round, rounds_that_learned, rounds_to_describe, survival
-from autosparse.core.learning import Divergence, warmed_up
-from autosparse.core.training import Recipe
+from autosparse.core.feature_extraction import describe
+from autosparse.core.irp import round_by_round, rounds_that_learned, rounds_to_describe, survival
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.masked_steps import Divergence, warmed_up
 from autosparse.core.weights import Tensors
 from autosparse.errors import Diverged, StepError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.steps import operations
 from autosparse.steps.evidence import gather_evidence
 from autosparse.steps.work import Work, generator

@@ -7,19 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from autosparse.core.allocation import allocations
-from autosparse.core.budget import by_macs
-from autosparse.core.cost import macs
+from autosparse.core.allocation import allocations, by_macs, macs
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
+from autosparse.core.graph.connectivity import Anatomy, dissect
+from autosparse.core.graph.repair import repairs
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
-from autosparse.core.learning import Divergence
-from autosparse.core.masks import Anatomy, dissect
-from autosparse.core.repair import repairs
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
-from autosparse.core.training import Recipe
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError

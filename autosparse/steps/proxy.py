@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autosparse.core.training import Recipe, accuracy, of_a_step
-from autosparse.core.training import train as train_network
+from autosparse.core.training.loop import Recipe, accuracy, of_a_step
+from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors
 from autosparse.steps.mask import make_masks
 from autosparse.steps.work import Work, generator, load_network

@@ -22,10 +22,10 @@ from typing import Any, TypeAlias
 
 from autosparse.backends import Place
 from autosparse.core.images import Images
-from autosparse.core.memory_layout import lay_out
-from autosparse.core.randomness import seeded
+from autosparse.core.torch_compat.memory_layout import lay_out
+from autosparse.core.torch_compat.random_state import seeded
 from autosparse.exporters import BATCHES, exporters, open_model
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.steps.work import load_images
 from autosparse.store import Artifact, dump_tensors, load_tensors

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from autosparse.core.training import Recipe, train
+from autosparse.core.training.loop import Recipe, train
 from autosparse.core.weights import state_of
 from autosparse.errors import Diverged
 from autosparse.steps import operations

@@ -8,8 +8,8 @@ from typing import Any
 
 from autosparse.core.images import Images
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
-from autosparse.core.training import Recipe, accuracy, of_a_step
-from autosparse.core.training import train as train_network
+from autosparse.core.training.loop import Recipe, accuracy, of_a_step
+from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
 from autosparse.steps import operations

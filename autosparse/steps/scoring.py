@@ -7,11 +7,11 @@ from functools import partial
 from typing import Any
 
 from autosparse.core.evidence import Scorer
-from autosparse.core.learning import warmed_up
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import selections
-from autosparse.core.training import Recipe
-from autosparse.lazy import torch
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.masked_steps import warmed_up
+from autosparse.lazy_torch import torch
 from autosparse.steps.work import choose
 
 

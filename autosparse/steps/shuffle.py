@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autosparse.core.masks import dissect
+from autosparse.core.graph.connectivity import dissect
 from autosparse.core.sanity import shuffle as permute
 from autosparse.core.weights import total_of
 from autosparse.steps import operations

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from autosparse.core.training import Recipe
-from autosparse.core.training import train as train_network
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import state_of
 from autosparse.errors import Diverged
 from autosparse.steps import operations

@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 from autosparse.backends import Place, available_memory
 from autosparse.core.images import Images
 from autosparse.core.irp import rewind
-from autosparse.core.randomness import seed_of, seeded
-from autosparse.core.training import Team
+from autosparse.core.torch_compat.random_state import seed_of, seeded
+from autosparse.core.training.loop import Team
 from autosparse.errors import StepError
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model
-from autosparse.own import label, sources
 from autosparse.registry import Registry
 from autosparse.store import Artifact, Draft
+from autosparse.user_code import label, sources
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -19,7 +19,7 @@ from autosparse.store.rows import Rows
 from autosparse.store.tensors import dump_tensors, load_tensors, read_tensor
 
 if TYPE_CHECKING:
-    from autosparse.lazy import torch
+    from autosparse.lazy_torch import torch
 
 DESCRIPTOR = "artifact.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 
 class Rows:

@@ -11,8 +11,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from autosparse.core.allocation import Impossible, allocations, apportion
-from autosparse.core.budget import by_macs
+from autosparse.core.allocation import Impossible, allocations, apportion, by_macs
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer, Tensors
 from autosparse.errors import UsageError

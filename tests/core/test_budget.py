@@ -7,9 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autosparse.core.allocation import allocations
-from autosparse.core.budget import by_macs, most_within
-from autosparse.core.cost import macs
+from autosparse.core.allocation import allocations, by_macs, macs, most_within
 from autosparse.core.schedule import linear_counts
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer

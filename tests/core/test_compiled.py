@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.core.compiled import compiled
-from autosparse.core.training import Recipe, train
+from autosparse.core.training.loop import Recipe, train
+from autosparse.core.training.torch_compile import compiled
 from autosparse.errors import MissingExtra, StepError
 from tests.core.conftest import images_of, seeded
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autosparse.core.connectivity import describe_network, examine
-from autosparse.core.paths import effective_weights
+from autosparse.core.graph.connectivity import describe_network, examine
+from autosparse.core.graph.paths import effective_weights
 from autosparse.core.weights import Tensors
 from autosparse.models import models
 from tests.core.conftest import all_ones, evidence_of, random_masks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from autosparse.core.cost import macs
+from autosparse.core.allocation import macs
 from autosparse.core.weights import describe_layers
 
 LAYERS = describe_layers(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from autosparse.core.criteria import criteria
-from autosparse.core.describe import describe, places_of
+from autosparse.core.feature_extraction import describe, places_of
 from autosparse.core.features import Seen, table_layers
 from autosparse.models import build_model
 from tests.core.conftest import SHAPE, all_ones, batch_of, evidence_of, random_masks, small

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.masks import kept
+from autosparse.core.graph.connectivity import kept
 from autosparse.core.presets import PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections

@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import Inputs, tensors_in
-from autosparse.core.substitutes import twice_differentiable
+from autosparse.core.torch_compat.function_overrides import twice_differentiable
 from autosparse.core.weights import (
     Tensors,
     describe_layers,

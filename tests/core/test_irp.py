@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import (
     PerRoundOf,
     RankBy,
@@ -22,8 +23,7 @@ from autosparse.core.irp import (
     rounds_to,
     survival_order,
 )
-from autosparse.core.masks import kept
-from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, prunable_weights, total_of
 from tests.core.conftest import Small, all_ones, assert_same, images_of, random_masks, seeded, small, snapshot
 

@@ -7,9 +7,15 @@ from itertools import pairwise
 import pytest
 import torch
 
-from autosparse.core.irp import keep_after, prune_survivors
-from autosparse.core.labels import round_by_round, rounds_that_learned, rounds_to_describe, survival
-from autosparse.core.masks import kept
+from autosparse.core.graph.connectivity import kept
+from autosparse.core.irp import (
+    keep_after,
+    prune_survivors,
+    round_by_round,
+    rounds_that_learned,
+    rounds_to_describe,
+    survival,
+)
 from autosparse.core.weights import Tensors
 from tests.core.conftest import SHAPE, assert_same, evidence_of, random_masks, seeded, small
 

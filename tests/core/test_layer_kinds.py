@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.core.allocation import allocations
-from autosparse.core.channels import channels_of
 from autosparse.core.criteria import criteria
+from autosparse.core.graph.connectivity import dissect
+from autosparse.core.graph.paths import channels_of
 from autosparse.core.layer_kinds import Kind, declare_layers
-from autosparse.core.masks import dissect
 from autosparse.core.schedule import Pruning
 from autosparse.core.selection import selections
 from autosparse.core.weights import describe_layers, left_out, prunable_weights, total_of, unprunable

@@ -15,7 +15,7 @@ from torch import nn
 from autosparse.core.allocation import Counts, allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.masks import effective, kept
+from autosparse.core.graph.connectivity import effective, kept
 from autosparse.core.presets import CONTROLS, PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autosparse.core.shrink import are_close, fuse, resize, shrink
+from autosparse.core.graph.shrink import are_close, fuse, resize, shrink
 
 Forward = Callable[[Any, torch.Tensor], torch.Tensor]
 IMAGES = (3, 8, 8)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.masks import effective
-from autosparse.core.paths import Paths, trace_paths
+from autosparse.core.graph.connectivity import effective
+from autosparse.core.graph.paths import Paths, trace_paths
 from tests.core.conftest import SHAPE, all_ones, evidence_of, random_masks, small
 
 

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from autosparse.core.connectivity import examine
 from autosparse.core.evidence import Evidence
-from autosparse.core.repair import repairs
+from autosparse.core.graph.connectivity import examine
+from autosparse.core.graph.repair import repairs
 from autosparse.core.weights import Tensors
 from autosparse.models import models
 from tests.core.conftest import SHAPE, all_ones, assert_same, evidence_of, random_masks, small

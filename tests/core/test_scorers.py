@@ -13,7 +13,7 @@ import torch
 from autosparse.core.features import Features, Place, Seen, table_layers
 from autosparse.core.ranking import cross_validate, spearman
 from autosparse.core.scorers import groups_of, scorers
-from autosparse.core.scorers.losses import ordinal, pairwise
+from autosparse.core.scorers.perceptron import ordinal, pairwise
 from autosparse.core.weights import Layer, Tensors
 from autosparse.store import dump_tensors, load_tensors
 from tests.core.conftest import assert_same, seeded

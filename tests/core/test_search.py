@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
-from autosparse.core.learning import Learner, learn_briefly, warmed_up
-from autosparse.core.masks import kept
+from autosparse.core.graph.connectivity import kept
+from autosparse.core.mask_search import learn_scores, ranks, threshold
 from autosparse.core.schedule import Pruning, schedules, training_steps
-from autosparse.core.search import learn_scores, ranks, threshold
 from autosparse.core.selection import selections
-from autosparse.core.training import Recipe
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.masked_steps import Learner, learn_briefly, warmed_up
 from autosparse.core.weights import Tensors, prunable_weights, total_of
 from tests.core.conftest import (
     SHAPE,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Scorer
-from autosparse.core.paths import trace_paths
+from autosparse.core.graph.paths import trace_paths
 from autosparse.core.schedule import Pruning, exponential
 from autosparse.core.selection import keep_top, selections
 from autosparse.core.weights import Tensors, keep_count, total_of

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.core.shrink import fuse, like_fused, resize, shrink
+from autosparse.core.graph.shrink import fuse, like_fused, resize, shrink
 from autosparse.models import build_model
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.core.sparse import apply_ways, choose_ways
+from autosparse.core.sparse.inference import apply_ways, choose_ways
 
 
 def pruned(layer: nn.Module, share: float = 0.6) -> nn.Module:

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from autosparse.core.sparse_training import share_left, sparse_kernels
-from autosparse.core.training import FEW, Recipe, train
+from autosparse.core.sparse.training import share_left, sparse_kernels
+from autosparse.core.training.loop import FEW, Recipe, train
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.plan.probe import made_up_images
 
@@ -205,7 +205,7 @@ def test_layers_that_other_code_computes_are_left_to_it() -> None:
 
 def test_without_numba_it_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """In place of a traceback."""
-    monkeypatch.setitem(sys.modules, "autosparse.core.sparse_training", None)
+    monkeypatch.setitem(sys.modules, "autosparse.core.sparse.training", None)
     model, masks = masked("resnet8", 0.02)
     images = made_up_images(32, (3, 16, 16), 10, torch.device("cpu"))
     with pytest.raises(MissingExtra, match="needs numba"):

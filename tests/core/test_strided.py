@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 
-from autosparse.core.strided import avoid_narrow_strides
+from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
 from autosparse.models import build_model
 
 CASE = """
 import torch
-from autosparse.core.strided import avoid_narrow_strides
+from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
 
 torch.set_num_threads(3)
 network = torch.nn.Sequential(torch.nn.Conv2d(8, 16, 1, 2, bias=False)).to(memory_format=torch.channels_last)
@@ -69,7 +69,8 @@ def test_subclasses_compute_in_their_own_way() -> None:
 def test_narrow_networks_are_built_so() -> None:
     """The shortcut of a narrow ResNet's second stage, and the network prints as ever."""
     network = build_model("resnet8", {"width": 8}, (3, 16, 16), 10)
-    changed = [name for name, module in network.named_modules() if type(module).__module__.endswith("strided")]
+    types = {name: type(module) for name, module in network.named_modules()}
+    changed = [name for name, kind in types.items() if kind.__module__.endswith("narrow_stride_fix")]
 
     assert changed
     assert "Conv2d(8, 16, kernel_size=(1, 1), stride=(2, 2), bias=False)" in str(network)

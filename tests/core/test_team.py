@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autosparse.core.images import Images
-from autosparse.core.training import Recipe, train
+from autosparse.core.training.loop import Recipe, train
 from autosparse.core.weights import prunable_weights
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from autosparse.core.images import Images, epoch
-from autosparse.core.training import Recipe, accuracy, learning_rate, train, training_steps_of
-from autosparse.core.updates import SGD
+from autosparse.core.training.loop import Recipe, accuracy, learning_rate, train, training_steps_of
+from autosparse.core.training.optimizers import SGD
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.core.conftest import CLASSES, SHAPE, Small, assert_same, images_of, random_masks, seeded, small, snapshot
 

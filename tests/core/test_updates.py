@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.updates import SGD, Adam, Update, forget_gradients
+from autosparse.core.training.optimizers import SGD, Adam, Update, forget_gradients
 
 _STEPS = 5
 
@@ -70,7 +70,7 @@ def test_nothing_of_the_compiler_is_imported() -> None:
 _PROGRAM = """
 import sys, torch
 from autosparse.core.images import Images
-from autosparse.core.training import Recipe, train
+from autosparse.core.training.loop import Recipe, train
 images = Images(torch.zeros((4, 4, 4, 1), dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), torch.zeros(1), torch.ones(1))
 network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
 train(network, images, Recipe(epochs=1, batch=2, crop=0, precision="float32"), torch.Generator().manual_seed(1))

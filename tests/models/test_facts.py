@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.cost import macs
+from autosparse.core.allocation import macs
 from autosparse.core.weights import describe_layers, total_of
 from autosparse.models import build_model, facts, models
 from autosparse.models.facts import LayerFacts, network_facts

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from autosparse.core.cost import macs
+from autosparse.core.allocation import macs
 from autosparse.core.weights import Layer, describe_layers, prunable_weights, total_of
 from autosparse.models import models
 from tests.core.conftest import seeded

@@ -12,7 +12,7 @@ import torch
 
 from autosparse.backends import Place, this_machine
 from autosparse.console import show_bench
-from autosparse.core.training import Recipe, accuracy, train
+from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingRequirement, StepError
 from autosparse.models import build_model

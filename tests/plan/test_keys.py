@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from autosparse.backends import Machine
-from autosparse.core.training import STEP_FIELDS
+from autosparse.core.training.loop import STEP_FIELDS
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve
 from autosparse.store import digest

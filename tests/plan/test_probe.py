@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from autosparse.backends import PeakMemory, Place, memory_of, release_memory, resident_memory
-from autosparse.core.training import Recipe
+from autosparse.core.training.loop import Recipe
 from autosparse.errors import MissingExtra
 from autosparse.models.facts import network_facts
 from autosparse.plan import probe

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from autosparse.core.images import epoch
-from autosparse.core.training import Recipe
+from autosparse.core.training.loop import Recipe
 from autosparse.steps.evidence import training_stream
 from autosparse.steps.work import generator
 from tests.conftest import Place, call

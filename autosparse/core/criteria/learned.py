@@ -1,4 +1,4 @@
-"""The learned criterion: a scorer's prediction of the pruning rounds that a weight survives."""
+"""Scores learned from IRP: a scorer's prediction, and the oracle, IRP of the same network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from autosparse.core.criteria import criteria
-from autosparse.core.describe import describe
+from autosparse.core.criteria._base import criteria
 from autosparse.core.evidence import Evidence
+from autosparse.core.feature_extraction import describe
 from autosparse.core.weights import Tensors
 
 
@@ -25,3 +25,10 @@ def learned(
     for part in describe(scorer.prepare(evidence), scorer.groups, images):
         found |= {name: scores.view(evidence.weights[name].shape) for name, scores in scorer.predict(part).items()}
     return found
+
+
+@criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
+def irp(evidence: Evidence) -> Tensors:
+    """The rounds of IRP on this very network that a weight survives, and how high the last one ranked it."""
+    assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
+    return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}

@@ -9,10 +9,10 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from autosparse.core.features import Features
-from autosparse.core.scorers import scorers
-from autosparse.core.updates import Adam, forget_gradients
+from autosparse.core.scorers._base import scorers
+from autosparse.core.training.optimizers import Adam, forget_gradients
 from autosparse.core.weights import Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 _WIDTHS = (2, 16, 64, 1024, 1024, 64, 1)
 _CHUNK = 8192

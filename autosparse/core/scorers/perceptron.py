@@ -1,19 +1,97 @@
-"""A multilayer perceptron over a weight's features: what scorers that learn one have in common."""
+"""Multilayer perceptrons over a weight's features: `mlp` learns its survival, `hazard` its survival round by round."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Literal
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, MinLen
 
 from autosparse.core.features import Features, feature_groups
-from autosparse.core.scorers.losses import Loss
-from autosparse.core.updates import Adam, forget_gradients
+from autosparse.core.scorers import perceptron
+from autosparse.core.scorers._base import scorers
+from autosparse.core.training.optimizers import Adam, forget_gradients
 from autosparse.core.weights import Tensors
-from autosparse.lazy import torch
-from autosparse.registry import Range
+from autosparse.lazy_torch import torch
+from autosparse.registry import AddedLater, OneOf, Range
+
+_CUTS = 64  # at most so many cut points: survival shares are few, unless many rounds tell them apart
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`of(scores, targets)` of a batch, both `[weights]`, and what is `learned` with the scorer and left after."""
+
+    of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    learned: tuple[torch.Tensor, ...] = ()
+
+
+Make: TypeAlias = "Callable[[Sequence[torch.Tensor], torch.Generator], Loss]"
+
+
+def squared(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
+    """Squared error: scores are shares of rounds."""
+    return Loss(torch.nn.functional.mse_loss)
+
+
+def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
+    """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one cut point for each share.
+
+    The cut points are learned, rise with the share, and are the same for all weights (CORAL: Cao, Mirjalili & Raschka
+    2020). They begin where a score of zero predicts of every share how many weights reach it, all tables alike.
+    The score orders weights without them.
+    """
+    shares = torch.cat([values.unique() for values in targets]).unique()[1:]
+    if not len(shares):
+        shares = torch.ones(1, device=targets[0].device)
+    places = torch.linspace(0, len(shares) - 1, min(len(shares), _CUTS)).round().long()
+    levels = shares[places.to(shares.device)]
+    reached = torch.stack([(values[:, None] >= levels).float().mean(dim=0) for values in targets]).mean(dim=0)
+    start = -reached.clamp(1e-3, 1 - 1e-3).logit()
+    first = start[:1].clone().requires_grad_()
+    gaps = start.diff().clamp_min(1e-3).expm1().log().requires_grad_()
+
+    def of(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        cuts = torch.cat([first, first + torch.nn.functional.softplus(gaps).cumsum(0)])
+        reaches = (target[:, None] >= levels).to(scores.dtype)
+        return torch.nn.functional.binary_cross_entropy_with_logits(scores[:, None] - cuts, reaches)
+
+    return Loss(of, (first, gaps))
+
+
+def pairwise(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
+    """Logistic loss of pairs with different targets (RankNet: Burges et al. 2005).
+
+    Half of it are pairs inside a layer, the other half pairs of one layer and another, where there are several.
+    """
+    layers = len(targets)
+
+    def of(scores: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        table, truth = scores.view(layers, -1), target.view(layers, -1)
+        # Picks are drawn independently: a neighbour is as good as any other.
+        value = _pairs(table, truth, table.roll(1, 1), truth.roll(1, 1))
+        if layers > 1:
+            apart = int(torch.randint(1, layers, (), generator=generator))
+            value = (value + _pairs(table, truth, table.roll(apart, 0), truth.roll(apart, 0))) / 2
+        return value
+
+    return Loss(of)
+
+
+def cross_entropy(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
+    """Binary cross-entropy: scores are log-odds."""
+    return Loss(torch.nn.functional.binary_cross_entropy_with_logits)
+
+
+def _pairs(
+    scores: torch.Tensor, targets: torch.Tensor, other_scores: torch.Tensor, other_targets: torch.Tensor
+) -> torch.Tensor:
+    sign = (targets - other_targets).sign()
+    each = torch.nn.functional.softplus(-sign * (scores - other_scores)) * sign.abs()
+    return each.sum() / sign.abs().sum().clamp_min(1)
+
 
 if TYPE_CHECKING:
     FeatureGroup = str
@@ -79,7 +157,7 @@ def _initial(
 ) -> Tensors:
     sizes = [len(columns), *[width] * depth, 1]
     state: Tensors = {"columns": columns.to(device)}
-    for number, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
         spread = (2 / fan_in) ** 0.5
         state[f"{number}.weight"] = (torch.randn(fan_out, fan_in, generator=generator) * spread).to(device)
         state[f"{number}.bias"] = torch.zeros(fan_out, device=device)
@@ -94,3 +172,72 @@ def _forward(state: Tensors, inputs: torch.Tensor) -> torch.Tensor:
         if number < layers - 1:
             hidden = hidden.relu()
     return hidden.squeeze(1)
+
+
+_LOSSES: Mapping[str, perceptron.Make] = {
+    "squared": perceptron.squared,
+    "ordinal": perceptron.ordinal,
+    "pairwise": perceptron.pairwise,
+}
+
+
+@scorers.register(predict=predict, groups=lambda options: options["features_used"])
+def mlp(
+    features: Features,
+    labels: Tensors,
+    generator: torch.Generator,
+    observe: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    features_used: FeaturesUsed = ("magnitude", "gradient", "sensitivity", "channels", "layer"),
+    width: Width = 64,
+    depth: Depth = 2,
+    lr: LearningRate = 5e-3,
+    steps: Steps = 300,
+    batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers alike"] = 2048,
+    loss: Annotated[
+        Literal["squared", "ordinal", "pairwise"],
+        OneOf(("squared", "ordinal", "pairwise"), when_named=True),
+        AddedLater("squared"),
+        "of the share of rounds survived: its squared error, the cross-entropy of every round, with learned cut points "
+        "(Cao et al. 2020), or the logistic loss of pairs inside and across layers (Burges et al. 2005)",
+    ] = "squared",
+) -> Tensors:
+    """A multilayer perceptron, by default squared error on the share of rounds survived (AutoSparse, arXiv 2408.14757).
+
+    Layers are drawn equally often, whatever their size: a scorer is carried to networks whose layers it
+    has not seen, so a layer's facts matter more than its number of weights.
+    """
+    state, tables = begin(features, features_used, width, depth, generator)
+    targets = [labels[name].float() for name in features.values]
+    judged = _LOSSES[loss](targets, generator)
+    return learn(state, tables, targets, judged, generator, observe, lr=lr, steps=steps, batch=batch)
+
+
+@scorers.register(
+    predict=predict,
+    groups=lambda options: options["features_used"],
+    progressive=True,
+    source="Cox 1972; Gensheimer & Narasimhan 2019",
+)
+def hazard(
+    features: Features,
+    labels: Tensors,
+    generator: torch.Generator,
+    observe: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    features_used: FeaturesUsed = ("magnitude", "gradient", "sensitivity", "channels", "layer", "remaining"),
+    width: Width = 64,
+    depth: Depth = 2,
+    lr: LearningRate = 5e-3,
+    steps: Steps = 300,
+    batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers of all rounds alike"] = 2048,
+) -> Tensors:
+    """The log-odds of surviving a round, given the network as the round finds it: for schedules of several rounds.
+
+    A discrete-time hazard: cross-entropy over the weights that are still there, in every round that is described.
+    The network of a round is the initial one under the masks that the round begins with, its gradient taken there.
+    """
+    state, tables = begin(features, features_used, width, depth, generator)
+    targets = [labels[name].float() for name in features.values]
+    judged = cross_entropy(targets, generator)
+    return learn(state, tables, targets, judged, generator, observe, lr=lr, steps=steps, batch=batch)

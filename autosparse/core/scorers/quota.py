@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from autosparse.core.features import Features
-from autosparse.core.scorers import scorers
+from autosparse.core.scorers._base import scorers
 from autosparse.core.weights import Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 from autosparse.registry import OneOf, Range
 
 Start = Literal["igq", "erk"]

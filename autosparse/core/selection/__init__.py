@@ -1,21 +1,7 @@
-"""Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
+"""Selections by name: each fills the layers' quotas with weights."""
 
-A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
-joined; -inf marks weights that are gone. What it costs is stated with the registration, in SynFlow passes
-(`flows_per_layer`); one with the fact `blind` looks at no score, one with `plain` at nothing else, one with `draws`
-takes random numbers, and one with `tuned` is what the scorer came with.
-"""
+from autosparse.core.selection import balanced, node_path_balance, random, top
+from autosparse.core.selection._base import Selection, selections
+from autosparse.core.selection.top import keep_top, ranks_of
 
-from collections.abc import Callable
-from typing import TypeAlias
-
-from autosparse.core.weights import Tensors
-from autosparse.registry import Registry
-
-Selection: TypeAlias = Callable[..., Tensors]
-selections: Registry[Selection] = Registry("selection", "selections")
-
-from autosparse.core.selection import balanced, drawn, paths, top, tuned  # noqa: E402
-from autosparse.core.selection.top import keep_top, ranks_of  # noqa: E402
-
-__all__ = ["Selection", "balanced", "drawn", "keep_top", "paths", "ranks_of", "selections", "top", "tuned"]
+__all__ = ["Selection", "balanced", "keep_top", "node_path_balance", "random", "ranks_of", "selections", "top"]

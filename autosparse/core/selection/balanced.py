@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from autosparse.core.channels import channels_of
 from autosparse.core.evidence import Evidence
-from autosparse.core.selection import selections
+from autosparse.core.graph.paths import channels_of
+from autosparse.core.selection._base import selections
 from autosparse.core.weights import Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 
 @selections.register

@@ -1,15 +1,15 @@
-"""The highest scores."""
+"""The highest scores: `top`, and `tuned`, the selection that the scorer came with."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.order import descending, reached_by
-from autosparse.core.selection import selections
+from autosparse.core.selection._base import selections
+from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.weights import Tensors
-from autosparse.lazy import torch
+from autosparse.lazy_torch import torch
 
 
 @selections.register(plain=True)
@@ -46,3 +46,18 @@ def ranks_of(scores: torch.Tensor) -> torch.Tensor:
     places = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
     ranks[descending(flat)] = places / (len(flat) + 1)
     return ranks.reshape(scores.shape)
+
+
+@selections.register(tuned=True)
+def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """The selection that goes with the scorer: tuned, of `tuning.selections`, or that of its kind."""
+    chosen = evidence.scorer.select if evidence.scorer else None
+    return (chosen or top)(scores, quotas, evidence)
+
+
+def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
+    """Whether a selection, or the one that goes with the scorer, takes random numbers: it breaks ties by itself."""
+    function = getattr(select, "func", select)
+    if function is tuned:
+        return evidence.scorer is not None and draws(evidence.scorer.select or top, evidence)
+    return any(entry.function is function and entry.facts.get("draws", False) for entry in selections)

@@ -1,0 +1,376 @@
+"""What each channel of a network carries: the same number whatever the input, or something that is needed further on.
+
+The network is read as `torch.export` records it, operation by operation, so that any network that it can record will
+do. Channels that are computed from one another by position (a sum's, a normalization's) are one *unit*: they stay
+together.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from autosparse.lazy_torch import torch
+
+# One number in, one number out: what they make of a constant is computed by calling them.
+_POINTWISE = (
+    "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "leaky_relu", "elu",
+    "selu", "celu", "mish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "clamp_max",
+    "abs", "neg", "exp", "sqrt", "rsqrt",
+)  # fmt: skip
+_SAME = ("clone", "contiguous", "alias", "detach", "_to_copy", "dropout")  # in evaluation mode
+_AVERAGES = ("avg_pool1d", "avg_pool2d", "avg_pool3d")
+_POOLS = (
+    "max_pool1d", "max_pool2d", "max_pool3d", "max_pool2d_with_indices", "adaptive_avg_pool1d", "adaptive_avg_pool2d",
+    "adaptive_avg_pool3d", "_adaptive_avg_pool2d", "adaptive_max_pool1d", "adaptive_max_pool2d",
+)  # fmt: skip
+_RESHAPES = ("view", "reshape", "_unsafe_view", "flatten", "squeeze")
+_CONVOLUTIONS = {"conv1d": 1, "conv2d": 2, "conv3d": 3}
+
+
+@dataclass(frozen=True)
+class Value:
+    """A tensor that the network computes, channel by channel along dimension `dim`."""
+
+    units: torch.Tensor
+    """`[channels]`, which unit each belongs to"""
+    constant: torch.Tensor
+    """`[channels]` float64, its value where that is the same for every input and place, else not a number"""
+    dim: int
+
+    @property
+    def varies(self) -> torch.Tensor:
+        return self.constant.isnan()
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A convolution or linear layer: the module that holds its weight, what it reads and what it gives.
+
+    `padded` says that zeros are put around what it reads, so that a channel of one number is not one at the border.
+    """
+
+    module: str
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    reads: Value
+    gives: Value
+    padded: bool
+
+    @property
+    def connects(self) -> torch.Tensor:
+        """`[outputs, inputs]`, whether any weight between the two is not zero."""
+        return _connects(self.weight)
+
+
+@dataclass(frozen=True)
+class Follower:
+    """A module with a number or a kernel for each channel: a normalization, or a depthwise convolution."""
+
+    module: str
+    value: Value
+
+
+@dataclass
+class Channels:
+    """What was found: layers that mix channels, layers that follow them, and units that must stay.
+
+    `normalized` are pairs of modules: a mixing or depthwise layer, and the normalization that alone reads its output.
+    """
+
+    readers: list[Reader] = field(default_factory=list)
+    followers: list[Follower] = field(default_factory=list)
+    normalized: list[tuple[str, str]] = field(default_factory=list)
+    fixed: set[int] = field(default_factory=set)
+    parents: list[int] = field(default_factory=list)
+
+    def roots(self, units: torch.Tensor) -> torch.Tensor:
+        """The unit that stands for each, of those that were found to be one."""
+        return torch.tensor([self.root(unit) for unit in units.tolist()], dtype=torch.int64)
+
+    def root(self, unit: int) -> int:
+        """The unit that stands for one."""
+        while self.parents[unit] != unit:
+            self.parents[unit] = self.parents[self.parents[unit]]
+            unit = self.parents[unit]
+        return unit
+
+    def new(self, count: int) -> torch.Tensor:
+        """As many new units."""
+        first = len(self.parents)
+        self.parents += range(first, first + count)
+        return torch.arange(first, first + count)
+
+    def join(self, first: torch.Tensor, second: torch.Tensor) -> None:
+        """Make units one, pair by pair."""
+        for one, other in zip(first.tolist(), second.tolist(), strict=True):
+            self.parents[self.root(one)] = self.root(other)
+
+    def keep(self, value: Value | None) -> None:
+        """Nothing is known of what reads a value: all of it stays."""
+        if value is not None:
+            self.fixed.update(value.units.tolist())
+
+
+def find_channels(network: torch.nn.Module, example: torch.Tensor, *, through_views: bool = True) -> Channels:
+    """Read a network in evaluation mode, `example` being a batch of inputs.
+
+    What no rule here covers keeps every channel that it reads and gives, and without `through_views` what changes shape
+    does: code may have the sizes written in it. Raises ValueError for a network that `torch.export` cannot record.
+    """
+    try:
+        recorded = torch.export.export(network, (example,)).run_decompositions({})
+    except Exception as error:  # whatever of the network's own code it stumbles over
+        raise ValueError(f"torch.export does not record it: {str(error).strip().partition(chr(10))[0]}") from error
+    return _Walk(network, recorded, _RESHAPES if through_views else ()).walk()
+
+
+class _Walk:
+    def __init__(self, network: torch.nn.Module, recorded: Any, views: Sequence[str]) -> None:
+        self.views = views
+        self.modules = dict(network.named_modules(remove_duplicate=False))
+        signature = recorded.graph_signature
+        self.names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
+        self.tensors: dict[str, torch.Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+        self.nodes = list(recorded.graph.nodes)
+        self.found = Channels()
+        self.values: dict[Any, Value | None] = {}
+        self.layers: dict[Any, str] = {}  # node -> the module of whose weight it is made
+
+    def walk(self) -> Channels:
+        for node in self.nodes:
+            if node.op == "call_function":
+                self.values[node] = self._value(node)
+            elif node.op == "output":
+                for read in node.all_input_nodes:
+                    self.found.keep(self.values.get(read))
+        return self.found
+
+    def _value(self, node: Any) -> Value | None:
+        operation = _named(node)
+        value: Value | None = None
+        if operation in _CONVOLUTIONS or operation == "linear":
+            value = self._read(node, operation)
+        elif operation == "getitem" or operation == "_native_batch_norm_legit_no_training":
+            value = self._normalized(node) if operation != "getitem" else self._first(node)
+        elif operation in ("add", "mul", "sub", "div"):
+            value = self._combined(node, operation)
+        elif operation == "cat":
+            value = self._concatenated(node)
+        elif (own := self.values.get(node.args[0]) if node.args else None) is not None:
+            value = self._passed(node, operation, own)
+        if value is None:
+            for read in node.all_input_nodes:
+                self.found.keep(self.values.get(read))
+        return value
+
+    def _passed(self, node: Any, operation: str, own: Value) -> Value | None:
+        if operation in _SAME:
+            return own
+        if operation in _POINTWISE:
+            constant = node.target(own.constant, *node.args[1:], **node.kwargs)
+            return Value(own.units, constant.double(), own.dim)
+        if operation in _POOLS:
+            return own if own.dim == 1 else None
+        if operation in _AVERAGES:
+            padded = any(node.args[3]) if len(node.args) > 3 else False
+            return Value(own.units, _zero_or_unknown(own.constant) if padded else own.constant, own.dim)
+        if operation == "mean" and len(node.args) > 1:
+            return _averaged(own, node)
+        if operation in self.views:
+            return _reshaped(own, _shape(node.args[0]), _shape(node))
+        if operation == "permute":
+            order = [place % len(node.args[1]) for place in node.args[1]]
+            return Value(own.units, own.constant, order.index(own.dim))
+        if operation == "slice":
+            along = (node.args[1] if len(node.args) > 1 else 0) % len(_shape(node))
+            return own if along != own.dim else None
+        return None
+
+    def _read(self, node: Any, operation: str) -> Value | None:
+        read, held = node.args[0], node.args[1]
+        module, weight = self._held(held, (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d))
+        groups = node.args[6] if len(node.args) > 6 else 1
+        given = node.args[2] if len(node.args) > 2 else None
+        if weight is None or not self._is(given, f"{module}.bias"):
+            return None
+        self.layers[node] = module
+        bias = None if given is None else self.tensors[f"{module}.bias"].detach()
+        dims = _CONVOLUTIONS.get(operation)
+        padded = dims is not None and len(node.args) > 4 and _is_padding(node.args[4])
+        dim = 1 if dims else len(_shape(read)) - 1
+        own = self.values.get(read)
+        if own is not None and own.dim != dim:
+            return None
+        if groups != 1:
+            if own is None or not groups == len(own.units) == len(weight):
+                return None
+            return self._depthwise(module, weight, bias, own, padded=padded)
+        if own is None:  # the network's input, or what nothing is known of
+            units = self.found.new(weight.shape[1])
+            self.found.fixed.update(units.tolist())
+            own = Value(units, torch.full((weight.shape[1],), math.nan, dtype=torch.float64), dim)
+        gives = Value(self.found.new(weight.shape[0]), _mixed(weight, bias, own, padded=padded), dim)
+        self.found.readers.append(Reader(module, weight, bias, own, gives, padded))
+        return gives
+
+    def _depthwise(
+        self, module: str, weight: torch.Tensor, bias: torch.Tensor | None, own: Value, *, padded: bool
+    ) -> Value:
+        known = _zero_or_unknown(own.constant) if padded else own.constant
+        constant = weight.double().flatten(1).sum(dim=1) * known
+        constant = constant.where((weight != 0).flatten(1).any(dim=1), 0.0)
+        value = Value(own.units, constant + (0 if bias is None else bias.double()), own.dim)
+        self.found.followers.append(Follower(module, value))
+        return value
+
+    def _normalized(self, node: Any) -> Value | None:
+        own, (scale, shift, mean, variance) = self.values.get(node.args[0]), node.args[1:5]
+        module, held = self._held(mean, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d))
+        parts = {"running_var": variance, "weight": scale, "bias": shift}
+        if own is None or own.dim != 1 or held is None or variance is None:
+            return None
+        if not all(self._is(given, f"{module}.{part}") for part, given in parts.items()):
+            return None
+        found = {part: self.tensors[f"{module}.{part}"].detach() for part, given in parts.items() if given is not None}
+        constant = (own.constant - held.double()) * (found["running_var"].double() + node.args[6]).rsqrt()
+        constant = constant * found.get("weight", torch.ones(())) + found.get("bias", torch.zeros(()))
+        value = Value(own.units, constant, 1)
+        self.found.followers.append(Follower(module, value))
+        if len(node.args[0].users) == 1 and (layer := self.layers.get(node.args[0])):
+            self.found.normalized.append((layer, module))
+        return value
+
+    def _combined(self, node: Any, operation: str) -> Value | None:
+        first, second = (self.values.get(arg) if _is_node(arg) else None for arg in node.args[:2])
+        if first is not None and not _is_node(node.args[1]):  # with a number
+            constant = node.target(first.constant, node.args[1], **node.kwargs)
+            return Value(first.units, constant.double(), first.dim)
+        if first is None or second is None or operation not in ("add", "mul") or node.kwargs:
+            return None
+        shapes = [_shape(arg) for arg in node.args[:2]]
+        if len(shapes[0]) != len(shapes[1]) or first.dim != second.dim or len(first.units) != len(second.units):
+            return None
+        self.found.join(first.units, second.units)
+        constant = first.constant + second.constant
+        if operation == "mul":
+            nothing = (first.constant == 0) | (second.constant == 0)
+            constant = (first.constant * second.constant).where(~nothing, 0.0)
+        return Value(second.units, constant, first.dim)
+
+    def _concatenated(self, node: Any) -> Value | None:
+        parts = [self.values.get(part) for part in node.args[0]]
+        dim = (node.args[1] if len(node.args) > 1 else 0) % len(_shape(node))
+        known = [part for part in parts if part is not None and part.dim == dim]
+        if len(known) < len(parts):
+            return None
+        return Value(torch.cat([part.units for part in known]), torch.cat([part.constant for part in known]), dim)
+
+    def _first(self, node: Any) -> Value | None:
+        return self.values.get(node.args[0]) if node.args[1] == 0 else None
+
+    def _held(self, node: Any, kinds: tuple[type, ...]) -> tuple[str, torch.Tensor | None]:
+        # The module that a tensor belongs to, and the tensor if that module alone uses it, once.
+        name = self.names.get(node.name, "")
+        module = name.rpartition(".")[0]
+        if not isinstance(self.modules.get(module), kinds) or len(node.users) != 1:
+            return module, None
+        return module, self.tensors[name].detach()
+
+    def _is(self, node: Any, name: str) -> bool:
+        # Whether a node is the tensor of that name, not another or a computed one; there need not be any.
+        return node is None or self.names.get(node.name) == name
+
+
+def _named(node: Any) -> str:
+    schema = getattr(node.target, "_schema", None)
+    return str(schema.name).removeprefix("aten::") if schema else str(getattr(node.target, "__name__", ""))
+
+
+def _is_padding(value: Any) -> bool:
+    return value != "valid" if isinstance(value, str) else any(value)
+
+
+def _is_node(value: Any) -> bool:
+    return hasattr(value, "all_input_nodes")
+
+
+def _shape(node: Any) -> Sequence[int]:
+    found = node.meta["val"]
+    return tuple((found[0] if isinstance(found, tuple | list) else found).shape)
+
+
+def _connects(weight: torch.Tensor) -> torch.Tensor:
+    return (weight.flatten(2) if weight.ndim > 2 else weight.unsqueeze(2)).ne(0).any(dim=2)
+
+
+def _mixed(weight: torch.Tensor, bias: torch.Tensor | None, own: Value, *, padded: bool) -> torch.Tensor:
+    # What a layer gives where all that it reads is one number; zeros around a number that is none make it another.
+    uncertain = own.varies | ((own.constant != 0) & padded)
+    summed = weight.double().flatten(2).sum(dim=2) if weight.ndim > 2 else weight.double()
+    constant = summed @ own.constant.where(~uncertain, 0.0) + (0 if bias is None else bias.double())
+    return constant.where(~(_connects(weight) & uncertain).any(dim=1), math.nan)
+
+
+def _zero_or_unknown(constant: torch.Tensor) -> torch.Tensor:
+    return constant.where(constant == 0, math.nan)
+
+
+def _averaged(own: Value, node: Any) -> Value | None:
+    rank = len(_shape(node.args[0]))
+    along = {dim % rank for dim in node.args[1]}
+    if own.dim in along:
+        return None
+    kept = len(node.args) > 2 and node.args[2]
+    return Value(own.units, own.constant, own.dim if kept else own.dim - sum(dim < own.dim for dim in along))
+
+
+def _reshaped(own: Value, before: Sequence[int], after: Sequence[int]) -> Value | None:
+    # Channels that stay where they are among dimensions of one, or places that become channels, a channel's together.
+    if list(before) == list(after):
+        return own
+    if own.dim != 1 or len(after) < 2 or before[0] != after[0]:
+        return None
+    if before[1] == after[1] and math.prod(before[2:]) == math.prod(after[2:]):
+        return own
+    if len(after) == 2:
+        places = math.prod(before[2:])
+        return Value(own.units.repeat_interleave(places), own.constant.repeat_interleave(places), 1)
+    return None
+
+
+def kept_units(found: Channels) -> tuple[torch.Tensor, dict[int, int]]:
+    """`[units]`, which stay, and for each reader (its place) the input channel that stands for all its constant ones.
+
+    A constant that is not zero cannot be put into the bias of a layer with zeros around its input: there one channel
+    stands for all of them, their weights summed.
+    """
+    roots = found.roots(torch.arange(len(found.parents)))
+    kept = torch.zeros(len(found.parents), dtype=torch.bool)
+    kept[roots[list(found.fixed)]] = True
+    readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in found.readers]
+    stand: dict[int, int] = {}
+    for _ in _until_settled(kept):
+        for place, (reader, connects, sources, results) in reversed([*enumerate(readers)]):
+            reads = reader.reads
+            rows = kept[results] & reader.gives.varies
+            used = connects[rows].any(dim=0)
+            kept[sources[used & reads.varies]] = True
+            if reader.padded and place not in stand and bool((used & ~reads.varies & (reads.constant != 0)).any()):
+                size = reads.constant.abs().where(used & ~reads.varies, -1.0)
+                there = size.where(kept[sources], -1.0)
+                stand[place] = int((there if bool((there > 0).any()) else size).argmax())
+                kept[sources[stand[place]]] = True
+        for _, _, sources, results in readers:  # a layer without channels is none
+            for units in (sources, results):
+                if not bool(kept[units].any()):
+                    kept[units[0]] = True
+    return kept[roots], stand
+
+
+def _until_settled(kept: torch.Tensor) -> Iterator[None]:
+    count = -1
+    while count != (count := int(kept.count_nonzero())):
+        yield

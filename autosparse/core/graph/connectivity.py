@@ -1,0 +1,216 @@
+"""Connectivity of a masked network: disconnected layers and branches, empty layers, counts of effective weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autosparse.core.allocation import Counts
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.paths import Paths, Untraceable, channels_of, effective_weights, flow_of, trace_paths
+from autosparse.core.weights import Tensors
+from autosparse.errors import UsageError
+from autosparse.lazy_torch import torch
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that masks cut, in words, and the layers it is about.
+
+    `kind` is `network` (no output depends on the input), `outputs` (some do not), `stage` (no way into a sum or a
+    concatenation passes anything), `shortcut` or `branch` (one way does not), `empty` (a layer keeps no weight) or
+    `dead` (it keeps some, none of them on a path).
+    """
+
+    kind: str
+    layers: tuple[str, ...]
+    message: str
+
+
+def examine(evidence: Evidence) -> tuple[Finding, ...]:
+    """What the evidence's masks cut that the dense network has, the gravest first; nothing of a sound network.
+
+    A layer is named once as what it is part of, a branch or the network, and again if it is empty. Takes two
+    passes of the network, one of them dense; of a network that is cut, one more for every sum without identity.
+    """
+    return find_cuts(evidence, effective_weights(evidence), describe_network(evidence))
+
+
+@dataclass(frozen=True)
+class Join:
+    """A sum, product or concatenation: for every way into it the layers that are on that one alone."""
+
+    branches: tuple[tuple[str, ...], ...]
+    is_sum: bool
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        return tuple(name for branch in self.branches for name in branch)
+
+    def is_shortcut(self, branch: tuple[str, ...]) -> bool:
+        """Whether another way into the same sum has more layers."""
+        return self.is_sum and len(branch) < max(map(len, self.branches))
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a network connects when dense: weights on a path, its joins, and the layer that gives the outputs."""
+
+    on_path: Tensors
+    joins: tuple[Join, ...]
+    last: str | None
+    """None where outputs come from several layers"""
+
+
+def describe_network(evidence: Evidence) -> Network:
+    """The network under full masks. Its joins are read off the graph that autograd records."""
+    full = {name: torch.ones_like(mask, dtype=torch.bool) for name, mask in evidence.masks.items()}
+    dense = replace(evidence, masks=full)
+    value, gradient, leaves = flow_of(dense)
+    joins, last = _read_graph(value.grad_fn, leaves) if value.grad_fn is not None else ((), None)
+    on_path = {name: part > 0 for name, part in gradient.items()}
+    return Network(on_path, joins, last)
+
+
+def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> tuple[Finding, ...]:
+    """What is cut under the evidence's masks, `on_path` being the weights that are not."""
+    kept = {name: int(mask.count_nonzero()) for name, mask in evidence.masks.items()}
+    cut = [name for name, part in network.on_path.items() if bool(part.any()) and not bool(on_path[name].any())]
+    findings: list[Finding] = []
+    told: set[str] = set()
+    if cut and not any(bool(part.any()) for part in on_path.values()):
+        told.update(cut)
+        findings.append(Finding("network", tuple(cut), "no output depends on the input"))
+        findings += [
+            Finding("stage", join.layers, f"no branch of {_named(join.layers)} passes anything")
+            for join in network.joins
+            if all(join.branches) and _stops(evidence, join)
+        ]
+    elif network.last and (count := int(outputs_without(evidence, on_path, network).sum())):
+        of = channels_of(evidence)[network.last]
+        message = f"{count} of {of.outputs} outputs of {network.last} depend on no input"
+        findings.append(Finding("outputs", (network.last,), message))
+    for join, branch in ((at, way) for at in network.joins for way in at.branches):
+        layers = tuple(name for name in branch if bool(network.on_path[name].any()))
+        if layers and not told.issuperset(layers) and set(layers) <= set(cut):
+            told.update(layers)
+            kind = "shortcut" if join.is_shortcut(branch) else "branch"
+            findings.append(Finding(kind, layers, f"{kind} {_named(layers)} passes nothing"))
+    findings += emptied(evidence.masks)
+    findings += [
+        Finding("dead", (name,), f"none of the {kept[name]} weights that layer {name} keeps is on a path")
+        for name in cut
+        if name not in told and kept[name]
+    ]
+    return tuple(findings)
+
+
+def emptied(masks: Mapping[str, torch.Tensor]) -> tuple[Finding, ...]:
+    """Layers that keep no weight: what can be told without the network."""
+    names = [name for name, mask in masks.items() if mask.numel() and not bool(mask.any())]
+    return tuple(Finding("empty", (name,), f"layer {name} keeps no weight") for name in names)
+
+
+def outputs_without(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> torch.Tensor:
+    """Which outputs of the network's last layer depend on no input, though they do when dense."""
+    assert network.last is not None
+    channels = channels_of(evidence)[network.last]
+    fed, before = (
+        channels.spread(parts[network.last]).any(dim=3).any(dim=2).flatten() for parts in (on_path, network.on_path)
+    )
+    return before & ~fed
+
+
+def _stops(evidence: Evidence, join: Join) -> bool:
+    masks = {
+        name: mask if name in join.layers else torch.ones_like(mask, dtype=torch.bool)
+        for name, mask in evidence.masks.items()
+    }
+    return not bool(flow_of(replace(evidence, masks=masks))[0] > 0)
+
+
+def _named(layers: Sequence[str]) -> str:
+    return layers[0] if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
+
+
+def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Join, ...], str | None]:
+    """Joins in the order in which they are computed, and the one layer nearest to the output, if one is."""
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    place = {name: number for number, name in enumerate(leaves)}
+    behind: dict[Any, frozenset[str]] = {}  # node -> layers whose weights it depends on
+    nearest: dict[Any, frozenset[str]] = {}  # node -> layers met first on the way back from it
+    joins: list[Join] = []
+    for node in _in_order(root):
+        inputs = [follow for follow, _ in node.next_functions if follow is not None]
+        own = frozenset({names[id(node.variable)]}) if id(getattr(node, "variable", None)) in names else frozenset()
+        # A weight comes straight or through views, which have one input each; a convolution has several, named or not.
+        weights = (
+            [name for follow in inputs if (name := _weight(follow, names))] if len(node.next_functions) > 1 else []
+        )
+        data = [follow for follow in inputs if behind[follow] and not _weight(follow, names)]
+        if len(node.next_functions) == 1:
+            data = inputs
+        behind[node] = own.union(*(behind[follow] for follow in inputs))
+        nearest[node] = frozenset(weights) if weights else own.union(*(nearest[follow] for follow in data))
+        if len(data) > 1:
+            shared = frozenset.intersection(*(behind[follow] for follow in data))
+            parts = tuple(tuple(sorted(behind[follow] - shared, key=place.__getitem__)) for follow in data)
+            joins += [Join(parts, "Add" in node.name())] if any(parts) else []
+    last = nearest[root]
+    return tuple(dict.fromkeys(joins)), next(iter(last)) if len(last) == 1 else None
+
+
+def _weight(node: Any, names: Mapping[int, str]) -> str | None:
+    """The layer whose weight a node is, seen or not, and nothing else."""
+    while len(node.next_functions) == 1 and node.next_functions[0][0] is not None:
+        node = node.next_functions[0][0]
+    return names.get(id(getattr(node, "variable", None)))
+
+
+def _in_order(root: Any) -> Iterator[Any]:
+    """The nodes of a graph, each after those it depends on; deep graphs exceed the limit of recursion."""
+    seen: set[Any] = set()
+    stack: list[tuple[Any, bool]] = [(root, False)]
+    while stack:
+        node, ready = stack.pop()
+        if ready:
+            yield node
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack += [(follow, False) for follow, _ in node.next_functions if follow is not None]
+
+
+def kept(masks: Mapping[str, torch.Tensor]) -> Counts:
+    """Ones per layer."""
+    return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What masks keep of a network, what of it lies on paths, and what they cut."""
+
+    kept: Counts
+    paths: Paths | None
+    """None for a network whose paths cannot be followed"""
+    findings: tuple[Finding, ...]
+
+
+def dissect(evidence: Evidence) -> Anatomy:
+    """The anatomy of the network under the evidence's masks, in three passes of it.
+
+    Without paths where the network does not let them be followed, which `note` says: a diagnosis stops nothing.
+    """
+    try:
+        on_path = effective_weights(evidence)
+        findings = find_cuts(evidence, on_path, describe_network(evidence))
+        return Anatomy(kept(evidence.masks), trace_paths(evidence, on_path), findings)
+    except (UsageError, Untraceable) as error:
+        evidence.note(f"effective sparsity and paths are unknown: {error}")
+        return Anatomy(kept(evidence.masks), None, emptied(evidence.masks))
+
+
+def effective(evidence: Evidence) -> Counts:
+    """Weights per layer that lie on a path from input to output."""
+    return kept(effective_weights(evidence))

@@ -1,0 +1,153 @@
+"""Paths from input to output through the weights that are present: which weights lie on one, and how many there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.weights import Tensors
+from autosparse.lazy_torch import torch
+
+
+@dataclass(frozen=True)
+class Channels:
+    """How a weight's dimensions are to be read. A neuron of a linear layer is a channel too."""
+
+    shape: tuple[int, ...]
+    groups: int = 1
+    transposed: bool = False
+    held: tuple[int, ...] = ()
+    """the weight's own shape, where it is another"""
+
+    @property
+    def outputs(self) -> int:
+        return self.shape[1] * self.groups if self.transposed else self.shape[0]
+
+    def spread(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
+        first, second = self.shape[0] // self.groups, self.shape[1]
+        parts = tensor.reshape(self.groups, first, second, -1)
+        return parts.transpose(1, 2) if self.transposed else parts
+
+    def gather(self, parts: torch.Tensor) -> torch.Tensor:
+        """What `spread` gave, in the weight's shape again."""
+        return (parts.transpose(1, 2) if self.transposed else parts).reshape(self.held or self.shape)
+
+
+def channels_of(evidence: Evidence) -> dict[str, Channels]:
+    """How the layers of a network connect channels, by the name of their weight."""
+    return {
+        layer.name: Channels(layer.shape, layer.groups, layer.transposed, tuple(evidence.masks[layer.name].shape))
+        for layer in evidence.layers
+    }
+
+
+class Untraceable(ValueError):
+    """A network through which no paths can be counted."""
+
+
+@dataclass(frozen=True)
+class Paths:
+    """What masks leave of a network's paths, per layer by the name of its weight, and in all.
+
+    `weights` counts weights on a path, `nodes` output channels that one of them enters, of `channels` there are.
+    `through` is the natural logarithm of the number of paths that pass the layer and `all` that of all paths;
+    minus infinity where there is none. Each place at which a weight is used makes a path of its own, and what pools
+    average counts as one.
+    """
+
+    weights: Mapping[str, int]
+    nodes: Mapping[str, int]
+    channels: Mapping[str, int]
+    through: Mapping[str, float]
+    all: float
+
+
+def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> Paths:
+    """Effective weights, nodes and paths (Vysogorets & Kempe 2023; Pham et al. 2023) in two passes of the network.
+
+    One, where the weights that are `on_path` are known.
+    """
+    on_path = effective_weights(evidence) if on_path is None else on_path
+    through, total = count_paths(evidence)
+    channels = channels_of(evidence)
+    entered = {name: channels[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}
+    return Paths(
+        {name: int(part.count_nonzero()) for name, part in on_path.items()},
+        {name: int(part.count_nonzero()) for name, part in entered.items()},
+        {name: part.numel() for name, part in entered.items()},
+        through,
+        total,
+    )
+
+
+def effective_weights(evidence: Evidence) -> Tensors:
+    """Which weights lie on a path from input to output, name -> bool tensor (Vysogorets & Kempe 2023).
+
+    Those that the linear positive network's output feels: all present weights are set to their layer's
+    1 / fan-in, so that path sums neither vanish nor overflow.
+    """
+    _, gradient, _ = flow_of(evidence)
+    return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
+
+
+def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors, Tensors]:
+    """Return the output that effective weights are felt by, its gradient, and its leaves: layers' masks / fan-in."""
+    leaves = {
+        layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
+    }
+    return *evidence.flow_gradient(leaves, paths_only=True), leaves
+
+
+def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
+    """The natural logarithms of the numbers of paths: through each layer, and of all.
+
+    With all present weights 1 the linear positive network's output is the number of paths. Where that exceeds
+    float64 (e^709), weights are e^t with the largest t below 0 that does not, and the mean length of a path, which
+    is the logarithm's slope in t, is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain, and for equal
+    residual blocks. Raises Untraceable for networks whose output does not grow with their weights.
+    """
+    found = _paths_at(evidence, 0.0)
+    if found is not None:
+        return found
+    low, high = -math.log(max(layer.fan_in for layer in evidence.layers)) - 1, 0.0
+    for _ in range(6):
+        middle = (low + high) / 2
+        low, high = (low, middle) if _paths_at(evidence, middle) is None else (middle, high)
+    at, below = _paths_at(evidence, low), _paths_at(evidence, low - 1)
+    if at is None or below is None or not at[1] > below[1] > -math.inf:
+        raise Untraceable("the network does not pass its weights on in proportion, as with standardized weights")
+    (through, total), here, there = at, 1 / _mean_length(*at), 1 / _mean_length(*below)
+    q = max(0.0, (there - here) / (math.exp(1 - low) - math.exp(-low)))
+    p = here - q * math.exp(-low)
+    more = (math.log1p(q / p) - math.log(math.exp(low) + q / p)) / p
+    return {name: part + more for name, part in through.items()}, total + more
+
+
+def _mean_length(through: Mapping[str, float], total: float) -> float:
+    """Weights on a path."""
+    return math.fsum(math.exp(part - total) for part in through.values())
+
+
+def _paths_at(evidence: Evidence, power: float) -> tuple[dict[str, float], float] | None:
+    """What `count_paths` gives, paths weighing e^power for each weight on them; None when that is too much."""
+    leaves = {
+        layer.name: (evidence.masks[layer.name].double() * math.exp(power)).requires_grad_()
+        for layer in evidence.layers
+    }
+    value, gradient = evidence.flow_gradient(leaves, paths_only=True)
+    # Where a weight is absent its gradient may exceed what the paths that are there come to.
+    through = {
+        name: float((part.where(evidence.masks[name].bool(), 0.0) * leaves[name].detach()).sum())
+        for name, part in gradient.items()
+    }
+    total = float(value.detach())
+    if not all(map(math.isfinite, (total, *through.values()))):
+        return None
+    return {name: _logarithm(part) for name, part in through.items()}, _logarithm(total)
+
+
+def _logarithm(number: float) -> float:
+    return math.log(number) if number > 0 else -math.inf

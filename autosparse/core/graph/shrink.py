@@ -1,0 +1,172 @@
+"""A network without its dead channels: the same outputs from fewer, ordinary layers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from autosparse.core.graph.channel_flow import Channels, Reader, find_channels, kept_units
+from autosparse.core.weights import Tensors, load_state, state_of
+from autosparse.lazy_torch import torch
+
+CLOSE = 1e-4
+
+
+def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
+    """The state of `network`, in evaluation mode, without channels that carry nothing, for `resize` to take.
+
+    A channel goes if it is the same number for every input, or if nothing that reaches the output reads it; a number
+    that is not zero goes into the bias of what reads it or, where zeros surround the input, into the weights of one
+    channel that stands for all such. Outputs stay equal up to rounding, which is tried. `example` is a batch of inputs.
+    Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
+    """
+    images = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
+    for through_views in (True, False):
+        state = _without_dead(network, find_channels(network, example, through_views=through_views))
+        try:
+            with torch.no_grad():
+                expected, outputs = network(images), resize(network, state)(images)
+        except RuntimeError:  # sizes are written in its code
+            continue
+        if expected.shape == outputs.shape and are_close(expected, outputs):
+            return state
+    raise ValueError("it does not run, or gives something else, with smaller layers")
+
+
+def are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
+    """Whether outputs are equal up to rounding: off by at most 1e-4 of the largest, or of 1."""
+    return bool((expected - found).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
+
+
+def _without_dead(network: torch.nn.Module, found: Channels) -> Tensors:
+    kept, stand = kept_units(found)
+    state: Tensors = {name: tensor.detach() for name, tensor in state_of(network).items()}
+    for place, reader in enumerate(found.readers):
+        weight, bias = _folded(reader, kept[reader.reads.units], kept[reader.gives.units], stand.get(place))
+        state[f"{reader.module}.weight"] = weight
+        if bias is not None:
+            state[f"{reader.module}.bias"] = bias
+    for follower in found.followers:
+        chosen = kept[follower.value.units]
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            if (own := state.get(f"{follower.module}.{name}")) is not None:
+                state[f"{follower.module}.{name}"] = own[chosen]
+    return {name: tensor.contiguous() for name, tensor in state.items()}
+
+
+def fuse(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
+    """A copy of `network`, for inference, its normalizations multiplied into the layers before them.
+
+    Outputs stay equal up to rounding. Raises ValueError for a network that cannot be read.
+    """
+    fused = copy.deepcopy(network)
+    together = torch.nn.utils.fusion
+    for layer, normalization in find_channels(network, example).normalized:
+        before, after = fused.get_submodule(layer), fused.get_submodule(normalization)
+        joining: Any = together.fuse_conv_bn_eval
+        if isinstance(before, torch.nn.Linear):
+            joining = together.fuse_linear_bn_eval
+        joined = joining(before, after)
+        before.weight, before.bias = joined.weight, joined.bias
+        _leave_out(fused, normalization)
+    return fused
+
+
+def like_fused(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """A copy of `network` without the normalizations of which `state` has nothing, as `fuse` leaves it."""
+    fused = copy.deepcopy(network)
+    for name, module in network.named_modules():
+        if isinstance(module, _normalizing()) and not any(key.startswith(f"{name}.") for key in state):
+            _leave_out(fused, name)
+    return fused
+
+
+def _leave_out(network: torch.nn.Module, name: str) -> None:
+    parent, _, own = name.rpartition(".")
+    setattr(network.get_submodule(parent), own, torch.nn.Identity())
+
+
+def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
+    """A copy of `network` with the layers that `shrink` left, and their state, in evaluation mode.
+
+    Raises ValueError for a state that is no smaller form of the network's.
+    """
+    smaller = copy.deepcopy(network)
+    own = state_of(smaller)
+    if missing := [name for name in own if name not in state]:
+        raise ValueError(f"tensor {missing[0]} is not there")
+    modules = dict(smaller.named_modules())
+    for name, tensor in state.items():
+        if name in own and own[name].shape == tensor.shape:
+            continue
+        place, _, part = name.rpartition(".")
+        module = modules.get(place)
+        beside = state.get(f"{place}.weight", state.get(f"{place}.running_mean"))
+        if module is None or not _fits(module, part, tensor, own.get(name), beside):
+            raise ValueError(f"tensor {name} is of no smaller form of the network")
+        _put(module, part, tensor)
+    load_state(smaller, state)
+    from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
+
+    return avoid_narrow_strides(smaller).eval()
+
+
+def _folded(
+    reader: Reader, inputs: torch.Tensor, outputs: torch.Tensor, stands: int | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    # The weight and bias of a layer between the channels that stay, what the others brought summed into them.
+    constant, gives = reader.reads.constant, reader.gives.constant
+    weight = reader.weight.double().clone()
+    bias = torch.zeros(len(weight), dtype=torch.float64) if reader.bias is None else reader.bias.double().clone()
+    gone = ~inputs & ~reader.reads.varies & (constant != 0)
+    brought = weight[:, gone] * constant[gone].view(-1, *[1] * (weight.ndim - 2))
+    if not reader.padded:
+        bias += brought.flatten(1).sum(dim=1)
+    elif stands is not None:
+        weight[:, stands] += brought.sum(dim=1) / constant[stands]
+    fixed = ~gives.isnan()
+    weight[fixed], bias[fixed] = 0.0, gives[fixed]
+    kind = reader.weight.dtype
+    weight, bias = weight[outputs][:, inputs].to(kind), bias[outputs].to(kind)
+    return weight, bias if reader.bias is not None or bool((bias != 0).any()) else None
+
+
+def _fits(
+    module: torch.nn.Module,
+    part: str,
+    tensor: torch.Tensor,
+    own: torch.Tensor | None,
+    beside: torch.Tensor | None,
+) -> bool:
+    # Whether a tensor may stand in a module in place of its own, `beside` being one that will stand there too.
+    if not isinstance(module, _mixing() + _normalizing()) or beside is None:
+        return False
+    if own is None:  # a bias that takes what removed channels brought
+        return part == "bias" and isinstance(module, _mixing()) and tensor.shape == beside.shape[:1]
+    smaller = tensor.ndim == own.ndim and all(0 < new <= old for new, old in zip(tensor.shape, own.shape, strict=True))
+    return smaller and tensor.shape[:1] == beside.shape[:1] and tensor.shape[2:] == own.shape[2:]
+
+
+def _put(module: torch.nn.Module, part: str, tensor: torch.Tensor) -> None:
+    held: Any = module
+    if part in module._buffers:
+        setattr(module, part, torch.empty_like(tensor))
+    else:
+        setattr(module, part, torch.nn.Parameter(torch.empty_like(tensor)))
+    if isinstance(module, _normalizing()):
+        held.num_features = len(tensor)
+    elif part == "weight" and isinstance(module, torch.nn.Linear):
+        held.out_features, held.in_features = tensor.shape
+    elif part == "weight":
+        if held.groups == held.in_channels > 1:  # a depthwise convolution, a group for each channel
+            held.groups = len(tensor)
+        held.out_channels, held.in_channels = len(tensor), tensor.shape[1] * held.groups
+
+
+def _mixing() -> tuple[type[torch.nn.Module], ...]:
+    return torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d
+
+
+def _normalizing() -> tuple[type[torch.nn.Module], ...]:
+    return torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d

@@ -1,0 +1,44 @@
+"""Scorers: learn from one IRP's labels which weights survive, then predict it for any network.
+
+A scorer is a registered function `(features, labels, generator, observe, **options) -> state` that learns,
+where `state` is name -> tensor, the fact `predict`, `(state, features) -> scores` that applies it, and the fact
+`groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
+`[weights]`. The fact `selection`, if there is one, names what fills its quotas best in place of the highest scores,
+`objective` what trials look at unless a spec says it, `learns_below` what share of the weights IRP's rounds must leave
+at most. One with the fact `progressive` learns from the network as one round after another found it: there is a layer
+for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
+All scorers share the options of `Shared`, which say what state of a network they look at; they are not passed on.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from annotated_types import Ge
+
+from autosparse.core.weights import Tensors
+from autosparse.registry import AddedLater, Registry
+
+Fit: TypeAlias = Callable[..., Tensors]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """Options of every scorer."""
+
+    warm_up: Annotated[
+        int,
+        Ge(0),
+        AddedLater(0),
+        "training steps after which networks are described, by the recipe's batches and update rule over one cycle of "
+        "its learning rate; masks are for the initial weights",
+    ] = 0
+
+
+scorers: Registry[Fit] = Registry("scorer", "scorers", shared=Shared)
+
+
+def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """The feature groups that a scorer with these options, or their defaults, looks at."""
+    entry = scorers[name]
+    return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))

@@ -1,0 +1,101 @@
+"""Node-path balance (Pham et al. 2023): a layer's quota fills channels first, then paths."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.paths import Channels, channels_of, effective_weights
+from autosparse.core.selection._base import selections
+from autosparse.core.selection.balanced import spread_evenly
+from autosparse.core.selection.top import keep_top, ranks_of
+from autosparse.core.weights import Tensors
+from autosparse.lazy_torch import torch
+from autosparse.registry import Range
+
+
+@selections.register(flows_per_layer=2, source="Pham et al. 2023, node-path balance")
+def paths(
+    scores: Tensors,
+    quotas: Mapping[str, int],
+    evidence: Evidence,
+    *,
+    spread: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        Range(0, 1),
+        "share of a layer's quota spread over channels; one weight for each comes first",
+    ] = 0.25,
+) -> Tensors:
+    """As many channels and then as many paths as the quotas allow, layer by layer (NPB: Pham et al. 2023).
+
+    The number of paths is linear in one layer's weights, so that given the others the best choice is exact: one
+    weight for every channel that is joined to input and output (of equals the best scores), then the weights most
+    paths would pass. Layers take turns in this, from a start that prefers the first channels of each, which so
+    become a dense core. Takes two passes of the network for every layer, three where weights are left
+    on no path; memory of a few copies
+    of the weights. The integer programs of the authors look at one layer and the paths that come in.
+    """
+    channels = channels_of(evidence)
+    preferred = {name: _preference(channels[name], values) for name, values in scores.items()}
+    value = _passing(evidence, preferred)
+    masks = {
+        name: _fill(channels[name], values, value[name] * preferred[name], quotas[name], spread)
+        for name, values in scores.items()
+    }
+    for turn in range(_TURNS):
+        for name, values in scores.items():
+            if 0 < quotas[name] < values.numel():
+                value = _passing(evidence, {**masks, name: values > -math.inf})
+                masks[name] = _fill(channels[name], values, value[name], quotas[name], spread)
+        on_path = effective_weights(replace(evidence, masks=masks))
+        if turn and all(torch.equal(on_path[name], mask) for name, mask in masks.items()):
+            break
+    return masks
+
+
+_TURNS = 3
+
+
+def _preference(channels: Channels, scores: torch.Tensor) -> torch.Tensor:
+    """Weights that fall with the number of their channels: those of a sum of layers are then preferred together."""
+    groups, outputs, inputs, _ = channels.spread(scores).shape
+    output, input = (
+        1 / torch.arange(1, groups * side + 1, dtype=torch.float64, device=scores.device) for side in (outputs, inputs)
+    )
+    parts = output.reshape(groups, outputs, 1, 1) * input.reshape(groups, 1, inputs, 1)
+    alive = channels.spread((scores > -math.inf).double())
+    return channels.gather(parts * alive)
+
+
+def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors:
+    """How many paths would pass each weight if it were there: the flow network's gradient."""
+    for scaled in (False, True):
+        leaves = {
+            layer.name: (weights[layer.name].double() / (layer.fan_in if scaled else 1)).requires_grad_()
+            for layer in evidence.layers
+        }
+        _, gradient = evidence.flow_gradient(leaves, paths_only=True)
+        if all(bool(part.isfinite().all()) for part in gradient.values()):
+            break  # else there are more paths than float64 holds
+    return gradient
+
+
+def _fill(channels: Channels, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float) -> torch.Tensor:
+    alive = scores > -math.inf
+    joined = alive & (value > 0)
+    # Weights that no path would pass come last, the rest by paths and, of equals, by score.
+    ranked = value.masked_fill(~joined, 0.0) * (1 + 1e-9 * ranks_of(scores))
+    ranked = ranked.masked_fill(~alive, -math.inf)
+    parts = channels.spread(joined)
+    nodes = max(int(parts.any(dim=3).any(dim=1).sum()), int(parts.any(dim=3).any(dim=2).sum()))
+    first = min(quota, int(joined.sum()), max(nodes, round(spread * quota)))
+    even = spread_evenly(channels.spread(scores.double().masked_fill(~joined, -math.inf)).cpu(), first)
+    chosen = channels.gather(even).to(scores.device)
+    return keep_top(ranked.masked_fill(chosen, math.inf), quota)

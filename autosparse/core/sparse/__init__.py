@@ -1,0 +1,1 @@
+"""Computing with the weights that are left: kernels, training and inference."""

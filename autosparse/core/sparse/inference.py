@@ -1,0 +1,102 @@
+"""Sparse layers for inference: computed from the remaining weights alone where that is faster on this machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from autosparse.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from autosparse.core.sparse.row_products import Rows
+
+
+Choices: TypeAlias = "Mapping[str, Mapping[str, str]]"
+"""layer -> images at once -> `dense` or `sparse`"""
+DENSE, SPARSE = "dense", "sparse"
+_GAIN = 0.9  # of the dense time: more is what measuring again gives
+_REPEATS, _MOMENT = 7, 0.3  # runs that a time is the median of, and seconds that they may take
+
+
+def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> dict[str, dict[str, str]]:
+    """What is faster for each layer of a network in evaluation mode, measured here, in as many threads as torch has.
+
+    `batches` are of inputs, each of another number of images. Layers that are dense throughout are left out.
+    """
+    inputs: dict[str, dict[str, torch.Tensor]] = {name: {} for name, module in network.named_modules() if _can(module)}
+    for images in batches:
+        for name, seen in _inputs(network, images, inputs).items():
+            inputs[name][str(len(images))] = seen
+    modules = dict(network.named_modules())
+    choices: dict[str, dict[str, str]] = {}
+    for name, batch in inputs.items():
+        dense, sparse = modules[name], _sparse(modules[name], {})
+        ways = {count: _faster(dense, sparse.multiply, given) for count, given in batch.items()}
+        if SPARSE in ways.values():
+            choices[name] = ways
+    return choices
+
+
+def apply_ways(network: torch.nn.Module, choices: Choices) -> torch.nn.Module:
+    """`network` with the layers that are chosen replaced in place. Raises ValueError for layers that it has not."""
+    for name, ways in choices.items():
+        parent, _, own = name.rpartition(".")
+        try:
+            holder = network.get_submodule(parent)
+            module = holder.get_submodule(own)
+        except AttributeError as error:
+            raise ValueError(f"there is no layer {name}") from error
+        if not name or not _can(module):
+            raise ValueError(f"layer {name} cannot be computed otherwise")
+        setattr(holder, own, _sparse(module, ways))
+    return network
+
+
+def _can(module: torch.nn.Module) -> bool:
+    if type(module) is torch.nn.Linear:
+        return True
+    # Subclasses compute in ways of their own.
+    return (
+        type(module) is torch.nn.Conv2d
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and not isinstance(module.padding, str)
+    )
+
+
+def _inputs(network: torch.nn.Module, images: torch.Tensor, names: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [
+        module.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].detach()}))
+        for name, module in network.named_modules()
+        if name in names
+    ]
+    try:
+        with torch.no_grad():
+            network(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def _faster(dense: Callable[..., Any], sparse: Callable[..., Any], batch: torch.Tensor) -> str:
+    times: list[list[float]] = [[], []]
+    begin = time.perf_counter()
+    with torch.no_grad():
+        while len(times[1]) <= _REPEATS and (len(times[1]) < 3 or time.perf_counter() - begin < _MOMENT):
+            for place, way in enumerate((dense, sparse)):
+                start = time.perf_counter()
+                way(batch)
+                times[place].append(time.perf_counter() - start)
+    medians = [statistics.median(found[1:]) for found in times]
+    return SPARSE if medians[1] < _GAIN * medians[0] else DENSE
+
+
+def _sparse(module: torch.nn.Module, ways: Mapping[str, str]) -> Rows:
+    # Defining a module needs torch, which is imported on first use.
+    from autosparse.core.sparse.row_products import Rows
+
+    return Rows(module, {int(count) for count, way in ways.items() if way == SPARSE}, set(map(int, ways)))

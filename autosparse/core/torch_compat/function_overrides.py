@@ -1,0 +1,143 @@
+"""Functions of torch that others stand in for while a network is called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from autosparse.lazy_torch import torch
+
+
+def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[object]:
+    """Forms that pass what is positive in proportion, as paths do.
+
+    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes
+    what comes in, of which it would subtract the mean, standardized weights too. Activations that saturate or bend are
+    rectifiers; gates, which let something through when nothing comes in, stay what they are. Embeddings give ones,
+    unless their weight is one of the `real` ones.
+    """
+    functional = torch.nn.functional
+    options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+
+    def average(kind: str) -> Callable[..., Any]:
+        pool = getattr(functional, kind)
+
+        def adaptive(*args: Any, **kwargs: Any) -> Any:
+            return pool(args[0], args[1] if len(args) > 1 else kwargs["output_size"])
+
+        def plain(*args: Any, **kwargs: Any) -> Any:
+            given = {**dict(zip(options, args, strict=False)), **kwargs}
+            return pool(**{key: given[key] for key in options if key in given and key != "dilation"})
+
+        return adaptive if kind.startswith("adaptive") else plain
+
+    def same(*args: Any, **kwargs: Any) -> Any:
+        return (args[0] if args else kwargs["input"]).clone()  # what follows may work in place
+
+    def rectified(*args: Any, **kwargs: Any) -> Any:
+        # relu keeps its result for the backward pass, which what follows may change in place.
+        return functional.relu(args[0] if args else kwargs["input"]).clone()
+
+    def normalized(*args: Any, **kwargs: Any) -> Any:
+        given = {**dict(zip(("input", "running_mean", "running_var"), args, strict=False)), **kwargs}
+        # With running statistics it is linear. Without them it standardizes, images or weights.
+        fixed = given.get("running_mean") is not None and not (args[5] if len(args) > 5 else given.get("training"))
+        return functional.batch_norm(*args, **kwargs) if fixed else same(*args, **kwargs)
+
+    def embedded(lookup: Callable[..., Any]) -> Callable[..., Any]:
+        def ones(*args: Any, **kwargs: Any) -> Any:
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            found = lookup(*args, **kwargs)
+            return found if any(weight is tensor for tensor in real) else torch.ones_like(found)
+
+        return ones
+
+    names = [f"{kind}pool{n}d" for n in (1, 2, 3) for kind in ("max_", "adaptive_max_")]
+    return _substituting(
+        {name: average(name.replace("max", "avg")) for name in names}
+        | dict.fromkeys(_NORMALIZATIONS, same)
+        | dict.fromkeys(_ACTIVATIONS, rectified)
+        | {"batch_norm": normalized}
+        | {name: embedded(getattr(functional, name)) for name in ("embedding", "embedding_bag")}
+    )
+
+
+_NORMALIZATIONS = ("group_norm", "instance_norm", "layer_norm", "rms_norm")
+_ACTIVATIONS = ("celu", "elu", "gelu", "hardswish", "hardtanh", "mish", "relu6", "selu", "silu", "softplus", "tanh")
+
+
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Forms that have a second derivative: of attention, whose fast kernels lack one, and of hard sigmoid."""
+    attention = torch.nn.attention
+
+    def hardsigmoid(*args: Any, **kwargs: Any) -> Any:
+        return torch.nn.functional.relu6((args[0] if args else kwargs["input"]) + 3) / 6
+
+    with attention.sdpa_kernel(attention.SDPBackend.MATH), _substituting({"hardsigmoid": hardsigmoid}):
+        yield
+
+
+def in_float64(model: torch.nn.Module) -> AbstractContextManager[object]:
+    """Make whatever floats a network computes float64, though its code casts or makes them in another precision.
+
+    Constants, `x.float()`, `torch.zeros(...)` and dtypes that are given by name follow the tensors that come in. Where
+    that changed nothing once it is left out from then on: it takes time at every operation.
+    """
+    return nullcontext() if model.__dict__.get(_ALREADY, False) else _in_float64(model)
+
+
+_ALREADY = "_autosparse_float64"
+"""An attribute of networks that run in float64 as they are."""
+
+
+@contextmanager
+def _in_float64(model: torch.nn.Module) -> Iterator[None]:
+    changed = False
+
+    def raised(value: Any) -> Any:
+        nonlocal changed
+        if isinstance(value, torch.Tensor):
+            if not value.is_floating_point() or value.itemsize >= 8:
+                return value
+            changed = True
+            return value.double()
+        if isinstance(value, torch.dtype):
+            if not value.is_floating_point or value.itemsize >= 8:
+                return value
+            changed = True
+            return torch.float64
+        if type(value) in (tuple, list):
+            return type(value)(map(raised, value))
+        return {name: raised(item) for name, item in value.items()} if type(value) is dict else value
+
+    class InFloat64(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal changed
+            kwargs = kwargs or {}
+            name = getattr(function, "__name__", "")
+            if name in ("float", "half", "bfloat16") and args and not args[0].is_complex():
+                changed = True
+                return args[0].double()
+            if name in _READ_ONLY:
+                return function(*args, **kwargs)
+            found = function(*raised(args), **raised(kwargs))
+            return found if name.endswith("_") and not name.endswith("__") else raised(found)
+
+    with InFloat64():
+        yield
+    model.__dict__[_ALREADY] = not changed
+
+
+_READ_ONLY = ("__get__", "__set__", "is_floating_point", "is_complex", "dim", "size", "stride", "numel", "data_ptr")
+
+
+def _substituting(substitutes: Mapping[str, Callable[..., Any]]) -> AbstractContextManager[object]:
+    class Substituting(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            substitute = substitutes.get(getattr(function, "__name__", ""))
+            return (function if substitute is None or kwargs.get("return_indices") else substitute)(*args, **kwargs)
+
+    return Substituting()

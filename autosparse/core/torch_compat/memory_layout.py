@@ -1,0 +1,72 @@
+"""Which memory layout a network takes: torch's channels_last, which is faster, or the default that its author saw."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from autosparse.core.images import Images
+from autosparse.core.inputs import Inputs, map_tensors, tensors_in
+from autosparse.core.torch_compat.functional_call import with_state
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.weights import Tensors
+from autosparse.errors import OwnCodeError
+from autosparse.lazy_torch import torch
+
+_CLOSE = 1e-2  # of the largest output: layouts differ in rounding, or altogether
+
+
+def lay_out(model: torch.nn.Module, images: Images) -> Images:
+    """Return images in the layout that a network takes, whose weights are laid out alike, in place.
+
+    Raises OwnCodeError for a network that runs in neither layout.
+    """
+    images = images_for(model, images)
+    if not images.contiguous:
+        model.to(memory_format=torch.channels_last)
+    return images
+
+
+def images_for(model: torch.nn.Module, images: Images) -> Images:
+    """Return images in the layout that a network takes, which is left as it is."""
+    example = torch.zeros((2, *images.input_shape), device=images.labels.device)
+    return images if takes_channels_last(model, example) else replace(images, contiguous=True)
+
+
+def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
+    """Whether a network gives the same with images and weights in channels_last as in the default layout.
+
+    Code such as `x.view(-1, 400)` after a convolution takes the default layout alone. Tried in evaluation mode on
+    noise of the example's shapes. Raises OwnCodeError for a network that does not run in the default layout either.
+    """
+    device = next((tensor.device for tensor in tensors_in(example)), torch.device("cpu"))
+    random = torch.Generator("cpu").manual_seed(0)
+
+    def noise(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        return torch.randn(tensor.shape, generator=random, device="cpu").to(device)
+
+    inputs = map_tensors(noise, example)
+    expected = _outputs(model, inputs, torch.contiguous_format)
+    try:
+        found = _outputs(model, inputs, torch.channels_last)
+    except OwnCodeError:
+        return False
+    return len(expected) == len(found) and all(map(_are_close, expected, found))
+
+
+def _outputs(model: torch.nn.Module, inputs: Inputs, layout: torch.memory_format) -> list[torch.Tensor]:
+    def laid(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.contiguous(memory_format=layout) if tensor.ndim == 4 else tensor
+
+    state: Tensors = {name: laid(parameter.detach()) for name, parameter in model.named_parameters()}
+    with torch.no_grad(), seeded(0):
+        outputs = with_state(model, state, lambda call: call(map_tensors(laid, inputs)), training=False)
+    return [part.float() for part in tensors_in(outputs) if part.is_floating_point()]
+
+
+def _are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
+    if expected.shape != found.shape:
+        return False
+    largest = float(expected.abs().nan_to_num(0, 0, 0).max()) if expected.numel() else 0.0
+    return torch.allclose(expected, found, rtol=_CLOSE, atol=_CLOSE * largest, equal_nan=True)

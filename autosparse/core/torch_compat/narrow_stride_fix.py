@@ -1,0 +1,42 @@
+"""Strided 1×1 convolutions of few channels: a kernel that writes past its memory, and the way around it.
+
+Imported when a network is built, as it imports torch.
+"""
+
+from __future__ import annotations
+
+from autosparse.lazy_torch import torch
+
+_VECTOR = 16  # channels that the kernel takes at once
+
+
+class Conv2d(torch.nn.Conv2d):
+    """A 1×1 convolution that reads every second (third, ...) pixel first, then has no stride left: the same sums."""
+
+    def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        down, right = self.stride
+        return torch.nn.functional.conv2d(input[..., ::down, ::right], weight, bias)
+
+
+def avoid_narrow_strides(network: torch.nn.Module) -> torch.nn.Module:
+    """`network`, its strided 1×1 convolutions of fewer than 16 input channels computed without a stride.
+
+    With images in the layout that torch calls channels_last, on a CPU and in several threads, the gradient of their
+    weights is written past its memory: the process dies, or goes on with other numbers destroyed. Found in torch
+    2.14.1, in oneDNN's kernel `jit_1x1:avx512_core`; tests/core/test_strided.py holds a case. Modules are changed in
+    place: names, options and parameters stay.
+    """
+    for module in network.modules():
+        if type(module) is torch.nn.Conv2d and _is_narrow(module):
+            module.__class__ = Conv2d
+    return network
+
+
+def _is_narrow(module: torch.nn.Conv2d) -> bool:
+    return (
+        module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.padding in ((0, 0), "valid")
+        and module.groups == 1
+        and module.in_channels < _VECTOR
+    )

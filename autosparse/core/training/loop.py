@@ -1,0 +1,334 @@
+"""The one training loop and the one recipe that every method shares."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from autosparse.core.images import Images, batch_sizes, epoch
+from autosparse.core.torch_compat.memory_layout import lay_out
+from autosparse.core.training.optimizers import SGD, Adam, Update
+from autosparse.core.training.torch_compile import Forward, compiled
+from autosparse.core.weights import prunable_weights
+from autosparse.errors import MissingExtra
+from autosparse.lazy_torch import torch
+from autosparse.registry import AddedLater
+
+MOST_EPOCHS = 100_000
+"""Of any training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained. Every field is an option of a spec's `training`."""
+
+    epochs: Annotated[
+        int | float, Gt(0), Le(MOST_EPOCHS), "passes over the training set; 2.5 stops halfway in the third"
+    ] = 160
+    batch: Annotated[int, Ge(1), "images in a step"] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"
+    lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1
+    momentum: Annotated[float, Ge(0), Lt(1), "of sgd"] = 0.9
+    nesterov: Annotated[bool, "of sgd"] = True
+    weight_decay: Annotated[float, Ge(0), "on every parameter"] = 5e-4
+    schedule: Annotated[Literal["cosine", "one_cycle", "steps", "constant"], "shape of the learning rate"] = "cosine"
+    warmup: Annotated[float, Ge(0), Lt(1), "share of the steps in which the learning rate rises linearly"] = 0.05
+    drops: Annotated[
+        tuple[Annotated[float, Gt(0), Lt(1)], ...], "shares of the steps after which `steps` divides the learning rate"
+    ] = (
+        0.375,
+        0.75,
+    )
+    drop: Annotated[float, Gt(0), Lt(1), "what `steps` multiplies the learning rate by"] = 0.2
+    label_smoothing: Annotated[float, Ge(0), Lt(1), "share of the target spread over all classes"] = 0.0
+    crop: Annotated[int, Ge(0), "largest random shift, in pixels"] = 4
+    flip: Annotated[bool, "mirror half of the images"] = True
+    cutout: Annotated[
+        int, Ge(0), AddedLater(0), "side in pixels of a square of each image that has the mean colour"
+    ] = 0
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
+    ] = "auto"
+    kernels: Annotated[
+        Literal["dense", "sparse", "compiled"],
+        AddedLater("dense"),
+        "sparse trains a network of whose multiply-adds masks leave a sixteenth or less from those alone, in float32: "
+        "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense. compiled trains by "
+        "torch.compile, which takes seconds of every training: a plan tells whether it pays",
+    ] = "dense"
+
+
+FEW = 0.0625
+"""The share of multiply-adds up to which kernels for few weights are the faster ones, whatever the precision of others
+and the number of threads: measured on ResNet-20, ResNet-18 and a VGG (benchmarks/)."""
+
+STEP_FIELDS = (
+    "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "cutout", "precision",
+)  # fmt: skip
+"""What of a recipe makes a step when masks are learned: not how many there are, nor what depends on that, and no label
+smoothing, since the loss is the one that criteria take."""
+
+
+def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a recipe's fields makes a step, as far as they are written out."""
+    return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
+
+
+_LEAST = 2  # images that batch normalization needs
+
+Observe = Callable[..., None]
+"""Called with epochs done, epochs in all, and the mean loss of the last one."""
+
+
+class Team(Protocol):
+    """Processes that train one network together: each takes its share of every batch and has the same weights."""
+
+    @property
+    def rank(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    def mean(self, tensor: torch.Tensor) -> None: ...
+    def lead(self, tensor: torch.Tensor) -> None: ...
+
+
+def train(
+    model: torch.nn.Module,
+    images: Images,
+    recipe: Recipe,
+    generator: torch.Generator,
+    *,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    begin: int = 0,
+    end: int | None = None,
+    observe: Observe = lambda *_: None,
+    team: Team | None = None,
+) -> list[float]:
+    """Train `model` in place and return the mean training loss of every epoch.
+
+    With `begin` the steps before are left out, their batches too: the rest is as in the whole training, but for the
+    optimizer's memory. `end` stops before that step.
+
+    `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
+    zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
+    at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable weight.
+
+    A `team` takes the mean of its gradients in every step, as data-parallel training does; the batch is the recipe's.
+    Batch normalization has the statistics of each share, and in the end running ones that are the mean of all.
+    """
+    images = lay_out(model, images)
+    model.train()
+    flat = _flatten(model, channels_last=not images.contiguous)
+    present = None if masks is None else _flat_mask(model, flat, masks, channels_last=not images.contiguous)
+    if present is not None:
+        flat.data.mul_(present)
+    if team is not None:
+        team.lead(flat.data)
+        if present is not None:
+            team.lead(present)
+    with _kernels(model, images, recipe, masks if team is None else None) as forward:
+        history = _epochs(forward, flat, images, recipe, generator, present, begin, end, observe, team)
+    if team is not None:
+        for buffer in model.buffers():
+            if buffer.is_floating_point():
+                team.mean(buffer)
+    return history
+
+
+def _kernels(
+    model: torch.nn.Module, images: Images, recipe: Recipe, masks: Mapping[str, torch.Tensor] | None
+) -> AbstractContextManager[Forward]:
+    # The network's forward pass while it trains.
+    if recipe.kernels == "compiled":
+        return compiled(model)
+    if masks is None or recipe.kernels == "dense" or images.labels.device.type != "cpu":
+        return nullcontext(model)
+    try:
+        from autosparse.core.sparse.training import share_left, sparse_kernels
+    except ImportError as error:
+        raise MissingExtra(
+            "`training.kernels: sparse` needs numba", "run `pip install 'autosparse[sparse]'`"
+        ) from error
+    example, _ = next(images.in_order(1))
+    return sparse_kernels(model, masks) if share_left(model, masks, example) <= FEW else nullcontext(model)
+
+
+def _epochs(
+    forward: Forward,
+    flat: torch.nn.Parameter,
+    images: Images,
+    recipe: Recipe,
+    generator: torch.Generator,
+    present: torch.Tensor | None,
+    begin: int,
+    end: int | None,
+    observe: Observe,
+    team: Team | None,
+) -> list[float]:
+    optimizer = update_rule(flat, recipe)
+    steps = training_steps_of(recipe, len(images))
+    stop = steps if end is None else min(end, steps)
+    step = 0
+    epochs = math.ceil(recipe.epochs)
+    history: list[float] = []
+    for done in range(epochs):
+        total, seen = torch.zeros((), device=flat.device), 0.0
+        for inputs, labels in epoch(
+            images, batch=recipe.batch, crop=recipe.crop, flip=recipe.flip, cutout=recipe.cutout, generator=generator
+        ):
+            if step >= stop:
+                break
+            if step < begin:
+                step += 1
+                continue
+            optimizer.lr = recipe.lr * learning_rate(recipe, step / steps)
+            whole = len(labels)
+            if team is not None:
+                inputs, labels = _share(inputs, team), _share(labels, team)
+            with autocast(flat.device, recipe.precision):
+                outputs = forward(inputs)
+            loss = torch.nn.functional.cross_entropy(outputs.float(), labels, label_smoothing=recipe.label_smoothing)
+            assert flat.grad is not None
+            flat.grad.zero_()
+            count: float = len(labels)
+            if team is None:
+                loss.backward()
+            else:  # every image weighs the same, however many a share has
+                count = len(labels) if len(labels) < whole else whole / team.size
+                (loss * (count * team.size / whole)).backward()
+                team.mean(flat.grad)
+            optimizer.step()
+            if present is not None:
+                flat.data.mul_(present)
+            total += loss.detach() * count
+            seen += count
+            step += 1
+        if seen:
+            history.append(_mean_loss(total, seen, team))
+        observe(done + 1, epochs, history[-1] if seen else None)
+        if step >= stop:
+            break
+    return history
+
+
+def training_steps_of(recipe: Recipe, images: int) -> int:
+    """How many steps a training takes: of a fraction of an epoch, that share of its batches."""
+    return max(1, round(recipe.epochs * len(batch_sizes(images, recipe.batch))))
+
+
+def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:
+    """Share of the images whose highest output is their label, in percent, with running statistics."""
+    correct = 0
+    images = lay_out(model, images)
+    model.eval()
+    with torch.no_grad(), autocast(images.labels.device, precision):
+        for inputs, labels in images.in_order(batch):
+            correct += int((model(inputs).argmax(dim=1) == labels).sum())
+    return 100 * correct / len(images)
+
+
+def learning_rate(recipe: Recipe, progress: float) -> float:
+    """The learning rate at a share of the steps in [0, 1), as a multiple of the peak."""
+    warmup = 0.3 if recipe.schedule == "one_cycle" else recipe.warmup
+    if progress < warmup:
+        return 0.04 + 0.96 * progress / warmup
+    rest = (progress - warmup) / (1 - warmup)
+    match recipe.schedule:
+        case "cosine" | "one_cycle":
+            return (1 + math.cos(math.pi * rest)) / 2
+        case "steps":
+            return recipe.drop ** sum(progress >= share for share in recipe.drops)
+        case "constant":
+            return 1.0
+
+
+def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
+    """The recipe's optimizer over one vector of parameters."""
+    fused = flat.device.type in ("cpu", "cuda")  # one pass over the vector instead of three
+    if recipe.optimizer == "adamw":
+        return Adam([flat], recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+    return SGD(
+        [flat],
+        recipe.lr,
+        momentum=recipe.momentum,
+        nesterov=recipe.nesterov and recipe.momentum > 0,
+        weight_decay=recipe.weight_decay,
+        fused=fused,
+    )
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The context in which a forward pass has a recipe's precision."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
+
+
+def _share(batch: torch.Tensor, team: Team) -> torch.Tensor:
+    # The share of one member; a batch that is too small to be shared is everybody's.
+    return batch if len(batch) < _LEAST * team.size else batch.tensor_split(team.size)[team.rank]
+
+
+def _mean_loss(total: torch.Tensor, seen: float, team: Team | None) -> float:
+    if team is None:
+        return float(total) / seen
+    both = torch.stack([total, torch.tensor(seen, device=total.device)])
+    team.mean(both)
+    return float(both[0] / both[1])
+
+
+def _flatten(model: torch.nn.Module, *, channels_last: bool) -> torch.nn.Parameter:
+    # All parameters become views of one vector, and their gradients views of another: the optimizer,
+    # the masks and clearing gradients are then one call each instead of one per tensor.
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    vector = torch.cat([_storage_order(parameter, channels_last).reshape(-1) for parameter in parameters])
+    flat = torch.nn.Parameter(vector)
+    flat.grad = torch.zeros_like(vector)
+    offset = 0
+    for parameter in parameters:
+        part = slice(offset, offset + parameter.numel())
+        parameter.data = _like(vector[part], parameter, channels_last)
+        parameter.grad = _like(flat.grad[part], parameter, channels_last)
+        offset += parameter.numel()
+    return flat
+
+
+def _flat_mask(
+    model: torch.nn.Module, flat: torch.nn.Parameter, masks: Mapping[str, torch.Tensor], *, channels_last: bool
+) -> torch.Tensor:
+    weights = prunable_weights(model)
+    if unknown := masks.keys() - weights.keys():
+        raise ValueError(f"masks of what is no prunable weight: {', '.join(sorted(unknown))}")
+    # By identity: a tied weight goes by another name among the model's parameters.
+    present = {id(weights[name]): mask for name, mask in masks.items()}
+    parts = [
+        _storage_order(
+            present[id(parameter)].to(flat.device).contiguous(memory_format=_layout(parameter, channels_last)),
+            channels_last,
+        )
+        if id(parameter) in present
+        else torch.ones(parameter.shape, device=flat.device)
+        for parameter in model.parameters()
+        if parameter.requires_grad
+    ]
+    return torch.cat([part.reshape(-1).to(flat.dtype) for part in parts])
+
+
+def _layout(tensor: torch.Tensor, channels_last: bool) -> torch.memory_format:
+    is_last = channels_last and tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if is_last else torch.contiguous_format
+
+
+def _storage_order(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    # The numbers as they lie in memory: a channels_last weight is contiguous once its channels are last.
+    is_last = _layout(tensor, channels_last) is torch.channels_last
+    return tensor.detach().permute(0, 2, 3, 1) if is_last else tensor.detach()
+
+
+def _like(vector: torch.Tensor, tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    if _layout(tensor, channels_last) is torch.channels_last:
+        outputs, inputs, height, width = tensor.shape
+        return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+    return vector.view(tensor.shape)

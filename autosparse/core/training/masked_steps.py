@@ -1,0 +1,143 @@
+"""A network that learns for some steps while its own weights stay as they are: a copy of its state is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.torch_compat.memory_layout import takes_channels_last
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.training.loop import Recipe, autocast, learning_rate, update_rule
+from autosparse.core.weights import Tensors, total_of
+from autosparse.errors import UsageError
+from autosparse.lazy_torch import torch
+
+
+class Divergence(ValueError):
+    """Training that came to values that are not finite."""
+
+
+class Learner:
+    """The state of a network, trained by a recipe's update rule over one cycle of its learning rate in `steps`.
+
+    Every weight takes part as much as its presence says, 0 to 1. All that trains lies in one vector, prunable weights
+    first, and the network sees views of another that holds the same times the presences: the optimizer, the masks and
+    the gradient of a presence are then one call each, and no gradient has to pass the product.
+    """
+
+    def __init__(self, evidence: Evidence, recipe: Recipe, steps: int) -> None:
+        state = evidence.state()
+        self._channels_last = takes_channels_last(evidence.model, evidence.example())
+        kinds = {state[name].dtype for name in evidence.weights}
+        if len(kinds) > 1:
+            raise UsageError(
+                f"prunable weights are {' and '.join(sorted(map(str, kinds)))}, but they are trained in one precision",
+                "convert the model, such as with `model.float()`",
+            )
+        trains = {name for name, parameter in evidence.model.named_parameters() if parameter.requires_grad}
+        own = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
+        names = [name for name in own if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
+        vector = torch.cat([self._in_storage_order(state[name]) for name in names])
+        self.evidence, self.recipe = evidence, replace(recipe, schedule="one_cycle")
+        self.steps, self.done = steps, 0.0
+        self.prunable = total_of(evidence.weights)
+        self._names, self._state = names, state
+        self._values = torch.nn.Parameter(vector)
+        self._values.grad = torch.zeros_like(vector)
+        self._seen = vector.clone()
+        self._optimizer = update_rule(self._values, recipe)
+        leaves = self._named(self._seen)
+        for (name, leaf), gradient in zip(leaves.items(), self._named(self._values.grad).values(), strict=True):
+            self._state[name] = leaf.requires_grad_()
+            leaf.grad = gradient
+        self._leaves = [*leaves.values()]
+
+    def step(self, batch: Batch, presence: torch.Tensor, *, weights: bool = True, share: float = 1.0) -> torch.Tensor:
+        """One step on a batch under `presence` [prunable]; gives the loss's gradient in the presences.
+
+        Without `weights` nothing is trained: only the gradient is found. The cycle of the learning rate goes on by
+        `share` of one of its `steps`.
+        """
+        values, gradient = self._values.detach(), self._values.grad
+        assert gradient is not None
+        torch.mul(values[: self.prunable], presence, out=self._seen[: self.prunable])
+        self._seen[self.prunable :].copy_(values[self.prunable :])
+        gradient.zero_()
+        forward = autocast(values.device, self.recipe.precision)
+        self.evidence.differentiate(self._state, batch, self._leaves, forward)
+        found = gradient[: self.prunable] * values[: self.prunable]
+        if weights:
+            gradient[: self.prunable].mul_(presence)
+            self._optimizer.lr = self.recipe.lr * learning_rate(self.recipe, self.done / self.steps)
+            self._optimizer.step()
+        self.done += share
+        return found
+
+    def learned(self) -> Tensors:
+        """The state as it is now, weights without their presence, by name. Raises Divergence when it is not finite."""
+        values = self._values.detach()
+        if not bool(values.isfinite().all()):
+            raise Divergence(f"training for {round(self.done)} steps diverged: a lower learning rate may help")
+        return {**{name: tensor.detach() for name, tensor in self._state.items()}, **self._named(values.clone())}
+
+    def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Numbers of the prunable weights, by name, as a vector [prunable] in the order of presences."""
+        return torch.cat([self._in_storage_order(tensors[name]) for name in self.evidence.weights])
+
+    def named(self, vector: torch.Tensor) -> Tensors:
+        """A vector [prunable] by the weights' names, in their shapes."""
+        sizes = [weight.numel() for weight in self.evidence.weights.values()]
+        parts = zip(self.evidence.weights.items(), vector.split(sizes), strict=True)
+        return {name: self._in_shape(part, weight.shape) for (name, weight), part in parts}
+
+    def _named(self, vector: torch.Tensor) -> Tensors:
+        parts = vector.split([self._state[name].numel() for name in self._names])
+        return {
+            name: self._in_shape(part, self._state[name].shape) for name, part in zip(self._names, parts, strict=True)
+        }
+
+    def _in_storage_order(self, tensor: torch.Tensor) -> torch.Tensor:
+        # Weights of images are read channels last, as training does, where the network takes that.
+        is_last = self._channels_last and tensor.ndim == 4
+        return (tensor.permute(0, 2, 3, 1) if is_last else tensor).detach().reshape(-1)
+
+    def _in_shape(self, vector: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+        if len(shape) == 4 and self._channels_last:
+            outputs, inputs, height, width = shape
+            return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+        return vector.view(shape)
+
+
+def learn_briefly(
+    evidence: Evidence,
+    batches: Iterator[Batch],
+    recipe: Recipe,
+    steps: int,
+    observe: Callable[[int], None] = lambda done: None,
+) -> Evidence:
+    """The network under its masks, after `steps` of training. Raises Divergence when it does."""
+    learner = Learner(evidence, recipe, steps)
+    presence = learner.vector({name: mask.to(evidence.weights[name].dtype) for name, mask in evidence.masks.items()})
+    with own_randomness(evidence):
+        for step in range(steps):
+            learner.step(next(batches), presence)
+            observe(step + 1)
+    return replace(evidence, trained=learner.learned()).masked(evidence.masks)
+
+
+def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
+    """The network under its masks, `steps` of training further on the first training batches; for 0 as it is.
+
+    Raises ValueError when training diverges.
+    """
+    return learn_briefly(evidence, evidence.training_batches(), recipe, steps) if steps else evidence
+
+
+@contextmanager
+def own_randomness(evidence: Evidence) -> Iterator[None]:
+    """Seed what the network itself draws, such as dropout, from the evidence's generator, for the length of a block."""
+    seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
+    with seeded(seed):
+        yield

@@ -1,0 +1,54 @@
+"""A network's passes as torch.compile makes them for training: fewer, fused kernels, after seconds of compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from autosparse.errors import MissingExtra, StepError
+from autosparse.lazy_torch import torch
+
+Forward: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
+
+DENSE = "`--set training.kernels=dense` trains as ever"
+_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # as torch names what it finds none of
+
+
+@contextmanager
+def compiled(model: torch.nn.Module) -> Iterator[Forward]:
+    """A forward pass of `model`, compiled for batches of as many images as the first has; others go as ever.
+
+    Compiled anew for every training, whatever was compiled in this process before, since its bytes may not depend on
+    that; what torch keeps on disk of an equal network makes it a matter of seconds. Raises MissingExtra where there is
+    no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot compile.
+    """
+    size: int | None = None
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    # Releases of torch before 2.14 take what is on disk though it was compiled for another number of threads.
+    options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
+    torch.compiler.reset()
+    made = torch.compile(model, dynamic=False, options=options)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        nonlocal size
+        size = size or len(images)
+        return made(images) if len(images) == size else model(images)  # type: ignore[no-any-return]
+
+    try:
+        yield forward
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise _told(error) from error
+        raise
+    finally:
+        torch.compiler.reset()
+
+
+def _told(error: Exception) -> MissingExtra | StepError:
+    told = f"{type(error).__name__}: {error}"
+    if any(name in told for name in _COMPILERS):
+        needed = "Triton" if "Triton" in told else "a C++ compiler"
+        return MissingExtra(f"torch compiles with {needed}, and finds none", f"install it, or {DENSE}")
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    return StepError(f"torch cannot compile this network: {first}", DENSE)

@@ -1,0 +1,28 @@
+"""One stand-in for torch that imports it on first use, so that plans and help texts never wait for it.
+
+`from autosparse.lazy_torch import torch` is all a module needs: attributes work as ever, the 2 s of importing
+torch are paid when the first one is read. A proxy, not `importlib.util.LazyLoader`: nothing is put into
+`sys.modules`, so other libraries in the process see no half-loaded torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+
+class _LazyModule(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # inspection (doctest, copy, pydantic) must not import anything
+            raise AttributeError(name)
+        own = vars(self)
+        if "imported" not in own:  # asking for it by name every time takes as long as a small operation of torch
+            own["imported"] = importlib.import_module(self.__name__)
+        return getattr(own["imported"], name)
+
+
+if TYPE_CHECKING:
+    import torch as torch
+else:
+    torch = _LazyModule("torch")
