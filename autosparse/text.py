@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -52,3 +53,52 @@ def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool
     """A table of cells that are Markdown already; `numbers` says that all columns but the first are."""
     rule = ["---", *["---:" if numbers else "---"] * (len(titles) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *rows))
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def shell_word(value: object) -> str:
+    """Quote a path or a name as one word of a shell command that is no option."""
+    text = str(value)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+def sparkline(values: list[float]) -> str:
+    """A row of bars, the lowest value to the highest."""
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    span = (high - low) or 1.0
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
+
+
+def seconds(value: float) -> str:
+    """A duration with two units at most."""
+    if value < 60:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    days = minutes / 60 / 24
+    return f"{days:.3g} days" if days < 100 else f"{days:,.0f} days"
+
+
+def size(value: float) -> str:
+    """A number of bytes with three digits."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def number(value: float) -> str:
+    """A count in at most a few digits."""
+    if value < 10_000:
+        return f"{value:,.0f}"
+    for unit in ("k", "M"):
+        value /= 1000
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+    return f"{value / 1000:,.3g}G"

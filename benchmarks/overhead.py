@@ -64,8 +64,8 @@ def one(folder: str) -> None:
     from autosparse.cli import main as autosparse
 
     imports = time.perf_counter() - begin
-    from autosparse.execute import execution
-    from autosparse.plan import price
+    from autosparse.cost import price
+    from autosparse.execute import executor
 
     local = sys.modules["autosparse.backends.local"]  # the package has a function of that name
 
@@ -93,7 +93,7 @@ def one(folder: str) -> None:
 
             return Entry
 
-    operations, execution.operations = execution.operations, Timed()  # type: ignore[assignment]
+    operations, executor.operations = executor.operations, Timed()  # type: ignore[assignment]
     local._prepare = timed(local._prepare, "imports")  # type: ignore[attr-defined]
     price.probe_machine = timed(price.probe_machine, "probes")  # type: ignore[assignment]
     price.probe_network = timed(price.probe_network, "probes")  # type: ignore[assignment]

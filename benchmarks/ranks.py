@@ -23,8 +23,8 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps.examples import load_examples
-from autosparse.steps.work import Work
+from autosparse.steps.context import Work
+from autosparse.steps.scorer import load_examples
 from autosparse.store import Store
 
 SPEC = Path(__file__).parent.parent / "specs" / "cifar_scorer.yaml"

@@ -15,10 +15,10 @@ import tempfile
 from pathlib import Path
 
 from autosparse.backends import this_machine
-from autosparse.console import standalone
-from autosparse.console.plots import Series, line_chart
+from autosparse.html import standalone
+from autosparse.html.svg import Series, line_chart
 from autosparse.plan import Plan, compile_plan
-from autosparse.plan.makespan import makespan
+from autosparse.plan.critical_path import makespan
 from autosparse.spec import load_spec, resolve
 
 SPEC = """\

@@ -32,9 +32,9 @@ from autosparse.core.sparse.training import share_left
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, describe_layers, keep_count, prunable_weights, total_of
 from autosparse.datasets import open_source
+from autosparse.measure.probe import made_up_images
+from autosparse.measure.reference_loop import accuracy_plainly, train_plainly
 from autosparse.models import build_model
-from autosparse.plan.plain import accuracy_plainly, train_plainly
-from autosparse.plan.probe import made_up_images
 
 BATCH, SEEDS, IRP_ROUNDS = 128, 3, 10
 NETWORKS, SHAPE = ("resnet20", "resnet18"), (3, 32, 32)

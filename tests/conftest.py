@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from autosparse.cli import main
-from autosparse.plan import price
+from autosparse.cost import price
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes test at once: with more they wait for each other
 

@@ -18,8 +18,13 @@ LAYERS = [
     {"models", "datasets", "exporters", "trackers"},
     {"steps"},
     {"spec"},
+    {"measure"},
     {"plan"},
-    {"api", "execute", "report"},
+    {"cost"},
+    {"execute"},
+    {"report"},
+    {"html"},
+    {"api"},
     {"console"},
     {"cli", "__main__"},
 ]
@@ -79,8 +84,8 @@ def test_torch_is_imported_only_where_networks_are_defined() -> None:
     }
 
     adapters = {("models", "torchvision.py"), ("datasets", "torchvision.py"), ("datasets", "image_folder.py")}
-    adapters |= {("plan", "plain.py")}  # the loop that everybody writes, with torchvision's transforms
-    assert {("models", "networks"), ("lazy_torch.py",)} | adapters == users
+    adapters |= {("measure", "reference_loop.py")}  # a standard loop, with torchvision's transforms
+    assert {("models", "networks.py"), ("lazy_torch.py",)} | adapters == users
 
 
 def test_lines_of_a_module() -> None:

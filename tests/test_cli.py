@@ -427,7 +427,7 @@ def test_bench_tells_rates_and_measures_what_plans_use_anew(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One document, whose ratios are of the rounds that are told; the next plan has nothing to measure."""
-    monkeypatch.setattr("autosparse.plan.bench._MOMENT", 0.01)
+    monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
     (here.folder / "small.yaml").write_text(SMALL)
     ended = call(capsys, "bench small.yaml --rounds 1 --json")
     told = ended.json
@@ -473,7 +473,7 @@ def test_a_plan_says_that_a_busy_machine_was_measured(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What it reckons with is too slow until `--refit`."""
-    monkeypatch.setattr("autosparse.plan.price.system_load", lambda: 99.0)
+    monkeypatch.setattr("autosparse.cost.price.system_load", lambda: 99.0)
 
     assert "other processes keep it busy (load 99.0, " in call(capsys, "plan small.yaml").err
     assert "busy" not in call(capsys, "plan small.yaml").err

@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from autosparse.backends import Place as Where
+from autosparse.cost.fitted import with_workers
 from autosparse.errors import StepError
 from autosparse.execute import Execution
-from autosparse.execute.team import _gather, _size, team_of
+from autosparse.execute.data_parallel import _gather, _size, team_of
 from autosparse.plan import Step
-from autosparse.plan.together import with_workers
 from autosparse.steps import Metrics
 from autosparse.store import Store
 from tests.conftest import Place
@@ -47,7 +47,7 @@ STEP = Step("train/dense", "train", 1, {}, {}, "key", "network", {})
 INTERRUPTED = """\
 import signal
 from autosparse.backends import Place
-from autosparse.execute.team import team_of
+from autosparse.execute.data_parallel import team_of
 from tests.test_devices import STEP
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from autosparse.errors import (
 )
 from autosparse.execute import Execution
 from autosparse.plan import Cell, Plan, Selection, Status, Step, select_steps
-from autosparse.plan.step import step_key
+from autosparse.plan.model import step_key
 from autosparse.registry import Registry
 from autosparse.report import Finished
 from autosparse.steps import Metrics, Work, operations

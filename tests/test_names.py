@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.console import shell_word
 from autosparse.report import open_folder
+from autosparse.text import shell_word
 from tests.conftest import Place, call
 
 FOLDER = "a b#c?d%2Fe[1]{f}'g$h"

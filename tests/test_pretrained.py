@@ -21,7 +21,7 @@ from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
 from autosparse.pretrained import DEFAULT, pretrained_scorers
 from autosparse.spec import load_spec, resolve, spec_schema
-from autosparse.steps.pretrained import read_scorer
+from autosparse.steps.scorer import read_scorer
 from autosparse.store import Store, digest, dump_tensors, file_digest
 from tests.conftest import SMALL, Ended, Place, call
 

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Place as Where
+from autosparse.cost import Fitted
+from autosparse.cost.fitted import with_workers
+from autosparse.cost.price import Estimate, Price
 from autosparse.errors import AutosparseError, DamagedArtifact, UsageError
-from autosparse.plan import Fitted, Step
-from autosparse.plan.makespan import makespan
-from autosparse.plan.price import Estimate, Price
+from autosparse.plan import Step
+from autosparse.plan.critical_path import makespan
 from autosparse.plan.status import Status
-from autosparse.plan.together import with_workers
 from tests.conftest import Ended, Place
 from tests.plan.conftest import compiled
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from autosparse.api.batch import Signature
-from autosparse.api.batches import Examples
-from autosparse.api.wrapped import copy_of
+from autosparse.api.batches import Examples, Signature
+from autosparse.api.unwrap import copy_of
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Finding, examine
 from autosparse.core.layer_kinds import Kind, declare_layers

@@ -10,7 +10,7 @@ from typing import Any
 
 from autosparse.api.examine import cuts
 from autosparse.api.hold import Hold, hold_zero
-from autosparse.api.wrapped import named_parameters, unwrap
+from autosparse.api.unwrap import named_parameters, unwrap
 from autosparse.core.graph.connectivity import Finding, emptied
 from autosparse.core.layer_kinds import Kind
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autosparse.api.masks import Masks
-from autosparse.api.pruning import prune
+from autosparse.api.prune import prune
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 

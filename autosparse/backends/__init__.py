@@ -1,9 +1,7 @@
-"""Where steps run: a registered backend gives a step its place (device, threads) and runs it there."""
+"""Backends by name, and the machine that steps run on."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
-
+from autosparse.backends import local, ray
+from autosparse.backends._base import Backend, Crew, Distributed, Tell, Work, backends
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
@@ -13,70 +11,11 @@ from autosparse.backends.machine import (
     missing_extras,
     system_load,
     this_machine,
-)
+)  # fmt: skip
 from autosparse.backends.memory import PeakMemory, memory_of, release_memory, resident_memory
-from autosparse.registry import Registry
-
-Result = TypeVar("Result")
-
-
-class Backend(Protocol):
-    """Runs a step's work on its place; `prepare` does what is done once, before the first."""
-
-    def prepare(self) -> None: ...
-    def run(self, work: Callable[[Place], Result]) -> Result: ...
-
-
-Tell: TypeAlias = Callable[..., None]
-"""Is told what happens: `started`, `progress`, `waiting`, `finished`, `note`, each with what belongs to it."""
-
-Work: TypeAlias = Callable[[str, Tell], None]
-"""Makes a step by name, in any process: what it consists of can be pickled."""
-
-
-class Crew(Protocol):
-    """What makes several steps at once. `idle` are those that may be given one."""
-
-    @property
-    def busy(self) -> bool: ...
-    @property
-    def idle(self) -> Iterator[Any]: ...
-    def make(self, worker: Any, name: str) -> None: ...
-    def hear(self) -> Iterator[tuple[Any, ...]]: ...
-    def check(self, name: str) -> None: ...
-
-
-@runtime_checkable
-class Distributed(Protocol):
-    """A backend whose steps run elsewhere. `memory` is what steps take, in bytes, where that is known."""
-
-    def crew(self, work: Work, memory: Mapping[str, int], *, same_machine: bool) -> AbstractContextManager[Crew]: ...
-
-
-Open: TypeAlias = Callable[..., Backend]
-backends: Registry[Open] = Registry("backend", "backends")
-
-from autosparse.backends import local, ray  # noqa: E402
 
 __all__ = [
-    "EVALUATION_BATCH",
-    "Backend",
-    "Crew",
-    "Distributed",
-    "Machine",
-    "PeakMemory",
-    "Place",
-    "Tell",
-    "Work",
-    "available_memory",
-    "backends",
-    "environment",
-    "local",
-    "memory_of",
-    "missing_extras",
-    "ray",
-    "release_memory",
-    "resident_memory",
-    "system_load",
-    "this_machine",
-]
+    "EVALUATION_BATCH", "Backend", "Crew", "Distributed", "Machine", "PeakMemory", "Place", "Tell", "Work",
+    "available_memory", "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory",
+    "resident_memory", "system_load", "this_machine",
+]  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 from typing import TypeVar
 
-from autosparse.backends import backends
+from autosparse.backends._base import backends
 from autosparse.backends.machine import Place
 from autosparse.backends.memory import keep_memory
 from autosparse.errors import MissingDevice

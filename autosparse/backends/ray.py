@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
-from autosparse.backends import Result, Tell, Work, backends
+from autosparse.backends._base import Result, Tell, Work, backends
 from autosparse.backends.local import local
 from autosparse.backends.machine import Place
 from autosparse.errors import (

@@ -12,16 +12,13 @@ import traceback
 import typer
 
 from autosparse import __version__
-from autosparse.cli import benching, caching, comparing, emitting, looking, reporting, running, specs, studying
+from autosparse.cli import bench, cache, compare, doctor, export, report, run, specs, study
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.text import spelled
 
-__all__ = [
-    "app", "benching", "caching", "comparing", "emitting", "looking", "main", "reporting", "running", "specs",
-    "studying",
-]  # fmt: skip
+__all__ = ["app", "bench", "cache", "compare", "doctor", "export", "main", "report", "run", "specs", "study"]
 
 
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name
@@ -47,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
         show_text(f"autosparse {__version__}")
         sys.exit(0)
     detailed = "--detailed-exitcode" in arguments
-    signal.signal(signal.SIGTERM, running.terminate)
+    signal.signal(signal.SIGTERM, run.terminate)
     codecs.register_error("spelled", spelled)
     for stream in (sys.stdout, sys.stderr):  # for terminals that lack a character
         if isinstance(stream, io.TextIOWrapper):
@@ -66,7 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         say("stopped")
         sys.exit(130)
-    except running.Terminated:
+    except run.Terminated:
         sys.exit(143)
     except BrokenPipeError:  # the reader of a pipe has gone
         _discard_output()

@@ -12,12 +12,14 @@ import typer
 
 from autosparse import __version__
 from autosparse.backends import this_machine
-from autosparse.cli.completing import settings, spec_files
-from autosparse.console import notes, plain, shell_word, show_text
+from autosparse.cli.completion import settings, spec_files
+from autosparse.console import notes, plain, show_text
+from autosparse.cost import Fitted, fit_plan
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
-from autosparse.plan import Fitted, check_unmoved, fit_plan, own_code, read_plan, spec_of
+from autosparse.plan import check_unmoved, own_code, read_plan, spec_of
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
 from autosparse.store import Index, Store, open_index
+from autosparse.text import shell_word
 
 app = typer.Typer(
     name="autosparse",

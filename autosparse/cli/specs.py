@@ -22,10 +22,10 @@ from autosparse.cli.app import (
     refuse_plan,
     say,
 )
-from autosparse.cli.completing import template_names
-from autosparse.console import shell_word, show_table, show_text
+from autosparse.cli.completion import template_names
+from autosparse.console import show_table, show_text
+from autosparse.cost import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
-from autosparse.plan import remembered_settings, remembered_trials
 from autosparse.registry import suggestion
 from autosparse.spec import (
     FILE,
@@ -39,6 +39,7 @@ from autosparse.spec import (
     with_settings,
 )
 from autosparse.store import Store
+from autosparse.text import shell_word
 
 
 @app.command()

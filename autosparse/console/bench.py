@@ -8,8 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from autosparse.console.screen import number, plain, results
-from autosparse.plan import Bench
+from autosparse.console.format import plain, results
+from autosparse.cost import Bench
+from autosparse.text import number
 
 
 def show_bench(bench: Bench, about: dict[str, Any]) -> None:

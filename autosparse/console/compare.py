@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from autosparse.console.screen import plain, results, seconds, size
+from autosparse.console.format import plain, results
+from autosparse.console.report import show_table
 from autosparse.console.study import in_words
-from autosparse.console.views import show_table
 from autosparse.plan import PURPOSES
 from autosparse.report import Compared, Gain, Interval, Report, Setting
+from autosparse.text import seconds, size
 
 
 def show_compared(

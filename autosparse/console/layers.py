@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.screen import number, plain
+from autosparse.console.format import plain
 from autosparse.report import LEAST, LayerShare, Profile
+from autosparse.text import number
 
 _WIDTH = 8  # of a bar
 _NARROW = 100  # columns below which there is room for two methods, else for three

@@ -1,33 +1,22 @@
-"""A plan as a person reads it: what is reused, what runs and why, what it costs, whether it fits."""
+"""A plan on a terminal: reused and new steps with their reasons, cost, budgets, and one step explained."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.budgets import show_budgets
-from autosparse.console.screen import plain, results, seconds, size
+from autosparse.console.format import plain, results
 from autosparse.core.training.torch_compile import DENSE
-from autosparse.plan import (
-    NO_PRICE,
-    PURPOSES,
-    SHARED,
-    Fitted,
-    PayBack,
-    Plan,
-    Shared,
-    Status,
-    Translation,
-    chain,
-    count,
-    paybacks,
-)
+from autosparse.cost import NO_PRICE, Fitted, PayBack, Shared, paybacks
+from autosparse.plan import PURPOSES, SHARED, Between, Plan, Status, Translation, chain, count
 from autosparse.spec import Amount, binary_size
-from autosparse.text import listed
+from autosparse.text import listed, number, seconds, size
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
 _REASONS = 3
@@ -109,10 +98,10 @@ def _reasons(console: Console, plan: Plan, found: Mapping[str, Status]) -> None:
             root = chain(plan, found, name)[-1]
             roots[found[root].reason, plan.steps[root].purpose] += 1
     reasons: Counter[str] = Counter()
-    for (reason, _), number in roots.items():
-        reasons[reason] += number
-    for reason, number in reasons.most_common(_REASONS):
-        console.print(plain(f"because {reason}: {number} step{'s' * (number != 1)}"))
+    for (reason, _), times in roots.items():
+        reasons[reason] += times
+    for reason, times in reasons.most_common(_REASONS):
+        console.print(plain(f"because {reason}: {times} step{'s' * (times != 1)}"))
     if len(reasons) > _REASONS:
         console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` tell them"))
 
@@ -165,3 +154,85 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         each = seconds(sharing.each)
         told = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"
         console.print(plain(told, "dim"))
+
+
+def show_budgets(translations: Sequence[Translation] | None) -> None:
+    """What each budget is in the other currencies; ranges where only the masks will tell."""
+    console = results()
+    if translations is None:
+        console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table.add_column(plain("budget"), overflow="fold")
+    for column in ("sparsity", "weights", "parameters", "MACs", "compact size"):
+        table.add_column(plain(column), justify="right", overflow="fold")
+    for item in translations:
+        macs = _shown(item.macs, number)
+        if item.budget.endswith(" macs"):
+            macs = f"≤ {macs}"
+        quantities = (item.sparsity, _share), (item.kept, number), (item.parameters, number)
+        row = [*(_shown(value, tell) for value, tell in quantities), macs, _shown(item.bytes, size)]
+        table.add_row(plain(item.budget), *map(plain, row))
+        alike = [_uniform(*pair) for pair in (*quantities, (item.macs, number), (item.bytes, size))]
+        table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
+    console.print(table)
+    console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
+
+
+def _shown(value: float | Between, tell: Callable[[float], str]) -> str:
+    if not isinstance(value, Between):
+        return tell(value)
+    low, high = tell(value.lowest), tell(value.highest)
+    if low.partition(" ")[2] == high.partition(" ")[2]:  # one unit is enough
+        low = low.partition(" ")[0]
+    return high if value.lowest == value.highest else f"{low}–{high}"
+
+
+def _uniform(value: float | Between, tell: Callable[[float], str]) -> str:
+    return tell(value.uniform) if isinstance(value, Between) else ""
+
+
+def _share(sparsity: float) -> str:
+    # Two digits of what is left: 0.99995 is not 1.
+    digits = 2 - math.floor(math.log10(1 - sparsity)) if sparsity else 1
+    return f"{round(sparsity, digits):.15g}"
+
+
+_STYLES = {"run": "yellow", "resume": "cyan", "reuse": "green"}
+_MOST = 6
+_SIDES = ("before", "after")
+
+
+def show_chain(links: Sequence[Mapping[str, Any]]) -> None:
+    """A step with its key, reason and inputs, then the steps that its reason comes through."""
+    console = results()
+    _whole(console, links[0])
+    for depth, link in enumerate(links[1:], start=1):
+        _line(console, f"{'  ' * depth}after {link['name']}: {link['status']}, {link['reason']}", link["status"])
+    if len(links) > 1:
+        console.print()
+        _whole(console, links[-1])
+
+
+def _whole(console: Console, link: Mapping[str, Any]) -> None:
+    _line(console, f"{link['name']}: {link['status']}, {link['reason']}", link["status"])
+    _line(console, f"  key {link['key']} ({link['operation']}, version {link['version']})")
+    nearest = link["nearest"]
+    if nearest and nearest["key"] != link["key"]:
+        spec = nearest["spec"] and f"spec {nearest['spec']}"
+        made = ", ".join(filter(None, (nearest["step"], spec, nearest["created"])))
+        _line(console, f"  nearest in the cache: {nearest['key'][:12]} ({made})")
+    for title, changes in (("changed", link["changes"]), ("made elsewhere", link["environment"])):
+        for change in changes:
+            before, after = (json.dumps(change[side]) if side in change else "(not set)" for side in _SIDES)
+            _line(console, f"  {title}: {change['path']} {before} → {after}")
+    for role, source in link["inputs"].items():
+        _line(console, f"  input {role}: {source['step']}, {source['status']}, {source['reason']}", source["status"])
+    outputs = link["outputs"]
+    if outputs:
+        more = f" and {len(outputs) - _MOST} more" if len(outputs) > _MOST else ""
+        _line(console, f"  needed by {', '.join(outputs[:_MOST])}{more}")
+
+
+def _line(console: Console, text: str, status: str = "") -> None:
+    console.print(plain(text, _STYLES.get(status, "")), soft_wrap=True)

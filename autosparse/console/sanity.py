@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.screen import plain
+from autosparse.console.format import plain
 from autosparse.report import Checked, Sanity, signed
 
 

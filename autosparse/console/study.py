@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from autosparse.console.screen import plain, results
-from autosparse.console.views import show_table
+from autosparse.console.format import plain, results
+from autosparse.console.report import show_table
 from autosparse.report import Interval, Level, counted, difference, foretold, interval
 
 

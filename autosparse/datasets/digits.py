@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from autosparse.datasets import datasets
-from autosparse.datasets.pictures import array_split
+from autosparse.datasets._base import datasets
+from autosparse.datasets.decode import array_split
 from autosparse.datasets.source import Pool, Split
 from autosparse.errors import MissingData
 

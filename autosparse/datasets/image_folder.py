@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from autosparse.datasets import datasets
-from autosparse.datasets.layout import images_by_class, read_layout
-from autosparse.datasets.pictures import encoded_split, shape_of
+from autosparse.datasets._base import datasets
+from autosparse.datasets.decode import encoded_split, shape_of
+from autosparse.datasets.folder_layout import images_by_class, read_layout
 from autosparse.datasets.source import Pool, Problem, Split, fetching
 from autosparse.errors import MissingData
 from autosparse.registry import FilePath

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from autosparse.datasets.pictures import pixels_of
+from autosparse.datasets.decode import pixels_of
 from autosparse.errors import UsageError
 from autosparse.text import listed
 

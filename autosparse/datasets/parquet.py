@@ -13,10 +13,10 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from autosparse.datasets import datasets
+from autosparse.datasets._base import datasets
 from autosparse.datasets.columns import IMAGE, LABEL, check_column, choose_column, features_of
+from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
-from autosparse.datasets.pictures import encoded_split, shape_of
 from autosparse.datasets.source import Pool, Problem, Split
 from autosparse.errors import MissingData, MissingExtra, UsageError
 from autosparse.registry import FilePath

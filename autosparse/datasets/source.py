@@ -1,4 +1,4 @@
-"""What a dataset tells before it is loaded, and what it gives when it is."""
+"""The interface of a dataset: its facts before loading, and its splits after."""
 
 from __future__ import annotations
 

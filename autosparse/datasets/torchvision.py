@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from autosparse.datasets import datasets
-from autosparse.datasets.pictures import array_split
+from autosparse.datasets._base import datasets
+from autosparse.datasets.decode import array_split
 from autosparse.datasets.source import Pool, Problem, Split, fetching
 from autosparse.errors import MissingData, MissingExtra
 from autosparse.registry import FilePath

@@ -1,9 +1,8 @@
 """Running a plan: what is there is reused, the rest is made, one step after another or several at once."""
 
-from autosparse.execute.execution import Execution
-from autosparse.execute.observer import Everyone, Log, Observer
+from autosparse.execute.events import Everyone, Log, Observer, Tracking
+from autosparse.execute.executor import Execution
 from autosparse.execute.outcome import Outcome, made_json, with_skipped
-from autosparse.execute.tracking import Tracking
 
 __all__ = [
     "Everyone",

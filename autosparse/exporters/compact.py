@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from autosparse.core.weights import Tensors
-from autosparse.exporters import Model, exporters
+from autosparse.exporters._base import Model, exporters
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 

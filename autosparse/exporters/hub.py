@@ -10,8 +10,8 @@ from typing import Annotated, Any
 
 import yaml
 
-from autosparse.exporters import Model, exporters
 from autosparse.exporters import safetensors as dense
+from autosparse.exporters._base import Model, exporters
 from autosparse.packaged import template
 from autosparse.text import literal, table
 

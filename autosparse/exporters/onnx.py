@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from autosparse.errors import MissingExtra
-from autosparse.exporters import Model, exporters
+from autosparse.exporters._base import Model, exporters
 from autosparse.exporters.shrunk import smaller
 from autosparse.lazy_torch import torch
 

@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
-from autosparse.exporters import Model, exporters
+from autosparse.exporters._base import Model, exporters
 from autosparse.exporters.shrunk import smaller
 from autosparse.lazy_torch import torch
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from autosparse.exporters import Model, exporters
+from autosparse.exporters._base import Model, exporters
 from autosparse.store import dump_tensors, load_tensors
 
 GAIN = "zeros in dense tensors are stored and multiplied like any other number"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
-from autosparse.exporters import Model, exporters
+from autosparse.exporters._base import Model, exporters
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 

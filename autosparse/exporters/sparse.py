@@ -11,7 +11,8 @@ from autosparse.core.graph.shrink import fuse, like_fused, resize
 from autosparse.core.sparse.inference import DENSE, SPARSE, apply_ways, choose_ways
 from autosparse.core.torch_compat.memory_layout import takes_channels_last
 from autosparse.core.weights import state_of
-from autosparse.exporters import BATCHES, Model, compact, exporters
+from autosparse.exporters import compact
+from autosparse.exporters._base import BATCHES, Model, exporters
 from autosparse.exporters.shrunk import smaller
 from autosparse.lazy_torch import torch
 from autosparse.store import canonical

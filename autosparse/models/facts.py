@@ -13,7 +13,7 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import describe_layers, in_mode, total_of
 from autosparse.errors import AutosparseError
 from autosparse.lazy_torch import torch
-from autosparse.models import Shape, build_model
+from autosparse.models._base import Shape, build_model
 from autosparse.models.trace import fits
 from autosparse.store import Store, digest
 from autosparse.user_code import label

@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
-from autosparse.models import models
+from autosparse.models._base import models
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Ge(1), "channels of the first stage"]
@@ -41,7 +41,7 @@ def resnet56(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Modul
 @models.register
 def resnet18(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
     """ResNet-18 with a 3 x 3 stem for small images: four stages of two blocks."""
-    from autosparse.models.networks.resnet import ResNet
+    from autosparse.models.networks import ResNet
 
     return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(2, 2, 2, 2))
 
@@ -49,7 +49,7 @@ def resnet18(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Modul
 @models.register
 def resnet34(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
     """ResNet-34 with a 3 x 3 stem for small images: sixteen blocks in four stages."""
-    from autosparse.models.networks.resnet import ResNet
+    from autosparse.models.networks import ResNet
 
     return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(3, 4, 6, 3))
 
@@ -57,7 +57,7 @@ def resnet34(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Modul
 @models.register
 def resnet50(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
     """ResNet-50 with a 3 x 3 stem for small images: sixteen bottleneck blocks in four stages."""
-    from autosparse.models.networks.resnet import Bottleneck, ResNet
+    from autosparse.models.networks import Bottleneck, ResNet
 
     widths = (width, 2 * width, 4 * width, 8 * width)
     return ResNet(shape[0], classes, widths=widths, blocks=(3, 4, 6, 3), block=Bottleneck, stem=width)
@@ -72,7 +72,7 @@ def wide_resnet(
     widen: Annotated[int, Ge(1), "how many times as wide as the CIFAR-family ResNet"] = 4,
 ) -> torch.nn.Module:
     """Wide ResNet, basic blocks (Zagoruyko & Komodakis 2016)."""
-    from autosparse.models.networks.resnet import ResNet
+    from autosparse.models.networks import ResNet
 
     if depth % 6 != 4:
         raise UsageError(f"`depth` of wide_resnet must be 6 n + 4 but is {depth}", "such as 16, 22, 28 or 40")
@@ -81,6 +81,6 @@ def wide_resnet(
 
 
 def _cifar(shape: Shape, classes: int, *, blocks: int, width: int) -> torch.nn.Module:
-    from autosparse.models.networks.resnet import ResNet
+    from autosparse.models.networks import ResNet
 
     return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width), blocks=(blocks,) * 3)

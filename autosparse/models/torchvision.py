@@ -7,7 +7,7 @@ from typing import Any
 
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.lazy_torch import torch
-from autosparse.models import Shape, models
+from autosparse.models._base import Shape, models
 from autosparse.models.trace import fits, structure_of
 from autosparse.registry import suggestion
 

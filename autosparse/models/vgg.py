@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from autosparse.lazy_torch import torch
-from autosparse.models import models
+from autosparse.models._base import models
 
 Shape = tuple[int, int, int]
 Width = Annotated[int, Ge(1), "channels of the first stage; later ones have up to eight times as many"]
@@ -48,13 +48,13 @@ def vgg(
     ] = ((32,), (64,), (128, 128), (128, 128)),
 ) -> torch.nn.Module:
     """VGG with BatchNorm, of any size; as it stands six convolutions and 0.54 M weights, for a CPU."""
-    from autosparse.models.networks.vgg import VGG
+    from autosparse.models.networks import VGG
 
     return VGG(shape, classes, stages=stages)
 
 
 def _vgg(shape: Shape, classes: int, convolutions: Sequence[int], width: int) -> torch.nn.Module:
-    from autosparse.models.networks.vgg import VGG
+    from autosparse.models.networks import VGG
 
     widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
     stages = [(channels,) * count for channels, count in zip(widths, convolutions, strict=True)]

@@ -1,4 +1,4 @@
-"""Budgets translated: what a sparsity, parameters, multiply-adds and bytes are in each other, for one network."""
+"""Budgets converted between sparsity, parameters, multiply-adds and bytes, for one network."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
+from autosparse.plan.lookup import facts_of
+from autosparse.plan.model import Plan
 from autosparse.spec import Amount
 
 _FLOAT, _INDEX = 4, 4
@@ -155,3 +157,36 @@ def _uniform(facts: NetworkFacts, keep: int) -> int:
     sizes = {layer.name: layer.size for layer in facts.layers}
     counts = apportion({name: float(size) for name, size in sizes.items()}, sizes, keep)
     return sum(counts[layer.name] * layer.positions for layer in facts.layers)
+
+
+def check_budget(plan: Plan) -> None:
+    """Refuse a budget that leaves the network fewer weights than layers, or more than it has, before anything runs.
+
+    Raises UsageError with what is possible. A network whose images are not there yet is not looked at.
+    """
+    if (facts := _facts(plan)) is None:
+        return
+    name = plan.spec.model.short_name
+    for index, budget in enumerate(plan.spec.budget):
+        try:
+            if isinstance(budget, Amount) and budget.currency == "macs":
+                check_macs(budget, facts, name)
+            else:
+                sparsity_for(budget, facts, name)
+        except UsageError as error:
+            error.at = ("budget", index)
+            raise
+
+
+def translations(plan: Plan) -> list[Translation] | None:
+    """Every budget of a checked plan in every currency; None while the size of the images is not known."""
+    facts = _facts(plan)
+    return None if facts is None else [translate(budget, facts) for budget in plan.spec.budget]
+
+
+def _facts(plan: Plan) -> NetworkFacts | None:
+    inputs = plan.steps[plan.cells[0].train].inputs
+    if not plan.sources[inputs["data"]].known:
+        return None
+    facts = facts_of(plan.steps[inputs["init"]], plan.spec.model)
+    return facts if facts.total else None  # a network with nothing to prune fails in its first mask, saying why

@@ -8,7 +8,7 @@ from typing import Any
 
 from autosparse.datasets import Source, open_source
 from autosparse.errors import UsageError
-from autosparse.plan.step import Step, step_key
+from autosparse.plan.model import Step, step_key
 from autosparse.spec.choices import Choice
 from autosparse.steps import operations
 from autosparse.store import digest

@@ -1,36 +1,17 @@
-"""The sanity checks of a plan: a step for each that says something of its method, shared with controls."""
+"""The sanity checks of a plan, and the controls that a method must beat."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from autosparse.core.sanity import left_out
-from autosparse.plan.cell import Cell
-from autosparse.plan.step import Step
+from autosparse.core.sanity import is_shuffled_by_selection, left_out
+from autosparse.plan.model import Cell, Check, Step
 from autosparse.spec import BEST, Method, Spec
 from autosparse.store import digest
 
 Add = Callable[[str, str, Mapping[str, Any], Mapping[str, str], str], str]
-
-
-@dataclass(frozen=True)
-class Check:
-    """One sanity check of one method, or of the best of several, within a budget and a seed."""
-
-    subject: str
-    """a method's name, or `best`"""
-    check: str
-    budget: str
-    seed: int
-    candidates: Mapping[str, str]
-    """what the step calls the methods -> their names"""
-    step: str | None
-    """of operation `sanity`, or `evaluate` where a control of the spec is the same network"""
-    left_out: str = ""
-    """why there is no step"""
 
 
 def plan_checks(
@@ -82,3 +63,18 @@ def _inputs(
     if len(names) > 1:
         inputs |= {f"evaluate.{key}.{at}": placed[name, at].evaluate for key, name in names.items() for at in seeds}
     return {**inputs, **masks}
+
+
+def controls_of(spec: Spec) -> Iterator[tuple[str, Method | None]]:
+    """Name and method of each control; no method where it is the finished masks, permuted within layers.
+
+    A method that allocates once has the same quotas with a random selection. One of several rounds, with a repair or
+    with quotas that move has others then. Layer means are a control of methods that score once.
+    """
+    method, choices = spec.method, spec.method.choices()
+    once = is_shuffled_by_selection(choices)
+    for name in spec.controls:
+        if name == "shuffle" and not left_out("shuffle", choices):
+            yield f"{method.name}.{name}", method.control(name) if once else None
+        elif name != "shuffle" and once and not method.criterion.entry.facts.get("shuffled"):
+            yield f"{method.name}.{name}", method.control(name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from autosparse.core.features import feature_groups
@@ -15,12 +14,11 @@ from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import UsageError
 from autosparse.models import identify_model
-from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.builder import Builder, at_path
-from autosparse.plan.cell import Cell
-from autosparse.plan.checks import Check, plan_checks
-from autosparse.plan.controls import controls_of
+from autosparse.plan.checks import controls_of, plan_checks
+from autosparse.plan.lookup import facts_of
+from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
 from autosparse.plan.options import (
     keyed_aims,
     keyed_proxy,
@@ -30,43 +28,13 @@ from autosparse.plan.options import (
     tag_of,
     tunable_limits,
 )
-from autosparse.plan.planned_budget import PlannedBudget, strictest
-from autosparse.plan.step import Step
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
-from autosparse.steps.pretrained import read_scorer
+from autosparse.steps.scorer import read_scorer
 from autosparse.steps.study import SELECTION
 from autosparse.store import digest
 
 _LABEL_IMAGES, LABEL_EXAMPLES, LABEL_ROUNDS = 512, 20_000, 8
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All steps in an order in which they can run, by name, and what is known to be missing."""
-
-    name: str
-    spec: Spec
-    steps: Mapping[str, Step]
-    sources: Mapping[str, Source] = field(repr=False)
-    cells: tuple[Cell, ...] = ()
-    checks: tuple[Check, ...] = ()
-    horizons: frozenset[str] = frozenset()
-    """names of the methods whose steps of search a horizon says"""
-
-    @property
-    def digest(self) -> str:
-        """What the plan would make, as one digest: equal for equal keys under equal names."""
-        return digest({name: step.key for name, step in self.steps.items()})
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Sentences about files, folders and labels that its datasets leave out or renumber."""
-        return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
-
-    def of(self, operation: str) -> list[Step]:
-        """The steps of one operation, in order."""
-        return [step for step in self.steps.values() if step.operation == operation]
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
@@ -115,13 +83,6 @@ def own_code(spec: Spec) -> tuple[str, ...]:
     choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
     return tuple(dict.fromkeys(named))
-
-
-def facts_of(start: Step, model: Choice) -> NetworkFacts:
-    """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
-    about = start.options
-    with at_path("model"):
-        return network_facts(about["model"], model.name, model.options(), tuple(about["shape"]), about["classes"])
 
 
 def _budgets(build: Builder, spec: Spec, network: tuple[str, str]) -> list[PlannedBudget]:

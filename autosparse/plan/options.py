@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from autosparse.core.training.loop import Recipe, of_a_step
-from autosparse.plan.step import Step
+from autosparse.plan.model import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
 

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.plan.compile import Plan
-from autosparse.plan.step import Step
+from autosparse.plan.model import Plan, Step
 from autosparse.store import Index, Record
 
 _NAMED, _RELATED, _LATEST = 4, 8, 4  # how many earlier artifacts are looked at: same step, same inputs, latest

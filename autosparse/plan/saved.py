@@ -15,10 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from autosparse import __version__
 from autosparse.backends import Machine
 from autosparse.errors import SpecError, UsageError
-from autosparse.plan.compile import Plan
+from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, told_changes
 from autosparse.plan.status import Status, count, missing_device
-from autosparse.plan.step import Step
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.store import Index, Record
 

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from autosparse.errors import UsageError
-from autosparse.plan.compile import Plan
+from autosparse.plan.model import Plan
 from autosparse.plan.status import Status
 from autosparse.registry import suggestion
 

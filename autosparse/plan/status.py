@@ -14,9 +14,8 @@ from typing import Any
 from autosparse.backends import Machine, Place, environment, missing_extras
 from autosparse.core.training.torch_compile import DENSE
 from autosparse.exporters import exporters
-from autosparse.plan.compile import Plan
+from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
-from autosparse.plan.step import Step
 from autosparse.store import Index, Record, Store, open_index
 
 SHARED = "in the shared store"

@@ -10,15 +10,28 @@ from autosparse.report.build import (
     copy_emitted,
     failed_emissions,
 )
-from autosparse.report.cells import Row, best_of, columns_of, mean_of, own_first, ranked, rows_of, spread_of
+from autosparse.report.cells import (
+    Point,
+    Row,
+    best_of,
+    columns_of,
+    frontier,
+    mean_of,
+    own_first,
+    ranked,
+    rows_of,
+    spread_of,
+)
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
 from autosparse.report.failures import Failure, Missing, counted
 from autosparse.report.finished import Finished
 from autosparse.report.folder import (
     LOG,
+    Reached,
     Run,
     all_runs,
     find_run,
+    history,
     open_folder,
     remove_folder,
     save_metrics,
@@ -26,8 +39,6 @@ from autosparse.report.folder import (
     tag_run,
     tags_of,
 )
-from autosparse.report.frontier import Point, frontier
-from autosparse.report.history import Reached, history
 from autosparse.report.layers import LEAST, LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer

@@ -13,10 +13,9 @@ from pydantic import TypeAdapter
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
-from autosparse.report.failures import Failure, Missing, describe_failures, find_missing
+from autosparse.report.failures import Failure, Missing, describe_failures, describe_notes, find_missing
 from autosparse.report.finished import Finished
 from autosparse.report.layers import Profile, describe_profiles
-from autosparse.report.notes import describe_notes
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.report.timeline import Made, describe_timeline

@@ -1,4 +1,4 @@
-"""Failures of a run as a report shows them: steps, and the cells of the comparison that have no result."""
+"""Failed steps and missing cells of a run, and warnings about masks."""
 
 from __future__ import annotations
 
@@ -97,3 +97,17 @@ def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Mi
     for one in missing:
         cells.setdefault((one.method, one.budget), []).append(one)
     return cells
+
+
+def describe_notes(finished: Finished) -> list[str]:
+    """Return the notes of all masks of the comparison, and what is left out of the dataset."""
+    methods: dict[str, list[str]] = {}
+    for cell in finished.cells:
+        mask = finished.plan.steps[cell.evaluate].inputs.get("mask")
+        if mask is None or not finished.has(mask):
+            continue
+        for note in finished.open(mask).json("result").get("notes", ()):
+            methods.setdefault(note, [])
+            if cell.method not in methods[note]:
+                methods[note].append(cell.method)
+    return [*finished.plan.warnings, *(f"{', '.join(names)}: {note}" for note, names in methods.items())]

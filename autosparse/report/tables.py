@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 
+from autosparse.report import Emitted
 from autosparse.report.build import Report, Result
 from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.failures import Missing
-from autosparse.text import literal, table, visible
+from autosparse.text import literal, size, table, visible
 
 _COLUMNS = (
     "method", "budget", "sparsity", "seed", "kept", "total", "effective_sparsity", "macs", "dense_macs",
@@ -48,3 +50,30 @@ def _value(result: Result, name: str) -> object:
 def _known(missing: Missing, name: str) -> object:
     value = getattr(missing, name, "")
     return visible(value) if isinstance(value, str) else value
+
+
+def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
+    """The titles and rows of a table of emitted models."""
+    batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
+    rows = [
+        [
+            model.format,
+            f"{model.sparsity:g}",
+            size(model.bytes),
+            f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else "",
+            *(_faster(model.batch_latencies_ms.get(batch)) for batch in batches),
+            f"{model.max_abs_error:.2g}",
+            "" if model.test_accuracy is None else f"{model.test_accuracy:.2f}",
+        ]
+        for model in emitted
+    ]
+    return ["format", "sparsity", "size", "smaller", *map(images_at_once, batches), "off by", "test"], rows
+
+
+def images_at_once(count: str) -> str:
+    """A number of images, in words."""
+    return f"{count} image{'s' * (count != '1')}"
+
+
+def _faster(pair: Sequence[float] | None) -> str:
+    return f"{pair[1] / pair[0]:.2f}×" if pair else ""

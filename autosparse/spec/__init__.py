@@ -4,14 +4,13 @@ from autosparse.packaged import about_shipped, shipped
 from autosparse.spec.amounts import binary_size
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
-from autosparse.spec.filling import selection_of, with_selections
 from autosparse.spec.horizon import HORIZON, in_percent, with_horizon
 from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
 from autosparse.spec.method import DENSE, Method
-from autosparse.spec.pretrained import Pretrained
-from autosparse.spec.resolve import open_settings, provenance, resolve, with_settings
+from autosparse.spec.resolve import open_settings, provenance, resolve, selection_of, with_selections, with_settings
 from autosparse.spec.sanity import BEST
-from autosparse.spec.sections import Spec, spec_schema
+from autosparse.spec.schema import Spec, spec_schema
+from autosparse.spec.scorer import Pretrained
 
 __all__ = [
     "BEST", "DENSE", "FILE", "HORIZON", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec",

@@ -15,7 +15,7 @@ from autosparse.text import quoted
 if TYPE_CHECKING:
     from autosparse.spec.choices import Choice
     from autosparse.spec.method import Method
-    from autosparse.spec.sections import Spec
+    from autosparse.spec.schema import Spec
 
 HORIZON = "method.horizon"
 """Where a spec says it."""

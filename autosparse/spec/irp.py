@@ -9,8 +9,7 @@ from pydantic import AfterValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.training.loop import MOST_EPOCHS
-from autosparse.spec.choices import Choice, Section, about, different
-from autosparse.spec.kinds import DatasetChoice, ModelChoice, Seeds, Training
+from autosparse.spec.choices import Choice, DatasetChoice, ModelChoice, Section, Seeds, Training, about, different
 
 MOST_ROUNDS = 1000
 

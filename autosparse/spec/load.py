@@ -19,9 +19,9 @@ from autosparse.errors import SpecError, UsageError
 from autosparse.models import models
 from autosparse.packaged import is_shipped
 from autosparse.pretrained import pretrained_scorers
+from autosparse.spec.diagnostics import explain
 from autosparse.spec.document import Document, Mark, Path, parse_document
-from autosparse.spec.explain import explain
-from autosparse.spec.sections import Spec
+from autosparse.spec.schema import Spec
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,16 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.registry import suggestion
-from autosparse.spec.choices import Section, about
+from autosparse.spec.choices import (
+    AllocationChoice,
+    CriterionChoice,
+    RepairChoice,
+    ScheduleChoice,
+    Section,
+    SelectionChoice,
+    about,
+)
 from autosparse.spec.horizon import USUAL, Horizon, check_horizon, horizon_name
-from autosparse.spec.kinds import AllocationChoice, CriterionChoice, RepairChoice, ScheduleChoice, SelectionChoice
 from autosparse.text import quoted
 
 DENSE = "dense"

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from autosparse.datasets import Split, open_source
-from autosparse.datasets.pictures import SET_SIZE
+from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps import operations
-from autosparse.steps.work import Work
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work
 from autosparse.store import digest
 
 SHARD = 2**28

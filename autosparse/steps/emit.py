@@ -13,9 +13,9 @@ from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy_torch import torch
-from autosparse.steps import operations
-from autosparse.steps.reload import outputs_of, reload
-from autosparse.steps.work import Work, build_network, find_model
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, build_network, find_model
+from autosparse.steps.verify_export import outputs_of, reload
 from autosparse.store import dump_tensors
 
 

@@ -9,8 +9,8 @@ from autosparse.core.weights import prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
-from autosparse.steps import operations
-from autosparse.steps.work import Work, find_model
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, find_model
 from autosparse.user_code import label
 
 

@@ -1,4 +1,4 @@
-"""irp: one round of iterative rewind pruning. Rounds are chained; none knows how many follow."""
+"""irp, rewind: one round of iterative rewind pruning, and the state that rounds rewind to."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import PerRoundOf, RankBy, irp_round, keep_after
-from autosparse.core.training.loop import Recipe
+from autosparse.core.training.loop import Recipe, train
+from autosparse.core.weights import state_of
 from autosparse.errors import Diverged, StepError
-from autosparse.steps import operations
-from autosparse.steps.work import Work, build_network, generator
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, build_network, generator, load_network
 
 
 @operations.register(version=1, tells="validation_accuracy", by_team=True)
@@ -71,3 +72,24 @@ def irp(
             "validation_accuracy": result.validation_accuracy,
         },
     )
+
+
+@operations.register(version=1)
+def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> None:
+    """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
+
+    Late rewinding: Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis".
+    """
+    model = load_network(work)
+    train(
+        model,
+        work.images("train"),
+        Recipe(**training),
+        generator("irp", seed),
+        end=steps,
+        observe=work.observe,
+    )
+    state = state_of(model)
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
+    work.output.write_tensors("state", state)

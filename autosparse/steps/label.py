@@ -13,9 +13,8 @@ from autosparse.core.training.masked_steps import Divergence, warmed_up
 from autosparse.core.weights import Tensors
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps import operations
-from autosparse.steps.evidence import gather_evidence
-from autosparse.steps.work import Work, generator
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, gather_evidence, generator
 
 
 @operations.register(version=2)

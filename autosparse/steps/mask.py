@@ -1,4 +1,4 @@
-"""mask: a method's masks within one budget."""
+"""mask, shuffle: a method's masks within one budget, and their layer-wise shuffled control."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from autosparse.core.graph.connectivity import Anatomy, dissect
 from autosparse.core.graph.repair import repairs
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
+from autosparse.core.sanity import shuffle as permute
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
@@ -21,10 +22,9 @@ from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
-from autosparse.steps import operations
-from autosparse.steps.evidence import gather_evidence
-from autosparse.steps.scoring import make_scorer
-from autosparse.steps.work import Work, choose
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, choose, gather_evidence, generator
+from autosparse.steps.scorer import make_scorer
 
 
 @operations.register(version=1)
@@ -131,3 +131,13 @@ def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
+
+
+@operations.register(version=1)
+def shuffle(work: Work, *, seed: int) -> None:
+    """The masks of input `mask`, the same number in every layer at other places."""
+    evidence = gather_evidence(work, seed=seed)
+    before = {name: mask.to(work.device) for name, mask in work.inputs["mask"].tensors("masks").items()}
+    masks = permute(before, generator("shuffle", seed))
+    work.output.write_tensors("masks", masks)
+    work.output.write_json("result", {"total": total_of(masks), **describe_masks(dissect(evidence.masked(masks)))})

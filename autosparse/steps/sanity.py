@@ -12,9 +12,9 @@ from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
-from autosparse.steps import operations
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, build_network, generator, load_network
 from autosparse.steps.mask import make_masks
-from autosparse.steps.work import Work, build_network, generator, load_network
 
 _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels}
 

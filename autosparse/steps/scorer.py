@@ -1,11 +1,27 @@
-"""scorer: the tuned scorer, learned from every example of every IRP source."""
+"""scorer, pretrained: a learned scorer, from the examples of every IRP source or from the folder of a run."""
 
 from __future__ import annotations
 
-from autosparse.core.scorers import scorers
-from autosparse.steps import operations
-from autosparse.steps.examples import check_rounds, load_examples
-from autosparse.steps.work import Work, generator
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from autosparse.core.evidence import Scorer
+from autosparse.core.features import Features, feature_groups
+from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.selection import selections
+from autosparse.core.training.loop import Recipe
+from autosparse.core.training.masked_steps import warmed_up
+from autosparse.core.weights import Tensors
+from autosparse.errors import StepError, UsageError
+from autosparse.lazy_torch import torch
+from autosparse.pretrained import locate_scorer, pretrained_scorers
+from autosparse.registry import suggestion
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, choose, generator
+from autosparse.store import file_digest, load_tensors
 
 
 @operations.register(version=1)
@@ -20,3 +36,151 @@ def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
     state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
     work.output.write_tensors("state", state)
     work.output.write_json("scorer", {"name": name, "version": version, "options": options, **chosen})
+
+
+def check_rounds(work: Work, scorer: str) -> None:
+    """Whether the rounds of every source leave few enough weights for a scorer. Raises StepError."""
+    below = scorers[scorer].facts.get("learns_below", 1.0)
+    for source, artifact in work.roles("label").items():
+        survivors = artifact.json("result")["survivors"]
+        if (left := survivors[-1] / sum(survivors)) > below:
+            raise StepError(
+                f"the rounds of source {source} in which its network learned leave {left:.0%} of the weights, but "
+                f"scorer `{scorer}` learns from rounds that leave {below:.0%} or less",
+                "train them longer (`irp.epochs`), or prune less in a round (`irp.per_round`)",
+            )
+
+
+def load_examples(work: Work) -> tuple[Features, Tensors]:
+    """Features and targets of the inputs `label.*`, on the device, layers named `source:layer`.
+
+    Targets are survival shares; where rounds were described one by one they are 1 for what survives the round, and
+    its layers are named `source@round:layer`, but for those of which nothing is left.
+    """
+    values: Tensors = {}
+    shares: Tensors = {}
+    sizes: dict[str, int] = {}
+    columns: tuple[str, ...] = ()
+    for source, artifact in work.roles("label").items():
+        about = artifact.json("result")
+        columns = tuple(about["columns"])
+        tensors, labels = artifact.tensors("examples"), artifact.tensors("labels")
+        whole = {"left": [labels[layer].numel() for layer in about["layers"]]}
+        for described in about.get("rounds", [whole]):
+            at, prefix = (f"@{n}", f"{n}|") if (n := described.get("number")) else ("", "")
+            for layer, size in zip(about["layers"], described["left"], strict=True):
+                if size:
+                    name = f"{source}{at}:{layer}"
+                    values[name] = tensors[f"{prefix}{layer}|features"].to(work.device)
+                    shares[name] = tensors[f"{prefix}{layer}|share"].to(work.device)
+                    sizes[name] = size
+    return Features(columns, values, sizes), shares
+
+
+def make_scorer(
+    about: Mapping[str, Any], state: Mapping[str, torch.Tensor], recipe: Recipe, device: torch.device
+) -> Scorer:
+    """The scorer that `about`, as in `scorer.json`, and its tensors are; `recipe` trains networks that it warms up."""
+    groups = about.get("features") or groups_of(about["name"], about["options"])
+    placed = {name: tensor.to(device) for name, tensor in state.items()}
+    return Scorer(
+        tuple(groups),
+        partial(scorers[about["name"]].facts["predict"], placed),
+        partial(warmed_up, recipe=recipe, steps=about["options"].get("warm_up", 0)),
+        choose(selections, about["selection"]) if "selection" in about else None,
+    )
+
+
+ABOUT, STATE = "scorer.json", "state.safetensors"
+_KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learned_from": list, "sha256": str}
+
+
+@operations.register(version=1)
+def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
+    """Take over the scorer that `work.access` names: `scorer` is what its folder says of it."""
+    folder = work.access["pretrained"]
+    if read_scorer(folder) != scorer:
+        raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
+    state = read_state(folder)
+    work.output.write_tensors("state", state)
+    kept = ("name", "version", "options", "features", "selection")
+    work.output.write_json("scorer", {name: scorer[name] for name in kept if name in scorer})
+
+
+def read_state(folder: str | Path) -> Tensors:
+    """The tensors of a scorer's folder. Raises StepError where they are damaged or not finite."""
+    try:
+        state = load_tensors((locate_scorer(folder) / STATE).read_bytes())
+    except (ValueError, KeyError, TypeError) as error:
+        raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
+    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
+        raise StepError(f"scorer {folder} has values that are not finite, in {broken[0]}")
+    return state
+
+
+def read_scorer(folder: str | Path) -> dict[str, Any]:
+    """What a scorer is, by its content: its class and options, the features it sees, and its tensors' sha256.
+
+    `folder` may be the name of one that ships with the package. Raises UsageError for a folder that is no scorer's, is
+    damaged, or holds one that cannot be used here.
+    """
+    place = locate_scorer(folder)
+    left = suggestion(Path(folder).name, [*pretrained_scorers()]) or (
+        f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {_known()}"
+    )
+    if not place.is_dir():
+        raise UsageError(f"there is no folder {folder}" if not place.exists() else f"{folder} is not a folder", left)
+    for name in (ABOUT, STATE):
+        if not (place / name).is_file():
+            below = f"did you mean `{folder}/scorer`?" if (place / "scorer" / ABOUT).is_file() else left
+            raise UsageError(f"{folder} has no {name}: it is not a scorer's folder", below)
+    about = _about(place, folder)
+    if about["name"] not in scorers:
+        hint = scorers.suggest(about["name"])
+        raise UsageError(f"{folder} holds a scorer `{about['name']}`, which this autosparse does not have", hint)
+    if (version := scorers[about["name"]].version) != about["version"]:
+        raise UsageError(
+            f"{folder} was made by version {about['version']} of scorer `{about['name']}`, this autosparse has "
+            f"version {version}",
+            "train it again",
+        )
+    _check_features(about["features"], folder)
+    if (chosen := about.get("selection", {}).get("name", "top")) not in selections:
+        hint = selections.suggest(str(chosen))
+        raise UsageError(f"{folder} was tuned with a selection `{chosen}`, which this autosparse does not have", hint)
+    return about
+
+
+def _known() -> str:
+    return ", ".join(pretrained_scorers())
+
+
+def _about(place: Path, folder: str | Path) -> dict[str, Any]:
+    damaged = "copy it again from the run that left it"
+    try:
+        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+        same = file_digest(place / STATE) == about["sha256"] if "sha256" in about else True
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(f"{folder} is damaged: {ABOUT}: {error}", damaged) from None
+    for name, kind in _KINDS.items():
+        if not isinstance(about.get(name) if isinstance(about, dict) else None, kind):
+            raise UsageError(
+                f"{folder} is not a scorer that a run left: {ABOUT} does not say its `{name}`",
+                "name the `scorer` folder of a run, not an artifact of the cache",
+            )
+    if not same:
+        raise UsageError(f"{folder} is damaged: {STATE} is not what {ABOUT} describes", damaged)
+    if not isinstance(about.get("selection", {}), dict):
+        raise UsageError(f"{folder} is damaged: {ABOUT}: its `selection` is no choice", damaged)
+    return {name: about[name] for name in (*_KINDS, "selection") if name in about}
+
+
+def _check_features(made_for: Mapping[str, Any], folder: str | Path) -> None:
+    for name, version in made_for.items():
+        now = feature_groups[name].version if name in feature_groups else None
+        if now != version:
+            has = "none" if now is None else f"version {now}"
+            raise UsageError(
+                f"{folder} was made for version {version} of feature group `{name}`, this autosparse has {has}",
+                "train it again",
+            )

@@ -1,16 +1,19 @@
-"""train: the shared recipe, on a masked or the dense network."""
+"""train, evaluate: the shared recipe on a masked or the dense network, and its test accuracy."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from autosparse.core.training.loop import Recipe
+from autosparse.core.allocation import macs
+from autosparse.core.irp import rewind
+from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
-from autosparse.core.weights import state_of
+from autosparse.core.weights import describe_layers, state_of, total_of
 from autosparse.errors import Diverged
-from autosparse.steps import operations
-from autosparse.steps.work import Work, generator, load_network
+from autosparse.lazy_torch import torch
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, build_network, generator, load_network
 
 
 @operations.register(version=1, by_team=True)
@@ -32,3 +35,43 @@ def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
         raise Diverged(f"training diverged: {broken[0] if broken else 'its loss'} is not finite", "lower `training.lr`")
     work.output.write_tensors("state", state_of(model))
     work.output.write_json("result", {"losses": losses})
+
+
+@operations.register(version=1, tells="test_accuracy")
+def evaluate(work: Work, *, precision: str) -> None:
+    """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
+    model = rewind(build_network(work), work.inputs["train"].tensors("state"))
+    splits = {name: work.images(name) for name in ("validation", "test")}
+    layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
+    batch = work.place.evaluation_batch
+    total = sum(layer.size for layer in layers)
+    dense = {layer.name: layer.size for layer in layers}
+    about = work.inputs["mask"].json("result") if "mask" in work.inputs else {"kept": dense, "effective": dense}
+    # Masks made by earlier releases do not tell of nodes and paths.
+    known = [part for part in ("effective", "nodes", "channels", "paths_through") if part in about]
+    work.output.write_json(
+        "result",
+        {
+            **{f"{name}_accuracy": accuracy(model, images, precision, batch=batch) for name, images in splits.items()},
+            "total": total,
+            "kept": sum(about["kept"].values()),
+            **({"effective": sum(about["effective"].values())} if "effective" in about else {}),
+            "macs": macs(layers, about["kept"]),
+            "dense_macs": macs(layers),
+            **({"effective_macs": macs(layers, about["effective"])} if "effective" in about else {}),
+            **{part: sum(about[part].values()) for part in ("nodes", "channels") if part in about},
+            **{part: about[part] for part in ("paths", "findings") if part in about},
+            "layers": [
+                {
+                    "name": layer.name,
+                    "size": layer.size,
+                    "kept": about["kept"][layer.name],
+                    "macs": layer.positions * about["kept"][layer.name],
+                    "dense_macs": layer.positions * layer.size,
+                    **{part: about[part][layer.name] for part in known},
+                }
+                for layer in layers
+            ],
+            "parameters": total_of(dict(model.named_parameters())),
+        },
+    )

@@ -1,4 +1,4 @@
-"""trial, tune: Optuna proposes a scorer's options; every trial is an artifact."""
+"""trial, tune: Optuna proposes the options of a scorer, a proxy training judges them; each trial is an artifact."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from typing import Any
 
 from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
+from autosparse.core.training.loop import Recipe, accuracy, of_a_step
+from autosparse.core.training.loop import train as train_network
+from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
-from autosparse.steps import operations
-from autosparse.steps.examples import check_rounds, load_examples
-from autosparse.steps.proxy import validate_scorer
+from autosparse.steps._base import operations
+from autosparse.steps.context import Work, generator, load_network
+from autosparse.steps.mask import make_masks
+from autosparse.steps.scorer import check_rounds, load_examples
 from autosparse.steps.study import SELECTION, Pruner, Sampler, propose, should_stop
-from autosparse.steps.work import Work, generator
 from autosparse.store import digest
 
 
@@ -98,3 +101,30 @@ def tune(work: Work, *, scorer: dict[str, Any]) -> None:
 
 def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**scorer["options"], **{name: value for name, value in settings.items() if name != SELECTION}}
+
+
+def validate_scorer(
+    work: Work,
+    scorer: Mapping[str, Any],
+    state: Tensors,
+    method: Mapping[str, Any],
+    training: Mapping[str, Any],
+    *,
+    sparsity: float,
+    epochs: float,
+    seed: int,
+) -> float:
+    """The validation accuracy, in percent, of input `init` pruned by a method with this scorer and trained so long.
+
+    0 for a scorer that diverged: it orders nothing.
+    """
+    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        return 0.0
+    brief = of_a_step(training)
+    _, masks = make_masks(
+        work, method, seed=seed, sparsity=sparsity, budget=None, training=brief, learned=(scorer, state)
+    )
+    recipe, model = Recipe(**training, epochs=epochs), load_network(work)
+    masks = {name: mask.to(work.device) for name, mask in masks.items()}
+    train_network(model, work.images("train"), recipe, generator("train", seed), masks=masks, observe=work.observe)
+    return accuracy(model, work.images("validation"), recipe.precision, batch=work.place.evaluation_batch)

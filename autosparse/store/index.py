@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import DamagedArtifact
-from autosparse.store.artifacts import Store
-from autosparse.store.files import DESCRIPTOR, size_of
+from autosparse.store.artifact import DESCRIPTOR, size_of
+from autosparse.store.local import Store
 
 _VERSION = 1
 _TABLE = (

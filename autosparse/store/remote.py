@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
-from autosparse.store.artifacts import Store
-from autosparse.store.canonical import canonical, file_digest
-from autosparse.store.files import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
+from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
+from autosparse.store.keys import canonical, file_digest
+from autosparse.store.local import Store
 
 Result = TypeVar("Result")
 Named = tuple[str, str]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from autosparse.trackers import Followed, trackers
+from autosparse.trackers._base import Followed, trackers
 
 _NO_NAME = re.compile(r"[^\w./ -]")  # what MLflow takes in no name
 _LONGEST, _MOST, _LONGEST_NAME = 500, 100, 250  # of a parameter's text, of parameters at once, of a name's text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Annotated, Any
 
-from autosparse.trackers import Followed, trackers
+from autosparse.trackers._base import Followed, trackers
 
 
 class _Run:

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.api.batch import Signature
-from autosparse.api.batches import Examples
+from autosparse.api.batches import Examples, Signature
 from autosparse.core.inputs import examples_in
 from autosparse.errors import UsageError
 

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from autosparse.backends import Place as Where
-from autosparse.console.live import Tree
-from autosparse.console.progress import Lines
+from autosparse.console.progress import Lines, Tree
+from autosparse.cost import Fitted
+from autosparse.cost.price import Estimate, Price
 from autosparse.execute import Everyone, Log
-from autosparse.plan import Fitted, Status
-from autosparse.plan.price import Estimate, Price
+from autosparse.plan import Status
 from tests.conftest import Ended, Place
 from tests.plan.conftest import DIGITS, compiled
 
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until it is set."""
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    monkeypatch.setattr("autosparse.console.live.resident_memory", lambda **_: 812_000_000)
+    monkeypatch.setattr("autosparse.console.progress.resident_memory", lambda **_: 812_000_000)
     return now
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.console import plots_of, report_page, standalone
-from autosparse.console.plots import Series, line_chart
+from autosparse.html import plots_of, report_page, standalone
+from autosparse.html.svg import Series, line_chart
 from autosparse.report import LayerShare, Profile, Report
 from tests.conftest import Ended, Place, call
 

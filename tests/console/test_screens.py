@@ -22,9 +22,9 @@ from rich.console import Console
 
 from autosparse.api.selftest import SelfTest
 from autosparse.cli import main
-from autosparse.console.live import Tree
+from autosparse.console.progress import Tree
+from autosparse.cost import price
 from autosparse.packaged import shipped
-from autosparse.plan import price
 from autosparse.store import Store
 from tests.conftest import MACHINE_RATES, NETWORK_RATES, Place
 from tests.console.test_live import drawn, fitted, told
@@ -59,7 +59,7 @@ def live(width: int) -> str:
     tree, clock = Tree(plan, Console(file=io.StringIO(), width=width)), [1000.0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("time.monotonic", lambda: clock[0])
-        patch.setattr("autosparse.console.live.resident_memory", lambda **_: 812_000_000)
+        patch.setattr("autosparse.console.progress.resident_memory", lambda **_: 812_000_000)
         tree = Tree(plan, Console(file=io.StringIO(), width=width))
         told(tree, plan, clock)
         return drawn(tree, width) + "\n"
@@ -78,18 +78,18 @@ FOUND = {
 
 def doctor(width: int) -> str:
     """What `doctor` tells of a machine where the test fails or, below, passes."""
-    from autosparse.cli import looking
+    from autosparse.cli import doctor
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "default", lambda: Store(Path("/home/ada/.cache/autosparse")))
-        patch.setattr(looking, "environment", lambda _: FOUND)
-        patch.setattr(looking, "this_machine", lambda: MACHINE)
-        patch.setattr(looking, "memory_of", lambda _: 16 * 2**30)
+        patch.setattr(doctor, "environment", lambda _: FOUND)
+        patch.setattr(doctor, "this_machine", lambda: MACHINE)
+        patch.setattr(doctor, "memory_of", lambda _: 16 * 2**30)
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e11))
-        patch.setattr(looking, "missing_extras", lambda: {"timm": "pip install 'autosparse[timm]'"})
-        patch.setattr(looking, "self_test", lambda _: SelfTest("cpu", 2.1))
+        patch.setattr(doctor, "missing_extras", lambda: {"timm": "pip install 'autosparse[timm]'"})
+        patch.setattr(doctor, "self_test", lambda _: SelfTest("cpu", 2.1))
         passed = command("doctor")(width)
-        patch.setattr(looking, "self_test", lambda _: SelfTest("cpu", 0.4, "operator torchvision::nms does not exist"))
+        patch.setattr(doctor, "self_test", lambda _: SelfTest("cpu", 0.4, "operator torchvision::nms does not exist"))
         return passed + command("doctor")(width)
 
 
@@ -131,9 +131,9 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(price, "probe_machine", lambda *_: dict(MACHINE_RATES))
     patch.setattr(price, "probe_network", lambda *_: dict(NETWORK_RATES))
     patch.setattr(price, "system_load", lambda: 0.0)
-    for module in ("autosparse.cli.app", "autosparse.cli.running", "autosparse.plan.price"):
+    for module in ("autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
-    patch.setattr("autosparse.plan.fit.memory_of", lambda _: 16 * 2**30)
+    patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from autosparse.core.training.loop import FEW, Recipe, train
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra
 from autosparse.lazy_torch import torch
+from autosparse.measure.probe import made_up_images
 from autosparse.models import build_model
-from autosparse.plan.probe import made_up_images
 
 CONVOLUTIONS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
     "usual": ({"kernel_size": 3, "padding": 1}, (8, 8, 16)),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image, ImageOps
 
-from autosparse.datasets.pictures import array_split, encoded_split, pixels_of, shape_of
+from autosparse.datasets.decode import array_split, encoded_split, pixels_of, shape_of
 from autosparse.errors import StepError, UsageError
 from tests.datasets.conftest import everything, picture
 

@@ -14,11 +14,11 @@ from autosparse.backends import Place, this_machine
 from autosparse.console import show_bench
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
+from autosparse.cost import Bench, Trained, fit_plan, measure_speed
 from autosparse.errors import MissingRequirement, StepError
+from autosparse.measure.probe import made_up_images
+from autosparse.measure.reference_loop import Pictures, accuracy_plainly, train_plainly
 from autosparse.models import build_model
-from autosparse.plan import Bench, Trained, fit_plan, measure_speed
-from autosparse.plan.plain import Pictures, accuracy_plainly, train_plainly
-from autosparse.plan.probe import made_up_images
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.plan.conftest import DIGITS
@@ -61,7 +61,7 @@ def test_pictures_are_the_images_normalized(channels: int) -> None:
 
 def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network in its batches, in its own precision and in float32; the spec's scorer and the paper's."""
-    monkeypatch.setattr("autosparse.plan.bench._MOMENT", 0.01)
+    monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
     spec = load_spec(DIGITS, overrides=["training.precision=bfloat16", "target.threads=1"]).spec
     fitted = fit_plan(spec, replace(this_machine(), devices=("cpu",)), "digits", store, open_index(store))
     before = torch.random.get_rng_state()
@@ -94,7 +94,7 @@ def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.Monkey
     """With the code that its process ended with, and nothing is waited for."""
     spec = load_spec(DIGITS, overrides=["target.threads=1"]).spec
     fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store))
-    monkeypatch.setattr("autosparse.plan.bench.sys.executable", shutil.which("false"))
+    monkeypatch.setattr("autosparse.cost.bench.sys.executable", shutil.which("false"))
 
     with pytest.raises(StepError, match="the plain loop's process ended with 1"):
         measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=list[str]().append)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from autosparse.core.sanity import CHECKS
-from autosparse.plan import Check, Plan, compile_plan, count_work
+from autosparse.cost import count_work
+from autosparse.plan import Check, Plan, compile_plan
 from autosparse.spec import load_spec, resolve
 from tests.plan.conftest import MACHINE
 

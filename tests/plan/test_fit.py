@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from autosparse.cost import fit_plan, fit_steps, remembered_settings
+from autosparse.cost.fitted import Fitted
 from autosparse.errors import FitError
-from autosparse.plan import fit_plan, fit_steps, remembered_settings
-from autosparse.plan.fitted import Fitted
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import MACHINE_RATES, NETWORK_RATES
@@ -102,7 +102,7 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
     first = fitted(store, limit, spec=path)
-    monkeypatch.setattr("autosparse.plan.fit._KEPT", 10.0)
+    monkeypatch.setattr("autosparse.cost.fit._KEPT", 10.0)
     slow = {name: 3 * rate for name, rate in NETWORK_RATES.items() if not name.endswith("bytes")}
     for name, rate in slow.items():
         monkeypatch.setitem(NETWORK_RATES, name, rate)
@@ -150,7 +150,7 @@ def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path, monkeypatc
     )
     for file in (store.root / "memory").glob("rates-*.json"):
         file.unlink()
-    monkeypatch.setattr("autosparse.plan.price.probe_machine", lambda *_: {**MACHINE_RATES, "scorer": 1.0})
+    monkeypatch.setattr("autosparse.cost.price.probe_machine", lambda *_: {**MACHINE_RATES, "scorer": 1.0})
     again, anew = (
         fit_plan(
             load_spec(path, overrides=[f"tuning.time={30.5 * each}s"]).spec,

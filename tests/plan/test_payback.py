@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from autosparse.console.plan import show_plan
-from autosparse.plan import paybacks, plan_json
-from autosparse.plan.fit import fit_plan
-from autosparse.plan.fitted import Fitted
+from autosparse.cost import paybacks, plan_json
+from autosparse.cost.fit import fit_plan
+from autosparse.cost.fitted import Fitted
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Place, environment
+from autosparse.cost import count_work, plan_json, remember_use, shared
+from autosparse.cost.counted import Counted
+from autosparse.cost.fit import fit_plan
+from autosparse.cost.fitted import Fitted
+from autosparse.cost.price import Price, peak_bytes, price
 from autosparse.errors import FitError
-from autosparse.plan import Plan, count_work, plan_json, remember_use, shared, statuses
-from autosparse.plan.counted import Counted
-from autosparse.plan.fit import fit_plan
-from autosparse.plan.fitted import Fitted
-from autosparse.plan.places import network_of
-from autosparse.plan.price import Price, peak_bytes, price
+from autosparse.plan import Plan, statuses
+from autosparse.plan.lookup import network_of
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES

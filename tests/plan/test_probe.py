@@ -11,8 +11,8 @@ import torch
 from autosparse.backends import PeakMemory, Place, memory_of, release_memory, resident_memory
 from autosparse.core.training.loop import Recipe
 from autosparse.errors import MissingExtra
+from autosparse.measure import probe
 from autosparse.models.facts import network_facts
-from autosparse.plan import probe
 
 CPU = Place("cpu", 1)
 
@@ -34,7 +34,7 @@ def test_a_network_has_a_rate_for_every_unit() -> None:
 def test_compiled_kernels_are_compared_with_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     """By epochs after the first, which compiles; slow ones, of a machine that is busy, count for neither."""
     clock = [0.0]
-    monkeypatch.setattr("autosparse.plan.probe.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("autosparse.measure.probe.time.perf_counter", lambda: clock[0])
     seconds = {"dense": iter([2.0, 2.5, 9.0, 2.0] * 2), "compiled": iter([31.0, 1, 1, 1, 6.0, 1, 5, 1, 5.5, 1, 1, 8])}
 
     def train(recipe: Recipe, generator: torch.Generator, observe: Callable[[], None]) -> None:

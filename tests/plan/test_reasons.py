@@ -10,7 +10,7 @@ import pytest
 
 from autosparse.errors import UsageError
 from autosparse.plan import Plan, Status, chain, compile_plan, count, explained, statuses
-from autosparse.plan.step import step_key
+from autosparse.plan.model import step_key
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store
 from tests.plan.conftest import DIGITS, MACHINE, compiled, finish, publish

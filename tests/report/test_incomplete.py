@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.console import plots_of, report_page, show_report
+from autosparse.console import show_report
+from autosparse.html import plots_of, report_page
 from autosparse.report import (
     Failure,
     Missing,

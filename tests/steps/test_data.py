@@ -14,7 +14,7 @@ from autosparse.core.images import Images, epoch
 from autosparse.datasets import open_source
 from autosparse.errors import DamagedArtifact, StepError
 from autosparse.steps import Work, operations
-from autosparse.steps.work import load_images
+from autosparse.steps.context import load_images
 from autosparse.store import Artifact, Store
 from tests.core.conftest import seeded
 
@@ -46,7 +46,7 @@ def test_a_set_in_many_files_gives_the_same_batches(free: int, tmp_path: Path, m
     """Files of 10,000 bytes, read into memory or left on disk, change nothing but how much memory is used."""
     whole = made(tmp_path / "whole")
     monkeypatch.setattr("autosparse.steps.data.SHARD", 10_000)
-    monkeypatch.setattr("autosparse.steps.work.free_memory", lambda device: free)
+    monkeypatch.setattr("autosparse.steps.context.free_memory", lambda device: free)
     parts = made(tmp_path / "parts")
 
     assert {f"{name}.safetensors" for name in ("statistics", *SPLITS)} == set(whole.files)
@@ -61,7 +61,7 @@ def test_a_set_in_many_files_gives_the_same_batches(free: int, tmp_path: Path, m
 def test_a_damaged_file_on_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read row by row was checked as a whole before."""
     monkeypatch.setattr("autosparse.steps.data.SHARD", 10_000)
-    monkeypatch.setattr("autosparse.steps.work.free_memory", lambda device: 0)
+    monkeypatch.setattr("autosparse.steps.context.free_memory", lambda device: 0)
     parts = made(tmp_path)
     place = parts.folder / "train-00003.safetensors"
     data = bytearray(place.read_bytes())

@@ -16,8 +16,8 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve
-from autosparse.steps.examples import load_examples
-from autosparse.steps.work import Work
+from autosparse.steps.context import Work
+from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
 from tests.conftest import SMALL, Place, call
 

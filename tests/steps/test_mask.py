@@ -9,8 +9,7 @@ import torch
 
 from autosparse.core.images import epoch
 from autosparse.core.training.loop import Recipe
-from autosparse.steps.evidence import training_stream
-from autosparse.steps.work import generator
+from autosparse.steps.context import generator, training_stream
 from tests.conftest import Place, call
 from tests.core.conftest import images_of
 

@@ -1,4 +1,4 @@
-"""What goes when a cache is cleaned: nothing that a run uses, noted or going on."""
+"""What goes when a cache is cleaned: nothing that a run gc, noted or going on."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from autosparse.errors import MissingRequirement
-from autosparse.store import Draft, InUse, Remote, Store, artifacts, collect, collect_remote, uses
-from autosparse.store.canonical import key_of
+from autosparse.store import Draft, InUse, Remote, Store, collect, collect_remote, gc, local
+from autosparse.store.keys import key_of
 from tests.conftest import Place, call
 
 DAY = 86400.0
@@ -170,9 +170,9 @@ def test_a_note_that_cannot_be_read_stops_it(remote: Remote, note: bytes) -> Non
 
 def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a step takes; what could not be said at first is said as soon as it can."""
-    monkeypatch.setattr(uses, "_REFRESH", 0.05)
-    monkeypatch.setattr(uses, "_AGAIN", 0.05)
-    monkeypatch.setattr(artifacts, "_AGAIN", 0.0)
+    monkeypatch.setattr(gc, "_REFRESH", 0.05)
+    monkeypatch.setattr(gc, "_AGAIN", 0.05)
+    monkeypatch.setattr(local, "_AGAIN", 0.0)
     attempts: list[bool] = []
     claim = Remote.claim
 
@@ -202,7 +202,7 @@ def test_the_command(here: Place, capsys: pytest.CaptureFixture[str], store: Sto
     done = call(capsys, "cache gc --json")
     odd = [call(capsys, f"cache gc --unused {value}") for value in ("soon", "'2 h'")]
 
-    assert "2 artifacts, 132 B, would be removed" == told.out.strip()
+    assert "2 local, 132 B, would be removed" == told.out.strip()
     assert {"schema_version": 1, "removed": True, "bytes": 132}.items() <= json.loads(done.out).items()
     assert [2, 2] == [ended.code for ended in odd]
     assert "less than a day" in odd[1].err

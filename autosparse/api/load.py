@@ -1,0 +1,273 @@
+"""Emitted models, opened again: files that may come from anywhere, so that every byte is doubted and no code runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Len
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from autosparse.api.unwrap import unwrap
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.weights import state_of
+from autosparse.errors import AutosparseError, DamagedFile, UsageError
+from autosparse.exporters import Model, exporters, place
+from autosparse.lazy_torch import torch
+from autosparse.models import build_model, models
+from autosparse.spec.choices import ModelChoice
+
+CARD = "card.json"
+_LARGEST_CARD = 4 * 2**20
+_LARGEST_NUMBER = 10_000  # that an option of a network may be
+
+
+@dataclass(frozen=True)
+class OpenedModel:
+    """A model as it lies in a folder or a file; `card` says where it comes from; a file alone has none."""
+
+    path: Path
+    format: str
+    bytes: int
+    card: Card | None
+    model: Model
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class _File(_Part):
+    sha256: str
+    bytes: Annotated[int, Ge(0)]
+
+
+class _Model(_Part):
+    name: str
+    options: Mapping[str, Any] = {}
+
+
+class _Network(_Part):
+    model: _Model
+    shape: Annotated[list[int], Len(3, 3)]
+    classes: int
+
+
+class _Layer(_Part):
+    name: str
+    kept: Annotated[int, Ge(0)] = 0
+    size: Annotated[int, Ge(0)] = 0
+
+
+class _Accuracy(_Part):
+    test_accuracy: float | None = None
+    layers: list[_Layer] = []
+
+
+class _Images(_Part):
+    mean: list[float]
+    spread: list[float]
+
+
+class _Origin(_Part):
+    key: str
+
+
+class Card(_Part):
+    """What `card.json` says of the model beside it, as far as anything here looks at it."""
+
+    format: str
+    files: Mapping[str, _File]
+    network: _Network
+    method: str | None = None
+    sparsity: float | None = None
+    seed: int | None = None
+    accuracy: _Accuracy = _Accuracy()
+    images: _Images | None = None
+    provenance: Mapping[str, _Origin] = {}
+
+
+def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Module:
+    """The network of an emitted model, in evaluation mode: of the folder that a run put it in, or of its one file.
+
+    The folder's card names the network; `model` is one of the structure that was pruned, to load into, which a file
+    alone needs, and a network of your own code: nothing that lies beside the model is imported or unpickled. It may be
+    compiled or parallel. What is smaller (`shrunk`, `sparse`) comes as another network, `model` is left as it was.
+    Raises UsageError for what cannot be obeyed and DamagedFile for bytes that are not what the card says, or no model.
+    """
+    found = read_emitted(path)
+    if opener := exporters[found.format].facts.get("opener"):
+        raise UsageError(f"{found.path} is for {opener}, which opens it without autosparse")
+    if model is None:
+        return place(found.format, found.model, _network(found))
+    plain = unwrap(model)
+    if odd := _odd(plain, found):
+        raise UsageError(f"{found.path} is of another network than the given model: {odd}")
+    placed = place(found.format, found.model, plain)
+    return model.eval() if placed is plain else placed
+
+
+def read_emitted(path: str | Path) -> OpenedModel:
+    """An emitted model's format, card, tensors and masks. Raises UsageError where there is none, or DamagedFile.
+
+    What another program opens has no tensors here: of it the bytes are compared with the card, nothing else.
+    """
+    where = Path(path)
+    kind = _kind(where, follow=True)  # one's own link; those inside the folder are followed nowhere
+    if kind is None:
+        raise UsageError(f"there is no {where}", "name the folder of an emitted model, or its file")
+    try:
+        found = _folder(where) if stat.S_ISDIR(kind) else _file(where, kind)
+        for name, tensor in found.model.state.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise ValueError(f"tensor {name} has values that are not finite")
+        return found
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise DamagedFile(
+            f"{where} is damaged: {_told(error)}", "copy it again from the run that emitted it"
+        ) from error
+
+
+def _folder(where: Path) -> OpenedModel:
+    if _kind(where / CARD) is None:
+        raise UsageError(f"{where} has no {CARD}: no run emitted it", "a run's models are in its folder, models/")
+    card = Card.model_validate(json.loads(_bytes(where / CARD, _LARGEST_CARD)))
+    entry = exporters.find(card.format)
+    if entry is None:
+        raise ValueError(f"{CARD} names a format `{card.format}`, which this autosparse does not have")
+    files = {name: _listed(where, name, card.files[name]) for name in entry.facts["files"]}
+    model = entry.facts["read"](files) if "read" in entry.facts else Model({}, {})
+    return OpenedModel(where, entry.name, sum(map(len, files.values())), card, model)
+
+
+def _listed(where: Path, name: str, about: _File) -> bytes:
+    data = _bytes(where / name, about.bytes)
+    if len(data) != about.bytes or hashlib.sha256(data).hexdigest() != about.sha256:
+        raise ValueError(f"{name} is not what {CARD} describes")
+    return data
+
+
+def _file(where: Path, kind: int) -> OpenedModel:
+    if not stat.S_ISREG(kind):
+        raise ValueError("it is no file")
+    # `model.compact.safetensors` ends as `model.safetensors` does, too: the longest end that fits.
+    first = {entry.facts["files"][0]: entry for entry in exporters}
+    ends = {name.removeprefix("model"): entry for name, entry in first.items() if name.startswith("model")}
+    known = [end for end in ends if where.name.endswith(end)]
+    if not known:
+        formats = ", ".join(name for name in exporters.names if "read" in exporters[name].facts)
+        raise UsageError(f"{where} is no model that autosparse emits", f"formats that it reads: {formats}")
+    entry = ends[max(known, key=len)]
+    if "read" not in entry.facts:
+        raise UsageError(f"{where} is for {entry.facts['opener']}", "its folder has a card that tells what it is")
+    data = _bytes(where.resolve())
+    return OpenedModel(where, entry.name, len(data), None, entry.facts["read"]({entry.facts["files"][0]: data}))
+
+
+def _kind(path: Path, *, follow: bool = False) -> int | None:
+    # What lies there; a link is a link, wherever it leads, unless it is to be followed.
+    try:
+        return path.stat(follow_symlinks=follow).st_mode
+    except (OSError, ValueError):
+        return None
+
+
+def _bytes(path: Path, most: int | None = None) -> bytes:
+    kind = _kind(path)
+    if kind is None or not stat.S_ISREG(kind):
+        raise ValueError(f"{path.name} is {'not there' if kind is None else 'no file'}")
+    with path.open("rb") as file:
+        data = file.read() if most is None else file.read(most + 1)
+    if most is not None and len(data) > most:
+        raise ValueError(f"{path.name} is larger than it may be")
+    return data
+
+
+def _network(found: OpenedModel) -> torch.nn.Module:
+    if found.card is None:
+        raise UsageError(f"{found.path} does not say which network it is", "load it into one: `load(path, model)`")
+    try:
+        about = found.card.network
+        name, options, classes = about.model.name, about.model.options, about.classes
+        shape = about.shape[0], about.shape[1], about.shape[2]
+        if min(*shape, classes) < 1 or not all(map(_is_modest, _values([*shape, classes, options]))):
+            raise ValueError("its network is none that could be built")
+        entry = models.find(name)
+        if entry is None:
+            raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
+        if entry.facts.get("own_code"):
+            raise UsageError(
+                f"the network of {found.path} is own code, `{name}`, which loading never imports",
+                "build it and load into it: `load(path, model)`",
+            )
+        if entry.pattern is not None and any(isinstance(value, str) for value in _values(options)):
+            raise ValueError("its network's options hold texts")  # names of files, perhaps, that a library would open
+        if entry.pattern is None:
+            TypeAdapter(ModelChoice).validate_python({"name": name, **options})
+        # On paper first: its size is not yet known to be the file's.
+        with torch.device("meta"):
+            paper, drawn = build_model(name, options, shape, classes), replace(found, model=_on_paper(found.model))
+            if odd := _odd(paper, drawn):
+                raise ValueError(f"its tensors are of another network: {odd}")
+            _try(place(found.format, drawn.model, paper), shape, classes)
+        with seeded(0):
+            return build_model(name, options, shape, classes)
+    except AutosparseError:
+        raise
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise DamagedFile(f"{found.path} is damaged: {CARD}: {_told(error)}") from error
+
+
+def _values(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        value = [*value.values()]
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _values(part)
+    else:
+        yield value
+
+
+def _is_modest(value: Any) -> bool:
+    return not isinstance(value, int | float) or (math.isfinite(value) and abs(value) <= _LARGEST_NUMBER)
+
+
+def _on_paper(model: Model) -> Model:
+    return replace(model, state={name: tensor.to("meta") for name, tensor in model.state.items()})
+
+
+def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> None:
+    try:
+        with torch.no_grad():
+            outputs = model(torch.empty(1, *shape, device="meta"))
+    except RuntimeError as error:
+        raise ValueError(f"its layers do not fit one another: {error}") from error
+    if tuple(outputs.shape) != (1, classes):
+        raise ValueError(f"its network gives {tuple(outputs.shape)} for one image of {classes} classes")
+
+
+def _odd(model: torch.nn.Module, found: OpenedModel) -> str:
+    # Which tensors a network has not, or has otherwise; empty where they are its own.
+    if "place" in exporters[found.format].facts:
+        try:
+            place(found.format, found.model, model)
+        except ValueError as error:
+            return str(error)
+        return ""
+    own, state = state_of(model), found.model.state
+    odd = [name for name in (*own, *state) if name not in own or name not in state]
+    odd += [name for name in own if name in state and own[name].shape != state[name].shape]
+    return f"{odd[0]}{f' and {len(odd) - 1} more' if odd[1:] else ''}" if odd else ""
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error).partition("\n")[0] if not isinstance(error, KeyError) else f"it does not say {error}"

@@ -1,0 +1,306 @@
+"""`prune` and `score`: masks and scores of any network at its present weights, which they never touch."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+from pydantic import ValidationError
+
+from autosparse.api.batches import Examples, Signature
+from autosparse.api.masks import Masks
+from autosparse.api.unwrap import copy_of, named_parameters, unwrap
+from autosparse.core.criteria import criteria
+from autosparse.core.evidence import Evidence, Scorer, mean_cross_entropy
+from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
+from autosparse.core.schedule import Pruning
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.training.loop import Recipe
+from autosparse.core.weights import (
+    Tensors,
+    describe_layers,
+    explain_unprunable,
+    keep_count,
+    left_out,
+    prunable_weights,
+    total_of,
+    unprunable,
+)
+from autosparse.core.zero_scores import with_signal
+from autosparse.errors import AutosparseError, AutosparseWarning, SpecError, UsageError
+from autosparse.lazy_torch import torch
+from autosparse.pretrained import DEFAULT
+from autosparse.spec.budget import Sparsity
+from autosparse.spec.choices import Choice, Section, Seed
+from autosparse.spec.diagnostics import explain
+from autosparse.spec.document import Document, Mark
+from autosparse.spec.horizon import searched
+from autosparse.spec.method import Method
+from autosparse.spec.resolve import filled, selection_of
+from autosparse.steps.scorer import make_scorer, read_scorer, read_state
+
+# Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
+_RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
+
+Loss = Callable[[Any, Any], "torch.Tensor"]
+
+
+class _Request(Section):
+    method: Method
+    sparsity: Sparsity
+    seed: Seed
+
+
+def prune(
+    model: torch.nn.Module,
+    batches: Iterable[Any] | None = None,
+    sparsity: float | None = None,
+    *,
+    method: str | Mapping[str, Any] = "learned",
+    loss: Loss | None = None,
+    seed: int = 0,
+    scorer: str | Path | None = None,
+    prunable: Mapping[str, Kind] | None = None,
+    exclude: Sequence[str] = (),
+) -> Masks:
+    """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
+
+    `batches` is any iterable of `(x, y)`: x a tensor, several in a tuple or list (by position) or in a mapping
+    (by name), y whatever the loss takes. Only as many are fetched as the criterion's `images` ask for, and the
+    same serve every round; a set that is smaller gives all it has. Criteria that look at no data (random,
+    magnitude) need none, SynFlow one batch for the shape of its inputs.
+
+    `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
+    perhaps `allocation`, `selection`, `schedule`, `repair` and `horizon`, the steps that may be spent on training the
+    masks, as in a spec. `loss(outputs, y)` gives the mean over a batch as a scalar tensor; the default is
+    cross-entropy. `seed` draws whatever is drawn, dropout too. Methods whose criterion is `learned`, as that of the
+    default is, ask a `scorer`: one that ships with the package, by name, or the folder that a finished run left,
+    `runs/NAME-N/scorer`. Whatever trains here, a horizon or a scorer's warm-up, does so by AdamW at a peak of 0.001,
+    whatever the run trained by.
+
+    `prunable` declares weights of layers other than torch's and transformers' by name or pattern, and how their axes
+    lie: `{"*.c_attn.weight": "transposed"}`, for [inputs, outputs], or `linear`, or `embedding`; `exclude` leaves
+    weights whole. An AutosparseWarning says where over a tenth of the parameters is left out unasked, where scores are
+    zero because branches begin at zero, and what else was done otherwise than asked.
+
+    The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
+    in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
+    CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
+    AutosparseError when scores are not numbers, or all of them zero.
+    """
+    if isinstance(batches, int | float):
+        hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
+        raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
+    if sparsity is None:
+        raise UsageError("`prune` is not told how much to remove", "such as `sparsity=0.95`")
+    request = _request(method, sparsity, seed)
+    plain = unwrap(model)
+    about = read_scorer(_meant(scorer)) if request.method.needs_scorer else None
+    if about is not None:
+        request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
+    with _own_randomness(plain, request.seed):
+        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
+        if sentence := left_out(evidence.model):
+            evidence.note(sentence)
+        total = total_of(evidence.weights)
+        keep = keep_count(total, request.sparsity)
+        if keep < len(evidence.layers):
+            raise UsageError(
+                f"sparsity {request.sparsity:g} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
+                f"at most {1 - len(evidence.layers) / total:.6g} leaves one for each",
+            )
+        try:
+            pruning = Pruning(
+                evidence,
+                total,
+                keep,
+                score=with_signal(_function(request.method.criterion)),
+                allocate=_function(request.method.allocation),
+                select=_function(request.method.selection),
+                recipe=_RECIPE,
+                blind=request.method.selection.entry.facts.get("blind", False),
+            )
+            found = _function(request.method.schedule)(pruning)
+            costs = {layer.name: 1 for layer in evidence.layers}
+            found = _function(request.method.repair)(evidence, found, pruning.score, costs)
+        except ValueError as error:
+            name = request.method.criterion.name
+            message = f"criterion `{name}` at sparsity {request.sparsity:g}: {error}"
+            raise AutosparseError(message, getattr(error, "hint", None)) from error
+    weights = named_parameters(plain)
+    placed = {name: mask.to(weights[name].device) for name, mask in found.items()}
+    declared = declared_of(evidence.model).kinds
+    return Masks(placed, model=plain, unprunable=unprunable(evidence.model), declared=declared)
+
+
+def score(
+    model: torch.nn.Module,
+    batches: Iterable[Any] | None = None,
+    *,
+    criterion: str,
+    loss: Loss | None = None,
+    seed: int = 0,
+    scorer: str | Path | None = None,
+    prunable: Mapping[str, Kind] | None = None,
+    exclude: Sequence[str] = (),
+    **options: Any,
+) -> Tensors:
+    """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
+
+    `options` are the criterion's own, such as `images` and `temperature`; the rest is as of `prune`. Scores
+    have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
+    """
+    request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
+    plain = unwrap(model)
+    with _own_randomness(plain, request.seed):
+        evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
+        scores = _function(request.method.criterion)(evidence)
+    weights = named_parameters(plain)
+    return {name: _placed(values.detach(), weights[name].device) for name, values in scores.items()}
+
+
+def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
+    named = {"name": "own", **method} if isinstance(method, Mapping) else method
+    given = plain_values({"method": named, "sparsity": sparsity, "seed": seed})
+    try:
+        request = _Request.model_validate(given, strict=True)
+    except ValidationError as error:
+        problem: SpecError = explain(error, Document(given, {(): Mark("autosparse")}))
+        raise UsageError(problem.message.removeprefix("autosparse: "), problem.hint) from None
+    if isinstance(request.method.horizon, str):
+        raise UsageError(
+            f"a horizon of {request.method.horizon} is a share of a training that only a spec describes",
+            "give it in steps, such as `horizon: 300`",
+        )
+    request = request.model_copy(update={"method": searched(request.method, 0)})
+    if request.method.needs_rounds:
+        others = ", ".join(entry.name for entry in criteria if not entry.facts.get("needs_rounds"))
+        raise UsageError(
+            f"criterion `{request.method.criterion.name}` needs {request.method.needs}, which only a spec's run makes",
+            f"write a spec for `autosparse run`, or choose one of {others}",
+        )
+    return request
+
+
+def _function(choice: Choice) -> Callable[..., Any]:
+    return partial(choice.entry.function, **choice.options())
+
+
+def _gather(
+    plain: torch.nn.Module,
+    batches: Iterable[Any] | None,
+    loss: Loss | None,
+    request: _Request,
+    scorer: str | Path | None,
+    prunable: Mapping[str, Kind] | None,
+    exclude: Sequence[str],
+) -> Evidence:
+    prunable_weights(plain)  # raises for layers that wait for their first batch, which cannot be copied either
+    device = _device(plain)
+    model = declare_layers(copy_of(plain).to(device), prunable, exclude)
+    if not prunable_weights(model):
+        raise UsageError(
+            f"the model has no prunable weight: {explain_unprunable(model)}",
+            "weights of convolutions, linear layers and attention are, if they train, and what `prunable` declares",
+        )
+    if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
+        model = model.float()
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    examples = Examples(batches, device, Signature(model), seed=request.seed)
+    return Evidence(
+        model=model,
+        weights=weights,
+        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
+        layers=describe_layers(model),
+        draw=examples.draw,
+        generator=torch.Generator("cpu").manual_seed(request.seed),
+        example=examples.example,
+        objective=loss or mean_cross_entropy,
+        stream=examples.stream,
+        note=_Notes(),
+        scorer=_scorer(_meant(scorer), device) if request.method.needs_scorer else None,
+    )
+
+
+class _Notes:
+    # Sentences as warnings, each once.
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def __call__(self, text: str) -> None:
+        if text not in self._seen:
+            self._seen.add(text)
+            warnings.warn(text, AutosparseWarning, stacklevel=_level_of_caller())
+
+
+def _level_of_caller() -> int:
+    # How far up the stack the code that called autosparse is: a warning is about its line.
+    package, level, frame = str(Path(__file__).parent.parent), 1, inspect.currentframe()
+    while frame is not None and (frame.f_code.co_filename.startswith((package, "<")) or _is_torch(frame.f_code)):
+        level, frame = level + 1, frame.f_back
+    return level - 1
+
+
+def _is_torch(code: CodeType) -> bool:
+    return f"{os.sep}torch{os.sep}" in code.co_filename
+
+
+def _meant(scorer: str | Path | None) -> str | Path:
+    return DEFAULT if scorer is None else scorer
+
+
+def _scorer(folder: str | Path, device: torch.device) -> Scorer:
+    return make_scorer(read_scorer(folder), read_state(folder), _RECIPE, device)
+
+
+def _device(plain: torch.nn.Module) -> torch.device:
+    found = dict.fromkeys(tensor.device for tensor in [*plain.parameters(), *plain.buffers()])
+    if len(found) > 1 or any(device.type == "meta" for device in found):
+        raise UsageError(
+            f"the model's tensors lie on {', '.join(map(str, found))}, but scoring needs them on one device",
+            "move the model, such as with `model.to('cpu')`, and load its weights",
+        )
+    device = next(iter(found), torch.device("cpu"))
+    # Scores are made in float64 where their authors do, which Apple's GPUs lack.
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return (scores.float() if device.type == "mps" else scores).to(device)
+
+
+@contextmanager
+def _own_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
+    """Everything inside draws from generators begun at `seed`; afterwards the caller's are as they were.
+
+    Also the caller's modes of gradients and precision: scores do not depend on where the call stands.
+    """
+    kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
+    with (
+        seeded(seed),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        torch.autocast("cpu", enabled=False),
+        torch.autocast("cpu" if kind in ("mps", "meta") else kind, enabled=False),
+    ):
+        yield
+
+
+def plain_values(value: Any) -> Any:
+    """Return a value in which numbers of numpy and torch are Python's, arrays are lists and paths are texts."""
+    if isinstance(value, Mapping):
+        return {plain_values(key): plain_values(inner) for key, inner in value.items()}
+    if type(value) in (tuple, list):
+        return type(value)(map(plain_values, value))
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(value, "tolist"):
+        return value.tolist()  # numpy's numbers and arrays, and tensors
+    return value

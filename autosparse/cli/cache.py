@@ -1,0 +1,286 @@
+"""The commands `cache ...`: artifacts shared by specs, here and remotely."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.backends import this_machine
+from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.completion import spec_files
+from autosparse.console import show_table, show_text
+from autosparse.cost import remembered_settings
+from autosparse.errors import UsageError
+from autosparse.plan import compile_plan
+from autosparse.spec import find_spec, load_spec, resolve, with_settings
+from autosparse.spec.amounts import read_seconds
+from autosparse.store import Artifact, Remote, Store, collect, collect_remote
+from autosparse.text import literal, size
+
+cache = typer.Typer(
+    help="Look at the artifacts that specs share, and pass them on.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(cache, name="cache")
+
+_SHARED = ("source", "scorer")  # what a group makes once: IRPs, labels, trials, scorers
+_DAY = 86400.0  # seconds
+_NOT_MADE = "not made yet"
+_SHORTEST = 6  # hexadecimal digits of a key
+
+WhatArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="SPEC|KEY...", help="Specs, or keys of artifacts or how they begin.", autocompletion=spec_files
+    ),
+]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Of specs all steps; without it IRPs, their labels and the scorer.")
+]
+
+
+@cache.command("dir")
+def cache_dir() -> None:
+    """Print the cache's folder."""
+    show_text(str(Store.default().root))
+
+
+@cache.command("ls")
+def cache_ls(json_: JsonOption = False) -> None:
+    """List the artifacts."""
+
+    rows = [
+        {
+            "operation": artifact.descriptor["operation"],
+            "key": artifact.key,
+            "bytes": artifact.size,
+            "seconds": artifact.descriptor.get("seconds"),
+            "created": artifact.descriptor.get("created"),
+        }
+        for artifact in Store.default().artifacts()
+    ]
+    if json_:
+        show_text(json_text({"schema_version": 1, "artifacts": rows}))
+    elif rows:
+        show_table(
+            ["operation", "key", "size", "seconds", "made"],
+            [(r["operation"], r["key"][:12], size(r["bytes"]), r["seconds"], r["created"]) for r in rows],
+        )
+    else:
+        say("the cache is empty")
+
+
+@cache.command("verify")
+def cache_verify(json_: JsonOption = False) -> None:
+    """Read every artifact and compare it with its digests."""
+    checked = list(Store.default().verify())
+    damaged = [problem for _, problem in checked if problem]
+    if json_:
+        show_text(json_text({"schema_version": 1, "checked": len(checked), "damaged": damaged}))
+    else:
+        for problem in damaged:
+            show_text(problem)
+        show_text(f"{len(checked) - len(damaged)} of {len(checked)} artifacts are sound")
+    if damaged:
+        say("hint: the next run sets damaged artifacts aside and makes them again")
+        raise typer.Exit(4)
+
+
+@cache.command("gc")
+def cache_gc(
+    unused: Annotated[
+        str, typer.Option(metavar="TIME", help="How long ago a run used last what goes: a day or more.")
+    ] = "30 d",
+    store: Annotated[
+        str | None, typer.Option("--store", metavar="URL", help="Of this shared store, in place of the cache.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and leave it.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Take away artifacts that no run has used for long. What a run uses that goes on stays."""
+    try:
+        seconds = read_seconds(unused)
+    except ValueError as error:
+        raise UsageError(f"`--unused {unused}` is no duration", "such as `--unused 30d`") from error
+    if seconds < _DAY:
+        raise UsageError(f"`--unused {unused}` is less than a day", "a run may be about to use what is younger")
+    if store:
+        gone = list(collect_remote(_remote(store), seconds, dry=dry_run))
+    else:
+        gone = list(collect(Store.default(), seconds, dry=dry_run))
+    freed = sum(one.bytes for one in gone)
+    if json_:
+        rows = [{"operation": one.operation, "key": one.key, "bytes": one.bytes} for one in gone]
+        show_text(json_text({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": rows}))
+    else:
+        number = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
+        show_text(f"{number}, {size(freed)}, {'would be' if dry_run else 'are'} removed")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An artifact that a command names: what is written of it, and its place."""
+
+    told: str
+    operation: str
+    key: str
+
+
+@cache.command("push")
+def cache_push(
+    what: WhatArgument,
+    url: Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix, a folder, what fsspec opens.")],
+    all_: AllOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Publish artifacts where others find them: those that are here and not there."""
+    remote = _remote(url)
+    told = []
+    for one, artifact in _made(what, all_=all_):
+        if artifact is None:
+            told.append((one, 0, _NOT_MADE))
+            continue
+        artifact.verify()
+        there = remote.has(one.operation, one.key)
+        told.append((one, artifact.size, "there already" if there or not remote.push(artifact) else "published"))
+    _tell(told, url, json_=json_)
+
+
+@cache.command("pull")
+def cache_pull(
+    place: Annotated[
+        list[str], typer.Argument(metavar="[SPEC|KEY...] URL", help="What to take, and where it is: a URL, or a file.")
+    ],
+    all_: AllOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Take artifacts that others published, or a file of `cache export`: every byte is checked, nothing is executed.
+
+    Without SPEC or KEY all that is there is taken.
+    """
+    store, (*what, url) = Store.default(), place
+    remote = _remote(url)
+    by_name = what and all(map(_is_spec, what))  # else it is listed what is there
+    found = () if by_name else remote.artifacts()
+    listed = [_Asked(str(about.get("step", "")), operation, key) for (operation, key), about in found]
+    if not listed and not what:
+        raise UsageError(f"there is no artifact in {url}", "`autosparse cache push` or `cache export` writes some")
+    told = []
+    for one in _asked(what, listed, all_=all_) if what else listed:
+        if store.holds(one.operation, one.key):
+            told.append((one, 0, "here already"))
+        elif not remote.has(one.operation, one.key):
+            told.append((one, 0, "not there"))
+        else:
+            artifact = remote.fetch(one.operation, one.key, store)
+            told.append((one, artifact.size, "taken"))
+    _tell(told, url, json_=json_)
+
+
+@cache.command("export")
+def cache_export(
+    what: WhatArgument,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .zip to write.")],
+    all_: AllOption = False,
+    json_: JsonOption = False,
+) -> None:
+    """Write artifacts into one file, with a page that tells what they are; `autosparse cache pull FILE` takes them."""
+    if file.suffix != ".zip":
+        raise UsageError(f"{file} is no .zip", f"name it {file.with_suffix('.zip')}")
+    if file.exists():
+        raise UsageError(f"{file} is there already", "name another")
+    made = _made(what, all_=all_)
+    found = [artifact for _, artifact in made if artifact]
+    if not found:
+        raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
+    with tempfile.TemporaryDirectory() as folder:
+        remote = Remote(folder)
+        for artifact in found:
+            artifact.verify()
+            remote.push(artifact)
+        (Path(folder) / "README.md").write_text(_page(found), encoding="utf-8")
+        shutil.make_archive(str(file.with_suffix("")), "zip", folder)
+    told = [(one, artifact.size, "exported") if artifact else (one, 0, _NOT_MADE) for one, artifact in made]
+    _tell(told, str(file), json_=json_)
+
+
+def _remote(url: str) -> Remote:
+    return Remote(f"zip://::{Path(url).absolute()}" if url.endswith(".zip") and Path(url).is_file() else url)
+
+
+def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:
+    """What specs and keys mean of the artifacts that are here; None for what is not made yet."""
+    store = Store.default()
+    asked = _asked(what, list(_here(store)), all_=all_)
+    return [(one, store.open(one.operation, one.key) if store.holds(one.operation, one.key) else None) for one in asked]
+
+
+def _here(store: Store) -> Iterator[_Asked]:
+    for artifact in store.artifacts():
+        about = artifact.descriptor
+        yield _Asked(str(about.get("step", "")), str(about.get("operation", "")), artifact.key)
+
+
+def _is_spec(named: str) -> bool:
+    return not (len(named) >= _SHORTEST and set(named) <= set("0123456789abcdef"))
+
+
+def _asked(what: Sequence[str], known: Sequence[_Asked], *, all_: bool) -> list[_Asked]:
+    """What specs and keys mean, each once; `known` are the artifacts that a key may be of."""
+    found: dict[str, _Asked] = {}
+    for named in what:
+        if _is_spec(named):
+            loaded = load_spec(find_spec(named, Store.default()).path)
+            spec = with_settings(loaded.spec, remembered_settings(loaded.spec, Store.default()))
+            steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
+            meant = [_Asked(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
+            if not meant:
+                raise UsageError(f"spec {named} has no IRP and no scorer of its own", "`--all` takes all of its steps")
+        else:
+            meant = [one for one in known if one.key.startswith(named)]
+            if len(meant) != 1:
+                number = (
+                    f"{len(meant)} artifacts have keys that begin" if meant else "no artifact has a key that begins"
+                )
+                hint = "write more of it" if meant else "`autosparse cache ls` lists those that are here"
+                raise UsageError(f"{number} with {named}", hint)
+        found |= {one.key: one for one in meant}
+    return [*found.values()]
+
+
+def _tell(told: Sequence[tuple[_Asked, int, str]], place: str, *, json_: bool) -> None:
+    if json_:
+        rows = [
+            {"step": one.told, "operation": one.operation, "key": one.key, "bytes": size_, "status": status}
+            for one, size_, status in told
+        ]
+        show_text(json_text({"schema_version": 1, "place": place, "artifacts": rows}))
+        return
+    show_table(
+        ["step", "key", "size", ""],
+        [(one.told, one.key[:12], size(size_) if size_ else "", status) for one, size_, status in told],
+    )
+
+
+def _page(found: Sequence[Artifact]) -> str:
+    lines = ["# Artifacts of autosparse", "", "`autosparse cache pull FILE` takes them, every byte checked.", ""]
+    for artifact in found:
+        about = artifact.descriptor
+        made: dict[str, Any] = {
+            "key": artifact.key,
+            "spec": about.get("spec"),
+            "made": about.get("created"),
+            "in": f"{about.get('seconds')} s",
+            "by": ", ".join(f"{name} {value}" for name, value in about.get("environment", {}).items()),
+            "size": size(artifact.size),
+            "options": json.dumps(about.get("options")),
+        }
+        listed = [f"* {name}: {literal(value)}" for name, value in made.items()]
+        lines += [f"## {literal(about.get('step'))}", "", *listed, ""]
+    return "\n".join(lines)

@@ -1,0 +1,141 @@
+"""The commands `list` and `doctor`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.api import self_test
+from autosparse.backends import Place, backends, environment, memory_of, missing_extras, this_machine
+from autosparse.cli.app import JsonOption, app, json_text
+from autosparse.cli.completion import beginning
+from autosparse.console import show_table, show_text
+from autosparse.core.allocation import allocations
+from autosparse.core.criteria import criteria
+from autosparse.core.features import feature_groups
+from autosparse.core.graph.repair import repairs
+from autosparse.core.presets import CONTROLS, PRESETS
+from autosparse.core.sanity import CHECKS
+from autosparse.core.schedule import schedules
+from autosparse.core.scorers import scorers
+from autosparse.core.selection import selections
+from autosparse.datasets import datasets
+from autosparse.errors import StepError, UsageError
+from autosparse.exporters import exporters
+from autosparse.models import models
+from autosparse.pretrained import pretrained_scorers
+from autosparse.registry import suggestion
+from autosparse.spec import about_shipped, shipped
+from autosparse.store import Store
+from autosparse.text import size
+from autosparse.trackers import trackers
+
+_LISTS: dict[str, Any] = {
+    registry.plural: registry
+    for registry in (
+        models, datasets, criteria, allocations, selections, schedules, repairs, scorers, feature_groups,
+        exporters, trackers, backends,
+    )
+}  # fmt: skip
+_KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
+
+
+def _kinds(incomplete: str) -> list[str]:
+    return beginning(_KINDS, incomplete)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds)] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List what a spec can name, with one line of help each; without KIND, the kinds."""
+    if kind is None:
+        if json_:
+            show_text(json_text({"schema_version": 1, "kinds": list(_KINDS)}))
+        else:
+            show_text("\n".join(_KINDS))
+        return
+    if kind not in _KINDS:
+        hint = suggestion(kind, _KINDS) or f"kinds: {', '.join(_KINDS)}"
+        raise UsageError(f"there is no kind `{kind}`", hint)
+    rows: list[tuple[str, str, str, str]]
+    if kind in _LISTS:
+        rows = [
+            (e.name, e.help, ", ".join(_option(o) for o in e.options.values()), e.facts.get("source", ""))
+            for e in _LISTS[kind]
+        ]
+        if kind == "scorers":
+            ready = dict.fromkeys(pretrained_scorers(), "One that ships with the package.")
+            ready["FOLDER"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
+            rows += [(f"{{pretrained: {name}}}", told, "", "") for name, told in ready.items()]
+    elif kind in ("presets", "controls"):
+        table = PRESETS if kind == "presets" else CONTROLS
+        rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]
+    elif kind == "checks":
+        rows = [(name, text, "", "") for name, text in CHECKS.items()]
+    else:
+        rows = [(name, about_shipped(file), "", "") for name, file in shipped(kind).items()]
+    if json_:
+        items = [
+            {"name": name, "help": text, "options": options, "source": source} for name, text, options, source in rows
+        ]
+        show_text(json_text({"schema_version": 1, "kind": kind, "items": items}))
+        return
+    titles = ["name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source"]
+    shown = [index for index in range(len(titles)) if index < 2 or any(row[index] for row in rows)]
+    show_table([titles[index] for index in shown], [[row[index] for index in shown] for row in rows])
+
+
+@app.command()
+def doctor(
+    test: Annotated[bool, typer.Option(help="Prune and train a small network, which takes seconds.")] = True,
+    json_: JsonOption = False,
+) -> None:
+    """Tell what autosparse finds on this machine, and whether it works: exit code 1 if it does not."""
+
+    store = Store.default()
+    machine = this_machine()
+    place = Place(machine.devices[0], machine.cores)
+    free = shutil.disk_usage(next(p for p in (store.root, *store.root.parents) if p.exists())).free
+    facts: dict[str, Any] = {
+        **environment(place),
+        "devices": ", ".join(machine.devices),
+        "precision": "bfloat16" if machine.bfloat16(place.device) else "float32",
+        "memory_bytes": memory_of(place.device),
+        "cache": str(store.root),
+        "cache_size_bytes": sum(artifact.size for artifact in store.artifacts()),
+        "cache_free_bytes": free,
+    }
+    facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}
+    found = self_test(place.device) if test else None
+    if json_:
+        show_text(json_text({"schema_version": 1, **facts, "self_test": found and asdict(found)}))
+    else:
+        sizes = {name: size(facts.pop(name)) for name in [*facts] if name.endswith("_bytes")}
+        facts |= {name.removesuffix("_bytes"): value for name, value in sizes.items()}
+        if found:
+            facts["self-test"] = f"failed: {found.problem}" if found.problem else f"passed in {found.seconds:.1f} s"
+        show_table(["what", "found"], [(name.replace("_", " "), value) for name, value in facts.items()])
+    if found and found.problem:
+        hint = "install torch and torchvision of versions that belong together"
+        raise StepError(f"the self-test failed on {place.device}: {found.problem}", hint)
+
+
+def _names(choices: Mapping[str, Any]) -> list[str]:
+    return [f"{part} {_written(choice)}" for part, choice in choices.items()]
+
+
+def _written(choice: Any) -> str:
+    if isinstance(choice, str):
+        return choice
+    options = [f"{name}={value}" for name, value in choice.items() if name != "name"]
+    return f"{choice['name']} ({', '.join(options)})" if options else str(choice["name"])
+
+
+def _option(option: Any) -> str:
+    return option.name if option.required else f"{option.name}={option.default}"

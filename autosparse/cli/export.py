@@ -1,0 +1,207 @@
+"""The commands `export` and `inspect`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.api import OpenedModel, read_emitted
+from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
+from autosparse.cli.completion import run_names
+from autosparse.cli.run import kept_on_interrupt
+from autosparse.console import follow, show_inspected, show_text, show_verified
+from autosparse.cost import Fitted
+from autosparse.errors import StepError, UsageError
+from autosparse.execute import Execution
+from autosparse.exporters import exporters
+from autosparse.plan import statuses
+from autosparse.registry import suggestion
+from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
+from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
+from autosparse.steps.study import export_study, study_url
+from autosparse.store import Store, open_index
+
+
+@app.command()
+def export(
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="A run's folder or name; else the latest.", autocompletion=run_names),
+    ] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable."),
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="A method of the run; else the spec's `method`.")] = None,
+    budget: Annotated[list[str] | None, typer.Option(help="A budget of the run; repeatable; else every one.")] = None,
+    seed: Annotated[int | None, typer.Option(help="A seed of the run; else the first.")] = None,
+    out: Annotated[Path | None, typer.Option(help="An empty folder, or one to make; else the run's models/.")] = None,
+    study: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the run's study to a new SQLite file instead.")
+    ] = None,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Emit models that a run trained, in any format; or, with `--study`, its trials for optuna-dashboard."""
+
+    found = find_run(run)
+    if study is not None:
+        if given := "--format" if format else "--method" if method else "--out" if out else None:
+            raise UsageError(f"`--study` writes trials, which have no `{given}`")
+        trials = _export_study(found, study)
+        if json_:
+            told = {"schema_version": 1, "run": str(found.folder), "study": str(study), "trials": trials}
+            show_text(json_text(told))
+        elif not quiet:
+            say(f"{trials} trials in {study}; look at them with `optuna-dashboard {shlex.quote(study_url(study))}`")
+        return
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
+    formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
+    if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:
+        raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
+    loaded = _asked(found, formats, method, budget or [], seed)
+    store = Store.default()
+    fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
+    emitted, failed = _emit(fitted, store, out or found.folder, quiet=quiet)
+    if json_:
+        show_text(json_text({"schema_version": 1, "run": str(found.folder), "emitted": [vars(one) for one in emitted]}))
+    else:
+        show_verified(emitted, str(out or found.folder / "models"))
+    if failed:
+        raise StepError.of(failed)
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="The folder of an emitted model, or its .safetensors file.")],
+    json_: JsonOption = False,
+) -> None:
+    """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
+
+    found = _describe(read_emitted(path))
+    if json_:
+        show_text(json_text({"schema_version": 1, **found}))
+    else:
+        show_inspected(found)
+
+
+def _asked(
+    run: Run, formats: Sequence[Any], method: str | None, budgets: Sequence[str], seed: int | None
+) -> LoadedSpec:
+    """The run's spec, of one method, seed and some budgets alone; its steps have the keys that they had in the run."""
+    try:
+        resolved = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+        name = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["spec"]
+        spec = take_spec(resolved, name).spec
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
+    methods = {one.name: one for one in spec.methods}
+    chosen = spec.method.name if method is None else method
+    if chosen not in methods:
+        hint = suggestion(chosen, [*methods]) or f"its methods: {', '.join(methods)}"
+        raise UsageError(f"run {run.folder} has no method `{chosen}` with masks", hint if chosen != DENSE else None)
+    kept = [value for value, known in zip(resolved["budget"], spec.budget, strict=True) if _is_asked(known, budgets)]
+    if not kept or (seed is not None and seed not in spec.seeds):
+        what = f"seed {seed}" if kept else f"budget {', '.join(budgets)}"
+        known = spec.seeds if kept else spec.budget
+        raise UsageError(f"run {run.folder} has no {what}", f"it has {', '.join(map(str, known))}")
+    first = spec.seeds[0] if seed is None else seed
+    # A model card tells of other seeds, and of the controls that the run made for its own method.
+    whole = any(exporters[_format(value)].facts.get("others") for value in formats if _format(value) in exporters)
+    only = {
+        "method": methods[chosen].model_dump(mode="json"),
+        "budget": kept,
+        "seeds": [first, *(other for other in spec.seeds if whole and other != first)],
+        "emit": formats,
+        "compare": [],
+        "controls": resolved["controls"] if whole and chosen == spec.method.name else [],
+        "sanity": None,
+        "study": {},
+    }
+    return take_spec({**resolved, **only}, name)
+
+
+def _format(value: Any) -> str:
+    return str(value.get("name")) if isinstance(value, dict) else str(value)
+
+
+def _is_asked(budget: Any, asked: Sequence[str]) -> bool:
+    return not asked or str(budget) in asked
+
+
+def _emit(
+    fitted: Fitted, store: Store, folder: Path, *, quiet: bool
+) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
+    """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
+    fitted = replace(fitted, found=statuses(fitted.plan, store))
+    missing = [n for n, s in fitted.found.items() if s.status != "reuse" and fitted.plan.steps[n].operation != "emit"]
+    if missing:
+        raise UsageError(
+            f"`{missing[0]}`{f' and {len(missing) - 1} more steps' if missing[1:] else ''} of the run are not in the "
+            "cache any more, and an export trains nothing",
+            "run its spec again first",
+        )
+    with kept_on_interrupt(quiet) as told, follow(fitted, quiet=quiet) as observer:
+        told.append(lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on")
+        execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
+        outcome = execution.attempt()
+
+        def finished() -> Finished:
+            return Finished.of(fitted.plan, store, outcome.unmade)
+
+        emitted = execution.read(lambda: copy_emitted(finished(), folder))
+        refused = execution.read(lambda: failed_emissions(finished()))
+        return emitted, [*((message, None) for message in refused), *outcome.problems()]
+
+
+def _export_study(run: Run, file: Path) -> int:
+    scorer: Mapping[str, Any] = run.report.scorer if run.report else {}
+    if not scorer.get("settings"):
+        why = run.problem if run.report is None else "its scorer was not tuned"
+        raise UsageError(f"run {run.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
+    told = {"settings": "settings", "value": "trials", "folds": "folds", "stopped": "stopped"}
+    # Reports of earlier releases lack the last two.
+    columns = [[(name, value) for value in scorer[where]] for name, where in told.items() if where in scorer]
+    trials = [dict(row) for row in zip(*columns, strict=True)]
+    export_study(file, run.folder.name, scorer["defaults"], scorer["space"], trials)
+    return len(trials)
+
+
+def _describe(found: OpenedModel) -> dict[str, Any]:
+    card, model = found.card, found.model
+    known = card.accuracy.layers if card else []
+    # In the network's order, not the file's.
+    names = dict.fromkeys([*(layer.name for layer in known if layer.name in model.masks), *model.masks])
+    layers: list[dict[str, Any]] = [
+        {"name": name, "shape": [*mask.shape], "size": mask.numel(), "kept": int(mask.sum())}
+        for name, mask in ((name, model.masks[name]) for name in names)
+    ]
+    if not model.state:  # what another program opens: as it was pruned
+        layers = [{"name": one.name, "shape": [], "size": one.size, "kept": one.kept} for one in known]
+    for layer in layers:
+        if ways := model.choices.get(str(layer["name"]).removesuffix(".weight")):
+            layer["computed"] = dict(ways)
+    training = card.provenance.get("train") if card else None
+    return {
+        "path": str(found.path),
+        "format": found.format,
+        "bytes": found.bytes,
+        "tensors": len(model.state),
+        "network": card.network.model.name if card else None,
+        "method": card.method if card else None,
+        "sparsity": card.sparsity if card else None,
+        "seed": card.seed if card else None,
+        "test_accuracy": card.accuracy.test_accuracy if card else None,
+        "images": {"mean": card.images.mean, "spread": card.images.spread} if card and card.images else None,
+        "training": training.key if training else None,
+        "kept": sum(layer["kept"] for layer in layers),
+        "total": sum(layer["size"] for layer in layers),
+        "layers": layers,
+    }

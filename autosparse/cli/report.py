@@ -1,0 +1,196 @@
+"""The commands `report` and `runs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.completion import run_names
+from autosparse.console import SECTIONS, show_report, show_runs, show_text
+from autosparse.errors import MissingRequirement, UsageError
+from autosparse.html import picture, plots_of, report_page, standalone
+from autosparse.registry import suggestion
+from autosparse.report import (
+    Missing,
+    Reached,
+    Report,
+    all_runs,
+    find_run,
+    history,
+    remove_folder,
+    report_csv,
+    report_markdown,
+    tag_run,
+    tags_of,
+)
+
+
+@app.command()
+def report(
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)
+    ] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Of this method alone, repeatable.")] = None,
+    sort: Annotated[
+        Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Tell of every budget what else is told of the strictest, and all layers.")
+    ] = False,
+    json_: JsonOption = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one page with plots that needs nothing else.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Write its plots, one file each.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write its plots as pictures (extra `plots`).")
+    ] = None,
+) -> None:
+    """Show a run's report again; without RUN, the latest one's."""
+
+    if unknown := [name for name in section or () if name not in SECTIONS]:
+        hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
+        raise UsageError(f"a report has no section `{unknown[0]}`", hint)
+    outputs = {"json": json_, "csv": csv, "md": md, "html": html, "svg": svg, "png": png}
+    chosen = [name for name, value in outputs.items() if value not in (None, False)]
+    if len(chosen) > 1:
+        raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
+    if chosen and (section or sort or wide):
+        own = "--section" if section else "--sort" if sort else "--wide"
+        raise UsageError(f"`{own}` is about the report on a terminal, and `--{chosen[0]}` prints another")
+    found = find_run(run)
+    if found.report is None:
+        raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
+    shown = _only(found.report, method or ())
+    if json_:
+        show_text(json_text(shown.json()))
+    elif html is not None:
+        _write({html: report_page(shown).encode()})
+    elif svg is not None:
+        _write({svg / f"{name}.svg": standalone(plot).encode() for name, plot in plots_of(shown).items()})
+    elif png is not None:
+        _write({png / f"{name}.png": picture(plot) for name, plot in plots_of(shown).items()})
+    elif csv or md:
+        show_text(report_csv(shown) if csv else report_markdown(shown))
+    else:
+        show_report(shown, section or (), sort=sort or "", wide=wide)
+
+
+runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(runs, name="runs")
+
+
+@runs.callback()
+def listed(
+    context: typer.Context,
+    tag: Annotated[list[str] | None, typer.Option(help="Those with this tag; repeatable: with all.")] = None,
+    spec: Annotated[str | None, typer.Option(help="Those of the spec of this name.")] = None,
+    model: Annotated[str | None, typer.Option(help="Those of this network.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Those on this dataset.")] = None,
+    method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the runs of this directory, and which is the best at which budget."""
+
+    if context.invoked_subcommand:
+        return
+    wanted = {"spec": spec, "model": model, "dataset": dataset, "method": method}
+    asked = {name: value for name, value in wanted.items() if value is not None}
+    everything = all_runs()
+    found = [
+        run
+        for run in everything
+        if {*(tag or ())} <= {*run.tags} and all(getattr(run.report, name, None) == asked[name] for name in asked)
+    ]
+    reached = history(found)
+    if json_:
+        show_text(json_text({"schema_version": 1, "runs": [_run_json(one) for one in reached]}))
+    elif found:
+        show_runs(reached)
+    elif everything:
+        say(f"none of the {len(everything)} runs of this directory is such a one")
+    else:
+        say("there is no run in this directory yet\nhint: run `autosparse run`")
+
+
+@runs.command("tag")
+def tag_(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)],
+    tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
+) -> None:
+    """Give a run tags, by which `autosparse runs --tag TAG` finds it, or take them away."""
+
+    tags = tags_of(tag)
+    tagged = tag_run(find_run(run), remove=tags) if remove else tag_run(find_run(run), tags)
+    say(f"{tagged.folder} has {'tags ' + ', '.join(tagged.tags) if tagged.tags else 'no tag'}")
+
+
+@runs.command("rm")
+def remove(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")],
+) -> None:
+    """Remove runs' folders, emitted models included; what they were made from stays in the cache."""
+
+    for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
+        remove_folder(folder)
+        say(f"removed {folder}")
+
+
+def _run_json(one: Reached) -> dict[str, object]:
+    about = {name: getattr(one.run.report, name, None) for name in ("spec", "model", "dataset", "method")}
+    return {
+        "run": str(one.run.folder),
+        "finished": one.run.report is not None,
+        "tags": list(one.run.tags),
+        **about,
+        "accuracy": one.accuracy,
+        "best": list(one.best),
+        "statuses": one.statuses,
+    }
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    if there := [path for path in files if path.exists()]:
+        raise UsageError(f"{there[0]} is there already", "name another")
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}", "name another") from error
+    say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")
+
+
+def _only(report: Report, methods: Sequence[str]) -> Report:
+    known = dict.fromkeys([*(r.method for r in report.results), *(m.method for m in report.missing if not m.control)])
+    if unknown := [method for method in methods if method not in known]:
+        hint = suggestion(unknown[0], [*known]) or f"its methods: {', '.join(known)}"
+        raise UsageError(f"run {report.run} has no method `{unknown[0]}`", hint)
+    if not methods:
+        return report
+    return replace(
+        report,
+        results=[result for result in report.results if result.method in methods],
+        controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
+        verdicts=report.verdicts if report.method in methods else (),
+        mask_costs=[cost for cost in report.mask_costs if cost.method in methods],
+        profiles=[profile for profile in report.profiles if profile.method in methods],
+        sanity=[item for item in report.sanity if item.method in methods],
+        emitted=[model for model in report.emitted if model.method in methods],
+        missing=[one for one in report.missing if _method_of(one) in methods],
+    )
+
+
+def _method_of(missing: Missing) -> str:
+    return missing.method.rpartition(".")[0] if missing.control else missing.method

@@ -1,0 +1,323 @@
+"""Reports and lists as a person reads them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from autosparse.console.chart import show_chart, show_frontier
+from autosparse.console.format import plain, results
+from autosparse.console.layers import MOST_LAYERS, show_profiles
+from autosparse.console.models import show_verified
+from autosparse.console.sanity import show_sanity
+from autosparse.plan import PURPOSES
+from autosparse.report import (
+    MaskCost,
+    Reached,
+    Report,
+    Row,
+    best_of,
+    columns_of,
+    mean_of,
+    own_first,
+    ranked,
+    rows_of,
+)
+from autosparse.text import number, seconds, shell_word, sparkline
+
+
+def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
+    """One screen: what came out, how good, can it be believed, where weights went, what was learned, what it cost.
+
+    `sections` are those to show alone; `sort` orders methods by `accuracy` or `name`; `wide` tells of every budget what
+    otherwise is told of the strictest.
+    """
+    console = results()
+    weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
+    columns = columns_of(report)
+    told = columns if wide else dict(list(columns.items())[-1:])
+    view = _View(console, report, told, sort, bool(sections) or wide)
+    console.print()
+    console.print(plain(f"{report.spec}: {report.model} on {report.dataset}{weights}", "bold"))
+    for name, show in _SHOWN.items():
+        if not sections or name in sections:
+            show(view)
+
+
+@dataclass(frozen=True)
+class _View:
+    """What a section is drawn from: `budgets` are labels and titles of those told of, `asked` is no glance."""
+
+    console: Console
+    report: Report
+    budgets: Mapping[str, str]
+    sort: str
+    asked: bool
+
+
+def _emitted(console: Console, report: Report) -> None:
+    if report.emitted:
+        show_verified(report.emitted, f"{report.run}/models")
+        console.print()
+
+
+def _warnings(console: Console, report: Report) -> None:
+    if report.unprunable:
+        reasons = Counter(report.unprunable.values()).most_common()
+        told = ", ".join(f"{reason} {count}" for reason, count in reasons)
+        console.print(plain(f"parameters that are not prunable: {told}", "dim"))
+    for warning in report.warnings:
+        console.print(plain(f"warning: {warning}", "yellow"))
+    if report.unprunable or report.warnings:
+        console.print()
+
+
+def _run(console: Console, report: Report) -> None:
+    made = report.steps["run"] + report.steps["resume"]
+    if not made:
+        console.print(plain("nothing to run: every artifact was in the cache", "bold green"))
+    ran = f"{made} steps run, {report.steps['reuse']} reused, in {seconds(report.seconds)}"
+    console.print(plain(f"{ran}; run folder {report.run}", "dim"))
+
+
+def show_made(made: Mapping[str, Any]) -> None:
+    """What a run of some steps made and reused."""
+    console = results()
+    for sign, kind, style in (("+", "made", "yellow"), ("=", "reused", "green")):
+        for name in made[kind]:
+            console.print(plain(f"{sign} {kind:<6} {name}", style), soft_wrap=True)
+    told = f"{len(made['made'])} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
+    left = len(made["missing"])
+    console.print(plain(f"{told}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
+
+
+def show_runs(runs: Sequence[Reached]) -> None:
+    """The runs of a directory, the latest last."""
+    table = _table("run", "model", "dataset", "method", "accuracy by budget", numbers=0)
+    for one in runs:
+        name, report = plain(one.run.folder), one.run.report
+        if one.run.tags:
+            name = Text.assemble(name, "\n", plain(f"({', '.join(one.run.tags)})", "dim"))
+        if report is None:
+            table.add_row(name, "", "", "", plain(f"{one.run.problem}: the same command mends that"))
+            continue
+        reached = ", ".join(_reached(one, label) for label in dict.fromkeys([*one.accuracy, *one.statuses]))
+        table.add_row(name, *map(plain, (report.model, report.dataset, report.method, reached)))
+    console = results()
+    console.print(table)
+    if any(one.best for one in runs):
+        console.print(plain("test accuracy in %; * the best of these runs, of one network on one dataset", "dim"))
+
+
+def _reached(one: Reached, label: str) -> str:
+    value, status = one.accuracy.get(label), one.statuses.get(label)
+    if value is None:
+        return f"{label}: {status}"
+    return f"{label}: {value:.1f}{'*' * (label in one.best)}{f' ({status})' if status else ''}"
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Names and what is said of them."""
+    table = _table(*columns, numbers=0)
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    results().print(table)
+
+
+def show_text(text: str) -> None:
+    """A result that is one text: printed as it is, never wrapped."""
+    results().print(plain(text) if "\n" not in text else text, soft_wrap=True)
+
+
+def _accuracies(console: Console, report: Report, sort: str) -> None:
+    columns = columns_of(report)
+    seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
+    spread = "mean ± sd of " if seeds > 1 else ""
+    beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
+    console.print(
+        plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
+    )
+    table = _table("method", *columns.values(), numbers=len(columns))
+    rows = rows_of(report)
+    best = [best_of(rows, place) for place in range(len(columns))]
+    methods = [row for row in rows if not row.control]
+    for row in _sorted(methods, report, sort):
+        stars = [
+            "*" if not row.apart and values and mean_of(values) == top else " "
+            for values, top in zip(row.cells, best, strict=True)
+        ]
+        cells = [text + star for text, star in zip(row.texts, stars, strict=True)]
+        table.add_row(plain(row.told, "bold" if row.name == report.method else ""), *map(plain, cells))
+    table.add_section()
+    for row in rows[len(methods) :]:
+        table.add_row(*(plain(cell, "dim") for cell in (row.told, *(f"{text} " for text in row.texts))))
+    console.print(table)
+    show_chart(console, report)
+
+
+def _verdicts(console: Console, report: Report) -> None:
+    columns = columns_of(report)
+    for verdict in report.verdicts:
+        title = columns.get(verdict.budget, verdict.budget)
+        console.print(plain(f"{report.method} at {title} has {verdict.words}"))
+    if report.verdicts:
+        console.print()
+
+
+def _sorted(rows: Sequence[Row], report: Report, sort: str) -> list[Row]:
+    # The network that was not pruned and the spec's method come first, unless they are to be in order too.
+    if sort == "name":
+        return sorted(rows, key=lambda row: row.name)
+    if sort == "accuracy":
+        order = ranked(report)
+        return sorted(rows, key=lambda row: order.index(row.name))
+    return sorted(rows, key=lambda row: (row.name != "dense", row.name != report.method))
+
+
+def _layers(console: Console, report: Report, label: str, title: str, *, asked: bool) -> None:
+    profiles = [profile for profile in report.profiles if profile.budget == label]
+    most = max((len(profile.layers) for profile in profiles), default=0)
+    if most > MOST_LAYERS and not asked:
+        command = f"autosparse report {shell_word(report.run)} --section layers"
+        console.print(plain(f"`{command}` shows what is left of each of {most} layers", "dim"))
+        return
+    show_profiles(console, profiles, own_first(report, label), title)
+
+
+def _masks(console: Console, report: Report, label: str, title: str) -> None:
+    """What the masks of a budget leave: weights and channels on a path, paths, multiply-adds."""
+    pruned = [result for result in report.results if result.effective_nodes is not None]
+    if not pruned:
+        return
+    shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
+    if not shown:
+        return
+    console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
+    costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
+    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
+    for result in shown:
+        cells = (
+            f"{result.effective_sparsity or 0:.4f}",
+            f"{100 * (result.effective_nodes or 0):.1f}",
+            "none" if result.paths is None else f"{result.paths:.1f}",
+            number(result.effective_macs or 0),
+            _cost(costs.get(result.method)),
+        )
+        table.add_row(plain(result.method), *map(plain, cells))
+    console.print(table)
+
+
+def _cost(cost: MaskCost | None) -> str:
+    if cost is None:
+        return ""
+    told = seconds(cost.seconds)
+    if cost.trainings is None or cost.trainings < 0.05:
+        return told
+    trainings = f"{cost.trainings:.2g}"
+    return f"{told}, {trainings} training{'s' * (trainings != '1')}"
+
+
+def _source(item: Mapping[str, Any]) -> str:
+    # Several networks are told by name.
+    home = str(item.get("source", "")).rpartition("/")[0]
+    return f"{home}, seed {item['seed']}" if home else f"seed {item['seed']}"
+
+
+def _tuned(scorer: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
+    stopped = sum(scorer.get("stopped", ()))
+    early = f", {stopped} stopped early," if stopped else ""
+    finds = ""
+    if scorer.get("precision") is not None:  # trials of earlier releases did not tell
+        survivors = "the weights that survive a round" if scorer.get("progressive") else "IRP's survivors"
+        finds = f"; it finds {scorer['precision']:.0%} of {survivors}"
+        finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    if scorer.get("quotas") is not None:
+        finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
+    if scorer.get("proxy") is not None:
+        finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
+    return (
+        f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
+        f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
+        f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
+    )
+
+
+def _mattered(scorer: Mapping[str, Any]) -> str:
+    shares = sorted(scorer.get("importances", {}).items(), key=lambda item: -item[1])
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares)
+    return f"; what mattered: {told}" if told else ""
+
+
+def _lessons(console: Console, report: Report) -> None:
+    sources = dict.fromkeys(item.get("source", item["seed"]) for item in report.irp)
+    for source in sources:
+        rounds = [item for item in report.irp if item.get("source", item["seed"]) == source]
+        values = [item["validation_accuracy"] for item in rounds]
+        left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
+        console.print(
+            plain(
+                f"IRP, {_source(rounds[0])}: {len(rounds)} rounds to {left:.2g} % of the weights, "
+                f"validation {values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
+            )
+        )
+    if report.scorer and report.scorer["rank_correlation"] is not None:
+        console.print(plain(_tuned(report.scorer)))
+    if report.scorer.get("pretrained"):
+        taken = report.scorer.get("taken_from") or "one"  # reports of earlier releases did not tell
+        told = f"scorer {report.scorer['name']}: {taken}, which was trained before; what it cost is not counted here"
+        console.print(plain(told))
+    if report.scorer.get("path"):
+        console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
+    if report.irp or report.scorer:
+        console.print()
+
+
+def _costs(console: Console, report: Report) -> None:
+    if report.cost:
+        known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
+        parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
+        console.print(plain(f"cost when made: {parts}"))
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _table(*columns: str, numbers: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
+    return table
+
+
+def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
+    def shown(view: _View) -> None:
+        for label, title in view.budgets.items():
+            show(view, label, title)
+
+    return shown
+
+
+_SHOWN: Mapping[str, Callable[[_View], None]] = {
+    "emitted": lambda view: _emitted(view.console, view.report),
+    "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
+    "verdict": lambda view: _verdicts(view.console, view.report),
+    "sanity": lambda view: show_sanity(view.console, view.report.sanity),
+    "warnings": lambda view: _warnings(view.console, view.report),
+    "masks": _each(lambda view, label, title: _masks(view.console, view.report, label, title)),
+    "layers": _each(lambda view, label, title: _layers(view.console, view.report, label, title, asked=view.asked)),
+    "scorer": lambda view: _lessons(view.console, view.report),
+    "frontier": _each(lambda view, label, title: show_frontier(view.console, view.report, label, title)),
+    "cost": lambda view: _costs(view.console, view.report),
+    "run": lambda view: _run(view.console, view.report),
+}
+SECTIONS = tuple(_SHOWN)
+"""what a report is made of, in order"""

@@ -1,0 +1,304 @@
+"""What a plan costs on its target: seconds, peak memory, bytes on disk, a step at a time and in all.
+
+A step's seconds are its counted work times rates: those of finished steps of the same kind where there are some,
+else rates that this machine was probed for, once.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, TypeGuard
+
+from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
+from autosparse.core.foreign_code import foreign_code
+from autosparse.cost.counted import Counted
+from autosparse.cost.work import count_work
+from autosparse.datasets import datasets
+from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
+from autosparse.plan.lookup import network_of
+from autosparse.plan.model import Plan
+from autosparse.plan.status import Status
+from autosparse.spec import Pretrained
+from autosparse.store import Index, Record, Store, digest
+from autosparse.user_code import label
+
+_VERSION = 1  # of what is remembered
+_LATEST = 5
+_LIBRARIES = 75 * 2**20  # that data sets are read with; a registration that says more (`holds`) is taken at its word
+_SAME = ("torch", "processor", "device", "threads")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a step takes: `seconds`, the most memory at one time, and bytes in the store; `basis` says how it is known.
+
+    `basis` is `made` for what this very step took, `finished steps` of its kind, or `probe` for rates that were
+    measured on made-up images.
+    """
+
+    seconds: float
+    peak_bytes: int
+    disk_bytes: int
+    basis: str
+
+
+@dataclass(frozen=True)
+class Price:
+    """The estimates of a plan's steps, reused ones too, and what is spent once: `startup` seconds, `base` bytes.
+
+    Steps whose network or data are not known yet have no estimate. `dense` is what training the dense network
+    takes.
+    """
+
+    steps: Mapping[str, Estimate]
+    startup: float
+    base: int
+    dense: float | None
+    counted: Mapping[str, Counted] = field(repr=False, default_factory=dict)
+    network_rates: Callable[[str], Rates] = field(repr=False, default=lambda name: {})
+    """step name -> the rates of its network on this machine, probed if they are not known yet"""
+
+    def of(self, names: Iterable[str]) -> Estimate:
+        """Several steps in one: seconds and bytes together, the highest peak."""
+        found = [self.steps[name] for name in names if name in self.steps]
+        return Estimate(
+            sum(estimate.seconds for estimate in found),
+            max((estimate.peak_bytes for estimate in found), default=0),
+            sum(estimate.disk_bytes for estimate in found),
+            next((b for b in ("probe", "finished steps") if any(e.basis == b for e in found)), "made"),
+        )
+
+    def to_run(self, found: Mapping[str, Status]) -> Estimate:
+        """What is left to do, with the time until the first step begins."""
+        left = self.of(name for name, status in found.items() if status.status != "reuse")
+        begin = self.startup if any(status.status != "reuse" for status in found.values()) else 0.0
+        return Estimate(left.seconds + begin, left.peak_bytes, left.disk_bytes, left.basis)
+
+
+NO_PRICE = Price({}, 0.0, 0, None)
+"""Of a plan for a device that is not here."""
+
+Say = Callable[[str], None]
+
+
+def price(
+    plan: Plan,
+    store: Store,
+    index: Index,
+    found: Mapping[str, Status],
+    say: Say = lambda text: None,
+    known: dict[str, Rates] | None = None,
+    *,
+    anew: bool = False,
+) -> Price:
+    """Price every step of a resolved spec's plan. `say` is told when this machine has to be probed first.
+
+    What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine. `known` keeps
+    the rates of one call for the next; `anew` measures what is not in it though it was remembered.
+    """
+    read = [step.access["dataset"]["name"] for step in plan.of("data") if found[step.name].status != "reuse"]
+    libraries = max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0)
+    rates = _Rates(plan, store, say, libraries, {} if known is None else known, anew=anew)
+    machine = {"startup": 0.0, "base": 0.0}
+    if any(status.status != "reuse" for status in found.values()):
+        machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
+    counted = count_work(plan)
+    history = _History(index, rates.environment)
+    steps = {}
+    for name, work in counted.items():
+        record = index.find(plan.steps[name].key)
+        if found[name].status == "reuse" and record is not None:
+            taken = record.about
+            steps[name] = Estimate(taken.get("seconds", 0.0), taken.get("peak_bytes") or 0, record.bytes, "made")
+            continue
+        rate = history.rate(work.kind)
+        seconds = rate * work.amount if rate is not None else rates.seconds(work)
+        own = history.bytes(work.kind)
+        peak = history.peak(work) or rates.peak(work)
+        steps[name] = Estimate(
+            round(seconds, 4),
+            round(peak),
+            own if own is not None else work.disk_bytes,
+            "probe" if rate is None else "finished steps",
+        )
+    dense = next((steps[c.train].seconds for c in plan.cells if c.mask is None and c.train in steps), None)
+    if dense is None:  # the network under a mask is trained as the dense one is
+        dense = next((steps[cell.train].seconds for cell in plan.cells if cell.train in steps), None)
+    base = round(machine["base"]) + rates.libraries
+    return Price(steps, machine["startup"], base, dense, counted, lambda name: rates.network(counted[name]))
+
+
+def peak_bytes(work: Counted, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
+    """The most memory of a step above what the process holds before it.
+
+    `evaluated` images are in the network at once, instead of as many as usual; `streamed` leaves data on disk.
+    """
+    own = {"bytes": 1.0, "data": 0.0 if streamed else 1.0}
+
+    def held(unit: str, count: float) -> float:
+        if unit == "forward" and evaluated is not None:
+            count = min(count, evaluated)
+        return count * (own[unit] if unit in own else rates.get(f"{unit}_bytes", 0.0))
+
+    return max((sum(held(unit, count) for unit, count in phase.items()) for phase in work.memory), default=0.0)
+
+
+class _History:
+    """Finished steps, by the kind of their work."""
+
+    def __init__(self, index: Index, here: Mapping[str, Any]) -> None:
+        self._index = index
+        self._here = {name: here[name] for name in _SAME}
+
+    def _latest(self, kind: str) -> list[Record]:
+        found = []
+        for record in self._index.kinds.get(kind, ()):
+            made = record.about.get("environment", {})
+            # A step whose data stayed on disk is slower than usual, and holds less.
+            if all(made.get(name) == value for name, value in self._here.items()) and not made.get("stream"):
+                found.append(record)
+                if len(found) == _LATEST:
+                    break
+        return found
+
+    def rate(self, kind: str) -> float | None:
+        """Seconds per unit of the amount, the median of the latest."""
+        values = [
+            record.about["seconds"] / record.about["work"]["amount"]
+            for record in self._latest(kind)
+            if record.about["work"]["amount"]
+        ]
+        return statistics.median(values) if values else None
+
+    def peak(self, work: Counted) -> float | None:
+        """The most memory of steps of this kind that held as much and evaluated as many images at once as usual."""
+        peaks = [
+            peak
+            for record in self._latest(work.kind)
+            if (peak := record.about.get("peak_bytes"))
+            and record.about["work"].get("held") == work.held
+            and record.about["environment"].get("evaluation_batch") == EVALUATION_BATCH
+        ]
+        return statistics.median(peaks) if peaks else None
+
+    def bytes(self, kind: str) -> int | None:
+        """Bytes on disk of the latest artifact of a kind."""
+        latest = self._index.kinds.get(kind)
+        return latest[0].bytes if latest else None
+
+
+def _are_rates(found: object, needed: Iterable[str]) -> TypeGuard[Rates]:
+    if not isinstance(found, dict) or not found.keys() >= set(needed):
+        return False
+    return all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in found.values())
+
+
+class _Rates:
+    """Rates of this machine, probed where they are not remembered."""
+
+    def __init__(
+        self, plan: Plan, store: Store, say: Say, libraries: int, found: dict[str, Rates], *, anew: bool
+    ) -> None:
+        target = plan.spec.target
+        assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
+        self._plan, self._store, self._say = plan, store, say
+        self.libraries = 0 if target.device.startswith("cuda") else libraries
+        # More threads than there are cores, which machines of a cluster may have, are slower here and tell nothing.
+        self._place = Place(target.device, min(target.threads, this_machine().cores))
+        self._backend = backends[target.backend.name].function(self._place)
+        self.environment = environment(replace(self._place, threads=target.threads))
+        self._here = {name: value for name, value in environment(self._place).items() if name in _SAME}
+        self._found = found
+        self._anew = anew
+        self._networks: dict[tuple[str, int, str, str], Rates] = {}
+
+    @cached_property
+    def machine(self) -> Rates:
+        scorer = self._plan.spec.scorer
+        name, options = (
+            ("mlp", {"steps": 1}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+        )
+        needed = ("startup", "base", "step", "bytes")
+        return self._known("machine", [name, options], needed, lambda: self._probe_machine(name, options))
+
+    def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
+        begin = time.perf_counter()
+        self._backend.prepare()
+        found = {"startup": time.perf_counter() - begin, "base": float(resident(self._place))}
+        if found["startup"] < 1:  # torch was there: what importing it takes is not known
+            found["startup"] = 3.0
+        return found | self._backend.run(lambda place: probe_machine(place, scorer, options))
+
+    def network(self, work: Counted) -> Rates:
+        """The rates of a step's network, in its batches and precision."""
+        if work.network is None:
+            return {}
+        trained = (work.network, *self._training(work), work.kernels)
+        if (known := self._networks.get(trained)) is None:
+            known = self._networks[trained] = self._network(*trained)
+        return known
+
+    def _network(self, start: str, batch: int, precision: str, kernels: str) -> Rates:
+        step = self._plan.steps[start]
+        about, reach = step.options, step.access.get("model", step.options["model"])
+        facts = network_of(self._plan, start)
+
+        def probe() -> Rates:
+            self.machine  # noqa: B018 -- the first probe measures how long torch takes to come
+            shape = tuple(about["shape"])
+            with foreign_code(f"measuring `{label(reach['name'])}`"):
+                return self._backend.run(
+                    lambda place: probe_network(
+                        reach["name"],
+                        reach["options"],
+                        facts,
+                        shape,
+                        about["classes"],
+                        batch,
+                        precision,
+                        kernels,
+                        place,
+                    )
+                )
+
+        own = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
+        found = self._known(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)
+        # Kernels that lack something are not known; a run tells what.
+        return {**{name: found["train"] for name in own if name != "compiling"}, **found}
+
+    def _training(self, work: Counted) -> tuple[int, str]:
+        # Steps that do not train take the rates that were measured for training the same network.
+        if work.batch:
+            return work.batch, work.precision
+        step = self._plan.steps[work.network or ""]
+        own = self._plan.spec.irp.training if step.purpose == "source" else self._plan.spec.training
+        assert own is not None
+        return own.batch, own.precision
+
+    def seconds(self, work: Counted) -> float:
+        rates = self.machine | self.network(work)
+        return sum(count * rates.get(unit, 0.0) for unit, count in work.units.items() if count)
+
+    def peak(self, work: Counted) -> float:
+        return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
+
+    def _known(self, what: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:
+        key = digest([_VERSION, what, details, self._here])
+        if key not in self._found:
+            memory = f"rates-{key}"
+            found = None if self._anew else self._store.recall(memory)
+            if not _are_rates(found, needed):
+                if not self._found:
+                    self._say("measuring this machine, once for a network and a batch size; a few seconds")
+                    if (busy := system_load()) > this_machine().cores / 2:
+                        told = f"other processes keep it busy (load {busy:.1f}, {this_machine().cores} cores)"
+                        self._say(f"{told}: times will be too long until `--refit` measures again")
+                found = probe()
+                self._store.note(memory, found)
+            self._found[key] = found
+        return self._found[key]

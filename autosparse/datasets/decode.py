@@ -1,0 +1,186 @@
+"""Image decoding: encoded images to arrays of one shape."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from autosparse.datasets.source import Split
+from autosparse.errors import StepError, UsageError
+
+if TYPE_CHECKING:
+    from autosparse.datasets.source import Array
+
+Encoded = Callable[[int], tuple[str, bytes]]
+"""Number of an image -> what to call it in an error, and its file's bytes."""
+
+
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+"""EXIF orientation -> `PIL.Image.Transpose`: mirrors, rotations and both."""
+
+SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
+"""What to do about images of several sizes."""
+
+
+def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
+    """Pixels in memory, uint8 `[images, height, width, channels]`, and labels; scaled to `size` unless it is None."""
+    pixels, labels = arrays
+    if size is None or pixels.shape[1:3] == (size, size):
+        return Split.of(pixels, labels)
+
+    def read(numbers: Array) -> Array:
+        import numpy
+        from PIL import Image
+
+        if pixels.shape[-1] not in (1, 3):
+            raise UsageError(f"images of {pixels.shape[-1]} channels cannot be scaled", "leave `dataset.size` out")
+        flat = pixels[..., 0] if pixels.shape[-1] == 1 else pixels
+        return numpy.stack([_array(_fit(Image.fromarray(flat[number]), size)) for number in numbers])
+
+    return Split(labels, read)
+
+
+def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | None) -> Split:
+    """A split of image files, decoded when they are read, `channels` 1 (grey) or 3 (RGB).
+
+    Reading raises StepError for a file that is no image, or when images differ in size and none was asked for.
+    """
+
+    def read(numbers: Array) -> Array:
+        import numpy
+
+        decode = partial(_decode, encoded, channels, size)
+        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the interpreter
+            arrays = list(pool.map(decode, numbers.tolist()))
+        shapes = {array.shape for array in arrays}
+        if len(shapes) > 1:
+            odd = sorted(f"{width} x {height}" for height, width, _ in shapes)
+            raise StepError(
+                f"the images of the dataset differ in size ({', '.join(odd[:3])}{', ...' * (len(odd) > 3)})",
+                SET_SIZE,
+            )
+        return numpy.stack(arrays)
+
+    return Split(labels, read)
+
+
+def pixels_of(images: Any, where: str) -> Array:
+    """Images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
+
+    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; those the other way
+    round are told by 1 or 3 channels at that end alone. Lists hold such arrays or PIL images.
+    """
+    import numpy
+
+    if isinstance(images, list | tuple):
+        arrays = [_plain(image) for image in images]
+        shapes = {array.shape for array in arrays}
+        if len(shapes) != 1:
+            told = f"of one shape but there are {', '.join(sorted(map(str, shapes))[:3])}" if shapes else "there"
+            raise UsageError(f"{where}: images must be {told}")
+        pixels = numpy.stack(arrays)
+    else:
+        pixels = numpy.asarray(images)
+    if pixels.dtype == object:
+        kind = type(pixels.flat[0]).__name__ if pixels.size else "nothing"
+        raise UsageError(f"{where}: images must be arrays, tensors or PIL images but are of type {kind}")
+    if pixels.ndim not in (3, 4):
+        raise UsageError(f"{where}: images must be [images, height, width, channels] but are {list(pixels.shape)}")
+    floats = numpy.issubdtype(pixels.dtype, numpy.floating)
+    if grey := pixels.ndim == 3:
+        pixels = pixels[..., None]
+    # Bytes have their channels last and floats first, unless one or three channels are at the other end alone.
+    at_start, at_end = pixels.shape[1] in (1, 3), pixels.shape[3] in (1, 3)
+    first = not grey and (at_start or not at_end if floats else at_start and not at_end)
+    if floats:
+        low, high = float(pixels.min(initial=0)), float(pixels.max(initial=1))
+        if not (low >= 0 and high <= 1):
+            raise UsageError(
+                f"{where}: images of floats must lie from 0 to 1 but reach from {low:g} to {high:g}",
+                "divide them by 255, or give bytes"
+                if low >= 0 and 1 < high <= 255
+                else "leave normalization out: autosparse normalizes by the training images' mean and spread",
+            )
+        pixels = numpy.rint(pixels * 255).astype("uint8")
+    elif pixels.dtype == bool:
+        pixels = pixels.astype("uint8") * 255
+    elif pixels.dtype != numpy.uint8:
+        raise UsageError(f"{where}: images must be uint8, or floats from 0 to 1, but are {pixels.dtype}")
+    return numpy.ascontiguousarray(pixels.transpose(0, 2, 3, 1) if first else pixels)
+
+
+def shape_of(encoded: Encoded, channels: int) -> tuple[int, int, int]:
+    """Channels, height, width of the first image."""
+    height, width, _ = _decode(encoded, channels, None, 0).shape
+    return (channels, height, width)
+
+
+def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> Array:
+    from PIL import Image, UnidentifiedImageError
+
+    name, data = encoded(number)
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            converted = _bytes(_upright(picture)).convert("L" if channels == 1 else "RGB")
+    except UnidentifiedImageError:
+        what = "it is no image of a known format" if data else "it is empty"
+        raise StepError(f"{name} cannot be decoded: {what}", "remove it or fetch it again") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise StepError(f"{name} cannot be decoded: {error}", "remove it or fetch it again") from error
+    return _array(converted if size is None else _fit(converted, size))
+
+
+def _plain(image: Any) -> Array:
+    """Return an image as an array; a PIL image turned upright, its palette or printing colours converted to RGB."""
+    import numpy
+    from PIL import Image
+
+    if isinstance(image, Image.Image):
+        image = _upright(image)
+        if image.mode in ("P", "PA", "CMYK", "YCbCr", "LAB", "HSV"):
+            image = _bytes(image).convert("RGB")
+    return numpy.asarray(image)
+
+
+def _upright(picture: Any) -> Any:
+    """Turn a picture by its EXIF orientation: cameras store pixels as the sensor lay."""
+    from PIL import ExifTags
+
+    picture.load()  # Pillow turns TIFF files while loading
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except (struct.error, KeyError, SyntaxError, TypeError, ValueError):  # damaged EXIF data name no orientation
+        return picture
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _bytes(picture: Any) -> Any:
+    # Pillow would cut 16-bit grey off at 255, and warn of a palette with transparency.
+    import numpy
+    from PIL import Image
+
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((numpy.asarray(picture) >> 8).astype("uint8"))
+    if picture.mode in ("I", "F"):
+        raise ValueError(f"its pixels are of {picture.mode!r}, 32 bits without a known range")
+    return picture.convert("RGBA") if "transparency" in picture.info else picture
+
+
+def _fit(picture: Any, size: int) -> Any:
+    # The shorter side becomes `size`, the middle of the longer one is kept: no picture is distorted.
+    from PIL import Image, ImageOps
+
+    return picture if picture.size == (size, size) else ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
+
+
+def _array(picture: Any) -> Array:
+    import numpy
+
+    array = numpy.asarray(picture, dtype="uint8")
+    return array[..., None] if array.ndim == 2 else array

@@ -1,0 +1,215 @@
+"""The layout of image folders: classes, splits, and files left out."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from autosparse.datasets.labels import class_name
+from autosparse.errors import MissingData, UsageError
+from autosparse.store import name_in
+from autosparse.text import listed
+
+_SUFFIXES = {
+    ".apng", ".avif", ".avifs", ".bmp", ".dcx", ".dds", ".dib", ".gif", ".icb", ".j2c", ".j2k", ".jfif", ".jp2", ".jpc",
+    ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".ras",
+    ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
+}  # fmt: skip
+"""Raster formats that Pillow opens, less icons; a fixed list, so that a set does not depend on Pillow's release."""
+_PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
+_SYSTEM = {"thumbs.db", "desktop.ini"}
+_LINK, _SHOWN = "broken links", 3
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Images by split and class, the meaning of the folders in a phrase, and one sentence for each thing left out."""
+
+    parts: Mapping[str, Mapping[str, Sequence[Path]]] = field(default_factory=dict)
+    reading: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Folder:
+    path: Path
+    images: tuple[Path, ...]
+    """right in it"""
+    others: Counter[str]
+    """suffix -> files right in it that are no images"""
+    folders: tuple[_Folder, ...]
+
+    @cached_property
+    def name(self) -> str:
+        return class_name(name_in(self.path.parent, self.path))
+
+    @cached_property
+    def purpose(self) -> str | None:
+        return next((purpose for purpose, names in _PURPOSES.items() if self.name.lower() in names), None)
+
+    @cached_property
+    def every(self) -> list[Path]:
+        """Images at any depth, ordered alike on every system."""
+        images = [*self.images, *(image for folder in self.folders for image in folder.every)]
+        return sorted(images, key=Path.as_posix)
+
+    @property
+    def classes(self) -> list[_Folder]:
+        return [folder for folder in self.folders if folder.every]
+
+    @property
+    def class_names(self) -> set[str]:
+        return {folder.name for folder in self.classes}
+
+    def all_others(self) -> Counter[str]:
+        """Files at any depth that are no images."""
+        return sum((folder.all_others() for folder in self.folders), Counter(self.others))
+
+
+def read_layout(root: Path) -> Layout:
+    """Find the classes of a folder and its splits. Parts are empty where no subfolder holds images.
+
+    A folder named for a split is one if it holds class folders and no other folder next to it holds images, or if the
+    training split has one of its classes. Otherwise every folder is a class.
+
+    Raises:
+        UsageError: The folders contradict each other, or can be read in two ways.
+        MissingData: A folder cannot be read.
+    """
+    if not root.is_dir():
+        return Layout()
+    top = _scan(root, frozenset({os.path.realpath(root)}))
+    splits = [folder for folder in top.classes if folder.purpose and folder.classes]
+    plain = [folder for folder in top.classes if not folder.purpose]
+    training = [folder for folder in splits if folder.purpose == "train"]
+    common = {name for folder in training for name in folder.class_names} & {
+        name for folder in splits if folder not in training for name in folder.class_names
+    }
+    if common or (splits and not plain):
+        return _as_splits(top, splits)
+    return _as_classes(top, plain) if plain else Layout()
+
+
+def images_by_class(folder: Path) -> dict[str, list[Path]]:
+    """Return the images of each class folder, classes by name; empty where the folder does not exist."""
+    return _by_class(_scan(folder, frozenset({os.path.realpath(folder)}))) if folder.is_dir() else {}
+
+
+def _scan(path: Path, above: frozenset[str]) -> _Folder:
+    # Symbolic links are followed unless they lead to a folder that is being read: that is a loop.
+    try:
+        with os.scandir(path) as entries:
+            visible = [entry for entry in sorted(entries, key=lambda one: one.name) if not entry.name.startswith(".")]
+    except OSError as error:
+        raise MissingData(f"folder {path} cannot be read: {error.strerror}", "make it readable") from error
+    images, others, folders = [], Counter[str](), []
+    for entry in visible:
+        here, suffix = path / entry.name, Path(entry.name).suffix.lower()
+        if os.path.isdir(here) if entry.is_symlink() else entry.is_dir():
+            if (real := os.path.realpath(here)) not in above:
+                folders.append(_scan(here, above | {real}))
+        elif entry.is_symlink() and not here.is_file():
+            others[_LINK] += 1
+        elif suffix in _SUFFIXES:
+            images.append(here)
+        elif entry.name.lower() not in _SYSTEM:
+            others[f"`{suffix}`" if suffix else "without suffix"] += 1
+    return _Folder(path, tuple(images), others, tuple(folders))
+
+
+def _by_class(folder: _Folder) -> dict[str, list[Path]]:
+    classes: dict[str, list[Path]] = {}
+    for child in sorted(folder.classes, key=lambda child: class_name(child.path.name)):
+        if child.name in classes:
+            raise UsageError(
+                f"{folder.path} has two folders named {child.name!r}, in different Unicode forms (NFC and NFD)",
+                "merge them, or rename one",
+            )
+        classes[child.name] = child.every
+    return classes
+
+
+def _as_splits(top: _Folder, splits: Sequence[_Folder]) -> Layout:
+    by_purpose: dict[str, _Folder] = {}
+    for folder in splits:
+        assert folder.purpose is not None
+        if other := by_purpose.get(folder.purpose):
+            raise UsageError(f"{top.path} has both {other.path.name} and {folder.path.name}", "keep one of them")
+        by_purpose[folder.purpose] = folder
+    if "train" not in by_purpose:
+        first = next(iter(by_purpose.values())).path.name
+        raise UsageError(f"{top.path} has {first} with classes in it but no train", "name the training images' so")
+    parts = {purpose: _by_class(by_purpose[purpose]) for purpose in _PURPOSES if purpose in by_purpose}
+    for purpose, files in parts.items():
+        if unknown := [name for name in files if name not in parts["train"]]:
+            raise UsageError(f"{top.path} has class {unknown[0]!r} for {purpose} but not for training")
+    used = [by_purpose[purpose] for purpose in parts]
+    warnings = [
+        f"{_counted(len(folder.every), 'image')} of {folder.path} {_are(len(folder.every))} left out: "
+        + ("the folder holds no classes" if folder.purpose else "the folder is no split")
+        for folder in top.classes
+        if folder not in used
+    ]
+    empty = [folder for folder in top.folders if folder.purpose and not folder.every]
+    names = ", ".join(f"`{folder.path.name}`" for folder in used)
+    return Layout(parts, f"splits in folders {names}", (*warnings, *_left_out([top, *used], used, empty)))
+
+
+def _as_classes(top: _Folder, plain: Sequence[_Folder]) -> Layout:
+    neighbours = listed([f"`{folder.path.name}`" for folder in plain], _SHOWN)
+    warnings = []
+    for folder in top.classes:
+        if folder.purpose is None:
+            continue
+        remedy = f"`dataset.root: {folder.path}`"
+        if not folder.classes:
+            remedy = "class folders in it"
+        elif folder.purpose != "train":
+            remedy = "a folder `train` next to it that holds the same class folders"
+        elif len(folder.classes) > 1 and not folder.images and not any(other.classes for other in plain):
+            raise UsageError(
+                f"{folder.path} is either the training split, with classes {listed(sorted(folder.class_names))}, "
+                f"or one class, as {neighbours} next to it",
+                f"for the split, set {remedy}; for one class, move its images out of their subfolders",
+            )
+        warnings.append(f"{folder.path} is read as one class, as {neighbours} next to it; a split needs {remedy}")
+    empty = [folder for folder in top.folders if not folder.every]
+    return Layout({"train": _by_class(top)}, "each folder is a class", (*warnings, *_left_out([top], [top], empty)))
+
+
+def _left_out(parents: Sequence[_Folder], used: Sequence[_Folder], empty: Sequence[_Folder]) -> list[str]:
+    # `parents` hold no images of a class themselves, the class folders of `used` do, `empty` hold none.
+    warnings = [
+        f"{_counted(len(folder.images), 'image')} directly in {folder.path} {_are(len(folder.images))} left out: "
+        "no class folder holds them"
+        for folder in parents
+        if folder.images
+    ]
+    within = [folder for parent in used for folder in parent.folders]
+    if without := list(dict.fromkeys([*empty, *(folder for folder in within if not folder.every)])):
+        files = sum((folder.all_others() for folder in without), Counter[str]())
+        held = f"no image among {_kinds(files)}" if files else "no files"
+        paths = listed([folder.path for folder in without], _SHOWN)
+        warnings.append(f"{paths} {_are(len(without))} left out: {held}")
+    if files := sum((folder.all_others() for folder in within if folder.every), Counter[str]()):
+        where = f"in class folders of {parents[0].path}"
+        warnings.append(f"{_kinds(files)} {where} {_are(files.total())} left out: no images")
+    return warnings
+
+
+def _kinds(files: Counter[str]) -> str:
+    # 7 files (5 `.txt`, 2 `.heic`)
+    kinds = [f"{number:,} {kind}" for kind, number in files.most_common()] if len(files) > 1 else [*files]
+    return f"{_counted(files.total(), 'file')} ({listed(kinds, _SHOWN)})"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"

@@ -1,0 +1,181 @@
+"""A self-contained HTML report: plots, tables and text in light and dark themes."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+
+from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
+from autosparse.plan import PURPOSES
+from autosparse.report import LEAST, Report, columns_of, mean_of, own_first, rows_of, spread_of
+from autosparse.report.tables import verified
+from autosparse.text import seconds
+
+_PAGE = """
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
+  max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } p { margin: 0.4rem 0; }
+.soft { color: var(--soft); } .warning { border-left: 4px solid var(--s1); padding-left: 0.7rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
+th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } tr.main td { font-weight: 600; } svg { width: 100%; height: auto; }
+"""
+_BESIDE = 4  # methods of which layers are drawn
+
+
+def plots_of(report: Report) -> dict[str, str]:
+    """The report's plots by name, each an SVG; those of which it has nothing are left out."""
+    drawn = {
+        "accuracy": _accuracy(report),
+        "layers": _layers(report),
+        "irp": _irp(report),
+        "tuning": _tuning(report),
+        "cost": _cost(report),
+        "timeline": timeline_chart("when what was made", *_made(report)),
+    }
+    return {name: plot for name, plot in drawn.items() if plot}
+
+
+def standalone(plot: str) -> str:
+    """A plot as a file of its own, with its style."""
+    head, _, rest = plot.partition("\n")
+    return f"{head}\n<style>{STYLE}</style>\n{rest}\n"
+
+
+def report_page(report: Report) -> str:
+    """The whole page."""
+    plots = plots_of(report)
+    weights = f"{report.results[0].total:,} prunable weights; " if report.results else ""
+    title = f"{report.spec}: {report.model} on {report.dataset}"
+    body = [
+        f"<h1>{escaped(title)}</h1>",
+        f'<p class="soft">{weights}method {escaped(report.method)}; run {escaped(report.run)}</p>',
+        *(["<h2>What came out</h2>", _emitted(report)] if report.emitted else []),
+        "<h2>How good</h2>",
+        plots.get("accuracy", ""),
+        _accuracies(report),
+        "<h2>Can it be believed</h2>",
+        *(
+            f"<p>{escaped(_verdict(report, verdict.budget))} {escaped(verdict.words)}</p>"
+            for verdict in report.verdicts
+        ),
+        *(f'<p class="warning">{escaped(told)}</p>' for told in report.warnings),
+    ]
+    for name, heading in (
+        ("layers", "Where the weights went"),
+        ("irp", "Iterative rewind pruning"),
+        ("tuning", "The scorer"),
+    ):
+        if name in plots:
+            body += [f"<h2>{heading}</h2>", plots[name]]
+    if "cost" in plots:
+        body += ["<h2>What it cost</h2>", plots["cost"], plots.get("timeline", "")]
+    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{escaped(title)}</title>"
+    theme = '<meta name="color-scheme" content="light dark">'
+    inner = "\n".join(part for part in body if part)
+    style = f"<style>{STYLE}{_PAGE}</style>"
+    return f"<!doctype html>\n<html lang='en'><head>{head}{theme}{style}</head>\n<body>\n{inner}\n</body></html>\n"
+
+
+def _accuracy(report: Report) -> str:
+    columns, rows, series = columns_of(report), rows_of(report), []
+    if len(columns) == 1:  # points, not lines
+        (title,) = columns.values()
+        own = [(row.told, row.cells[0]) for row in rows if row.cells[0]]
+        bars = [(name, mean_of(values), spread_of(values)) for name, values in own]
+        return bar_chart(f"test accuracy in % after the last epoch, {title}", sorted(bars, key=lambda bar: -bar[1]))
+    for row in rows:
+        found = [(float(place), values) for place, values in enumerate(row.cells) if values]
+        points = [(place, mean_of(values)) for place, values in found]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in found]
+        if points:
+            main = row.name == report.method and not row.control
+            series.append(Series(row.told, points, spread, main=main, apart=row.apart))
+    series.sort(key=lambda one: (not one.main, one.apart, -one.points[-1][1]))
+    names = [title.removeprefix("sparsity ") for title in columns.values()]
+    beside = ", mean ± sd" if any(any(one.spread) for one in series) else ""
+    return line_chart(f"test accuracy after the last epoch{beside}", "sparsity or budget", "%", series, names)
+
+
+def _layers(report: Report) -> str:
+    columns = list(columns_of(report).items())
+    if not columns or not report.profiles:
+        return ""
+    label, title = columns[-1]
+    found = {profile.method: profile for profile in report.profiles if profile.budget == label}
+    shown = [found[method] for method in own_first(report, label) if method in found][:_BESIDE]
+    series = [
+        Series(
+            profile.method,
+            [
+                (float(place), math.log10(max(LEAST, layer.kept / max(1, layer.size))) + 2)
+                for place, layer in enumerate(profile.layers)
+            ],
+            main=profile.method == report.method,
+        )
+        for profile in shown
+    ]
+    names = [layer.name.removesuffix(".weight").rpartition(".")[2] for layer in shown[0].layers] if shown else []
+    return line_chart(f"what is left of each layer at {title}", "layer", "log10 of %", series, names)
+
+
+def _irp(report: Report) -> str:
+    sources = dict.fromkeys(str(item.get("source", item["seed"])) for item in report.irp)
+    series = []
+    for source in sources:
+        rounds = [item for item in report.irp if str(item.get("source", item["seed"])) == source]
+        series.append(Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds]))
+    return line_chart("validation accuracy after each round of IRP", "round", "%", series)
+
+
+def _tuning(report: Report) -> str:
+    trials = [value for value in report.scorer.get("trials") or () if value is not None]
+    if len(trials) < 2:
+        return ""
+    best = [max(trials[: number + 1]) for number in range(len(trials))]
+    lines = {"trial": trials, "best so far": best}
+    series = [
+        Series(name, [(float(number), value) for number, value in enumerate(values)], main=name != "trial")
+        for name, values in lines.items()
+    ]
+    return line_chart(f"tuning of scorer {report.scorer['name']}", "trial", "objective", series)
+
+
+def _cost(report: Report) -> str:
+    known = [(title, report.cost[name]) for name, title in PURPOSES.items() if report.cost.get(name)]
+    return bar_chart("time when made, by what it was for", [(title, value, seconds(value)) for title, value in known])
+
+
+def _made(report: Report) -> tuple[list[Span], list[str]]:
+    purposes = {step.purpose for step in report.timeline}
+    shown = {name: title for name, title in PURPOSES.items() if name in purposes}
+    spans = [
+        Span(step.begin, step.seconds, [*shown].index(step.purpose), f"{step.step}: {seconds(step.seconds)}")
+        for step in report.timeline
+        if step.purpose in shown
+    ]
+    return spans, [*shown.values()]
+
+
+def _accuracies(report: Report) -> str:
+    rows = [(row.name == report.method and not row.control, [row.told, *row.texts]) for row in rows_of(report)]
+    return _table(["method", *columns_of(report).values()], rows)
+
+
+def _verdict(report: Report, budget: str) -> str:
+    return f"{report.method} at {columns_of(report).get(budget, budget)} has"
+
+
+def _emitted(report: Report) -> str:
+    titles, rows = verified(report.emitted)
+    return _table(titles, ((False, row) for row in rows))
+
+
+def _table(titles: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]]) -> str:
+    head = "".join(f"<th>{escaped(title)}</th>" for title in titles)
+    lines = [
+        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{escaped(cell)}</td>' for cell in cells)}</tr>"
+        for main, cells in rows
+    ]
+    return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "\n</table>"

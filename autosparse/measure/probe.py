@@ -1,0 +1,276 @@
+"""Probes of the machine: speed and memory of each kind of work, measured for a moment on synthetic images.
+
+Rates are seconds a unit, by the units of cost/work.py, and `_bytes` an image. They are remembered for the processor,
+the device, the threads and the torch that they were measured with.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from importlib import util
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from autosparse.backends import PeakMemory, Place, release_memory, resident_memory
+from autosparse.core.evidence import Evidence
+from autosparse.core.features import Features, Seen, columns_of, table_layers
+from autosparse.core.features import Place as Position
+from autosparse.core.graph.connectivity import effective
+from autosparse.core.images import Images
+from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.selection import keep_top
+from autosparse.core.torch_compat.memory_layout import images_for
+from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.training.loop import Recipe, accuracy, train
+from autosparse.core.weights import Tensors, describe_layers, prunable_weights
+from autosparse.errors import AutosparseError, UsageError
+from autosparse.lazy_torch import torch
+from autosparse.models import Shape, build_model
+from autosparse.models.facts import NetworkFacts
+
+Rates = dict[str, float]
+
+_MOMENT = 0.25  # seconds for which a kind of work is repeated
+_SLOW = 1.0  # seconds that one batch may take
+_WEIGHTS = 300_000
+_LEFT = 0.02  # of weights, where few are
+_GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
+_SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really held, against what is on paper
+
+
+def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rates:
+    """Rates that no network decides: of the store, of selection, and of learning a scorer."""
+    device = torch.device(place.device)
+    random = torch.Generator().manual_seed(0)
+    values = torch.rand(_WEIGHTS, generator=random).to(device)
+    steps = 50 if "steps" in options else 1  # or it is learned in closed form
+    tables = random_tables(scorer, options, device)
+    state, table = learn_scorer(scorer, options, tables, 1), Features(tables.columns, {"0": tables.values["0"]})
+    return {
+        "select": _timed(lambda: keep_top(values, _WEIGHTS // 10), device) / _WEIGHTS,
+        "scorer": _timed(lambda: learn_scorer(scorer, options, tables, steps), device) / steps,
+        "predict": _timed(lambda: scorers[scorer].facts["predict"](state, table), device) / len(table.values["0"]),
+        "step": _publishing(),
+        "bytes": _timed(lambda: hashlib.sha256(bytes(2**22)), torch.device("cpu")) / 2**22,
+        # Guesses, until a dataset of the kind was read: libraries to import, and JPEG at 70 MB of pixels a second.
+        "open": 1.0,
+        "decoded": 1.5e-8,
+    }
+
+
+def learn_scorer(name: str, options: Mapping[str, Any], tables: Features, steps: int) -> Tensors:
+    """The state of a scorer that learns from tables in `steps`, if it takes any: of its speed, like any other."""
+    entry = scorers[name]
+    own, _ = entry.apart(options)
+    shares = {layer: table[:, 0] for layer, table in tables.values.items()}
+    asked = {**own, "steps": steps} if "steps" in own else own
+    found: Tensors = entry.function(tables, shares, torch.Generator(), **asked)
+    return found
+
+
+def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -> Features:
+    """Random features of eight layers, in the columns that a scorer looks at."""
+    random = torch.Generator().manual_seed(0)
+    columns = columns_of(groups_of(name, options))
+    return Features(
+        columns, {str(layer): torch.rand(4000, len(columns), generator=random).to(device) for layer in range(8)}
+    )
+
+
+def probe_network(
+    name: str,
+    options: Mapping[str, Any],
+    facts: NetworkFacts,
+    shape: Shape,
+    classes: int,
+    batch: int,
+    precision: str,
+    kernels: str,
+    place: Place,
+) -> Rates:
+    """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
+
+    With other kernels also trained by those, unless they lack something, which a run tells; by those for few weights
+    while a fiftieth of them are left.
+
+    Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
+    large enough for it to be seen, else it is what the network saves on paper.
+    """
+    device = torch.device(place.device)
+    begin = time.perf_counter()
+    with seeded(0):
+        model = build_model(name, options, shape, classes)
+    build = time.perf_counter() - begin
+    model = model.to(device)
+    images = made_up_images(max(2, min(batch, 8)), shape, classes, device)
+    recipe = Recipe(epochs=1, batch=len(images), crop=0, precision=precision)  # type: ignore[arg-type]
+    random = torch.Generator().manual_seed(0)
+    train(model, images, recipe, random)
+    first = clock(lambda: train(model, images, recipe, random), device) / len(images)
+    size = max(2, min(batch, int(_SLOW / first)))
+    full = made_up_images(size, shape, classes, device)
+    recipe = replace(recipe, batch=size)
+    once = clock(lambda: train(model, full, recipe, random), device)
+    epochs = max(1, min(50, int(_MOMENT / once)))  # what a training does once should not be seen
+    recipe = replace(recipe, epochs=epochs)
+    used: Rates = {"build": build}
+    used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
+    used["train"] /= epochs
+    if kernels == "sparse":
+        masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(model).items()}
+        own = _sparse(lambda given: train(model, full, given, random, masks=masks), recipe, size, device)
+        used["train_bytes"] = max(used["train_bytes"], own.pop("sparse_bytes", 0.0))  # what it saves is float32
+        used |= own
+    elif kernels == "compiled":
+        used |= (own := _compiled(partial(train, model, full), recipe, used["train"], device))
+        if own and size < batch:  # torch has then an equal network on disk for what is to run, too
+            real = replace(recipe, batch=batch, epochs=1, kernels="compiled")
+            train(model, made_up_images(batch, shape, classes, device), real, random)
+    # Parameters, gradients, momentum and the state that is read are counted apart.
+    parameters = 4.0 * sum(parameter.numel() for parameter in model.parameters())
+    used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
+    if size < min(batch, _SEEN):
+        used["train_bytes"] = _PAPER * facts.saved_bytes * (0.5 if precision == "bfloat16" else 1)
+    some = made_up_images(max(2, min(256, int(2 * _SLOW / first))), shape, classes, device)
+    used["forward"], used["forward_bytes"] = _measured(
+        lambda: accuracy(model, some, precision, batch=len(some)), len(some), device
+    )
+    evidence = evidence_of(model, made_up_images(max(2, min(256, int(_SLOW / first))), shape, classes, device))
+    number = len(evidence.draw(0)[0][1])
+    used["gradient"], used["gradient_bytes"] = _measured(
+        lambda: evidence.gradient(evidence.weights, evidence.draw(number)), number, device
+    )
+    used["gradient_bytes"] = max(0.0, used["gradient_bytes"] - 2 * parameters / number)
+    if number < _SEEN:
+        used["gradient_bytes"] = _PAPER * facts.saved_bytes
+    if len(some) < _SEEN:
+        used["forward_bytes"] = 3.0 * facts.live_bytes
+    try:
+        used["flow"] = _timed(lambda: effective(evidence), device)
+    except UsageError:  # its paths cannot be followed, which a run says, and takes about as long to find out
+        used["flow"] = used["gradient"]
+    small = [layer for layer in evidence.layers if layer.size <= _WEIGHTS] or list(evidence.layers)[:1]
+    few = small[len(small) // 2 :][:3]
+    weights = sum(layer.size for layer in few)
+    there = Position(0, len(few), facts.total)
+    seen = [Seen(layer, there, evidence.weights[layer.name], evidence.weights[layer.name]) for layer in few]
+    used["features"] = _timed(lambda: [*table_layers(seen, _GROUPS)], device) / weights
+    return used
+
+
+def _sparse(train: Callable[[Recipe], object], recipe: Recipe, size: int, device: torch.device) -> Rates:
+    if not util.find_spec("numba"):
+        return {}
+    sparse = replace(recipe, kernels="sparse")
+    train(replace(sparse, epochs=1))
+    seconds, held = _measured(lambda: train(sparse), size, device)
+    return {"sparse": seconds / recipe.epochs, "sparse_bytes": held}
+
+
+def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device: torch.device) -> Rates:
+    # What compiling takes once torch knows the network from an earlier time, and what it then gives: by whole epochs
+    # after the first, in turns with the kernels that take `dense` seconds an image.
+    epochs, steps = max(4, int(recipe.epochs)), dict[str, float]()
+
+    def epoch(kernels: str) -> float:
+        begin, ends = time.perf_counter(), list[float]()
+
+        def observe(*_: object) -> None:
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            ends.append(time.perf_counter())
+
+        train(replace(recipe, epochs=epochs, kernels=kernels), torch.Generator(), observe=observe)  # type: ignore[arg-type]
+        step = min(b - a for a, b in pairwise(ends))
+        steps[kernels] = min(step, steps.get(kernels, step))
+        return max(0.0, ends[0] - begin - step)
+
+    try:
+        epoch("compiled")
+    except AutosparseError:
+        return {}
+    seconds = [(epoch("dense"), epoch("compiled"))[1] for _ in range(2)]
+    return {"compiled": dense * steps["compiled"] / steps["dense"], "compiling": min(seconds)}
+
+
+def resident(place: Place) -> int:
+    """Bytes that a process holds before its first step."""
+    return 0 if place.device.startswith("cuda") else resident_memory()
+
+
+def made_up_images(count: int, shape: Shape, classes: int, device: torch.device) -> Images:
+    """Random pixels, classes in turn."""
+    channels, height, width = shape
+    random = torch.Generator().manual_seed(1)
+    pixels = torch.randint(0, 256, (count, height, width, channels), dtype=torch.uint8, generator=random)
+    labels = torch.arange(count) % classes
+    return Images(pixels, labels, torch.full((channels,), 0.5), torch.full((channels,), 0.3)).to(device)
+
+
+def evidence_of(model: Any, images: Images) -> Evidence:
+    """About a network, one batch of all images, in the layout that it takes."""
+    images = images_for(model, images)
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    example = images.normalize(images.pixels[:1])  # type: ignore[index]
+    batch = (images.normalize(images.pixels[:]), images.labels)  # type: ignore[index]
+    return Evidence(
+        model=model,
+        weights=weights,
+        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
+        layers=describe_layers(model, example),
+        draw=lambda count: [batch],
+        generator=torch.Generator(),
+        example=lambda: example,
+    )
+
+
+def _measured(work: Callable[[], object], images: int, device: torch.device) -> tuple[float, float]:
+    # Seconds and bytes of memory an image.
+    release_memory()
+    before = torch.cuda.memory_allocated(device) if device.type == "cuda" else resident_memory()
+    peak = PeakMemory(str(device))
+    seconds = clock(work, device)
+    held = (peak.bytes or before) - before
+    return (seconds if seconds > _MOMENT else _timed(work, device)) / images, max(0.0, held) / images
+
+
+def _timed(work: Callable[[], object], device: torch.device) -> float:
+    # Seconds a call: the median of those that a moment has room for, after one that warms up.
+    first = clock(work, device)
+    if first > _MOMENT:
+        return first
+    found: list[float] = []
+    while len(found) < 3 or (sum(found) < _MOMENT and len(found) < 200):
+        found.append(clock(work, device))
+    return sorted(found)[len(found) // 2]
+
+
+def clock(work: Callable[[], object], device: torch.device) -> float:
+    """Seconds that something takes on a device."""
+    begin = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begin
+
+
+def _publishing() -> float:
+    # What a step costs whatever it does: files that are written, flushed and moved.
+    with tempfile.TemporaryDirectory() as folder:
+
+        def write() -> None:
+            path = Path(folder) / "artifact"
+            with path.open("wb") as file:
+                file.write(b"0" * 4096)
+                file.flush()
+                os.fsync(file.fileno())
+            path.replace(Path(folder) / "published")
+
+        return 3 * _timed(write, torch.device("cpu"))

@@ -1,0 +1,104 @@
+"""A standard PyTorch training loop (DataLoader, NCHW, float32), the reference for training speed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any
+
+from autosparse.core.images import Images
+from autosparse.core.training.loop import Recipe, learning_rate, training_steps_of
+from autosparse.lazy_torch import torch
+
+WARM_UP = 2
+"""Steps that do not count where its speed is measured."""
+
+
+class Pictures:
+    """Images in memory as torchvision's own sets give them: each a PIL image, transformed when it is asked for."""
+
+    def __init__(self, images: Images, *, crop: int = 0, flip: bool = False) -> None:
+        assert isinstance(images.pixels, torch.Tensor)
+        self._pixels, self._labels = images.pixels.cpu().numpy(), images.labels.tolist()
+        self._mean, self._spread = images.mean.tolist(), images.spread.tolist()
+        self._crop, self._flip = crop, flip
+
+    @cached_property
+    def _transform(self) -> Callable[[Any], torch.Tensor]:
+        from torchvision import transforms
+
+        moves: list[Any] = [transforms.RandomCrop(self._pixels.shape[1:3], padding=self._crop)] if self._crop else []
+        moves += [transforms.RandomHorizontalFlip()] if self._flip else []
+        composed = transforms.Compose(
+            [*moves, transforms.ToTensor(), transforms.Normalize(self._mean, self._spread)],
+        )
+        return lambda picture: composed(picture)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, number: int) -> tuple[torch.Tensor, int]:
+        from PIL import Image
+
+        pixels = self._pixels[number]
+        return self._transform(Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)), self._labels[
+            number
+        ]
+
+
+def train_plainly(
+    model: torch.nn.Module,
+    images: Images,
+    recipe: Recipe,
+    *,
+    masks: Mapping[str, torch.Tensor] | None = None,
+    readers: int = 2,
+    observe: Callable[[int], None] = lambda step: None,
+) -> None:
+    """Train `model` in place by a recipe of SGD, as a careful person would: a DataLoader of `readers` processes that
+    transforms images one at a time, NCHW, float32 whatever the recipe's precision, and masks multiplied in Python, a
+    tensor at a time. `observe` is called with the steps done before each step.
+    """
+    device = images.labels.device
+    loader: Any = torch.utils.data.DataLoader(
+        Pictures(images, crop=recipe.crop, flip=recipe.flip),  # type: ignore[arg-type]
+        recipe.batch,
+        shuffle=True,
+        num_workers=readers,
+        persistent_workers=readers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    optimizer = torch.optim.SGD(
+        model.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=recipe.nesterov
+    )
+    steps = training_steps_of(recipe, len(images))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(recipe, min(1.0, step / steps)))
+    _multiply(model, masks or {})
+    model.train()
+    batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
+    for step, (inputs, labels) in enumerate(batches):
+        observe(step)
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(model(inputs.to(device)), labels.to(device))
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        _multiply(model, masks or {})
+
+
+def accuracy_plainly(model: torch.nn.Module, images: Images) -> float:
+    """Share of the images whose highest output is their label, in percent."""
+    device = images.labels.device
+    model.eval()
+    loader: Any = torch.utils.data.DataLoader(Pictures(images), 1000)  # type: ignore[arg-type]
+    with torch.no_grad():
+        correct = sum(int((model(inputs.to(device)).argmax(1).cpu() == labels).sum()) for inputs, labels in loader)
+    return 100 * correct / len(images)
+
+
+def _multiply(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in masks:
+                parameter.mul_(masks[name])

@@ -1,0 +1,75 @@
+"""Networks by name: a registered factory `(input_shape, classes, **options) -> torch.nn.Module`.
+
+`input_shape` is (channels, height, width). Network classes live in `models.networks`, which factories
+import, so that naming a model does not import torch. A name with a pattern (`torchvision:NAME`) gives its
+factory the name first, and states by `identify` what of it enters keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+
+from autosparse.core.layer_kinds import declare_layers
+from autosparse.registry import AddedLater, Registry, keyed
+
+if TYPE_CHECKING:
+    from autosparse.lazy_torch import torch
+
+Shape: TypeAlias = tuple[int, int, int]
+Factory: TypeAlias = "Callable[..., torch.nn.Module]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Options of every model."""
+
+    initialization: Annotated[
+        Literal["own", "kaiming_normal", "kaiming_uniform", "orthogonal"],
+        "how prunable weights are drawn: as the network does itself, or for ReLU by their fan-in",
+        AddedLater(as_before="own"),
+    ] = "own"
+    prunable: Annotated[
+        dict[str, Literal["linear", "transposed", "embedding"]] | None,
+        "parameters of other layers that are prunable, by name or pattern, and how their axes lie: linear [outputs, "
+        "inputs], transposed [inputs, outputs], embedding [rows, features]",
+        AddedLater(as_before=None),
+    ] = None
+    exclude: Annotated[
+        tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`", AddedLater(as_before=())
+    ] = ()
+
+
+models: Registry[Factory] = Registry("model", "models", shared=Start)
+
+
+def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
+    """A network with fresh weights, drawn from torch's global generator. Raises UsageError where it cannot be."""
+    entry = models[name]
+    given, shared = entry.apart(options)
+    network = entry.function(shape, classes, **given)
+    start = Start(**shared)
+    declare_layers(network, start.prunable, start.exclude)
+    if start.initialization != "own":
+        from autosparse.models.networks import draw
+
+        draw(network, start.initialization)
+    from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
+
+    return avoid_narrow_strides(network)
+
+
+def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
+    """What of a model's name enters keys. Raises UsageError for a name or options that make no network.
+
+    A registered name is its own identity; other names are built once, and what was found is remembered.
+    """
+    entry = models[name]
+    if entry.pattern is None:
+        return {"name": name}
+    user_code, shared = entry.apart(options)
+    identity: dict[str, Any] = entry.facts["identify"](name, user_code, shape, classes)
+    if "options" in identity:  # those that only the factory knows; those of every model are keyed as anywhere
+        identity["options"] = {**identity["options"], **keyed(entry.shared, shared)}
+    return identity

@@ -1,0 +1,206 @@
+"""Network classes. The module imports torch; factories import it when they are called."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autosparse.core.weights import prunable_weights
+
+
+def initialize(network: nn.Module) -> None:
+    """Kaiming normal, fan-in, for every convolution (He et al. 2015); the rest keeps torch's own."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+
+
+def draw(network: nn.Module, how: str) -> None:
+    """Draw all prunable weights anew, scaled for ReLU: kaiming_normal, kaiming_uniform (He et al. 2015), orthogonal
+    (Saxe et al. 2014). Everything else keeps what the network gave it.
+    """
+    for weight in prunable_weights(network).values():
+        match how:
+            case "kaiming_normal":
+                nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
+            case "kaiming_uniform":
+                nn.init.kaiming_uniform_(weight, mode="fan_in", nonlinearity="relu")
+            case "orthogonal":
+                nn.init.orthogonal_(weight, gain=math.sqrt(2))
+            case _:
+                raise ValueError(f"no initialization is named {how!r}")
+
+
+class LeNet(nn.Module):
+    """Two 5 x 5 convolutions with max pooling and three linear layers, no BatchNorm."""
+
+    def __init__(self, shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        channels, height, width = shape
+        self.conv1 = nn.Conv2d(channels, 6, 5, padding=2)
+        self.conv2 = nn.Conv2d(6, 16, 5, padding=2)
+        self.linear1 = nn.Linear(16 * (height // 4) * (width // 4), 120)
+        self.linear2 = nn.Linear(120, 84)
+        self.linear3 = nn.Linear(84, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.max_pool2d(torch.relu(self.conv1(x)), 2)
+        x = nn.functional.max_pool2d(torch.relu(self.conv2(x)), 2)
+        x = torch.relu(self.linear1(x.flatten(1)))
+        x = torch.relu(self.linear2(x))
+        return self.linear3(x)  # type: ignore[no-any-return]
+
+
+class MobileNet(nn.Module):
+    """A 3 x 3 stem, then pairs of depthwise 3 x 3 and pointwise 1 x 1 convolutions; mean pooling; one linear layer.
+
+    `blocks` are (outputs, stride) of each pair.
+    """
+
+    def __init__(self, channels: int, classes: int, *, stem: int, blocks: Sequence[tuple[int, int]]) -> None:
+        super().__init__()
+        layers = _convolution(channels, stem, 3, 1, groups=1)
+        inputs = stem
+        for outputs, stride in blocks:
+            layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
+            layers += _convolution(inputs, outputs, 1, 1, groups=1)
+            inputs = outputs
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(inputs, classes)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int, *, groups: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+class MakeBlock(Protocol):
+    """A residual block's class: what it is built from, and how many outputs it has per unit of width."""
+
+    expansion: int
+
+    def __call__(self, inputs: int, width: int, stride: int) -> nn.Module: ...
+
+
+class Block(nn.Module):
+    """Two 3 x 3 convolutions beside a shortcut: a 1 x 1 convolution where the shape changes."""
+
+    expansion = 1
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut = _shortcut(inputs, width, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return torch.relu(y + self.shortcut(x))
+
+
+class Bottleneck(nn.Module):
+    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut; four times as many outputs as its width."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.norm3 = nn.BatchNorm2d(outputs)
+        self.shortcut = _shortcut(inputs, outputs, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = torch.relu(self.norm2(self.conv2(y)))
+        y = self.norm3(self.conv3(y))
+        return torch.relu(y + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Stages of blocks, each after the first at half the resolution; mean pooling; one linear layer."""
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        widths: Sequence[int],
+        blocks: Sequence[int],
+        block: MakeBlock = Block,
+        stem: int | None = None,
+    ) -> None:
+        super().__init__()
+        inputs = stem or widths[0]
+        self.stem = nn.Conv2d(channels, inputs, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(inputs)
+        stages: list[nn.Module] = []
+        for number, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            stage: list[nn.Module] = []
+            for position in range(count):
+                stage.append(block(inputs, width, 2 if number > 0 and position == 0 else 1))
+                inputs = width * block.expansion
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.head = nn.Linear(inputs, classes)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = self.stages(x).mean(dim=(2, 3))
+        return self.head(x)  # type: ignore[no-any-return]
+
+
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
+    if stride == 1 and inputs == outputs:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+
+class VGG(nn.Module):
+    """3 x 3 convolutions with BatchNorm, max pooling between stages, mean pooling, one linear layer.
+
+    `stages` are the channels of each stage's convolutions. A stage begins with pooling while the image is
+    at least 2 pixels wide, so that small images pass too.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, *, stages: Sequence[Sequence[int]]) -> None:
+        super().__init__()
+        inputs, height, width = shape
+        size = min(height, width)
+        layers: list[nn.Module] = []
+        for number, channels in enumerate(stages):
+            if number and size >= 2:
+                layers.append(nn.MaxPool2d(2))
+                size //= 2
+            for outputs in channels:
+                layers += [
+                    nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
+                    nn.BatchNorm2d(outputs),
+                    nn.ReLU(inplace=True),
+                ]
+                inputs = outputs
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(inputs, classes)
+        initialize(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]

@@ -1,0 +1,30 @@
+"""User-defined networks: `path/to/file.py:factory` or `package.module:factory`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from autosparse.lazy_torch import torch
+from autosparse.models._base import Shape, models
+from autosparse.models.trace import structure_of
+from autosparse.user_code import PATTERN, call, content_of, label, load_own, sources, told
+
+
+def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
+    identity = {
+        "name": "own",
+        "factory": name.rpartition(":")[2],
+        "sources": sources(name),
+        "options": content_of(options),
+    }
+    with told(name, f"running an image of {' x '.join(map(str, shape))} through"):
+        structure = structure_of(
+            label(name), lambda: network(name, shape, classes, **options), identity, shape, classes, device="cpu"
+        )
+    return {**identity, "structure": structure}
+
+
+@models.register(name="FILE.py:FACTORY", pattern=PATTERN, identify=_identify, own_code=True)
+def network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
+    """Your own: `factory(input_shape, classes, **options)` in a file or `package.module`, giving an nn.Module."""
+    return call(name, load_own(name), shape, classes, **options)  # type: ignore[no-any-return]

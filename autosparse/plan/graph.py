@@ -1,0 +1,120 @@
+"""The graph of a plan as text for Graphviz or Mermaid."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from autosparse.plan.model import PURPOSES, Plan, Step
+from autosparse.plan.status import Status
+
+_FEW = 3  # links of a chain that are drawn one by one
+_DOT = {
+    "run": 'style="filled,bold", fillcolor="#fff2cc"',
+    "resume": 'style="filled,bold,dashed", fillcolor="#fff2cc"',
+    "reuse": 'style="filled", fillcolor="#e2f0d9"',
+}
+_MERMAID = {
+    "run": "fill:#fff2cc,stroke:#000,stroke-width:3px,color:#000",
+    "resume": "fill:#fff2cc,stroke:#000,stroke-width:3px,stroke-dasharray:5 3,color:#000",
+    "reuse": "fill:#e2f0d9,stroke:#000,stroke-width:1px,color:#000",
+}
+
+
+@dataclass(frozen=True)
+class _Node:
+    id: str
+    purpose: str
+    lines: tuple[str, ...]
+    status: str
+    inputs: tuple[str, ...]
+
+
+def draw_dot(plan: Plan, found: Mapping[str, Status]) -> str:
+    """The plan in Graphviz' language: `autosparse plan --dot | dot -Tsvg > plan.svg`."""
+    nodes = _nodes(plan, found)
+    lines = [f"digraph {_quoted(plan.name)} {{", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];']
+    for number, (title, members) in enumerate(_groups(nodes)):
+        lines += [f"  subgraph cluster_{number} {{", f"    label={_quoted(title)};"]
+        lines += [f"    {n.id} [label={_quoted(*n.lines)}, {_DOT[n.status]}];" for n in members]
+        lines.append("  }")
+    lines += [f"  {taken} -> {node.id};" for node in nodes for taken in node.inputs]
+    return "\n".join([*lines, "}"])
+
+
+def draw_mermaid(plan: Plan, found: Mapping[str, Status]) -> str:
+    """The plan in Mermaid's language, which Markdown shows in a block named `mermaid`."""
+    nodes = _nodes(plan, found)
+    lines = ["---", f"title: {json.dumps(_clean(plan.name), ensure_ascii=False)}", "---", "flowchart LR"]
+    for number, (title, members) in enumerate(_groups(nodes)):
+        lines.append(f'  subgraph group{number}["{_entities(title)}"]')
+        lines += [f'    {node.id}["{"<br>".join(map(_entities, node.lines))}"]' for node in members]
+        lines.append("  end")
+    lines += [f"  {taken} --> {node.id}" for node in nodes for taken in node.inputs]
+    for status, style in _MERMAID.items():
+        if named := [node.id for node in nodes if node.status == status]:
+            lines += [f"  classDef {status} {style}", f"  class {','.join(named)} {status}"]
+    return "\n".join(lines)
+
+
+def _nodes(plan: Plan, found: Mapping[str, Status]) -> list[_Node]:
+    parts: dict[str, list[Step]] = {}
+    for step in plan.steps.values():
+        parts.setdefault(_chain(step) or step.name, []).append(step)
+    groups = [g for steps in parts.values() for g in ([steps] if len(steps) > _FEW else [[step] for step in steps])]
+    order = {name: number for number, name in enumerate(plan.steps)}
+    groups.sort(key=lambda steps: order[steps[-1].name])
+    home = {step.name: f"n{number}" for number, steps in enumerate(groups) for step in steps}
+    behind: dict[str, set[str]] = {}
+    nodes = []
+    for number, steps in enumerate(groups):
+        own = f"n{number}"
+        taken = list(dict.fromkeys(home[name] for step in steps for name in step.inputs.values() if home[name] != own))
+        behind[own] = set(taken).union(*(behind.get(other, set()) for other in taken))
+        # What another input brings along is not drawn: `evaluate` takes `train`, which takes all the rest.
+        direct = tuple(other for other in taken if not any(other in behind.get(another, set()) for another in taken))
+        nodes.append(_Node(own, steps[0].purpose, _told(steps, found), _status(steps, found), direct))
+    return nodes
+
+
+def _chain(step: Step) -> str:
+    # Rounds and trials are numbered, each after the others.
+    return step.name.rpartition("/")[0] if "number" in step.options else ""
+
+
+def _told(steps: list[Step], found: Mapping[str, Status]) -> tuple[str, ...]:
+    if len(steps) == 1:
+        return steps[0].name, found[steps[0].name].status
+    there = sum(found[step.name].status == "reuse" for step in steps)
+    left = {0: f"run {len(steps)}", len(steps): f"reuse {len(steps)}"}
+    return (
+        f"{steps[0].name} ... {steps[-1].name.rpartition('/')[2]}",
+        left.get(there, f"run {len(steps) - there}, reuse {there}"),
+    )
+
+
+def _status(steps: list[Step], found: Mapping[str, Status]) -> str:
+    kinds = {found[step.name].status for step in steps}
+    return next(iter(kinds)) if len(kinds) == 1 else "resume"
+
+
+def _groups(nodes: list[_Node]) -> Iterator[tuple[str, list[_Node]]]:
+    for purpose, title in PURPOSES.items():
+        if members := [node for node in nodes if node.purpose == purpose]:
+            yield title, members
+
+
+def _clean(text: str) -> str:
+    return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in text)
+
+
+def _quoted(*lines: str) -> str:
+    escaped = (_clean(line).replace("\\", "\\\\").replace('"', '\\"') for line in lines)
+    return '"' + "\\n".join(escaped) + '"'
+
+
+def _entities(text: str) -> str:
+    # Mermaid reads HTML, Markdown and its own `#...;` in labels: what is no letter, digit or common mark is a number.
+    return "".join(char if char.isalnum() or char in " /._-+:," else f"#{ord(char)};" for char in _clean(text))

@@ -1,0 +1,294 @@
+"""The sections of a spec: every key, its type, its default, what it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import MinLen
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from autosparse.spec.budget import Budget
+from autosparse.spec.choices import (
+    DatasetChoice,
+    FormatChoice,
+    ModelChoice,
+    Section,
+    Seeds,
+    TrackerChoice,
+    Training,
+    about,
+    different,
+    listed,
+)
+from autosparse.spec.irp import MOST_ROUNDS, Irp
+from autosparse.spec.method import DENSE, Method
+from autosparse.spec.sanity import Sanity, check_sanity, if_true
+from autosparse.spec.scorer import Pretrained, Scorer
+from autosparse.spec.target import Target
+from autosparse.spec.tuning import Tuning, check_proxy, check_selections, check_split
+from autosparse.text import quoted
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 1
+        raise PydanticCustomError("version", "must be 1 but is {got}", {"got": str(value).lower()})
+    return value
+
+
+def _place(value: str | None) -> str | None:
+    if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or Path(value).expanduser().is_absolute():
+        return value
+    raise PydanticCustomError(
+        "store", "must be a URL such as s3://bucket/prefix or an absolute path but is {got}", {"got": quoted(value)}
+    )
+
+
+Budgets = Annotated[
+    tuple[Budget, ...],
+    MinLen(1),
+    AfterValidator(different),
+    BeforeValidator(listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
+]
+
+
+Compared = Annotated[
+    Annotated[Literal["dense"], Tag("dense")] | Annotated[Method, Tag("method")],
+    Discriminator(lambda value: "dense" if value == DENSE else "method"),
+]
+
+
+class Spec(Section):
+    """What to prune, how far, and what to compare it with."""
+
+    version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("of the spec's format")] = 1
+    model: Annotated[ModelChoice, about("the network to prune")]
+    dataset: Annotated[DatasetChoice, about("what it is trained and tested on")]
+    budget: Annotated[
+        Budgets,
+        about(
+            "one or several: the share of prunable weights removed (0.99, 99%, 100x), "
+            "or the most that is left (parameters, macs, bytes)"
+        ),
+    ] = (0.9, 0.95, 0.98)
+    target: Annotated[Target, about("where to run")] = Field(default_factory=lambda: Target())
+    method: Annotated[Method, about("the method whose models are emitted")] = Field(
+        default="learned", validate_default=True
+    )
+    irp: Annotated[Irp, about("the source of labels")] = Field(default_factory=lambda: Irp())
+    scorer: Annotated[Scorer, about("what learns from the labels, or one that has")] = Field(
+        default="quota", validate_default=True
+    )
+    tuning: Annotated[Tuning, about("how the scorer is tuned")] = Field(default_factory=lambda: Tuning())
+    training: Annotated[Training, about("the one recipe for every network of the comparison")] = Field(
+        default_factory=lambda: Training()
+    )
+    compare: Annotated[
+        tuple[Compared, ...], about("methods beside `method`; `dense` is the network with all its weights")
+    ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
+    controls: Annotated[
+        tuple[Literal["shuffle", "layer_mean"], ...],
+        AfterValidator(different),
+        about("what `method` must beat to have learned more than quotas"),
+    ] = (
+        "shuffle",
+        "layer_mean",
+    )
+    sanity: Annotated[
+        Sanity | None,
+        BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
+        about("checks of what methods owe to their choice of weights; true is all of them, by default there is none"),
+    ] = None
+    seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
+    emit: Annotated[
+        tuple[FormatChoice, ...],
+        AfterValidator(different),
+        about("formats of the pruned models of `method`, first seed, every budget"),
+    ] = Field(default=("safetensors",), validate_default=True)
+    track: Annotated[
+        tuple[TrackerChoice, ...],
+        AfterValidator(different),
+        BeforeValidator(listed, json_schema_input_type=TrackerChoice | tuple[TrackerChoice, ...]),
+        about("other programs that a run's numbers go to; in no key, and a run goes on without them"),
+    ] = ()
+    store: Annotated[
+        str | None,
+        AfterValidator(_place),
+        about(
+            "where artifacts are shared between machines: `s3://bucket/prefix`, `gs://...`, a folder's absolute path, "
+            "anything that fsspec opens; in no key. By default `AUTOSPARSE_STORE`, or nowhere"
+        ),
+    ] = None
+    study: Annotated[
+        Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
+        about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Spec:
+        shuffled = self.method.criterion.entry.facts.get("shuffled")
+        seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
+        for method in (self.method, *(item for item in self.compare if isinstance(item, Method))):
+            if seen.setdefault(method.name, method) != method:
+                raise PydanticCustomError(
+                    "repeated", "has two methods named {got}", {"got": repr(method.name), "at": ("compare",)}
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _sane(self) -> Spec:
+        if self.sanity is not None:
+            compared = [method.name for method in self.compared]
+            check_sanity(self.sanity, self.method.name, compared, bool(self.baselines), self.budget, self.seeds)
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_apart(self) -> Spec:
+        networks = self.irp.networks or (self.model,)
+        here = self.irp.dataset in (None, self.dataset)
+        if self.learns:
+            check_proxy(self.tuning, self.irp, self.seeds, same=here and networks[0] == self.model)
+        same = here and self.model in networks
+        both = [seed for seed in self.irp.seeds if seed in self.seeds]
+        if same and both and self.learns:
+            # Its labels would tell how training this very network went: no pruning at initialization.
+            raise PydanticCustomError(
+                "seeds_meet",
+                "must not name {got}, a seed of `seeds`: the scorer would be judged on a network it learned from",
+                {"got": str(both[0]), "hint": "such as `irp: {seeds: [100]}`", "at": ("irp", "seeds")},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_number_of_epochs(self) -> Spec:
+        own: Any = self.irp.training
+        if own is not None and "epochs" in own.model_fields_set and self.irp.epochs not in ("auto", own.epochs):
+            raise PydanticCustomError(
+                "epochs",
+                "is {got}, but `irp.training.epochs` is {other}",
+                {"got": str(self.irp.epochs), "other": str(own.epochs), "hint": "write one", "at": ("irp", "epochs")},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _held_out(self) -> Spec:
+        if self.learns:
+            check_split(self.tuning, self.irp)
+            method = next(method for method in self.methods if method.needs_scorer)
+            check_selections(self.tuning, method.name, method.selection, searches=method.searches)
+        return self
+
+    @model_validator(mode="after")
+    def _tunable(self) -> Spec:
+        if self.tuning.options != "auto" and not isinstance(self.scorer, Pretrained):
+            known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
+            for index, name in enumerate(self.tuning.options):
+                if name not in known:
+                    raise PydanticCustomError(
+                        "not_tunable",
+                        "must be a tunable option of scorer {scorer} but is {got}",
+                        {
+                            "scorer": self.scorer.name,
+                            "got": quoted(name),
+                            "hint": f"tunable: {', '.join(known)}",
+                            "at": ("tuning", "options", index),
+                        },
+                    )
+                limits, value = self.scorer.entry.options[name].tunable, self.scorer.options()[name]
+                if limits is not None and value not in limits:
+                    raise PydanticCustomError(
+                        "outside",
+                        "is {got}, outside the range in which tuning looks",
+                        {"got": str(value), "hint": f"tunable {name}: {limits}", "at": ("scorer", name)},
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_leave_something(self) -> Spec:
+        rounds, share = self.irp.rounds, self.irp.per_round
+        if self.irp.per_round_of == "all" and rounds != "auto" and rounds * share >= 1:
+            raise PydanticCustomError(
+                "rounds",
+                "removes {share} of all weights in each of {rounds} rounds: none would be left",
+                {
+                    "share": f"{share:g}",
+                    "rounds": str(rounds),
+                    "hint": f"such as `per_round: {0.95 / rounds:.2g}`",
+                    "at": ("irp", "per_round"),
+                },
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _rounds_teach_something(self) -> Spec:
+        rounds = self.fewest_rounds if self.irp.rounds == "auto" else self.irp.rounds
+        left, below = self.irp.left_after(rounds), self._learns_below
+        if left > below:
+            raise PydanticCustomError(
+                "rounds",
+                "leaves {left} % of the weights, but scorer `{scorer}` learns from rounds that leave {below} % or less",
+                {
+                    "left": f"{100 * left:.0f}",
+                    "below": f"{100 * below:.0f}",
+                    "scorer": self.scorer.name,  # type: ignore[union-attr]
+                    "hint": "more rounds, or a larger `per_round`",
+                    "at": ("irp", "rounds"),
+                },
+            )
+        return self
+
+    @property
+    def fewest_rounds(self) -> int:
+        """Of IRP, from which the scorer can learn something."""
+        below = self._learns_below
+        return next((n for n in range(1, MOST_ROUNDS) if self.irp.left_after(n) <= below), MOST_ROUNDS)
+
+    @property
+    def _learns_below(self) -> float:
+        # The share of the weights that rounds have to leave at most.
+        learns = self.learns and not isinstance(self.scorer, Pretrained)
+        return float(self.scorer.entry.facts.get("learns_below", 1.0)) if learns else 1.0  # type: ignore[union-attr]
+
+    @property
+    def compared(self) -> tuple[Method, ...]:
+        """The methods that `method` is compared with."""
+        return tuple(method for method in self.methods if method.name != self.method.name)
+
+    @property
+    def baselines(self) -> tuple[Method, ...]:
+        """Those that prune at initialization: not the oracle, which has trained the network that it prunes."""
+        return tuple(method for method in self.compared if not method.needs_rounds)
+
+    @property
+    def learns(self) -> bool:
+        """Whether a scorer is to be trained, from IRP on."""
+        return not isinstance(self.scorer, Pretrained) and any(method.needs_scorer for method in self.methods)
+
+    @property
+    def methods(self) -> tuple[Method, ...]:
+        """`method` and those it is compared with, each once."""
+        listed = (self.method, *(item for item in self.compare if isinstance(item, Method)))
+        return tuple({method.name: method for method in reversed(listed)}.values())[::-1]
+
+
+def spec_schema() -> dict[str, Any]:
+    """The JSON Schema of spec files, for editors and CI."""
+    schema = Spec.model_json_schema()
+    required = schema.pop("required")
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "a spec, relative to this one, whose values hold where this one is silent",
+    }
+    # What a base gives need not be written again.
+    schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "autosparse spec"}

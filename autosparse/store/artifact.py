@@ -1,0 +1,203 @@
+"""One artifact: its files with verified digests, its descriptor, and drafts."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from autosparse.errors import DamagedArtifact, MissingRequirement
+from autosparse.store.keys import canonical, file_digest, key_of
+from autosparse.store.safetensors import dump_tensors, load_tensors, read_tensor
+from autosparse.store.sharded_tensor import Rows
+
+if TYPE_CHECKING:
+    from autosparse.lazy_torch import torch
+
+DESCRIPTOR = "artifact.json"
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
+_SHA256 = re.compile(r"[0-9a-f]{64}")  # keys are such too
+_OPERATION = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A published artifact. Files are read whole, checked, and only then interpreted.
+
+    `fetch`, of one that lies elsewhere, writes the file of a sha256 to a path; what is read once stays in `folder`.
+    """
+
+    folder: Path
+    key: str
+    descriptor: Mapping[str, Any] = field(repr=False)
+    fetch: Callable[[str, Path], None] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def files(self) -> Mapping[str, Mapping[str, Any]]:
+        """File name -> {"sha256", "bytes"}."""
+        files: Mapping[str, Mapping[str, Any]] = self.descriptor["files"]
+        return files
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return size_of(self.descriptor)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a file. Raises DamagedArtifact unless they are the ones that were published."""
+        try:
+            data = self._path(name).read_bytes()
+        except OSError as error:
+            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
+        expected = self.files.get(name, {}).get("sha256")
+        if hashlib.sha256(data).hexdigest() != expected:
+            raise self._damaged(f"{name} is not what was published")
+        return data
+
+    def tensors(self, name: str) -> dict[str, torch.Tensor]:
+        """The tensors of `<name>.safetensors`, on the CPU."""
+        try:
+            return load_tensors(self.read(f"{name}.safetensors"))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(f"{name}.safetensors: {error}") from error
+
+    def tensor(self, name: str, tensor: str) -> torch.Tensor:
+        """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
+        self._check(name)
+        return read_tensor(self._path(f"{name}.safetensors"), tensor)
+
+    def rows(self, names: Sequence[str], tensor: str) -> Rows:
+        """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
+
+        Every file is checked once, here, without holding it in memory.
+        """
+        for name in names:
+            self._check(name)
+        return Rows([self._path(f"{name}.safetensors") for name in names], tensor)
+
+    def json(self, name: str) -> Any:
+        """The value of `<name>.json`."""
+        return json.loads(self.read(f"{name}.json"))
+
+    def verify(self) -> None:
+        """Read everything. Raises DamagedArtifact at the first wrong byte."""
+        for name in self.files:
+            self.read(name)
+
+    def _check(self, name: str) -> None:
+        # The bytes of `<name>.safetensors`, without holding them.
+        try:
+            same = file_digest(self._path(f"{name}.safetensors")) == self.files[f"{name}.safetensors"]["sha256"]
+        except OSError as error:
+            raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
+        if not same:
+            raise self._damaged(f"{name}.safetensors is not what was published")
+
+    def _path(self, name: str) -> Path:
+        path, about = self.folder / name, self.files.get(name)
+        if self.fetch and about and not (path.is_file() and file_digest(path) == about["sha256"]):
+            draft = path.with_name(f"{name}.{uuid.uuid4().hex}")
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self.fetch(about["sha256"], draft)
+                draft.replace(path)
+            finally:
+                draft.unlink(missing_ok=True)
+        return path
+
+    def _damaged(self, what: str) -> DamagedArtifact:
+        return DamagedArtifact(self.key, f"artifact {self.folder} is damaged: {what}")
+
+
+class Draft:
+    """An artifact in the making: write its files, in any order; the store publishes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, dict[str, Any]] = {}
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file, through to the disk."""
+        try:
+            with open(self.folder / name, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise unwritable(self.folder / name, error) from error
+        if name != DESCRIPTOR:
+            self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+    def remove(self, name: str) -> None:
+        """Take back a file that was written."""
+        (self.folder / name).unlink()
+        del self.files[name]
+
+    def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Write named tensors as `<name>.safetensors`."""
+        self.write(f"{name}.safetensors", dump_tensors(tensors))
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON value as `<name>.json`."""
+        self.write(f"{name}.json", canonical(value).encode())
+
+
+def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
+    """The descriptor of an artifact. Raises DamagedArtifact for anything that cannot be one."""
+    try:
+        descriptor: dict[str, Any] = json.loads(data)
+        if descriptor["key"] != key:
+            raise ValueError("it describes another artifact")
+        for name, about in descriptor["files"].items():
+            if not _FILE_NAME.fullmatch(name) or name == DESCRIPTOR or not _SHA256.fullmatch(about["sha256"]):
+                raise ValueError(f"it names an odd file, {name!r}")
+            if not isinstance(about["bytes"], int):
+                raise ValueError(f"it does not say how large {name} is")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DamagedArtifact(key, str(error)) from error
+    return descriptor
+
+
+def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
+    """The descriptor of an artifact that was published elsewhere.
+
+    Raises DamagedArtifact for one that is no artifact's, of this operation, whose key is that of what it was made from.
+    """
+    check_named(operation, key)
+    found = read_descriptor(data, key)
+    if found.get("operation") != operation:
+        raise DamagedArtifact(key, "it describes an artifact of another operation")
+    try:
+        known = key == key_of(operation, found["version"], found["options"], found["inputs"])
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise DamagedArtifact(key, "its key is not that of what it says it was made from")
+    return found
+
+
+def check_named(operation: str, key: str) -> None:
+    """Raise DamagedArtifact for names that no artifact has: they become folders."""
+    if not _OPERATION.fullmatch(operation) or not _SHA256.fullmatch(key):
+        raise DamagedArtifact(key, f"no artifact is called {operation!r}, {key!r}")
+
+
+def size_of(descriptor: Mapping[str, Any]) -> int:
+    """Bytes of all files that a descriptor tells of."""
+    return sum(file["bytes"] for file in descriptor["files"].values())
+
+
+def unwritable(path: Path, error: OSError) -> MissingRequirement:
+    """What to tell of a file that cannot be written."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return MissingRequirement(
+        f"{path} cannot be written: {error.strerror or error}",
+        "free some space" if full else "name another folder in `AUTOSPARSE_CACHE_DIR`",
+    )

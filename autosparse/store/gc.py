@@ -1,0 +1,159 @@
+"""Garbage collection: runs record the artifacts they use; unused ones can be deleted."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from autosparse.errors import Busy
+from autosparse.store.artifact import size_of
+from autosparse.store.local import Store
+from autosparse.store.remote import Remote
+
+_REFRESH, _AGAIN = 3600.0, 90.0  # seconds after which a run that goes on says so, and tries to say so again
+_DRAFTS = 86400.0  # seconds after which what a writer left unfinished is nobody's
+
+
+@dataclass(frozen=True)
+class Unused:
+    """An artifact that no run has used for long, or files that belong to none."""
+
+    operation: str
+    key: str
+    bytes: int
+
+
+class InUse:
+    """The artifacts of a run, for as long as it goes on, and noted for later; a context manager.
+
+    What is noted in a shared store is noted again every hour, however long a step takes.
+    """
+
+    def __init__(self, store: Store, name: str, keys: Collection[str]) -> None:
+        self._store = Store(store.root, store.url)  # of its own: it is used from another thread
+        self._name, self._keys = name, sorted(keys)
+        self._lock = FileLock(store.root / "locks" / f"use-{name}-{os.getpid()}.lock")
+        self._ended = threading.Event()
+
+    def __enter__(self) -> InUse:
+        with suppress(OSError, Timeout):
+            (self._store.root / "locks").mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        told = self._tell()
+        if self._store.url:
+            threading.Thread(target=self._go_on, args=(told,), name="autosparse in use", daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._lock.release()
+        with suppress(OSError):
+            Path(self._lock.lock_file).unlink()
+
+    def _go_on(self, told: bool) -> None:
+        while not self._ended.wait(_REFRESH if told else _AGAIN):
+            told = self._tell()
+
+    def _tell(self) -> bool:
+        note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "keys": self._keys}
+        self._store.note(f"used-{self._name}", note)
+        return self._store.claim(self._name, note)
+
+
+def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
+    """Take away what was made, and last used by a run, longer ago than so many seconds; with `dry` only tell.
+
+    What a run that goes on uses stays, and what another process makes at the moment.
+    """
+    since = time.time() - seconds
+    there = list(store.artifacts())
+    used = _used(store, since)  # after what is there was listed: of a run that has begun meanwhile too
+    for artifact in there:
+        if artifact.key in used or _time(artifact.descriptor.get("created")) > since:
+            continue
+        operation = str(artifact.descriptor["operation"])
+        if not dry:
+            try:
+                with store.lock(artifact.key, wait=False):
+                    store.remove(operation, artifact.key)
+            except Busy:
+                continue
+        yield Unused(operation, artifact.key, artifact.size)
+    for name in ("drafts", "damaged", "fetched"):
+        folders = (store.root / name).iterdir() if (store.root / name).is_dir() else ()
+        for folder in folders:
+            with suppress(FileNotFoundError):
+                age = time.time() - folder.stat().st_mtime
+                if folder.name in used or age < max(_DRAFTS, seconds if name == "fetched" else 0.0):
+                    continue
+                size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+                if not dry:
+                    shutil.rmtree(folder, ignore_errors=True)
+                yield Unused(name, folder.name, size)
+
+
+def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
+    """The same of a shared store, with what runs of all machines noted there.
+
+    A file goes when no descriptor names it and it was written a day ago or more: who publishes writes it first. Should
+    one be published at that moment with a file that goes, a reader notices, and it is made again.
+    """
+    since = time.time() - seconds
+    there = list(remote.artifacts())
+    used = {key for note in remote.claims() if _time(note.get("time")) > since for key in note.get("keys", ())}
+    kept = set[str]()
+    for (operation, key), about in there:
+        if key in used or _time(about.get("created")) > since:
+            kept |= {file["sha256"] for file in about["files"].values()}
+            continue
+        if not dry:
+            remote.remove(operation, key)
+        yield Unused(operation, key, size_of(about))
+    if not dry:
+        remote.sweep(kept, time.time() - _DRAFTS)
+
+
+def _used(store: Store, since: float) -> set[str]:
+    used = set[str]()
+    for path in (store.root / "memory").glob("used-*.json"):
+        try:
+            note: Any = json.loads(path.read_text(encoding="utf-8"))
+            keys = set(note["keys"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if _time(note.get("time")) > since or _goes_on(store, path.stem.removeprefix("used-")):
+            used |= keys
+    return used
+
+
+def _goes_on(store: Store, name: str) -> bool:
+    # Whether a process holds what the run of this name uses: locks of those that died are free.
+    for path in (store.root / "locks").glob(f"use-{name}-*.lock"):
+        try:
+            with FileLock(path).acquire(timeout=0):
+                continue
+        except (Timeout, OSError):
+            return True
+    return False
+
+
+def _time(told: object) -> float:
+    # What does not say when it was is kept.
+    try:
+        return datetime.fromisoformat(str(told)).timestamp()
+    except ValueError:
+        return float("inf")

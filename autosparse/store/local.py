@@ -1,0 +1,342 @@
+"""Artifacts on disk: `artifacts/<operation>/<key>/` holds files and, written last, their descriptor.
+
+A key names what an artifact was made from; the descriptor names the sha256 of every file in it. An artifact
+is drafted beside its place, flushed to disk and moved there in one rename, so it exists whole or not at all,
+whenever the process dies. Every read is compared with the descriptor.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from filelock import FileLock, Timeout
+
+from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
+from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable
+from autosparse.store.keys import canonical, file_digest
+
+if TYPE_CHECKING:
+    from autosparse.store.remote import Remote
+
+Result = TypeVar("Result")
+
+_AGAIN = 60.0  # seconds until a shared store that could not be reached is tried again
+
+
+class Store:
+    """A folder of artifacts that any number of processes may share.
+
+    Once connected to a shared store (see `autosparse.store.remote`) it is a cache of that: what is there is fetched
+    when it is read, and `share` publishes there too. While it cannot be reached it is as if there were nothing in it,
+    and `problem` says why.
+    """
+
+    def __init__(self, root: Path, url: str | None = None) -> None:
+        self.root = root
+        self.url = url
+        self.problem: MissingRequirement | None = None
+        self._remote: Remote | None = None
+        self._until = 0.0  # no attempt to reach it before
+
+    @classmethod
+    def default(cls) -> Store:
+        """`AUTOSPARSE_CACHE_DIR`, or autosparse's folder in the user's cache directory."""
+        import platformdirs
+
+        named = os.environ.get("AUTOSPARSE_CACHE_DIR")
+        root = Path(named).expanduser().absolute() if named else Path(platformdirs.user_cache_dir("autosparse"))
+        if root.exists() and not root.is_dir():
+            raise MissingRequirement(f"the cache {root} is not a folder", "name a folder in `AUTOSPARSE_CACHE_DIR`")
+        return cls(root)
+
+    def connect(self, url: str | None) -> None:
+        """Take what is not here from the shared store of this URL, from now on; None is as before."""
+        self.url, self._remote, self.problem, self._until = url, None, None, 0.0
+
+    def holds(self, operation: str, key: str) -> bool:
+        """Whether the artifact is in the store's own folder."""
+        return (self._place(operation, key) / DESCRIPTOR).is_file()
+
+    def has(self, operation: str, key: str) -> bool:
+        """Whether the artifact was published; its bytes are checked when they are read."""
+        return self.holds(operation, key) or bool(self._ask(lambda remote: remote.has(operation, key)))
+
+    def present(self, named: Sequence[tuple[str, str]]) -> set[str]:
+        """The keys of those artifacts, by operation and key, that were published: `has` for many."""
+        own = {key for operation, key in named if self.holds(operation, key)}
+        others = [one for one in named if one[1] not in own]
+        return own | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
+
+    def elsewhere(self, named: Sequence[tuple[str, str]]) -> set[str]:
+        """The keys of those artifacts that are in the shared store, whether here too or not."""
+        return self._ask(lambda remote: remote.present(named)) or set()
+
+    def open(self, operation: str, key: str) -> Artifact:
+        """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
+        folder = self._place(operation, key)
+        if self.url and not self.holds(operation, key) and self.has(operation, key):
+            there = self.root / "fetched" / key
+            found = self._ask(lambda remote: remote.look(operation, key, there))
+            if found is not None:
+                return found
+        try:
+            descriptor = read_descriptor((folder / DESCRIPTOR).read_bytes(), key)
+        except OSError as error:
+            raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
+        except DamagedArtifact as damage:
+            raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {damage.message}") from damage
+        return Artifact(folder, key, descriptor)
+
+    def bring(self, operation: str, key: str) -> Artifact:
+        """A published artifact with all of its files in the store's own folder."""
+        if self.url and not self.holds(operation, key) and self.has(operation, key):
+            self._ask(lambda remote: remote.fetch(operation, key, self))
+        return self.open(operation, key)
+
+    def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
+        """Publish an artifact of the folder where others find it; False where that is not possible now.
+
+        If another machine has published the same one before, it takes the place of the one here, so that all go on
+        from the same bytes; unless `replace`. Raises DamagedArtifact for one whose bytes are not those that were made.
+        """
+        own = self.open(operation, key)
+        if self._reachable:
+            own.verify()
+
+        def act(remote: Remote) -> bool:
+            if not remote.push(own, replace=replace):
+                try:
+                    remote.fetch(operation, key, self)
+                except DamagedArtifact:
+                    remote.push(own, replace=True)
+            return True
+
+        return bool(self._ask(act))
+
+    def adopt(self, operation: str, key: str, descriptor: bytes, fetch: Callable[[str, Path], None]) -> Artifact:
+        """Take an artifact that was published elsewhere: `fetch` writes the file of a sha256 to a path.
+
+        One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
+        is what the descriptor says.
+        """
+        found = read_foreign(descriptor, operation, key)
+        place = self._place(operation, key)
+        with suppress(OSError, DamagedArtifact):
+            if read_descriptor((place / DESCRIPTOR).read_bytes(), key)["files"] == found["files"]:
+                return Artifact(place, key, found)
+        draft = Draft(self.root / "drafts" / f"{key}.{uuid.uuid4().hex}")
+        old = draft.folder.with_name(f"{draft.folder.name}.old")
+        try:
+            draft.folder.mkdir(parents=True)
+            for name, about in found["files"].items():
+                fetch(about["sha256"], draft.folder / name)
+                if file_digest(draft.folder / name) != about["sha256"]:
+                    raise DamagedArtifact(key, f"{name} is not what was published")
+                _flush_file(draft.folder / name)
+            draft.write(DESCRIPTOR, descriptor)
+            _flush_folder(draft.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):
+                place.rename(old)
+            try:
+                draft.folder.rename(place)
+            except OSError:
+                if not self.holds(operation, key):  # else another process has taken it in the meantime
+                    raise
+            _flush_folder(place.parent)
+        except FileNotFoundError as error:
+            raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
+        except OSError as error:
+            raise unwritable(place, error) from error
+        finally:
+            for folder in (draft.folder, old):
+                shutil.rmtree(folder, ignore_errors=True)
+        return Artifact(place, key, found)
+
+    @property
+    def _reachable(self) -> bool:
+        # Whether there is a shared store, as far as is known.
+        return self.url is not None and time.monotonic() >= self._until
+
+    def _ask(self, act: Callable[[Remote], Result]) -> Result | None:
+        # What the shared store says; None where there is none, or it cannot be reached, or could not a moment ago.
+        if not self._reachable:
+            return None
+        assert self.url is not None
+        from autosparse.store.remote import Remote
+
+        try:
+            self._remote = self._remote or Remote(self.url)
+            return act(self._remote)
+        except MissingExtra:
+            raise
+        except MissingRequirement as problem:
+            self.problem, self._until = problem, time.monotonic() + _AGAIN
+            return None
+
+    def publish(
+        self,
+        operation: str,
+        key: str,
+        write: Callable[[Draft], None],
+        describe: Callable[[], Mapping[str, Any]],
+        *,
+        replace: bool = False,
+    ) -> Artifact:
+        """Make an artifact: `write` fills the draft, `describe` tells what else its descriptor records.
+
+        Call it while holding `lock(key)`. Whatever an earlier, killed process left of this draft goes first. With
+        `replace`, one that is there stays until the new one is whole, and is then gone: who reads meanwhile finds
+        one, the other, or none, and waits for the lock, but never parts of both.
+        """
+        draft = Draft(self.root / "drafts" / key)
+        old = draft.folder.with_name(f"{key}.old")
+        for folder in (draft.folder, old):
+            shutil.rmtree(folder, ignore_errors=True)
+        place = self._place(operation, key)
+        try:
+            draft.folder.mkdir(parents=True)
+            write(draft)
+            descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
+            draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
+            _flush_folder(draft.folder)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if replace and self.holds(operation, key):
+                place.rename(old)
+            elif place.exists():  # files that lost their descriptor
+                self.set_aside(operation, key)
+            draft.folder.rename(place)
+            _flush_folder(place.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise unwritable(place, error) from error
+        finally:
+            shutil.rmtree(draft.folder, ignore_errors=True)
+        return Artifact(place, key, descriptor)
+
+    def remove(self, operation: str, key: str) -> None:
+        """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
+        gone = self.root / "drafts" / f"{key}.{uuid.uuid4().hex}.gone"
+        try:
+            gone.parent.mkdir(parents=True, exist_ok=True)
+            self._place(operation, key).rename(gone)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise unwritable(gone, error) from error
+        shutil.rmtree(gone, ignore_errors=True)
+
+    def claim(self, name: str, note: Mapping[str, Any]) -> bool:
+        """Note in the shared store, where there is one, which keys a run uses, and when; False if it is not reached."""
+
+        def act(remote: Remote) -> bool:
+            remote.claim(name, note)
+            return True
+
+        return self.url is None or bool(self._ask(act))
+
+    def set_aside(self, operation: str, key: str) -> Path:
+        """Move a damaged artifact out of the way, and say where to."""
+        target = self.root / "damaged" / f"{operation}-{key}"
+        number = 1
+        while target.exists():
+            number += 1
+            target = target.with_name(f"{operation}-{key}-{number}")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._place(operation, key).rename(target)
+        except OSError as error:
+            raise unwritable(target, error) from error
+        return target
+
+    @contextmanager
+    def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Hold the right to make an artifact. Raises Busy when another process has it and `wait` is false."""
+        folder = self.root / "locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        lock = FileLock(folder / f"{key}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            if not wait:
+                raise Busy(
+                    f"another process is making artifact {key[:12]}", "wait for it, or run without `--no-wait`"
+                ) from None
+            waiting()
+            lock.acquire()
+        except OSError as error:
+            raise unwritable(folder, error) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def artifacts(self) -> Iterator[Artifact]:
+        """Every published artifact that has a readable descriptor, by operation and key."""
+        for path in sorted((self.root / "artifacts").glob(f"*/*/{DESCRIPTOR}")):
+            try:
+                yield self.open(path.parent.parent.name, path.parent.name)
+            except DamagedArtifact:
+                continue
+
+    def verify(self) -> Iterator[tuple[Path, str | None]]:
+        """Check every artifact: its folder, and what is wrong with it or None."""
+        for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
+            try:
+                self.open(path.parent.name, path.name).verify()
+            except DamagedArtifact as damage:
+                yield path, damage.message
+            else:
+                yield path, None
+
+    def remember(self, name: str, value: Any) -> None:
+        """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
+        place = self.root / "memory" / f"{name}.json"
+        draft = place.with_suffix(f".{os.getpid()}")
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
+            draft.replace(place)
+        except OSError as error:
+            raise unwritable(place, error) from error
+
+    def note(self, name: str, value: Any) -> None:
+        """Remember what can be found out again; where the store cannot be written it is."""
+        with suppress(MissingRequirement):
+            self.remember(name, value)
+
+    def recall(self, name: str) -> Any:
+        """What was remembered under this name, or None."""
+        try:
+            return json.loads((self.root / "memory" / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+
+    def _place(self, operation: str, key: str) -> Path:
+        return self.root / "artifacts" / operation / key
+
+
+def _flush_file(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    if os.name != "posix":  # Windows cannot open a folder; its rename is durable without
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
