@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 from annotated_types import Ge, Gt, MinLen
 
 from autosparse.core.features import Features, feature_groups
-from autosparse.core.scorers import perceptron
 from autosparse.core.scorers._base import scorers
 from autosparse.core.training.optimizers import Adam, forget_gradients
 from autosparse.core.weights import Tensors
@@ -174,10 +173,10 @@ def _forward(state: Tensors, inputs: torch.Tensor) -> torch.Tensor:
     return hidden.squeeze(1)
 
 
-_LOSSES: Mapping[str, perceptron.Make] = {
-    "squared": perceptron.squared,
-    "ordinal": perceptron.ordinal,
-    "pairwise": perceptron.pairwise,
+_LOSSES: Mapping[str, Make] = {
+    "squared": squared,
+    "ordinal": ordinal,
+    "pairwise": pairwise,
 }
 
 
