@@ -14,5 +14,5 @@ datasets: Registry[Dataset] = Registry("dataset", "datasets", shared=Part)
 def open_source(name: str, options: Mapping[str, Any]) -> Source:
     """The part of a registered dataset that options ask for. Raises UsageError where it cannot be given."""
     entry = datasets[name]
-    user_code, shared = entry.apart(options)
-    return choose_part(entry.function(**user_code), Part(**shared), name)
+    given, shared = entry.apart(options)
+    return choose_part(entry.function(**given), Part(**shared), name)

@@ -68,8 +68,8 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
     entry = models[name]
     if entry.pattern is None:
         return {"name": name}
-    user_code, shared = entry.apart(options)
-    identity: dict[str, Any] = entry.facts["identify"](name, user_code, shape, classes)
+    given, shared = entry.apart(options)
+    identity: dict[str, Any] = entry.facts["identify"](name, given, shape, classes)
     if "options" in identity:  # those that only the factory knows; those of every model are keyed as anywhere
         identity["options"] = {**identity["options"], **keyed(entry.shared, shared)}
     return identity

@@ -1,4 +1,4 @@
-"""What goes when a cache is cleaned: nothing that a run gc, noted or going on."""
+"""What goes when a cache is cleaned: nothing that a run uses, noted or going on."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_the_command(here: Place, capsys: pytest.CaptureFixture[str], store: Sto
     done = call(capsys, "cache gc --json")
     odd = [call(capsys, f"cache gc --unused {value}") for value in ("soon", "'2 h'")]
 
-    assert "2 local, 132 B, would be removed" == told.out.strip()
+    assert "2 artifacts, 132 B, would be removed" == told.out.strip()
     assert {"schema_version": 1, "removed": True, "bytes": 132}.items() <= json.loads(done.out).items()
     assert [2, 2] == [ended.code for ended in odd]
     assert "less than a day" in odd[1].err
