@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from autosparse.execute import Tracking
-from autosparse.trackers import Followed, mlflow, trackers
+from autosparse.trackers import Followed, _address, _named, trackers
 from tests.conftest import Place, call
 from tests.plan.conftest import DIGITS, compiled
 
@@ -139,14 +139,14 @@ def test_trackers_know_of_a_failed_step(
 )
 def test_a_folder_is_no_part_of_a_uri(uri: str, address: str) -> None:
     """MLflow would read `%2F` in the path of a folder as a slash; what is a URI stays as it is."""
-    assert address == mlflow._address(uri)
+    assert address == _address(uri)
 
 
 def test_names_that_mlflow_refuses_are_changed() -> None:
     """As paths they must be themselves, and not too long."""
-    assert "model.a/b_c" == mlflow._named("model.a/../b?c")
-    assert "a/b" == mlflow._named("/a//./b/")
-    assert 250 == len(mlflow._named("x" * 900))
+    assert "model.a/b_c" == _named("model.a/../b?c")
+    assert "a/b" == _named("/a//./b/")
+    assert 250 == len(_named("x" * 900))
 
 
 @pytest.mark.parametrize("name", trackers.names)

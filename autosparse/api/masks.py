@@ -1,4 +1,4 @@
-"""Masks as a value: name -> bool tensor, applied, held, saved, summarized."""
+"""Masks as a value: name -> bool tensor; applied, held, saved, summarized, checked for disconnected parts."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from autosparse.api.examine import cuts
+from autosparse.api.batches import Examples, Signature
 from autosparse.api.hold import Hold, hold_zero
-from autosparse.api.unwrap import named_parameters, unwrap
-from autosparse.core.graph.connectivity import Finding, emptied
-from autosparse.core.layer_kinds import Kind
+from autosparse.api.unwrap import copy_of, named_parameters, unwrap
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.connectivity import Finding, emptied, examine
+from autosparse.core.layer_kinds import Kind, declare_layers
+from autosparse.core.weights import describe_layers, prunable_weights
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -256,3 +258,25 @@ class Summary:
 
 def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], declared: Mapping[str, Kind]) -> Masks:
     return Masks(masks, unprunable=unprunable, declared=declared)
+
+
+def cuts(
+    plain: torch.nn.Module, masks: Mapping[str, torch.Tensor], x: Any, declared: Mapping[str, Kind]
+) -> tuple[Finding, ...]:
+    """The findings about a network under masks; weights without one are kept whole, and `declared` ones are layers'."""
+    device = next(iter(plain.parameters())).device
+    device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
+    model = declare_layers(copy_of(plain).to(device), declared)
+    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+    full = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+    examples = Examples([(x, x)], device, Signature(model))
+    evidence = Evidence(
+        model=model,
+        weights=weights,
+        masks={name: masks[name].to(device) if name in masks else mask for name, mask in full.items()},
+        layers=describe_layers(model),
+        draw=examples.draw,
+        generator=torch.Generator("cpu"),
+        example=examples.example,
+    )
+    return examine(evidence)

@@ -12,13 +12,13 @@ import traceback
 import typer
 
 from autosparse import __version__
-from autosparse.cli import bench, cache, compare, doctor, export, report, run, specs, study
+from autosparse.cli import cache, doctor, export, report, run, specs, study
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.text import spelled
 
-__all__ = ["app", "bench", "cache", "compare", "doctor", "export", "main", "report", "run", "specs", "study"]
+__all__ = ["app", "cache", "doctor", "export", "main", "report", "run", "specs", "study"]
 
 
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name

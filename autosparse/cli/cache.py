@@ -20,7 +20,7 @@ from autosparse.cost import remembered_settings
 from autosparse.errors import UsageError
 from autosparse.plan import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
-from autosparse.spec.amounts import read_seconds
+from autosparse.spec.target import read_seconds
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.text import literal, size
 

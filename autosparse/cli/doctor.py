@@ -1,8 +1,9 @@
-"""The commands `list` and `doctor`."""
+"""The commands `list`, `doctor` and `bench`."""
 
 from __future__ import annotations
 
 import shutil
+import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -11,9 +12,19 @@ import typer
 
 from autosparse.api import self_test
 from autosparse.backends import Place, backends, environment, memory_of, missing_extras, this_machine
-from autosparse.cli.app import JsonOption, app, json_text
+from autosparse.cli.app import (
+    JsonOption,
+    QuietOption,
+    SetOption,
+    SpecArgument,
+    app,
+    fit_loaded,
+    json_text,
+    load,
+    say,
+)
 from autosparse.cli.completion import beginning
-from autosparse.console import show_table, show_text
+from autosparse.console import show_bench, show_table, show_text
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
@@ -23,16 +34,68 @@ from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
+from autosparse.cost import Bench, measure_speed
 from autosparse.datasets import datasets
-from autosparse.errors import StepError, UsageError
+from autosparse.errors import MissingRequirement, StepError, UsageError
 from autosparse.exporters import exporters
 from autosparse.models import models
+from autosparse.plan import missing_device
 from autosparse.pretrained import pretrained_scorers
 from autosparse.registry import suggestion
 from autosparse.spec import about_shipped, shipped
-from autosparse.store import Store
+from autosparse.store import Store, open_index
 from autosparse.text import size
 from autosparse.trackers import trackers
+
+
+@app.command()
+def bench(
+    spec: SpecArgument = None,
+    set_: SetOption = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is measured.")] = 3,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure this machine with a spec's networks: training beside the loop that everybody writes first, scoring,
+    and what of the machine's peak they reach. What plans reckon with is measured anew, and kept.
+    """
+    store = Store.default()
+    loaded = load(spec, store, None, set_, quiet=quiet)
+    fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=True, timed=False)
+    for problem, hint in missing_device(fitted.plan, this_machine()):
+        raise MissingRequirement(problem, hint)
+    found = measure_speed(
+        fitted.plan,
+        fitted.price,
+        fitted.place,
+        rounds=rounds,
+        say=(lambda _: None) if quiet else say,
+    )
+    about = environment(fitted.place)
+    if json_:
+        show_text(json_text({"schema_version": 1, "machine": about, **_told(found)}))
+    else:
+        show_bench(found, about)
+
+
+def _told(found: Bench) -> dict[str, Any]:
+    trained = [
+        {
+            "model": item.model,
+            "batch": item.batch,
+            "precision": item.precision,
+            "images_per_second": statistics.median(item.rates),
+            "plain_images_per_second": statistics.median(item.plain),
+            "ratio": item.ratio,
+            "rounds": [list(pair) for pair in zip(item.plain, item.rates, strict=True)],
+            "operations_per_second": item.operations,
+            "share_of_peak": item.share,
+        }
+        for item in found.trained
+    ]
+    scored = {"model": found.largest, "weights_per_second": dict(found.scored)}
+    return {"peak_operations_per_second": dict(found.peaks), "training": trained, "scoring": scored}
+
 
 _LISTS: dict[str, Any] = {
     registry.plural: registry

@@ -1,11 +1,11 @@
-"""The command `study`."""
+"""The commands `study` and `compare`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Any
 
 import typer
@@ -22,16 +22,71 @@ from autosparse.cli.app import (
     load,
     say,
 )
+from autosparse.cli.completion import run_names
 from autosparse.cli.run import kept_on_interrupt
-from autosparse.console import follow, in_words, show_study, show_table, show_text
+from autosparse.console import follow, in_words, show_compared, show_study, show_table, show_text
 from autosparse.cost import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Outcome
 from autosparse.plan import Plan, statuses
-from autosparse.report import Failure, Finished, Level, Report, build_report, study_json
+from autosparse.report import (
+    Failure,
+    Finished,
+    Level,
+    Report,
+    Run,
+    build_report,
+    compare_results,
+    compare_settings,
+    find_run,
+    study_json,
+)
 from autosparse.spec import LoadedSpec, parse_list
 from autosparse.store import Store, open_index
 from autosparse.text import seconds
+
+
+@app.command()
+def compare(
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Runs' folders or names, two or more.", autocompletion=run_names),
+    ],
+    json_: JsonOption = False,
+) -> None:
+    """Tell what differed in the specs of runs, field by field, and what in their results, with significance."""
+
+    if len(run) < 2:
+        raise UsageError("`compare` takes two runs or more", "run `autosparse runs` to see those of this directory")
+    found = [find_run(named) for named in run]
+    reports = [_report_of(one) for one in found]
+    settings, rows = compare_settings([_spec(one) for one in found]), compare_results(reports)
+    names = [one.folder.name if len({o.folder.name for o in found}) == len(found) else str(one.folder) for one in found]
+    if json_:
+        told: dict[str, Any] = {
+            "runs": [str(one.folder) for one in found],
+            "settings": [asdict(row) for row in settings],
+            "results": [asdict(row) for row in rows],
+            "cost": [dict(report.cost) for report in reports],
+        }
+        show_text(json_text({"schema_version": 1, **told}))
+    else:
+        show_compared(names, settings, rows, reports)
+
+
+def _report_of(run: Run) -> Report:
+    if run.report is None:
+        raise UsageError(f"run {run.folder} cannot be compared: {run.problem}", "the command that began it mends that")
+    return run.report
+
+
+def _spec(run: Run) -> dict[str, Any]:
+    try:
+        resolved: dict[str, Any] = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
+    return resolved
+
 
 _ALONE = ("compare=[]", "controls=[]", "emit=[]", "sanity=null")
 """What a study leaves out of the spec: it is about the method."""

@@ -1,13 +1,11 @@
 """What a person sees. The only importer of rich."""
 
-from autosparse.console.bench import show_bench
-from autosparse.console.compare import show_compared
+from autosparse.console.compare import in_words, show_compared, show_study
 from autosparse.console.format import notes, plain, results
-from autosparse.console.models import show_inspected, show_verified
+from autosparse.console.models import show_bench, show_inspected, show_verified
 from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
 from autosparse.console.report import SECTIONS, show_made, show_report, show_runs, show_table, show_text
-from autosparse.console.study import in_words, show_study
 
 __all__ = [
     "SECTIONS",

@@ -12,9 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.console.chart import show_chart, show_frontier
+from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, show_profiles
 from autosparse.console.format import plain, results
-from autosparse.console.layers import MOST_LAYERS, show_profiles
 from autosparse.console.models import show_verified
 from autosparse.console.sanity import show_sanity
 from autosparse.plan import PURPOSES

@@ -89,7 +89,7 @@ class _Network:
 class _PlainLoop:
     """A process of its own for the plain loop, as anybody's is: in this one the C library keeps memory that is freed.
 
-    A context manager; `python -m autosparse.measure.reference_process` answers until it is left.
+    A context manager; `python -m autosparse.measure.reference_loop` answers until it is left.
     """
 
     def __init__(self, place: Place) -> None:
@@ -98,7 +98,7 @@ class _PlainLoop:
     def __enter__(self) -> Self:
         # In a session of its own: Ctrl-C is told by this one, which ends it with the readers that it began.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "autosparse.measure.reference_process"],
+            [sys.executable, "-m", "autosparse.measure.reference_loop"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

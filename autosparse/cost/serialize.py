@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from autosparse.cost.compile_payoff import paybacks
 from autosparse.cost.fitted import Fitted
-from autosparse.cost.sharing import Shared
+from autosparse.cost.sharing import Shared, paybacks
 from autosparse.plan.budgets import translations
 from autosparse.plan.status import count, missing_data, missing_libraries
 

@@ -18,10 +18,10 @@ from autosparse.core.training.loop import of_a_step
 from autosparse.cost.counted import Counted, Inputs, with_compiler
 from autosparse.exporters import exporters
 from autosparse.models.facts import NetworkFacts
+from autosparse.plan.builder import scorer_options
 from autosparse.plan.compile import LABEL_EXAMPLES, LABEL_ROUNDS
 from autosparse.plan.lookup import kernels_of, network_of, place_of
 from autosparse.plan.model import Plan, Step
-from autosparse.plan.options import scorer_options
 from autosparse.spec import Pretrained
 from autosparse.store import digest
 

@@ -1,20 +1,176 @@
-"""User-defined datasets: `path/to/file.py:factory` or `package.module:factory`."""
+"""User-defined datasets, `path/to/file.py:factory` or `package.module:factory`, in the forms that code returns."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autosparse.datasets._base import datasets
-from autosparse.datasets.decode import array_split
-from autosparse.datasets.items import SPLITS, Labelled, described, is_set, labelled
+from autosparse.datasets.decode import array_split, pixels_of
 from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
 from autosparse.datasets.source import Pool, Split
 from autosparse.errors import UsageError
 from autosparse.store import Store, digest
+from autosparse.text import listed
 from autosparse.user_code import PATTERN, call, content_of, label, load_own, sources, told
+
+if TYPE_CHECKING:
+    from autosparse.datasets.source import Array
+
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class _Role:
+    # Usual keys in lower case, and the class of its Hugging Face feature.
+    name: str
+    keys: tuple[str, ...]
+    feature: str
+
+
+_IMAGE = _Role("image", ("image", "images", "img", "imgs", "pixel_values", "pixels", "x", "input", "inputs"), "Image")
+_LABEL = _Role(
+    "label",
+    ("label", "labels", "y", "target", "targets", "class", "category", "fine_label", "coarse_label"),
+    "ClassLabel",
+)
+_PAIRS = "give (image, label) for each item, or mappings with keys `image` and `label`"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images uint8 `[images, height, width, channels]`, a label for each, and the names of classes if the set has any.
+
+    `reading` says which part holds the images and which the labels.
+    """
+
+    pixels: Array
+    labels: Array
+    names: tuple[str, ...] | None
+    reading: str
+
+
+def is_set(value: Any) -> bool:
+    """Return whether a value is one set of images and labels, rather than several or none."""
+    if isinstance(value, Mapping):
+        return not {*SPLITS} & set(value) and bool(_usual(value, _IMAGE) or _usual(value, _LABEL))
+    if isinstance(value, tuple | list):
+        items = len(value) > len(SPLITS) and isinstance(value[0], Mapping | tuple)
+        return items or (len(value) == 2 and len(getattr(value[1], "shape", ())) == 1)
+    return _is_sequence(value)
+
+
+def labelled(part: Any, where: str) -> Labelled:
+    """Read the images and labels of one split; `where` names it in errors.
+
+    Raises:
+        UsageError: The split has no form that is known, or its keys can be read in several ways.
+    """
+    features = getattr(part, "features", None)
+    features = features if isinstance(features, Mapping) else {}
+    names, reading = getattr(part, "classes", None), "images first, labels second"
+    if isinstance(part, tuple | list) and len(part) == 2 and not isinstance(part[0], Mapping):
+        images, labels = part
+    elif not isinstance(part, Mapping) and ((hasattr(part, "shape") and not features) or not _is_sequence(part)):
+        hint = "give its `dataset`, not a loader of batches" if hasattr(part, "dataset") else None
+        raise UsageError(
+            f"{where}: must be (images, labels) or a torch dataset, not {described(part)}",
+            hint or "the factory gives ((images, labels), (images, labels)): for training and for testing",
+        )
+    else:
+        columns = part if isinstance(part, Mapping) else _columns(part, where)
+        if isinstance(columns, Mapping):
+            image, label = (_key(columns, features, role, where) for role in (_IMAGE, _LABEL))
+            images, labels = columns[image], columns[label]
+            reading = f"`{image}` holds the images, `{label}` the labels"
+            names = getattr(features.get(label), "names", None) if names is None else names
+        else:
+            images, labels = columns
+        if not isinstance(part, Mapping) and images and _is_batch(images[0]):
+            raise UsageError(
+                f"{where}: item 0 is a batch of {len(images[0])} images, not one image and its label",
+                "give the dataset that the batches are drawn from, or all images and labels as two arrays",
+            )
+    pixels = pixels_of(images, where)
+    return Labelled(pixels, _labels(labels, len(pixels), where), _names(names, where), reading)
+
+
+def described(value: Any) -> str:
+    """Name a value's kind, for errors."""
+    if isinstance(value, Mapping):
+        return f"a mapping with {', '.join(map(str, value)) or 'nothing'}"
+    return f"{len(value)} items" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
+
+
+def _is_sequence(value: Any) -> bool:
+    return hasattr(value, "__getitem__") and hasattr(value, "__len__")
+
+
+def _columns(part: Any, where: str) -> Mapping[str, list[Any]] | tuple[list[Any], list[Any]]:
+    # Of the items of a dataset: every key's values, or those of their first and second parts.
+    items = [part[number] for number in range(len(part))]
+    items = [item._asdict() if hasattr(item, "_asdict") else item for item in items]
+    if items and isinstance(items[0], Mapping):
+        for number, item in enumerate(items):
+            if not isinstance(item, Mapping) or (absent := [key for key in items[0] if key not in item]):
+                lacks = f"has no `{absent[0]}`" if isinstance(item, Mapping) else f"is {described(item)}"
+                raise UsageError(f"{where}: item 0 is {described(items[0])} but item {number} {lacks}", _PAIRS)
+        return {key: [item[key] for item in items] for key in items[0]}
+    for number, item in enumerate(items):
+        if not isinstance(item, tuple | list):
+            raise UsageError(f"{where}: items must be (image, label) or mappings, not {described(item)}", _PAIRS)
+        if len(item) != 2:
+            raise UsageError(f"{where}: item {number} has {len(item)} parts, not an image and a label", _PAIRS)
+    return [item[0] for item in items], [item[1] for item in items]
+
+
+def _is_batch(image: Any) -> bool:
+    first = image[0] if isinstance(image, list) and image else None
+    return getattr(image, "ndim", 0) > 3 or getattr(first, "ndim", 0) > 1 or hasattr(first, "getbands")
+
+
+def _usual(keys: Iterable[Any], role: _Role) -> list[Any]:
+    return [key for key in keys if str(key).lower() in role.keys]
+
+
+def _key(keys: Iterable[Any], features: Mapping[Any, Any], role: _Role, where: str) -> Any:
+    # Features of Hugging Face sets decide first, then usual names.
+    marked = [key for key in keys if type(features.get(key)).__name__ == role.feature]
+    candidates = [key for key in marked if key == role.name] or marked or _usual(keys, role)
+    if len(candidates) == 1:
+        return candidates[0]
+    several = f"several keys can be the {role.name}: {listed(candidates)}"
+    none = f"no key is known as the {role.name}; the keys are {listed([*keys], 20)}"
+    raise UsageError(f"{where}: {several if candidates else none}", _PAIRS)
+
+
+def _labels(labels: Any, images: int, where: str) -> Array:
+    import numpy
+
+    try:
+        values = numpy.asarray(labels)
+    except ValueError:  # of several shapes
+        values = numpy.asarray([*map(type, labels)])
+    if values.shape == (images, 1):
+        values = values[:, 0]
+    if values.shape != (images,) or values.dtype.kind not in "biuU":
+        raise UsageError(
+            f"{where}: labels must be {images} whole numbers or names, one an image, but are {values.dtype} of shape "
+            f"{list(values.shape)}"
+        )
+    return values
+
+
+def _names(names: Any, where: str) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    if isinstance(names, str | Mapping) or not _is_sequence(names):
+        raise UsageError(f"{where}: `classes` must be a list of names but is {described(names)}")
+    return tuple(map(str, names))
+
 
 _FACTS = 2
 """Version of what the store remembers of a set."""

@@ -23,7 +23,7 @@ from autosparse.backends import Place, local
 from autosparse.core.torch_compat.random_state import seed_of, seeded
 from autosparse.core.training.loop import Team
 from autosparse.errors import AutosparseError, StepError
-from autosparse.execute.failure import failures_of
+from autosparse.execute.outcome import failures_of
 from autosparse.lazy_torch import torch
 from autosparse.plan import Step
 from autosparse.steps import Work, operations

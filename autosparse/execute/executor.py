@@ -16,9 +16,7 @@ from autosparse.cost import Counted, Estimate, count_work
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.events import Observer
-from autosparse.execute.failure import release
-from autosparse.execute.outcome import Outcome
-from autosparse.execute.stale import files_of, find_stale, is_stale
+from autosparse.execute.outcome import Outcome, files_of, find_stale, is_stale, release
 from autosparse.execute.workers import Make, Order, Told, Workers, planned, store_of
 from autosparse.plan import Plan, Selection, Step, missing_data, missing_libraries, select_steps, statuses, urgency
 from autosparse.steps import Metrics, metrics_of

@@ -1,13 +1,53 @@
-"""What a call of a run did."""
+"""The outcome of a run: what each step did, how a failure is named, and stale artifacts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import traceback
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from autosparse.errors import AutosparseError, Diverged, StepError
+from autosparse.core.foreign_code import in_short, place_of
+from autosparse.errors import AutosparseError, DamagedArtifact, DamagedFile, Diverged, StepError, UsageError
 from autosparse.plan import Plan, Status, Step
+from autosparse.store import Store, digest, open_index
+
+
+@contextmanager
+def failures_of(step: Step) -> Iterator[None]:
+    """Mark every error of a step's function with the step, and turn foreign exceptions into StepError.
+
+    Raises other errors of the program unchanged, such as missing data: they concern more than this step.
+    """
+    try:
+        yield
+    except StepError as error:
+        raise _failed(step, type(error), error.message, error.hint) from error
+    except AutosparseError as error:
+        if isinstance(error, UsageError | DamagedFile):
+            error.step = step.name
+        raise
+    except Exception as error:  # a step is foreign code as soon as models and data are the user's own
+        hint = "what finished before it is kept; `--debug` shows where it failed"
+        place = place_of(error)
+        raise _failed(step, StepError, f"{f'{place}: ' if place else ''}{in_short(error)}", hint) from error
+
+
+def release(error: BaseException) -> None:
+    """Free the networks and images that the frames of an error's tracebacks hold; file names and lines remain."""
+    cause: BaseException | None = error
+    seen = set[int]()
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        traceback.clear_frames(cause.__traceback__)
+        cause = cause.__cause__ or cause.__context__
+
+
+def _failed(step: Step, kind: type[StepError], message: str, hint: str | None) -> StepError:
+    error = kind(f"step `{step.name}` failed: {message}", hint)
+    error.step = step.name
+    return error
 
 
 @dataclass
@@ -103,3 +143,34 @@ def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dic
         "missing": missing,
         "failures": outcome.failures(),
     }
+
+
+def files_of(store: Store, step: Step) -> str | None:
+    """Return the digest of an artifact's files; None for one that cannot be trusted."""
+    try:
+        return digest(dict(store.open(step.operation, step.key).files))
+    except DamagedArtifact:
+        return None
+
+
+def is_stale(store: Store, plan: Plan, step: Step) -> bool:
+    """Return whether a step's artifact consumed other bytes than its inputs have now."""
+    try:
+        consumed = store.open(step.operation, step.key).descriptor.get("consumed", {})
+    except DamagedArtifact:
+        return False  # noticed when it is read
+    inputs = {role: files_of(store, plan.steps[name]) for role, name in step.inputs.items()}
+    return any(files is not None and consumed.get(role, files) != files for role, files in inputs.items())
+
+
+def find_stale(store: Store, changed: Collection[Step]) -> dict[str, str]:
+    """Find the artifacts of all plans that consumed other bytes than these steps have now: key -> step name."""
+    digests = {step.key: files_of(store, step) for step in changed}
+    stale = {}
+    for record in open_index(store):
+        current = {role: digests[key] for role, key in record.inputs.items() if key in digests}
+        if current:
+            consumed = store.open(record.operation, record.key).descriptor.get("consumed", {})
+            if any(consumed.get(role, now) != now for role, now in current.items()):
+                stale[record.key] = record.step
+    return stale

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.plan import PURPOSES
 from autosparse.report import LEAST, Report, columns_of, mean_of, own_first, rows_of, spread_of
-from autosparse.report.tables import verified
+from autosparse.report.cells import verified
 from autosparse.text import seconds
 
 _PAGE = """

@@ -15,11 +15,9 @@ from autosparse.datasets import Source
 from autosparse.errors import UsageError
 from autosparse.models import identify_model
 from autosparse.plan.budgets import sparsity_for
-from autosparse.plan.builder import Builder, at_path
-from autosparse.plan.checks import controls_of, plan_checks
-from autosparse.plan.lookup import facts_of
-from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
-from autosparse.plan.options import (
+from autosparse.plan.builder import (
+    Builder,
+    at_path,
     keyed_aims,
     keyed_proxy,
     keyed_recipe,
@@ -28,6 +26,9 @@ from autosparse.plan.options import (
     tag_of,
     tunable_limits,
 )
+from autosparse.plan.checks import controls_of, plan_checks
+from autosparse.plan.lookup import facts_of
+from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.steps.scorer import read_scorer

@@ -19,12 +19,14 @@ from autosparse.report.cells import (
     mean_of,
     own_first,
     ranked,
+    report_csv,
+    report_markdown,
     rows_of,
     spread_of,
 )
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
 from autosparse.report.failures import Failure, Missing, counted
-from autosparse.report.finished import Finished
+from autosparse.report.finished import LEAST, Finished, LayerShare, Made, Profile
 from autosparse.report.folder import (
     LOG,
     Reached,
@@ -39,12 +41,9 @@ from autosparse.report.folder import (
     tag_run,
     tags_of,
 )
-from autosparse.report.layers import LEAST, LayerShare, Profile
 from autosparse.report.sanity import Checked, Sanity, signed
 from autosparse.report.scorer import copy_scorer
 from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
-from autosparse.report.tables import report_csv, report_markdown
-from autosparse.report.timeline import Made
 from autosparse.report.verdict import Verdict, judge_method
 
 __all__ = [

@@ -14,11 +14,9 @@ from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
 from autosparse.report.failures import Failure, Missing, describe_failures, describe_notes, find_missing
-from autosparse.report.finished import Finished
-from autosparse.report.layers import Profile, describe_profiles
+from autosparse.report.finished import Finished, Made, Profile, describe_profiles, describe_timeline
 from autosparse.report.sanity import Sanity, describe_sanity
 from autosparse.report.scorer import describe_scorer, write_file
-from autosparse.report.timeline import Made, describe_timeline
 from autosparse.report.verdict import Verdict, judge_results
 from autosparse.store import Artifact
 

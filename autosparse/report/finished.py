@@ -1,9 +1,10 @@
-"""The finished part of a plan: the steps whose artifacts are in the store."""
+"""The finished part of a plan, the layers of its masks, and the timeline of its steps."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from autosparse.plan import Cell, Plan, Step
 from autosparse.store import Artifact, Store
@@ -59,3 +60,68 @@ class Finished:
     @property
     def _data(self) -> str:
         return self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]
+
+
+LEAST = 1e-3
+"""share of a layer that is drawn as nothing"""
+
+
+@dataclass(frozen=True)
+class LayerShare:
+    """A layer's weights, those that a mask keeps, and those of them on a path from input to output, if it was told."""
+
+    name: str
+    size: int
+    kept: int
+    effective: int | None = None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The layers of a method's network within a budget, in order; of the first seed."""
+
+    method: str
+    budget: str
+    seed: int
+    layers: Sequence[LayerShare]
+
+
+def describe_profiles(finished: Finished) -> list[Profile]:
+    """The profiles of every method and budget; controls keep as many weights in every layer as their method."""
+    profiles = []
+    for cell in finished.cells:
+        if cell.role in ("method", "compared") and cell.seed == finished.plan.spec.seeds[0]:
+            layers = finished.open(cell.evaluate).json("result")["layers"]
+            shares = [LayerShare(one["name"], one["size"], one["kept"], one.get("effective")) for one in layers]
+            profiles.append(Profile(cell.method, cell.budget, cell.seed, shares))
+    return profiles
+
+
+@dataclass(frozen=True)
+class Made:
+    """A step and when it was made: seconds since the first of its plan, without those in which none was made."""
+
+    step: str
+    purpose: str
+    begin: float
+    seconds: float
+
+
+def describe_timeline(finished: Finished) -> list[Made]:
+    """The steps in the order in which they were begun. Artifacts that do not say when they were made are left out."""
+    found = []
+    for step in finished.steps():
+        about = finished.open(step.name).descriptor
+        try:
+            end = datetime.fromisoformat(about["created"]).timestamp()
+            found.append((end - about["seconds"], about["seconds"], step))
+        except (KeyError, TypeError, ValueError):
+            continue
+    found.sort(key=lambda item: (item[0], item[2].name))
+    made, busy, until = [], 0.0, 0.0  # `busy`: seconds in which something was made, up to `until`
+    for begin, seconds, step in found:
+        shown = busy - max(0.0, until - begin)
+        made.append(Made(step.name, step.purpose, round(shown, 3), round(seconds, 3)))
+        busy += max(0.0, begin + seconds - max(begin, until))
+        until = max(until, begin + seconds)
+    return made

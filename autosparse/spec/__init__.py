@@ -1,7 +1,6 @@
 """Specs: validated YAML, with the place of every value."""
 
 from autosparse.packaged import about_shipped, shipped
-from autosparse.spec.amounts import binary_size
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
 from autosparse.spec.horizon import HORIZON, in_percent, with_horizon
@@ -11,6 +10,7 @@ from autosparse.spec.resolve import open_settings, provenance, resolve, selectio
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec, spec_schema
 from autosparse.spec.scorer import Pretrained
+from autosparse.spec.target import binary_size
 
 __all__ = [
     "BEST", "DENSE", "FILE", "HORIZON", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec",

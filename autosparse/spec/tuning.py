@@ -11,9 +11,9 @@ from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
-from autosparse.spec.amounts import checked, read_seconds
 from autosparse.spec.choices import Section, Seed, SelectionChoice, about, different
 from autosparse.spec.irp import Irp, whole
+from autosparse.spec.target import checked, read_seconds
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
 
 

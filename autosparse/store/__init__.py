@@ -7,8 +7,7 @@ from autosparse.store.index import Index, Record, open_index
 from autosparse.store.keys import canonical, digest, file_digest, key_of
 from autosparse.store.local import Store
 from autosparse.store.remote import Remote
-from autosparse.store.safetensors import dump_tensors, load_tensors
-from autosparse.store.sharded_tensor import Rows
+from autosparse.store.safetensors import Rows, dump_tensors, load_tensors
 
 __all__ = [
     "Artifact", "Draft", "InUse", "Index", "Record", "Remote", "Rows", "Store", "Unused", "canonical", "collect",

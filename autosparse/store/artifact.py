@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
 from autosparse.store.keys import canonical, file_digest, key_of
-from autosparse.store.safetensors import dump_tensors, load_tensors, read_tensor
-from autosparse.store.sharded_tensor import Rows
+from autosparse.store.safetensors import Rows, dump_tensors, load_tensors, read_tensor
 
 if TYPE_CHECKING:
     from autosparse.lazy_torch import torch

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autosparse.datasets import Part, Pool, Source, Split, Splits, datasets, open_source
-from autosparse.datasets.split import choose_part
+from autosparse.datasets._base import choose_part
 from autosparse.errors import MissingData, UsageError
 
 PURPOSES = ("train", "validation", "test")

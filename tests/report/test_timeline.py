@@ -10,7 +10,7 @@ import pytest
 
 from autosparse.plan import Plan
 from autosparse.report import Finished
-from autosparse.report.timeline import describe_timeline
+from autosparse.report.finished import describe_timeline
 from autosparse.store import Store
 
 

@@ -1,4 +1,4 @@
-"""Saliency criteria: SNIP, GraSP, SynFlow and ProsPr score weights by gradients."""
+"""Scores from the literature: magnitude, SNIP, GraSP, SynFlow, ProsPr; and random ones, the control."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from autosparse.core.criteria._base import Parts, ScoringMode, criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors
+from autosparse.lazy_torch import torch
 from autosparse.registry import AddedLater
 
 
@@ -90,3 +91,19 @@ def _present(evidence: Evidence, tensors: Tensors) -> Tensors:
     # Training under masks leaves what is pruned at zero. Full masks need no copy.
     pruned = {name: mask for name, mask in evidence.masks.items() if not bool(mask.all())}
     return {name: tensor * pruned[name] if name in pruned else tensor for name, tensor in tensors.items()}
+
+
+@criteria.register(source="Han et al. 2015, applied before training")
+def magnitude(evidence: Evidence) -> Tensors:
+    """|w| at initialization."""
+    return {name: weight.abs() for name, weight in evidence.initial.items()}
+
+
+@criteria.register(shuffled=True, source="the baseline of Su et al. 2020 and Liu et al. 2022")
+def random(evidence: Evidence) -> Tensors:
+    """Uniform random scores."""
+    # Drawn on the CPU, so that a seed means the same masks on every device.
+    return {
+        name: torch.rand(weight.shape, generator=evidence.generator, device="cpu").to(weight.device)
+        for name, weight in evidence.weights.items()
+    }

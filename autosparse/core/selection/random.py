@@ -9,8 +9,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.selection._base import selections
-from autosparse.core.selection.top import keep_top
+from autosparse.core.selection._base import keep_top, selections
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import Range

@@ -1,0 +1,173 @@
+"""Networks for small images: LeNet, MLP, MobileNet, ResNet (He et al. 2016), VGG (Simonyan & Zisserman 2015)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+
+from autosparse.errors import UsageError
+from autosparse.lazy_torch import torch
+from autosparse.models._base import models
+
+Shape = tuple[int, int, int]
+Width = Annotated[int, Ge(1), "channels of the first stage"]
+
+
+@models.register
+def resnet8(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 8: three stages of one block."""
+    return _cifar(shape, classes, blocks=1, width=width)
+
+
+@models.register
+def resnet20(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 20: three stages of three blocks."""
+    return _cifar(shape, classes, blocks=3, width=width)
+
+
+@models.register
+def resnet32(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 32: three stages of five blocks."""
+    return _cifar(shape, classes, blocks=5, width=width)
+
+
+@models.register
+def resnet56(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
+    """CIFAR-family ResNet of depth 56: three stages of nine blocks."""
+    return _cifar(shape, classes, blocks=9, width=width)
+
+
+@models.register
+def resnet18(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
+    """ResNet-18 with a 3 x 3 stem for small images: four stages of two blocks."""
+    from autosparse.models.networks import ResNet
+
+    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(2, 2, 2, 2))
+
+
+@models.register
+def resnet34(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
+    """ResNet-34 with a 3 x 3 stem for small images: sixteen blocks in four stages."""
+    from autosparse.models.networks import ResNet
+
+    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(3, 4, 6, 3))
+
+
+@models.register
+def resnet50(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
+    """ResNet-50 with a 3 x 3 stem for small images: sixteen bottleneck blocks in four stages."""
+    from autosparse.models.networks import Bottleneck, ResNet
+
+    widths = (width, 2 * width, 4 * width, 8 * width)
+    return ResNet(shape[0], classes, widths=widths, blocks=(3, 4, 6, 3), block=Bottleneck, stem=width)
+
+
+@models.register
+def wide_resnet(
+    shape: Shape,
+    classes: int,
+    *,
+    depth: Annotated[int, Ge(10), "6 n + 4: n blocks in each of three stages"] = 16,
+    widen: Annotated[int, Ge(1), "how many times as wide as the CIFAR-family ResNet"] = 4,
+) -> torch.nn.Module:
+    """Wide ResNet, basic blocks (Zagoruyko & Komodakis 2016)."""
+    from autosparse.models.networks import ResNet
+
+    if depth % 6 != 4:
+        raise UsageError(f"`depth` of wide_resnet must be 6 n + 4 but is {depth}", "such as 16, 22, 28 or 40")
+    widths = (16 * widen, 32 * widen, 64 * widen)
+    return ResNet(shape[0], classes, widths=widths, blocks=((depth - 4) // 6,) * 3, stem=16)
+
+
+def _cifar(shape: Shape, classes: int, *, blocks: int, width: int) -> torch.nn.Module:
+    from autosparse.models.networks import ResNet
+
+    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width), blocks=(blocks,) * 3)
+
+
+VggWidth = Annotated[int, Ge(1), "channels of the first stage; later ones have up to eight times as many"]
+
+
+@models.register
+def vgg11(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
+    """VGG-11 with BatchNorm and one linear layer: eight convolutions."""
+    return _vgg(shape, classes, (1, 1, 2, 2, 2), width)
+
+
+@models.register
+def vgg13(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
+    """VGG-13 with BatchNorm and one linear layer: ten convolutions."""
+    return _vgg(shape, classes, (2, 2, 2, 2, 2), width)
+
+
+@models.register
+def vgg16(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
+    """VGG-16 with BatchNorm and one linear layer: thirteen convolutions."""
+    return _vgg(shape, classes, (2, 2, 3, 3, 3), width)
+
+
+@models.register
+def vgg19(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
+    """VGG-19 with BatchNorm and one linear layer: sixteen convolutions."""
+    return _vgg(shape, classes, (2, 2, 4, 4, 4), width)
+
+
+@models.register
+def vgg(
+    shape: Shape,
+    classes: int,
+    *,
+    stages: Annotated[
+        tuple[tuple[Annotated[int, Ge(1)], ...], ...], "channels of each stage's convolutions; pooling between stages"
+    ] = ((32,), (64,), (128, 128), (128, 128)),
+) -> torch.nn.Module:
+    """VGG with BatchNorm, of any size; as it stands six convolutions and 0.54 M weights, for a CPU."""
+    from autosparse.models.networks import VGG
+
+    return VGG(shape, classes, stages=stages)
+
+
+def _vgg(shape: Shape, classes: int, convolutions: Sequence[int], width: int) -> torch.nn.Module:
+    from autosparse.models.networks import VGG
+
+    widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
+    stages = [(channels,) * count for channels, count in zip(widths, convolutions, strict=True)]
+    return VGG(shape, classes, stages=stages)
+
+
+@models.register
+def lenet(shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+    """LeNet-5 with ReLU and max pooling: two convolutions and three linear layers."""
+    from autosparse.models.networks import LeNet
+
+    return LeNet(shape, classes)
+
+
+@models.register
+def mlp(
+    shape: tuple[int, int, int],
+    classes: int,
+    *,
+    widths: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), "units of each hidden layer"] = (300, 100),
+) -> torch.nn.Module:
+    """Fully connected network (LeNet-300-100 by default)."""
+    sizes = [math.prod(shape), *widths]
+    layers: list[torch.nn.Module] = [torch.nn.Flatten()]
+    for fan_in, fan_out in pairwise(sizes):
+        layers += [torch.nn.Linear(fan_in, fan_out), torch.nn.ReLU()]
+    return torch.nn.Sequential(*layers, torch.nn.Linear(sizes[-1], classes))
+
+
+@models.register
+def mobilenet(
+    shape: tuple[int, int, int], classes: int, *, width: Annotated[int, Ge(1), "channels of the stem"] = 32
+) -> torch.nn.Module:
+    """MobileNet (v1) with strides for small images: thirteen depthwise separable convolutions."""
+    from autosparse.models.networks import MobileNet
+
+    growth = ((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), *[(16, 1)] * 5, (32, 2), (32, 1))
+    return MobileNet(shape[0], classes, stem=width, blocks=[(factor * width, stride) for factor, stride in growth])

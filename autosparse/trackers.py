@@ -1,0 +1,143 @@
+"""Experiment trackers by name, `pip install 'autosparse[track]'`.
+
+A tracker is a registered function of what is `Followed`; its keyword-only arguments are the options in YAML. Its fact
+`package` is the library that must be installed. Numbers are named by the steps that measured them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeAlias
+
+from autosparse.registry import Registry
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A run: its name, its folder, and the settings of its spec, path -> value."""
+
+    name: str
+    folder: Path
+    settings: Mapping[str, Any]
+
+
+class Tracker(Protocol):
+    """Takes numbers as they come; `close` is told whether the run came to its end."""
+
+    def log(self, name: str, value: float, step: int) -> None: ...
+    def close(self, *, finished: bool) -> None: ...
+
+
+Open: TypeAlias = Callable[..., Tracker]
+trackers: Registry[Open] = Registry("tracker", "trackers")
+
+
+_NO_NAME = re.compile(r"[^\w./ -]")  # what MLflow takes in no name
+_LONGEST, _MOST, _LONGEST_NAME = 500, 100, 250  # of a parameter's text, of parameters at once, of a name's text
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|databricks(-uc)?$|uc$")
+
+
+class _MlflowRun:
+    def __init__(self, client: Any, run: str) -> None:
+        self._client, self._run = client, run
+
+    def log(self, name: str, value: float, step: int) -> None:
+        self._client.log_metric(self._run, _named(name), value, step=step)
+
+    def close(self, *, finished: bool) -> None:
+        self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
+
+
+@trackers.register(package="mlflow")
+def mlflow(
+    followed: Followed,
+    *,
+    uri: Annotated[str, "of the tracking server or folder; by default MLflow's own setting"] = "",
+    experiment: Annotated[str, "that the run belongs to"] = "autosparse",
+) -> _MlflowRun:
+    """A run of MLflow, with the spec's settings as parameters."""
+    library: Any = importlib.import_module("mlflow")  # it has no types where it is not installed
+    client = library.MlflowClient(_address(uri) or None)
+    known = client.get_experiment_by_name(experiment)
+    place = known.experiment_id if known else client.create_experiment(experiment)
+    run = client.create_run(place, run_name=followed.name).info.run_id
+    settings = {_named(name): str(value)[:_LONGEST] for name, value in followed.settings.items()}
+    params = [library.entities.Param(name, value) for name, value in settings.items() if value]
+    for first in range(0, len(params), _MOST):
+        client.log_batch(run, params=params[first : first + _MOST])
+    return _MlflowRun(client, run)
+
+
+def _address(uri: str) -> str:
+    # MLflow reads a folder's path as a part of a URI: `%2F` in it would be a slash.
+    return uri if not uri or _URI.match(uri) else Path(uri).expanduser().absolute().as_uri()
+
+
+def _named(name: str) -> str:
+    # MLflow refuses a name that, as a path, is another or leads out of its folder.
+    parts = (part for part in _NO_NAME.sub("_", name).split("/") if part not in ("", ".", ".."))
+    return "/".join(parts)[:_LONGEST_NAME].rstrip("/")
+
+
+class _TensorBoardRun:
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+
+    def log(self, name: str, value: float, step: int) -> None:
+        self._writer.add_scalar(name, value, step)
+
+    def close(self, *, finished: bool) -> None:
+        self._writer.close()
+
+
+@trackers.register(package="tensorboard")
+def tensorboard(
+    followed: Followed,
+    *,
+    folder: Annotated[str, "where event files go; by default `tensorboard` in the run's folder"] = "",
+) -> _TensorBoardRun:
+    """Event files that `tensorboard --logdir runs` shows."""
+    library: Any = importlib.import_module("torch.utils.tensorboard")
+    writer = library.SummaryWriter(folder or str(followed.folder / "tensorboard"))
+    writer.add_text("spec", "\n".join(f"    {name}: {value}" for name, value in followed.settings.items()))
+    return _TensorBoardRun(writer)
+
+
+class _WandbRun:
+    def __init__(self, run: Any) -> None:
+        self._run = run
+        self._axes: set[str] = set()
+
+    def log(self, name: str, value: float, step: int) -> None:
+        # Steps of a plan do not come in one order: each number has an axis of its own.
+        if name not in self._axes:
+            self._axes.add(name)
+            self._run.define_metric(name, step_metric=f"{name}:step")
+        self._run.log({name: value, f"{name}:step": step})
+
+    def close(self, *, finished: bool) -> None:
+        self._run.finish(exit_code=0 if finished else 1)
+
+
+@trackers.register(package="wandb")
+def wandb(
+    followed: Followed,
+    *,
+    project: Annotated[str, "that the run belongs to"] = "autosparse",
+    mode: Annotated[str, "`online`, `offline`; by default W&B's own setting"] = "",
+) -> _WandbRun:
+    """A run of Weights & Biases, with the spec's settings as its configuration."""
+    library: Any = importlib.import_module("wandb")  # it has no types where it is not installed
+    run = library.init(
+        project=project,
+        name=followed.name,
+        dir=str(followed.folder),
+        config=dict(followed.settings),
+        settings=library.Settings(silent=True),
+        **({"mode": mode} if mode else {}),
+    )
+    return _WandbRun(run)
