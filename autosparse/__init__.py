@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from autosparse.packaged import __version__
+
 if TYPE_CHECKING:
     from autosparse.api import Masks as Masks
     from autosparse.api import load as load
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
     from autosparse.spec import load_spec as load_spec
     from autosparse.store import Store as Store
 
-__version__ = "0.1.0"
 __all__ = [
     "AutosparseError", "AutosparseWarning", "Masks", "Store", "__version__", "compile_plan", "load", "load_spec",
     "prune", "score",

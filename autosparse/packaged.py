@@ -1,8 +1,10 @@
-"""The specs and templates that travel with the package."""
+"""The version of the package, and the specs and templates in it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+__version__ = "0.1.0"
 
 _PACKAGE = Path(__file__).resolve().parent
 

@@ -11,11 +11,11 @@ import traceback
 
 import typer
 
-from autosparse import __version__
 from autosparse.cli import cache, doctor, export, report, run, specs, study
 from autosparse.cli.app import app, say
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
+from autosparse.packaged import __version__
 from autosparse.text import spelled
 
 __all__ = ["app", "cache", "doctor", "export", "main", "report", "run", "specs", "study"]

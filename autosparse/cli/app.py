@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from autosparse import __version__
 from autosparse.backends import this_machine
 from autosparse.cli.completion import settings, spec_files
 from autosparse.console import notes, plain, show_text
 from autosparse.cost import Fitted, fit_plan
 from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
+from autosparse.packaged import __version__
 from autosparse.plan import check_unmoved, own_code, read_plan, spec_of
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
 from autosparse.store import Index, Store, open_index

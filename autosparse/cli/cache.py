@@ -111,7 +111,7 @@ def cache_gc(
     if seconds < _DAY:
         raise UsageError(f"`--unused {unused}` is less than a day", "a run may be about to use what is younger")
     if store:
-        gone = list(collect_remote(_remote(store), seconds, dry=dry_run))
+        gone = list(collect_remote(Remote(store), seconds, dry=dry_run))
     else:
         gone = list(collect(Store.default(), seconds, dry=dry_run))
     freed = sum(one.bytes for one in gone)
@@ -140,7 +140,7 @@ def cache_push(
     json_: JsonOption = False,
 ) -> None:
     """Publish artifacts where others find them: those that are here and not there."""
-    remote = _remote(url)
+    remote = Remote(url)
     told = []
     for one, artifact in _made(what, all_=all_):
         if artifact is None:
@@ -165,7 +165,7 @@ def cache_pull(
     Without SPEC or KEY all that is there is taken.
     """
     store, (*what, url) = Store.default(), place
-    remote = _remote(url)
+    remote = Remote(url)
     by_name = what and all(map(_is_spec, what))  # else it is listed what is there
     found = () if by_name else remote.artifacts()
     listed = [_Asked(str(about.get("step", "")), operation, key) for (operation, key), about in found]
@@ -178,7 +178,7 @@ def cache_pull(
         elif not remote.has(one.operation, one.key):
             told.append((one, 0, "not there"))
         else:
-            artifact = remote.fetch(one.operation, one.key, store)
+            artifact = store.take(remote, one.operation, one.key)
             told.append((one, artifact.size, "taken"))
     _tell(told, url, json_=json_)
 
@@ -208,10 +208,6 @@ def cache_export(
         shutil.make_archive(str(file.with_suffix("")), "zip", folder)
     told = [(one, artifact.size, "exported") if artifact else (one, 0, _NOT_MADE) for one, artifact in made]
     _tell(told, str(file), json_=json_)
-
-
-def _remote(url: str) -> Remote:
-    return Remote(f"zip://::{Path(url).absolute()}" if url.endswith(".zip") and Path(url).is_file() else url)
 
 
 def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:

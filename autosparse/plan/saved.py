@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from autosparse import __version__
 from autosparse.backends import Machine
 from autosparse.errors import SpecError, UsageError
+from autosparse.packaged import __version__
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, told_changes
 from autosparse.plan.status import Status, count, missing_device

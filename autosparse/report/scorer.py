@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from autosparse import __version__
 from autosparse.core.scorers import scorers
+from autosparse.packaged import __version__
 from autosparse.plan import Plan
 from autosparse.report.finished import Finished
 from autosparse.spec import Pretrained

@@ -14,17 +14,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable
 from autosparse.store.keys import canonical, file_digest
-
-if TYPE_CHECKING:
-    from autosparse.store.remote import Remote
+from autosparse.store.remote import Download, Remote
 
 Result = TypeVar("Result")
 
@@ -98,7 +97,7 @@ class Store:
     def bring(self, operation: str, key: str) -> Artifact:
         """A published artifact with all of its files in the store's own folder."""
         if self.url and not self.holds(operation, key) and self.has(operation, key):
-            self._ask(lambda remote: remote.fetch(operation, key, self))
+            self._ask(lambda remote: self.take(remote, operation, key))
         return self.open(operation, key)
 
     def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
@@ -114,15 +113,19 @@ class Store:
         def act(remote: Remote) -> bool:
             if not remote.push(own, replace=replace):
                 try:
-                    remote.fetch(operation, key, self)
+                    self.take(remote, operation, key)
                 except DamagedArtifact:
                     remote.push(own, replace=True)
             return True
 
         return bool(self._ask(act))
 
-    def adopt(self, operation: str, key: str, descriptor: bytes, fetch: Callable[[str, Path], None]) -> Artifact:
-        """Take an artifact that was published elsewhere: `fetch` writes the file of a sha256 to a path.
+    def take(self, remote: Remote, operation: str, key: str) -> Artifact:
+        """Copy an artifact from a shared store into this one. Raises DamagedArtifact unless every byte is right."""
+        return remote.fetch(operation, key, partial(self.adopt, operation, key))
+
+    def adopt(self, operation: str, key: str, descriptor: bytes, download: Download) -> Artifact:
+        """Take an artifact that was published elsewhere, its files by `download`.
 
         One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
         is what the descriptor says.
@@ -137,7 +140,7 @@ class Store:
         try:
             draft.folder.mkdir(parents=True)
             for name, about in found["files"].items():
-                fetch(about["sha256"], draft.folder / name)
+                download(about["sha256"], draft.folder / name)
                 if file_digest(draft.folder / name) != about["sha256"]:
                     raise DamagedArtifact(key, f"{name} is not what was published")
                 _flush_file(draft.folder / name)
@@ -171,8 +174,6 @@ class Store:
         if not self._reachable:
             return None
         assert self.url is not None
-        from autosparse.store.remote import Remote
-
         try:
             self._remote = self._remote or Remote(self.url)
             return act(self._remote)

@@ -12,6 +12,7 @@ import errno
 import glob
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -25,12 +26,14 @@ from typing import Any, TypeVar
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
 from autosparse.store.keys import canonical, file_digest
-from autosparse.store.local import Store
 
 Result = TypeVar("Result")
 Named = tuple[str, str]
 """An artifact by its operation and key."""
+Download = Callable[[str, Path], None]
+"""Writes the file of a sha256 to a path."""
 
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::.*://)")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 _ATTEMPTS, _PAUSE = 3, 0.3  # seconds before the second attempt, twice as many before each next one
 _AT_ONCE = 16  # requests
@@ -62,13 +65,13 @@ class Remote:
         """Whether the artifact is there."""
         return key in self.present([(operation, key)])
 
-    def fetch(self, operation: str, key: str, store: Store) -> Artifact:
-        """Bring an artifact into a store, every byte of it checked.
+    def fetch(self, operation: str, key: str, adopt: Callable[[bytes, Download], Artifact]) -> Artifact:
+        """Give `adopt` the bytes of the descriptor and a function that downloads a file, and return its artifact.
 
-        Raises DamagedArtifact for one that is not what was published; it is not offered again.
+        `adopt` checks every byte and raises DamagedArtifact for a mismatch; the artifact is then not offered again.
         """
         with self._reached("read"), self._judged(key):
-            return store.adopt(operation, key, self._read(operation, key), self._download)
+            return adopt(self._read(operation, key), self._download)
 
     def look(self, operation: str, key: str, folder: Path) -> Artifact:
         """An artifact of which only what is read is fetched, into a folder. Raises DamagedArtifact as `fetch` does."""
@@ -289,13 +292,17 @@ class Remote:
 
 
 def _opened(url: str) -> tuple[Any, str]:
+    from fsspec import filesystem
     from fsspec.core import url_to_fs
 
-    protocol = url.partition("://")[0] if "://" in url else "file"
+    if not _URL.match(url):  # a path, which may contain `::`
+        path = Path(url).expanduser().absolute()
+        is_zip = path.suffix == ".zip" and path.is_file()
+        return (filesystem("zip", fo=str(path)), "") if is_zip else (filesystem("file"), str(path).rstrip("/"))
     try:
-        files, root = url_to_fs(os.path.expanduser(url) if protocol == "file" else url)
+        files, root = url_to_fs(url)
     except ImportError as error:
-        extra = _EXTRAS.get(protocol)
+        extra = _EXTRAS.get(url.partition("://")[0])
         hint = f"run `pip install 'autosparse[{extra}]'`" if extra else f"install what fsspec needs: {error}"
         raise MissingExtra(f"the shared store {url} needs a library that is not installed", hint) from error
     except ValueError as error:

@@ -74,8 +74,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["memory", "file"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty place in memory and on disk."""
-    return str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}"
+    """An empty shared store in memory, and on disk in a folder whose name looks like a chained URL."""
+    return str(tmp_path / "shared::1") if request.param == "file" else f"memory://{uuid.uuid4().hex}"
 
 
 def store_at(folder: Path, url: str, text: str = "one") -> Store:
