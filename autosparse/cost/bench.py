@@ -168,17 +168,19 @@ def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: C
 
 def _networks(plan: Plan, price: Price) -> Iterator[_Network]:
     seen = set()
-    for work in price.counted.values():
-        if work.network is None or not work.batch:
+    for work in price.works.values():
+        if work.network is None or not work.load.batch:
             continue
         facts, about = network_of(plan, work.network), plan.steps[work.network].options
-        if (key := (facts.identity, work.batch, work.precision)) in seen:
+        if (key := (facts.identity, work.load.batch, work.load.precision)) in seen:
             continue
         seen.add(key)
         reach = plan.steps[work.network].access.get("model", about["model"])
         shape, classes = tuple(about["shape"]), about["classes"]
         build = partial(build_model, reach["name"], reach["options"], shape, classes)
-        yield _Network(work.network, label(reach["name"]), facts, shape, classes, build, work.batch, work.precision)
+        yield _Network(
+            work.network, label(reach["name"]), facts, shape, classes, build, work.load.batch, work.load.precision
+        )
 
 
 def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:

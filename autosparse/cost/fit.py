@@ -332,7 +332,7 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
             continue
         estimate = fitted.price.steps[name].peak_bytes
         if not fitted.place.usual:
-            work, rates = fitted.price.counted[name], fitted.price.network_rates(name)
+            work, rates = fitted.price.works[name], fitted.price.network_rates(name)
             most = peak_bytes(work, rates)
             small = peak_bytes(work, rates, evaluated=fitted.place.evaluation_batch, streamed=fitted.place.stream)
             estimate = round(estimate - (most - small))
@@ -356,12 +356,12 @@ def _batch_that_fits(
     fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]
 ) -> str | None:
     name = max(heavy, key=lambda step: heavy[step])
-    work, rates = fitted.price.counted[name], fitted.price.network_rates(name)
-    if not work.batch or not rates.get("train_bytes"):
+    work, rates = fitted.price.works[name], fitted.price.network_rates(name)
+    if not work.load.batch or not rates.get("train_bytes"):
         return None
     fixed = fitted.price.base + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
     batch = int((fitted.memory - fixed) / rates["train_bytes"])
-    if not 2 <= batch < work.batch:
+    if not 2 <= batch < work.load.batch:
         return None
     batch = 1 << (batch.bit_length() - 1)
     proxy = fitted.plan.steps[name].operation == "irp" and spec.irp.training is not None

@@ -16,8 +16,7 @@ from typing import Any, TypeGuard
 
 from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
 from autosparse.core.foreign_code import foreign_code
-from autosparse.cost.counted import Counted
-from autosparse.cost.work import count_work
+from autosparse.cost.work import Work, count_work
 from autosparse.datasets import datasets
 from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
 from autosparse.plan.lookup import network_of
@@ -59,7 +58,7 @@ class Price:
     startup: float
     base: int
     dense: float | None
-    counted: Mapping[str, Counted] = field(repr=False, default_factory=dict)
+    works: Mapping[str, Work] = field(repr=False, default_factory=dict)
     network_rates: Callable[[str], Rates] = field(repr=False, default=lambda name: {})
     """step name -> the rates of its network on this machine, probed if they are not known yet"""
 
@@ -107,33 +106,33 @@ def price(
     machine = {"startup": 0.0, "base": 0.0}
     if any(status.status != "reuse" for status in found.values()):
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
-    counted = count_work(plan)
+    works = count_work(plan)
     history = _History(index, rates.environment)
     steps = {}
-    for name, work in counted.items():
+    for name, work in works.items():
         record = index.find(plan.steps[name].key)
         if found[name].status == "reuse" and record is not None:
             taken = record.about
             steps[name] = Estimate(taken.get("seconds", 0.0), taken.get("peak_bytes") or 0, record.bytes, "made")
             continue
         rate = history.rate(work.kind)
-        seconds = rate * work.amount if rate is not None else rates.seconds(work)
+        seconds = rate * work.load.amount if rate is not None else rates.seconds(work)
         own = history.bytes(work.kind)
         peak = history.peak(work) or rates.peak(work)
         steps[name] = Estimate(
             round(seconds, 4),
             round(peak),
-            own if own is not None else work.disk_bytes,
+            own if own is not None else work.load.disk_bytes,
             "probe" if rate is None else "finished steps",
         )
     dense = next((steps[c.train].seconds for c in plan.cells if c.mask is None and c.train in steps), None)
     if dense is None:  # the network under a mask is trained as the dense one is
         dense = next((steps[cell.train].seconds for cell in plan.cells if cell.train in steps), None)
     base = round(machine["base"]) + rates.libraries
-    return Price(steps, machine["startup"], base, dense, counted, lambda name: rates.network(counted[name]))
+    return Price(steps, machine["startup"], base, dense, works, lambda name: rates.network(works[name]))
 
 
-def peak_bytes(work: Counted, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
+def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
     """The most memory of a step above what the process holds before it.
 
     `evaluated` images are in the network at once, instead of as many as usual; `streamed` leaves data on disk.
@@ -145,7 +144,7 @@ def peak_bytes(work: Counted, rates: Rates, *, evaluated: int | None = None, str
             count = min(count, evaluated)
         return count * (own[unit] if unit in own else rates.get(f"{unit}_bytes", 0.0))
 
-    return max((sum(held(unit, count) for unit, count in phase.items()) for phase in work.memory), default=0.0)
+    return max((sum(held(unit, count) for unit, count in phase.items()) for phase in work.load.memory), default=0.0)
 
 
 class _History:
@@ -175,7 +174,7 @@ class _History:
         ]
         return statistics.median(values) if values else None
 
-    def peak(self, work: Counted) -> float | None:
+    def peak(self, work: Work) -> float | None:
         """The most memory of steps of this kind that held as much and evaluated as many images at once as usual."""
         peaks = [
             peak
@@ -234,11 +233,11 @@ class _Rates:
             found["startup"] = 3.0
         return found | self._backend.run(lambda place: probe_machine(place, scorer, options))
 
-    def network(self, work: Counted) -> Rates:
+    def network(self, work: Work) -> Rates:
         """The rates of a step's network, in its batches and precision."""
         if work.network is None:
             return {}
-        trained = (work.network, *self._training(work), work.kernels)
+        trained = (work.network, *self._training(work), work.load.kernels)
         if (known := self._networks.get(trained)) is None:
             known = self._networks[trained] = self._network(*trained)
         return known
@@ -271,20 +270,20 @@ class _Rates:
         # Kernels that lack something are not known; a run tells what.
         return {**{name: found["train"] for name in own if name != "compiling"}, **found}
 
-    def _training(self, work: Counted) -> tuple[int, str]:
+    def _training(self, work: Work) -> tuple[int, str]:
         # Steps that do not train take the rates that were measured for training the same network.
-        if work.batch:
-            return work.batch, work.precision
+        if work.load.batch:
+            return work.load.batch, work.load.precision
         step = self._plan.steps[work.network or ""]
         own = self._plan.spec.irp.training if step.purpose == "source" else self._plan.spec.training
         assert own is not None
         return own.batch, own.precision
 
-    def seconds(self, work: Counted) -> float:
+    def seconds(self, work: Work) -> float:
         rates = self.machine | self.network(work)
-        return sum(count * rates.get(unit, 0.0) for unit, count in work.units.items() if count)
+        return sum(count * rates.get(unit, 0.0) for unit, count in work.load.units.items() if count)
 
-    def peak(self, work: Counted) -> float:
+    def peak(self, work: Work) -> float:
         return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
 
     def _known(self, what: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:

@@ -36,9 +36,9 @@ def paybacks(fitted: Fitted) -> list[PayBack]:
     price, plan = fitted.price, fitted.plan
     groups: dict[tuple[str | None, int, str], list[str]] = {}
     for name in fitted.to_run:
-        work = price.counted.get(name)
-        if work is not None and work.kernels == "compiled":
-            groups.setdefault((work.network, work.batch, work.precision), []).append(name)
+        work = price.works.get(name)
+        if work is not None and work.load.kernels == "compiled":
+            groups.setdefault((work.network, work.load.batch, work.load.precision), []).append(name)
     found = []
     for (start, _, _), names in groups.items():
         rates = price.network_rates(names[0])
@@ -46,7 +46,7 @@ def paybacks(fitted: Fitted) -> list[PayBack]:
             continue
         step = plan.steps[start or ""]
         reach = step.access.get("model", step.options["model"])
-        images = sum(price.counted[name].units["compiled"] for name in names)
+        images = sum(price.works[name].load.units["compiled"] for name in names)
         gained = images * (rates["train"] - rates["compiled"]) - len(names) * rates["compiling"]
         times = rates["train"] / rates["compiled"] if rates["compiled"] else 1.0
         found.append(PayBack(label(reach["name"]), len(names), rates["compiling"], times, gained))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from autosparse.backends import Backend, Crew, Distributed, PeakMemory, Place, Tell, environment, local, release_memory
-from autosparse.cost import Counted, Estimate, count_work
+from autosparse.cost import Estimate, Work, count_work
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.events import Observer
@@ -51,7 +51,7 @@ class Execution:
         self._selection = selection or select_steps(plan, statuses(plan, store))
         self._resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
         self.outcome = Outcome()
-        self._counted: Mapping[str, Counted] = {}
+        self._works: Mapping[str, Work] = {}
         self._continued: set[str] = set()
         self._elsewhere: Collection[str] = set()  # keys of what is in the shared store
         self._there: Collection[str] = set()  # keys of the artifacts in the cache when the run began
@@ -117,11 +117,11 @@ class Execution:
 
     def make(self, name: str) -> None:
         """Make one step whose inputs are there, unless another process does."""
-        self._counted = self._counted or count_work(self.plan)
+        self._works = self._works or count_work(self.plan)
         self._make(self.plan.steps[name])
 
     def _make_in_turn(self, steps: Sequence[Step], there: Collection[str]) -> None:
-        self._counted = count_work(self.plan)
+        self._works = count_work(self.plan)
         forced, after = self._selection.forced, self._selection.after
         for step in steps:
             if step.name in self.outcome.unmade:
@@ -288,7 +288,7 @@ class Execution:
         inputs = {role: self._input(name) for role, name in step.inputs.items()}
         release_memory()
         peak = PeakMemory(place.device)
-        work = self._counted.get(step.name)
+        work = self._works.get(step.name)
 
         def write(draft: Draft) -> None:
             def observe(done: int, total: int, loss: float | None = None) -> None:
@@ -309,7 +309,7 @@ class Execution:
                 "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
                 "environment": environment(place),
                 "peak_bytes": peak.bytes,
-                **({"work": {"kind": work.kind, "amount": work.amount, "held": work.held}} if work else {}),
+                **({"work": {"kind": work.kind, "amount": work.load.amount, "held": work.held}} if work else {}),
                 "seconds": round(time.monotonic() - begin, 3),
                 "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
             },

@@ -29,7 +29,7 @@ def _identify_timm(name: str, options: dict[str, Any], shape: Shape, classes: in
 
 @models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify_timm)
 def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
-    """A timm_network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
+    """A network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
     try:
         import timm
     except ImportError as error:
@@ -37,7 +37,7 @@ def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch
     wanted = name.removeprefix(_TIMM)
     if not timm.is_model(wanted):
         hint = suggestion(wanted, timm.list_models()) or "`timm.list_models()` lists them"
-        raise UsageError(f"timm has no timm_network {wanted!r}", hint)
+        raise UsageError(f"timm has no network {wanted!r}", hint)
     try:
         made: torch.nn.Module = timm.create_model(
             wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
@@ -68,7 +68,7 @@ def _identify_torchvision(name: str, options: dict[str, Any], shape: Shape, clas
 
 @models.register(name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify_torchvision)
 def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
-    """A classification torchvision_network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
+    """A classification network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
     try:
         import torchvision.models
     except ImportError as error:
@@ -77,11 +77,11 @@ def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -
     known = torchvision.models.list_models(module=torchvision.models)
     if wanted not in known:
         hint = suggestion(wanted, known) or "`torchvision.models.list_models()` lists them"
-        raise UsageError(f"torchvision has no torchvision_network {wanted!r}", hint)
+        raise UsageError(f"torchvision has no network {wanted!r}", hint)
     if shape[0] != 3:
         raise UsageError(
             f"{name} takes images of 3 channels but the dataset's have {shape[0]}",
-            "set `dataset.channels: 3` where the dataset has it, or take a torchvision_network of autosparse",
+            "set `dataset.channels: 3` where the dataset has it, or take a network of autosparse",
         )
     try:
         made: torch.nn.Module = torchvision.models.get_model(wanted, weights=None, num_classes=classes, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,12 @@ from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work
+from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import digest
 
 SHARD = 2**28
 """Bytes of pixels in one file, at most: a larger split is several, so that no more than one is ever in memory."""
+_DECODERS = 64 * 2**20  # bytes that reading a set takes besides its images, such as encoded files
 
 
 @operations.register(version=1)
@@ -70,3 +72,17 @@ def _write(
         work.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
     work.output.write_tensors(name, {"labels": labels})
     return counts
+
+
+@costs.register(name="data")
+def data_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of loading and decoding every image once."""
+    size = facts.images * facts.image_bytes
+    return Workload(
+        {"identity": options["identity"]},
+        {"step": 1, "open": 1, "decoded": size},
+        ({"bytes": 3 * size + _DECODERS},),
+        size + 8 * facts.images,
+        depends_on_network=False,
+        runs_network=False,
+    )

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.graph.shrink import are_close
 from autosparse.core.irp import rewind
 from autosparse.core.torch_compat.memory_layout import lay_out
@@ -16,7 +17,10 @@ from autosparse.lazy_torch import torch
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, build_network, find_model
 from autosparse.steps.verify_export import outputs_of, reload
+from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import dump_tensors
+
+_CARD = 8_000  # bytes of a model card
 
 
 @operations.register(version=3)
@@ -124,3 +128,24 @@ def _outputs(work: Work, state: Mapping[str, torch.Tensor], images: Any) -> torc
 
 def _origin(descriptor: Any) -> dict[str, Any]:
     return {name: descriptor[name] for name in ("operation", "key", "version", "options", "environment", "files")}
+
+
+@costs.register(name="emit")
+def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of writing a model and of its outputs for the test images, here and in another process."""
+    size, images = facts.state_bytes + facts.network.total, facts.source.test_images
+    data = images * facts.image_bytes
+    return Workload(
+        {"format": options["format"], "images": images},
+        {
+            "step": 1,
+            "build": 4 + exporters[options["format"]].facts.get("builds", 0),
+            "forward": 2 * images,
+            "bytes": 2 * size + facts.state_bytes + 2 * data,
+        },
+        (
+            {"data": 3 * data, "bytes": 5 * facts.state_bytes},
+            {"data": data, "bytes": 5 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
+        ),
+        size + _CARD + 150 * len(facts.network.layers),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from autosparse.core.torch_compat.random_state import seeded
@@ -11,6 +12,7 @@ from autosparse.models import build_model
 from autosparse.models.trace import check_network
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, find_model
+from autosparse.steps.workload import LINE, Facts, Workload, costs
 from autosparse.user_code import label
 
 
@@ -31,4 +33,15 @@ def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], clas
     work.output.write_json(
         "network",
         {"model": model, "shape": shape, "classes": classes, "layers": layers, "unprunable": unprunable(network)},
+    )
+
+
+@costs.register(name="init")
+def init_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of building a network and saving its state."""
+    return Workload(
+        {},
+        {"step": 1, "build": 2, "bytes": facts.state_bytes},
+        ({"bytes": 3 * facts.state_bytes},),
+        facts.state_bytes + LINE + 100 * len(facts.network.layers),
     )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.graph.connectivity import kept
-from autosparse.core.irp import PerRoundOf, RankBy, irp_round, keep_after
+from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.training.loop import Recipe, train
 from autosparse.core.weights import state_of
 from autosparse.errors import Diverged, StepError
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, build_network, generator, load_network
+from autosparse.steps.train import train_cost
+from autosparse.steps.workload import LINE, Facts, Workload, costs
 
 
 @operations.register(version=1, tells="validation_accuracy", by_team=True)
@@ -93,3 +98,32 @@ def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> No
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
     work.output.write_tensors("state", state)
+
+
+@costs.register(name="irp")
+def irp_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of one round: a training, a validation and a ranking of the remaining weights."""
+    training = train_cost(options, facts)
+    validated = facts.source.validation_images
+    units = {**training.units, "forward": validated, "select": facts.network.total}
+    about = dict(training.about)
+    if options["rank_by"] == "snip":
+        about["rank_by"], units["gradient"] = "snip", RANK_IMAGES
+    after = {
+        "data": facts.training_bytes,
+        "bytes": 7 * 4 * facts.network.parameters,
+        "forward": min(validated, EVALUATION_BATCH),
+    }
+    size = 5 * facts.network.total + LINE
+    return replace(training, about=about, units=units, memory=(*training.memory, after), disk_bytes=size)
+
+
+@costs.register(name="rewind")
+def rewind_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of the first steps of a training."""
+    recipe = options["training"]
+    training = train_cost(options, facts)
+    images = float(options["steps"] * facts.batch_of(recipe))
+    compiled = {"compiled": images} if facts.kernels == "compiled" else {}
+    about = {"shape": list(facts.source.shape), "batch": recipe["batch"], **compiled}
+    return replace(training, about=about, amount=images, units={**training.units, **facts.training_units(images)})

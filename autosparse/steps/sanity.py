@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,7 +15,9 @@ from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, build_network, generator, load_network
-from autosparse.steps.mask import make_masks
+from autosparse.steps.mask import make_masks, mask_cost, takes_training
+from autosparse.steps.train import evaluate_cost, train_cost
+from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
 
 _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels}
 
@@ -90,3 +93,29 @@ def _train(
 
 def _corrupted(check: str, seed: int, images: Images) -> Images:
     return _CORRUPTED[check](images, generator("sanity", check, seed))
+
+
+@costs.register(name="sanity")
+def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of the most expensive candidate: its masks, one training and one evaluation."""
+    check, recipe = options["check"], options["training"]
+    parts = [train_cost(options, facts), evaluate_cost(recipe, facts)]
+    if check not in ("shuffle", "reinitialize"):
+        steps = {"training": of_a_step(recipe)}
+        masks = [
+            mask_cost({"method": method, **(steps if takes_training(method, facts.warm_up) else {})}, facts)
+            for method in options["candidates"].values()
+            if not left_out(check, method)
+        ]
+        times = 2 if check == "invert" else 1
+        units = {unit: times * max(mask.units[unit] for mask in masks) for unit in masks[0].units}
+        parts.append(replace(masks[0], units=units, memory=tuple(phase for mask in masks for phase in mask.memory)))
+    return Workload(
+        {"check": check, "candidates": sorted(options["candidates"]), "training": recipe},
+        sum_units(parts),
+        tuple(phase for part in parts for phase in part.memory),
+        3 * LINE,
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        kernels=facts.kernels,
+    )

@@ -21,6 +21,8 @@ from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, choose, generator
+from autosparse.steps.label import ROUNDS, example_bytes
+from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import file_digest, load_tensors
 
 
@@ -184,3 +186,28 @@ def _check_features(made_for: Mapping[str, Any], folder: str | Path) -> None:
                 f"{folder} was made for version {version} of feature group `{name}`, this autosparse has {has}",
                 "train it again",
             )
+
+
+@costs.register(name="scorer")
+def scorer_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of learning a scorer from the examples of every source."""
+    sources = facts.count("label")
+    examples = sources * example_bytes(facts, described_rounds(options["name"]))
+    return Workload(
+        {"name": options["name"], "sources": sources},
+        {"step": 1, "scorer": facts.updates, "bytes": examples},
+        ({"bytes": 3 * examples},),
+        30_000,
+        runs_network=False,
+    )
+
+
+def described_rounds(scorer: str) -> int:
+    """Return the number of rounds at which networks are described for a scorer."""
+    return ROUNDS if scorers[scorer].facts.get("progressive") else 1
+
+
+@costs.register(name="pretrained")
+def pretrained_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of copying a scorer."""
+    return Workload({}, {"step": 1}, ({},), 30_000, depends_on_network=False, runs_network=False)

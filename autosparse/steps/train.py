@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.allocation import macs
 from autosparse.core.irp import rewind
 from autosparse.core.training.loop import Recipe, accuracy
@@ -14,6 +16,7 @@ from autosparse.errors import Diverged
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, build_network, generator, load_network
+from autosparse.steps.workload import LINE, Facts, Workload, costs
 
 
 @operations.register(version=1, by_team=True)
@@ -74,4 +77,47 @@ def evaluate(work: Work, *, precision: str) -> None:
             ],
             "parameters": total_of(dict(model.named_parameters())),
         },
+    )
+
+
+@costs.register(name="train")
+def train_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of one training by a recipe, from step `rewind_to` on."""
+    recipe = options["training"]
+    batch = facts.batch_of(recipe)
+    images = recipe["epochs"] * facts.source.train_images - options.get("rewind_to", 0) * batch
+    data, parameters = facts.training_bytes, 7 * 4 * facts.network.parameters
+    about = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
+    about |= {name: options[name] for name in ("rewind_to",) if name in options}
+    about |= {"kernels": facts.kernels} if "kernels" in recipe else {}
+    about |= {"images": images} if facts.kernels == "compiled" else {}  # compiling takes as long for few as for many
+    return Workload(
+        {"shape": list(facts.source.shape), **about},
+        {"step": 1, "build": 1, **facts.training_units(images), "bytes": data + 2 * facts.state_bytes},
+        (
+            {"data": facts.with_border(recipe["crop"]), "bytes": parameters, "train": batch},
+            {"data": 3 * data, "bytes": 2 * facts.state_bytes},
+        ),
+        facts.state_bytes + LINE,
+        float(images),
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        kernels=facts.kernels,
+    )
+
+
+@costs.register(name="evaluate")
+def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of one forward pass over the validation and test images."""
+    images = facts.source.validation_images + facts.source.test_images
+    data = images * facts.image_bytes
+    return Workload(
+        {"images": images, "precision": options["precision"]},
+        {"step": 1, "build": 1, "forward": images, "bytes": data + facts.state_bytes},
+        (
+            {"data": 3 * data, "bytes": 2 * facts.state_bytes},
+            {"data": data, "bytes": 2 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
+        ),
+        2 * LINE + 260 * len(facts.network.layers),
+        precision=options["precision"],
     )

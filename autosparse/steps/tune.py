@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
@@ -14,9 +14,12 @@ from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
 from autosparse.steps._base import operations
 from autosparse.steps.context import Work, generator, load_network
-from autosparse.steps.mask import make_masks
-from autosparse.steps.scorer import check_rounds, load_examples
+from autosparse.steps.label import example_bytes
+from autosparse.steps.mask import make_masks, mask_cost
+from autosparse.steps.scorer import check_rounds, described_rounds, load_examples
 from autosparse.steps.study import SELECTION, Pruner, Sampler, propose, should_stop
+from autosparse.steps.train import train_cost
+from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
 from autosparse.store import digest
 
 
@@ -128,3 +131,43 @@ def validate_scorer(
     masks = {name: mask.to(work.device) for name, mask in masks.items()}
     train_network(model, work.images("train"), recipe, generator("train", seed), masks=masks, observe=work.observe)
     return accuracy(model, work.images("validation"), recipe.precision, batch=work.place.evaluation_batch)
+
+
+@costs.register(name="trial")
+def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of cross-validating a scorer and, with a proxy, of pruning and training one network."""
+    scorer, folds, sources = options["scorer"], options["folds"], facts.count("label")
+    examples = sources * example_bytes(facts, described_rounds(scorer["name"]))
+    about = {name: options[name] for name in ("pruner", "proxy", "method", "training") if name in options}
+    work = Workload(
+        {"scorer": scorer, "folds": folds, "sources": sources, **about},
+        {"step": 1, "scorer": folds * scorer["options"].get("steps", 1), "bytes": examples},
+        ({"bytes": 4 * examples},),
+        LINE + 100 * len(facts.roles),
+        runs_network=False,
+    )
+    if "proxy" not in options:
+        return work
+    recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
+    parts = (
+        # For the proxy the scorer is fitted once more, to all examples.
+        replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / folds)}),
+        mask_cost({"method": options["method"], "training": of_a_step(recipe)}, facts),
+        train_cost({"training": recipe}, facts),
+    )
+    return replace(
+        work,
+        units={**sum_units(parts), "forward": facts.source.validation_images},
+        memory=tuple(phase for part in parts for phase in part.memory),
+        runs_network=True,
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        kernels=facts.kernels,
+    )
+
+
+@costs.register(name="tune")
+def tune_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of reading every trial."""
+    size = LINE + 100 * len(facts.roles)
+    return Workload({}, {"step": 1}, ({},), size, depends_on_network=False, runs_network=False)

@@ -129,16 +129,16 @@ def test_checks_have_a_price() -> None:
     """A check trains one network; an inverted schedule is driven twice, and one that scores nothing anew not at all."""
     found = plan("sanity=true")
     work = count_work(found)
-    trained, mask = work["train/snip/0.9/seed0"].units, work["mask/snip/0.9/seed0"].units
-    priced = {name: work[f"sanity/snip/0.9/seed0/{name}"].units for name in list(CHECKS)[1:]}
+    trained, mask = work["train/snip/0.9/seed0"].load.units, work["mask/snip/0.9/seed0"].load.units
+    priced = {name: work[f"sanity/snip/0.9/seed0/{name}"].load.units for name in list(CHECKS)[1:]}
 
     assert {trained["train"]} == {units["train"] for units in priced.values()}
     assert 0 == priced["reinitialize"].get("gradient", 0)
     assert mask["gradient"] == priced["random_labels"]["gradient"]
     assert 2 * mask["gradient"] == priced["invert"]["gradient"]
     # The best may be any of the baselines: the dearest of each kind of work is counted.
-    dearest = max(work[f"mask/{name}/0.9/seed0"].units["flow"] for name in ("grasp", "synflow"))
-    assert 2 * dearest == work["sanity/best/0.9/seed0/invert"].units["flow"]
+    dearest = max(work[f"mask/{name}/0.9/seed0"].load.units["flow"] for name in ("grasp", "synflow"))
+    assert 2 * dearest == work["sanity/best/0.9/seed0/invert"].load.units["flow"]
 
 
 @pytest.mark.parametrize(

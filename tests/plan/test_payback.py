@@ -26,11 +26,11 @@ def test_what_compiling_saves(store: Store) -> None:
     """Images at the difference of two rates, less the seconds of each training."""
     plan = fitted(store, *SETTINGS)
     (found,) = paybacks(plan)
-    works = [plan.price.counted[name] for name in plan.to_run]
-    images = sum(work.units.get("compiled", 0) for work in works)
+    works = [plan.price.works[name] for name in plan.to_run]
+    images = sum(work.load.units.get("compiled", 0) for work in works)
     dense, own, compiling = (NETWORK_RATES[name] for name in ("train", "compiled", "compiling"))
 
-    assert sum("compiled" in work.units for work in works) == found.trainings > 2
+    assert sum("compiled" in work.load.units for work in works) == found.trainings > 2
     assert ("resnet8", compiling) == (found.model, found.seconds)
     assert dense / own == pytest.approx(found.times)
     assert images * (dense - own) - found.trainings * compiling == pytest.approx(found.saved)
@@ -78,8 +78,9 @@ def test_all_that_trains_has_its_price(store: Store) -> None:
     """Checks, and trials that train: as long as their own trainings at least."""
     asked = ("sanity={}", "tuning={trials: 1, proxy: {weight: 0.5}}")
     compiled, dense = fitted(store, *SETTINGS, *asked), fitted(store, *SETTINGS[1:], *asked)
-    trained = [name for name, work in dense.price.counted.items() if work.units.get("train") and name in dense.to_run]
-    own = {name for name in trained if "compiled" in compiled.price.counted[name].units}
+    works = dense.price.works
+    trained = [name for name, work in works.items() if work.load.units.get("train") and name in dense.to_run]
+    own = {name for name in trained if "compiled" in compiled.price.works[name].load.units}
 
     assert any(name.startswith("trial") for name in own)
     assert any(name.startswith("sanity") for name in own)

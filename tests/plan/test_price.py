@@ -10,14 +10,15 @@ import pytest
 
 from autosparse.backends import Place, environment
 from autosparse.cost import count_work, plan_json, remember_use, shared
-from autosparse.cost.counted import Counted
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import Price, peak_bytes, price
+from autosparse.cost.work import Work
 from autosparse.errors import FitError
 from autosparse.plan import Plan, statuses
 from autosparse.plan.lookup import network_of
 from autosparse.spec import load_spec
+from autosparse.steps.workload import Workload
 from autosparse.store import Store, open_index
 from tests.conftest import NETWORK_RATES
 from tests.plan.conftest import DIGITS, MACHINE, compiled, finish
@@ -42,19 +43,19 @@ def test_work_is_counted_before_anything_runs() -> None:
     work = count_work(plan)
 
     assert plan.steps.keys() == work.keys()
-    assert IMAGES * EPOCHS == work[TRAIN].units["train"] == work[TRAIN].amount
-    assert 256 == work["mask/snip/0.9/seed0"].units["gradient"]
-    assert 350 == work["mask/grasp/0.9/seed0"].units["gradient"]  # 3.5 passes over 100 images
-    assert 103 == work["mask/synflow/0.9/seed0"].units["flow"]  # 100 rounds, and what masks leave of paths
-    assert 3 * 300 == work["trial/0"].units["scorer"]
-    assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].units["features"]
+    assert IMAGES * EPOCHS == work[TRAIN].load.units["train"] == work[TRAIN].load.amount
+    assert 256 == work["mask/snip/0.9/seed0"].load.units["gradient"]
+    assert 350 == work["mask/grasp/0.9/seed0"].load.units["gradient"]  # 3.5 passes over 100 images
+    assert 103 == work["mask/synflow/0.9/seed0"].load.units["flow"]  # 100 rounds, and what masks leave of paths
+    assert 3 * 300 == work["trial/0"].load.units["scorer"]
+    assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].load.units["features"]
 
 
 def test_repair_is_counted() -> None:
     """Scores are taken once more to choose what comes back, and passes are added for what is cut."""
     plan = compiled(DIGITS, "compare=[snip, {name: mended, criterion: snip, repair: reconnect}]")
     work = count_work(plan)
-    plain, mended = (work[f"mask/{name}/0.9/seed0"].units for name in ("snip", "mended"))
+    plain, mended = (work[f"mask/{name}/0.9/seed0"].load.units for name in ("snip", "mended"))
 
     assert 2 * 256 == 2 * plain["gradient"] == mended["gradient"]
     assert plain["flow"] < mended["flow"]
@@ -68,11 +69,11 @@ def test_training_for_a_mask_is_counted(store: Store) -> None:
     work, batch = count_work(plan), plan.spec.training.batch
     found = priced(plan, store)
 
-    assert pytest.approx(400 * batch * 1.19) == work[search].units["train"]
-    assert 2 * 5 * batch == work[rounds].units["train"]
+    assert pytest.approx(400 * batch * 1.19) == work[search].load.units["train"]
+    assert 2 * 5 * batch == work[rounds].load.units["train"]
     assert found.steps[search].seconds == pytest.approx(400 * batch * 1.19e-4, rel=0.1)
-    assert batch == work[search].batch
-    assert any(batch == phase.get("train") for phase in work[search].memory)
+    assert batch == work[search].load.batch
+    assert any(batch == phase.get("train") for phase in work[search].load.memory)
     assert found.dense == pytest.approx(IMAGES * EPOCHS * 1e-4, rel=0.1)
 
 
@@ -86,7 +87,7 @@ def test_steps_of_a_kind_share_their_rate() -> None:
     assert work["irp/seed100/round1"].kind == work["irp/seed100/round8"].kind
     assert work["mask/snip/0.9/seed0"].kind != work["mask/grasp/0.9/seed0"].kind
     assert work[TRAIN].kind != other[TRAIN].kind
-    assert (work[TRAIN].kind, 2 * work[TRAIN].amount) == (longer[TRAIN].kind, longer[TRAIN].amount)
+    assert (work[TRAIN].kind, 2 * work[TRAIN].load.amount) == (longer[TRAIN].kind, longer[TRAIN].load.amount)
 
 
 def test_seconds_are_counts_times_rates(store: Store) -> None:
@@ -169,7 +170,7 @@ def made(
             "environment": environment(place or Place("cpu", threads)),
             "seconds": taken,
             "peak_bytes": peak,
-            "work": {"kind": work[name].kind, "amount": work[name].amount, "held": work[name].held},
+            "work": {"kind": work[name].kind, "amount": work[name].load.amount, "held": work[name].held},
             "created": f"2026-01-01T00:00:{number:02}+00:00",
         }
         store.publish(step.operation, step.key, lambda draft: draft.write("a.bin", b"1234567"), lambda a=about: a)  # type: ignore[misc]
@@ -217,7 +218,7 @@ def test_peaks_of_other_amounts_of_data_are_not_taken(store: Store) -> None:
 def test_peak_memory_is_that_of_the_worst_moment() -> None:
     """Phases do not add up; data on disk and smaller evaluation batches make them smaller."""
     phases = ({"data": 100.0, "bytes": 50.0}, {"bytes": 20.0, "forward": 10.0})
-    work = Counted("kind", 1.0, {}, phases, 0)
+    work = Work("kind", None, Workload({}, {}, phases, 0))
     rates = {"forward_bytes": 30.0}
 
     assert 320.0 == peak_bytes(work, rates)
@@ -379,9 +380,9 @@ def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
 def test_a_proxy_is_priced(store: Store) -> None:
     """A trial that trains takes the images of its epochs, a mask, and one more fit of the scorer."""
     usual, with_proxy = (
-        fitted(store, *overrides).price.counted["trial/1"].units for overrides in ((), ("tuning.proxy={epochs: 2}",))
+        fitted(store, *overrides).price.works["trial/1"].load.units for overrides in ((), ("tuning.proxy={epochs: 2}",))
     )
-    images = fitted(store).price.counted[TRAIN].units["train"] / EPOCHS
+    images = fitted(store).price.works[TRAIN].load.units["train"] / EPOCHS
 
     assert "train" not in usual
     assert 2 * images == with_proxy["train"]

@@ -1,0 +1,132 @@
+"""The workload of a step: images trained, gradients, passes and bytes, counted before the machine is known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from autosparse.core.features import columns_of, needs_of
+from autosparse.datasets import Source
+from autosparse.models.facts import NetworkFacts
+from autosparse.registry import Registry
+from autosparse.store import digest
+
+SAMPLE_BATCH = 256  # images of one gradient pass
+LINE = 600  # bytes of a small JSON file
+UNTRAINED: Mapping[str, Any] = {"batch": 0, "crop": 0, "precision": "float32"}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The work of one step.
+
+    `about` identifies the kind of work among steps of one operation; for equal kinds, seconds are proportional to
+    `amount`. `units` counts the same work in units that the machine is probed for (see measure/probe.py). `memory` is
+    what each phase of the step holds at a time: `bytes`, bytes of `data` that may stay on disk instead, and images
+    that pass through the network. `batch`, `precision` and `kernels` are those of training.
+    """
+
+    about: Mapping[str, Any]
+    units: Mapping[str, float]
+    memory: tuple[Mapping[str, float], ...]
+    disk_bytes: int
+    amount: float = 1.0
+    depends_on_network: bool = True
+    runs_network: bool = True
+    """whether the network is built and run, at rates that are probed for it"""
+    batch: int = 0
+    precision: str = "float32"
+    kernels: str = "dense"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """The facts that a workload depends on besides the step's options."""
+
+    roles: tuple[str, ...]
+    """of the step's inputs"""
+    network: NetworkFacts
+    source: Source
+    groups: tuple[str, ...] = ()
+    """feature groups that the plan's scorer looks at"""
+    updates: int = 1
+    """updates of the plan's scorer when it learns; 1 for one that learns in closed form"""
+    warm_up: int = 0
+    """training steps before the plan's scorer describes a network"""
+    kernels: str = "dense"
+    """that the step trains by"""
+
+    def count(self, role: str) -> int:
+        """Return the number of inputs of a role, such as `label` for `label.100` and `label.101`."""
+        return sum(name.startswith(role) for name in self.roles)
+
+    def training_units(self, images: float) -> dict[str, float]:
+        """Return the units of training on this number of images."""
+        if self.kernels == "compiled":
+            return {"compiled": images, "compiling": 1}
+        return {"sparse" if self.kernels == "sparse" else "train": images}
+
+    def with_border(self, crop: int) -> float:
+        """Return the bytes of the training images and their padded copy, from which random crops are cut."""
+        height, width = self.source.shape[1:]
+        border = (height + 2 * crop) * (width + 2 * crop) / (height * width) if crop else 0.0
+        return (1 + border) * self.training_bytes
+
+    def batch_of(self, recipe: Mapping[str, Any]) -> int:
+        """Return the images of one training step."""
+        return int(min(recipe["batch"], self.source.train_images))
+
+    @property
+    def columns(self) -> int:
+        return len(columns_of(self.groups))
+
+    @property
+    def feature_flows(self) -> int:
+        """Passes of ones that a feature table takes."""
+        return len(needs_of(self.groups) & {"flow", "joins"})
+
+    @property
+    def feature_bytes(self) -> int:
+        """Bytes held while the largest layer is described."""
+        return 3 * 4 * self.columns * max(layer.size for layer in self.network.layers)
+
+    @property
+    def image_bytes(self) -> int:
+        return math.prod(self.source.shape)
+
+    @property
+    def training_bytes(self) -> int:
+        return self.source.train_images * self.image_bytes
+
+    @property
+    def state_bytes(self) -> int:
+        return 4 * (self.network.parameters + self.network.buffers)
+
+    @property
+    def images(self) -> int:
+        return self.source.train_images + self.source.validation_images + self.source.test_images
+
+
+Cost: TypeAlias = Callable[[Mapping[str, Any], Facts], Workload]
+costs: Registry[Cost] = Registry("cost", "costs")
+"""The workload of each operation, by its name: a function of a step's options and facts."""
+
+
+def sum_units(parts: Sequence[Workload]) -> dict[str, float]:
+    """Add up the units of several workloads."""
+    return {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units}
+
+
+def short_training(facts: Facts, recipe: Mapping[str, Any], held: float) -> tuple[Mapping[str, float], ...]:
+    """Return the memory of training for some steps next to `held` bytes; no phase without a recipe's batch."""
+    if not recipe["batch"]:
+        return ()
+    held_bytes = held + 12 * facts.state_bytes
+    return ({"data": facts.with_border(recipe["crop"]), "bytes": held_bytes, "train": facts.batch_of(recipe)},)
+
+
+def kind_of(operation: str, version: int, facts: Facts, work: Workload) -> str:
+    """Return the digest of the kind of work: the same for steps whose seconds and peaks can be compared."""
+    return digest([operation, version, facts.network.identity if work.depends_on_network else "", dict(work.about)])
