@@ -3,6 +3,7 @@
 AutosparseError                 1
 ├── UsageError                  2   a command or an argument that cannot be obeyed
 │   ├── SpecError               2   a spec that cannot be read or does not validate
+│   ├── InvalidValue            2   a value of a spec that contradicts the data, the network or other values
 │   └── OwnCodeError            2   code of the user's own that a spec names, failing
 ├── StepError                   1   a step failed; a plain rerun resumes
 │   └── Diverged                1   a training's numbers are no longer finite
@@ -53,17 +54,21 @@ class AutosparseError(Exception):
 
 
 class UsageError(AutosparseError):
-    """A command or an argument that cannot be obeyed.
-
-    `at` is the path in a spec of the value that is to blame, where there is one.
-    """
+    """A command or an argument that cannot be obeyed."""
 
     exit_code = 2
-    at: tuple[str | int, ...] = ()
 
 
 class SpecError(UsageError):
     """A spec that cannot be read or does not validate; the message begins with `file:line:column`."""
+
+
+class InvalidValue(UsageError):
+    """A value of a spec that contradicts the data, the network or other values; `path` is its dotted path."""
+
+    def __init__(self, message: str, hint: str | None = None, path: str = "") -> None:
+        super().__init__(message, hint)
+        self.path = path
 
 
 class OwnCodeError(UsageError):

@@ -14,10 +14,11 @@ from autosparse.backends import this_machine
 from autosparse.cli.completion import settings, spec_files
 from autosparse.console import notes, plain, show_text
 from autosparse.cost import Fitted, fit_plan
-from autosparse.errors import MissingRequirement, OwnCodeError, SpecError, UsageError
+from autosparse.errors import MissingRequirement, UsageError
 from autosparse.packaged import __version__
 from autosparse.plan import check_unmoved, own_code, read_plan, spec_of
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
+from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
 from autosparse.text import shell_word
 
@@ -115,21 +116,13 @@ def fit_loaded(
     if unused and isinstance(loaded.spec.scorer, Pretrained) and not quiet:
         names = " and ".join(f"`{name}`" for name in unused)
         say(f"note: {names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
-    try:
+    with located(loaded.document):
         fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit, timed=timed)
-        if store.problem:
-            told(f"{store.problem.message}; {store.problem.hint}")
-        for warning in () if quiet else fitted.plan.warnings:
-            say(f"warning: {warning}")
-        return fitted
-    except OwnCodeError:
-        raise  # says itself where
-    except UsageError as error:
-        written = loaded.document.values
-        place = error.at if error.at[:1] != ("irp",) or error.at in written else error.at[1:]  # as the spec's own
-        if place[:1] in written and (mark := loaded.document.nearest(place)):
-            raise SpecError(f"{mark}: {error.message}", error.hint) from error
-        raise
+    if store.problem:
+        told(f"{store.problem.message}; {store.problem.hint}")
+    for warning in () if quiet else fitted.plan.warnings:
+        say(f"warning: {warning}")
+    return fitted
 
 
 def prepare(

@@ -11,6 +11,7 @@ from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
+from autosparse.plan.builder import blame
 from autosparse.plan.lookup import facts_of
 from autosparse.plan.model import Plan
 from autosparse.spec import Amount
@@ -168,14 +169,11 @@ def check_budget(plan: Plan) -> None:
         return
     name = plan.spec.model.short_name
     for index, budget in enumerate(plan.spec.budget):
-        try:
+        with blame(f"budget.{index}"):
             if isinstance(budget, Amount) and budget.currency == "macs":
                 check_macs(budget, facts, name)
             else:
                 sparsity_for(budget, facts, name)
-        except UsageError as error:
-            error.at = ("budget", index)
-            raise
 
 
 def translations(plan: Plan) -> list[Translation] | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.core.training.loop import Recipe, of_a_step
 from autosparse.datasets import Source, open_source
-from autosparse.errors import UsageError
+from autosparse.errors import InvalidValue, OwnCodeError, UsageError
 from autosparse.plan.model import Step, step_key
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
@@ -36,9 +36,14 @@ class Builder:
         purpose: str,
         *,
         access: Mapping[str, Any] | None = None,
+        paths: Mapping[str, str] | None = None,
     ) -> str:
-        """Add a step and give its name: the earlier one's, where one of the same key is there."""
-        version = operations[operation].version
+        """Add a step and return its name, which is the earlier one's if a step of the same key exists.
+
+        `paths` are the paths of the spec that options come from, where they differ from those of the step's kind.
+        """
+        kind = operations[operation]
+        version = kind.version
         key = step_key(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
         if key not in self._named:
             assert name not in self.steps, f"two different steps are named {name}"
@@ -46,7 +51,8 @@ class Builder:
             # Whatever builds the network again must reach its code, as `init` does.
             start = self.steps[inputs["init"]].access if "init" in inputs else {}
             reach = {**start, **(access or {})}
-            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, reach)
+            origins = {**kind.facts.get("spec_paths", {}), **(paths or {})}
+            self.steps[name] = Step(name, operation, version, options, dict(inputs), key, purpose, reach, origins)
         return self._named[key]
 
     def open(self, dataset: Choice) -> Source:
@@ -58,13 +64,14 @@ class Builder:
 
 
 @contextmanager
-def at_path(*path: str | int) -> Iterator[None]:
-    """What is found wrong inside is the fault of the value of the spec at this path."""
+def blame(path: str) -> Iterator[None]:
+    """Attribute a UsageError raised inside to the value at a path of the spec, such as `irp.models.0`."""
     try:
         yield
-    except UsageError as error:
-        error.at = path
+    except (InvalidValue, OwnCodeError):
         raise
+    except UsageError as error:
+        raise InvalidValue(error.message, error.hint, path) from error
 
 
 def keyed_recipe(training: Any) -> dict[str, Any]:

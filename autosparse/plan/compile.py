@@ -12,12 +12,12 @@ from autosparse.core.scorers import groups_of
 from autosparse.core.training.loop import training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
-from autosparse.errors import UsageError
+from autosparse.errors import InvalidValue, UsageError
 from autosparse.models import identify_model
 from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.builder import (
     Builder,
-    at_path,
+    blame,
     keyed_aims,
     keyed_proxy,
     keyed_recipe,
@@ -31,18 +31,17 @@ from autosparse.plan.lookup import facts_of
 from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
+from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
 from autosparse.steps.scorer import read_scorer
 from autosparse.steps.study import SELECTION
 from autosparse.store import digest
-
-_LABEL_IMAGES, LABEL_EXAMPLES, LABEL_ROUNDS = 512, 20_000, 8
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
     """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
     build = Builder()
     # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
-    networks = {seed: _network(build, spec.model, spec.dataset, seed, "network") for seed in spec.seeds}
+    networks = {seed: _network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}
     source = build.sources[networks[spec.seeds[0]][1]]
     # How long a training is, is not known before the images are there; nor is any key that is final.
     horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
@@ -67,7 +66,10 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                     inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                     if method.needs_rounds:
                         inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
-                    mask = build.add(place, "mask", _mask_options(build, spec, method, budget, seed), inputs, purpose)
+                    options = _mask_options(build, spec, method, budget, seed)
+                    section = f"compare.{name_of}" if role == "compared" else "method"
+                    paths = _method_paths(section, searched=name_of in horizons)
+                    mask = build.add(place, "mask", options, inputs, purpose, paths=paths)
                 own = own or mask  # the method itself comes first
                 cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
         if DENSE in spec.compare:
@@ -98,7 +100,7 @@ def _budgets(build: Builder, spec: Spec, network: tuple[str, str]) -> list[Plann
             budgets.append(PlannedBudget(label, None, budget))
         else:
             facts = facts_of(start, spec.model)
-            with at_path("budget", index):
+            with blame(f"budget.{index}"):
                 budgets.append(PlannedBudget(label, sparsity_for(budget, facts, spec.model.short_name)))
     return budgets
 
@@ -109,6 +111,12 @@ def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
     return [(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
+def _method_paths(section: str, *, searched: bool) -> dict[str, str]:
+    # The steps of a search come from the method's horizon, where it has one.
+    horizon = {"method.schedule.options.steps": f"{section}.horizon"} if searched else {}
+    return {"method": section, **horizon}
+
+
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     choices = method.choices()
     options = {"method": choices, **budget.options, "seed": seed}
@@ -117,10 +125,28 @@ def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBud
     return options
 
 
+_PRUNED = {"model": "model", "identity": "dataset", "seed": "seeds"}
+"""option -> path of the spec, of the networks to prune"""
+
+
+def _source_paths(spec: Spec, seed: str, number: int = 0) -> dict[str, str]:
+    # Those of the networks that labels come from: of the section `irp` where they are not the pruned network's.
+    irp = spec.irp
+    model = f"irp.models.{number}" if irp.models else "irp.model" if irp.model != spec.model else "model"
+    return {"model": model, "identity": "irp.dataset" if irp.dataset != spec.dataset else "dataset", "seed": seed}
+
+
+def _recipe_paths(spec: Spec) -> dict[str, str]:
+    # Of the recipe of IRP, whose fields are those of the section `training` unless `irp` changes them.
+    own, shared = keyed_recipe(spec.irp.training), keyed_recipe(spec.training)
+    paths = {f"training.{name}": f"irp.training.{name}" for name in own if own[name] != shared.get(name)}
+    return paths | ({"training.epochs": "irp.epochs"} if "training.epochs" in paths else {})
+
+
 def _network(
-    build: Builder, model: Choice, dataset: Choice, seed: int, purpose: str, section: tuple[str | int, ...] = ()
+    build: Builder, model: Choice, dataset: Choice, seed: int, purpose: str, paths: Mapping[str, str]
 ) -> tuple[str, str]:
-    with at_path(*section[:1], "dataset"):
+    with blame(paths["identity"]):
         source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
     data = build.add(
@@ -130,17 +156,18 @@ def _network(
         {},
         purpose,
         access={"dataset": {"name": dataset.name, "options": dataset.options()}},
+        paths=paths,
     )
     build.sources.setdefault(data, source)
     keyed = model.keyed()
     if source.known or model.entry.pattern is None:
-        with at_path(*(section if len(section) > 1 else (*section, "model"))):
+        with blame(paths["model"]):
             keyed |= identify_model(model.name, model.options(), source.shape, source.classes)
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
     suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
     access = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
-    return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access), data
+    return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access, paths=paths), data
 
 
 def _scorer(build: Builder, spec: Spec, taken: dict[str, Any] | None, networks: Mapping[int, tuple[str, str]]) -> str:
@@ -161,6 +188,7 @@ def _scorer(build: Builder, spec: Spec, taken: dict[str, Any] | None, networks: 
         space[SELECTION] = {"values": [*proxy["selections"]]}
     given = {**labels, **(_proxy(build, spec, proxy["proxy"]["seed"]) if proxy and spec.tuning.trials else {})}
     finished: dict[str, str] = {}
+    paths = _recipe_paths(spec)
     for number in range(spec.tuning.trials):
         # A trial's inputs are those of the batches before, so its key does not know how many are to follow.
         if number % spec.tuning.parallel == 0:
@@ -169,7 +197,9 @@ def _scorer(build: Builder, spec: Spec, taken: dict[str, Any] | None, networks: 
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
             **keyed_aims(spec.tuning), **proxy,
         }  # fmt: skip
-        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, {**given, **finished}, "scorer")
+        trials[f"trial.{number:04d}"] = build.add(
+            f"trial/{number}", "trial", options, {**given, **finished}, "scorer", paths=paths
+        )
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
 
@@ -177,12 +207,12 @@ def _scorer(build: Builder, spec: Spec, taken: dict[str, Any] | None, networks: 
 def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
     irp = spec.irp
     assert irp.dataset is not None, "compile takes a resolved spec"
-    at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
-    start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", at)
+    paths = _source_paths(spec, "tuning.proxy.seed")
+    start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", paths)
     if build.sources[data].known and spec.tuning.proxy is not None:
         facts, sparsity = facts_of(build.steps[start], irp.networks[0]), spec.tuning.proxy.sparsity
         if (keep := keep_count(facts.total, sparsity)) < len(facts.layers):
-            with at_path("tuning", "proxy", "sparsity"):
+            with blame("tuning.proxy.sparsity"):
                 what = f"{facts.total:,} weights of {irp.networks[0].short_name} for {len(facts.layers)} layers"
                 raise UsageError(
                     f"sparsity {sparsity:g} leaves {keep} of the {what}",
@@ -192,12 +222,12 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
 
 
 def _read_pretrained(scorer: Pretrained) -> dict[str, Any]:
-    with at_path("scorer", "pretrained"):
+    with blame("scorer.pretrained"):
         return read_scorer(scorer.pretrained)
 
 
 def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, tuple[str, str]]) -> str:
-    with at_path("scorer", "pretrained"):
+    with blame("scorer.pretrained"):
         for seed, (start, data) in networks.items():
             if {"init": build.steps[start].key, "data": build.steps[data].key} in about["learned_from"]:
                 raise UsageError(
@@ -210,37 +240,36 @@ def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Ma
 def _labels(build: Builder, spec: Spec) -> dict[str, str]:
     irp = spec.irp
     if len(irp.networks) == 1:
-        at: tuple[str | int, ...] = ("irp", "models", 0) if irp.models else ("irp",)
-        return {f"label.{s}": _label(build, spec, irp.networks[0], at, s, f"seed{s}") for s in irp.seeds}
+        return {f"label.{s}": _label(build, spec, irp.networks[0], 0, s, f"seed{s}") for s in irp.seeds}
     labels: dict[str, str] = {}
     for number, model in enumerate(irp.models):
         twin = any(other.short_name == model.short_name for other in irp.models[:number])
         home = f"{model.short_name}.{number + 1}" if twin else model.short_name
         for seed in irp.seeds:
-            path = ("irp", "models", number)
-            labels[f"label.{number}.{seed}"] = _label(build, spec, model, path, seed, f"{home}/seed{seed}")
+            labels[f"label.{number}.{seed}"] = _label(build, spec, model, number, seed, f"{home}/seed{seed}")
     return labels
 
 
-def _label(build: Builder, spec: Spec, model: Choice, at: tuple[str | int, ...], seed: int, place: str) -> str:
+def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, home: str) -> str:
     irp, scorer = spec.irp, spec.scorer
     assert irp.dataset is not None, "compile takes a resolved spec"
     assert isinstance(irp.rounds, int)
     assert not isinstance(scorer, Pretrained)
-    network = _network(build, model, irp.dataset, seed, "source", at)
-    rounds = _rounds(build, spec, network, irp.rounds, seed, place, "source")
+    network = _network(build, model, irp.dataset, seed, "source", _source_paths(spec, "irp.seeds", number))
+    rounds = _rounds(build, spec, network, irp.rounds, seed, home, "source")
     options = {
-        "images": _LABEL_IMAGES,
-        "examples": LABEL_EXAMPLES,
+        "images": IMAGES,
+        "examples": EXAMPLES,
         "features": {name: feature_groups[name].version for name in groups_of(scorer.name, scorer.options())},
         "seed": seed,
     }
     if scorer.entry.facts.get("progressive"):
-        options["progressive"] = LABEL_ROUNDS
+        options["progressive"] = ROUNDS
     if warm_up := scorer.options()["warm_up"]:
         options |= {"warm_up": warm_up, "training": keyed_steps(irp.training)}
     start, data = network
-    return build.add(f"label/{place}", "label", options, {**rounds, "init": start, "data": data}, "source")
+    inputs = {**rounds, "init": start, "data": data}
+    return build.add(f"label/{home}", "label", options, inputs, "source", paths=_recipe_paths(spec))
 
 
 def _own_rounds(
@@ -266,18 +295,24 @@ def _rounds(
         "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
     }  # fmt: skip
     inputs = {"init": start, "data": data}
+    paths = {**_recipe_paths(spec), "seed": "irp.seeds" if purpose == "source" else "seeds"}
     if irp.per_round_of != "remaining":
         options["per_round_of"] = irp.per_round_of
     if irp.rewind_to:
         _check_rewind(spec, build.sources[data])
         about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}
-        inputs["rewind"] = build.add(f"rewind/{place}", "rewind", about, inputs, purpose)
+        inputs["rewind"] = build.add(f"rewind/{place}", "rewind", about, inputs, purpose, paths=paths)
         options["rewind_to"] = irp.rewind_to
     rounds: dict[str, str] = {}
     for count in range(1, number + 1):
         previous = {"previous": rounds[f"round.{count - 1:04d}"]} if rounds else {}
         rounds[f"round.{count:04d}"] = build.add(
-            f"irp/{place}/round{count}", "irp", {**options, "number": count}, {**inputs, **previous}, purpose
+            f"irp/{place}/round{count}",
+            "irp",
+            {**options, "number": count},
+            {**inputs, **previous},
+            purpose,
+            paths=paths,
         )
     return rounds
 
@@ -286,12 +321,11 @@ def _check_rewind(spec: Spec, source: Source) -> None:
     assert spec.irp.training is not None
     recipe = spec.irp.training
     if source.known and spec.irp.rewind_to >= (steps := training_steps_of(recipe, source.train_images)):
-        error = UsageError(
+        raise InvalidValue(
             f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round",
             f"such as {max(1, steps // 10)}",
+            "irp.rewind_to",
         )
-        error.at = ("irp", "rewind_to")
-        raise error
 
 
 def _cell(

@@ -6,7 +6,7 @@ from autosparse.core.irp import keep_after
 from autosparse.core.training.loop import FEW
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts, network_facts
-from autosparse.plan.builder import at_path
+from autosparse.plan.builder import blame
 from autosparse.plan.model import Plan, Step
 from autosparse.spec.choices import Choice
 
@@ -64,5 +64,5 @@ def place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
 def facts_of(start: Step, model: Choice) -> NetworkFacts:
     """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
     about = start.options
-    with at_path("model"):
+    with blame("model"):
         return network_facts(about["model"], model.name, model.options(), tuple(about["shape"]), about["classes"])

@@ -25,9 +25,9 @@ PURPOSES = {
 class Step:
     """One operation with all its options and inputs.
 
-    `inputs` is role -> step name. `access` is what a step needs but no key knows (paths, downloads);
-    `purpose` groups steps
-    for reading: one of `PURPOSES`.
+    `inputs` is role -> step name. `access` holds what a step needs but no key contains (file paths, downloads).
+    `purpose` groups steps for reading: one of `PURPOSES`. `origins` is option -> path of the spec that it comes from,
+    for options whose name is not that path; an option of a section is written `section.option`.
     """
 
     name: str
@@ -38,6 +38,16 @@ class Step:
     key: str
     purpose: str
     access: Mapping[str, Any] = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def spec_path(self, option: Sequence[str]) -> str:
+        """Return the path of the spec that an option comes from; the option is a path in `options`."""
+        ends = range(len(option), 0, -1)
+        end = next((end for end in ends if ".".join(option[:end]) in self.origins), 1)
+        rest = [part for part in option[end:] if part != "options"]
+        if rest[-1:] == ["name"]:
+            rest.pop()
+        return ".".join([self.origins.get(".".join(option[:end]), option[0]), *rest])
 
 
 def step_key(operation: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.plan.model import Plan, Step
+from autosparse.steps import operations
 from autosparse.store import Index, Record
 
 _NAMED, _RELATED, _LATEST = 4, 8, 4  # how many earlier artifacts are looked at: same step, same inputs, latest
@@ -64,7 +65,7 @@ class History:
 
     def nearest(self, step: Step) -> Nearest | None:
         """The artifact of this kind that differs least, the latest of equals; None when none is alike."""
-        own = _flat(step.options)
+        own = _flat(step.operation, step.options)
         keys = {role: self._plan.steps[name].key for role, name in step.inputs.items()}
         found: Nearest | None = None
         least = (0, False)
@@ -83,12 +84,12 @@ class History:
 
     def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
         """What of a step's own options and version is not as it was in an artifact."""
-        own, before = _flat(step.options), self._flat(record)
+        own, before = _flat(step.operation, step.options), self._flat(record)
         differing = [path for path in {**own, **before} if before.get(path, _ABSENT) != own.get(path, _ABSENT)]
         # Of two things by different names, the options are not compared.
         others = {path[:-1] for path in differing if path[-1] == "name"}
         changes = [
-            Change(self.path_of(step, path), before.get(path, _ABSENT), own.get(path, _ABSENT))
+            Change(step.spec_path(path), before.get(path, _ABSENT), own.get(path, _ABSENT))
             for path in differing
             if path[-1] == "name" or not any(path[: len(other)] == other for other in others)
         ]
@@ -102,7 +103,7 @@ class History:
         before, after = (Counter(role.partition(".")[0] for role in of) for of in (nearest.record.inputs, step.inputs))
         for role in {**before, **after}:
             if before[role] != after[role]:
-                changes.append(Change(_COUNTED.get(role, f"inputs `{role}`"), before[role], after[role]))
+                changes.append(Change(step.origins.get(f"{role}.*", f"inputs `{role}`"), before[role], after[role]))
         return tuple(changes)
 
     def origin(self, step: Step, nearest: Nearest) -> tuple[Step, tuple[Change, ...]] | None:
@@ -112,7 +113,10 @@ class History:
                 continue
             source = self._plan.steps[step.inputs[role]]
             if before.operation != source.operation:
-                kinds = (_kind(before.operation, before.about["options"]), _kind(source.operation, source.options))
+                kinds = (
+                    _variant(before.operation, before.about["options"]),
+                    _variant(source.operation, source.options),
+                )
                 return source, (Change(role.partition(".")[0], *kinds),)
             if changes := self.changes(source, before):
                 return source, changes
@@ -122,39 +126,9 @@ class History:
                 return found
         return None
 
-    def path_of(self, step: Step, path: tuple[str, ...]) -> str:
-        """Where an option of a step is said in a spec."""
-        spec, label = self._plan.spec, ""
-        if step.operation == "mask" and path[0] == "method":
-            own = spec.method.choices() == step.options["method"]
-            label = step.name.split("/")[1]
-            control = any(cell.mask == step.name and cell.role == "control" for cell in self._plan.cells)
-            head = "method" if own or control else f"compare.{label}"
-        else:
-            head = _SAID.get((step.operation, path[0])) or _SAID.get(("", path[0]), path[0])
-        field = path[-1]
-        apart = {
-            "model": spec.irp.model != spec.model,
-            "dataset": spec.irp.dataset != spec.dataset,
-            "training": getattr(spec.irp.training, field, None) != getattr(spec.training, field, None),
-        }
-        rounds = step.operation in ("irp", "rewind", "trial")
-        learning = step.purpose in ("source", "scorer")
-        if (learning or (rounds and head == "training")) and apart.get(head):
-            head = f"irp.{head}"
-        rest = [part for part in path[1:] if part != "options"]
-        if rest == ["schedule", "steps"] and (spec.method.name if head == "method" else label) in self._plan.horizons:
-            rest = ["horizon"]
-        if rest[-1:] == ["name"]:
-            rest.pop()
-        if head == "seeds" and learning:
-            head = "irp.seeds" if step.purpose == "source" else "tuning.proxy.seed"
-        said = ".".join([head, *rest])
-        return "irp.epochs" if said == "irp.training.epochs" else said
-
     def _flat(self, record: Record) -> dict[tuple[str, ...], Any]:
         if record.key not in self._flattened:
-            self._flattened[record.key] = _flat(record.about["options"])
+            self._flattened[record.key] = _flat(record.operation, record.about["options"])
         return self._flattened[record.key]
 
     def _candidates(self, step: Step, keys: Any) -> Iterator[Record]:
@@ -170,57 +144,9 @@ class History:
             yield from self._index.operations.get(step.operation, ())[:_LATEST]
 
 
-def _kind(operation: str, options: Mapping[str, Any]) -> str:
-    # What a step is beside one of another operation, such as a scorer that learns beside a pretrained one.
-    return str(options.get("name", operation)) if operation == "scorer" else operation
-
-
-# What the options of steps are called in a spec, where it is not the same.
-_SAID = {
-    ("irp", "per_round"): "irp.per_round",
-    ("irp", "rank_by"): "irp.rank_by",
-    ("irp", "number"): "irp.rounds",
-    ("irp", "per_round_of"): "irp.per_round_of",
-    ("irp", "rewind_to"): "irp.rewind_to",
-    ("rewind", "steps"): "irp.rewind_to",
-    ("label", "seed"): "irp.seeds",
-    ("label", "features"): "scorer.features_used",
-    ("label", "progressive"): "rounds described for scorers that learn from each",
-    ("label", "warm_up"): "scorer.warm_up",
-    ("trial", "seed"): "tuning.seed",
-    ("trial", "space"): "tuning.options",
-    ("trial", "folds"): "tuning.folds",
-    ("trial", "number"): "tuning.trials",
-    ("trial", "split"): "tuning.split",
-    ("trial", "objective"): "tuning.objective",
-    ("trial", "sampler"): "tuning.sampler",
-    ("trial", "parallel"): "tuning.parallel",
-    ("trial", "pruner"): "tuning.pruner",
-    ("trial", "proxy"): "tuning.proxy",
-    ("trial", "selections"): "tuning.selections",
-    ("scorer", "seed"): "tuning.seed",
-    ("scorer", "name"): "scorer",
-    ("evaluate", "precision"): "training.precision",
-    ("emit", "format"): "emit",
-    ("sanity", "check"): "sanity.checks",
-    ("", "seed"): "seeds",
-    ("", "sparsity"): "budget",
-    ("", "identity"): "dataset",
-}
-
-
-# The inputs of which there are several, and what says how many.
-_COUNTED = {
-    "round": "irp.rounds",
-    "trial": "tuning.trials",
-    "label": "irp.seeds",
-    "mask": "methods in `compare`",
-    "evaluate": "networks that the best is chosen by",
-}
-
-
-# Options that say what inputs are: where one changes, so does an input, and that one says why.
-_TOLD_BY_INPUTS = {"candidates"}
+def _variant(operation: str, options: Mapping[str, Any]) -> str:
+    # The name of a step that can be of several operations, such as a scorer: one that learns has a name as an option.
+    return str(options.get("name", operation))
 
 
 def told_changes(changes: Sequence[Change], *, added: bool = False) -> str:
@@ -241,7 +167,8 @@ def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple
     )
 
 
-def _flat(value: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+def _flat(operation: str, options: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
+    implied = {name for name, path in operations[operation].facts.get("spec_paths", {}).items() if not path}
     found: dict[tuple[str, ...], Any] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> None:
@@ -251,8 +178,8 @@ def _flat(value: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
         else:
             found[path] = list(value) if isinstance(value, tuple) else value
 
-    for name, inner in value.items():
-        if name not in _TOLD_BY_INPUTS:
+    for name, inner in options.items():
+        if name not in implied:
             walk(inner, (name,))
     return found
 

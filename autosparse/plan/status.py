@@ -16,12 +16,11 @@ from autosparse.core.training.torch_compile import DENSE
 from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
+from autosparse.steps import operations
 from autosparse.store import Index, Record, Store, open_index
 
 SHARED = "in the shared store"
 """why a step is reused whose artifact is not in the cache yet"""
-
-_LINKS = {"irp": "rounds", "trial": "trials"}
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
     present = {name for name, step in plan.steps.items() if step.key in keys}
     chains: dict[str, list[str]] = {}
     for name, step in plan.steps.items():
-        if _continues(plan, step) or _begins(step):
+        if "chained" in operations[step.operation].facts:
             chains.setdefault(name.rpartition("/")[0], []).append(name)
     for name, step in plan.steps.items():
         if name in present:
@@ -67,15 +66,6 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
 def count(found: Mapping[str, Status]) -> dict[str, int]:
     """How many steps run, are reused, are resumed."""
     return {kind: sum(status.status == kind for status in found.values()) for kind in ("run", "reuse", "resume")}
-
-
-def _continues(plan: Plan, step: Step) -> bool:
-    # Rounds and trials are chained: a step takes earlier ones of its own kind.
-    return any(plan.steps[name].operation == step.operation for name in step.inputs.values())
-
-
-def _begins(step: Step) -> bool:
-    return "number" in step.options
 
 
 def _reused(record: Record | None, here: Mapping[str, Any]) -> Status:
@@ -93,7 +83,7 @@ def _made(
     waiting = tuple(dict.fromkeys(name for name in step.inputs.values() if found[name].status != "reuse"))
     roots[step.name] = step.name
     if before and not waiting:
-        noun = _LINKS.get(step.operation, step.operation)
+        noun = operations[step.operation].facts["chained"]
         reason = f"{len(before)} of {links} {noun} are there"
         return Status("resume", reason, nearest=record)
     named = record is not None and record.step == step.name

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
 
-from autosparse.errors import SpecError
+from autosparse.errors import InvalidValue, SpecError
 from autosparse.registry import suggestion
 from autosparse.spec.document import Document, Mark, Path, parse_scalar
 
@@ -51,6 +52,18 @@ def explain(error: ValidationError, document: Document) -> SpecError:
             found[path], kinds[path] = (mark, text, hint), problem["type"]
     ordered = sorted(found.values(), key=lambda item: (item[0].line, item[0].column))
     return SpecError.of([(f"{mark}: {text}", hint) for mark, text, hint in ordered])
+
+
+@contextmanager
+def located(document: Document) -> Iterator[None]:
+    """Give an InvalidValue raised inside the file, line and column of its value, if the document contains it."""
+    try:
+        yield
+    except InvalidValue as error:
+        path = tuple(int(part) if part.isdigit() else part for part in error.path.split("."))
+        if path[:1] in document.values and (mark := document.nearest(path)):
+            raise SpecError(f"{mark}: {error.message}", error.hint) from error
+        raise
 
 
 def _sentence(problem: Any, path: Path, document: Document) -> tuple[Mark, str, str | None]:

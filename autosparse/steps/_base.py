@@ -1,9 +1,13 @@
 """The kinds of step: glue that loads inputs, calls the core and saves outputs.
 
 An operation is a registered function `(work, **options)`; its options are JSON values, all of them keyed.
-Raise its `version` when the same options and inputs give another output. What it `tells` while a plan runs is the
-name of a number in its `result.json`, of which the highest is `best` or the last is shown. One that is done `by_team`
-may be done by several processes at once, each with the same inputs and options; the first one's output counts.
+Raise its `version` when the same options and inputs give another output. Facts of a registration:
+
+* `spec_paths`: option -> path of the spec that it comes from, where that is not its name; `role.*` -> the path that
+  sets the number of inputs of a role; an empty path for an option that the inputs imply.
+* `tells`: the number in `result.json` that a running plan shows, of which the highest is `best` or the last counts.
+* `by_team`: several processes may do it together, each with the same inputs and options; the first one's output counts.
+* `chained`: the plural of steps of which each continues the one before, such as `rounds`.
 """
 
 from __future__ import annotations

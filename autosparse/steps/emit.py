@@ -23,7 +23,7 @@ from autosparse.store import dump_tensors
 _CARD = 8_000  # bytes of a model card
 
 
-@operations.register(version=3)
+@operations.register(version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"})
 def emit(
     work: Work,
     *,

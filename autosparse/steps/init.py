@@ -16,7 +16,7 @@ from autosparse.steps.workload import LINE, Facts, Workload, costs
 from autosparse.user_code import label
 
 
-@operations.register(version=1)
+@operations.register(version=1, spec_paths={"seed": "seeds"})
 def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
     name, options = find_model(work, model)

@@ -19,7 +19,20 @@ from autosparse.steps.train import train_cost
 from autosparse.steps.workload import LINE, Facts, Workload, costs
 
 
-@operations.register(version=1, tells="validation_accuracy", by_team=True)
+@operations.register(
+    version=1,
+    tells="validation_accuracy",
+    by_team=True,
+    chained="rounds",
+    spec_paths={
+        "per_round": "irp.per_round",
+        "rank_by": "irp.rank_by",
+        "number": "irp.rounds",
+        "per_round_of": "irp.per_round_of",
+        "rewind_to": "irp.rewind_to",
+        "seed": "seeds",
+    },
+)
 def irp(
     work: Work,
     *,
@@ -79,7 +92,7 @@ def irp(
     )
 
 
-@operations.register(version=1)
+@operations.register(version=1, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
 def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> None:
     """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
 

@@ -21,7 +21,16 @@ IMAGES, EXAMPLES, ROUNDS = 512, 20_000, 8
 """training images that weights are described on, examples a layer, and rounds that progressive scorers learn from"""
 
 
-@operations.register(version=2)
+@operations.register(
+    version=2,
+    spec_paths={
+        "seed": "irp.seeds",
+        "features": "scorer.features_used",
+        "progressive": "rounds described for scorers that learn from each",
+        "warm_up": "scorer.warm_up",
+        "round.*": "irp.rounds",
+    },
+)
 def label(
     work: Work,
     *,

@@ -28,7 +28,7 @@ from autosparse.steps.scorer import make_scorer
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, costs
 
 
-@operations.register(version=1)
+@operations.register(version=1, spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"})
 def mask(
     work: Work,
     *,
@@ -134,7 +134,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@operations.register(version=1)
+@operations.register(version=1, spec_paths={"seed": "seeds"})
 def shuffle(work: Work, *, seed: int) -> None:
     """The masks of input `mask`, the same number in every layer at other places."""
     evidence = gather_evidence(work, seed=seed)

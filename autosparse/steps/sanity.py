@@ -22,7 +22,17 @@ from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
 _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels}
 
 
-@operations.register(version=1)
+@operations.register(
+    version=1,
+    spec_paths={
+        "check": "sanity.checks",
+        "candidates": "",
+        "sparsity": "budget",
+        "seed": "seeds",
+        "mask.*": "methods in `compare`",
+        "evaluate.*": "networks that the best is chosen by",
+    },
+)
 def sanity(
     work: Work,
     *,

@@ -26,7 +26,7 @@ from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import file_digest, load_tensors
 
 
-@operations.register(version=1)
+@operations.register(version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"})
 def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
     tuned = work.inputs["tune"].json("result")

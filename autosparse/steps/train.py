@@ -19,7 +19,7 @@ from autosparse.steps.context import Work, build_network, generator, load_networ
 from autosparse.steps.workload import LINE, Facts, Workload, costs
 
 
-@operations.register(version=1, by_team=True)
+@operations.register(version=1, by_team=True, spec_paths={"seed": "seeds"})
 def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(work)
@@ -40,7 +40,7 @@ def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     work.output.write_json("result", {"losses": losses})
 
 
-@operations.register(version=1, tells="test_accuracy")
+@operations.register(version=1, tells="test_accuracy", spec_paths={"precision": "training.precision"})
 def evaluate(work: Work, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
     model = rewind(build_network(work), work.inputs["train"].tensors("state"))

@@ -23,7 +23,23 @@ from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
 from autosparse.store import digest
 
 
-@operations.register(version=1, tells="value", best=True)
+@operations.register(
+    version=1,
+    tells="value",
+    best=True,
+    chained="trials",
+    spec_paths={
+        "seed": "tuning.seed",
+        "space": "tuning.options",
+        "number": "tuning.trials",
+        **{
+            name: f"tuning.{name}"
+            for name in ("folds", "split", "objective", "sampler", "parallel", "pruner", "proxy", "selections")
+        },
+        "label.*": "irp.seeds",
+        "trial.*": "tuning.trials",
+    },
+)
 def trial(
     work: Work,
     *,
@@ -91,7 +107,7 @@ def trial(
     work.output.write_json("result", {**told, **asdict(found), **reached, **chosen})
 
 
-@operations.register(version=1)
+@operations.register(version=1, spec_paths={"trial.*": "tuning.trials"})
 def tune(work: Work, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
     trials = [artifact.json("result") for artifact in work.roles("trial").values()]

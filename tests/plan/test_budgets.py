@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Machine
-from autosparse.errors import UsageError
+from autosparse.errors import InvalidValue, UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
 from autosparse.plan import Between, Plan, Translation, check_budget, compile_plan, translations
 from autosparse.plan.budgets import check_macs, compact_bytes, sparsity_for, translate
@@ -181,10 +181,10 @@ def test_a_plan_translates_its_budgets() -> None:
 )
 def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
     """At the place of the budget that is to blame, and before anything has run."""
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(InvalidValue) as raised:
         check_budget(plan("0.5", budget))
 
-    assert ("budget", 1) == raised.value.at
+    assert "budget.1" == raised.value.path
 
 
 def test_every_budget_can_be_planned_without_images() -> None:
