@@ -87,7 +87,7 @@ def settings(method: str) -> list[str]:
             f"irp={{rounds: {rounds}, per_round: {1 - 0.02 ** (1 / rounds):.4f}, epochs: {epochs:g}}}",
         ]
     if name == "irp_quotas":
-        return ["method={preset: irp, selection: random}"]
+        return ["method={preset: irp, selection: shuffle}"]
     if horizon:
         return [f"method={{preset: learned, horizon: {horizon}%}}"]
     name, _, more = (name or "learned").partition("+")

@@ -354,7 +354,7 @@ def test_two_networks_of_one_file(here: Place, capsys: pytest.CaptureFixture[str
     ]
 
     assert 4 == len(set(found))
-    assert found[0] == keys(capsys, "own.yaml", "--set model.initialization=own")[init]
+    assert found[0] == keys(capsys, "own.yaml", "--set model.initialization=default")[init]
 
 
 def test_names_are_relative_to_what_names_them(

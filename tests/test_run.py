@@ -173,7 +173,7 @@ def test_a_killed_run_resumes(finished: tuple[Place, Ended], place: Place, opera
     "tuning",
     [
         "trials: 5, parallel: 2",
-        "trials: 8, parallel: 2, pruner: median, proxy: {weight: 0.5}, selections: [top, random]",
+        "trials: 8, parallel: 2, pruner: median, proxy: {weight: 0.5}, selections: [top, shuffle]",
     ],
 )
 def test_a_killed_study_goes_on_in_its_batches(place: Place, tmp_path: Path, tuning: str) -> None:

@@ -75,10 +75,10 @@ PRESETS: dict[str, tuple[str, Method]] = {
 """Preset -> (help, method)."""
 
 CONTROLS: dict[str, tuple[str, Method]] = {
-    "shuffle": ("the same quotas, filled at random", {"selection": "random"}),
+    "shuffle": ("the same quotas, filled at random", {"selection": "shuffle"}),
     "layer_mean": (
         "only the mean score of each layer, filled at random",
-        {"allocation": "layer_mean", "selection": "random"},
+        {"allocation": "layer_mean", "selection": "shuffle"},
     ),
 }
 """What a method must beat to have learned more than quotas: control -> (help, what it replaces in the method)."""

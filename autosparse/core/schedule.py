@@ -28,7 +28,7 @@ from autosparse.core.training.masked_steps import learn_briefly
 from autosparse.core.weights import Layer, Tensors
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
-from autosparse.registry import AddedLater, Range, Registry
+from autosparse.registry import Range, Registry
 
 Score: TypeAlias = Callable[[Evidence], Tensors]
 Allocate: TypeAlias = Callable[[Tensors, Sequence[Layer], int], Counts]
@@ -143,19 +143,15 @@ Regrow = Annotated[
     bool,
     "pruned weights may come back: all are scored, as their initial values would act on the pruned network (de Jorge "
     "et al. 2021)",
-    AddedLater(False),
 ]
 
 
 Steps = Annotated[
     int,
     Ge(0),
-    AddedLater(0),
     "training steps before each scoring, by the recipe's batches and update rule over one cycle of its learning rate",
 ]
-Rewind = Annotated[
-    bool, AddedLater(True), "train from initialization in every round, not from where the last round ended"
-]
+Rewind = Annotated[bool, "train from initialization in every round, not from where the last round ended"]
 
 
 @schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021")
@@ -212,7 +208,6 @@ def search(
     parts: Annotated[
         int,
         Ge(1),
-        AddedLater(1),
         "into how many parts a batch is cut, each an update: more of them from as many images (a GPU may take as many "
         "times as long)",
     ] = 4,

@@ -1,12 +1,12 @@
 """What the work of a plan is worth: counted, priced, fitted to its target."""
 
 from autosparse.cost.bench import Bench, Trained, measure_speed
-from autosparse.cost.fit import fit_plan, fit_steps, remembered_settings
+from autosparse.cost.fit import fit_plan, fit_steps
 from autosparse.cost.fitted import Fitted, Taken
 from autosparse.cost.price import NO_PRICE, Estimate, Price
 from autosparse.cost.serialize import plan_json
 from autosparse.cost.sharing import PayBack, Shared, paybacks, remember_use, shared
-from autosparse.cost.trials import remembered_trials
+from autosparse.cost.time_limit import remembered_settings, remembered_trials
 from autosparse.cost.work import Work, count_work
 
 __all__ = [

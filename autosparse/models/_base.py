@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from autosparse.core.layer_kinds import declare_layers
-from autosparse.registry import AddedLater, Registry, keyed
+from autosparse.registry import Registry, keyed
 
 if TYPE_CHECKING:
     from autosparse.lazy_torch import torch
@@ -26,19 +26,15 @@ class Start:
     """Options of every model."""
 
     initialization: Annotated[
-        Literal["own", "kaiming_normal", "kaiming_uniform", "orthogonal"],
+        Literal["default", "kaiming_normal", "kaiming_uniform", "orthogonal"],
         "how prunable weights are drawn: as the network does itself, or for ReLU by their fan-in",
-        AddedLater(as_before="own"),
-    ] = "own"
+    ] = "default"
     prunable: Annotated[
         dict[str, Literal["linear", "transposed", "embedding"]] | None,
         "parameters of other layers that are prunable, by name or pattern, and how their axes lie: linear [outputs, "
         "inputs], transposed [inputs, outputs], embedding [rows, features]",
-        AddedLater(as_before=None),
     ] = None
-    exclude: Annotated[
-        tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`", AddedLater(as_before=())
-    ] = ()
+    exclude: Annotated[tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`"] = ()
 
 
 models: Registry[Factory] = Registry("model", "models", shared=Start)
@@ -51,7 +47,7 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
     network = entry.function(shape, classes, **given)
     start = Start(**shared)
     declare_layers(network, start.prunable, start.exclude)
-    if start.initialization != "own":
+    if start.initialization != "default":
         from autosparse.models.networks import draw
 
         draw(network, start.initialization)

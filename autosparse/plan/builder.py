@@ -83,9 +83,8 @@ def keyed_recipe(training: Any) -> dict[str, Any]:
 
 
 def keyed_aims(tuning: Any) -> dict[str, Any]:
-    """What trials hold out, are scored and are proposed by, as they are told it: what they did before is left out."""
-    before = {"split": "layers", "objective": "rank", "sampler": "tpe", "parallel": 1, "pruner": "none"}
-    return {name: value for name, was in before.items() if (value := getattr(tuning, name)) != was}
+    """Return how trials are split, scored and proposed."""
+    return {name: getattr(tuning, name) for name in ("split", "objective", "sampler", "parallel", "pruner")}
 
 
 def keyed_steps(training: Any) -> dict[str, Any]:

@@ -292,17 +292,15 @@ def _rounds(
     irp, (start, data) = spec.irp, network
     assert irp.training is not None, "compile takes a resolved spec"
     options = {
-        "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by, "seed": seed,
+        "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by,
+        "per_round_of": irp.per_round_of, "rewind_to": irp.rewind_to, "seed": seed,
     }  # fmt: skip
     inputs = {"init": start, "data": data}
     paths = {**_recipe_paths(spec), "seed": "irp.seeds" if purpose == "source" else "seeds"}
-    if irp.per_round_of != "remaining":
-        options["per_round_of"] = irp.per_round_of
     if irp.rewind_to:
         _check_rewind(spec, build.sources[data])
         about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}
         inputs["rewind"] = build.add(f"rewind/{place}", "rewind", about, inputs, purpose, paths=paths)
-        options["rewind_to"] = irp.rewind_to
     rounds: dict[str, str] = {}
     for count in range(1, number + 1):
         previous = {"previous": rounds[f"round.{count - 1:04d}"]} if rounds else {}
@@ -369,7 +367,7 @@ def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: 
                 "method": cell.method,
                 **budget.options,
                 "seed": cell.seed,
-                **({"options": chosen["options"]} if chosen["options"] else {}),
+                "options": chosen["options"],
             },
             {**inputs, **(others if format.entry.facts.get("others") else {})},
             "emission",

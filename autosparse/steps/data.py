@@ -21,7 +21,7 @@ SHARD = 2**28
 _DECODERS = 64 * 2**20  # bytes that reading a set takes besides its images, such as encoded files
 
 
-@operations.register(version=1, spec_paths={"identity": "dataset"})
+@operations.register(version=2, spec_paths={"identity": "dataset"})
 def data(work: Work, *, identity: dict[str, Any]) -> None:
     """Load a dataset: `identity` is what it is, `work.access` how to reach it."""
     choice = work.access["dataset"]

@@ -193,7 +193,7 @@ ALL_DRAWN = set(CHECKS)
         pytest.param("synflow", {"random_labels", "shuffled_pixels"}, id="nor does SynFlow"),
         pytest.param("erk", ALL_DRAWN, id="random weights have nothing to check"),
         pytest.param(
-            {"criterion": "snip", "selection": "random"}, {"shuffle", "invert"}, id="quotas of SNIP, filled at random"
+            {"criterion": "snip", "selection": "shuffle"}, {"shuffle", "invert"}, id="quotas of SNIP, filled at random"
         ),
         pytest.param("mask_search", set(), id="a search looks at images whatever it begins with"),
         pytest.param("edge_popup", set(), id="scores that begin at random are learned"),

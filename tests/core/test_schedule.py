@@ -18,7 +18,6 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.presets import PRESETS
 from autosparse.core.schedule import Pruning, exponential_counts, linear_counts, schedules
 from autosparse.core.selection import keep_top
-from autosparse.registry import keyed
 from tests.core.conftest import evidence_of
 
 Counts = Callable[[int, int, int], list[int]]
@@ -104,13 +103,12 @@ def test_a_round_that_tells_nothing_brings_nothing_back() -> None:
 
 @pytest.mark.parametrize("name", ["linear", "exponential"])
 def test_schedules_regrow_when_they_are_told_to(name: str) -> None:
-    """`regrow` is off by default, and then left out of keys."""
+    """`regrow` is off by default."""
     scores = [[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 9.0]]
     entry = schedules[name]
 
     assert not found(entry.function(pruning_of(scores, 1)[0], rounds=2))[3]
     assert found(entry.function(pruning_of(scores, 1)[0], rounds=2, regrow=True))[3]
-    assert {"rounds": 2} == keyed(entry.options, {"rounds": 2, "regrow": False})
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -353,7 +353,7 @@ def test_nothing_is_learned_in_vain(quotas: str) -> None:
     told: list[int] = []
     given = pruning(evidence_of(small(), SHAPE), 57)
     blind = replace(
-        given, select=selections["random"].function, blind=True, observe=lambda done, total: told.append(total)
+        given, select=selections["shuffle"].function, blind=True, observe=lambda done, total: told.append(total)
     )
     masks = search(blind, quotas=quotas)
 

@@ -206,7 +206,7 @@ def test_selections_that_draw_break_ties_themselves() -> None:
     """A selection that takes random numbers is asked once, and no note is made of ties."""
     network = nn.Sequential(nn.Linear(30, 20), nn.Linear(20, 5))
     notes = list[str]()
-    for selection in ("random", "sampled"):
+    for selection in ("shuffle", "sampled"):
         evidence = replace(evidence_of(network, (30,)), note=notes.append)
         chosen = selections[selection].function
 

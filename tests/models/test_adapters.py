@@ -15,7 +15,6 @@ import torch
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.models import Start, build_model, identify_model, models
-from autosparse.registry import AddedLater
 from tests.conftest import Place
 from tests.core.conftest import seeded
 
@@ -57,12 +56,11 @@ def test_every_network_can_be_drawn_in_every_way(name: str, how: str) -> None:
 
 @pytest.mark.parametrize("name", models.names)
 def test_own_is_what_a_network_does_itself(name: str) -> None:
-    """`initialization: own` changes nothing, and is left out of keys."""
-    own, default = weights(name, initialization="own"), weights(name)
+    """`initialization: default` changes nothing."""
+    own, default = weights(name, initialization="default"), weights(name)
 
     assert all(torch.equal(default[key], weight) for key, weight in own.items())
-    assert AddedLater(as_before="own") == models[name].options["initialization"].added_later
-    assert "own" == Start().initialization
+    assert "default" == Start().initialization
 
 
 @pytest.mark.parametrize("how", ["kaiming_normal", "kaiming_uniform"])

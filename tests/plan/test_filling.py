@@ -50,7 +50,7 @@ def test_a_shuffle_of_random_weights_is_left_out() -> None:
 
 def test_trials_choose_it_where_they_try_several() -> None:
     """Then the plan cannot know it; a mask search beside it ends with its highest scores all the same."""
-    tuning = ("tuning.proxy={weight: 0.5}", "tuning.selections=[top, random]", "scorer=quota")
+    tuning = ("tuning.proxy={weight: 0.5}", "tuning.selections=[top, shuffle]", "scorer=quota")
     found = plan(*tuning, "compare=[{preset: learned, horizon: 50%}]")
 
     assert "tuned" == filling(found)
@@ -63,5 +63,5 @@ def test_a_folder_says_what_it_was_tuned_with() -> None:
     tuned = {"name": "sampled", "version": 1, "options": {"temperature": 0.3}}
 
     assert {"name": "sampled", "temperature": 0.3} == selection_of({"name": "quota", "selection": tuned})
-    assert {"name": "random"} == selection_of({"name": "quota"})
+    assert {"name": "shuffle"} == selection_of({"name": "quota"})
     assert {"name": "top"} == selection_of({"name": "mlp"})

@@ -8,6 +8,7 @@ import pytest
 
 from autosparse.cost import fit_plan, fit_steps, remembered_settings
 from autosparse.cost.fitted import Fitted
+from autosparse.cost.time_limit import first_fitting
 from autosparse.errors import FitError
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
@@ -102,7 +103,7 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
     first = fitted(store, limit, spec=path)
-    monkeypatch.setattr("autosparse.cost.fit._KEPT", 10.0)
+    monkeypatch.setattr("autosparse.cost.time_limit._KEPT", 10.0)
     slow = {name: 3 * rate for name, rate in NETWORK_RATES.items() if not name.endswith("bytes")}
     for name, rate in slow.items():
         monkeypatch.setitem(NETWORK_RATES, name, rate)
@@ -247,3 +248,23 @@ def test_a_plan_measures_once_where_nothing_can_be_remembered(
     fitted(store, "target.time=20s", spec=open_spec(tmp_path))
 
     assert ["machine", "resnet8"] == probes
+
+
+@pytest.mark.parametrize(
+    ("first", "asked"), [(0, [0]), (1, [0, 4, 2, 1]), (3, [0, 4, 2, 3]), (4, [0, 4, 2, 3]), (9, [0, 4])]
+)
+def test_the_first_setting_that_fits_is_bisected(first: int, asked: list[int]) -> None:
+    """Of five, the first that fits, or the last where none does; each number is asked for once."""
+    calls: list[int] = []
+
+    def fits(number: int) -> bool:
+        calls.append(number)
+        return number >= first
+
+    assert min(first, 4) == first_fitting(5, fits)
+    assert asked == calls
+
+
+def test_a_single_setting_is_not_bisected() -> None:
+    """It is the answer, whether it fits or not."""
+    assert [0, 0] == [first_fitting(1, lambda _, fits=fits: fits) for fits in (True, False)]

@@ -310,21 +310,21 @@ BROKEN = [
         id="a proxy that is compared",
     ),
     pytest.param(
-        "tuning: {selections: [top, random]}\n",
+        "tuning: {selections: [top, shuffle]}\n",
         "3:22",
         "`tuning.selections` are compared by a proxy's training, but there is none",
         "such as `proxy: {weight: 0.5}`",
         id="selections without a proxy",
     ),
     pytest.param(
-        "method: {criterion: learned}\ntuning: {proxy: {}, selections: [top, random]}\n",
+        "method: {criterion: learned}\ntuning: {proxy: {}, selections: [top, shuffle]}\n",
         "4:33",
         "`tuning.selections` are for a method with selection `tuned`, but learned+global+top+one_shot has top",
         "such as `method: learned`",
         id="selections for another method",
     ),
     pytest.param(
-        "method: {horizon: 50%}\ntuning: {proxy: {}, selections: [top, random]}\n",
+        "method: {horizon: 50%}\ntuning: {proxy: {}, selections: [top, shuffle]}\n",
         "4:33",
         "`tuning.selections` choose weights at once, but learned+50pct ends with those that its search learned",
         "such as `method: learned`",
@@ -338,7 +338,7 @@ BROKEN = [
         id="selection tuned among selections",
     ),
     pytest.param(
-        "method: {criterion: learned, selection: tuned}\ntuning: {trials: 1, proxy: {}, selections: [top, random]}\n",
+        "method: {criterion: learned, selection: tuned}\ntuning: {trials: 1, proxy: {}, selections: [top, shuffle]}\n",
         "4:44",
         "`tuning.selections` are 2, each to be tried once, but `trials` is 1",
         "such as `trials: 6`",

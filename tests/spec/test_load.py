@@ -12,7 +12,7 @@ from autosparse.spec import LoadedSpec, Spec, load_spec
 from autosparse.spec.document import Mark
 
 GOOD = "model: resnet8\ndataset: digits\n"
-OWN: dict[str, Any] = {"initialization": "own", "prunable": None, "exclude": []}
+OWN: dict[str, Any] = {"initialization": "default", "prunable": None, "exclude": []}
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ import pytest
 from autosparse.datasets import datasets
 from autosparse.errors import SpecError
 from autosparse.models import models
-from autosparse.registry import keyed
 from autosparse.spec import LoadedSpec, load_spec, spec_schema
 
 HERE = "version: 1\nmodel: {model}\ndataset: {dataset}\n"
@@ -67,8 +66,8 @@ def test_options_are_kept_as_they_are(tmp_path: Path) -> None:
         "width": 8, "deep": {"a": [1, 2.5, "yes"]}, "flag": True, "none": None, "initialization": "orthogonal",
         "prunable": None, "exclude": [],
     } == options  # fmt: skip
-    assert ({"width": 8}, {"initialization": "own"}) == models["net.py:build"].apart(
-        {"width": 8, "initialization": "own"}
+    assert ({"width": 8}, {"initialization": "default"}) == models["net.py:build"].apart(
+        {"width": 8, "initialization": "default"}
     )
 
 
@@ -85,16 +84,6 @@ def test_what_is_told_of_a_spec(tmp_path: Path, model: str, message: str) -> Non
     """Shared options are checked for every name, own ones where they are known."""
     with pytest.raises(SpecError, match=message):
         loaded(tmp_path, model)
-
-
-def test_own_initialization_is_left_out_of_keys() -> None:
-    """At `own` the option is as if it had never been added."""
-    for name in ("resnet8", "torchvision:resnet18", "net.py:build"):
-        options = models[name].options
-        values = {**({"width": 8} if name == "net.py:build" else {}), "initialization": "own"}
-
-        assert "initialization" not in keyed(options, values)
-        assert "orthogonal" == keyed(options, {**values, "initialization": "orthogonal"})["initialization"]
 
 
 def test_paths_are_relative_to_what_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_a_preset_means_its_four_choices(name: str) -> None:
     [
         ({"criterion": "snip"}, "snip"),
         ({"criterion": "snip", "allocation": "erk"}, "snip+erk"),
-        ({"criterion": {"name": "snip"}, "selection": "random"}, "snip+random"),
+        ({"criterion": {"name": "snip"}, "selection": "shuffle"}, "snip+shuffle"),
         ({"criterion": "snip", "allocation": "erk", "name": "mine"}, "mine"),
         ({"criterion": "synflow"}, "synflow+global+top+one_shot"),  # the preset has 100 rounds
         ({"criterion": "random"}, "random+global+top+one_shot"),  # the preset is uniform
@@ -243,7 +243,7 @@ def test_a_control_replaces_only_what_it_says(control: str) -> None:
 
     assert f"mine.{control}" == found.name
     assert (method.criterion, method.schedule) == (found.criterion, found.schedule)
-    assert "random" == found.selection.name
+    assert "shuffle" == found.selection.name
 
 
 def test_methods_are_listed_once() -> None:

@@ -99,7 +99,7 @@ def test_the_best_selection_stays_with_the_scorer(here: Place, capsys: pytest.Ca
     (here.folder / "tuned.yaml").write_text(
         TUNED
         + "method: {name: chosen, preset: learned, selection: tuned}\n"
-        + "tuning: {trials: 4, proxy: {weight: 1, sparsity: 0.9}, selections: [top, random, balanced]}\n"
+        + "tuning: {trials: 4, proxy: {weight: 1, sparsity: 0.9}, selections: [top, shuffle, balanced]}\n"
     )
     ended = call(capsys, "run tuned.yaml --json")
     trials, (tuned,) = results(here, "trial"), results(here, "tune")
@@ -116,7 +116,7 @@ def test_the_best_selection_stays_with_the_scorer(here: Place, capsys: pytest.Ca
     rows = [[row[n] for n in ("kept", "effective_sparsity", "test_accuracy")] for row in given.json["results"]]
 
     assert (0, 0) == (ended.code, given.code), ended.err + given.err
-    assert ["top", "random", "balanced"] == [trial["settings"]["selection"] for trial in trials[:3]]
+    assert ["top", "shuffle", "balanced"] == [trial["settings"]["selection"] for trial in trials[:3]]
     assert best == trials[tuned["best"]["number"]]["settings"]["selection"]
     assert tuned["best"]["value"] == max(trial["value"] for trial in trials)
     assert "selection" not in tuned["options"]

@@ -16,7 +16,7 @@ from annotated_types import Ge
 
 from autosparse.core.evidence import Mode
 from autosparse.core.weights import Tensors
-from autosparse.registry import AddedLater, Registry
+from autosparse.registry import Registry
 
 Criterion: TypeAlias = Callable[..., Tensors]
 criteria: Registry[Criterion] = Registry("criterion", "criteria")
@@ -33,5 +33,4 @@ ScoringMode: TypeAlias = Annotated[
     Mode,
     "training, as the authors do: BatchNorm on the statistics of the batch, dropout at work; evaluation: running "
     "statistics, which are 0 and 1 at initialization",
-    AddedLater("training"),
 ]

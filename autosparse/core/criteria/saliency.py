@@ -11,7 +11,6 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
-from autosparse.registry import AddedLater
 
 
 @criteria.register(gradients=1, source="Lee, Ajanthan & Torr 2019, eq. 5")
@@ -63,7 +62,7 @@ def prospr(
     lr: Annotated[float, Gt(0), "their learning rate, of plain gradient descent"] = 0.1,
     images: Annotated[int, Ge(1), "training images of each step, and of the loss after them"] = 128,
     mode: ScoringMode = "training",
-    parts: Annotated[Parts, AddedLater(1)] = 1,
+    parts: Parts = 1,
 ) -> Tensors:
     """|w dL/dw|, L being the loss that a few steps of training from w reach, every parameter trained.
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, TypeAlias
 from annotated_types import Ge
 
 from autosparse.core.weights import Tensors
-from autosparse.registry import AddedLater, Registry
+from autosparse.registry import Registry
 
 Fit: TypeAlias = Callable[..., Tensors]
 
@@ -29,7 +29,6 @@ class Shared:
     warm_up: Annotated[
         int,
         Ge(0),
-        AddedLater(0),
         "training steps after which networks are described, by the recipe's batches and update rule over one cycle of "
         "its learning rate; masks are for the initial weights",
     ] = 0

@@ -14,7 +14,7 @@ from autosparse.core.scorers._base import scorers
 from autosparse.core.training.optimizers import Adam, forget_gradients
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
-from autosparse.registry import AddedLater, OneOf, Range
+from autosparse.registry import OneOf, Range
 
 _CUTS = 64  # at most so many cut points: survival shares are few, unless many rounds tell them apart
 
@@ -196,7 +196,6 @@ def mlp(
     loss: Annotated[
         Literal["squared", "ordinal", "pairwise"],
         OneOf(("squared", "ordinal", "pairwise"), when_named=True),
-        AddedLater("squared"),
         "of the share of rounds survived: its squared error, the cross-entropy of every round, with learned cut points "
         "(Cao et al. 2020), or the logistic loss of pairs inside and across layers (Burges et al. 2005)",
     ] = "squared",

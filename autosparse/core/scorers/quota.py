@@ -53,7 +53,7 @@ def predict(state: Tensors, features: Features) -> Tensors:
 @scorers.register(
     predict=predict,
     learns_below=_FROM,
-    selection="random",
+    selection="shuffle",
     objective="quotas",
     groups=lambda options: ("layer", *options["facts_used"], _LEFT, options["order"]),
     source="what it starts from: Vysogorets & Kempe 2023, Evci et al. 2020; survivors: AutoSparse, arXiv 2408.14757",

@@ -17,7 +17,6 @@ from autosparse.core.training.torch_compile import Forward, compiled
 from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra
 from autosparse.lazy_torch import torch
-from autosparse.registry import AddedLater
 
 MOST_EPOCHS = 100_000
 """Of any training."""
@@ -48,15 +47,12 @@ class Recipe:
     label_smoothing: Annotated[float, Ge(0), Lt(1), "share of the target spread over all classes"] = 0.0
     crop: Annotated[int, Ge(0), "largest random shift, in pixels"] = 4
     flip: Annotated[bool, "mirror half of the images"] = True
-    cutout: Annotated[
-        int, Ge(0), AddedLater(0), "side in pixels of a square of each image that has the mean colour"
-    ] = 0
+    cutout: Annotated[int, Ge(0), "side in pixels of a square of each image that has the mean colour"] = 0
     precision: Annotated[
         Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
     ] = "auto"
     kernels: Annotated[
         Literal["dense", "sparse", "compiled"],
-        AddedLater("dense"),
         "sparse trains a network of whose multiply-adds masks leave a sixteenth or less from those alone, in float32: "
         "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense. compiled trains by "
         "torch.compile, which takes seconds of every training: a plan tells whether it pays",

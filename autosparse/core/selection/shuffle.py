@@ -1,4 +1,4 @@
-"""Random selections: weights drawn uniformly (`shuffled`) or in proportion to their scores (`sampled`)."""
+"""Random selections: weights drawn uniformly (`shuffle`) or in proportion to their scores (`sampled`)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from autosparse.lazy_torch import torch
 from autosparse.registry import Range
 
 
-@selections.register(name="random", blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
-def shuffled(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+@selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
+def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
     """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
 

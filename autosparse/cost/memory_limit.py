@@ -1,0 +1,123 @@
+"""The limit of memory: where and how a plan runs within it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from autosparse.backends import EVALUATION_BATCH, Place
+from autosparse.cost.fitted import Fitted, Taken
+from autosparse.cost.price import peak_bytes
+from autosparse.errors import FitError
+from autosparse.spec import Spec, binary_size
+
+
+def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
+    """Return the plan where it fits, and the peaks of the steps that exceed the memory in the smallest configuration."""
+    if not _too_heavy(fitted):
+        return fitted, {}
+    word = memory_word(fitted)
+    for place in _smaller(fitted):
+        smaller = replace(fitted, place=place)
+        if not _too_heavy(smaller):
+            taken = []
+            if place.evaluation_batch < EVALUATION_BATCH:
+                taken.append(Taken("images evaluated at once", EVALUATION_BATCH, place.evaluation_batch, word))
+            if place.stream:
+                taken.append(Taken("data", "in memory", "on disk", word))
+            peaks = _peaks(smaller)
+            steps = {
+                name: replace(estimate, peak_bytes=round(peaks.get(name, estimate.peak_bytes)))
+                for name, estimate in fitted.price.steps.items()
+            }
+            return replace(smaller, price=replace(fitted.price, steps=steps), taken=(*fitted.taken, *taken)), {}
+    return fitted, _too_heavy(replace(fitted, place=place))
+
+
+def _too_heavy(fitted: Fitted) -> dict[str, float]:
+    return {name: peak for name, peak in _peaks(fitted).items() if peak > fitted.memory}
+
+
+def memory_word(fitted: Fitted) -> str:
+    """Return the limit of memory in words."""
+    limit = fitted.plan.spec.target.memory
+    return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
+
+
+def _smaller(fitted: Fitted) -> Sequence[Place]:
+    batches = [EVALUATION_BATCH]
+    while batches[-1] > 1:
+        batches.append(-(-batches[-1] // 2))
+    place = fitted.place
+    return [replace(place, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
+
+
+def _peaks(fitted: Fitted) -> dict[str, float]:
+    # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
+    found = {}
+    for name, status in fitted.found.items():
+        if status.status == "reuse" or name not in fitted.price.steps:
+            continue
+        estimate = fitted.price.steps[name].peak_bytes
+        if not fitted.place.usual:
+            work, rates = fitted.price.works[name], fitted.price.network_rates(name)
+            most = peak_bytes(work, rates)
+            small = peak_bytes(work, rates, evaluated=fitted.place.evaluation_batch, streamed=fitted.place.stream)
+            estimate = round(estimate - (most - small))
+        found[name] = float(estimate)
+    return found
+
+
+def too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
+    """Return the error with the sizes that would fit: of memory and, if a smaller one is enough, of the batch."""
+    message = f"{highest_peak(heavy)}, above {memory_word(fitted)}"
+    size = f"`--set target.memory={mebibytes(heavy)}`"
+    if fitted.memory <= fitted.price.base:
+        base = binary_size(fitted.price.base)
+        return FitError(message, f"torch and what reads images take {base} here; {size} would fit")
+    if batch := _batch_that_fits(fitted, heavy, spec, attempt):
+        return FitError(message, f"{size} or `--set {batch}` would fit, the latter with other results")
+    return FitError(message, f"{size} would fit")
+
+
+def _batch_that_fits(
+    fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]
+) -> str | None:
+    name = max(heavy, key=lambda step: heavy[step])
+    work, rates = fitted.price.works[name], fitted.price.network_rates(name)
+    if not work.load.batch or not rates.get("train_bytes"):
+        return None
+    fixed = fitted.price.base + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
+    batch = int((fitted.memory - fixed) / rates["train_bytes"])
+    if not 2 <= batch < work.load.batch:
+        return None
+    batch = 1 << (batch.bit_length() - 1)
+    proxy = fitted.plan.steps[name].purpose == "source" and spec.irp.training is not None
+    for size in (batch, batch // 2):
+        if size > 1 and not within_memory(attempt(_with_batch(spec, size, proxy=proxy)))[1]:
+            return f"{'irp.' if proxy else ''}training.batch={size}"
+    return None
+
+
+def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
+    if proxy:
+        assert spec.irp.training is not None
+        training = _replaced(spec.irp.training, batch=batch)
+        return spec.model_copy(update={"irp": spec.irp.model_copy(update={"training": training})})
+    return spec.model_copy(update={"training": _replaced(spec.training, batch=batch)})
+
+
+def _replaced(value: Any, **changes: Any) -> Any:
+    return value.model_copy(update=changes) if hasattr(value, "model_copy") else replace(value, **changes)
+
+
+def highest_peak(heavy: Mapping[str, float]) -> str:
+    """Return the step with the highest peak, in words."""
+    name = max(heavy, key=lambda step: heavy[step])
+    return f"step `{name}` takes about {binary_size(heavy[name])} of memory at its peak"
+
+
+def mebibytes(heavy: Mapping[str, float]) -> str:
+    """Return a `target.memory` in which the highest peak fits."""
+    return f"{-(-1.05 * max(heavy.values()) // 2**20):.0f}MiB"

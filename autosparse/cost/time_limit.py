@@ -1,0 +1,280 @@
+"""The limits of time, `target.time` and `tuning.time`: settings that keep a plan within them, kept until a refit."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import Any
+
+from autosparse.cost.fitted import Fitted, Taken
+from autosparse.cost.price import Price
+from autosparse.errors import FitError
+from autosparse.spec import HORIZON, Spec, in_percent, open_settings, with_settings
+from autosparse.steps import operations
+from autosparse.store import Store, digest
+
+_MOST = 500  # trials, where a spec does not say how many
+_SEEN = 10  # of which the mean is what one takes: some may be finished, and then it is known
+_AIM = 0.8  # a price may be a quarter too low: what is lowered is lowered to this share of the limit
+_CHOICES = 8  # that are remembered for specs alike
+_KEPT = 1.3  # a choice that was made is kept as long as it takes no more than this times the limit
+_PATH = (  # what is lowered, in order, and to which share of what it is otherwise
+    ("irp.epochs", 0.25),
+    ("tuning.trials", 0.25),
+    ("irp.rounds", 0.5),
+    (HORIZON, 0.2),
+    ("irp.epochs", 0.0),
+    ("tuning.trials", 0.0),
+    ("irp.rounds", 0.0),
+    (HORIZON, 0.0),
+)
+_LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, HORIZON: 0}
+
+
+def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, refit: bool) -> Spec:
+    """The spec with a number of trials in place of `tuning.time`, at least one; as it is where a trial has no price.
+
+    What was chosen before is kept, however the price has moved, unless `refit`.
+    """
+    limit = spec.tuning.seconds
+    if limit is None or not spec.learns or spec.tuning.trials == 0:
+        return spec
+    chosen = {} if refit else remembered_trials(spec, store)
+    if not chosen and (each := _seconds(spec, price)) is not None:
+        number = max(1, len(spec.tuning.selections), min(_most(spec), int(limit / max(each, 1e-6))))
+        store.note(_trials_memory(spec), number)
+        chosen = _chosen(number)
+    return with_settings(spec, chosen)
+
+
+def _seconds(spec: Spec, price: Callable[[Spec], Price]) -> float | None:
+    # What a trial takes; None where it has no price.
+    steps = price(with_settings(spec, {"tuning.trials": min(_SEEN, _most(spec))})).steps
+    trials = [estimate.seconds for name, estimate in steps.items() if name.startswith("trial/")]
+    return statistics.fmean(trials) if trials else None
+
+
+def remembered_trials(spec: Spec, store: Store) -> dict[str, Any]:
+    """What was chosen for a spec's `tuning.time`, by path: a number of trials, and no limit; or nothing."""
+    if spec.tuning.seconds is None or not spec.learns or spec.tuning.trials == 0:
+        return {}
+    kept = store.recall(_trials_memory(spec))
+    sound = isinstance(kept, int) and 0 < kept <= _most(spec)
+    return _chosen(kept) if sound else {}
+
+
+def _chosen(number: int) -> dict[str, Any]:
+    return {"tuning.trials": number, "tuning.time": "unlimited"}
+
+
+def _most(spec: Spec) -> int:
+    return _MOST if spec.tuning.trials == "auto" else spec.tuning.trials
+
+
+def _trials_memory(spec: Spec) -> str:
+    # All specs whose trials are the same make one choice. With a proxy a trial prunes by a method.
+    written = spec.model_dump(mode="json")
+    names = ["model", "dataset", "irp", "scorer", "tuning", "training"]
+    if spec.tuning.proxy is not None:
+        names += ["method", "compare"]
+    return f"trials-{digest([written[name] for name in names])}"
+
+
+def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
+    """What the compiler chose for a spec to keep to its limits of time, by path; nothing where it has not."""
+    found = remembered_trials(spec, store)
+    spec = with_settings(spec, found)
+    if spec.target.seconds is not None:
+        found |= _as_choice(store.recall(_memories(spec)[0]), open_settings(spec), _least(spec)) or {}
+    return found
+
+
+def within_time(
+    spec: Spec, attempt: Callable[[Spec], Fitted], store: Store, *, refit: bool
+) -> tuple[Fitted, Mapping[str, float]]:
+    """Return the plan within `target.time`, and its settings of what the spec leaves open, by path."""
+    limit = spec.target.seconds
+    if limit is None:
+        return attempt(spec), {}
+    usual = open_settings(spec)
+
+    def tried(settings: Mapping[str, float]) -> Fitted:
+        return replace(attempt(with_settings(spec, settings)), taken=_taken(usual, spec.target.time, settings))
+
+    if not refit and (kept := _kept(spec, usual, tried, store)):
+        return kept
+    first = tried(usual)
+    if not first.priced:  # what it takes is not known before its data or its device is there
+        return first, usual
+    open_here = _worth_lowering(usual, first)
+    steps = _path(usual, _least(spec), open_here)
+    attempts = {0: first}
+
+    def fits(number: int) -> bool:
+        attempts[number] = attempts.get(number) or tried(steps[number])
+        return attempts[number].seconds <= _AIM * limit
+
+    chosen = first_fitting(len(steps), fits)
+    best, settings = attempts[chosen], steps[chosen]
+    last = best if first.seconds > _AIM * limit else None
+    if last is not None and first.seconds <= limit and first.seconds <= best.seconds:
+        # Less would not be cheaper, as where the usual IRP is in the cache.
+        best, settings, last = first, steps[0], None
+    if last is not None and last.seconds > limit:
+        return replace(best, problem=_too_long(best, spec, open_here, cached=len(open_here) < len(usual))), settings
+    _remember(spec, settings, store)
+    return best, settings
+
+
+def first_fitting(count: int, fits: Callable[[int], bool]) -> int:
+    """Return the first of `count` numbers that fits, or the last one; once a number fits, so do those after it.
+
+    Asks for the first, then the last, then by bisection.
+    """
+    low, high = 0, count - 1
+    if fits(low):
+        return low
+    if low == high or not fits(high):
+        return high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+def trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
+    """Return a note if even the fewest trials take longer than `tuning.time`."""
+    tuning = asked.tuning
+    need = sum(estimate.seconds for name, estimate in fitted.price.steps.items() if name.startswith("trial/"))
+    number = fitted.plan.spec.tuning.trials
+    if need <= _KEPT * (tuning.seconds or math.inf) or number != max(1, len(tuning.selections)):
+        return []
+    trials = "one trial is the least, and takes" if number == 1 else f"{number} trials are the least, and take"
+    return [f"{trials} about {minutes(need)}, above `tuning.time` {tuning.time}"]
+
+
+def _memories(spec: Spec) -> tuple[str, str]:
+    # Where the choice for a spec is remembered, and those for all that would learn the same scorer in the same time.
+    written = spec.model_dump(mode="json")
+    part = {name: written[name] for name in ("model", "dataset", "irp", "scorer", "tuning", "training")}
+    return f"choice-{digest([written, spec.target.seconds])}", f"choices-{digest([part, spec.target.seconds])}"
+
+
+def _kept(
+    spec: Spec, usual: Mapping[str, float], tried: Callable[[Mapping[str, float]], Fitted], store: Store
+) -> tuple[Fitted, Mapping[str, float]] | None:
+    # The choice that was made for this spec; else that for a variant of it whose rounds or trials are in the store.
+    limit = spec.target.seconds
+    assert limit is not None
+    own, alike = _memories(spec)
+    if chosen := _as_choice(store.recall(own), usual, _least(spec)):
+        kept = tried(chosen)
+        if (need := kept.seconds) <= limit:
+            return kept, chosen
+        if need <= _KEPT * limit:
+            note = (
+                f"it takes about {minutes(need)}, above `target.time` {spec.target.time}: what was chosen for it "
+                "before is kept, and `--refit` chooses anew"
+            )
+            return replace(kept, notes=(*kept.notes, note)), chosen
+        return None
+    others = store.recall(alike)
+    found = []
+    for settings in others if isinstance(others, list) else ():
+        if chosen := _as_choice(settings, usual, _least(spec)):
+            kept = tried(chosen)
+            made = [step for step in kept.plan.steps.values() if "chained" in operations[step.operation].facts]
+            if kept.seconds <= limit and any(kept.found[step.name].status == "reuse" for step in made):
+                found.append((kept.seconds, kept, chosen))
+    if not found:
+        return None
+    _, kept, chosen = min(found, key=lambda one: one[0])
+    _remember(spec, chosen, store)
+    return kept, chosen
+
+
+def _remember(spec: Spec, settings: Mapping[str, float], store: Store) -> None:
+    own, alike = _memories(spec)
+    others = store.recall(alike)
+    others = others if isinstance(others, list) else []
+    store.note(own, settings)
+    store.note(alike, [dict(settings), *(other for other in others if other != settings)][:_CHOICES])
+
+
+def _as_choice(remembered: object, usual: Mapping[str, float], least: Mapping[str, float]) -> dict[str, float] | None:
+    if not isinstance(remembered, dict) or remembered.keys() != usual.keys():
+        return None
+    sound = all(
+        isinstance(value, int | float) and (least[path] <= value <= usual[path] or value == least[path])
+        for path, value in remembered.items()
+    )
+    return remembered if sound and remembered else None
+
+
+def _least(spec: Spec) -> dict[str, float]:
+    # Fewer rounds than the scorer learns from would be spent for nothing.
+    return {**_LEAST, "irp.rounds": max(_LEAST["irp.rounds"], spec.fewest_rounds)}
+
+
+def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
+    # Rounds and trials in the cache take no time, and with other settings would have to run.
+    steps = [first.plan.steps[name] for name, status in first.found.items() if status.status != "reuse"]
+    trials = [step.purpose == "scorer" for step in steps if "chained" in operations[step.operation].facts]
+    to_run = {"irp.epochs": False in trials, "irp.rounds": False in trials, "tuning.trials": True in trials}
+    return [path for path in usual if to_run.get(path, True)]
+
+
+def _path(usual: Mapping[str, float], least: Mapping[str, float], lowered: Collection[str]) -> list[dict[str, float]]:
+    # Settings from what they are otherwise to the least, a little less each.
+    found = [dict(usual)]
+    for path, share in _PATH:
+        if path not in lowered:
+            continue
+        floor = max(least[path], round(share * usual[path]))
+        while (now := found[-1][path]) > floor:
+            found.append({**found[-1], path: max(floor, min(now - 1, round(0.85 * now)))})
+    return found
+
+
+def _taken(usual: Mapping[str, float], limit: str, settings: Mapping[str, float]) -> tuple[Taken, ...]:
+    return tuple(
+        Taken(path, _as_written(path, value), _as_written(path, settings[path]), f"target.time {limit}")
+        for path, value in usual.items()
+        if value != settings[path]
+    )
+
+
+def _as_written(path: str, value: float) -> object:
+    return in_percent(value) if path == HORIZON else value
+
+
+def _too_long(best: Fitted, spec: Spec, lowered: Collection[str], *, cached: bool) -> FitError:
+    need = best.seconds
+    told = ", and the spec leaves nothing open to lower"
+    if lowered or cached:
+        told = (
+            f" even with the least of {', '.join(lowered)}" if lowered else ", with what is open to lower in the cache"
+        )
+    own = best.price.of(
+        name
+        for name, status in best.found.items()
+        if status.status != "reuse" and best.plan.steps[name].purpose in ("network", "comparison")
+    )
+    share = f"; {minutes(own.seconds)} of that is training what is compared" if own.seconds > need / 2 else ""
+    return FitError(
+        f"the plan takes about {minutes(need)}{told}, above `target.time` {spec.target.time}",
+        f"`--set target.time={sufficient_time(need)}` would do{share}",
+    )
+
+
+def sufficient_time(seconds: float) -> str:
+    """Return a `target.time` in which a plan of this price fits."""
+    value = 1.1 * seconds
+    return f"{math.ceil(value)}s" if value < 120 else f"{-(-value // 60):.0f}min"
+
+
+def minutes(seconds: float) -> str:
+    """Format a time in seconds, or in minutes from two on."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
