@@ -30,7 +30,7 @@ from autosparse.cli.completion import step_names
 from autosparse.console import follow, show_chain, show_made, show_plan, show_report, show_text
 from autosparse.cost import fit_steps, plan_json, remember_use, shared
 from autosparse.errors import UsageError
-from autosparse.execute import Everyone, Execution, Log, Outcome, Tracking, made_json
+from autosparse.execute import Everyone, Execution, Log, Note, Outcome, Tracking, made_json
 from autosparse.plan import (
     Plan,
     Step,
@@ -212,7 +212,7 @@ def run(
             followed.append(stack.enter_context(Log(folder / LOG)))
         tracking = None
         if folder and compiled.spec.track and (to_run or find_run(str(folder)).report is None):
-            tracking = stack.enter_context(_tracking(compiled, folder, followed[0].note))
+            tracking = stack.enter_context(_tracking(compiled, folder, lambda text: followed[0].on_event(Note(text))))
             followed.append(tracking)
         execution = Execution(
             compiled,
@@ -248,7 +248,7 @@ def _tell_reused(tracking: Tracking, execution: Execution, store: Store) -> None
     for name, status in [*execution.outcome.steps.items()]:
         if status == "reuse":
             step = execution.plan.steps[name]
-            tracking.tell(step, execution.read(partial(_measured, execution, store, step)))
+            tracking.log(name, execution.read(partial(_measured, execution, store, step)))
 
 
 def _measured(execution: Execution, store: Store, step: Step) -> Metrics:

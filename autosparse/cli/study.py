@@ -27,7 +27,7 @@ from autosparse.cli.run import kept_on_interrupt
 from autosparse.console import follow, in_words, show_compared, show_study, show_table, show_text
 from autosparse.cost import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
-from autosparse.execute import Execution, Outcome
+from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan import Plan, statuses
 from autosparse.report import (
     Failure,
@@ -283,7 +283,7 @@ def _level(
         outcome = execution.outcome
         _skip_failed(compiled, store, outcome, failed)
         if not quiet and any(status.status != "reuse" for status in fitted.found.values()):
-            observer.note(f"{variant.factor} {in_words(variant.value)}")
+            observer.on_event(Note(f"{variant.factor} {in_words(variant.value)}"))
         execution.attempt()
         report = execution.read(lambda: _report(Finished.of(compiled, store, outcome.unmade), outcome))
     accuracies: dict[str, dict[int, float]] = {}
