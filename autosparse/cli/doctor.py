@@ -17,6 +17,7 @@ from autosparse.cli.app import (
     QuietOption,
     SetOption,
     SpecArgument,
+    SpecRequest,
     app,
     fit_loaded,
     json_text,
@@ -60,7 +61,7 @@ def bench(
     and what of the machine's peak they reach. What plans reckon with is measured anew, and kept.
     """
     store = Store.default()
-    loaded = load(spec, store, None, set_, quiet=quiet)
+    loaded = load(SpecRequest(spec, overrides=set_, quiet=quiet), store)
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=True, timed=False)
     for problem, hint in missing_device(fitted.plan, this_machine()):
         raise MissingRequirement(problem, hint)

@@ -14,7 +14,7 @@ import typer
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
 from autosparse.cli.completion import run_names
-from autosparse.cli.run import kept_on_interrupt
+from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, show_inspected, show_text, show_verified
 from autosparse.cost import Fitted
 from autosparse.errors import StepError, UsageError
@@ -148,8 +148,8 @@ def _emit(
             "cache any more, and an export trains nothing",
             "run its spec again first",
         )
-    with kept_on_interrupt(quiet) as told, follow(fitted, quiet=quiet) as observer:
-        told.append(lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on")
+    with exit_on_interrupt(quiet=quiet) as interruption, follow(fitted, quiet=quiet) as observer:
+        interruption.text = lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
         execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
         outcome = execution.attempt()
 
