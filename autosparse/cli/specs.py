@@ -92,8 +92,8 @@ def validate(
         except SpecError as error:
             problems += error.problems
     if json_:
-        told = [{"message": message, "hint": hint} for message, hint in problems]
-        show_text(json_text({"schema_version": 1, "valid": valid, "problems": told}))
+        listed = [{"message": message, "hint": hint} for message, hint in problems]
+        show_text(json_text({"schema_version": 1, "valid": valid, "problems": listed}))
     else:
         for path in valid:
             show_text(f"{path} is valid")
