@@ -90,6 +90,7 @@ def one(folder: str) -> None:
 
             class Entry:
                 function = staticmethod(timed(entry.function, "inside"))
+                facts = entry.facts
 
             return Entry
 
