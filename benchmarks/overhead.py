@@ -65,7 +65,7 @@ def one(folder: str) -> None:
 
     imports = time.perf_counter() - begin
     from autosparse.cost import price
-    from autosparse.execute import executor
+    from autosparse.execute import data_parallel
 
     local = sys.modules["autosparse.backends.local"]  # the package has a function of that name
 
@@ -90,10 +90,11 @@ def one(folder: str) -> None:
 
             class Entry:
                 function = staticmethod(timed(entry.function, "inside"))
+                facts = entry.facts
 
             return Entry
 
-    operations, executor.operations = executor.operations, Timed()  # type: ignore[assignment]
+    operations, data_parallel.operations = data_parallel.operations, Timed()  # type: ignore[assignment]
     local._prepare = timed(local._prepare, "imports")  # type: ignore[attr-defined]
     price.probe_machine = timed(price.probe_machine, "probes")  # type: ignore[assignment]
     price.probe_network = timed(price.probe_network, "probes")  # type: ignore[assignment]

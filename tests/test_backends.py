@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Distributed, Place, backends, ray
+from autosparse.backends import Distributed, Event, Finished, Note, Place, Raised, Started, backends, ray
 from autosparse.errors import FitError, MissingExtra, MissingRequirement, StepError, UsageError
 from tests.conftest import Place as Where
 from tests.conftest import call
@@ -38,7 +38,7 @@ class Library:
         self.submitted: list[tuple[str, dict[str, Any]]] = []
         self.ends: dict[int, Any] = {}
         self.cancelled: list[int] = []
-        self.board: list[tuple[Any, ...]] = []
+        self.board: list[Event] = []
         self.exceptions = SimpleNamespace(RayError=LostError, RayTaskError=BrokenError, RuntimeEnvSetupError=KeyError)
 
     def nodes(self) -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         monkeypatch.setattr(ray, "_library", lambda: library)
         memory = {"train/a": 4 * GIB}
         backend: Any = ray.ray(Place(device, 2), address="local", scales=scales)
-        made = backend.crew(print, memory, same_machine=True)
+        made = backend.pool(print, memory, same_machine=True)
         made._board = SimpleNamespace(drain=SimpleNamespace(remote=lambda: "board"))
         made._task = library
         return made
@@ -119,7 +119,7 @@ def test_steps_ask_for_what_they_take(crew: Callable[..., Any]) -> None:
     library = Library({"CPU": 5, "GPU": 2}, {"CPU": 2, "GPU": 0})
     made = crew(library, device="cuda")
     for number, worker in enumerate(made.idle):
-        made.make(worker, "train/a" if number == 0 else f"train/{number}")
+        made.start(worker, "train/a" if number == 0 else f"train/{number}")
 
     assert {"num_cpus": 2, "num_gpus": 1, "name": "train/a", "memory": 4 * GIB} == library.submitted[0][1]
     assert "memory" not in library.submitted[1][1]
@@ -130,15 +130,15 @@ def test_what_tasks_tell_is_heard(crew: Callable[..., Any]) -> None:
     """In order: what happened meanwhile, then how those ended that did."""
     library = Library({"CPU": 4})
     made = crew(library)
-    made.make(None, "train/a")
-    made.make(None, "train/b")
-    library.board = [("started", "train/a", "node7")]
-    library.ends[0] = [("finished", "train/a", "run", 1.0, {})]
+    made.start(None, "train/a")
+    made.start(None, "train/b")
+    library.board = [Started("train/a", "node7")]
+    library.ends[0] = [Finished("train/a", "run", 1.0, {})]
 
-    assert [("started", "train/a", "node7"), ("finished", "train/a", "run", 1.0, {})] == [*made.hear()]
+    assert [Started("train/a", "node7"), Finished("train/a", "run", 1.0, {})] == [*made.receive()]
     assert made.busy
-    library.ends[1] = [("failed", StepError("no"))]
-    assert ["failed"] == [kind for kind, *_ in made.hear()]
+    library.ends[1] = [Raised(StepError("no"))]
+    assert [Raised] == [type(event) for event in made.receive()]
     assert not made.busy
 
 
@@ -146,15 +146,15 @@ def test_a_lost_process_is_begun_again_but_not_for_ever(crew: Callable[..., Any]
     """Ten times; then the step has failed, with the reason."""
     library = Library({"CPU": 4})
     made = crew(library)
-    made.make(None, "train/a")
+    made.start(None, "train/a")
     told = []
     for number in range(11):
         library.ends[number] = LostError("out of memory\nmore")
-        told += [*made.hear()]
+        told += [*made.receive()]
 
-    assert ["note"] * 10 + ["failed"] == [kind for kind, *_ in told]
-    assert "begun again" in told[0][1]
-    assert "lost 11 times (LostError: out of memory)" in told[-1][1].message
+    assert [Note] * 10 + [Raised] == [type(event) for event in told]
+    assert "begun again" in told[0].text
+    assert "lost 11 times (LostError: out of memory)" in told[-1].error.message
     assert not made.busy
 
 
@@ -163,30 +163,30 @@ def test_a_task_that_raises_has_failed(crew: Callable[..., Any]) -> None:
     library = Library({"CPU": 4})
     made = crew(library)
     for name in ("train/a", "train/b", "train/c"):
-        made.make(None, name)
-    library.board = [("started", "train/a", "node7"), ("started", "train/b", "node7")]
+        made.start(None, name)
+    library.board = [Started("train/a", "node7"), Started("train/b", "node7")]
     library.ends[0] = BrokenError()
-    *_, (kind, error) = made.hear()
+    *_, raised = made.receive()
 
-    assert "failed" == kind
-    assert "step `train/a` failed: ModuleNotFoundError: No module named 'autosparse'" == error.message
+    assert isinstance(raised, Raised)
+    assert "step `train/a` failed: ModuleNotFoundError: No module named 'autosparse'" == raised.error.message
     assert [2] == library.cancelled
     assert made.busy
-    library.ends[1] = [("finished", "train/b", "run", 1.0, {})]
-    assert ["finished"] == [kind for kind, *_ in made.hear()]
+    library.ends[1] = [Finished("train/b", "run", 1.0, {})]
+    assert [Finished] == [type(event) for event in made.receive()]
     assert not made.busy
 
 
 def test_what_a_step_raises_is_its_failure() -> None:
     """Whatever it is, where it runs."""
 
-    def fails(name: str, tell: Any) -> None:
+    def fails(name: str, emit: Any) -> None:
         raise OSError("disk full")
 
-    ((kind, error),) = ray.act(fails, "train/a", SimpleNamespace())
+    (raised,) = ray.act(fails, "train/a", SimpleNamespace())
 
-    assert "failed" == kind
-    assert "step `train/a` failed: OSError: disk full" == error.message
+    assert isinstance(raised, Raised)
+    assert "step `train/a` failed: OSError: disk full" == raised.error.message
 
 
 def test_a_step_waits_for_a_machine_that_is_gone_but_not_for_ever(
@@ -196,21 +196,21 @@ def test_a_step_waits_for_a_machine_that_is_gone_but_not_for_ever(
     monkeypatch.setattr(ray, "_LOOKS", 0.0)
     library = Library({"CPU": 4, "memory": 8 * GIB})
     made = crew(library)
-    made.make(None, "train/a")
-    before, machines = [*made.hear()], library.machines
+    made.start(None, "train/a")
+    before, machines = [*made.receive()], library.machines
     library.machines = ({"CPU": 1},)
-    told = [*made.hear(), *made.hear()]
+    told = [*made.receive(), *made.receive()]
     library.machines = machines
-    back = [*made.hear()]
+    back = [*made.receive()]
     library.machines = ({"CPU": 1},)
-    again = [*made.hear()]
+    again = [*made.receive()]
     monkeypatch.setattr(ray, "_GONE", 0.0)
-    (failed,) = made.hear()
+    (failed,) = made.receive()
 
     assert [] == before == back
-    assert ["note"] == [kind for kind, *_ in told] == [kind for kind, *_ in again]
-    assert "no machine of the cluster has more than 1: it waits for one" in told[0][1]
-    assert "failed" == failed[0]
+    assert [Note] == [type(event) for event in told] == [type(event) for event in again]
+    assert "no machine of the cluster has more than 1: it waits for one" in told[0].text
+    assert isinstance(failed, Raised)
     assert not made.busy
 
 

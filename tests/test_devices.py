@@ -8,7 +8,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Collection
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -19,10 +18,9 @@ import pytest
 from autosparse.backends import Place as Where
 from autosparse.cost.fitted import with_workers
 from autosparse.errors import StepError
-from autosparse.execute import Execution
+from autosparse.execute import Event, Execution, Note, Started
 from autosparse.execute.data_parallel import _gather, _size, team_of
 from autosparse.plan import Step
-from autosparse.steps import Metrics
 from autosparse.store import Store
 from tests.conftest import Place
 from tests.plan.conftest import compiled
@@ -74,17 +72,11 @@ class Spoiler:
         self.store = store
         self.notes: list[str] = []
 
-    def started(self, step: Step, where: str = "") -> None:
-        if step.operation == "train":
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, Started) and event.step.startswith("train/"):
             next(self.store.glob("artifacts/mask/*/masks.safetensors")).write_bytes(b"")
-
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
-    def waiting(self, step: Step) -> None: ...
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+        if isinstance(event, Note):
+            self.notes.append(event.text)
 
 
 def test_where_there_are_fewer_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:

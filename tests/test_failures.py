@@ -7,7 +7,7 @@ import io
 import pickle
 import re
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from autosparse.backends import Place as Where
+from autosparse.backends import Raised
 from autosparse.errors import (
     AutosparseError,
     Busy,
@@ -24,12 +25,13 @@ from autosparse.errors import (
     StepError,
     UsageError,
 )
-from autosparse.execute import Execution
+from autosparse.execute import Event, Execution, Failed, Progress
+from autosparse.execute import Finished as StepFinished
 from autosparse.plan import Cell, Plan, Selection, Status, Step, select_steps
 from autosparse.plan.model import step_key
 from autosparse.registry import Registry
 from autosparse.report import Finished
-from autosparse.steps import Metrics, Work, operations
+from autosparse.steps import Work, operations
 from autosparse.store import Store
 from tests.conftest import Place, call
 from tests.docs.test_outputs import follows
@@ -81,16 +83,12 @@ class Recording:
     reused: list[str] = field(default_factory=list)
     lost: dict[str, list[str]] = field(default_factory=dict)
 
-    def started(self, step: Step, where: str = "") -> None: ...
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
-    def waiting(self, step: Step) -> None: ...
-    def note(self, text: str) -> None: ...
-
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
-        (self.reused if status == "reuse" else self.ran).append(step.name)
-
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        self.lost[step.name] = [*skipped]
+    def on_event(self, event: Event) -> None:
+        match event:
+            case StepFinished(step, status):
+                (self.reused if status == "reuse" else self.ran).append(step)
+            case Failed(step, _, skipped):
+                self.lost[step] = [*skipped]
 
 
 @pytest.fixture
@@ -238,7 +236,7 @@ def test_a_forced_step_that_fails_keeps_its_artifact(tmp_path: Path, broken: dic
     assert [*plan.steps] == [step.name for step in Finished.of(plan, store, execution.outcome.unmade).steps()]
 
 
-class Crew:
+class Pool:
     """Two workers that make toy steps in the store, but for those that fail."""
 
     def __init__(self, plan: Plan, store: Store, errors: Mapping[str, AutosparseError]) -> None:
@@ -246,7 +244,7 @@ class Crew:
         self._at: dict[int, str | None] = {1: None, 2: None}
         self.made: list[str] = []
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None: ...
@@ -260,19 +258,19 @@ class Crew:
     def idle(self) -> Iterator[int]:
         return (worker for worker, at in [*self._at.items()] if at is None)
 
-    def make(self, worker: int, name: str) -> None:
+    def start(self, worker: int, name: str) -> None:
         self._at[worker] = name
 
-    def hear(self) -> Iterator[tuple[Any, ...]]:
+    def receive(self) -> Iterator[Event | Raised]:
         worker, name = next((worker, at) for worker, at in self._at.items() if at)
         self._at[worker] = None
         self.made.append(name)
         if name in self._errors:
-            yield "failed", self._errors[name]
+            yield Raised(self._errors[name])
         else:
             self._store.publish("toy", self._plan.steps[name].key, lambda draft: draft.write_json("result", {}), dict)
-            yield "finished", name, "run", 1.0, {}
-        yield ("progress", name, 1, 1, None)  # a late message changes nothing
+            yield StepFinished(name, "run", 1.0, {})
+        yield Progress(name, 1, 1)  # a late message changes nothing
 
 
 @pytest.mark.parametrize("step", ["b", ""])
@@ -282,13 +280,13 @@ def test_workers_go_on_unless_the_error_concerns_the_run(
     """An error that names its step fails that step alone; one that names none ends the run after the running steps."""
     plan, store, error = toys(**GRAPH), Store(tmp_path), StepError("no")
     error.step = step
-    crew = Crew(plan, store, {"b": error})
-    monkeypatch.setattr(Execution, "_crew", lambda self, missing: crew)
+    pool = Pool(plan, store, {"b": error})
+    monkeypatch.setattr(Execution, "_pool", lambda self, missing: pool)
     if not step:
         with pytest.raises(StepError, match="no"):
             run(plan, store)
 
-        assert {"a", "b", "d"} == {*crew.made}
+        assert {"a", "b", "d"} == {*pool.made}
         return
     recording, execution = run(plan, store)
 

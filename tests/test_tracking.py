@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from autosparse.execute import Tracking
+from autosparse.execute import Failed, Finished, Tracking
 from autosparse.trackers import Followed, _address, _named, trackers
 from tests.conftest import Place, call
-from tests.plan.conftest import DIGITS, compiled
 
 QUICK = """\
 version: 1
@@ -93,13 +92,12 @@ def test_every_tracker_is_told_every_number(tmp_path: Path, monkeypatch: pytest.
     """Rounds, trials and seeds are steps of one curve, the losses of a training a curve of their own."""
     library, notes = Library(), list[str]()
     library.install(monkeypatch)
-    steps = compiled(DIGITS).steps
     with follow(tmp_path, name, notes) as tracking:
-        tracking.finished(steps["irp/seed100/round3"], "run", 1.0, {"validation_accuracy": 97.0})
-        tracking.finished(steps["trial/4"], "run", 1.0, {"value": 0.5})
-        tracking.finished(steps["train/erk/0.9/seed0"], "run", 1.0, {"losses": [2.0, 1.0]})
-        tracking.finished(steps["irp/seed100/round2"], "reuse", 0.0, {"validation_accuracy": 98.0})
-        tracking.tell(steps["irp/seed100/round2"], {"validation_accuracy": 98.0})
+        tracking.on_event(Finished("irp/seed100/round3", "run", 1.0, {"validation_accuracy": 97.0}))
+        tracking.on_event(Finished("trial/4", "run", 1.0, {"value": 0.5}))
+        tracking.on_event(Finished("train/erk/0.9/seed0", "run", 1.0, {"losses": [2.0, 1.0]}))
+        tracking.on_event(Finished("irp/seed100/round2", "reuse", 0.0, {"validation_accuracy": 98.0}))
+        tracking.log("irp/seed100/round2", {"validation_accuracy": 98.0})
 
     assert [] == notes
     assert [
@@ -118,10 +116,10 @@ def test_trackers_know_of_a_failed_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, ended: object
 ) -> None:
     """A run with a failure has not come to its end, though it went on."""
-    library, steps = Library(), compiled(DIGITS).steps
+    library = Library()
     library.install(monkeypatch)
     with follow(tmp_path, name, []) as tracking:
-        tracking.failed(steps["trial/0"], "step `trial/0` failed: odd", ["tune"])
+        tracking.on_event(Failed("trial/0", "step `trial/0` failed: odd", ["tune"]))
 
     assert [ended] == library.ended
 
@@ -153,10 +151,10 @@ def test_names_that_mlflow_refuses_are_changed() -> None:
 def test_a_tracker_that_fails_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """It is told once, in one line."""
     Library(fails=True).install(monkeypatch)
-    steps, notes = compiled(DIGITS).steps, list[str]()
+    notes = list[str]()
     with follow(tmp_path, name, notes) as tracking:
         for step in ("trial/0", "trial/1"):
-            tracking.finished(steps[step], "run", 1.0, {"value": 0.5})
+            tracking.on_event(Finished(step, "run", 1.0, {"value": 0.5}))
 
     assert [f"tracker `{name}` is given up: ConnectionError: the server is gone"] == notes
 

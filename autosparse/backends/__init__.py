@@ -1,7 +1,19 @@
 """Backends by name, and the machine that steps run on."""
 
 from autosparse.backends import local, ray
-from autosparse.backends._base import Backend, Crew, Distributed, Tell, Work, backends
+from autosparse.backends._base import Backend, Distributed, Work, WorkerPool, backends
+from autosparse.backends.events import (
+    Emit,
+    Event,
+    Failed,
+    Finished,
+    Note,
+    Observer,
+    Progress,
+    Raised,
+    Started,
+    Waiting,
+)
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
@@ -15,7 +27,8 @@ from autosparse.backends.machine import (
 from autosparse.backends.memory import PeakMemory, memory_of, release_memory, resident_memory
 
 __all__ = [
-    "EVALUATION_BATCH", "Backend", "Crew", "Distributed", "Machine", "PeakMemory", "Place", "Tell", "Work",
-    "available_memory", "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory",
-    "resident_memory", "system_load", "this_machine",
+    "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Machine", "Note", "Observer",
+    "PeakMemory", "Place", "Progress", "Raised", "Started", "Waiting", "Work", "WorkerPool", "available_memory",
+    "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory", "resident_memory",
+    "system_load", "this_machine",
 ]  # fmt: skip

@@ -1,48 +1,46 @@
-"""Where steps run: a registered backend gives a step its place (device, threads) and runs it there."""
+"""The registry of backends: each runs steps on a device, with a number of threads, here or on other machines."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from autosparse.backends.machine import (
-    Place,
-)
+from autosparse.backends.events import Emit, Event, Raised
+from autosparse.backends.machine import Place
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
 
 
 class Backend(Protocol):
-    """Runs a step's work on its place; `prepare` does what is done once, before the first."""
+    """Runs functions of steps; `prepare` sets up what they share before the first."""
 
     def prepare(self) -> None: ...
     def run(self, work: Callable[[Place], Result]) -> Result: ...
 
 
-Tell: TypeAlias = Callable[..., None]
-"""Is told what happens: `started`, `progress`, `waiting`, `finished`, `note`, each with what belongs to it."""
-
-Work: TypeAlias = Callable[[str, Tell], None]
-"""Makes a step by name, in any process: what it consists of can be pickled."""
+Work: TypeAlias = Callable[[str, Emit], None]
+"""Runs a step by name, in any process: it can be pickled."""
 
 
-class Crew(Protocol):
-    """What makes several steps at once. `idle` are those that may be given one."""
+class WorkerPool(Protocol):
+    """Workers that run several steps at once. `idle` yields a worker for every step that may start now."""
 
     @property
     def busy(self) -> bool: ...
     @property
     def idle(self) -> Iterator[Any]: ...
-    def make(self, worker: Any, name: str) -> None: ...
-    def hear(self) -> Iterator[tuple[Any, ...]]: ...
+    def start(self, worker: Any, name: str) -> None: ...
+    def receive(self) -> Iterator[Event | Raised]: ...
     def check(self, name: str) -> None: ...
 
 
 @runtime_checkable
 class Distributed(Protocol):
-    """A backend whose steps run elsewhere. `memory` is what steps take, in bytes, where that is known."""
+    """A backend whose steps run on other machines. `memory` maps steps to their peak bytes, where these are known."""
 
-    def crew(self, work: Work, memory: Mapping[str, int], *, same_machine: bool) -> AbstractContextManager[Crew]: ...
+    def pool(
+        self, work: Work, memory: Mapping[str, int], *, same_machine: bool
+    ) -> AbstractContextManager[WorkerPool]: ...
 
 
 Open: TypeAlias = Callable[..., Backend]

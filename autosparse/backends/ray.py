@@ -18,7 +18,8 @@ from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
-from autosparse.backends._base import Result, Tell, Work, backends
+from autosparse.backends._base import Result, Work, backends
+from autosparse.backends.events import Event, Note, Progress, Raised, Started, Waiting
 from autosparse.backends.local import local
 from autosparse.backends.machine import Place
 from autosparse.errors import (
@@ -30,10 +31,10 @@ from autosparse.errors import (
     UsageError,
 )
 
-_AGAIN = 10  # times that a step is begun anew after a machine or process was lost
+_AGAIN = 10  # retries of a step after a machine or process was lost
 _AHEAD, _AHEAD_SCALING = 2, 64  # steps that are submitted beyond the room that there is
 _LOOKS = 5.0  # seconds between two looks at which machines there are
-_PATIENCE = 0.2  # seconds between two looks at what is told
+_PATIENCE = 0.2  # seconds between two reads of the event board
 _GONE = 120.0  # seconds that a step waits for a machine with room for it, once there was one
 _CURRENT = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the address of its cluster
 
@@ -63,12 +64,12 @@ class _Ray:
     def run(self, work: Callable[[Place], Result]) -> Result:
         return self._here.run(work)  # what a report finds damaged is made again where it is read
 
-    def crew(self, work: Work, memory: Mapping[str, int], *, same_machine: bool) -> _Crew:
-        """Tasks of a cluster; with `same_machine` all of its nodes must be on this one."""
-        return _Crew(self._address, self._place, work, memory, self._trusted, self._scales, same_machine)
+    def pool(self, work: Work, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
+        """Return a pool of tasks on the cluster; with `same_machine` all of its nodes must be this machine."""
+        return _Pool(self._address, self._place, work, memory, self._trusted, self._scales, same_machine)
 
 
-class _Crew:
+class _Pool:
     """Steps that are tasks; a context manager that leaves none behind."""
 
     def __init__(
@@ -94,12 +95,11 @@ class _Crew:
         self._stdout = -1
         self._slots, self._looked, self._asked = 1, -_LOOKS, time.monotonic()
 
-    def __enter__(self) -> _Crew:
+    def __enter__(self) -> _Pool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         logging.getLogger("ray").setLevel(logging.ERROR)
         sys.stdout.flush()
-        # Ray and its processes write there, whatever they are told: what is lost, and pages of logs about it. The run
-        # tells what matters of that itself.
+        # Ray and its processes write pages of logs to it, whatever their configuration. The run reports lost machines.
         self._stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.close(nowhere)
@@ -134,49 +134,50 @@ class _Crew:
         while len(self._at) < room:
             yield None
 
-    def make(self, worker: None, name: str) -> None:
+    def start(self, worker: None, name: str) -> None:
         """Submit a step."""
         options: dict[str, Any] = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "name": name}
         if name in self._memory:
             options["memory"] = self._memory[name]
         self._at[self._task.options(**options).remote(self._work, name, self._board)] = name
 
-    def hear(self) -> Iterator[tuple[Any, ...]]:
-        """What tasks tell, as soon as one of them does, and how those ended that did."""
+    def receive(self) -> Iterator[Event | Raised]:
+        """Yield the events of running tasks, then those of tasks that ended; wait a moment for the first."""
         self._ray.wait([*self._at], num_returns=1, timeout=_PATIENCE)
         done, _ = self._ray.wait([*self._at], num_returns=len(self._at), timeout=0)
         with suppress(self._ray.exceptions.RayError):
-            for told in self._ray.get(self._board.drain.remote()):
-                self._begun |= {told[1]} if told[0] == "started" else set()
-                yield told
+            for event in self._ray.get(self._board.drain.remote()):
+                if isinstance(event, Started):
+                    self._begun.add(event.step)
+                yield event
         for task in done:
             if (name := self._at.pop(task, None)) is None:
                 continue
             try:
                 ended = self._ray.get(task)
             except self._ray.exceptions.RayTaskError as error:  # no machine was lost: it would fail again
-                ended = [("failed", _broken(name, error.cause))]
+                ended = [Raised(_broken(name, error.cause))]
             except self._ray.exceptions.RayError as error:
-                ended = [self._again(name, error)]
-            yield from self._told(ended)
-        yield from self._told(self._without())
+                ended = [self._retry(name, error)]
+            yield from self._checked(ended)
+        yield from self._checked(self._without_machine())
 
-    def _told(self, ended: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-        for told in ended:
-            if told[0] == "failed" and not told[1].step:  # the run ends
+    def _checked(self, events: Iterable[Event | Raised]) -> Iterator[Event | Raised]:
+        for event in events:
+            if isinstance(event, Raised) and not event.error.step:  # the run ends
                 self._drop()
-            yield told
+            yield event
 
     def _drop(self) -> None:
-        # The run ends with what has begun: what has not is taken back.
+        # The run ends once the running tasks have: the others are cancelled.
         for task, name in [*self._at.items()]:
             if name not in self._begun:
                 with suppress(Exception):
                     self._ray.cancel(task)
                 del self._at[task]
 
-    def _without(self) -> Iterator[tuple[Any, ...]]:
-        # Steps for which there was room, on machines that are gone.
+    def _without_machine(self) -> Iterator[Event | Raised]:
+        # Steps that fitted a machine which has left the cluster.
         now = time.monotonic()
         if self._scales or now - self._asked < _LOOKS:
             return
@@ -189,9 +190,9 @@ class _Crew:
             except FitError as error:
                 if name not in self._waiting:
                     self._waiting[name] = now
-                    yield "note", f"{error.message}: it waits for one"
+                    yield Note(f"{error.message}: it waits for one")
                 elif now - self._waiting[name] > _GONE:
-                    yield "failed", error
+                    yield Raised(error)
                     return
 
     def check(self, name: str) -> None:
@@ -237,9 +238,9 @@ class _Crew:
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, ends)  # Ray has put its own in its place
         except Exception as error:
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise MissingRequirement(
-                f"the cluster at {self._address} cannot be reached: {told}", "`ray status` tells how it is"
+                f"the cluster at {self._address} cannot be reached: {reason}", "`ray status` tells how it is"
             ) from error
         hosts = {node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
         if not self._trusted:
@@ -255,8 +256,8 @@ class _Crew:
         self._board = self._ray.remote(Board).options(num_cpus=0, scheduling_strategy=near).remote()
         self._task = self._ray.remote(max_retries=0)(act)
 
-    def _again(self, name: str, error: Exception) -> tuple[Any, ...]:
-        # Its process or machine is gone: whatever it was, the step can be begun anew.
+    def _retry(self, name: str, error: Exception) -> Event | Raised:
+        # Its process or machine is lost, which is no fault of the step.
         self._begun.discard(name)
         self._lost[name] = self._lost.get(name, 0) + 1
         reason = type(error).__name__
@@ -268,49 +269,49 @@ class _Crew:
             )
             if self._lost[name] > _AGAIN:
                 failed.step = name
-            return "failed", failed
-        self.make(None, name)
-        return "note", f"`{name}` is begun again: its process was lost ({reason})"
+            return Raised(failed)
+        self.start(None, name)
+        return Note(f"`{name}` is begun again: its process was lost ({reason})")
 
 
 class Board:
-    """Where tasks write what happens, until the run reads it."""
+    """An actor that collects the events of running tasks until the run reads them."""
 
     def __init__(self) -> None:
-        self._told: list[tuple[Any, ...]] = []
+        self._events: list[Event] = []
 
-    def tell(self, told: tuple[Any, ...]) -> None:
-        """Write."""
-        self._told.append(told)
+    def put(self, event: Event) -> None:
+        """Add an event."""
+        self._events.append(event)
 
-    def drain(self) -> list[tuple[Any, ...]]:
-        """Read and wipe."""
-        told, self._told = self._told, []
-        return told
+    def drain(self) -> list[Event]:
+        """Return the events since the last call."""
+        events, self._events = self._events, []
+        return events
 
 
-def act(work: Work, name: str, board: Any) -> list[tuple[Any, ...]]:
-    """Make a step in a task: what happens meanwhile goes to the board, how it ended is the result."""
-    ended: list[tuple[Any, ...]] = []
+def act(work: Work, name: str, board: Any) -> list[Event | Raised]:
+    """Run a step in a task: events of its progress go to the board, the others are the result."""
+    ended: list[Event | Raised] = []
 
-    def tell(*told: Any) -> None:
-        if told[0] in ("started", "progress", "waiting"):
-            board.tell.remote(told)
+    def emit(event: Event) -> None:
+        if isinstance(event, Started | Progress | Waiting):
+            board.put.remote(event)
         else:
-            ended.append(told)
+            ended.append(event)
 
     try:
-        work(name, tell)
+        work(name, emit)
     except AutosparseError as error:
-        ended.append(("failed", error))
+        ended.append(Raised(error))
     except Exception as error:
-        ended.append(("failed", _broken(name, error)))
+        ended.append(Raised(_broken(name, error)))
     return ended
 
 
 def _broken(name: str, error: BaseException) -> StepError:
-    told = f"step `{name}` failed: {type(error).__name__}: {error}"
-    return StepError(told, "every machine must have the same release of autosparse and its libraries")
+    message = f"step `{name}` failed: {type(error).__name__}: {error}"
+    return StepError(message, "every machine must have the same release of autosparse and its libraries")
 
 
 def _library() -> ModuleType:
@@ -362,4 +363,4 @@ def _is_loopback(host: str) -> bool:
     return host == "localhost"
 
 
-__all__ = ["Board", "Tell", "act", "ray"]
+__all__ = ["Board", "act", "ray"]

@@ -11,14 +11,17 @@ import traceback
 
 import typer
 
-from autosparse.cli import cache, doctor, export, report, run, specs, study
+from autosparse.cli import doctor, plan, run, export, report, specs, compare, study, cache, runs  # isort: skip -- the order of `--help`
 from autosparse.cli.app import app, say
+from autosparse.cli.interrupts import Terminated, terminate
 from autosparse.console import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
-__all__ = ["app", "cache", "doctor", "export", "main", "report", "run", "specs", "study"]
+__all__ = [
+    "app", "cache", "compare", "doctor", "export", "main", "plan", "report", "run", "runs", "specs", "study",
+]  # fmt: skip
 
 
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name
@@ -44,7 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
         show_text(f"autosparse {__version__}")
         sys.exit(0)
     detailed = "--detailed-exitcode" in arguments
-    signal.signal(signal.SIGTERM, run.terminate)
+    signal.signal(signal.SIGTERM, terminate)
     codecs.register_error("spelled", spelled)
     for stream in (sys.stdout, sys.stderr):  # for terminals that lack a character
         if isinstance(stream, io.TextIOWrapper):
@@ -63,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         say("stopped")
         sys.exit(130)
-    except run.Terminated:
+    except Terminated:
         sys.exit(143)
     except BrokenPipeError:  # the reader of a pipe has gone
         _discard_output()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -74,22 +76,25 @@ def options(
         raise typer.Exit
 
 
-def load(
-    name: str | None,
-    store: Store,
-    budget: list[str] | None,
-    overrides: list[str] | None,
-    *,
-    quiet: bool,
-    remember: bool = True,
-) -> LoadedSpec:
-    """Find, read and remember the spec that a command means, saying which one it is if it was not named."""
-    found = find_spec(name, store)
+@dataclass(frozen=True)
+class SpecRequest:
+    """The spec that a command names, and what its options change."""
+
+    name: str | None
+    budget: Sequence[str] | None = None
+    overrides: Sequence[str] | None = None
+    quiet: bool = False
+    refit: bool = False
+
+
+def load(request: SpecRequest, store: Store, *, remember: bool = True) -> LoadedSpec:
+    """Find, read and remember the spec that a command means; print which one it is if it was not named."""
+    found = find_spec(request.name, store)
     refuse_plan(found.path)
-    if found.why and not quiet:
+    if found.why and not request.quiet:
         say(f"spec {found.path}: {found.why}")
-    loaded = load_spec(found.path, overrides=overrides or (), budget=budget or ())
-    if remember and name is not None:  # what was found without being named is found again
+    loaded = load_spec(found.path, overrides=request.overrides or (), budget=request.budget or ())
+    if remember and request.name is not None:  # a spec that was not named is found in the same way again
         try:
             remember_spec(found.path, store)
         except MissingRequirement as error:
@@ -100,51 +105,50 @@ def load(
 def fit_loaded(
     loaded: LoadedSpec, store: Store, index: Index, *, quiet: bool, refit: bool = False, timed: bool = True
 ) -> Fitted:
-    """The plan of a spec, priced and fitted to this machine. Says which code of the user's own it imports."""
-    url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
-    if url != store.url:  # variants of a spec share what is known of it
-        store.connect(url)
-    for name in () if quiet else own_code(loaded.spec):
-        say(f"note: importing your code, {name}")
+    """Return the plan of a spec, priced and fitted to this machine; print notes and warnings about it."""
 
-    def told(text: str) -> None:
+    def note(text: str) -> None:
         if not quiet:
             say(f"note: {text}")
 
-    learning = ("tuning",) if any(method.needs_rounds for method in loaded.spec.methods) else ("irp", "tuning")
-    unused = [name for name in learning if (name,) in loaded.document.values]
-    if unused and isinstance(loaded.spec.scorer, Pretrained) and not quiet:
+    url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
+    if url != store.url:  # variants of a spec share what is known of it
+        store.connect(url)
+    for name in own_code(loaded.spec):
+        note(f"importing your code, {name}")
+    if unused := _unused_sections(loaded):
         names = " and ".join(f"`{name}`" for name in unused)
-        say(f"note: {names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
+        note(f"{names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
     with located(loaded.document):
-        fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, told, refit=refit, timed=timed)
+        fitted = fit_plan(loaded.spec, this_machine(), loaded.name, store, index, note, refit=refit, timed=timed)
     if store.problem:
-        told(f"{store.problem.message}; {store.problem.hint}")
+        note(f"{store.problem.message}; {store.problem.hint}")
     for warning in () if quiet else fitted.plan.warnings:
         say(f"warning: {warning}")
     return fitted
 
 
-def prepare(
-    name: str | None,
-    store: Store,
-    budget: list[str] | None,
-    overrides: list[str] | None,
-    *,
-    quiet: bool,
-    refit: bool = False,
-) -> tuple[LoadedSpec, Fitted, Index]:
-    """The spec, its plan and what the store holds; a saved plan is checked to be what it was."""
-    path = Path(name) if name is not None else None
+def _unused_sections(loaded: LoadedSpec) -> list[str]:
+    # Sections about learning a scorer, in a spec whose scorer is pretrained.
+    if not isinstance(loaded.spec.scorer, Pretrained):
+        return []
+    sections = ("tuning",) if any(method.needs_rounds for method in loaded.spec.methods) else ("irp", "tuning")
+    return [name for name in sections if (name,) in loaded.document.values]
+
+
+def prepare(request: SpecRequest, store: Store) -> tuple[LoadedSpec, Fitted, Index]:
+    """Return the spec, its fitted plan and the index of the store. Raises UsageError if a saved plan has changed."""
+    path = Path(request.name) if request.name is not None else None
     saved = read_plan(path) if path else None
     index = open_index(store)
     if path is None or saved is None:
-        loaded = load(name, store, budget, overrides, quiet=quiet)
-        return loaded, fit_loaded(loaded, store, index, quiet=quiet, refit=refit), index
-    if given := "--budget" if budget else "--set" if overrides else "--refit" if refit else None:
-        raise UsageError(f"a saved plan is run as it is: {path} takes no `{given}`", "plan its spec again with it")
+        loaded = load(request, store)
+        return loaded, fit_loaded(loaded, store, index, quiet=request.quiet, refit=request.refit), index
+    options = {"--budget": request.budget, "--set": request.overrides, "--refit": request.refit}
+    if given := [name for name, value in options.items() if value]:
+        raise UsageError(f"a saved plan is run as it is: {path} takes no `{given[0]}`", "plan its spec again with it")
     loaded = spec_of(saved, path)
-    fitted = fit_loaded(loaded, store, index, quiet=quiet, timed=False)
+    fitted = fit_loaded(loaded, store, index, quiet=request.quiet, timed=False)
     check_unmoved(saved, path, fitted.plan, fitted.found, this_machine())
     return loaded, fitted, index
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -125,11 +125,15 @@ def cache_gc(
 
 @dataclass(frozen=True)
 class _Asked:
-    """An artifact that a command names: what is written of it, and its place."""
+    """An artifact that a command names, by step, operation and key."""
 
-    told: str
+    step: str
     operation: str
     key: str
+
+
+_Row: TypeAlias = tuple[_Asked, int, str]
+"""an artifact, the bytes that were copied, and its status"""
 
 
 @cache.command("push")
@@ -141,20 +145,20 @@ def cache_push(
 ) -> None:
     """Publish artifacts where others find them: those that are here and not there."""
     remote = Remote(url)
-    told = []
+    rows: list[_Row] = []
     for one, artifact in _made(what, all_=all_):
         if artifact is None:
-            told.append((one, 0, _NOT_MADE))
+            rows.append((one, 0, _NOT_MADE))
             continue
         artifact.verify()
         there = remote.has(one.operation, one.key)
-        told.append((one, artifact.size, "there already" if there or not remote.push(artifact) else "published"))
-    _tell(told, url, json_=json_)
+        rows.append((one, artifact.size, "there already" if there or not remote.push(artifact) else "published"))
+    _show(rows, url, json_=json_)
 
 
 @cache.command("pull")
 def cache_pull(
-    place: Annotated[
+    source: Annotated[
         list[str], typer.Argument(metavar="[SPEC|KEY...] URL", help="What to take, and where it is: a URL, or a file.")
     ],
     all_: AllOption = False,
@@ -164,23 +168,23 @@ def cache_pull(
 
     Without SPEC or KEY all that is there is taken.
     """
-    store, (*what, url) = Store.default(), place
+    store, (*what, url) = Store.default(), source
     remote = Remote(url)
-    by_name = what and all(map(_is_spec, what))  # else it is listed what is there
-    found = () if by_name else remote.artifacts()
-    listed = [_Asked(str(about.get("step", "")), operation, key) for (operation, key), about in found]
+    by_name = what and all(map(_is_spec, what))  # keys are looked up in the list of artifacts
+    artifacts = () if by_name else remote.artifacts()
+    listed = [_Asked(str(about.get("step", "")), operation, key) for (operation, key), about in artifacts]
     if not listed and not what:
         raise UsageError(f"there is no artifact in {url}", "`autosparse cache push` or `cache export` writes some")
-    told = []
+    rows: list[_Row] = []
     for one in _asked(what, listed, all_=all_) if what else listed:
         if store.holds(one.operation, one.key):
-            told.append((one, 0, "here already"))
+            rows.append((one, 0, "here already"))
         elif not remote.has(one.operation, one.key):
-            told.append((one, 0, "not there"))
+            rows.append((one, 0, "not there"))
         else:
             artifact = store.take(remote, one.operation, one.key)
-            told.append((one, artifact.size, "taken"))
-    _tell(told, url, json_=json_)
+            rows.append((one, artifact.size, "taken"))
+    _show(rows, url, json_=json_)
 
 
 @cache.command("export")
@@ -196,22 +200,22 @@ def cache_export(
     if file.exists():
         raise UsageError(f"{file} is there already", "name another")
     made = _made(what, all_=all_)
-    found = [artifact for _, artifact in made if artifact]
-    if not found:
+    present = [artifact for _, artifact in made if artifact]
+    if not present:
         raise UsageError(f"nothing of {', '.join(what)} is made yet", "run it first")
     with tempfile.TemporaryDirectory() as folder:
         remote = Remote(folder)
-        for artifact in found:
+        for artifact in present:
             artifact.verify()
             remote.push(artifact)
-        (Path(folder) / "README.md").write_text(_page(found), encoding="utf-8")
+        (Path(folder) / "README.md").write_text(_page(present), encoding="utf-8")
         shutil.make_archive(str(file.with_suffix("")), "zip", folder)
-    told = [(one, artifact.size, "exported") if artifact else (one, 0, _NOT_MADE) for one, artifact in made]
-    _tell(told, str(file), json_=json_)
+    rows: list[_Row] = [(one, artifact.size, "exported") if artifact else (one, 0, _NOT_MADE) for one, artifact in made]
+    _show(rows, str(file), json_=json_)
 
 
 def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:
-    """What specs and keys mean of the artifacts that are here; None for what is not made yet."""
+    """Return the artifacts of specs and keys in the local cache; None for those that are missing."""
     store = Store.default()
     asked = _asked(what, list(_here(store)), all_=all_)
     return [(one, store.open(one.operation, one.key) if store.holds(one.operation, one.key) else None) for one in asked]
@@ -228,8 +232,8 @@ def _is_spec(named: str) -> bool:
 
 
 def _asked(what: Sequence[str], known: Sequence[_Asked], *, all_: bool) -> list[_Asked]:
-    """What specs and keys mean, each once; `known` are the artifacts that a key may be of."""
-    found: dict[str, _Asked] = {}
+    """Return the artifacts of specs and keys, each once; a key is one of the `known` ones."""
+    asked: dict[str, _Asked] = {}
     for named in what:
         if _is_spec(named):
             loaded = load_spec(find_spec(named, Store.default()).path)
@@ -246,27 +250,27 @@ def _asked(what: Sequence[str], known: Sequence[_Asked], *, all_: bool) -> list[
                 )
                 hint = "write more of it" if meant else "`autosparse cache ls` lists those that are here"
                 raise UsageError(f"{number} with {named}", hint)
-        found |= {one.key: one for one in meant}
-    return [*found.values()]
+        asked |= {one.key: one for one in meant}
+    return [*asked.values()]
 
 
-def _tell(told: Sequence[tuple[_Asked, int, str]], place: str, *, json_: bool) -> None:
+def _show(rows: Sequence[_Row], url: str, *, json_: bool) -> None:
     if json_:
-        rows = [
-            {"step": one.told, "operation": one.operation, "key": one.key, "bytes": size_, "status": status}
-            for one, size_, status in told
+        artifacts = [
+            {"step": one.step, "operation": one.operation, "key": one.key, "bytes": bytes_, "status": status}
+            for one, bytes_, status in rows
         ]
-        show_text(json_text({"schema_version": 1, "place": place, "artifacts": rows}))
+        show_text(json_text({"schema_version": 1, "place": url, "artifacts": artifacts}))
         return
     show_table(
         ["step", "key", "size", ""],
-        [(one.told, one.key[:12], size(size_) if size_ else "", status) for one, size_, status in told],
+        [(one.step, one.key[:12], size(bytes_) if bytes_ else "", status) for one, bytes_, status in rows],
     )
 
 
-def _page(found: Sequence[Artifact]) -> str:
+def _page(artifacts: Sequence[Artifact]) -> str:
     lines = ["# Artifacts of autosparse", "", "`autosparse cache pull FILE` takes them, every byte checked.", ""]
-    for artifact in found:
+    for artifact in artifacts:
         about = artifact.descriptor
         made: dict[str, Any] = {
             "key": artifact.key,

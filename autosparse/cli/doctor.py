@@ -17,6 +17,7 @@ from autosparse.cli.app import (
     QuietOption,
     SetOption,
     SpecArgument,
+    SpecRequest,
     app,
     fit_loaded,
     json_text,
@@ -60,11 +61,11 @@ def bench(
     and what of the machine's peak they reach. What plans reckon with is measured anew, and kept.
     """
     store = Store.default()
-    loaded = load(spec, store, None, set_, quiet=quiet)
+    loaded = load(SpecRequest(spec, overrides=set_, quiet=quiet), store)
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=True, timed=False)
     for problem, hint in missing_device(fitted.plan, this_machine()):
         raise MissingRequirement(problem, hint)
-    found = measure_speed(
+    speed = measure_speed(
         fitted.plan,
         fitted.price,
         fitted.place,
@@ -73,12 +74,12 @@ def bench(
     )
     about = environment(fitted.place)
     if json_:
-        show_text(json_text({"schema_version": 1, "machine": about, **_told(found)}))
+        show_text(json_text({"schema_version": 1, "machine": about, **_speed_json(speed)}))
     else:
-        show_bench(found, about)
+        show_bench(speed, about)
 
 
-def _told(found: Bench) -> dict[str, Any]:
+def _speed_json(speed: Bench) -> dict[str, Any]:
     trained = [
         {
             "model": item.model,
@@ -91,10 +92,10 @@ def _told(found: Bench) -> dict[str, Any]:
             "operations_per_second": item.operations,
             "share_of_peak": item.share,
         }
-        for item in found.trained
+        for item in speed.trained
     ]
-    scored = {"model": found.largest, "weights_per_second": dict(found.scored)}
-    return {"peak_operations_per_second": dict(found.peaks), "training": trained, "scoring": scored}
+    scored = {"model": speed.largest, "weights_per_second": dict(speed.scored)}
+    return {"peak_operations_per_second": dict(speed.peaks), "training": trained, "scoring": scored}
 
 
 _LISTS: dict[str, Any] = {
@@ -175,18 +176,18 @@ def doctor(
         "cache_free_bytes": free,
     }
     facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}
-    found = self_test(place.device) if test else None
+    tested = self_test(place.device) if test else None
     if json_:
-        show_text(json_text({"schema_version": 1, **facts, "self_test": found and asdict(found)}))
+        show_text(json_text({"schema_version": 1, **facts, "self_test": tested and asdict(tested)}))
     else:
         sizes = {name: size(facts.pop(name)) for name in [*facts] if name.endswith("_bytes")}
         facts |= {name.removesuffix("_bytes"): value for name, value in sizes.items()}
-        if found:
-            facts["self-test"] = f"failed: {found.problem}" if found.problem else f"passed in {found.seconds:.1f} s"
+        if tested:
+            facts["self-test"] = f"failed: {tested.problem}" if tested.problem else f"passed in {tested.seconds:.1f} s"
         show_table(["what", "found"], [(name.replace("_", " "), value) for name, value in facts.items()])
-    if found and found.problem:
+    if tested and tested.problem:
         hint = "install torch and torchvision of versions that belong together"
-        raise StepError(f"the self-test failed on {place.device}: {found.problem}", hint)
+        raise StepError(f"the self-test failed on {place.device}: {tested.problem}", hint)
 
 
 def _names(choices: Mapping[str, Any]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,7 @@ import typer
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
 from autosparse.cli.completion import run_names
-from autosparse.cli.run import kept_on_interrupt
+from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, show_inspected, show_text, show_verified
 from autosparse.cost import Fitted
 from autosparse.errors import StepError, UsageError
@@ -23,9 +23,25 @@ from autosparse.exporters import exporters
 from autosparse.plan import statuses
 from autosparse.registry import suggestion
 from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
-from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
+from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_spec
 from autosparse.steps.study import export_study, study_url
 from autosparse.store import Store, open_index
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """The models of a run to emit, and their formats."""
+
+    run: Run
+    formats: Sequence[Any]
+    method: str | None
+    budgets: Sequence[str]
+    seed: int | None
+
+    def check_formats(self) -> None:
+        """Raise UsageError for a format that is not registered."""
+        if unknown := [name for name in self.formats if isinstance(name, str) and name not in exporters]:
+            raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
 
 
 @app.command()
@@ -49,31 +65,25 @@ def export(
     quiet: QuietOption = False,
 ) -> None:
     """Emit models that a run trained, in any format; or, with `--study`, its trials for optuna-dashboard."""
-
-    found = find_run(run)
+    chosen = find_run(run)
     if study is not None:
         if given := "--format" if format else "--method" if method else "--out" if out else None:
             raise UsageError(f"`--study` writes trials, which have no `{given}`")
-        trials = _export_study(found, study)
-        if json_:
-            told = {"schema_version": 1, "run": str(found.folder), "study": str(study), "trials": trials}
-            show_text(json_text(told))
-        elif not quiet:
-            say(f"{trials} trials in {study}; look at them with `optuna-dashboard {shlex.quote(study_url(study))}`")
+        _show_study(chosen, study, _export_study(chosen, study), json_=json_, quiet=quiet)
         return
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
     formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
-    if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:
-        raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
-    loaded = _asked(found, formats, method, budget or [], seed)
+    request = ExportRequest(chosen, formats, method, budget or [], seed)
+    request.check_formats()
     store = Store.default()
-    fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
-    emitted, failed = _emit(fitted, store, out or found.folder, quiet=quiet)
+    fitted = fit_loaded(_spec_of(request), store, open_index(store), quiet=quiet, timed=False)
+    emitted, failed = _emit(fitted, store, out or chosen.folder, quiet=quiet)
     if json_:
-        show_text(json_text({"schema_version": 1, "run": str(found.folder), "emitted": [vars(one) for one in emitted]}))
+        models = [vars(one) for one in emitted]
+        show_text(json_text({"schema_version": 1, "run": str(chosen.folder), "emitted": models}))
     else:
-        show_verified(emitted, str(out or found.folder / "models"))
+        show_verified(emitted, str(out or chosen.folder / "models"))
     if failed:
         raise StepError.of(failed)
 
@@ -84,56 +94,65 @@ def inspect(
     json_: JsonOption = False,
 ) -> None:
     """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
-
-    found = _describe(read_emitted(path))
+    description = _describe(read_emitted(path))
     if json_:
-        show_text(json_text({"schema_version": 1, **found}))
+        show_text(json_text({"schema_version": 1, **description}))
     else:
-        show_inspected(found)
+        show_inspected(description)
 
 
-def _asked(
-    run: Run, formats: Sequence[Any], method: str | None, budgets: Sequence[str], seed: int | None
-) -> LoadedSpec:
-    """The run's spec, of one method, seed and some budgets alone; its steps have the keys that they had in the run."""
-    try:
-        resolved = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
-        name = json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["spec"]
-        spec = take_spec(resolved, name).spec
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
-    methods = {one.name: one for one in spec.methods}
-    chosen = spec.method.name if method is None else method
-    if chosen not in methods:
-        hint = suggestion(chosen, [*methods]) or f"its methods: {', '.join(methods)}"
-        raise UsageError(f"run {run.folder} has no method `{chosen}` with masks", hint if chosen != DENSE else None)
-    kept = [value for value, known in zip(resolved["budget"], spec.budget, strict=True) if _is_asked(known, budgets)]
-    if not kept or (seed is not None and seed not in spec.seeds):
-        what = f"seed {seed}" if kept else f"budget {', '.join(budgets)}"
-        known = spec.seeds if kept else spec.budget
-        raise UsageError(f"run {run.folder} has no {what}", f"it has {', '.join(map(str, known))}")
-    first = spec.seeds[0] if seed is None else seed
-    # A model card tells of other seeds, and of the controls that the run made for its own method.
-    whole = any(exporters[_format(value)].facts.get("others") for value in formats if _format(value) in exporters)
+def _spec_of(request: ExportRequest) -> LoadedSpec:
+    """Return the run's spec, with only the requested models; their steps have the same keys as in the run."""
+    loaded = _recorded(request.run)
+    spec, resolved = loaded.spec, loaded.document.data
+    chosen = _method_of(request, spec)
+    budgets = [value for value, known in zip(resolved["budget"], spec.budget, strict=True) if _is_asked(known, request)]
+    if not budgets or (request.seed is not None and request.seed not in spec.seeds):
+        absent = f"seed {request.seed}" if budgets else f"budget {', '.join(request.budgets)}"
+        known = spec.seeds if budgets else spec.budget
+        raise UsageError(f"run {request.run.folder} has no {absent}", f"it has {', '.join(map(str, known))}")
+    first = spec.seeds[0] if request.seed is None else request.seed
+    # A model card lists other seeds, and the controls that the run made for its method.
+    names = [_format(value) for value in request.formats]
+    whole = any(exporters[name].facts.get("others") for name in names if name in exporters)
     only = {
-        "method": methods[chosen].model_dump(mode="json"),
-        "budget": kept,
+        "method": chosen.model_dump(mode="json"),
+        "budget": budgets,
         "seeds": [first, *(other for other in spec.seeds if whole and other != first)],
-        "emit": formats,
+        "emit": request.formats,
         "compare": [],
-        "controls": resolved["controls"] if whole and chosen == spec.method.name else [],
+        "controls": resolved["controls"] if whole and chosen.name == spec.method.name else [],
         "sanity": None,
         "study": {},
     }
-    return take_spec({**resolved, **only}, name)
+    return take_spec({**resolved, **only}, loaded.name)
+
+
+def _recorded(run: Run) -> LoadedSpec:
+    # The spec that a run has recorded, with every value written out.
+    try:
+        resolved = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+        return take_spec(resolved, json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["spec"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
+
+
+def _method_of(request: ExportRequest, spec: Spec) -> Method:
+    methods = {one.name: one for one in spec.methods}
+    name = spec.method.name if request.method is None else request.method
+    if name not in methods:
+        hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
+        message = f"run {request.run.folder} has no method `{name}` with masks"
+        raise UsageError(message, hint if name != DENSE else None)
+    return methods[name]
 
 
 def _format(value: Any) -> str:
     return str(value.get("name")) if isinstance(value, dict) else str(value)
 
 
-def _is_asked(budget: Any, asked: Sequence[str]) -> bool:
-    return not asked or str(budget) in asked
+def _is_asked(budget: object, request: ExportRequest) -> bool:
+    return not request.budgets or str(budget) in request.budgets
 
 
 def _emit(
@@ -148,8 +167,8 @@ def _emit(
             "cache any more, and an export trains nothing",
             "run its spec again first",
         )
-    with kept_on_interrupt(quiet) as told, follow(fitted, quiet=quiet) as observer:
-        told.append(lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on")
+    with exit_on_interrupt(quiet=quiet) as interruption, follow(fitted, quiet=quiet) as observer:
+        interruption.text = lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
         execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
         outcome = execution.attempt()
 
@@ -166,16 +185,24 @@ def _export_study(run: Run, file: Path) -> int:
     if not scorer.get("settings"):
         why = run.problem if run.report is None else "its scorer was not tuned"
         raise UsageError(f"run {run.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
-    told = {"settings": "settings", "value": "trials", "folds": "folds", "stopped": "stopped"}
+    fields = {"settings": "settings", "value": "trials", "folds": "folds", "stopped": "stopped"}
     # Reports of earlier releases lack the last two.
-    columns = [[(name, value) for value in scorer[where]] for name, where in told.items() if where in scorer]
+    columns = [[(name, value) for value in scorer[field]] for name, field in fields.items() if field in scorer]
     trials = [dict(row) for row in zip(*columns, strict=True)]
     export_study(file, run.folder.name, scorer["defaults"], scorer["space"], trials)
     return len(trials)
 
 
-def _describe(found: OpenedModel) -> dict[str, Any]:
-    card, model = found.card, found.model
+def _show_study(run: Run, file: Path, trials: int, *, json_: bool, quiet: bool) -> None:
+    if json_:
+        document = {"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials}
+        show_text(json_text(document))
+    elif not quiet:
+        say(f"{trials} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
+
+
+def _describe(opened: OpenedModel) -> dict[str, Any]:
+    card, model = opened.card, opened.model
     known = card.accuracy.layers if card else []
     # In the network's order, not the file's.
     names = dict.fromkeys([*(layer.name for layer in known if layer.name in model.masks), *model.masks])
@@ -190,9 +217,9 @@ def _describe(found: OpenedModel) -> dict[str, Any]:
             layer["computed"] = dict(ways)
     training = card.provenance.get("train") if card else None
     return {
-        "path": str(found.path),
-        "format": found.format,
-        "bytes": found.bytes,
+        "path": str(opened.path),
+        "format": opened.format,
+        "bytes": opened.bytes,
         "tensors": len(model.state),
         "network": card.network.model.name if card else None,
         "method": card.method if card else None,

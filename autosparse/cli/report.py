@@ -1,4 +1,4 @@
-"""The commands `report` and `runs`."""
+"""The command `report`."""
 
 from __future__ import annotations
 
@@ -11,22 +11,16 @@ import typer
 
 from autosparse.cli.app import JsonOption, app, json_text, say
 from autosparse.cli.completion import run_names
-from autosparse.console import SECTIONS, show_report, show_runs, show_text
+from autosparse.console import SECTIONS, show_report, show_text
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.html import picture, plots_of, report_page, standalone
 from autosparse.registry import suggestion
 from autosparse.report import (
     Missing,
-    Reached,
     Report,
-    all_runs,
     find_run,
-    history,
-    remove_folder,
     report_csv,
     report_markdown,
-    tag_run,
-    tags_of,
 )
 
 
@@ -57,21 +51,14 @@ def report(
     ] = None,
 ) -> None:
     """Show a run's report again; without RUN, the latest one's."""
-
-    if unknown := [name for name in section or () if name not in SECTIONS]:
-        hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
-        raise UsageError(f"a report has no section `{unknown[0]}`", hint)
-    outputs = {"json": json_, "csv": csv, "md": md, "html": html, "svg": svg, "png": png}
-    chosen = [name for name, value in outputs.items() if value not in (None, False)]
-    if len(chosen) > 1:
-        raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
-    if chosen and (section or sort or wide):
-        own = "--section" if section else "--sort" if sort else "--wide"
-        raise UsageError(f"`{own}` is about the report on a terminal, and `--{chosen[0]}` prints another")
-    found = find_run(run)
-    if found.report is None:
-        raise UsageError(f"run {found.folder} cannot be shown: {found.problem}", "the command that began it mends that")
-    shown = _only(found.report, method or ())
+    _check_sections(section or ())
+    outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
+    _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
+    chosen = find_run(run)
+    if chosen.report is None:
+        hint = "the command that began it mends that"
+        raise UsageError(f"run {chosen.folder} cannot be shown: {chosen.problem}", hint)
+    shown = _only(chosen.report, method or ())
     if json_:
         show_text(json_text(shown.json()))
     elif html is not None:
@@ -86,78 +73,21 @@ def report(
         show_report(shown, section or (), sort=sort or "", wide=wide)
 
 
-runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
-app.add_typer(runs, name="runs")
+def _check_sections(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in SECTIONS]:
+        hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
+        raise UsageError(f"a report has no section `{unknown[0]}`", hint)
 
 
-@runs.callback()
-def listed(
-    context: typer.Context,
-    tag: Annotated[list[str] | None, typer.Option(help="Those with this tag; repeatable: with all.")] = None,
-    spec: Annotated[str | None, typer.Option(help="Those of the spec of this name.")] = None,
-    model: Annotated[str | None, typer.Option(help="Those of this network.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Those on this dataset.")] = None,
-    method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
-    json_: JsonOption = False,
-) -> None:
-    """List the runs of this directory, and which is the best at which budget."""
-
-    if context.invoked_subcommand:
-        return
-    wanted = {"spec": spec, "model": model, "dataset": dataset, "method": method}
-    asked = {name: value for name, value in wanted.items() if value is not None}
-    everything = all_runs()
-    found = [
-        run
-        for run in everything
-        if {*(tag or ())} <= {*run.tags} and all(getattr(run.report, name, None) == asked[name] for name in asked)
-    ]
-    reached = history(found)
-    if json_:
-        show_text(json_text({"schema_version": 1, "runs": [_run_json(one) for one in reached]}))
-    elif found:
-        show_runs(reached)
-    elif everything:
-        say(f"none of the {len(everything)} runs of this directory is such a one")
-    else:
-        say("there is no run in this directory yet\nhint: run `autosparse run`")
+def _check_outputs(outputs: Sequence[str], for_terminal: Sequence[str]) -> None:
+    if len(outputs) > 1:
+        raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
+    if outputs and for_terminal:
+        raise UsageError(f"`{for_terminal[0]}` is about the report on a terminal, and `{outputs[0]}` prints another")
 
 
-@runs.command("tag")
-def tag_(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)],
-    tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
-    remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
-) -> None:
-    """Give a run tags, by which `autosparse runs --tag TAG` finds it, or take them away."""
-
-    tags = tags_of(tag)
-    tagged = tag_run(find_run(run), remove=tags) if remove else tag_run(find_run(run), tags)
-    say(f"{tagged.folder} has {'tags ' + ', '.join(tagged.tags) if tagged.tags else 'no tag'}")
-
-
-@runs.command("rm")
-def remove(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")],
-) -> None:
-    """Remove runs' folders, emitted models included; what they were made from stays in the cache."""
-
-    for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
-        remove_folder(folder)
-        say(f"removed {folder}")
-
-
-def _run_json(one: Reached) -> dict[str, object]:
-    about = {name: getattr(one.run.report, name, None) for name in ("spec", "model", "dataset", "method")}
-    return {
-        "run": str(one.run.folder),
-        "finished": one.run.report is not None,
-        "tags": list(one.run.tags),
-        **about,
-        "accuracy": one.accuracy,
-        "best": list(one.best),
-        "statuses": one.statuses,
-    }
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value not in (None, False, [])]
 
 
 def _write(files: Mapping[Path, bytes]) -> None:

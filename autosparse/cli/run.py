@@ -1,19 +1,17 @@
-"""The commands `plan` and `run`."""
+"""The command `run`."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 
-from autosparse.backends import this_machine
 from autosparse.cli.app import (
     BudgetOption,
     JsonOption,
@@ -21,32 +19,19 @@ from autosparse.cli.app import (
     QuietOption,
     RefitOption,
     SetOption,
+    SpecRequest,
     app,
     json_text,
     prepare,
     say,
 )
 from autosparse.cli.completion import step_names
-from autosparse.console import follow, show_chain, show_made, show_plan, show_report, show_text
-from autosparse.cost import fit_steps, plan_json, remember_use, shared
+from autosparse.cli.interrupts import exit_on_interrupt
+from autosparse.console import follow, show_made, show_report, show_text
+from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
-from autosparse.execute import Everyone, Execution, Log, Outcome, Tracking, made_json
-from autosparse.plan import (
-    Plan,
-    Step,
-    chain,
-    count,
-    draw_dot,
-    draw_mermaid,
-    excess_threads,
-    explained,
-    missing_data,
-    missing_device,
-    missing_libraries,
-    save_plan,
-    select_steps,
-    translations,
-)
+from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
+from autosparse.plan import Plan, Selection, Status, Step, select_steps
 from autosparse.report import (
     LOG,
     Failure,
@@ -64,69 +49,53 @@ from autosparse.report import (
     tag_run,
     tags_of,
 )
+from autosparse.spec import LoadedSpec
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
-from autosparse.text import shell_word
 from autosparse.trackers import Followed
 
 
-@app.command()
-def plan(
-    spec: PlanArgument = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
-    steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
-    explain: Annotated[
-        str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.", autocompletion=step_names)
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
-    ] = None,
-    detailed_exitcode: Annotated[
-        bool,
-        typer.Option(
-            "--detailed-exitcode", help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error."
-        ),
-    ] = False,
-    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
-    refit: RefitOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
-    if explain and dot + mermaid:
-        raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
-    if json_ + dot + mermaid > 1:
-        raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
-    store = Store.default()
-    loaded, fitted, index = prepare(spec, store, budget, set_, quiet=quiet, refit=refit)
-    compiled, found = fitted.plan, fitted.found
-    sharing = shared(compiled, store, index, fitted.price, loaded.identity)
-    if explain:
-        links = [explained(compiled, found, name) for name in chain(compiled, found, explain)]
-        if json_:
-            show_text(json_text({"schema_version": 1, "chain": links}))
-        else:
-            show_chain(links)
-    elif json_:
-        show_text(json_text(plan_json(fitted, sharing)))
-    elif dot or mermaid:
-        show_text((draw_dot if dot else draw_mermaid)(compiled, found))
-    else:
-        show_plan(fitted, translations(compiled), every_step=steps, sharing=sharing)
-    if not quiet:
-        here, absent = this_machine(), [*missing_data(compiled, found), *missing_libraries(compiled, found)]
-        for problem, hint in [*absent, *missing_device(compiled, here), *excess_threads(compiled, here)]:
-            say(f"warning: {problem}\nhint: {hint}")
-    if fitted.problem:
-        raise fitted.problem
-    if out:
-        save_plan(out, compiled, found, loaded.relative, loaded.path)
-        if not quiet:
-            say(f"plan saved in {out}: `autosparse run {shell_word(out)}` runs it as it is")
-    if detailed_exitcode and count(found)["reuse"] < len(found):
-        raise typer.Exit(2)
+@dataclass(frozen=True)
+class RunRequest:
+    """The plan to run, the steps of it, and where its report goes."""
+
+    spec: SpecRequest
+    only: Sequence[str]
+    force: Sequence[str]
+    out: Path | None
+    tags: tuple[str, ...]
+    wait: bool
+    json: bool
+
+    @property
+    def quiet(self) -> bool:
+        """Whether only the result and errors are printed."""
+        return self.spec.quiet
+
+
+@dataclass(frozen=True)
+class SelectedPlan:
+    """A plan that fits, its steps that a run goes through, and `before`: the statuses of all steps."""
+
+    loaded: LoadedSpec
+    fitted: Fitted
+    selection: Selection
+    before: Mapping[str, Status]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan, all steps of it."""
+        return self.fitted.plan
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The outcome of the steps, and the report if the plan is finished and has none with artifacts that are stale."""
+
+    outcome: Outcome
+    report: Report | None
+    is_listed: bool
+    """whether the steps are listed, in place of a report"""
 
 
 @app.command()
@@ -169,117 +138,130 @@ def run(
     else is made again. If they differ, so are the plan's steps that were made from the bytes before, as far as this
     run goes through them; what is left as it was, here and in other specs, is named.
     """
-
+    wanted = SpecRequest(spec, budget, set_, quiet=quiet, refit=refit)
+    request = RunRequest(wanted, only or (), force or (), out, tags_of(tag or ()), wait, json_)
     store = Store.default()
-    loaded, fitted, _ = prepare(spec, store, budget, set_, quiet=quiet, refit=refit)
-    compiled, everything = fitted.plan, fitted.found
-    if force and loaded.path is None:
-        raise UsageError(f"a saved plan is run as it is: {spec} takes no `--force`", "force a step of its spec")
-    selection = select_steps(compiled, everything, only=only or (), force=force or ())
-    if (out or tag) and not selection.finishes:
-        where = f"put into {out}" if out else "tag"
+    selected = _select(request, store)
+    folder = _open_folder(request, selected)
+    _announce(request, selected)
+    result = _execute(request, selected, store, folder)
+    _show(request, selected, result)
+    result.outcome.check(reported=result.report is not None)
+
+
+def _select(request: RunRequest, store: Store) -> SelectedPlan:
+    """Return the plan and its steps that run. Raises UsageError for options that it refuses, FitError if too large."""
+    loaded, fitted, _ = prepare(request.spec, store)
+    if request.force and loaded.path is None:
+        message = f"a saved plan is run as it is: {request.spec.name} takes no `--force`"
+        raise UsageError(message, "force a step of its spec")
+    selection = select_steps(fitted.plan, fitted.found, only=request.only, force=request.force)
+    if (request.out or request.tags) and not selection.finishes:
+        where = f"put into {request.out}" if request.out else "tag"
         raise UsageError(f"`--only` leaves the plan unfinished: there is no report to {where}")
-    tags = tags_of(tag or ())
-    found = selection.found
-    fitted = fit_steps(fitted, found)
-    if fitted.problem:
-        raise fitted.problem
-    folder = None
-    if selection.finishes:
-        folder = open_folder(
-            compiled.name,
-            plan_json(fitted),
-            digest=compiled.digest,
-            spec=loaded.path,
-            resolved=compiled.spec.model_dump(mode="json"),
-            out=out,
-        )
-        if tags:
-            tag_run(find_run(str(folder)), tags)
-    to_run = len(found) - count(found)["reuse"]
-    if not quiet and to_run == 0:
-        say(f"nothing to run: all {len(found)} steps are in the cache")
-    elif not quiet:
-        say(f"{to_run} step{'s' * (to_run != 1)} to run, {len(found) - to_run} reused")
-    if to_run and not quiet:
-        for taken in fitted.taken:
-            say(f"to fit {taken.limit}: {taken}")
-        for note in fitted.notes:
-            say(f"note: {note}")
-    with kept_on_interrupt(quiet) as told, ExitStack() as stack:
-        followed = [stack.enter_context(follow(replace(fitted, found=found), quiet=quiet))]
-        if folder:
-            followed.append(stack.enter_context(Log(folder / LOG)))
-        tracking = None
-        if folder and compiled.spec.track and (to_run or find_run(str(folder)).report is None):
-            tracking = stack.enter_context(_tracking(compiled, folder, followed[0].note))
-            followed.append(tracking)
+    some = fit_steps(fitted, selection.found)
+    if some.problem:
+        raise some.problem
+    return SelectedPlan(loaded, some, selection, fitted.found)
+
+
+def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
+    """Return the run's folder; None for a run that leaves the plan unfinished."""
+    if not selected.selection.finishes:
+        return None
+    folder = open_folder(
+        selected.plan.name,
+        plan_json(selected.fitted),
+        digest=selected.plan.digest,
+        spec=selected.loaded.path,
+        resolved=selected.plan.spec.model_dump(mode="json"),
+        out=request.out,
+    )
+    if request.tags:
+        tag_run(find_run(str(folder)), request.tags)
+    return folder
+
+
+def _announce(request: RunRequest, selected: SelectedPlan) -> None:
+    if request.quiet:
+        return
+    number, left = len(selected.selection.found), _to_run(selected)
+    if not left:
+        say(f"nothing to run: all {number} steps are in the cache")
+        return
+    say(f"{left} step{'s' * (left != 1)} to run, {number - left} reused")
+    for change in selected.fitted.taken:
+        say(f"to fit {change.limit}: {change}")
+    for note in selected.fitted.notes:
+        say(f"note: {note}")
+
+
+def _to_run(selected: SelectedPlan) -> int:
+    return sum(status.status != "reuse" for status in selected.selection.found.values())
+
+
+def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None) -> RunResult:
+    """Run the steps, and save the report of a plan that is finished."""
+    fitted, selection = selected.fitted, selected.selection
+    with exit_on_interrupt(quiet=request.quiet) as interruption, ExitStack() as stack:
+        console = stack.enter_context(follow(replace(fitted, found=selection.found), quiet=request.quiet))
+        log = [stack.enter_context(Log(folder / LOG))] if folder else []
+        tracking = _tracking(selected, folder, console)
         execution = Execution(
-            compiled,
+            selected.plan,
             store,
-            Everyone(*followed),
+            Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
             place=fitted.place,
-            wait=wait,
+            wait=request.wait,
             selection=selection,
             workers=fitted.workers,
             estimates=fitted.price.steps,
         )
-        told.append(lambda: _interrupted(execution.outcome.steps, len(found), forced=bool(selection.forced)))
+        interruption.text = lambda: _interrupted(execution.outcome, selection)
         outcome = execution.attempt()
-        if loaded.identity and selection.finishes:
-            remember_use(compiled, store, loaded.identity)
-        mixed = any(step.key in outcome.stale for step in compiled.steps.values())  # no report compares old with new
-        report = _report(execution, store, folder) if folder and not mixed else None
+        if selected.loaded.identity and selection.finishes:
+            remember_use(selected.plan, store, selected.loaded.identity)
+        # No report compares results of old bytes with results of new ones.
+        is_mixed = any(step.key in outcome.stale for step in selected.plan.steps.values())
+        report = _report(execution, store, folder) if folder and not is_mixed else None
         if tracking:
-            _tell_reused(tracking, execution, store)
-    if not quiet and outcome.stale:
-        say(_stale(outcome))
-    if report:
-        show_text(json_text(report.json())) if json_ else show_report(report)
-    elif mixed or not folder:
-        made = made_json(compiled, everything, outcome)
-        show_text(json_text(made)) if json_ else show_made(made)
-    if outcome.failed and not quiet:
-        say(_unfinished(outcome))
-    outcome.check(reported=report is not None)
+            _log_reused(tracking, execution, store)
+    return RunResult(outcome, report, is_listed=is_mixed or not folder)
 
 
-def _tell_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
+def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
+    # Trackers follow a run once: a call that runs nothing has nothing to add to a reported one.
+    if not folder or not selected.plan.spec.track:
+        return None
+    if not _to_run(selected) and find_run(str(folder)).report is not None:
+        return None
+    settings = dict(leaves(selected.plan.spec.model_dump(mode="json")))
+    choices = [(choice.name, choice.options()) for choice in selected.plan.spec.track]
+    return Tracking(choices, Followed(folder.name, folder, settings), lambda text: console.on_event(Note(text)))
+
+
+def _log_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
     for name, status in [*execution.outcome.steps.items()]:
         if status == "reuse":
             step = execution.plan.steps[name]
-            tracking.tell(step, execution.read(partial(_measured, execution, store, step)))
+            tracking.log(name, execution.read(partial(_measured, execution, store, step)))
 
 
 def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
     return {} if step.name in execution.outcome.unmade else metrics_of(store.open(step.operation, step.key))
 
 
-def _tracking(plan: Plan, folder: Path, note: Callable[[str], None]) -> Tracking:
-    settings = dict(leaves(plan.spec.model_dump(mode="json")))
-    choices = [(choice.name, choice.options()) for choice in plan.spec.track]
-    return Tracking(choices, Followed(folder.name, folder, settings), note)
-
-
-class Terminated(BaseException):
-    """SIGTERM arrived."""
-
-
-def terminate(number: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM: stop as Ctrl-C does, with another exit code."""
-    raise Terminated
-
-
-@contextmanager
-def kept_on_interrupt(quiet: bool) -> Iterator[list[Callable[[], str]]]:
-    """End with 130 or 143 on Ctrl-C or SIGTERM, telling the text that the first function in the list gives."""
-    told: list[Callable[[], str]] = []
-    try:
-        yield told
-    except (KeyboardInterrupt, Terminated) as reason:
-        if not quiet:
-            say(told[0]() if told else "stopped before anything ran")
-        raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
+def _show(request: RunRequest, selected: SelectedPlan, result: RunResult) -> None:
+    outcome, report = result.outcome, result.report
+    if not request.quiet and outcome.stale:
+        say(_stale(outcome))
+    if report:
+        show_text(json_text(report.json())) if request.json else show_report(report)
+    elif result.is_listed:
+        made = made_json(selected.plan, selected.before, outcome)
+        show_text(json_text(made)) if request.json else show_made(made)
+    if outcome.failed and not request.quiet:
+        say(_unfinished(outcome))
 
 
 def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
@@ -321,17 +303,17 @@ def _unfinished(outcome: Outcome) -> str:
 
 def _stale(outcome: Outcome) -> str:
     name, *others = outcome.stale.values()
-    told = f"`{name}` and {len(others)} more were" if others else f"`{name}` was"
+    subject = f"`{name}` and {len(others)} more were" if others else f"`{name}` was"
     return (
-        f"warning: {told} made from bytes that are replaced now, and left as they are\n"
+        f"warning: {subject} made from bytes that are replaced now, and left as they are\n"
         f"hint: `autosparse run SPEC --force {shlex.quote(outcome.changed[0])}`, for each spec, makes them again"
     )
 
 
-def _interrupted(finished: Mapping[str, str], total: int, *, forced: bool) -> str:
-    made = sum(status != "reuse" for status in finished.values())
-    goes_on = "makes the forced steps once more and goes on" if forced else "resumes with the next step"
+def _interrupted(outcome: Outcome, selection: Selection) -> str:
+    made = sum(status != "reuse" for status in outcome.steps.values())
+    goes_on = "makes the forced steps once more and goes on" if selection.forced else "resumes with the next step"
     return (
-        f"stopped: {len(finished)} of {total} steps are kept ({made} made by this call)\n"
+        f"stopped: {len(outcome.steps)} of {len(selection.found)} steps are kept ({made} made by this call)\n"
         f"hint: the same command {goes_on}"
     )

@@ -16,6 +16,7 @@ from autosparse.cli.app import (
     QuietOption,
     SetOption,
     SpecArgument,
+    SpecRequest,
     app,
     json_text,
     load,
@@ -91,8 +92,8 @@ def validate(
         except SpecError as error:
             problems += error.problems
     if json_:
-        told = [{"message": message, "hint": hint} for message, hint in problems]
-        show_text(json_text({"schema_version": 1, "valid": valid, "problems": told}))
+        listed = [{"message": message, "hint": hint} for message, hint in problems]
+        show_text(json_text({"schema_version": 1, "valid": valid, "problems": listed}))
     else:
         for path in valid:
             show_text(f"{path} is valid")
@@ -118,7 +119,7 @@ def render(
 ) -> None:
     """Print a spec with every value written out, and where each comes from."""
     store = Store.default()
-    loaded = load(spec, store, budget, set_, quiet=quiet, remember=False)
+    loaded = load(SpecRequest(spec, budget, set_, quiet=quiet), store, remember=False)
     limited = remembered_trials(loaded.spec, store)
     chosen = remembered_settings(loaded.spec, store)
     resolved = resolve(with_settings(loaded.spec, chosen), this_machine()).model_dump(mode="json")

@@ -1,11 +1,11 @@
-"""The commands `study` and `compare`."""
+"""The command `study`."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 import typer
@@ -16,77 +16,30 @@ from autosparse.cli.app import (
     QuietOption,
     SetOption,
     SpecArgument,
+    SpecRequest,
     app,
     fit_loaded,
     json_text,
     load,
     say,
 )
-from autosparse.cli.completion import run_names
-from autosparse.cli.run import kept_on_interrupt
-from autosparse.console import follow, in_words, show_compared, show_study, show_table, show_text
+from autosparse.cli.interrupts import exit_on_interrupt
+from autosparse.console import follow, in_words, show_study, show_table, show_text
 from autosparse.cost import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
-from autosparse.execute import Execution, Outcome
+from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan import Plan, statuses
 from autosparse.report import (
     Failure,
     Finished,
     Level,
     Report,
-    Run,
     build_report,
-    compare_results,
-    compare_settings,
-    find_run,
     study_json,
 )
 from autosparse.spec import LoadedSpec, parse_list
 from autosparse.store import Store, open_index
 from autosparse.text import seconds
-
-
-@app.command()
-def compare(
-    run: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN RUN...", help="Runs' folders or names, two or more.", autocompletion=run_names),
-    ],
-    json_: JsonOption = False,
-) -> None:
-    """Tell what differed in the specs of runs, field by field, and what in their results, with significance."""
-
-    if len(run) < 2:
-        raise UsageError("`compare` takes two runs or more", "run `autosparse runs` to see those of this directory")
-    found = [find_run(named) for named in run]
-    reports = [_report_of(one) for one in found]
-    settings, rows = compare_settings([_spec(one) for one in found]), compare_results(reports)
-    names = [one.folder.name if len({o.folder.name for o in found}) == len(found) else str(one.folder) for one in found]
-    if json_:
-        told: dict[str, Any] = {
-            "runs": [str(one.folder) for one in found],
-            "settings": [asdict(row) for row in settings],
-            "results": [asdict(row) for row in rows],
-            "cost": [dict(report.cost) for report in reports],
-        }
-        show_text(json_text({"schema_version": 1, **told}))
-    else:
-        show_compared(names, settings, rows, reports)
-
-
-def _report_of(run: Run) -> Report:
-    if run.report is None:
-        raise UsageError(f"run {run.folder} cannot be compared: {run.problem}", "the command that began it mends that")
-    return run.report
-
-
-def _spec(run: Run) -> dict[str, Any]:
-    try:
-        resolved: dict[str, Any] = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
-    return resolved
-
 
 _ALONE = ("compare=[]", "controls=[]", "emit=[]", "sanity=null")
 """What a study leaves out of the spec: it is about the method."""
@@ -121,9 +74,9 @@ def study(
     The values are those of the spec's section `study` and of `--vary`. Everything that does not depend on the changed
     value is shared; a study that was stopped goes on where it was, and one that is finished prints its table at once.
     """
+    request = SpecRequest(spec, budget, [*(set_ or ()), *_ALONE], quiet)
     store = Store.default()
-    variants = _variants(spec, vary or (), budget, [*(set_ or ()), *_ALONE], store, quiet=quiet)
-    name = variants[0].fitted.plan.name
+    variants = _variants(request, vary or (), store)
     for variant in variants:
         if variant.fitted.problem:
             raise variant.fitted.problem
@@ -133,82 +86,112 @@ def study(
     if not quiet:
         steps, time = _left(variants)
         say(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}" if steps else "nothing to run")
+    failures = _Failures()
+    levels = _run(variants, store, failures, test=test, quiet=quiet)
+    _show(variants[0], levels, "test" if test else "validation", json_=json_)
+    failures.check()
+
+
+@dataclass
+class _Failures:
+    """The errors of steps by key, which variants share: a step that failed is not run again."""
+
+    errors: dict[str, AutosparseError] = field(default_factory=dict)
+    problems: list[tuple[str, str | None]] = field(default_factory=list)
+
+    def add(self, variant: _Variant, outcome: Outcome) -> None:
+        """Add the failures of a variant that no other had."""
+        for (step, error), (message, hint) in zip(outcome.failed.items(), outcome.problems(), strict=True):
+            if (key := variant.fitted.plan.steps[step].key) not in self.errors:
+                self.errors[key] = error
+                self.problems.append((f"{variant.factor} {in_words(variant.value)}: {message}", hint))
+
+    def skip(self, plan: Plan, store: Store, outcome: Outcome) -> None:
+        """Record the steps of a plan that failed in another variant, and those that depend on them."""
+        steps = [*plan.steps.values()]
+        for step in steps:
+            if step.key in self.errors and step.name not in outcome.unmade:
+                error = copy(self.errors[step.key])
+                error.step = step.name
+                outcome.fail(error, steps, lambda other: store.has(other.operation, other.key))
+
+    def check(self) -> None:
+        """Raise one StepError for all failures."""
+        if self.errors:
+            raise StepError.of(self.problems) from ExceptionGroup("steps failed", [*self.errors.values()])
+
+
+def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, *, test: bool, quiet: bool) -> list[Level]:
     levels: list[Level] = []
-    failed: dict[str, AutosparseError] = {}
-    problems: list[tuple[str, str | None]] = []
-    with kept_on_interrupt(quiet) as text:
-        text.append(lambda: f"stopped after {len(levels)} of {len(variants)} variants\nhint: the same command goes on")
+    with exit_on_interrupt(quiet=quiet) as interruption:
+        interruption.text = lambda: (
+            f"stopped after {len(levels)} of {len(variants)} variants\nhint: the same command goes on"
+        )
         for variant in variants:
-            level, outcome = _level(variant, store, failed, test=test, quiet=quiet)
-            levels.append(level)
-            for (step, error), (message, hint) in zip(outcome.failed.items(), outcome.problems(), strict=True):
-                if (key := variant.fitted.plan.steps[step].key) not in failed:
-                    failed[key] = error
-                    problems.append((f"{variant.factor} {in_words(variant.value)}: {message}", hint))
-    split = "test" if test else "validation"
+            outcome, report = _finish(variant, store, failures, quiet=quiet)
+            failures.add(variant, outcome)
+            levels.append(_level(variant, report, test=test))
+    return levels
+
+
+def _show(base: _Variant, levels: Sequence[Level], split: str, *, json_: bool) -> None:
+    plan = base.fitted.plan
     if json_:
-        show_text(json_text({"spec": name, **study_json(levels, split)}))
+        show_text(json_text({"spec": plan.name, **study_json(levels, split)}))
     else:
-        show_study(name, variants[0].fitted.plan.spec.method.name, levels, split)
-    if failed:
-        raise StepError.of(problems) from ExceptionGroup("steps failed", [*failed.values()])
+        show_study(plan.name, plan.spec.method.name, levels, split)
 
 
-def _variants(
-    name: str | None,
-    vary: Sequence[str],
-    budget: list[str] | None,
-    overrides: list[str],
-    store: Store,
-    *,
-    quiet: bool,
-) -> list[_Variant]:
+def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_Variant]:
+    """Return the variants of every factor, with the spec itself among them, in the order in which they run."""
     index = open_index(store)
-    loaded = load(name, store, budget, overrides, quiet=quiet)
+    loaded = load(request, store)
     factors: dict[str, Sequence[Any]] = dict(loaded.spec.study)
-    given: dict[str, str] = {}
+    options: dict[str, str] = {}  # path -> `--vary`, as it was written
     for text in vary:
-        path, equals, listed = text.partition("=")
-        if not equals or not path:
-            raise UsageError(f"`--vary {text}` must be `path.to.key=value,value`", "such as `--vary irp.rounds=4,8`")
-        factors[path], given[path] = parse_list(listed, f"--vary {text}"), f"--vary {text}"
+        path, values = _varied(text)
+        factors[path], options[path] = values, f"--vary {text}"
     if not factors:
         raise UsageError(
             "there is nothing to vary", "such as `--vary irp.rounds=4,8`, or a section `study` in the spec"
         )
-    # All of them are read before the first is priced: what is wrong is told at once.
+    # All are read before the first is priced, so that errors come first.
     changed = {
-        path: [_changed(loaded, store, budget, overrides, f"{path}={json.dumps(value)}", given) for value in values]
+        path: [_changed(loaded, request, store, path, value, options.get(path)) for value in values]
         for path, values in factors.items()
     }
-    base = fit_loaded(loaded, store, index, quiet=quiet)
+    base = fit_loaded(loaded, store, index, quiet=request.quiet)
     variants: list[_Variant] = []
     for path, values in factors.items():
         fitted = [fit_loaded(each, store, index, quiet=True) for each in changed[path]]
-        own = [_Variant(path, value, each) for value, each in zip(values, fitted, strict=True)]
-        same = [number for number, variant in enumerate(own) if _keys(variant.fitted) == _keys(base)]
+        levels = [_Variant(path, value, each) for value, each in zip(values, fitted, strict=True)]
+        same = [number for number, variant in enumerate(levels) if _keys(variant.fitted) == _keys(base)]
         if same:
-            own[same[0]] = replace(own[same[0]], base=True)
+            levels[same[0]] = replace(levels[same[0]], base=True)
         else:
-            own.insert(0, _Variant(path, _value(base, loaded, path), base, base=True))
-        variants += own
+            levels.insert(0, _Variant(path, _value(base, loaded, path), base, base=True))
+        variants += levels
     return variants
 
 
+def _varied(text: str) -> tuple[str, Sequence[Any]]:
+    path, equals, values = text.partition("=")
+    if not equals or not path:
+        raise UsageError(f"`--vary {text}` must be `path.to.key=value,value`", "such as `--vary irp.rounds=4,8`")
+    return path, parse_list(values, f"--vary {text}")
+
+
 def _changed(
-    loaded: LoadedSpec,
-    store: Store,
-    budget: list[str] | None,
-    overrides: list[str],
-    override: str,
-    given: Mapping[str, str],
+    loaded: LoadedSpec, request: SpecRequest, store: Store, path: str, value: Any, option: str | None
 ) -> LoadedSpec:
+    override = f"{path}={json.dumps(value)}"
+    overrides = [*(request.overrides or ()), override]
     try:
-        return load(str(loaded.path), store, budget, [*overrides, override], quiet=True, remember=False)
-    except SpecError as error:  # told as it was given
-        written = given.get(override.partition("=")[0], f"--set {override}")
-        told = [(text.replace(f"--set {override}", written), hint) for text, hint in error.problems]
-        raise SpecError.of(told) from None
+        return load(SpecRequest(str(loaded.path), request.budget, overrides, quiet=True), store, remember=False)
+    except SpecError as error:  # its message names the option, as it was written
+        option = option or f"--set {override}"
+        problems = [(text.replace(f"--set {override}", option), hint) for text, hint in error.problems]
+        raise SpecError.of(problems) from None
 
 
 def _keys(fitted: Fitted) -> set[str]:
@@ -272,20 +255,21 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
     show_text(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}")
 
 
-def _level(
-    variant: _Variant, store: Store, failed: Mapping[str, AutosparseError], *, test: bool, quiet: bool
-) -> tuple[Level, Outcome]:
-    """Run a variant; `failed` are errors of steps that other variants share, by key: they are not run again."""
+def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool) -> tuple[Outcome, Report]:
+    """Run a variant, without the steps that failed in another, and return its report."""
     compiled = variant.fitted.plan
     fitted = replace(variant.fitted, found=statuses(compiled, store))
     with follow(fitted, quiet=quiet) as observer:
         execution = Execution(compiled, store, observer, place=fitted.place, workers=fitted.workers)
         outcome = execution.outcome
-        _skip_failed(compiled, store, outcome, failed)
-        if not quiet and any(status.status != "reuse" for status in fitted.found.values()):
-            observer.note(f"{variant.factor} {in_words(variant.value)}")
+        failures.skip(compiled, store, outcome)
+        if not quiet and fitted.to_run:
+            observer.on_event(Note(f"{variant.factor} {in_words(variant.value)}"))
         execution.attempt()
-        report = execution.read(lambda: _report(Finished.of(compiled, store, outcome.unmade), outcome))
+        return outcome, execution.read(lambda: _report(Finished.of(compiled, store, outcome.unmade), outcome))
+
+
+def _level(variant: _Variant, report: Report, *, test: bool) -> Level:
     accuracies: dict[str, dict[int, float]] = {}
     for result in report.results:
         accuracy = result.test_accuracy if test else result.validation_accuracy
@@ -293,25 +277,16 @@ def _level(
     lost: dict[str, dict[int, str]] = {}
     for one in report.missing:
         lost.setdefault(one.budget, {})[one.seed] = one.status
-    tuning, scorer = compiled.spec.tuning, report.scorer
+    tuning, scorer = variant.fitted.plan.spec.tuning, report.scorer
     measured = f"{tuning.objective} on held-out {tuning.split}"
     if scorer.get("progressive"):
         measured += ", of single rounds"
     if scorer.get("proxy") is not None:
-        measured += f" with a proxy {compiled.spec.tuning.proxy}"
+        measured += f" with a proxy {tuning.proxy}"
     objective = scorer.get("value")
-    return Level(variant.factor, variant.value, variant.base, accuracies, objective, measured, lost), outcome
+    return Level(variant.factor, variant.value, variant.base, accuracies, objective, measured, lost)
 
 
 def _report(finished: Finished, outcome: Outcome) -> Report:
     failures = [Failure(**failure) for failure in outcome.failures()]
     return build_report(finished, run="", steps={}, seconds=0.0, emitted=[], failures=failures)
-
-
-def _skip_failed(plan: Plan, store: Store, outcome: Outcome, failed: Mapping[str, AutosparseError]) -> None:
-    steps = [*plan.steps.values()]
-    for step in steps:
-        if step.key in failed and step.name not in outcome.unmade:
-            error = copy(failed[step.key])
-            error.step = step.name
-            outcome.fail(error, steps, lambda other: store.has(other.operation, other.key))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
@@ -17,16 +17,16 @@ from rich.text import Text
 from autosparse.backends import resident_memory
 from autosparse.console.format import notes, plain
 from autosparse.cost import Fitted
-from autosparse.execute import with_skipped
+from autosparse.execute import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, with_skipped
 from autosparse.plan import PURPOSES, Step
-from autosparse.steps import Metrics, operations
+from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
 
 _TRUSTED = 15.0
 
 
 class Remaining:
-    """The time left: what the plan priced, corrected by how long what is done took."""
+    """The ETA: the price of the steps that are left, corrected by how long the finished ones took."""
 
     def __init__(self, fitted: Fitted) -> None:
         self.names = fitted.to_run
@@ -39,30 +39,25 @@ class Remaining:
         self._left = dict(self._seconds)
         self._all = sum(self._left.values())
         self._begin = time.monotonic()
-        # What is priced are steps one after another; how long they take side by side is what passes.
+        # Steps are priced one after another, and run in parallel.
         self._together = fitted.seconds / self._all if self._all and fitted.seconds else 1.0
 
-    def done(self, step: Step, share: float = 1.0) -> None:
-        """A share of a step is done."""
-        self._left[step.name] = self._seconds.get(step.name, 0.0) * (1 - share)
+    def done(self, name: str, share: float = 1.0) -> None:
+        """Count a share of a step as done."""
+        self._left[name] = self._seconds.get(name, 0.0) * (1 - share)
 
-    def leave_out(self, names: Iterable[str]) -> None:
-        """Leave steps out that will not run."""
+    def skip(self, names: Iterable[str]) -> None:
+        """Leave out steps that will not run."""
         self._all -= sum(self._left.pop(name, 0.0) for name in names)
 
     @property
-    def share(self) -> float:
-        """Of the whole that is done."""
-        return 1 - sum(self._left.values()) / self._all if self._all else 1.0
-
-    @property
     def text(self) -> str:
-        """In words."""
+        """The ETA in words."""
         left = sum(self._left.values())
         done = self._all - left
         elapsed = time.monotonic() - self._begin
         if self._priced:
-            # What was planned weighs as much as so many seconds of it: at first only processes begin.
+            # The price weighs as much as the first seconds, in which only processes start.
             pace = (elapsed + _TRUSTED) / (done * self._together + _TRUSTED)
             return f"about {seconds(left * self._together * pace)} left"
         return f"about {seconds(left * elapsed / done)} left" if done else "time left not known yet"
@@ -75,7 +70,7 @@ _CURVE = 12  # values of a sparkline
 
 @dataclass
 class _AtHand:
-    """A step that is being made."""
+    """A running step."""
 
     step: Step
     begin: float
@@ -87,19 +82,23 @@ class _AtHand:
 
 
 class Tree:
-    """A line for each purpose, under it the steps at hand, above all how far the whole is. A context manager."""
+    """An observer that draws a line for each purpose, its running steps below it, and the progress of the plan on top.
+
+    A context manager.
+    """
 
     def __init__(self, fitted: Fitted, console: Console) -> None:
         self._console = console
         self._remaining = Remaining(fitted)
         self._begin = time.monotonic()
+        self._plan = fitted.plan
         self._steps = {name: fitted.plan.steps[name] for name in fitted.found}
         self._finished: set[str] = set()
         self._lost: set[str] = set()  # steps that failed or were skipped
         self._made = 0
         self._at_hand: dict[str, _AtHand] = {}
         self._curves: dict[str, list[float]] = {}
-        self._told: dict[str, str] = {}  # purpose -> what its last step measured
+        self._measured: dict[str, str] = {}  # purpose -> the metric of its last step
         self._live = Live(
             get_renderable=self.drawn, console=console, transient=True, refresh_per_second=4, redirect_stdout=False
         )
@@ -113,55 +112,58 @@ class Tree:
     ) -> None:
         self._live.stop()
 
-    def started(self, step: Step, where: str = "") -> None:
-        self._at_hand[step.name] = _AtHand(step, time.monotonic(), where=where)
+    def on_event(self, event: Event) -> None:
+        """Change the tree; notes and failures are printed above it."""
+        match event:
+            case Started(name, machine):
+                self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), where=machine)
+            case Waiting(name):
+                self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), waits=True)
+            case Progress(name, done, total, loss):
+                self._remaining.done(name, done / total)
+                at_hand = self._at_hand[name]
+                at_hand.done, at_hand.total, at_hand.loss = done, total, loss
+            case Finished():
+                self._finish(event)
+            case Failed(name, message, skipped):
+                self._at_hand.pop(name, None)
+                self._lost |= {name, *skipped}
+                self._remaining.skip([name, *skipped])
+                self._note(with_skipped(message, len(skipped)))
+            case Note(text):
+                self._note(text)
 
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
-        self._remaining.done(step, done / total)
-        at_hand = self._at_hand[step.name]
-        at_hand.done, at_hand.total, at_hand.loss = done, total, loss
-
-    def waiting(self, step: Step) -> None:
-        self._at_hand[step.name] = _AtHand(step, time.monotonic(), waits=True)
-
-    def finished(self, step: Step, status: str, seconds_taken: float, metrics: Metrics) -> None:
-        self._at_hand.pop(step.name, None)
-        self._finished.add(step.name)
-        self._lost.discard(step.name)
-        if status != "reuse":
-            self._remaining.done(step)
-            self._made += 1
-        self._measured(step, metrics)
-
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        self._at_hand.pop(step.name, None)
-        self._lost |= {step.name, *skipped}
-        self._remaining.leave_out([step.name, *skipped])
-        self.note(with_skipped(message, len(skipped)))
-
-    def note(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._live.console.print(plain(f"note: {text}"), soft_wrap=True)
 
-    def _measured(self, step: Step, metrics: Metrics) -> None:
+    def _finish(self, event: Finished) -> None:
+        self._at_hand.pop(event.step, None)
+        self._finished.add(event.step)
+        self._lost.discard(event.step)
+        if event.status != "reuse":
+            self._remaining.done(event.step)
+            self._made += 1
+        step = self._plan.steps[event.step]
         facts = operations[step.operation].facts
-        value = metrics.get(facts.get("tells", ""))
-        if not isinstance(value, int | float):
-            return
-        what = facts["tells"].replace("_", " ")
-        if facts.get("best"):
+        value = event.metrics.get(facts.get("tells", ""))
+        if isinstance(value, int | float):
+            name = facts["tells"].replace("_", " ")
+            self._measured[step.purpose] = f"{name} {self._curve(step, value, best=facts.get('best', False))}"
+
+    def _curve(self, step: Step, value: float, *, best: bool) -> str:
+        if best:
             # One after another is one curve: trials come in batches, and know all of those before.
             curve = self._curves.setdefault(step.operation, [])
             curve.append(value)
-            self._told[step.purpose] = f"{what} {sparkline(curve[-_CURVE:])} best {max(curve):.3g} of {len(curve)}"
-        elif "previous" in step.inputs:
-            curve = self._curves[step.name] = [*self._curves.get(step.inputs.get("previous", ""), []), value]
-            self._told[step.purpose] = f"{what} {sparkline(curve[-_CURVE:])} {value:.1f}"
-        else:
-            self._curves[step.name] = [value]
-            self._told[step.purpose] = f"{what} {value:.1f}, {step.name.partition('/')[2]}"
+            return f"{sparkline(curve[-_CURVE:])} best {max(curve):.3g} of {len(curve)}"
+        before = self._curves.get(step.inputs.get("previous", ""), [])
+        curve = self._curves[step.name] = [*before, value]
+        if "previous" in step.inputs:
+            return f"{sparkline(curve[-_CURVE:])} {value:.1f}"
+        return f"{value:.1f}, {step.name.partition('/')[2]}"
 
     def drawn(self) -> RenderableType:
-        """The tree as it is now."""
+        """Return the tree as it is now."""
         return Group(self._whole(), *self._purposes())
 
     def _whole(self) -> Text:
@@ -171,12 +173,12 @@ class Tree:
             f"{seconds(time.monotonic() - self._begin)}, {self._remaining.text}",
             size(resident_memory(children=True)),
         ]
-        told = plain(" · ".join(parts), "bold")
-        told.truncate(self._console.width, overflow="ellipsis")
-        return told
+        line = plain(" · ".join(parts), "bold")
+        line.truncate(self._console.width, overflow="ellipsis")
+        return line
 
     def _purposes(self) -> Iterator[RenderableType]:
-        # Drawn by a thread of its own: what it walks through must not change meanwhile.
+        # Drawn by another thread, during which these must not change.
         every_at_hand, finished, lost = [*self._at_hand.values()], set(self._finished), set(self._lost)
         everything = Counter(step.purpose for step in self._steps.values())
         done = Counter(step.purpose for name, step in self._steps.items() if name in finished)
@@ -197,7 +199,7 @@ class Tree:
             idle = ("x", "red") if failed else (" ", "dim")
             sign, style = ("+", "green") if whole else (">", "yellow") if at_hand else idle
             tally = f"{done[purpose]}/{everything[purpose]}"
-            table.add_row(plain(f"{sign} {title}", style), plain(tally), plain(self._told.get(purpose, ""), "dim"))
+            table.add_row(plain(f"{sign} {title}", style), plain(tally), plain(self._measured.get(purpose, ""), "dim"))
             for one in at_hand[: max(0, _MOST - shown)]:
                 table.add_row(plain(f"    {one.step.name}"), "", self._bar(one))
             shown += len(at_hand)
@@ -226,53 +228,45 @@ _STILL = 30.0  # seconds after which a step says that it lives
 
 
 class Quiet:
-    """Tells nothing."""
+    """An observer that prints nothing."""
 
-    def __enter__(self) -> Quiet:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-    def started(self, step: Step, where: str = "") -> None: ...
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
-    def waiting(self, step: Step) -> None: ...
-    def note(self, text: str) -> None: ...
+    def on_event(self, event: Event) -> None:
+        """Do nothing."""
 
 
-class Lines(Quiet):
-    """A plain line a step, for files, pipes and CI."""
+class Lines:
+    """An observer that prints a plain line a step, for files, pipes and CI."""
 
     def __init__(self, fitted: Fitted) -> None:
         self._console = notes()
         self._remaining = Remaining(fitted)
         self._number = 0
-        self._told: dict[str, float] = {}
+        self._printed: dict[str, float] = {}  # step -> when its last line was printed
 
-    def started(self, step: Step, where: str = "") -> None:
-        self._told[step.name] = time.monotonic()
+    def on_event(self, event: Event) -> None:
+        """Print a line for a finished step, a note or a failure, and now and then for progress."""
+        match event:
+            case Started(name):
+                self._printed[name] = time.monotonic()
+            case Progress(name, done, total):
+                self._remaining.done(name, done / total)
+                if time.monotonic() - self._printed[name] > _STILL:
+                    self._printed[name] = time.monotonic()
+                    self._line(f"{name}  {done} of {total}")
+            case Finished(name, status, lasted) if status != "reuse":
+                self._remaining.done(name)
+                self._number += 1
+                total = max(self._number, len(self._remaining.names))  # rebuilt steps are not in the plan's number
+                self._line(f"[{self._number}/{total}] {name}  {seconds(lasted)}")
+            case Failed(name, message, skipped):
+                self._remaining.skip([name, *skipped])
+                self._note(with_skipped(message, len(skipped)))
+            case Waiting(name):
+                self._note(f"another process is making `{name}`; waiting for it")
+            case Note(text):
+                self._note(text)
 
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
-        self._remaining.done(step, done / total)
-        if time.monotonic() - self._told[step.name] > _STILL:
-            self._told[step.name] = time.monotonic()
-            self._line(f"{step.name}  {done} of {total}")
-
-    def finished(self, step: Step, status: str, seconds_taken: float, metrics: Metrics) -> None:
-        if status != "reuse":
-            self._remaining.done(step)
-            self._number += 1
-            total = max(self._number, len(self._remaining.names))  # what is damaged is run besides
-            self._line(f"[{self._number}/{total}] {step.name}  {seconds(seconds_taken)}")
-
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        self._remaining.leave_out([step.name, *skipped])
-        self.note(with_skipped(message, len(skipped)))
-
-    def waiting(self, step: Step) -> None:
-        self.note(f"another process is making `{step.name}`; waiting for it")
-
-    def note(self, text: str) -> None:
+    def _note(self, text: str) -> None:
         self._console.print(plain(f"note: {text}"), soft_wrap=True)
 
     def _line(self, text: str) -> None:
@@ -280,9 +274,9 @@ class Lines(Quiet):
         self._console.print(plain(f"{now} {text}  {self._remaining.text}"), soft_wrap=True)
 
 
-def follow(fitted: Fitted, *, quiet: bool) -> Any:
-    """The observer that fits where stderr goes; a context manager."""
+def follow(fitted: Fitted, *, quiet: bool) -> AbstractContextManager[Observer]:
+    """Return the observer for the kind of stderr: a tree on a terminal, lines elsewhere."""
     console = notes()
     if quiet:
-        return Quiet()
-    return Tree(fitted, console) if console.is_terminal else Lines(fitted)
+        return nullcontext(Quiet())
+    return Tree(fitted, console) if console.is_terminal else nullcontext(Lines(fitted))

@@ -14,7 +14,7 @@ from autosparse.spec import Spec, binary_size
 
 
 def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
-    """Return the plan where it fits, and the peaks of the steps that exceed the memory in the smallest configuration."""
+    """Return the plan where it fits, and the peaks of the steps that exceed the memory at their smallest."""
     if not _too_heavy(fitted):
         return fitted, {}
     word = memory_word(fitted)

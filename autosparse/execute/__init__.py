@@ -1,16 +1,11 @@
-"""Running a plan: what is there is reused, the rest is made, one step after another or several at once."""
+"""The execution of a plan: artifacts in the store are reused, other steps run in order or in parallel."""
 
-from autosparse.execute.events import Everyone, Log, Observer, Tracking
+from autosparse.backends import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting
+from autosparse.execute.events import Everyone, Log, Tracking
 from autosparse.execute.executor import Execution
 from autosparse.execute.outcome import Outcome, made_json, with_skipped
 
 __all__ = [
-    "Everyone",
-    "Execution",
-    "Log",
-    "Observer",
-    "Outcome",
-    "Tracking",
-    "made_json",
-    "with_skipped",
-]
+    "Event", "Everyone", "Execution", "Failed", "Finished", "Log", "Note", "Observer", "Outcome", "Progress",
+    "Started", "Tracking", "Waiting", "made_json", "with_skipped",
+]  # fmt: skip

@@ -1,7 +1,7 @@
-"""Several processes that do one step together: data-parallel training.
+"""Data-parallel training: several processes run one step together.
 
-Every member does the whole step, with the same inputs, options and random numbers, and meets the others wherever the
-training takes a mean. What the first one writes is the step's output; what the others write is thrown away.
+Every member runs the whole step, with the same inputs, options and random numbers, and reduces gradients and batch
+statistics with the others. The output of the first is the step's; those of the others are deleted.
 """
 
 from __future__ import annotations
@@ -29,19 +29,31 @@ from autosparse.plan import Step
 from autosparse.steps import Work, operations
 from autosparse.store import Artifact, Draft
 
-_PATIENCE = timedelta(minutes=10)  # until a member that does not answer is given up
-_MEETING = timedelta(minutes=1)  # until one is that was ready
+_PATIENCE = timedelta(minutes=10)  # timeout of a member that does not answer
+_MEETING = timedelta(minutes=1)  # timeout of one that was ready
+
+
+@dataclass(frozen=True)
+class _Assignment:
+    """The part of one process in a step; `folder` is where the processes meet."""
+
+    rank: int
+    size: int
+    folder: Path
+    step: Step
+    inputs: Mapping[str, Artifact]
+    place: Place
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One of the processes: its number, how many they are."""
+    """The team as one of its processes sees it."""
 
     rank: int
     size: int
 
     def mean(self, tensor: torch.Tensor) -> None:
-        """Replace a tensor by the mean of all members' ones."""
+        """Replace a tensor by its mean over all members."""
         torch.distributed.all_reduce(tensor)
         tensor.div_(self.size)
 
@@ -55,8 +67,7 @@ def write_output(
 ) -> None:
     """Run a step's function, in a team where there are several devices. Its errors are marked with the step.
 
-    What networks and datasets draw by themselves is seeded by the step's key: the same in every cache, process and
-    order.
+    The global random generators, which networks and datasets use, are seeded by the step's key.
     """
     with failures_of(step), team_of(step, inputs, place) as team, seeded(seed_of("step", step.key)):
         work = Work(inputs, draft, place, step.access, observe, team)
@@ -65,42 +76,31 @@ def write_output(
 
 @contextmanager
 def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterator[Team | None]:
-    """The team that does a step, of which this process is the first; None where it does it alone.
+    """Give the team that runs a step, of which this process is the first; None where it runs it alone.
 
-    Raises StepError with the reason if another member fails, whatever became of this one by that. An
-    AutosparseError is raised as it is: what it tells of fails every member alike.
+    Raises StepError with the reason if another member fails, whatever error that causes in this one. An
+    AutosparseError is raised as it is: it fails every member alike.
     """
     size = _size(place) if operations[step.operation].facts.get("by_team") else 1
     if size == 1:
         yield None
         return
-    context = multiprocessing.get_context("spawn")
     threads = torch.get_num_threads()
+    others: list[Any] = []
+    over = threading.Event()
+    is_done = False
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        work = (step.key, step.operation, dict(step.options), dict(inputs), dict(step.access), place)
-        others: list[Any] = []
-        lines: list[Connection] = []
-        over = threading.Event()
-        is_done = False
+        first = _Assignment(0, size, Path(name), step, inputs, place)
         try:
-            with _unheard():
-                for rank in range(1, size):
-                    ours, theirs = context.Pipe()
-                    process = context.Process(target=_serve, args=(rank, size, folder, theirs, *work), daemon=True)
-                    process.start()
-                    theirs.close()  # so that it is closed when the member is gone
-                    others.append(process)
-                    lines.append(ours)
-            _gather(lines)
-            _join(0, size, folder, place)
+            _gather(_start(first, others))
+            _join(first)
             threading.Thread(target=_watch, args=(others, over), daemon=True).start()
             yield _Member(0, size)
             is_done = True
         except AutosparseError:
             raise
         except Exception as error:
-            if problem := _problem(others, folder, _told(error)):
+            if problem := _problem(others, first.folder, _summary(error)):
                 raise StepError(problem, "a plain rerun begins it again") from error
             raise
         finally:
@@ -122,9 +122,24 @@ def _size(place: Place) -> int:
     return place.devices if place.device == "cpu" else 1
 
 
+def _start(first: _Assignment, others: list[Any]) -> list[Connection]:
+    # Adds each process to `others` as soon as it is started, and returns the connections to them.
+    context = multiprocessing.get_context("spawn")
+    connections: list[Connection] = []
+    with _interrupts_blocked():
+        for rank in range(1, first.size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(replace(first, rank=rank), theirs), daemon=True)
+            process.start()
+            theirs.close()  # so that it is closed when the member is gone
+            others.append(process)
+            connections.append(ours)
+    return connections
+
+
 @contextmanager
-def _unheard() -> Iterator[None]:
-    # Ctrl-C reaches the whole group, and the first member decides: those that are begun here do not hear it, not even
+def _interrupts_blocked() -> Iterator[None]:
+    # Ctrl-C reaches the whole group, and the first member decides: processes that are started here ignore it, even
     # while they import.
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -137,67 +152,54 @@ def _unheard() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _gather(lines: list[Connection]) -> None:
+def _gather(members: list[Connection]) -> None:
     # Until all others are ready: torch would wait for one that is gone, deaf to Ctrl-C. Raises EOFError for it.
     ready = set[Connection]()
-    while len(ready) < len(lines):
-        heard = wait(lines, timeout=_PATIENCE.total_seconds())
-        if not heard:
+    while len(ready) < len(members):
+        answered = wait(members, timeout=_PATIENCE.total_seconds())
+        if not answered:
             raise TimeoutError("its other processes do not begin")
-        for line in lines:
-            if line in heard:
-                line.recv()
-                ready.add(line)
-    for line in lines:
-        line.send("all are ready")
+        for member in members:
+            if member in answered:
+                member.recv()
+                ready.add(member)
+    for member in members:
+        member.send("all are ready")
 
 
-def _join(rank: int, size: int, folder: Path, place: Place) -> None:
-    torch.set_num_threads(max(1, place.threads // size))
-    backend, patience = ("nccl", _PATIENCE) if place.device.startswith("cuda") else ("gloo", _MEETING)
+def _join(member: _Assignment) -> None:
+    torch.set_num_threads(max(1, member.place.threads // member.size))
+    backend, patience = ("nccl", _PATIENCE) if member.place.device.startswith("cuda") else ("gloo", _MEETING)
     # Not by a `file://` URL: torch would cut a path with `#` or `?` in it.
-    store = torch.distributed.FileStore(str(folder / "meeting"), size)  # type: ignore[attr-defined]
+    store = torch.distributed.FileStore(str(member.folder / "meeting"), member.size)  # type: ignore[attr-defined]
     store.set_timeout(patience)
     torch.distributed.init_process_group(
-        backend,
-        store=store,
-        rank=rank,
-        world_size=size,
-        timeout=patience,
+        backend, store=store, rank=member.rank, world_size=member.size, timeout=patience
     )
     if backend == "gloo":  # NCCL meets at the first mean, when all have read their data
         assert torch.distributed.group.WORLD
         torch.distributed.group.WORLD.set_timeout(_PATIENCE)
 
 
-def _serve(
-    rank: int,
-    size: int,
-    folder: Path,
-    run: Connection,
-    key: str,
-    operation: str,
-    options: dict[str, Any],
-    inputs: dict[str, Artifact],
-    access: dict[str, Any],
-    place: Place,
-) -> None:
+def _serve(member: _Assignment, run: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
-    own = replace(place, device=f"cuda:{rank}") if place.device.startswith("cuda") else place
+    step, scratch = member.step, member.folder / str(member.rank)
+    if member.place.device.startswith("cuda"):
+        member = replace(member, place=replace(member.place, device=f"cuda:{member.rank}"))
     try:
-        local.local(own).prepare()
+        local.local(member.place).prepare()
         run.send("ready")
         run.recv()
-        _join(rank, size, folder, own)
-        scratch = folder / str(rank)
+        _join(member)
         scratch.mkdir()
-        work = Work(inputs, Draft(scratch), own, access, team=_Member(rank, size))
-        with seeded(seed_of("step", key, rank)):  # each member drops other units of its own images
-            operations[operation].function(work, **options)
+        team = _Member(member.rank, member.size)
+        work = Work(member.inputs, Draft(scratch), member.place, step.access, team=team)
+        with seeded(seed_of("step", step.key, member.rank)):  # each member drops other units of its images
+            operations[step.operation].function(work, **step.options)
         torch.distributed.destroy_process_group()
     except BaseException as error:
         with suppress(OSError):
-            (folder / f"{rank}.txt").write_text(_told(error), encoding="utf-8")
+            scratch.with_suffix(".txt").write_text(_summary(error), encoding="utf-8")
         raise SystemExit(1) from None
 
 
@@ -211,9 +213,8 @@ def _watch(others: list[Any], over: threading.Event) -> None:
             return
 
 
-def _problem(others: list[Any], folder: Path, own: str) -> str:
-    # What became of the others first: the one that failed by itself, not those that it took with it. Nothing if this
-    # one failed by the same.
+def _problem(others: list[Any], folder: Path, summary: str) -> str:
+    # The failure of another member, the first one's: later ones are its consequences. Empty if this one failed alike.
     ended = wait([process.sentinel for process in others], timeout=2)
     for process in others:
         if process.sentinel in ended:
@@ -223,10 +224,10 @@ def _problem(others: list[Any], folder: Path, own: str) -> str:
         if code < 0:
             return f"its process {rank} was ended by {signal.Signals(-code).name}"
     if paths := sorted(folder.glob("*.txt"), key=lambda path: path.stat().st_mtime):
-        told = paths[0].read_text(encoding="utf-8")
-        return f"its process {paths[0].stem} failed: {told}" if told != own else ""
+        first = paths[0].read_text(encoding="utf-8")
+        return f"its process {paths[0].stem} failed: {first}" if first != summary else ""
     return next((f"its process {rank} ended with {code}" for rank, code in codes.items()), "")
 
 
-def _told(error: BaseException) -> str:
+def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"

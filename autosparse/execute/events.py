@@ -1,45 +1,43 @@
-"""Observers of a running plan, experiment trackers among them."""
+"""Observers of a running plan: one method receives every event; experiment trackers are among them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import methodcaller
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
+from autosparse.backends import Event, Failed, Finished, Note, Observer, Started, Waiting
 from autosparse.execute.outcome import with_skipped
-from autosparse.plan import Step
 from autosparse.steps import Metrics
 from autosparse.text import visible
 from autosparse.trackers import Followed, Tracker, trackers
 
 
-class Observer(Protocol):
-    """Is told what happens while a plan runs; `finished` also what is reused, with metrics if what is made goes on.
+class Everyone:
+    """An observer that passes every event to several observers."""
 
-    `where` is the machine that a step runs on, where that may be another one. `failed` lists the steps that are
-    `skipped` because they depend on the failed one.
-    """
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
 
-    def started(self, step: Step, where: str = "") -> None: ...
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None: ...
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None: ...
-    def waiting(self, step: Step) -> None: ...
-    def note(self, text: str) -> None: ...
+    def on_event(self, event: Event) -> None:
+        """Pass an event to each of them, in order."""
+        for observer in self._observers:
+            observer.on_event(event)
 
 
 class Log:
-    """An observer that appends to a file what happens, a line each, with the time; a context manager.
+    """An observer that appends a line with the time to a file for each event; a context manager.
 
-    A file that can no longer be written (a full disk) is given up: it is not what a run is for.
+    A file that cannot be written, such as on a full disk, is ignored from then on: a run does not fail because of it.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._is_writable = True
 
     def __enter__(self) -> Log:
         self._write("run begins")
@@ -50,70 +48,39 @@ class Log:
     ) -> None:
         self._write("run ends" if kind is None else f"run ends by {kind.__name__}: {error}")
 
-    def started(self, step: Step, where: str = "") -> None:
-        self._write(f"{step.name} begins{f' on {where}' if where else ''}")
-
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
-
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
-        if status != "reuse":
-            told = [f"{name} {value:.6g}" for name, value in metrics.items() if isinstance(value, int | float)]
-            self._write(", ".join([f"{step.name} ends after {seconds:.2f} s", *told]))
-
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        self._write(f"{step.name} fails: {with_skipped(message, len(skipped))}")
-
-    def waiting(self, step: Step) -> None:
-        self._write(f"{step.name} is made by another process")
-
-    def note(self, text: str) -> None:
-        self._write(text)
+    def on_event(self, event: Event) -> None:
+        """Write an event, unless it is progress or a cache hit."""
+        match event:
+            case Started(step, machine):
+                self._write(f"{step} begins{f' on {machine}' if machine else ''}")
+            case Finished(step, status, seconds, metrics) if status != "reuse":
+                numbers = [f"{name} {value:.6g}" for name, value in metrics.items() if isinstance(value, int | float)]
+                self._write(", ".join([f"{step} ends after {seconds:.2f} s", *numbers]))
+            case Failed(step, message, skipped):
+                self._write(f"{step} fails: {with_skipped(message, len(skipped))}")
+            case Waiting(step):
+                self._write(f"{step} is made by another process")
+            case Note(text):
+                self._write(text)
 
     def _write(self, text: str) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(f"{now} {visible(' '.join(text.split()))}\n")
+            if self._is_writable:
+                with self._path.open("a", encoding="utf-8") as file:
+                    file.write(f"{now} {visible(' '.join(text.split()))}\n")
         except OSError:
-            self._write = lambda text: None  # type: ignore[method-assign]
-
-
-class Everyone:
-    """An observer that tells several."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def started(self, step: Step, where: str = "") -> None:
-        for observer in self._observers:
-            observer.started(step, where)
-
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
-        for observer in self._observers:
-            observer.progress(step, done, total, loss)
-
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
-        for observer in self._observers:
-            observer.finished(step, status, seconds, metrics)
-
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        for observer in self._observers:
-            observer.failed(step, message, skipped)
-
-    def waiting(self, step: Step) -> None:
-        for observer in self._observers:
-            observer.waiting(step)
-
-    def note(self, text: str) -> None:
-        for observer in self._observers:
-            observer.note(text)
+            self._is_writable = False
 
 
 _NUMBERED = re.compile(r"(.*?)[/]?([a-z]*)(\d+)")  # a round, a trial, a seed
 
 
 class Tracking:
-    """An observer that tells trackers; a context manager. `note` is told of those that are given up."""
+    """An observer that logs the metrics of steps to trackers; a context manager.
+
+    A tracker that fails is disabled, with a sentence for `note`.
+    """
 
     def __init__(
         self, choices: Iterable[tuple[str, Mapping[str, Any]]], followed: Followed, note: Callable[[str], None]
@@ -126,60 +93,53 @@ class Tracking:
         for name, options in self._choices:
             try:
                 self._open.append((name, trackers[name].function(self._followed, **options)))
-            except Exception as error:  # whatever another program does is no reason to stop a run
-                self._gave_up(name, error)
+            except Exception as error:  # an error of another program is no reason to stop a run
+                self._disable(name, error)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._each(lambda tracker: tracker.close(finished=kind is None and self._is_whole))
+        self._each(methodcaller("close", finished=kind is None and self._is_whole))
 
-    def started(self, step: Step, where: str = "") -> None: ...
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None: ...
-    def waiting(self, step: Step) -> None: ...
-    def note(self, text: str) -> None: ...
+    def on_event(self, event: Event) -> None:
+        """Log the metrics of a finished step; cache hits are logged by `log`, once the run is over."""
+        match event:
+            case Failed():
+                self._is_whole = False
+            case Finished(step, status, _, metrics) if status != "reuse":
+                self.log(step, metrics)
 
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        self._is_whole = False
-
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
-        if status != "reuse":
-            self.tell(step, metrics)
-
-    def tell(self, step: Step, metrics: Metrics) -> None:
-        """What a step measured, in this run or in another that it is reused from."""
+    def log(self, step: str, metrics: Metrics) -> None:
+        """Log the metrics of a step, made by this run or an earlier one."""
+        curve, number = _curve_of(step)
         for name, value in metrics.items():
             if isinstance(value, Sequence):
-                self._tell(f"{step.name}/{name}", value)
+                for epoch, one in enumerate(value):
+                    self._each(methodcaller("log", f"{step}/{name}", one, epoch))
             else:
-                place, number = _placed(step.name)
-                self._tell(f"{place}/{name}", [value], number)
+                self._each(methodcaller("log", f"{curve}/{name}", value, number))
 
-    def _tell(self, name: str, values: Sequence[float], first: int = 0) -> None:
-        for number, value in enumerate(values, start=first):
-            self._each(methodcaller("log", name, value, number))
-
-    def _each(self, tell: Callable[[Tracker], None]) -> None:
+    def _each(self, call: Callable[[Tracker], None]) -> None:
         for one in [*self._open]:
             name, tracker = one
             try:
-                tell(tracker)
+                call(tracker)
             except Exception as error:
                 self._open.remove(one)
-                self._gave_up(name, error)
+                self._disable(name, error)
 
-    def _gave_up(self, name: str, error: Exception) -> None:
+    def _disable(self, name: str, error: Exception) -> None:
         missing = isinstance(error, ModuleNotFoundError)
         hint = "; `pip install 'autosparse[track]'` installs it" if missing else ""
         first = next(iter(str(error).splitlines()), "")
         self._note(f"tracker `{name}` is given up: {type(error).__name__}: {first}{hint}")
 
 
-def _placed(name: str) -> tuple[str, int]:
-    # `irp/seed100/round3` is the third of `irp/seed100/round`, a network at a seed one of its seeds.
-    found = _NUMBERED.fullmatch(name)
-    if not found or "/" not in name:
+def _curve_of(name: str) -> tuple[str, int]:
+    # `irp/seed100/round3` is value 3 of `irp/seed100/round`; a network at a seed is one of its seeds.
+    numbered = _NUMBERED.fullmatch(name)
+    if not numbered or "/" not in name:
         return name, 0
-    place, what, number = found.groups()
-    return f"{place}/{what}".rstrip("/"), int(number)
+    above, kind, number = numbered.groups()
+    return f"{above}/{kind}".rstrip("/"), int(number)

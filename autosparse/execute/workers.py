@@ -1,82 +1,107 @@
-"""Workers: processes of their own that make steps of one plan side by side, each with as many threads as it says.
+"""Workers: processes that run steps of one plan in parallel, on this machine or on others.
 
-A worker compiles the plan from the resolved spec, so that nothing but names, numbers and texts travels; what it makes
-goes into the store, where locks keep two processes from making one step. Bytes do not depend on what runs beside.
+A worker compiles the plan from the resolved spec, so that only names, numbers and texts are sent. Artifacts go through
+the store, whose locks keep two processes from running one step. Bytes are the same at any degree of parallelism.
 """
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import platform
 import signal
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from autosparse.backends import Place, Tell
+from autosparse.backends import Emit, Event, Place, Progress, Raised, Started, local
 from autosparse.errors import AutosparseError, StepError
-from autosparse.plan import Plan, Step, compile_plan
+from autosparse.execute.step_runner import StepRunner
+from autosparse.plan import Plan, compile_plan
 from autosparse.spec import take_spec
-from autosparse.steps import Metrics
-from autosparse.store import Store
+from autosparse.store import InUse, Store
 
-_OFTEN = 0.1  # seconds between two tellings of progress
-
-Make = Callable[[str], None]
-"""Make one step, by name."""
+_INTERVAL = 0.1  # seconds between two progress events
 
 
 @dataclass(frozen=True)
 class Order:
-    """What a worker must know of the plan whose steps it is to make."""
+    """A plan, and where its steps run: what a worker needs to run any of them by name."""
 
-    spec: Mapping[str, Any]
+    spec: str
     """the resolved one, as JSON"""
     name: str
     digest: str
     store: Path | None
-    """the cache's folder; None is that of the machine where the worker is"""
+    """the cache's folder; None for the default one of the worker's machine"""
     shared: str | None
     """URL of the shared store"""
     place: Place
     wait: bool
 
 
-class Told:
-    """An observer that passes on to the run what it is told; `where` is the machine that it is on."""
-
-    def __init__(self, tell: Tell, where: str = "") -> None:
-        self._tell, self._where = tell, where
-        self._next = 0.0  # when progress is told next
-
-    def started(self, step: Step, where: str = "") -> None:
-        self._tell("started", step.name, self._where)
-
-    def progress(self, step: Step, done: int, total: int, loss: float | None) -> None:
-        if (now := time.monotonic()) >= self._next or done == total:
-            self._tell("progress", step.name, done, total, loss)
-            self._next = now + _OFTEN
-
-    def finished(self, step: Step, status: str, seconds: float, metrics: Metrics) -> None:
-        self._tell("finished", step.name, status, seconds, metrics)
-
-    def waiting(self, step: Step) -> None:
-        self._tell("waiting", step.name)
-
-    def failed(self, step: Step, message: str, skipped: Collection[str]) -> None:
-        """Do nothing: the error itself reaches the run, which skips the steps after this one."""
-
-    def note(self, text: str) -> None:
-        self._tell("note", text)
+@dataclass(frozen=True)
+class Idle:
+    """The message of a worker whose step has ended."""
 
 
-def planned(order: Order) -> Plan:
-    """The plan of an order. Raises StepError if it is another than the run's."""
-    plan = compile_plan(take_spec(order.spec, order.name).spec, order.name)
+class Relay:
+    """An observer that sends events to the run, with the machine that it is on and not too many of progress."""
+
+    def __init__(self, emit: Emit, machine: str = "") -> None:
+        self._emit, self._machine = emit, machine
+        self._next = 0.0  # when progress is sent again
+
+    def on_event(self, event: Event) -> None:
+        """Send an event."""
+        if isinstance(event, Started):
+            event = replace(event, machine=self._machine)
+        elif isinstance(event, Progress):
+            if (now := time.monotonic()) < self._next and event.done != event.total:
+                return
+            self._next = now + _INTERVAL
+        self._emit(event)
+
+
+def run_remote(order: Order, name: str, emit: Emit) -> None:
+    """Run a step of an order in a process of any machine."""
+    runner = _runner(order, Relay(emit, platform.node()))
+    with ExitStack() as stack:
+        if order.store is None:  # a cache that the run does not see
+            stack.enter_context(InUse(Store(Store.default().root), order.digest, {*runner.by_key}))
+        runner.run(runner.plan.steps[name])
+
+
+def serve(run: Connection, order: Order) -> None:
+    """Run the steps whose names the run sends, until it closes the connection or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        runner = _runner(order, Relay(run.send))
+        while name := run.recv():
+            try:
+                runner.run(runner.plan.steps[name])
+            except AutosparseError as error:
+                if not error.step:
+                    raise
+                run.send(Raised(error))
+            run.send(Idle())
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # the run is gone
+    except AutosparseError as error:
+        with suppress(OSError):  # an event in the middle of a step may have shown that the run is gone
+            run.send(Raised(error))
+
+
+@lru_cache(maxsize=1)  # a process runs several steps of one plan
+def _compiled(order: Order) -> Plan:
+    plan = compile_plan(take_spec(json.loads(order.spec), order.name).spec, order.name)
     if plan.digest != order.digest:
         raise StepError(
             "a worker compiles another plan than the run",
@@ -85,56 +110,36 @@ def planned(order: Order) -> Plan:
     return plan
 
 
-def store_of(order: Order) -> Store:
-    """The store that a worker of an order uses."""
-    if order.store is not None:
-        return Store(order.store, order.shared)
-    store = Store.default()
-    store.connect(order.shared)
-    return store
-
-
-def serve(run: Connection, order: Order, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
-    """Make steps as they are asked for, until the run closes the connection or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
-    signal.signal(signal.SIGTERM, _end)
-    try:
-        make = maker(planned(order), store_of(order), Told(lambda *told: run.send(told)), order)
-        while name := run.recv():
-            try:
-                make(name)
-            except AutosparseError as error:
-                if not error.step:
-                    raise
-                run.send(("failed", error))
-            run.send(("idle",))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the run is gone
-    except AutosparseError as error:
-        with suppress(OSError):  # what was told in the middle of a step may have found the run gone
-            run.send(("failed", error))
+def _runner(order: Order, relay: Relay) -> StepRunner:
+    plan = _compiled(order)
+    if order.store is None:
+        store = Store.default()
+        store.connect(order.shared)
+    else:
+        store = Store(order.store, order.shared)
+    return StepRunner(plan, store, relay, local.local(order.place), wait=order.wait)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    raise SystemExit  # so that the draft at hand is taken away
+    raise SystemExit  # so that the draft of the running step is deleted
 
 
 class Workers:
-    """Workers of one run; a context manager that ends them, whatever they are at when it is left by an exception."""
+    """Worker processes of one run; a context manager that ends them, at once when an exception leaves it."""
 
-    def __init__(self, order: Order, number: int, maker: Callable[[Plan, Store, Told, Order], Make]) -> None:
-        self._order, self._maker = order, maker
+    def __init__(self, order: Order, number: int) -> None:
+        self._order = order
         self._at: dict[Connection, str | None] = {}
         self._processes: dict[Connection, Any] = {}
-        self._heard: set[Connection] = set()  # workers that have compiled the plan
+        self._ready: set[Connection] = set()  # workers that have compiled the plan
         for _ in range(number):
-            self._start()
+            self._spawn()
 
-    def _start(self) -> None:
+    def _spawn(self) -> None:
         # Not forked: a process that has threads, as torch and terminals do, cannot be relied on after a fork.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._order, self._maker), daemon=True)
+        process = context.Process(target=serve, args=(theirs, self._order), daemon=True)
         process.start()
         theirs.close()
         self._at[ours], self._processes[ours] = None, process
@@ -158,25 +163,25 @@ class Workers:
 
     @property
     def busy(self) -> bool:
-        """Whether any of them makes a step."""
+        """Whether any of them runs a step."""
         return any(self._at.values())
 
     @property
     def idle(self) -> Iterator[Connection]:
-        """Those that make none."""
+        """The workers that run none."""
         return (worker for worker, at in [*self._at.items()] if at is None)
 
-    def make(self, worker: Connection, name: str) -> None:
-        """Have an idle one make a step."""
+    def start(self, worker: Connection, name: str) -> None:
+        """Have an idle one run a step."""
         self._at[worker] = name
-        with suppress(OSError):  # `hear` tells that it is gone
+        with suppress(OSError):  # `receive` notices that it is gone
             worker.send(name)
 
     def check(self, name: str) -> None:
-        """A step that the plan fits is one that there is room for."""
+        """Do nothing: a plan that fits this machine has room for each step."""
 
-    def hear(self) -> Iterator[tuple[Any, ...]]:
-        """Yield messages of workers, once one of them sends any. A failure is `("failed", error)`.
+    def receive(self) -> Iterator[Event | Raised]:
+        """Yield messages of workers, once one of them sends any.
 
         A process that dies fails its step alone, and is replaced if it was the last; one that dies before its first
         message would die again: its error names no step, and ends the run.
@@ -184,18 +189,19 @@ class Workers:
         for worker in wait([worker for worker, at in self._at.items() if at is not None]):
             assert isinstance(worker, Connection)
             try:
-                told = worker.recv()
-                self._heard.add(worker)
+                message = worker.recv()
+                self._ready.add(worker)
             except (EOFError, OSError):  # it may have ended in the middle of a message
-                yield self._gone(worker)
+                yield Raised(self._lost(worker))
                 continue
-            if told[0] == "idle":
+            if isinstance(message, Idle):
                 self._at[worker] = None
-            elif told[0] == "failed" and not told[1].step:
+                continue
+            if isinstance(message, Raised) and not message.error.step:
                 del self._at[worker]
-            yield told
+            yield message
 
-    def _gone(self, worker: Connection) -> tuple[str, StepError]:
+    def _lost(self, worker: Connection) -> StepError:
         process = self._processes[worker]
         process.join(timeout=5)
         code = process.exitcode
@@ -204,9 +210,9 @@ class Workers:
             f"step `{self._at[worker]}` failed: its process {how}",
             "where memory ran out, fewer at once take less: `--set target.workers=1`",
         )
-        if worker in self._heard:
+        if worker in self._ready:
             error.step = self._at[worker] or ""
         del self._at[worker]
         if error.step and not self._at:
-            self._start()
-        return "failed", error
+            self._spawn()
+        return error

@@ -14,7 +14,7 @@ from autosparse.backends import Place as Where
 from autosparse.console.progress import Lines, Tree
 from autosparse.cost import Fitted
 from autosparse.cost.price import Estimate, Price
-from autosparse.execute import Everyone, Log
+from autosparse.execute import Everyone, Failed, Finished, Log, Note, Progress, Started, Waiting
 from autosparse.plan import Status
 from tests.conftest import Ended, Place
 from tests.plan.conftest import DIGITS, compiled
@@ -50,7 +50,6 @@ def drawn(tree: Tree, width: int) -> str:
 
 def told(tree: Tree | Everyone | Lines, fitted: Fitted, clock: list[float]) -> None:
     """The middle of a run: rounds and trials are over, a network is half trained, another process makes one."""
-    steps = fitted.plan.steps
     measured: list[tuple[str, dict[str, float]]] = [
         ("data/digits", {}),
         ("init/resnet8/seed0", {}),
@@ -65,13 +64,13 @@ def told(tree: Tree | Everyone | Lines, fitted: Fitted, clock: list[float]) -> N
         ("evaluate/learned/0.9/seed0", {"test_accuracy": 97.25}),
     ]
     for name, metrics in measured:
-        tree.started(steps[name])
+        tree.on_event(Started(name))
         clock[0] += 5.0
-        tree.finished(steps[name], "run", 5.0, metrics)
-    tree.started(steps["train/erk/0.9/seed0"])
+        tree.on_event(Finished(name, "run", 5.0, metrics))
+    tree.on_event(Started("train/erk/0.9/seed0"))
     clock[0] += 3.0
-    tree.progress(steps["train/erk/0.9/seed0"], 3, 12, 1.2345)
-    tree.waiting(steps["train/snip/0.9/seed0"])
+    tree.on_event(Progress("train/erk/0.9/seed0", 3, 12, 1.2345))
+    tree.on_event(Waiting("train/snip/0.9/seed0"))
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
@@ -107,8 +106,8 @@ def test_a_failed_step_is_marked_and_its_time_is_gone(
     tree, lines = Tree(plan, console), Lines(plan)
     skipped = [name for name in steps if name.startswith(("evaluate/erk", "train/erk", "mask/erk"))][1:]
     for observer in (tree, lines):
-        observer.started(steps["mask/erk/0.9/seed0"])
-        observer.failed(steps["mask/erk/0.9/seed0"], "step `mask/erk/0.9/seed0` failed: odd", skipped)
+        observer.on_event(Started("mask/erk/0.9/seed0"))
+        observer.on_event(Failed("mask/erk/0.9/seed0", "step `mask/erk/0.9/seed0` failed: odd", skipped))
     shown = drawn(tree, width)
 
     assert re.search(r"^x comparison +0/", shown, re.MULTILINE)
@@ -118,7 +117,7 @@ def test_a_failed_step_is_marked_and_its_time_is_gone(
     line = f"note: step `mask/erk/0.9/seed0` failed: odd; {len(skipped)} dependent steps skipped"
     assert line == capsys.readouterr().err.strip()
     assert line in " ".join(str(console.file.getvalue()).split())  # type: ignore[attr-defined]
-    tree.finished(steps[skipped[0]], "run", 1.0, {})  # a worker had begun it before
+    tree.on_event(Finished(skipped[0], "run", 1.0, {}))  # a worker had begun it before
     assert re.search(r"^x comparison +1/", drawn(tree, width), re.MULTILINE)
 
 
@@ -140,7 +139,7 @@ def test_many_steps_at_once_are_told_in_few_lines(clock: list[float]) -> None:
     plan = fitted()
     tree = Tree(plan, Console(file=io.StringIO(), width=80))
     for step in list(plan.plan.steps.values())[:20]:
-        tree.started(step)
+        tree.on_event(Started(step.name))
 
     assert "    and 14 more steps at once" == drawn(tree, 80).splitlines()[-1]
 
@@ -159,9 +158,9 @@ def test_at_first_the_plan_is_believed(clock: list[float]) -> None:
     clock[0] += 5.0
     first = drawn(tree, 80).splitlines()[0]
     for step in steps[:100]:
-        tree.started(step)
+        tree.on_event(Started(step.name))
         clock[0] += 1.0
-        tree.finished(step, "run", 1.0, {})
+        tree.on_event(Finished(step.name, "run", 1.0, {}))
     later = drawn(tree, 80).splitlines()[0]
 
     assert "about 23 min" in first  # of 106 steps of ten seconds
@@ -183,8 +182,8 @@ def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
     plan = fitted()
     with Log(tmp_path / "log.txt") as log:
         told(Everyone(log), plan, clock)
-        log.note(f"two\nlines {HUGE}")
-        log.failed(plan.plan.steps["tune"], "step `tune` failed:\nodd", ["scorer"])
+        log.on_event(Note(f"two\nlines {HUGE}"))
+        log.on_event(Failed("tune", "step `tune` failed:\nodd", ["scorer"]))
         log.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
 
@@ -198,7 +197,7 @@ def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
 def test_a_log_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
     """A run is not ended by it."""
     with Log(tmp_path / "gone" / "log.txt") as log:
-        log.note("nothing")
+        log.on_event(Note("nothing"))
 
     assert not (tmp_path / "gone").exists()
 

@@ -131,7 +131,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(price, "probe_machine", lambda *_: dict(MACHINE_RATES))
     patch.setattr(price, "probe_network", lambda *_: dict(NETWORK_RATES))
     patch.setattr(price, "system_load", lambda: 0.0)
-    for module in ("autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.price"):
+    for module in ("autosparse.cli.app", "autosparse.cli.plan", "autosparse.cost.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
     patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)
 

@@ -1,0 +1,58 @@
+"""The command `compare`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from autosparse.cli.app import JsonOption, app, json_text
+from autosparse.cli.completion import run_names
+from autosparse.console import show_compared, show_text
+from autosparse.errors import UsageError
+from autosparse.report import Report, Run, compare_results, compare_settings, find_run
+
+
+@app.command()
+def compare(
+    run: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN RUN...", help="Runs' folders or names, two or more.", autocompletion=run_names),
+    ],
+    json_: JsonOption = False,
+) -> None:
+    """Tell what differed in the specs of runs, field by field, and what in their results, with significance."""
+    if len(run) < 2:
+        raise UsageError("`compare` takes two runs or more", "run `autosparse runs` to see those of this directory")
+    chosen = [find_run(name) for name in run]
+    reports = [_report_of(one) for one in chosen]
+    settings, rows = compare_settings([_spec(one) for one in chosen]), compare_results(reports)
+    are_distinct = len({one.folder.name for one in chosen}) == len(chosen)
+    names = [one.folder.name if are_distinct else str(one.folder) for one in chosen]
+    if json_:
+        document: dict[str, Any] = {
+            "schema_version": 1,
+            "runs": [str(one.folder) for one in chosen],
+            "settings": [asdict(row) for row in settings],
+            "results": [asdict(row) for row in rows],
+            "cost": [dict(report.cost) for report in reports],
+        }
+        show_text(json_text(document))
+    else:
+        show_compared(names, settings, rows, reports)
+
+
+def _report_of(run: Run) -> Report:
+    if run.report is None:
+        raise UsageError(f"run {run.folder} cannot be compared: {run.problem}", "the command that began it mends that")
+    return run.report
+
+
+def _spec(run: Run) -> dict[str, Any]:
+    try:
+        resolved: dict[str, Any] = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
+    return resolved

@@ -1,0 +1,125 @@
+"""The command `plan`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autosparse.backends import this_machine
+from autosparse.cli.app import (
+    BudgetOption,
+    JsonOption,
+    PlanArgument,
+    QuietOption,
+    RefitOption,
+    SetOption,
+    SpecRequest,
+    app,
+    json_text,
+    prepare,
+    say,
+)
+from autosparse.cli.completion import step_names
+from autosparse.console import show_chain, show_plan, show_text
+from autosparse.cost import Fitted, Shared, plan_json, shared
+from autosparse.errors import UsageError
+from autosparse.plan import (
+    chain,
+    draw_dot,
+    draw_mermaid,
+    excess_threads,
+    explained,
+    missing_data,
+    missing_device,
+    missing_libraries,
+    save_plan,
+    translations,
+)
+from autosparse.store import Store
+from autosparse.text import shell_word
+
+
+@dataclass(frozen=True)
+class View:
+    """The document that `plan` prints."""
+
+    every_step: bool
+    explain: str | None
+    dot: bool
+    mermaid: bool
+    json: bool
+
+    def check(self) -> None:
+        """Raise UsageError for options that exclude each other."""
+        if self.explain and self.dot + self.mermaid:
+            raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
+        if self.json + self.dot + self.mermaid > 1:
+            raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
+
+
+@app.command()
+def plan(
+    spec: PlanArgument = None,
+    budget: BudgetOption = None,
+    set_: SetOption = None,
+    steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    explain: Annotated[
+        str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.", autocompletion=step_names)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error."
+        ),
+    ] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
+    refit: RefitOption = False,
+    json_: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
+    view = View(steps, explain, dot, mermaid, json_)
+    view.check()
+    store = Store.default()
+    loaded, fitted, index = prepare(SpecRequest(spec, budget, set_, quiet=quiet, refit=refit), store)
+    _show(view, fitted, shared(fitted.plan, store, index, fitted.price, loaded.identity))
+    if not quiet:
+        _warn(fitted)
+    if fitted.problem:
+        raise fitted.problem
+    if out:
+        save_plan(out, fitted.plan, fitted.found, loaded.relative, loaded.path)
+        if not quiet:
+            say(f"plan saved in {out}: `autosparse run {shell_word(out)}` runs it as it is")
+    if detailed_exitcode and fitted.to_run:
+        raise typer.Exit(2)
+
+
+def _show(view: View, fitted: Fitted, sharing: Shared | None) -> None:
+    compiled, statuses = fitted.plan, fitted.found
+    if view.explain:
+        links = [explained(compiled, statuses, name) for name in chain(compiled, statuses, view.explain)]
+        if view.json:
+            show_text(json_text({"schema_version": 1, "chain": links}))
+        else:
+            show_chain(links)
+    elif view.json:
+        show_text(json_text(plan_json(fitted, sharing)))
+    elif view.dot or view.mermaid:
+        show_text((draw_dot if view.dot else draw_mermaid)(compiled, statuses))
+    else:
+        show_plan(fitted, translations(compiled), every_step=view.every_step, sharing=sharing)
+
+
+def _warn(fitted: Fitted) -> None:
+    compiled, statuses, machine = fitted.plan, fitted.found, this_machine()
+    absent = [*missing_data(compiled, statuses), *missing_libraries(compiled, statuses)]
+    for problem, hint in [*absent, *missing_device(compiled, machine), *excess_threads(compiled, machine)]:
+        say(f"warning: {problem}\nhint: {hint}")

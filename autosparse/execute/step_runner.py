@@ -1,0 +1,179 @@
+"""One step at a time: its inputs are read or rebuilt, its function runs, its artifact is published."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
+from datetime import UTC, datetime
+from functools import cached_property
+
+from autosparse.backends import (
+    Backend,
+    Finished,
+    Note,
+    Observer,
+    PeakMemory,
+    Place,
+    Progress,
+    Started,
+    Waiting,
+    environment,
+    release_memory,
+)
+from autosparse.cost import Work, count_work
+from autosparse.errors import DamagedArtifact
+from autosparse.execute.data_parallel import write_output
+from autosparse.execute.outcome import Outcome, files_of
+from autosparse.plan import Plan, Step
+from autosparse.steps import Metrics, metrics_of
+from autosparse.store import Artifact, Draft, Store, digest
+
+
+class StepRunner:
+    """Runs, re-runs, reuses and rebuilds single steps of a plan; `outcome` records each.
+
+    A step that is in `resumed` finishes with status `resume`. `continued` are reused steps whose metrics are reported,
+    `shared` the keys of artifacts that the shared store has.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        observer: Observer,
+        backend: Backend,
+        *,
+        wait: bool = True,
+        resumed: Collection[str] = (),
+    ) -> None:
+        self.plan, self.outcome = plan, Outcome()
+        self._store, self._observer, self._backend, self._wait = store, observer, backend, wait
+        self.resumed = resumed
+        self.continued: Collection[str] = ()
+        self.shared: Collection[str] = ()
+        self.by_key = {step.key: step for step in plan.steps.values()}
+
+    @cached_property
+    def _works(self) -> dict[str, Work]:
+        return count_work(self.plan)
+
+    def run(self, step: Step) -> None:
+        """Run a step whose inputs are in the store, unless another process does."""
+        with self._lock(step):
+            if self._store.has(step.operation, step.key):  # made by another process in the meantime
+                self.reuse(step)
+            else:
+                self._run_locked(step)
+
+    def rerun(self, step: Step) -> None:
+        """Run a step whose artifact exists, and replace it."""
+        with self._lock(step):
+            before = files_of(self._store, step)
+            self._run_locked(step, replace=True)
+        if before is None:
+            return
+        if before == files_of(self._store, step):
+            self._observer.on_event(Note(f"`{step.name}` is made again, with the same bytes"))
+        else:
+            self._observer.on_event(Note(f"`{step.name}` is made again, with other bytes than before"))
+            self.outcome.changed.append(step.name)
+
+    def reuse(self, step: Step) -> None:
+        """Record a cache hit, and copy its artifact to the shared store if it is missing there."""
+        self.outcome.steps[step.name] = "reuse"
+        metrics: Metrics = {}
+        if step.name in self.continued:
+            with suppress(DamagedArtifact):  # noticed when a step reads it
+                metrics = metrics_of(self._store.open(step.operation, step.key))
+        self._observer.on_event(Finished(step.name, "reuse", 0.0, metrics))
+        if step.key not in self.shared and self._store.holds(step.operation, step.key):
+            self._share(step)
+
+    def rebuild(self, damage: DamagedArtifact) -> None:
+        """Run the step of a damaged artifact again. Raises its error if it failed in this run before."""
+        step = self.by_key.get(damage.key)
+        if step is None:
+            raise damage
+        if failed := self.outcome.failed.get(self.outcome.skipped.get(step.name, step.name)):
+            raise failed
+        named = step.operation, step.key
+        with self._lock(step):
+            text = f"{damage.message};"
+            if self._store.holds(*named):
+                try:
+                    self._store.open(*named).verify()
+                except DamagedArtifact:
+                    text += f" it is set aside in {self._store.set_aside(*named)}, and"
+                else:
+                    return  # another process has rebuilt it
+            if self._store.has(*named):
+                self._observer.on_event(Note(f"{text} `{step.name}` is fetched from the shared store"))
+            else:
+                self._observer.on_event(Note(f"{text} `{step.name}` is run again"))
+                self._run_locked(step)
+
+    def _lock(self, step: Step) -> AbstractContextManager[object]:
+        waiting = Waiting(step.name)
+        return self._store.lock(step.key, wait=self._wait, waiting=lambda: self._observer.on_event(waiting))
+
+    def _run_locked(self, step: Step, *, replace: bool = False) -> None:
+        work = self._works.get(step.name)
+        self._observer.on_event(Started(step.name))
+        self._backend.prepare()  # its seconds are no step's
+        while True:
+            begin = time.monotonic()  # of this attempt: the time to rebuild an input counts for the input
+            try:
+                artifact = self._backend.run(lambda place: self._publish(step, place, work, replace))
+                break
+            except DamagedArtifact as damage:
+                self.rebuild(damage)
+        status = self.outcome.steps[step.name] = "resume" if step.name in self.resumed else "run"
+        self._observer.on_event(Finished(step.name, status, time.monotonic() - begin, metrics_of(artifact)))
+        self._share(step, replace=replace)
+
+    def _publish(self, step: Step, place: Place, work: Work | None, replace: bool) -> Artifact:
+        begin = time.monotonic()
+        inputs = {role: self._input(self.plan.steps[name]) for role, name in step.inputs.items()}
+        release_memory()
+        peak = PeakMemory(place.device)
+
+        def observe(done: int, total: int, loss: float | None = None) -> None:
+            self._observer.on_event(Progress(step.name, done, total, loss))
+
+        def write(draft: Draft) -> None:
+            write_output(step, inputs, draft, place, observe)
+
+        return self._store.publish(
+            step.operation,
+            step.key,
+            write,
+            lambda: {
+                "step": step.name,
+                "spec": self.plan.name,
+                "version": step.version,
+                "options": step.options,
+                "inputs": {role: item.key for role, item in inputs.items()},
+                "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
+                "environment": environment(place),
+                "peak_bytes": peak.bytes,
+                **({"work": {"kind": work.kind, "amount": work.load.amount, "held": work.held}} if work else {}),
+                "seconds": round(time.monotonic() - begin, 3),
+                "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            },
+            replace=replace,
+        )
+
+    def _input(self, step: Step) -> Artifact:
+        if not self._store.has(step.operation, step.key):
+            raise DamagedArtifact(step.key, f"artifact of step `{step.name}` is gone")
+        return self._store.bring(step.operation, step.key)
+
+    def _share(self, step: Step, *, replace: bool = False) -> None:
+        if not self._store.url:
+            return
+        with suppress(DamagedArtifact):  # noticed when a step reads it
+            self._store.share(step.operation, step.key, replace=replace)
+        if self._store.problem:
+            self._observer.on_event(Note(f"{self._store.problem.message}; {self._store.problem.hint}"))
+            self._store.problem = None
