@@ -34,7 +34,7 @@ def filling(found: Plan, method: str = "learned") -> Any:
     return step.options["method"]["selection"]["name"]
 
 
-@pytest.mark.parametrize(("scorer", "expected"), [("mlp", "top"), ("paper", "top"), ("quota", "random")])
+@pytest.mark.parametrize(("scorer", "expected"), [("mlp", "top"), ("paper", "top"), ("quota", "shuffle")])
 def test_a_kind_of_scorer_has_its_own(scorer: str, expected: str) -> None:
     """Quotas alone rank no weights; the others are asked which are highest. What is written is what is done."""
     assert expected == filling(plan(f"scorer={scorer}"))
@@ -55,7 +55,7 @@ def test_trials_choose_it_where_they_try_several() -> None:
 
     assert "tuned" == filling(found)
     assert "top" == filling(found, "learned+50pct")
-    assert "random" == filling(plan(*tuning, "tuning.trials=0"))
+    assert "shuffle" == filling(plan(*tuning, "tuning.trials=0"))
 
 
 def test_a_folder_says_what_it_was_tuned_with() -> None:
