@@ -1,0 +1,88 @@
+"""What a plan says of compiling: its seconds beside what they save."""
+
+from __future__ import annotations
+
+import pytest
+
+from autosparse.console.plan import show_plan
+from autosparse.cost import paybacks, plan_json
+from autosparse.cost.fit import fit_plan
+from autosparse.cost.fitted import Fitted
+from autosparse.spec import load_spec
+from autosparse.store import Store, open_index
+from tests.conftest import NETWORK_RATES
+from tests.plans import DIGITS, MACHINE, finish
+
+SETTINGS = ("training.kernels=compiled", "irp.rounds=2", "compare=[dense]", "budget=0.9", "target.threads=1")
+
+
+def fitted(store: Store, *settings: str) -> Fitted:
+    """The plan of the digits, fitted."""
+    spec = load_spec(DIGITS, overrides=settings).spec
+    return fit_plan(spec, MACHINE, "digits", store, open_index(store))
+
+
+def test_what_compiling_saves(store: Store) -> None:
+    """Images at the difference of two rates, less the seconds of each training."""
+    plan = fitted(store, *SETTINGS)
+    (found,) = paybacks(plan)
+    works = [plan.price.counted[name] for name in plan.to_run]
+    images = sum(work.units.get("compiled", 0) for work in works)
+    dense, own, compiling = (NETWORK_RATES[name] for name in ("train", "compiled", "compiling"))
+
+    assert sum("compiled" in work.units for work in works) == found.trainings > 2
+    assert ("resnet8", compiling) == (found.model, found.seconds)
+    assert dense / own == pytest.approx(found.times)
+    assert images * (dense - own) - found.trainings * compiling == pytest.approx(found.saved)
+    assert found.json() == plan_json(plan)["summary"]["compiling"][0]
+
+
+@pytest.mark.parametrize(("rate", "told"), [(1e-6, "saved"), (2e-4, "lost; `--set training.kernels=dense`")])
+def test_a_plan_tells_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: float, told: str
+) -> None:
+    """Whether it pays or not, in words."""
+    monkeypatch.setitem(NETWORK_RATES, "train", 1e-4)
+    monkeypatch.setitem(NETWORK_RATES, "compiled", rate)
+    monkeypatch.setitem(NETWORK_RATES, "compiling", 0.1)
+    show_plan(fitted(store, *SETTINGS), None, every_step=False)
+    out = " ".join(capsys.readouterr().out.split())
+
+    assert "compiling resnet8 takes 0.1 s of each of" in out
+    assert f"{1e-4 / rate:.2f} times as fast" in out
+    assert told in out
+
+
+def test_other_kernels_have_nothing_to_tell(store: Store) -> None:
+    """Nor has a machine that cannot compile, nor a plan whose trainings are all there."""
+    assert not paybacks(fitted(store, *SETTINGS[1:]))
+    plan = fitted(store, *SETTINGS)
+    finish(plan.plan, store, threads=1)
+
+    assert not paybacks(fitted(store, *SETTINGS))
+    # What checks train is compiled too, and is all there is left to run.
+    assert paybacks(fitted(store, *SETTINGS, "sanity={}"))
+
+
+def test_a_machine_that_cannot_compile_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run tells what it lacks; until then trainings have the price of others."""
+    for unit in ("compiled", "compiling"):
+        monkeypatch.delitem(NETWORK_RATES, unit)
+    plan, plain = fitted(store, *SETTINGS), fitted(store, *SETTINGS[1:])
+
+    assert not paybacks(plan)
+    assert plain.left.seconds == pytest.approx(plan.left.seconds)
+
+
+def test_all_that_trains_has_its_price(store: Store) -> None:
+    """Checks, and trials that train: as long as their own trainings at least."""
+    asked = ("sanity={}", "tuning={trials: 1, proxy: {weight: 0.5}}")
+    compiled, dense = fitted(store, *SETTINGS, *asked), fitted(store, *SETTINGS[1:], *asked)
+    trained = [name for name, work in dense.price.counted.items() if work.units.get("train") and name in dense.to_run]
+    own = {name for name in trained if "compiled" in compiled.price.counted[name].units}
+
+    assert any(name.startswith("trial") for name in own)
+    assert any(name.startswith("sanity") for name in own)
+    for name in own:
+        assert compiled.price.steps[name].seconds > NETWORK_RATES["compiling"]
+        assert compiled.price.steps[name].peak_bytes > dense.price.steps[name].peak_bytes
