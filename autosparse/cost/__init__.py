@@ -4,7 +4,7 @@ from autosparse.cost.bench import Bench, Trained, measure_speed
 from autosparse.cost.counted import Counted
 from autosparse.cost.fit import fit_plan, fit_steps, remembered_settings
 from autosparse.cost.fitted import Fitted, Taken
-from autosparse.cost.price import NO_PRICE, Estimate, Price
+from autosparse.cost.price import NO_PRICE, Calibration, Estimate, Price
 from autosparse.cost.serialize import plan_json
 from autosparse.cost.sharing import PayBack, Shared, paybacks, remember_use, shared
 from autosparse.cost.trials import remembered_trials
@@ -13,6 +13,7 @@ from autosparse.cost.work import count_work
 __all__ = [
     "NO_PRICE",
     "Bench",
+    "Calibration",
     "Counted",
     "Estimate",
     "Fitted",

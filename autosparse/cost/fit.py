@@ -12,7 +12,7 @@ from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH, Machine, Place, memory_of
 from autosparse.cost.fitted import Fitted, Taken, with_workers
-from autosparse.cost.price import NO_PRICE, peak_bytes, price
+from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
 from autosparse.cost.trials import limit_trials, remembered_trials
 from autosparse.errors import FitError
 from autosparse.measure.probe import Rates
@@ -48,6 +48,7 @@ def fit_plan(
     *,
     refit: bool = False,
     timed: bool = True,
+    calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
     """Compile, price and fit a spec. What is chosen under `target.time` and `tuning.time` is remembered, unless `refit`
     measures the machine and asks anew; without `timed` they are left aside, as for a plan that was fitted before.
@@ -66,7 +67,9 @@ def fit_plan(
             Fitted(
                 plan,
                 found,
-                price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
+                price(plan, store, index, found, say, rates, calibration=calibration, refit=refit)
+                if machine.has(target.device)
+                else NO_PRICE,
                 Place(target.device, target.threads, devices=target.devices),
                 target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
             ),

@@ -71,6 +71,7 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
 
 def test_without_a_spec_the_digits_run(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """In an empty folder the embedded spec is taken, and stderr says why."""
+    here.remember_rates(ROOT / "specs" / "digits.yaml")
     ended = call(capsys, "plan --json")
 
     assert "digits" == ended.json["spec"]
@@ -80,6 +81,7 @@ def test_without_a_spec_the_digits_run(here: Place, capsys: pytest.CaptureFixtur
 def test_the_spec_last_named_is_the_one_meant(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """`run --budget 0.99` right after `plan specs/resnet_cifar.yaml` means that spec."""
     spec = ROOT / "specs" / "resnet_cifar.yaml"
+    here.remember_rates(spec, "dataset.root=nowhere")
     assert 0 == call(capsys, f"plan {spec} --set dataset.root=nowhere").code
     plan = call(capsys, "plan --budget 0.99 --json")
     run = call(capsys, f"run --budget 0.99 --set dataset.root={here.folder / 'nowhere'}")
@@ -93,7 +95,9 @@ def test_the_spec_last_named_is_the_one_meant(here: Place, capsys: pytest.Captur
 
 def test_missing_data_is_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """A plan never needs the data: it says what is missing and how to get it, and ends 0."""
-    ended = call(capsys, f"plan {ROOT / 'specs' / 'resnet_cifar.yaml'} --set dataset.root={here.folder}")
+    spec = ROOT / "specs" / "resnet_cifar.yaml"
+    here.remember_rates(spec, f"dataset.root={here.folder}")
+    ended = call(capsys, f"plan {spec} --set dataset.root={here.folder}")
 
     assert 0 == ended.code
     assert "warning: CIFAR-10 is not in" in ended.err
@@ -344,6 +348,7 @@ def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.Cap
 
 def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """Not where steps run on other machines, and a plan that was saved with them is no less as it was."""
+    here.remember_rates("small.yaml", "target.threads=1000")
     saved = call(capsys, "plan small.yaml --quiet --set target.threads=1000 --out saved.json")
     again = call(capsys, "plan saved.json --json")
     here_alone = call(capsys, "plan small.yaml --json --set target.threads=1000")
@@ -469,20 +474,11 @@ def test_doctor_says_what_does_not_work(
     assert "hint: install torch and torchvision of versions that belong together" in ended.err
 
 
-def test_a_plan_says_that_a_busy_machine_was_measured(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What it reckons with is too slow until `--refit`."""
-    monkeypatch.setattr("autosparse.cost.price.system_load", lambda: 99.0)
-
-    assert "other processes keep it busy (load 99.0, " in call(capsys, "plan small.yaml").err
-    assert "busy" not in call(capsys, "plan small.yaml").err
-
-
 @pytest.mark.parametrize("template", shipped("templates"))
 def test_every_template_is_written_and_planned(here: Place, capsys: pytest.CaptureFixture[str], template: str) -> None:
     """With the code that it names beside it; nothing is written over."""
     written = call(capsys, f"init own.yaml --template {template}")
+    here.remember_rates("own.yaml")
     ended = call(capsys, "plan own.yaml --json")
 
     assert (0, 0) == (written.code, ended.code)

@@ -74,15 +74,18 @@ def test_a_path_is_one_word_of_a_shell() -> None:
 
 
 @pytest.mark.parametrize("name", ["../outside", "/outside", "a/b"])
-def test_a_plan_whose_name_is_a_path_stays_within_runs(here: Place, name: str) -> None:
+def test_a_plan_whose_name_is_a_path_stays_within_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     """A saved plan has the name that its file says."""
+    monkeypatch.chdir(tmp_path)
     folders = [
         open_folder(name, {"name": name}, digest=digest, spec=None, resolved={}, out=None) for digest in ("1", "2", "1")
     ]
 
     assert [f"{name.replace('/', '_')}-{number}" for number in (1, 2, 1)] == [folder.name for folder in folders]
     assert {"runs"} == {str(folder.parent) for folder in folders}
-    assert {"small.yaml", "runs"} == {path.name for path in here.folder.iterdir()}
+    assert ["runs"] == [path.name for path in tmp_path.iterdir()]
 
 
 def test_a_hint_names_the_run_as_a_word(here: Place, capsys: pytest.CaptureFixture[str]) -> None:

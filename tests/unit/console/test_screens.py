@@ -23,11 +23,10 @@ from rich.console import Console
 from autosparse.api.selftest import SelfTest
 from autosparse.cli import main
 from autosparse.console.progress import Tree
-from autosparse.cost import price
 from autosparse.packaged import shipped
 from autosparse.store import Store
-from tests.conftest import MACHINE_RATES, NETWORK_RATES, Place
-from tests.plans import MACHINE
+from tests.conftest import Place
+from tests.plans import MACHINE, remember_rates
 from tests.unit.console.test_progress import drawn, fitted, told
 
 ROOT = Path(__file__).parents[3]
@@ -128,9 +127,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(folder)
     patch.setenv("AUTOSPARSE_CACHE_DIR", str(folder / "cache"))
     patch.delenv("AUTOSPARSE_SPEC", raising=False)
-    patch.setattr(price, "probe_machine", lambda *_: dict(MACHINE_RATES))
-    patch.setattr(price, "probe_network", lambda *_: dict(NETWORK_RATES))
-    patch.setattr(price, "system_load", lambda: 0.0)
+    remember_rates(Store(folder / "cache"), folder / "digits.yaml")
     for module in ("autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
     patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)

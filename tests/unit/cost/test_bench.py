@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,13 @@ from autosparse.console import show_bench
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
 from autosparse.cost import Bench, Trained, fit_plan, measure_speed
-from autosparse.errors import MissingRequirement, StepError
+from autosparse.errors import MissingRequirement
 from autosparse.measure.probe import made_up_images
 from autosparse.measure.reference_loop import Pictures, accuracy_plainly, train_plainly
 from autosparse.models import build_model
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
-from tests.plans import DIGITS
+from tests.plans import DIGITS, known_rates
 
 IMAGES = made_up_images(24, (3, 8, 8), 4, torch.device("cpu"))
 RECIPE = Recipe(epochs=3, batch=24, lr=0.05, crop=0, flip=False, precision="float32", schedule="one_cycle")
@@ -59,45 +58,14 @@ def test_pictures_are_the_images_normalized(channels: int) -> None:
     assert any(not torch.equal(Pictures(images, crop=2, flip=True)[number][0], found[number]) for number in range(6))
 
 
-def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every network in its batches, in its own precision and in float32; the spec's scorer and the paper's."""
-    monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
-    spec = load_spec(DIGITS, overrides=["training.precision=bfloat16", "target.threads=1"]).spec
-    fitted = fit_plan(spec, replace(this_machine(), devices=("cpu",)), "digits", store, open_index(store))
-    before = torch.random.get_rng_state()
-    said: list[str] = []
-    found = measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=2, say=said.append)
-
-    assert torch.equal(before, torch.random.get_rng_state())
-    assert {"bfloat16", "float32"} == set(found.peaks)
-    assert [("resnet8", "bfloat16"), ("resnet8", "float32")] == [(item.model, item.precision) for item in found.trained]
-    for item in found.trained:
-        assert 2 == len(item.rates) == len(item.plain)
-        assert min(item.rates) / max(item.plain) <= item.ratio <= max(item.rates) / min(item.plain)
-        assert item.share == pytest.approx(item.operations / found.peaks[item.precision])
-    assert {"mlp", "paper"} == set(found.scored)
-    assert found.scored["mlp"] > found.scored["paper"] > 0
-    assert ["training resnet8 in batches of 128", "scoring resnet8 with `mlp`", "scoring resnet8 with `paper`"] == said
-
-
 def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path) -> None:
     """A plan that does not know its networks yet says what to do first."""
     absent = [f"dataset={{name: parquet, path: {tmp_path}/none}}", "target.threads=1"]
     spec = load_spec(DIGITS, overrides=absent).spec
-    fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store))
+    fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store), calibration=known_rates())
 
     with pytest.raises(MissingRequirement, match="nothing is known of the networks yet"):
         measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=print)
-
-
-def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the code that its process ended with, and nothing is waited for."""
-    spec = load_spec(DIGITS, overrides=["target.threads=1"]).spec
-    fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store))
-    monkeypatch.setattr("autosparse.cost.bench.sys.executable", shutil.which("false"))
-
-    with pytest.raises(StepError, match="the plain loop's process ended with 1"):
-        measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=list[str]().append)
 
 
 def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,7 @@ from autosparse.cost.fitted import Fitted
 from autosparse.errors import FitError
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
-from tests.conftest import MACHINE_RATES, NETWORK_RATES
-from tests.plans import DIGITS, MACHINE, finish, publish
+from tests.plans import DIGITS, MACHINE, NETWORK_RATES, finish, known_rates, publish
 from tests.unit.cost.test_price import fitted, made, open_spec
 
 
@@ -104,11 +103,9 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
     first = fitted(store, limit, spec=path)
     monkeypatch.setattr("autosparse.cost.fit._KEPT", 10.0)
     slow = {name: 3 * rate for name, rate in NETWORK_RATES.items() if not name.endswith("bytes")}
-    for name, rate in slow.items():
-        monkeypatch.setitem(NETWORK_RATES, name, rate)
     for file in (store.root / "memory").glob("rates-*.json"):
         file.unlink()
-    second = fitted(store, limit, spec=path)
+    second = fitted(store, limit, spec=path, calibration=known_rates(slow))
 
     assert (first.taken, ()) == (second.taken, first.notes)
     assert "above `target.time`" in second.notes[0]
@@ -140,7 +137,7 @@ def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path
     assert settings_of(found) == tuple(chosen[name] for name in ("irp.epochs", "tuning.trials", "irp.rounds"))
 
 
-def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path) -> None:
     """As many as fit by the price of one, at least one, never more than are written; the plan says so, and keeps it."""
     path = open_spec(tmp_path)
     each = fitted(store, spec=path).price.steps["trial/0"].seconds
@@ -150,16 +147,9 @@ def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path, monkeypatc
     )
     for file in (store.root / "memory").glob("rates-*.json"):
         file.unlink()
-    monkeypatch.setattr("autosparse.cost.price.probe_machine", lambda *_: {**MACHINE_RATES, "scorer": 1.0})
-    again, anew = (
-        fit_plan(
-            load_spec(path, overrides=[f"tuning.time={30.5 * each}s"]).spec,
-            MACHINE,
-            "digits",
-            store,
-            open_index(store),
-            refit=refit,
-        )
+    slow = known_rates({"scorer": 1.0})
+    again, refitted = (
+        fitted(store, f"tuning.time={30.5 * each}s", spec=path, refit=refit, calibration=slow)
         for refit in (False, True)
     )
 
@@ -168,7 +158,7 @@ def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path, monkeypatc
         f"{taken} for {taken.limit}" for taken in open_.taken
     ]
     assert () == written.taken
-    assert open_.plan.digest == again.plan.digest != anew.plan.digest
+    assert open_.plan.digest == again.plan.digest != refitted.plan.digest
 
 
 def test_what_time_for_tuning_became_is_rendered(store: Store, tmp_path: Path) -> None:
@@ -197,10 +187,9 @@ def test_a_limit_holds_for_the_steps_that_run(store: Store, tmp_path: Path) -> N
     assert "these steps take about" in refused.message
 
 
-def test_memory_holds_for_the_steps_that_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_holds_for_the_steps_that_run(store: Store) -> None:
     """Training is too large for the limit, and evaluation of what is there is not."""
-    monkeypatch.setitem(NETWORK_RATES, "train_bytes", 1e8)
-    found = fitted(store, "target.memory=3GB")
+    found = fitted(store, "target.memory=3GB", calibration=known_rates({"train_bytes": 1e8}))
     some = fit_steps(found, [step.name for step in found.plan.of("evaluate")])
     refused = fit_steps(found, [step.name for step in found.plan.of("train")]).problem
 
@@ -210,40 +199,54 @@ def test_memory_holds_for_the_steps_that_run(store: Store, monkeypatch: pytest.M
     assert "step `train/" in refused.message
 
 
-def test_a_batch_is_named_where_it_is_written(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_named_where_it_is_written(store: Store, tmp_path: Path) -> None:
     """The proxy trains by the spec's recipe unless it has its own: the hint keeps that, and what it names fits."""
-    monkeypatch.setitem(NETWORK_RATES, "train_bytes", 1e7)
+    large = known_rates({"train_bytes": 1e7})
     own = tmp_path / "own.yaml"
     text = DIGITS.read_text(encoding="utf-8")
     own.write_text(text.replace("per_round:", "training: {epochs: 3, batch: 256}, per_round:"), encoding="utf-8")
     for path, name in ((DIGITS, "`--set training.batch="), (own, "`--set irp.training.batch=")):
-        found = fitted(store, "target.memory=1300MB", spec=path)
+        found = fitted(store, "target.memory=1300MB", spec=path, calibration=large)
         assert found.problem is not None
         hint = found.problem.hint or ""
         if path == own:  # the spec's own training is too large as well: no batch of the proxy would do
             assert "batch" not in hint
-            found = fitted(store, "target.memory=1300MB", "training.batch=32", spec=path)
+            found = fitted(store, "target.memory=1300MB", "training.batch=32", spec=path, calibration=large)
             assert found.problem is not None
             hint = found.problem.hint or ""
         assert name in hint
         setting = hint.split(name)[1].split("`")[0]
         others = ("training.batch=32",) if path == own else ()
-        assert fitted(store, "target.memory=1300MB", *others, name.split()[1] + setting, spec=path).problem is None
+        would = fitted(store, "target.memory=1300MB", *others, name.split()[1] + setting, spec=path, calibration=large)
+        assert would.problem is None
 
 
-def test_refit_measures_the_machine_anew(store: Store, probes: list[str]) -> None:
+def test_refit_measures_the_machine_again(store: Store) -> None:
     """What was remembered of it may come from an hour in which it was busy."""
-    spec, index = load_spec(DIGITS).spec, open_index(store)
+    probes: list[str] = []
     for refit, times in ((False, 1), (False, 1), (True, 2)):
-        fit_plan(spec, MACHINE, "digits", store, index, refit=refit)
+        fitted(store, refit=refit, calibration=known_rates(probes=probes))
         assert times == probes.count("machine")
 
 
 def test_a_plan_measures_once_where_nothing_can_be_remembered(
-    store: Store, tmp_path: Path, probes: list[str], monkeypatch: pytest.MonkeyPatch
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A limit of time is tried with many plans; the machine is measured for the first."""
     monkeypatch.setattr(Store, "note", lambda self, name, value: None)
-    fitted(store, "target.time=20s", spec=open_spec(tmp_path))
+    probes: list[str] = []
+    fitted(store, "target.time=20s", spec=open_spec(tmp_path), calibration=known_rates(probes=probes))
 
     assert ["machine", "resnet8"] == probes
+
+
+def test_a_plan_warns_of_a_busy_machine_that_it_measures(store: Store) -> None:
+    """Rates of that time are too slow until `--refit`; remembered rates give no warning."""
+    notes: list[str] = []
+    for _ in range(2):
+        spec, index = load_spec(DIGITS).spec, open_index(store)
+        fit_plan(spec, MACHINE, "digits", store, index, notes.append, calibration=known_rates(load=99.0))
+
+    measuring, busy = notes
+    assert measuring.startswith("measuring this machine")
+    assert busy.startswith("other processes keep it busy (load 99.0, ")

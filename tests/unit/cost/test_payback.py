@@ -5,21 +5,23 @@ from __future__ import annotations
 import pytest
 
 from autosparse.console.plan import show_plan
-from autosparse.cost import paybacks, plan_json
+from autosparse.cost import Calibration, paybacks, plan_json
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
-from tests.conftest import NETWORK_RATES
-from tests.plans import DIGITS, MACHINE, finish
+from tests.plans import DIGITS, MACHINE, NETWORK_RATES, finish, known_rates
 
 SETTINGS = ("training.kernels=compiled", "irp.rounds=2", "compare=[dense]", "budget=0.9", "target.threads=1")
 
 
-def fitted(store: Store, *settings: str) -> Fitted:
+KNOWN = known_rates()
+
+
+def fitted(store: Store, *settings: str, calibration: Calibration = KNOWN) -> Fitted:
     """The plan of the digits, fitted."""
     spec = load_spec(DIGITS, overrides=settings).spec
-    return fit_plan(spec, MACHINE, "digits", store, open_index(store))
+    return fit_plan(spec, MACHINE, "digits", store, open_index(store), calibration=calibration)
 
 
 def test_what_compiling_saves(store: Store) -> None:
@@ -38,14 +40,10 @@ def test_what_compiling_saves(store: Store) -> None:
 
 
 @pytest.mark.parametrize(("rate", "told"), [(1e-6, "saved"), (2e-4, "lost; `--set training.kernels=dense`")])
-def test_a_plan_tells_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rate: float, told: str
-) -> None:
+def test_a_plan_tells_it(store: Store, capsys: pytest.CaptureFixture[str], rate: float, told: str) -> None:
     """Whether it pays or not, in words."""
-    monkeypatch.setitem(NETWORK_RATES, "train", 1e-4)
-    monkeypatch.setitem(NETWORK_RATES, "compiled", rate)
-    monkeypatch.setitem(NETWORK_RATES, "compiling", 0.1)
-    show_plan(fitted(store, *SETTINGS), None, every_step=False)
+    known = known_rates({"train": 1e-4, "compiled": rate, "compiling": 0.1})
+    show_plan(fitted(store, *SETTINGS, calibration=known), None, every_step=False)
     out = " ".join(capsys.readouterr().out.split())
 
     assert "compiling resnet8 takes 0.1 s of each of" in out
@@ -64,11 +62,10 @@ def test_other_kernels_have_nothing_to_tell(store: Store) -> None:
     assert paybacks(fitted(store, *SETTINGS, "sanity={}"))
 
 
-def test_a_machine_that_cannot_compile_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_cannot_compile_says_nothing(store: Store) -> None:
     """A run tells what it lacks; until then trainings have the price of others."""
-    for unit in ("compiled", "compiling"):
-        monkeypatch.delitem(NETWORK_RATES, unit)
-    plan, plain = fitted(store, *SETTINGS), fitted(store, *SETTINGS[1:])
+    known = known_rates({"compiled": None, "compiling": None})
+    plan, plain = (fitted(store, *settings, calibration=known) for settings in (SETTINGS, SETTINGS[1:]))
 
     assert not paybacks(plan)
     assert plain.left.seconds == pytest.approx(plan.left.seconds)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Place, environment
-from autosparse.cost import count_work, plan_json, remember_use, shared
+from autosparse.cost import Calibration, count_work, plan_json, remember_use, shared
 from autosparse.cost.counted import Counted
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
@@ -19,21 +19,26 @@ from autosparse.plan import Plan, statuses
 from autosparse.plan.lookup import network_of
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index
-from tests.conftest import NETWORK_RATES
-from tests.plans import DIGITS, MACHINE, compiled, finish
+from tests.plans import DIGITS, MACHINE, NETWORK_RATES, compiled, finish, known_rates
 
 TRAIN, IMAGES, EPOCHS = "train/dense/seed0", 1197, 12
 
 
-def priced(plan: Plan, store: Store) -> Price:
+KNOWN = known_rates()
+
+
+def priced(plan: Plan, store: Store, calibration: Calibration = KNOWN) -> Price:
     """The price of a plan."""
     index = open_index(store)
-    return price(plan, store, index, statuses(plan, store, index))
+    return price(plan, store, index, statuses(plan, store, index), calibration=calibration)
 
 
-def fitted(store: Store, *overrides: str, spec: Path = DIGITS, refit: bool = False) -> Fitted:
+def fitted(
+    store: Store, *overrides: str, spec: Path = DIGITS, refit: bool = False, calibration: Calibration = KNOWN
+) -> Fitted:
     """A spec fitted to its target."""
-    return fit_plan(load_spec(spec, overrides=overrides).spec, MACHINE, "digits", store, open_index(store), refit=refit)
+    loaded, index = load_spec(spec, overrides=overrides), open_index(store)
+    return fit_plan(loaded.spec, MACHINE, "digits", store, index, refit=refit, calibration=calibration)
 
 
 def test_work_is_counted_before_anything_runs() -> None:
@@ -105,45 +110,49 @@ def _buffers(plan: Plan) -> int:
     return network_of(plan, "init/resnet8/seed0").buffers
 
 
-def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store, probes: list[str]) -> None:
+def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store) -> None:
     """What is reused tells what it took."""
     plan = compiled(DIGITS)
     finish(plan, store)
-    found = priced(plan, store)
+    probes: list[str] = []
+    found = priced(plan, store, known_rates(probes=probes))
 
     assert [] == probes
     assert (1.0, "made") == (found.steps[TRAIN].seconds, found.steps[TRAIN].basis)
     assert 0.0 == found.to_run(statuses(plan, store)).seconds
 
 
-def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store, probes: list[str]) -> None:
+def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
     """A plan measures again what cannot be remembered."""
     (store.root.parent / store.root.name).write_text("a file where the folder should be", encoding="utf-8")
-    plan = compiled(DIGITS)
+    plan, probes = compiled(DIGITS), list[str]()
 
-    assert priced(plan, store).steps[TRAIN].seconds > 0
-    assert priced(plan, store).steps[TRAIN].seconds > 0
+    assert priced(plan, store, known_rates(probes=probes)).steps[TRAIN].seconds > 0
+    assert priced(plan, store, known_rates(probes=probes)).steps[TRAIN].seconds > 0
     assert ["machine", "resnet8"] * 2 == probes
 
 
-def test_a_machine_is_probed_once(store: Store, probes: list[str]) -> None:
+def test_a_machine_is_probed_once(store: Store) -> None:
     """What was measured is remembered for the processor, the threads and the torch; another batch is measured."""
-    priced(compiled(DIGITS), store)
-    priced(compiled(DIGITS, "training.lr=0.1"), store)
+    probes: list[str] = []
+    known = known_rates(probes=probes)
+    priced(compiled(DIGITS), store, known)
+    priced(compiled(DIGITS, "training.lr=0.1"), store, known)
     assert ["machine", "resnet8"] == probes
-    priced(compiled(DIGITS, "training.batch=64"), store)
+    priced(compiled(DIGITS, "training.batch=64"), store, known)
     assert ["machine", "resnet8", "resnet8"] == probes
-    priced(compiled(DIGITS, "target.threads=1"), store)
+    priced(compiled(DIGITS, "target.threads=1"), store, known)
     assert ["machine", "resnet8", "resnet8", "machine", "resnet8"] == probes
 
 
-def test_what_is_remembered_badly_is_measured_again(store: Store, probes: list[str]) -> None:
+def test_what_is_remembered_badly_is_measured_again(store: Store) -> None:
     """A file that holds something else is no rate."""
-    priced(compiled(DIGITS), store)
+    probes: list[str] = []
+    priced(compiled(DIGITS), store, known_rates(probes=probes))
     for number, text in enumerate(('{"train": "fast"}', "{}", '{"train": 1.0, "base": NaN}', "[1]"), start=2):
         for path in (store.root / "memory").glob("rates-*.json"):
             path.write_text(text, encoding="utf-8")
-        priced(compiled(DIGITS), store)
+        priced(compiled(DIGITS), store, known_rates(probes=probes))
 
         assert 2 * number == len(probes)
 
@@ -248,11 +257,11 @@ def test_memory_is_kept_by_smaller_evaluations(store: Store) -> None:
     assert fitted(store, would).problem is None
 
 
-def test_evaluation_and_data_are_made_smaller(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_and_data_are_made_smaller(store: Store) -> None:
     """Evaluation batches are halved first; data stay on disk where that is not enough."""
-    monkeypatch.setitem(NETWORK_RATES, "forward_bytes", 1e7)
-    usual = max(e.peak_bytes for e in fitted(store).price.steps.values())
-    found = fitted(store, f"target.memory={usual - 10**9}B")
+    large = known_rates({"forward_bytes": 1e7})
+    usual = max(e.peak_bytes for e in fitted(store, calibration=large).price.steps.values())
+    found = fitted(store, f"target.memory={usual - 10**9}B", calibration=large)
 
     assert found.problem is None
     assert ["images evaluated at once"] == [taken.what for taken in found.taken]
@@ -260,14 +269,14 @@ def test_evaluation_and_data_are_made_smaller(store: Store, monkeypatch: pytest.
     assert max(e.peak_bytes for n, e in found.price.steps.items()) <= found.memory
 
 
-def test_what_cannot_fit_names_a_batch_that_would(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_fit_names_a_batch_that_would(store: Store) -> None:
     """Training at 10 MB an image: the batch is written in keys, so it is named and not changed."""
-    monkeypatch.setitem(NETWORK_RATES, "train_bytes", 1e7)
-    found = fitted(store, "target.memory=1300MB")
+    large = known_rates({"train_bytes": 1e7})
+    found = fitted(store, "target.memory=1300MB", calibration=large)
 
     assert found.problem is not None
     assert "training.batch=64" in (found.problem.hint or "")
-    assert fitted(store, "target.memory=1300MB", "training.batch=64").problem is None
+    assert fitted(store, "target.memory=1300MB", "training.batch=64", calibration=large).problem is None
 
 
 def test_less_memory_than_torch_takes(store: Store) -> None:
@@ -309,7 +318,7 @@ def test_time_never_takes_what_was_written(store: Store) -> None:
     assert 8 == found.plan.spec.irp.rounds
 
 
-def test_a_choice_is_kept(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
     """When the machine turns out a little slower, the next plan has the same keys; `refit` chooses anew."""
     path = open_spec(tmp_path)
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
@@ -317,9 +326,8 @@ def test_a_choice_is_kept(store: Store, tmp_path: Path, monkeypatch: pytest.Monk
     for file in (store.root / "memory").glob("rates-*.json"):
         rates = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps({name: 1.2 * rate for name, rate in rates.items()}), encoding="utf-8")
-    for name in ("train", "gradient"):
-        monkeypatch.setitem(NETWORK_RATES, name, 1.2 * NETWORK_RATES[name])
-    second, third = fitted(store, limit, spec=path), fitted(store, limit, spec=path, refit=True)
+    slower = known_rates({name: 1.2 * NETWORK_RATES[name] for name in ("train", "gradient")})
+    second, third = (fitted(store, limit, spec=path, refit=refit, calibration=slower) for refit in (False, True))
 
     assert first.plan.digest == second.plan.digest != third.plan.digest
     assert first.taken == second.taken
@@ -366,7 +374,7 @@ def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
     plan = compiled(DIGITS)
     finish(plan, store)
     index = open_index(store)
-    found = price(plan, store, index, statuses(plan, store, index))
+    found = price(plan, store, index, statuses(plan, store, index), calibration=KNOWN)
     for user in ("a.yaml", "b.yaml", "a.yaml"):
         remember_use(plan, store, user)
     sharing = shared(plan, store, index, found, "c.yaml")
