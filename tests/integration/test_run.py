@@ -268,3 +268,16 @@ def _wait_for(place: Place, operation: str, number: int = 1) -> None:
     while len(list((place.cache / "artifacts" / operation).glob("*"))) < number:
         assert time.monotonic() < deadline, f"no {operation} artifact appeared"
         time.sleep(0.01)
+
+
+def test_a_run_leaves_its_log_and_metrics(finished: tuple[Place, Ended]) -> None:
+    """Metrics of every step, in the plan's order, whether it was made or reused."""
+    place, ended = finished
+    folder = place.folder / ended.json["run"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    known = {line["step"]: line["metrics"] for line in lines}
+
+    assert {"step", "operation", "purpose", "key", "metrics"} == lines[0].keys()
+    assert ended.json["irp"][0]["validation_accuracy"] == known["irp/seed100/round1"]["validation_accuracy"]
+    assert all(len(found["losses"]) for name, found in known.items() if name.startswith("train/"))
+    assert "run begins" in (folder / "log.txt").read_text().splitlines()[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
@@ -257,22 +255,6 @@ def test_every_option_has_a_default_and_tunable_limits_hold_it(registry: Registr
                 assert low <= option.default <= high, option.name
             case OneOf(values):
                 assert option.default in values, option.name
-
-
-def test_looking_at_every_option_imports_no_torch() -> None:
-    """Lists and help texts never wait for torch."""
-    script = (
-        "import sys\n"
-        "from autosparse.spec import Spec\n"
-        "from autosparse.models import models\n"
-        "from autosparse.core.criteria import criteria\n"
-        "from autosparse.core.scorers import scorers\n"
-        "print(len([entry.options for kind in (models, criteria, scorers) for entry in kind]))\n"
-        "print(sorted({'torch', 'optuna', 'torchvision', 'sklearn', 'safetensors.torch'} & set(sys.modules)))\n"
-    )
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-
-    assert "[]" == ended.stdout.splitlines()[1]
 
 
 def test_every_section_of_choices_offers_all_names() -> None:

@@ -304,12 +304,14 @@ def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Place, Ended]) -
 
 
 @pytest.mark.parametrize("text", ["not json", "{}", '{"schema_version": "x"}'])
-def test_a_damaged_report_is_told(finished: tuple[Place, Ended], place: Place, text: str) -> None:
+def test_a_damaged_report_is_told(
+    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
     """A report.json that cannot be read is said to be damaged, and hides no other run."""
-    shutil.copytree(finished[0].folder / "runs", place.folder / "runs")
-    report = next((place.folder / "runs").glob("*/report.json"))
+    shutil.copytree(finished[0].folder / "runs", here.folder / "runs")
+    report = next((here.folder / "runs").glob("*/report.json"))
     report.write_text(text)
-    shown, listed = place.run("report", report.parent.name), place.run("runs")
+    shown, listed = call(capsys, f"report {report.parent.name}"), call(capsys, "runs")
 
     assert (2, 0) == (shown.code, listed.code)
     assert "report.json is damaged" in shown.err

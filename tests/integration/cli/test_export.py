@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -67,10 +68,18 @@ def test_any_method_of_a_run_in_any_format(finished: tuple[Place, Ended], tmp_pa
         (("--out", "."), ". holds something else"),
     ],
 )
-def test_what_a_run_does_not_have(finished: tuple[Place, Ended], asked: tuple[str, ...], text: str) -> None:
+def test_what_a_run_does_not_have(
+    finished: tuple[Place, Ended],
+    here: Place,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    asked: tuple[str, ...],
+    text: str,
+) -> None:
     """Exit 2, what there is, and nothing emitted."""
-    place, ended = finished
-    found = place.run("export", ended.json["run"], *asked)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(finished[0].cache))
+    run = finished[0].folder / finished[1].json["run"]
+    found = call(capsys, shlex.join(["export", str(run), *asked]))
 
     assert 2 == found.code
     assert text in found.err

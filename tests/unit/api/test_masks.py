@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import json
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ from torch import nn
 import autosparse
 from autosparse import Masks
 from autosparse.errors import MissingRequirement, UsageError
-from tests.unit.api.conftest import batches, checkered, masked, network
+from tests.unit.api.conftest import checkered, masked, network
 
 
 def two() -> Masks:
@@ -149,26 +146,6 @@ def test_apply_to_what_is_no_model() -> None:
         masks.apply(nn.Linear(2, 2).state_dict())  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="weight is built when it meets its first batch"):
         masks.apply(nn.LazyLinear(2))
-
-
-def test_a_file_gives_the_masks_back(tmp_path: Path) -> None:
-    """Saved masks are read in a fresh process and fit a model built there; equal masks are equal bytes."""
-    model = network()
-    masks = autosparse.prune(model, batches(), sparsity=0.9, method="snip")
-    masks.save(tmp_path / "masks.safetensors")
-    masks.save(str(tmp_path / "again.safetensors"))
-    program = (
-        "import sys, json, autosparse; masks = autosparse.Masks.load(sys.argv[1]);"
-        "print(json.dumps({name: mask.int().tolist() for name, mask in masks.items()}))"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "masks.safetensors")], capture_output=True, text=True, check=True
-    )
-
-    assert {name: mask.int().tolist() for name, mask in masks.items()} == json.loads(ended.stdout)
-    assert masks == Masks.load(tmp_path / "masks.safetensors")
-    assert (tmp_path / "masks.safetensors").read_bytes() == (tmp_path / "again.safetensors").read_bytes()
-    assert ["again.safetensors", "masks.safetensors"] == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_files_that_are_no_masks(tmp_path: Path) -> None:

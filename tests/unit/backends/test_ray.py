@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,9 +10,7 @@ from typing import Any
 import pytest
 
 from autosparse.backends import Distributed, Place, backends, ray
-from autosparse.errors import FitError, MissingExtra, MissingRequirement, StepError, UsageError
-from tests.conftest import Place as Where
-from tests.conftest import call
+from autosparse.errors import FitError, MissingRequirement, StepError, UsageError
 
 GIB = 2**30
 
@@ -243,47 +238,3 @@ def test_auto_is_the_cluster_that_is_there(tmp_path: Path, monkeypatch: pytest.M
     assert "127.0.0.1:2" == ray._known("auto", trusted=False)
     with pytest.raises(UsageError, match="through a proxy"):
         ray._known("ray://head:10001", trusted=True)
-
-
-def test_ray_is_an_extra(here: Where, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it one sentence with the command; a plan needs none."""
-
-    def missing() -> Any:
-        raise MissingExtra("backend `ray` needs ray", "run `pip install 'autosparse[ray]'`")
-
-    monkeypatch.setattr(ray, "_library", missing)
-    planned = call(capsys, "plan small.yaml --set target.backend=ray")
-    ended = call(capsys, "run small.yaml --set target.backend=ray")
-
-    assert 0 == planned.code
-    assert 5 == ended.code
-    assert "autosparse[ray]" in ended.err
-
-
-FAULTS = """
-import resource
-import torch
-from autosparse.backends import Place, local
-
-def faults():
-    step = lambda: [torch.ones(2_000_000) for _ in range(20)]
-    step()
-    begin = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
-
-before = faults()
-local.local(Place("cpu", 1)).prepare()
-faults()
-print(before, faults())
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
-def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
-    """160 MB are 40,000 pages that a training would otherwise ask the system for, step by step."""
-    told = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True).stdout
-    before, after = map(int, told.split())
-
-    assert after < 4_000
-    assert before > 10 * after or before < 4_000  # where the environment has asked for the same

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from autosparse.cost import Fitted
 from autosparse.cost.price import Estimate, Price
 from autosparse.execute import Everyone, Log
 from autosparse.plan import Status
-from tests.conftest import Ended, Place
 from tests.plans import DIGITS, compiled
 
 HUGE = "\x1b[2J\u202e[red]名前"
@@ -201,16 +199,3 @@ def test_a_log_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
         log.note("nothing")
 
     assert not (tmp_path / "gone").exists()
-
-
-def test_a_run_leaves_its_log_and_metrics(finished: tuple[Place, Ended]) -> None:
-    """Metrics of every step, in the plan's order, whether it was made or reused."""
-    place, ended = finished
-    folder = place.folder / ended.json["run"]
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    known = {line["step"]: line["metrics"] for line in lines}
-
-    assert {"step", "operation", "purpose", "key", "metrics"} == lines[0].keys()
-    assert ended.json["irp"][0]["validation_accuracy"] == known["irp/seed100/round1"]["validation_accuracy"]
-    assert all(len(found["losses"]) for name, found in known.items() if name.startswith("train/"))
-    assert "run begins" in (folder / "log.txt").read_text().splitlines()[0]

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -114,6 +115,15 @@ def where(name: str, width: int) -> Path:
     return ROOT / "tests" / "fixtures" / "screens" / f"{name}-{width}.txt"
 
 
+@cache
+def known_memory() -> dict[str, bytes]:
+    """The files in which a store remembers known rates for the digits."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        remember_rates(store, shipped("specs")["digits"])
+        return {path.name: path.read_bytes() for path in (store.root / "memory").iterdir()}
+
+
 def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     """A folder with specs and runs, a machine of known speed, an empty cache."""
     shutil.copytree(RUNS, folder / "runs")
@@ -127,7 +137,10 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(folder)
     patch.setenv("AUTOSPARSE_CACHE_DIR", str(folder / "cache"))
     patch.delenv("AUTOSPARSE_SPEC", raising=False)
-    remember_rates(Store(folder / "cache"), folder / "digits.yaml")
+    memory = folder / "cache" / "memory"
+    memory.mkdir(parents=True)
+    for name, data in known_memory().items():
+        (memory / name).write_bytes(data)
     for module in ("autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
     patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)

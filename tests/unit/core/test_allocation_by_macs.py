@@ -6,11 +6,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from autosparse.core.allocation import allocations, by_macs, macs, most_within
 from autosparse.core.schedule import linear_counts
 from autosparse.core.selection import keep_top
-from autosparse.core.weights import Layer
+from autosparse.core.weights import Layer, describe_layers
 
 LAYERS = (Layer("a", (2, 2), 2, 2, (), 1, 10), Layer("b", (2, 3), 3, 2, (), 1, 1))
 SCORES = {"a": torch.tensor([[9.0, 7.0], [2.0, 1.0]]), "b": torch.tensor([[8.0, 6.0, 5.0], [4.0, 3.0, 0.5]])}
@@ -99,3 +100,20 @@ def test_few_looks_at_a_smooth_cost() -> None:
 
     assert int(found**1.2) <= 10**7 < int((found + 1) ** 1.2)
     assert len(looks) <= 16
+
+
+NETWORK = describe_layers(
+    nn.Sequential(nn.Conv2d(2, 3, 3, padding=1), nn.Flatten(), nn.Linear(3 * 16, 5)), torch.zeros(1, 2, 4, 4)
+)
+
+
+def test_dense_network() -> None:
+    """Each of 54 kernel weights is used at 16 positions, each of 240 linear ones once."""
+    assert 54 * 16 + 240 == macs(NETWORK)
+
+
+def test_sparse_network() -> None:
+    """Only kept weights cost, each as often as it is used."""
+    assert 10 * 16 + 7 == macs(NETWORK, {"0.weight": 10, "2.weight": 7})
+    assert 0 == macs(NETWORK, {"0.weight": 0, "2.weight": 0})
+    assert macs(NETWORK) == macs(NETWORK, {layer.name: layer.size for layer in NETWORK})

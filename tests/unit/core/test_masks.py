@@ -66,12 +66,12 @@ def by_method(method: Method, keep: int, seed: int = 0) -> Tensors:
 
 
 def chosen(registry: Registry[Any], choice: Any) -> Any:
-    """The function of a choice, `name` or `{name:, ...}`: of rounds and training steps few, where it is silent."""
+    """The function of a choice, `name` or `{name:, ...}`, with few rounds and training steps."""
     options = {"name": choice} if isinstance(choice, str) else dict(choice)
     entry = registry[options.pop("name")]
     few = {"steps": 3, "rounds": 5} if registry is schedules else {}
     brief = {key: value for key, value in few.items() if key in entry.options and entry.options[key].default}
-    return partial(entry.function, **{**brief, **options})
+    return partial(entry.function, **{**options, **brief})
 
 
 @pytest.mark.parametrize("preset", PRESETS)

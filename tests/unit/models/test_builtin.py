@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ def build(name: str, shape: tuple[int, int, int] = (1, 8, 8), classes: int = 10,
     return network
 
 
+@cache
 def outline(name: str, shape: tuple[int, int, int], classes: int = 10) -> nn.Module:
     """A registered network as it is by default, without memory for its numbers."""
     with torch.device("meta"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,21 +56,6 @@ def test_a_large_network_is_known_as_well(name: str, tmp_path: Path, monkeypatch
     assert ["cpu", "meta"] == devices
 
 
-def test_no_weight_is_drawn_on_paper() -> None:
-    """Whichever way a network draws it; torch would import its compiler for that."""
-    code = (
-        "import sys, torch; from autosparse.models.facts import _nothing_drawn\n"
-        "with torch.device('meta'), _nothing_drawn():\n"
-        "    layer = torch.nn.Linear(3, 2); init = torch.nn.init; weight = layer.weight\n"
-        "    init.normal_(weight), init.uniform_(weight), init.kaiming_normal_(weight), init.trunc_normal_(weight)\n"
-        "    init.xavier_normal_(weight), weight.data.normal_(0, 1), torch.nn.Embedding(3, 2)\n"
-        "print('torch._dynamo' in sys.modules)"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert "False\n" == ended.stdout
-
-
 @pytest.mark.parametrize(
     ("parameters", "shape", "is_on_paper"),
     [(10, (3, 32, 32), False), (10**8, (3, 32, 32), True), (10, (3, 2**16, 2**16), True)],
@@ -96,19 +80,3 @@ def test_saved_bytes_by_hand() -> None:
     # 4 inputs and 5 hidden units (a ReLU keeps its output, which is the next layer's input), 3 log-probabilities
     # and one label of 8 bytes; the loss keeps one number for the whole batch of two.
     assert 4 * (4 + 5 + 3) + 8 <= found.saved_bytes <= 4 * (4 + 5 + 3) + 8 + 4
-
-
-def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
-    """What was found is remembered: a plan of a known network is made in a moment. No look imports torch's compiler."""
-    code = (
-        "import sys; from autosparse.models.facts import network_facts; "
-        "total = network_facts({'name': 'resnet8'}, 'resnet8', {}, (3, 32, 32), 10).total; "
-        "print(total, 'torch' in sys.modules, 'torch._dynamo' in sys.modules)"
-    )
-    first, second = (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-        for _ in range(2)
-    )
-
-    assert "77360 True False\n" == first
-    assert "77360 False False\n" == second

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +14,6 @@ from autosparse.core.weights import prunable_weights
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.models import Start, build_model, identify_model, models
 from autosparse.registry import AddedLater
-from tests.conftest import Place
 from tests.unit.core.conftest import seeded
 
 DRAWN = ("kaiming_normal", "kaiming_uniform", "orthogonal")
@@ -157,36 +154,6 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingExtra, match="needs timm") as caught:
         build_model("timm:resnet10t", {}, SHAPE, 5)
     assert (5, "run `pip install 'autosparse[timm]'`") == (caught.value.exit_code, caught.value.hint)
-
-
-SCRIPT = """
-import json, sys
-from autosparse.cli import main
-try:
-    main(["plan", "small.yaml", "--quiet", "--json", *sys.argv[1:]])
-except SystemExit as end:
-    assert not end.code, end.code
-print(json.dumps([name for name in ("torch", "torchvision", "timm", "numpy") if name in sys.modules]), file=sys.stderr)
-"""
-
-
-@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t", "net.py:build"])
-def test_a_network_is_traced_once(place: Place, name: str) -> None:
-    """Only a network that was never seen before is built: after that a plan waits for no library."""
-    lines = ["from torch import nn", "def build(s, c): return nn.Sequential(nn.Flatten(), nn.Linear(3072, c))"]
-    (place.folder / "net.py").write_text("\n".join(lines))
-    identity = identify_model(name, {}, SHAPE, 10)
-    place.lend_rates()
-    command = [sys.executable, "-c", SCRIPT, f"--set=model={name}", "--set=dataset={name: cifar10, root: nowhere}"]
-    first, ended = (
-        subprocess.run(command, cwd=place.folder, env=place.environment, capture_output=True, text=True, check=True)
-        for _ in range(2)
-    )
-
-    assert "torch" in json.loads(first.stderr.splitlines()[-1])  # for the network's layers, which the budget is told in
-    assert [] == json.loads(ended.stderr.splitlines()[-1])
-    assert any(step["operation"] == "init" for step in json.loads(ended.stdout)["steps"])
-    assert identity == identify_model(name, {}, SHAPE, 10)
 
 
 def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from autosparse.backends import Machine
 from autosparse.plan import PURPOSES, Plan, Status, compile_plan, draw_dot, draw_mermaid
 from autosparse.spec import load_spec, resolve
-from tests.conftest import SMALL, Place, call
+from tests.conftest import SMALL
 
 MACHINE = Machine("a processor", cores=2, cpu_bfloat16=False, devices=("cpu",), cuda_bfloat16=False)
 Draw = Callable[[Plan, Mapping[str, Status]], str]
@@ -123,15 +123,3 @@ def test_no_name_breaks_a_drawing(tmp_path: Path, name: str) -> None:
     for label in labels(draw_dot, dot).values():
         inner = label.removesuffix("\\nrun").replace('\\"', '"').replace("\\\\", "\\")
         assert inner.startswith(name.replace("\n", "?"))
-
-
-def test_drawings_are_printed_as_they_are(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """The drawing alone is on stdout, and formats exclude each other."""
-    dot, mermaid = call(capsys, "plan small.yaml --dot"), call(capsys, "plan small.yaml --mermaid")
-    both = call(capsys, "plan small.yaml --dot --json")
-
-    assert dot.out.startswith('digraph "small" {\n')
-    assert dot.out.endswith("}\n")
-    assert mermaid.out.startswith('---\ntitle: "small"\n---\nflowchart LR\n')
-    assert (0, 0, 2) == (dot.code, mermaid.code, both.code)
-    assert "exclude each other" in both.err

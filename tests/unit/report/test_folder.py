@@ -95,11 +95,3 @@ def test_the_best_is_of_the_same_network_and_dataset(two: Place) -> None:
         assert [(), ()] == [one.best for one in history([first, elsewhere])]
     (elsewhere.folder / "resolved.json").unlink()
     assert [(), ()] == [one.best for one in history([first, elsewhere])]
-
-
-def test_a_run_is_tagged_as_it_begins(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not one that is no run: nothing is left to tag."""
-    ended = call(capsys, "run small.yaml --only data/digits --tag early")
-
-    assert 2 == ended.code
-    assert "there is no report to tag" in ended.err

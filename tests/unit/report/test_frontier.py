@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,18 +70,3 @@ def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:
     """What it cost is known, what it is worth is not."""
     assert ["erk"] == [point.method for point in frontier(report_of({"erk": (0.0, [90.0]), "snip": (0.1, [])}), "0.98")]
-
-
-def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
-    """By a command that reads a run's folder, in a process of its own; every method is a row."""
-    folder = tmp_path / "runs" / "big-1"
-    folder.mkdir(parents=True)
-    report = report_of({f"m{number}": (number / 10, [90.0 + number / 20] * 50) for number in range(20)})
-    (folder / "report.json").write_text(json.dumps(report.json()))
-    (folder / "plan.json").write_text("{}")
-    script = "import sys; from autosparse.cli import main; main(['report', 'big-1']); assert 'torch' not in sys.modules"
-    ended = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
-
-    assert 1000 == len(report.results)
-    assert 0 == ended.returncode, ended.stderr
-    assert all(f" m{number} " in ended.stdout for number in range(20))

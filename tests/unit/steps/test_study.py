@@ -46,10 +46,10 @@ def test_defaults_come_first() -> None:
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_proposals_are_the_same_every_time(sampler: Sampler) -> None:
     """A study that was rebuilt after each trial goes on as it did; another seed proposes others; all are in range."""
-    first, again = tried(13, sampler), tried(13, sampler)
+    first, again = tried(12, sampler), tried(12, sampler)
 
     assert first == again
-    assert first != tried(13, sampler, "another")
+    assert first != tried(12, sampler, "another")
     for trial in first:
         settings = trial["settings"]
         assert 8 <= settings["width"] <= 128
@@ -60,15 +60,15 @@ def test_proposals_are_the_same_every_time(sampler: Sampler) -> None:
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_trials_of_a_batch_are_proposed_apart(sampler: Sampler) -> None:
     """Each knows the batches before and where its siblings look, in any order; more trials change none of them."""
-    batches = tried(16, sampler, parallel=4)
+    batches = tried(14, sampler, parallel=4)
     settings = [trial["settings"] for trial in batches]
 
     assert DEFAULTS == settings[0]
-    assert 16 == len({str(each) for each in settings})
-    assert batches == tried(16, sampler, parallel=4)
+    assert 14 == len({str(each) for each in settings})
+    assert batches == tried(14, sampler, parallel=4)
     assert batches[:8] == tried(8, sampler, parallel=4)
     assert batches[:6] == tried(6, sampler, parallel=4)  # the last batch may be cut short
-    assert (batches == tried(16, sampler)) == (sampler == "random")  # which looks at no trial
+    assert (batches == tried(14, sampler)) == (sampler == "random")  # which looks at no trial
 
 
 def whole(*folds: float) -> dict[str, Any]:

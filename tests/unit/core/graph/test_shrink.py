@@ -231,7 +231,7 @@ def test_a_network_that_is_cut_gives_its_numbers() -> None:
 
 
 BUILT: dict[str, Callable[[], tuple[nn.Module, tuple[int, ...]]]] = {
-    "resnet20": lambda: (build_model("resnet20", {}, (3, 16, 16), 10), (3, 16, 16)),
+    "resnet8": lambda: (build_model("resnet8", {}, (3, 16, 16), 10), (3, 16, 16)),
     "vgg": lambda: (build_model("vgg11", {}, (3, 32, 32), 10), (3, 32, 32)),
     "mobilenet": lambda: (build_model("mobilenet", {"width": 8}, (3, 16, 16), 10), (3, 16, 16)),
     "mlp": lambda: (build_model("mlp", {}, (1, 8, 8), 10), (1, 8, 8)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -51,6 +52,23 @@ def fit(name: str, features: Features, labels: Tensors, seed: int = 0, **options
     return state
 
 
+def few(name: str) -> dict[str, int]:
+    """Few updates, for a scorer that takes any."""
+    return {"steps": 10} if "steps" in scorers[name].options else {}
+
+
+def briefly(name: str, seed: int = 0, **options: Any) -> Tensors:
+    """The state that a scorer learns from the examples in a few updates, if it takes any."""
+    features, labels = examples(0, looks_at(name))
+    return fit(name, features, labels, seed, **few(name), **options)
+
+
+@cache
+def learned(name: str) -> Tensors:
+    """The state that a scorer learns from the examples."""
+    return fit(name, *examples(0, looks_at(name)))
+
+
 def predict(name: str, state: Tensors, features: Features) -> Tensors:
     """Its predictions."""
     scores: Tensors = scorers[name].facts["predict"](state, features)
@@ -63,10 +81,8 @@ class TestEveryScorer:
 
     def test_learns_a_planted_rule(self, name: str) -> None:
         """Trained on survival by magnitude, it orders the weights of a network it never saw by magnitude."""
-        state = fit(name, *examples(0, looks_at(name)))
-
         features, labels = examples(1, looks_at(name))
-        scores = predict(name, state, features)
+        scores = predict(name, learned(name), features)
 
         assert all(spearman(scores[layer], labels[layer]) > 0.9 for layer in labels)
 
@@ -86,9 +102,9 @@ class TestEveryScorer:
 
     def test_one_finite_score_a_weight(self, name: str) -> None:
         """Predictions are `[weights]`, finite, for layers in their order."""
-        features, labels = examples(0, looks_at(name))
+        features, _ = examples(0, looks_at(name))
 
-        scores = predict(name, fit(name, features, labels), features)
+        scores = predict(name, learned(name), features)
 
         assert list(features.values) == list(scores)
         for layer, table in features.values.items():
@@ -98,10 +114,9 @@ class TestEveryScorer:
 
     def test_generator_decides(self, name: str) -> None:
         """The same generator learns the same state bit for bit, and the global one is not touched."""
-        features, labels = examples(0, looks_at(name))
         random = torch.get_rng_state()
 
-        first, second = (fit(name, features, labels, seed=5) for _ in range(2))
+        first, second = (briefly(name, seed=5) for _ in range(2))
 
         assert_same(first, second)
         assert torch.equal(random, torch.get_rng_state())
@@ -111,7 +126,7 @@ class TestEveryScorer:
         features, labels = examples(0, looks_at(name))
         before = examples(0, looks_at(name))
 
-        state = fit(name, features, labels)
+        state = fit(name, features, labels, **few(name))
         copy = {key: tensor.clone() for key, tensor in state.items()}
         predict(name, state, features)
 
@@ -121,8 +136,8 @@ class TestEveryScorer:
 
     def test_state_can_be_stored(self, name: str) -> None:
         """A state that was written and read predicts the same, bit for bit."""
-        features, labels = examples(0, looks_at(name))
-        state = fit(name, features, labels)
+        features, _ = examples(0, looks_at(name))
+        state = learned(name)
 
         again = load_tensors(dump_tensors(state))
 
@@ -130,8 +145,8 @@ class TestEveryScorer:
 
     def test_layers_are_predicted_by_themselves(self, name: str) -> None:
         """What is predicted for a layer does not depend on the layers beside it."""
-        features, labels = examples(0, looks_at(name))
-        state = fit(name, features, labels)
+        features, _ = examples(0, looks_at(name))
+        state = learned(name)
         whole = predict(name, state, features)
 
         for layer in features.values:
@@ -140,9 +155,7 @@ class TestEveryScorer:
     def test_observer_sees_progress(self, name: str) -> None:
         """The observer is told of progress up to the end."""
         told: list[tuple[int, int]] = []
-        features, labels = examples(0, looks_at(name))
-
-        fit(name, features, labels, observe=lambda done, total: told.append((done, total)))
+        briefly(name, observe=lambda done, total: told.append((done, total)))
 
         assert told[-1][0] == told[-1][1]
         assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(told))
@@ -182,7 +195,7 @@ class TestEveryLoss:
         features, labels = examples()
         (name, *_) = labels
 
-        scores = predict("mlp", fit("mlp", features.take([name]), {name: labels[name]}, loss=loss), features)
+        scores = predict("mlp", fit("mlp", features.take([name]), {name: labels[name]}, loss=loss, steps=150), features)
 
         assert spearman(scores[name], labels[name]) > 0.9
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -58,21 +56,3 @@ def test_gradients_are_forgotten() -> None:
     forget_gradients([parameter])
 
     assert parameter.grad is None
-
-
-def test_nothing_of_the_compiler_is_imported() -> None:
-    """A training is over before torch's classes would have made their first step."""
-    ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
-
-    assert "True False" == ended.stdout.strip()
-
-
-_PROGRAM = """
-import sys, torch
-from autosparse.core.images import Images
-from autosparse.core.training.loop import Recipe, train
-images = Images(torch.zeros((4, 4, 4, 1), dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), torch.zeros(1), torch.ones(1))
-network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))
-train(network, images, Recipe(epochs=1, batch=2, crop=0, precision="float32"), torch.Generator().manual_seed(1))
-print("torch.optim.sgd" in sys.modules, "torch._dynamo" in sys.modules)
-"""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -115,17 +112,3 @@ def test_the_command_shows_parts(finished: tuple[Place, Ended], capsys: pytest.C
         ended = call(capsys, f"report {run} {options}")
         assert 2 == ended.code
         assert text in ended.err
-
-
-def test_a_thousand_results_are_shown_without_torch(report: Report) -> None:
-    """Reports are read where nothing is trained."""
-    script = (
-        "import sys, json\nfrom autosparse.report import Report\nfrom autosparse.console import show_report\n"
-        "found = json.load(sys.stdin)\nfound['results'] = found['results'] * 100\n"
-        "show_report(Report.of(found))\nassert 'torch' not in sys.modules\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script], input=json.dumps(report.json()), capture_output=True, text=True, check=False
-    )
-
-    assert (0, "") == (ended.returncode, ended.stderr)

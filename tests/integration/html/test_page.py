@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from autosparse.html import plots_of, report_page, standalone
-from autosparse.html.svg import Series, line_chart
 from autosparse.report import LayerShare, Profile, Report
 from tests.conftest import Ended, Place, call
 
@@ -75,23 +74,6 @@ def test_names_are_text(report: Report, name: str) -> None:
     assert "<img" not in page
     assert "\x1b" not in page
     assert "‮" not in page
-
-
-def test_lines_stand_where_their_numbers_are() -> None:
-    """The least at the left and low, the most at the right and high, in the middle what is in the middle."""
-    plot = ET.fromstring(line_chart("t", "x", "y", [Series("a", [(0, 0.0), (1, 50.0), (2, 100.0)], [0.0, 5.0, 0.0])]))
-    spots = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in plot.iter("{http://www.w3.org/2000/svg}circle")]
-
-    assert sorted(spots) == spots
-    assert sorted((y for _, y in spots), reverse=True) == [y for _, y in spots]
-    assert (spots[0][0] + spots[2][0]) / 2 == pytest.approx(spots[1][0], abs=0.1)
-    assert (spots[0][1] + spots[2][1]) / 2 == pytest.approx(spots[1][1], abs=0.1)
-
-
-@pytest.mark.parametrize("points", [[(0.0, 5.0)], [(0.0, 5.0), (1.0, 5.0)], [(0.0, 0.0)], [(3.0, -1e9), (4.0, 1e9)]])
-def test_a_line_of_any_reach_can_be_drawn(points: list[tuple[float, float]]) -> None:
-    """One point, no difference, very large numbers."""
-    ET.fromstring(line_chart("t", "x", "y", [Series("a", points)]))
 
 
 def test_a_report_with_nothing_to_draw_is_a_page(report: Report) -> None:
