@@ -1,1 +1,1 @@
-"""The tests, laid out as the package is."""
+"""The tests: `unit` mirrors the package, `integration` runs specs and commands, `docs` follows the documentation."""

@@ -20,8 +20,10 @@ from typing import Any
 
 import pytest
 
+from autosparse.backends import this_machine
 from autosparse.cli import main
-from autosparse.cost import price
+from autosparse.store import Store
+from tests.plans import remember_rates
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes test at once: with more they wait for each other
 
@@ -39,26 +41,29 @@ compare: [random, snip, {name: slow, criterion: synflow, schedule: {name: expone
 """
 
 
-MACHINE_RATES = {
-    "startup": 2.0, "base": 5e8, "select": 1e-8, "scorer": 1e-3, "step": 0.01, "bytes": 1e-9, "open": 1.0,
-    "decoded": 1e-8,
-}  # fmt: skip
-NETWORK_RATES = {
-    "build": 0.01, "train": 1e-4, "forward": 1e-5, "gradient": 1e-4, "flow": 0.01, "features": 1e-7,
-    "train_bytes": 1e6, "compiled": 5e-5, "compiling": 4.0,
-    "sparse": 5e-5, "forward_bytes": 1e5, "gradient_bytes": 2e6,
-}  # fmt: skip
+VARIANTS = ("training.kernels=dense", "training.kernels=sparse", "training.kernels=compiled", "scorer=quota")
 
+_PRICED = ("plan", "run ", "study")
 
-_measured: Path | None = None  # what processes have measured of this machine, for all tests of a session
+_rates: Path | None = None  # rates that commands need, for all tests of a session
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _measured_once(tmp_path_factory: pytest.TempPathFactory) -> None:
-    global _measured
+def _shared_rates(tmp_path_factory: pytest.TempPathFactory) -> None:
+    global _rates
     common = tmp_path_factory.getbasetemp()
-    _measured = (common.parent if "PYTEST_XDIST_WORKER" in os.environ else common) / "measured"
-    _measured.mkdir(exist_ok=True)
+    _rates = (common.parent if "PYTEST_XDIST_WORKER" in os.environ else common) / "rates"
+
+
+@cache
+def _remember_small() -> None:
+    """Remember known rates for the small spec: commands that run it probe nothing."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec, store = Path(folder) / "small.yaml", Store(Path(folder) / "cache")
+        spec.write_text(SMALL)
+        for override in VARIANTS:
+            remember_rates(store, spec, override, machine=this_machine())
+        _share_files(store.root / "memory", _rates)
 
 
 def _share_files(source: Path | None, place: Path | None) -> None:
@@ -70,6 +75,11 @@ def _share_files(source: Path | None, place: Path | None) -> None:
             draft = place / f"{path.name}.{os.getpid()}"
             shutil.copyfile(path, draft)
             draft.replace(place / path.name)
+
+
+def _lend_rates(cache: Path) -> None:
+    _remember_small()
+    _share_files(_rates, cache / "memory")
 
 
 @cache
@@ -154,12 +164,16 @@ class Place:
             out, err = Path(folder) / "out", Path(folder) / "err"
             code = _ask({**request, "out": str(out), "err": str(err)})
             ended = Ended(code, out.read_text(), err.read_text())
-        _share_files(self.cache / "memory", _measured)
+        _share_files(self.cache / "memory", _rates)
         return ended
 
     def lend_rates(self) -> None:
-        """What another place has measured of this machine need not be measured here again."""
-        _share_files(_measured, self.cache / "memory")
+        """Remember in this cache the rates that the session knows: commands measure only the others."""
+        _lend_rates(self.cache)
+
+    def remember_rates(self, spec: Path | str, *overrides: str) -> None:
+        """Remember known rates in this cache for all that the plan of a spec needs."""
+        remember_rates(Store(self.cache), self.folder / spec, *overrides, machine=this_machine())
 
     def digests(self, operations: Sequence[str] = ("irp", "scorer", "mask", "train", "emit")) -> dict[str, str]:
         """sha256 of every tensor file, by operation, key and name."""
@@ -174,27 +188,6 @@ class Place:
         return found
 
 
-@pytest.fixture(autouse=True)
-def probes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Plans made in this process see a machine of known speed; what was probed on it. Other processes see this one."""
-    probed: list[str] = []
-
-    def machine(place: Any, scorer: str, options: Any) -> dict[str, float]:
-        probed.append("machine")
-        return dict(MACHINE_RATES)
-
-    def network(name: str, *about: Any) -> dict[str, float]:
-        probed.append(name)
-        own = {"sparse": {"sparse"}, "compiled": {"compiled", "compiling"}}
-        others = {unit for kernels, units in own.items() if kernels not in about for unit in units}
-        return {unit: rate for unit, rate in NETWORK_RATES.items() if unit not in others}
-
-    monkeypatch.setattr(price, "probe_machine", machine)
-    monkeypatch.setattr(price, "probe_network", network)
-    monkeypatch.setattr(price, "system_load", lambda: 0.0)
-    return probed
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     """An empty directory with the small spec in it and a cache of its own."""
@@ -204,7 +197,7 @@ def place(tmp_path: Path) -> Place:
 
 @pytest.fixture
 def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """The place as this process's own directory and environment."""
+    """The place as the directory and environment of this process."""
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
     monkeypatch.setenv("COLUMNS", "100")
@@ -223,12 +216,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Ended]:
 
 
 def call(capsys: pytest.CaptureFixture[str], line: str) -> Ended:
-    """Run a command in this process."""
+    """Run a command in this process; those that price a plan know the rates of the session."""
     capsys.readouterr()
-    code = 0
+    code, folder = 0, os.environ.get("AUTOSPARSE_CACHE_DIR")
+    if folder and line.startswith(_PRICED):
+        _lend_rates(Path(folder))
     try:
         main(shlex.split(line))
     except SystemExit as end:
         code = int(end.code or 0)
+    if folder:
+        _share_files(Path(folder) / "memory", _rates)
     captured = capsys.readouterr()
     return Ended(code, captured.out, captured.err)

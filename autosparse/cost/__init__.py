@@ -3,7 +3,7 @@
 from autosparse.cost.bench import Bench, Trained, measure_speed
 from autosparse.cost.fit import fit_plan, fit_steps
 from autosparse.cost.fitted import Fitted, Taken
-from autosparse.cost.price import NO_PRICE, Estimate, Price
+from autosparse.cost.price import NO_PRICE, Calibration, Estimate, Price
 from autosparse.cost.serialize import plan_json
 from autosparse.cost.sharing import PayBack, Shared, paybacks, remember_use, shared
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
@@ -12,6 +12,7 @@ from autosparse.cost.work import Work, count_work
 __all__ = [
     "NO_PRICE",
     "Bench",
+    "Calibration",
     "Estimate",
     "Fitted",
     "PayBack",

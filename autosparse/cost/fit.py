@@ -18,7 +18,7 @@ from autosparse.cost.memory_limit import (
     too_large,
     within_memory,
 )
-from autosparse.cost.price import NO_PRICE, price
+from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, price
 from autosparse.cost.time_limit import (
     limit_trials,
     minutes,
@@ -45,6 +45,7 @@ def fit_plan(
     *,
     refit: bool = False,
     timed: bool = True,
+    calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
     """Compile, price and fit a spec. What is chosen under `target.time` and `tuning.time` is remembered, unless `refit`
     measures the machine and asks anew; without `timed` they are left aside, as for a plan that was fitted before.
@@ -63,7 +64,9 @@ def fit_plan(
             Fitted(
                 plan,
                 found,
-                price(plan, store, index, found, say, rates, anew=refit) if machine.has(target.device) else NO_PRICE,
+                price(plan, store, index, found, say, rates, calibration=calibration, refit=refit)
+                if machine.has(target.device)
+                else NO_PRICE,
                 Place(target.device, target.threads, devices=target.devices),
                 target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
             ),

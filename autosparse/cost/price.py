@@ -85,6 +85,39 @@ NO_PRICE = Price({}, 0.0, 0, None)
 Say = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """The rates of a machine, by unit of work: remembered in a store, and measured by probes where they are not.
+
+    The fields are the probes: of the machine, of a network, and of the load that slows both. Probes that return
+    constants are the calibration of a machine of known speed.
+    """
+
+    probe_machine: Callable[[Place, str, Mapping[str, Any]], Rates] = probe_machine
+    probe_network: Callable[..., Rates] = probe_network
+    load: Callable[[], float] = system_load
+
+    def remembered(self, store: Store, key: str, needed: Iterable[str]) -> Rates | None:
+        """Return the rates that a store remembers, or None where it lacks a needed unit or holds no rates."""
+        rates = store.recall(f"rates-{key}")
+        return rates if _are_rates(rates, needed) else None
+
+    def remember(self, store: Store, key: str, rates: Rates) -> None:
+        """Write rates to a store, for later commands."""
+        store.note(f"rates-{key}", rates)
+
+    def warning(self) -> str | None:
+        """Warn of a load that makes rates too slow."""
+        if (busy := self.load()) <= this_machine().cores / 2:
+            return None
+        reason = f"other processes keep it busy (load {busy:.1f}, {this_machine().cores} cores)"
+        return f"{reason}: times will be too long until `--refit` measures again"
+
+
+THIS_MACHINE = Calibration()
+"""Measured here."""
+
+
 def price(
     plan: Plan,
     store: Store,
@@ -93,16 +126,17 @@ def price(
     say: Say = lambda text: None,
     known: dict[str, Rates] | None = None,
     *,
-    anew: bool = False,
+    calibration: Calibration = THIS_MACHINE,
+    refit: bool = False,
 ) -> Price:
-    """Price every step of a resolved spec's plan. `say` is told when this machine has to be probed first.
+    """Price every step of a resolved spec's plan. `say` is called before the machine is probed.
 
-    What is reused tells itself what it took; a plan with nothing to run asks nothing of the machine. `known` keeps
-    the rates of one call for the next; `anew` measures what is not in it though it was remembered.
+    A reused step has the price that it had; a plan with nothing to run needs no rates. `known` keeps the rates of
+    one call for the next; `refit` measures the others again although they are remembered.
     """
     read = [step.access["dataset"]["name"] for step in plan.of("data") if found[step.name].status != "reuse"]
     libraries = max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0)
-    rates = _Rates(plan, store, say, libraries, {} if known is None else known, anew=anew)
+    rates = _Rates(plan, store, say, libraries, {} if known is None else known, calibration, refit=refit)
     machine = {"startup": 0.0, "base": 0.0}
     if any(status.status != "reuse" for status in found.values()):
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
@@ -198,10 +232,18 @@ def _are_rates(found: object, needed: Iterable[str]) -> TypeGuard[Rates]:
 
 
 class _Rates:
-    """Rates of this machine, probed where they are not remembered."""
+    """The rates that a plan needs, from a calibration."""
 
     def __init__(
-        self, plan: Plan, store: Store, say: Say, libraries: int, found: dict[str, Rates], *, anew: bool
+        self,
+        plan: Plan,
+        store: Store,
+        say: Say,
+        libraries: int,
+        known: dict[str, Rates],
+        calibration: Calibration,
+        *,
+        refit: bool,
     ) -> None:
         target = plan.spec.target
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
@@ -212,8 +254,9 @@ class _Rates:
         self._backend = backends[target.backend.name].function(self._place)
         self.environment = environment(replace(self._place, threads=target.threads))
         self._here = {name: value for name, value in environment(self._place).items() if name in _SAME}
-        self._found = found
-        self._anew = anew
+        self._known = known
+        self._calibration = calibration
+        self._refit = refit
         self._networks: dict[tuple[str, int, str, str], Rates] = {}
 
     @cached_property
@@ -223,7 +266,7 @@ class _Rates:
             ("mlp", {"steps": 1}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
         )
         needed = ("startup", "base", "step", "bytes")
-        return self._known("machine", [name, options], needed, lambda: self._probe_machine(name, options))
+        return self._rates("machine", [name, options], needed, lambda: self._probe_machine(name, options))
 
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
         begin = time.perf_counter()
@@ -231,7 +274,7 @@ class _Rates:
         found = {"startup": time.perf_counter() - begin, "base": float(resident(self._place))}
         if found["startup"] < 1:  # torch was there: what importing it takes is not known
             found["startup"] = 3.0
-        return found | self._backend.run(lambda place: probe_machine(place, scorer, options))
+        return found | self._backend.run(lambda place: self._calibration.probe_machine(place, scorer, options))
 
     def network(self, work: Work) -> Rates:
         """The rates of a step's network, in its batches and precision."""
@@ -252,7 +295,7 @@ class _Rates:
             shape = tuple(about["shape"])
             with foreign_code(f"measuring `{label(reach['name'])}`"):
                 return self._backend.run(
-                    lambda place: probe_network(
+                    lambda place: self._calibration.probe_network(
                         reach["name"],
                         reach["options"],
                         facts,
@@ -266,7 +309,7 @@ class _Rates:
                 )
 
         own = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
-        found = self._known(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)
+        found = self._rates(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)
         # Kernels that lack something are not known; a run tells what.
         return {**{name: found["train"] for name in own if name != "compiling"}, **found}
 
@@ -286,18 +329,16 @@ class _Rates:
     def peak(self, work: Work) -> float:
         return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
 
-    def _known(self, what: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:
-        key = digest([_VERSION, what, details, self._here])
-        if key not in self._found:
-            memory = f"rates-{key}"
-            found = None if self._anew else self._store.recall(memory)
-            if not _are_rates(found, needed):
-                if not self._found:
+    def _rates(self, subject: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:
+        key = digest([_VERSION, subject, details, self._here])
+        if key not in self._known:
+            rates = None if self._refit else self._calibration.remembered(self._store, key, needed)
+            if rates is None:
+                if not self._known:
                     self._say("measuring this machine, once for a network and a batch size; a few seconds")
-                    if (busy := system_load()) > this_machine().cores / 2:
-                        told = f"other processes keep it busy (load {busy:.1f}, {this_machine().cores} cores)"
-                        self._say(f"{told}: times will be too long until `--refit` measures again")
-                found = probe()
-                self._store.note(memory, found)
-            self._found[key] = found
-        return self._found[key]
+                    if warning := self._calibration.warning():
+                        self._say(warning)
+                rates = probe()
+                self._calibration.remember(self._store, key, rates)
+            self._known[key] = rates
+        return self._known[key]

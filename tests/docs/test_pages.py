@@ -100,7 +100,7 @@ def test_the_page_about_a_new_criterion_is_followed(tmp_path: Path) -> None:
 
     assert 2 == len(files)
     assert before != after
-    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/core/test_lamp.py"]
+    test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/core/criteria/test_lamp.py"]
     commands = [[sys.executable, "-m", *shlex.split(line)] for line in "".join(blocks(source, "sh")).splitlines()]
     for command in (test, *commands):
         ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -23,7 +23,7 @@ def avoid_narrow_strides(network: torch.nn.Module) -> torch.nn.Module:
 
     With images in the layout that torch calls channels_last, on a CPU and in several threads, the gradient of their
     weights is written past its memory: the process dies, or goes on with other numbers destroyed. Found in torch
-    2.14.1, in oneDNN's kernel `jit_1x1:avx512_core`; tests/core/test_strided.py holds a case. Modules are changed in
+    2.14.1, in oneDNN's kernel `jit_1x1:avx512_core`; tests hold a case. Modules are changed in
     place: names, options and parameters stay.
     """
     for module in network.modules():

@@ -1,1 +1,0 @@
-"""Pruning in one call, of small networks and of foreign ones."""

@@ -1,0 +1,1 @@
+"""Tests of whole runs: specs, commands, workers, clusters, signals."""

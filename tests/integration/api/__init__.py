@@ -1,0 +1,1 @@
+"""Tests of the one-call interface in several processes."""

@@ -1,0 +1,19 @@
+"""Tags of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Place, call
+
+RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
+
+
+def test_a_run_is_tagged_as_it_begins(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not one that is no run: nothing is left to tag."""
+    ended = call(capsys, "run small.yaml --only data/digits --tag early")
+
+    assert 2 == ended.code
+    assert "there is no report to tag" in ended.err

@@ -1,0 +1,1 @@
+"""Tests of the science in processes that may crash, or that compile."""

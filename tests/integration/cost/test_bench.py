@@ -1,0 +1,53 @@
+"""Speed as `bench` measures it, next to a standard loop in a process."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from autosparse.backends import Place, this_machine
+from autosparse.core.training.loop import Recipe
+from autosparse.cost import fit_plan, measure_speed
+from autosparse.errors import StepError
+from autosparse.measure.probe import made_up_images
+from autosparse.spec import load_spec
+from autosparse.store import Store, open_index
+from tests.plans import DIGITS, known_rates
+
+IMAGES = made_up_images(24, (3, 8, 8), 4, torch.device("cpu"))
+RECIPE = Recipe(epochs=3, batch=24, lr=0.05, crop=0, flip=False, precision="float32", schedule="one_cycle")
+
+
+def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every network in its batches, in its own precision and in float32; the spec's scorer and the paper's."""
+    monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
+    spec = load_spec(DIGITS, overrides=["training.precision=bfloat16", "target.threads=1"]).spec
+    machine, known = replace(this_machine(), devices=("cpu",)), known_rates()
+    fitted = fit_plan(spec, machine, "digits", store, open_index(store), calibration=known)
+    before = torch.random.get_rng_state()
+    said: list[str] = []
+    found = measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=2, say=said.append)
+
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert {"bfloat16", "float32"} == set(found.peaks)
+    assert [("resnet8", "bfloat16"), ("resnet8", "float32")] == [(item.model, item.precision) for item in found.trained]
+    for item in found.trained:
+        assert 2 == len(item.rates) == len(item.plain)
+        assert min(item.rates) / max(item.plain) <= item.ratio <= max(item.rates) / min(item.plain)
+        assert item.share == pytest.approx(item.operations / found.peaks[item.precision])
+    assert {"mlp", "paper"} == set(found.scored)
+    assert found.scored["mlp"] > found.scored["paper"] > 0
+    assert ["training resnet8 in batches of 128", "scoring resnet8 with `mlp`", "scoring resnet8 with `paper`"] == said
+
+
+def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the code that its process ended with, and nothing is waited for."""
+    spec = load_spec(DIGITS, overrides=["target.threads=1"]).spec
+    fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store), calibration=known_rates())
+    monkeypatch.setattr("autosparse.cost.bench.sys.executable", shutil.which("false"))
+
+    with pytest.raises(StepError, match="the plain loop's process ended with 1"):
+        measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=list[str]().append)

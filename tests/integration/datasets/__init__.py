@@ -1,0 +1,1 @@
+"""Tests of datasets in plans and runs."""

@@ -1,0 +1,1 @@
+"""Tests of failures, workers, data parallelism and clusters."""

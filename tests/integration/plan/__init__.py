@@ -1,0 +1,1 @@
+"""Tests of saved plans and of plans made in several processes."""

@@ -1,0 +1,114 @@
+"""A report in parts, and as other programs take it."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+
+from autosparse.console import SECTIONS, show_report
+from autosparse.report import LayerShare, Profile, Report, report_csv, report_markdown
+from tests.conftest import Ended, Place, call
+
+
+@pytest.fixture
+def report(finished: tuple[Place, Ended]) -> Report:
+    """That of the small spec's run."""
+    return Report.of(finished[1].json)
+
+
+def test_csv_has_a_line_for_every_network(report: Report) -> None:
+    """As a reader of CSV takes it: every result and control, with its numbers."""
+    lines = list(csv.DictReader(io.StringIO(report_csv(report))))
+    own = [line for line in lines if line["role"] == "result"]
+
+    assert [r.method for r in (*report.results, *report.controls)] == [line["method"] for line in lines]
+    assert [r.test_accuracy for r in report.results] == [float(line["test_accuracy"]) for line in own]
+    assert {"0.8", "0.9", "0.0"} == {line["budget"] for line in lines}
+
+
+def test_markdown_has_a_row_for_every_method(report: Report) -> None:
+    """One column a budget; the dense network is the same in all; names are no markup."""
+    odd = [replace(result, method="a|b`") if result.method == "snip" else result for result in report.results]
+    rows = [line.strip("| ").split(" | ") for line in report_markdown(replace(report, results=odd)).splitlines()]
+    dense = next(result for result in report.results if result.method == "dense").test_accuracy
+
+    assert ["method", "0.8", "0.9"] == rows[0]
+    assert {3} == {len(row) for row in rows}
+    assert ["dense", f"{dense:.2f}", f"{dense:.2f}"] in rows
+    assert "a_b_" in [row[0] for row in rows]
+    assert "control learned.shuffle" in [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_one_section_alone(report: Report, capsys: pytest.CaptureFixture[str], section: str) -> None:
+    """Is some of what the whole report shows, but for what is shown when it is asked for."""
+    show_report(report)
+    whole = capsys.readouterr().out
+    show_report(report, [section])
+    alone = capsys.readouterr().out
+
+    assert len(alone) < len(whole)
+    if section != "layers":
+        assert {*alone.splitlines()} <= {*whole.splitlines()}
+
+
+def test_methods_are_shown_in_the_order_that_is_asked_for(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """By name, or the best first."""
+    found = {}
+    for sort in ("name", "accuracy"):
+        show_report(report, ["accuracy"], sort=sort)
+        lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
+        found[sort] = [words[0] for words in lines if words and words[0] in {r.method for r in report.results}]
+    means: dict[str, list[float]] = {}
+    for result in report.results:
+        means.setdefault(result.method, []).append(result.test_accuracy)
+
+    assert sorted(means) == found["name"]
+    assert sorted(means, key=lambda method: -sum(means[method]) / len(means[method])) == found["accuracy"]
+
+
+def test_layers_are_bars(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """A full bar for all weights, an empty one for a thousandth; what is on no path is told where there is some."""
+    layers = [LayerShare("a.weight", 1000, 1000, 1000), LayerShare("b.weight", 10_000, 10, 5)]
+    show_report(replace(report, profiles=[Profile("learned", "0.9", 0, layers)]), ["layers"])
+    shown = capsys.readouterr().out
+
+    assert "████████ 100" in shown
+    assert "░░░░░░░░ 0.1/0.05" in shown
+    assert "after the stroke those on a path" in " ".join(shown.split())
+
+
+def test_many_layers_are_shown_when_they_are_asked_for(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """The whole report says how."""
+    many = [Profile("learned", "0.9", 0, [LayerShare(f"l{n}", 10, 5) for n in range(30)])]
+    show_report(replace(report, profiles=many))
+    hinted = capsys.readouterr().out
+    show_report(replace(report, profiles=many), ["layers"])
+
+    assert "--section layers` shows what is left of each of 30 layers" in " ".join(hinted.split())
+    assert "l29" not in hinted
+    assert "l29" in capsys.readouterr().out
+
+
+def test_the_command_shows_parts(finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a method, a section, or every budget; what there is not ends with 2 and what there is."""
+    run = finished[0].folder / finished[1].json["run"]
+    only = call(capsys, f"report {run} --method snip --json").json
+    wide = call(capsys, f"report {run} --wide --section masks").out
+
+    assert {"snip"} == {result["method"] for result in only["results"]}
+    assert [] == only["controls"]
+    assert "at sparsity 0.8" in wide
+    assert "at sparsity 0.9" in wide
+    assert call(capsys, f"report {run} --csv").out.startswith("role,method,budget")
+    for options, text in (
+        ("--section layer", "did you mean `layers`?"),
+        ("--method snpi", "did you mean `snip`?"),
+        ("--csv --md", "are different outputs"),
+    ):
+        ended = call(capsys, f"report {run} {options}")
+        assert 2 == ended.code
+        assert text in ended.err

@@ -1,0 +1,39 @@
+"""Runs compared on the command line."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Ended, Place, call
+
+
+def test_runs_are_compared_on_the_command_line(
+    finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By folder, as tables and as JSON; one that is not finished, one alone and one that is not there end with 2."""
+    run = finished[0].folder / finished[1].json["run"]
+    other, broken = tmp_path / "other", tmp_path / "broken"
+    shutil.copytree(run, other)
+    text = (other / "resolved.json").read_text()
+    (other / "resolved.json").write_text(text.replace('"epochs": 1,', '"epochs": 7,'))
+    shutil.copytree(run, broken)
+    (broken / "report.json").unlink()
+    shown, told = call(capsys, f"compare {run} {other}"), call(capsys, f"compare {run} {other} --json")
+
+    assert (0, 0) == (shown.code, told.code)
+    assert "training.epochs" in shown.out
+    assert "one seed: no interval" in shown.out
+    assert [1, 7] in [row["values"] for row in told.json["settings"]]
+    assert {0.0} == {gain["difference"]["mean"] for row in told.json["results"] for gain in row["gains"][1:]}
+    assert "the specs say the same" in call(capsys, f"compare {run} {run}").out
+    for line, text in (
+        (f"compare {run}", "takes two runs or more"),
+        (f"compare {run} {broken}", "cannot be compared: it has not finished"),
+        (f"compare {run} nowhere", "there is no run `nowhere`"),
+    ):
+        ended = call(capsys, line)
+        assert 2 == ended.code
+        assert text in ended.err

@@ -1,0 +1,55 @@
+"""Masks that take training: from the spec's recipe, and the same whenever they are made."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+import torch
+
+from autosparse.core.images import epoch
+from autosparse.core.training.loop import Recipe
+from autosparse.steps.context import generator, training_stream
+from tests.conftest import Place, call
+from tests.unit.core.conftest import images_of
+
+SPEC = """\
+version: 1
+model: {name: resnet8, width: 4}
+dataset: digits
+budget: 0.9
+target: {device: cpu, threads: 1}
+method: {name: found, criterion: magnitude, allocation: erk, schedule: {name: search, steps: 12}}
+controls: []
+training: {epochs: 1, batch: 128, lr: 0.05, crop: 1, flip: false, precision: bfloat16}
+compare: [{name: brief, criterion: snip, schedule: {name: linear, rounds: 2, steps: 3}}]
+emit: []
+"""
+
+
+def test_learned_masks_are_the_same_again(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step that learns its mask leaves the same bytes when it is made again, and exactly its share of weights."""
+    (here.folder / "search.yaml").write_text(SPEC)
+    first = call(capsys, "run search.yaml --json")
+    again = call(capsys, "run search.yaml --force mask/found/0.9/seed0 --force mask/brief/0.9/seed0")
+
+    assert 0 == first.code == again.code, first.err + again.err
+    assert 2 == again.err.count("is made again, with the same bytes")
+    for result in first.json["results"]:
+        assert round(0.1 * result["total"]) == result["kept"]
+
+
+def test_training_batches_are_the_recipes() -> None:
+    """Epoch after epoch in the recipe's batches, with its crop and flip; begun anew they are the same."""
+    images, recipe = images_of(10), Recipe(batch=4, crop=2, flip=True)
+    random = generator("stream", 7)
+    expected = [batch for _ in range(2) for batch in epoch(images, batch=4, crop=2, flip=True, generator=random)]
+
+    assert [4, 4, 2] * 2 == [len(labels) for _, labels in expected]
+    for _ in range(2):
+        found = [*islice(training_stream(images, recipe, 7), 6)]
+        assert all(
+            torch.equal(a, b)
+            for one, other in zip(expected, found, strict=True)
+            for a, b in zip(one, other, strict=True)
+        )

@@ -1,5 +1,0 @@
-"""What the tests of the networks share with those of the science."""
-
-from tests.core.conftest import one_thread
-
-__all__ = ["one_thread"]

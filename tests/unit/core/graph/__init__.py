@@ -1,0 +1,1 @@
+"""Tests of networks as graphs of channels."""

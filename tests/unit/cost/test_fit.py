@@ -1,0 +1,274 @@
+"""Fit: what is chosen under a limit of time, for whom it is remembered, and the sizes that a refusal names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from autosparse.cost import fit_plan, fit_steps, remembered_settings
+from autosparse.cost.fitted import Fitted
+from autosparse.cost.time_limit import first_fitting
+from autosparse.errors import FitError
+from autosparse.spec import load_spec
+from autosparse.store import Store, open_index
+from tests.plans import DIGITS, MACHINE, NETWORK_RATES, finish, known_rates, publish
+from tests.unit.cost.test_price import fitted, made, open_spec
+
+
+def limit_of(store: Store, path: Path, share: float = 1.0) -> str:
+    """A limit of time that is a share of what the spec takes without one."""
+    return f"target.time={round(share * fitted(store, spec=path).left.seconds)}s"
+
+
+def settings_of(found: Fitted) -> tuple[float, int, int]:
+    """Epochs, trials and rounds of a plan."""
+    spec = found.plan.spec
+    assert isinstance(spec.irp.rounds, int)
+    assert isinstance(spec.tuning.trials, int)
+    assert spec.irp.training is not None
+    return spec.irp.training.epochs, spec.tuning.trials, spec.irp.rounds
+
+
+def test_a_look_at_a_variant_leaves_the_choice(store: Store, tmp_path: Path) -> None:
+    """More seeds take more time and another choice; the spec's own stays, with the rounds that were made for it."""
+    path = open_spec(tmp_path)
+    limit = limit_of(store, path)
+    own = fitted(store, limit, spec=path)
+    for step in own.plan.of("irp")[:3]:
+        publish(store, own.plan, step)
+    variant = fitted(store, limit, "seeds=[0,1,2,3]", spec=path)
+
+    assert settings_of(own) != settings_of(variant)
+    assert own.plan.digest == fitted(store, limit, spec=path).plan.digest
+    assert variant.plan.digest == fitted(store, limit, "seeds=[0,1,2,3]", spec=path).plan.digest
+
+
+def test_rounds_are_not_lowered_below_what_a_scorer_learns_from(store: Store, tmp_path: Path) -> None:
+    """Of a quarter each it takes three to leave less than half; a choice of two from before is not taken."""
+    path = open_spec(tmp_path)
+    path.write_text(path.read_text(encoding="utf-8").replace("scorer: mlp\n", ""), encoding="utf-8")
+    least = fitted(store, "target.time=1s", "irp.per_round=0.25", spec=path)
+
+    assert isinstance(least.problem, FitError)
+    assert 3 == settings_of(least)[2]
+
+
+def test_a_variant_takes_the_choice_whose_rounds_are_there(store: Store, tmp_path: Path) -> None:
+    """After a run, a budget more reuses the IRP that was chosen; before it, every spec chooses for itself."""
+    path = open_spec(tmp_path)
+    limit = limit_of(store, path)
+    own = fitted(store, limit, spec=path)
+    before = fitted(store, limit, "budget=[0.9]", spec=path)
+    finish(own.plan, store)
+    after = fitted(store, limit, "budget=[0.95]", spec=path)
+
+    assert settings_of(before) != settings_of(own) == settings_of(after)
+    assert {"reuse"} == {after.found[step.name].status for step in after.plan.of("irp")}
+
+
+def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> None:
+    """Less of it would have to be made: a plan that fits stays, one that does not is refused as it is."""
+    path = open_spec(tmp_path)
+    finish(fitted(store, spec=path).plan, store)
+    usual = fitted(store, "budget=[0.99]", spec=path)
+    fits, short = (
+        fitted(store, "budget=[0.99]", f"target.time={share * usual.left.seconds:.0f}s", spec=path)
+        for share in (1.05, 0.5)
+    )
+    horizon = fitted(store, "budget=[0.99]", "method.horizon=auto", "target.time=1s", spec=path)
+
+    assert (None, ()) == (fits.problem, fits.taken)
+    assert () == short.taken
+    assert "s, with what is open to lower in the cache, above `target.time`" in str(short.problem)
+    assert ["method.horizon"] == [taken.what for taken in horizon.taken]
+    assert "even with the least of method.horizon, above" in str(horizon.problem)
+
+
+def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Path) -> None:
+    """Start-up alone would fit into any time: the usual is planned, and not remembered as what was chosen."""
+    path = open_spec(tmp_path)
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("dataset: digits", f"dataset: {{name: parquet, path: {tmp_path}}}"), encoding="utf-8")
+    overrides = ("target.time=10s",)
+    found = fitted(store, *overrides, spec=path)
+
+    assert (False, (), None) == (found.priced, found.taken, found.problem)
+    assert {} == remembered_settings(load_spec(path, overrides=overrides).spec, store)
+
+
+def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to 1.3 times the limit it is kept, and told."""
+    path = open_spec(tmp_path)
+    limit = limit_of(store, path)
+    first = fitted(store, limit, spec=path)
+    monkeypatch.setattr("autosparse.cost.time_limit._KEPT", 10.0)
+    slow = {name: 3 * rate for name, rate in NETWORK_RATES.items() if not name.endswith("bytes")}
+    for file in (store.root / "memory").glob("rates-*.json"):
+        file.unlink()
+    second = fitted(store, limit, spec=path, calibration=known_rates(slow))
+
+    assert (first.taken, ()) == (second.taken, first.notes)
+    assert "above `target.time`" in second.notes[0]
+    assert "`--refit` chooses anew" in second.notes[0]
+
+
+def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) -> None:
+    """The first may have been the shortest. Where one is too long, it is made and that is told."""
+    path = open_spec(tmp_path)
+    plan = fitted(store, "tuning.trials=3", spec=path).plan
+    made(store, plan, {"trial/0": 0.01, "trial/1": 4.0, "trial/2": 4.0})
+    found, one = (fitted(store, f"tuning.time={time}", spec=path) for time in ("20s", "1s"))
+
+    assert 4 <= settings_of(found)[1] <= 8
+    assert () == found.notes
+    assert 1 == fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).plan.spec.tuning.trials
+    assert 1 == one.plan.spec.tuning.trials
+    told = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
+    assert ["one trial is the least, and takes about 4 s, above `tuning.time` 1s"] == [*told]
+
+
+def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path) -> None:
+    """What `render` shows is what the plan has."""
+    path = open_spec(tmp_path)
+    limit = limit_of(store, path)
+    found = fitted(store, limit, spec=path)
+    chosen = remembered_settings(load_spec(path, overrides=[limit]).spec, store)
+
+    assert settings_of(found) == tuple(chosen[name] for name in ("irp.epochs", "tuning.trials", "irp.rounds"))
+
+
+def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path) -> None:
+    """As many as fit by the price of one, at least one, never more than are written; the plan says so, and keeps it."""
+    path = open_spec(tmp_path)
+    each = fitted(store, spec=path).price.steps["trial/0"].seconds
+    open_, written, least = (
+        fitted(store, f"tuning.time={share * each}s", *more, spec=path)
+        for share, more in ((30.5, ()), (30.5, ("tuning.trials=7",)), (0.1, ()))
+    )
+    for file in (store.root / "memory").glob("rates-*.json"):
+        file.unlink()
+    slow = known_rates({"scorer": 1.0})
+    again, refitted = (
+        fitted(store, f"tuning.time={30.5 * each}s", spec=path, refit=refit, calibration=slow)
+        for refit in (False, True)
+    )
+
+    assert [30, 7, 1] == [len(found.plan.of("trial")) for found in (open_, written, least)]
+    assert [f"tuning.trials auto → 30 for tuning.time {30.5 * each}s"] == [
+        f"{taken} for {taken.limit}" for taken in open_.taken
+    ]
+    assert () == written.taken
+    assert open_.plan.digest == again.plan.digest != refitted.plan.digest
+
+
+def test_what_time_for_tuning_became_is_rendered(store: Store, tmp_path: Path) -> None:
+    """A number of trials without the limit, so that what is rendered is the same plan on any machine."""
+    path, overrides = open_spec(tmp_path), ["tuning.time=1s"]
+    before = remembered_settings(load_spec(path, overrides=overrides).spec, store)
+    found = fitted(store, *overrides, spec=path)
+    after = remembered_settings(load_spec(path, overrides=overrides).spec, store)
+
+    assert {} == before
+    assert {"tuning.trials": len(found.plan.of("trial")), "tuning.time": "unlimited"} == after
+    assert "unlimited" == found.plan.spec.tuning.time
+
+
+def test_a_limit_holds_for_the_steps_that_run(store: Store, tmp_path: Path) -> None:
+    """Some steps of a plan that does not fit may fit; those that do not are refused with what would do."""
+    path = open_spec(tmp_path)
+    found = fitted(store, "target.time=5s", spec=path)
+    cheap = [step.name for step in found.plan.of("data") + found.plan.of("init")]
+    dear = [*cheap, *(step.name for step in found.plan.of("train"))]
+    refused = fit_steps(found, dear).problem
+
+    assert isinstance(found.problem, FitError)
+    assert fit_steps(found, cheap).problem is None
+    assert refused is not None
+    assert "these steps take about" in refused.message
+
+
+def test_memory_holds_for_the_steps_that_run(store: Store) -> None:
+    """Training is too large for the limit, and evaluation of what is there is not."""
+    found = fitted(store, "target.memory=3GB", calibration=known_rates({"train_bytes": 1e8}))
+    some = fit_steps(found, [step.name for step in found.plan.of("evaluate")])
+    refused = fit_steps(found, [step.name for step in found.plan.of("train")]).problem
+
+    assert found.problem is not None
+    assert some.problem is None
+    assert refused is not None
+    assert "step `train/" in refused.message
+
+
+def test_a_batch_is_named_where_it_is_written(store: Store, tmp_path: Path) -> None:
+    """The proxy trains by the spec's recipe unless it has its own: the hint keeps that, and what it names fits."""
+    large = known_rates({"train_bytes": 1e7})
+    own = tmp_path / "own.yaml"
+    text = DIGITS.read_text(encoding="utf-8")
+    own.write_text(text.replace("per_round:", "training: {epochs: 3, batch: 256}, per_round:"), encoding="utf-8")
+    for path, name in ((DIGITS, "`--set training.batch="), (own, "`--set irp.training.batch=")):
+        found = fitted(store, "target.memory=1300MB", spec=path, calibration=large)
+        assert found.problem is not None
+        hint = found.problem.hint or ""
+        if path == own:  # the spec's own training is too large as well: no batch of the proxy would do
+            assert "batch" not in hint
+            found = fitted(store, "target.memory=1300MB", "training.batch=32", spec=path, calibration=large)
+            assert found.problem is not None
+            hint = found.problem.hint or ""
+        assert name in hint
+        setting = hint.split(name)[1].split("`")[0]
+        others = ("training.batch=32",) if path == own else ()
+        would = fitted(store, "target.memory=1300MB", *others, name.split()[1] + setting, spec=path, calibration=large)
+        assert would.problem is None
+
+
+def test_refit_measures_the_machine_again(store: Store) -> None:
+    """What was remembered of it may come from an hour in which it was busy."""
+    probes: list[str] = []
+    for refit, times in ((False, 1), (False, 1), (True, 2)):
+        fitted(store, refit=refit, calibration=known_rates(probes=probes))
+        assert times == probes.count("machine")
+
+
+def test_a_plan_measures_once_where_nothing_can_be_remembered(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A limit of time is tried with many plans; the machine is measured for the first."""
+    monkeypatch.setattr(Store, "note", lambda self, name, value: None)
+    probes: list[str] = []
+    fitted(store, "target.time=20s", spec=open_spec(tmp_path), calibration=known_rates(probes=probes))
+
+    assert ["machine", "resnet8"] == probes
+
+
+@pytest.mark.parametrize(
+    ("first", "asked"), [(0, [0]), (1, [0, 4, 2, 1]), (3, [0, 4, 2, 3]), (4, [0, 4, 2, 3]), (9, [0, 4])]
+)
+def test_the_first_setting_that_fits_is_bisected(first: int, asked: list[int]) -> None:
+    """Of five, the first that fits, or the last where none does; each number is asked for once."""
+    calls: list[int] = []
+
+    def fits(number: int) -> bool:
+        calls.append(number)
+        return number >= first
+
+    assert min(first, 4) == first_fitting(5, fits)
+    assert asked == calls
+
+
+def test_a_single_setting_is_not_bisected() -> None:
+    """It is the answer, whether it fits or not."""
+    assert 0 == first_fitting(1, lambda number: True)
+    assert 0 == first_fitting(1, lambda number: False)
+
+
+def test_a_plan_warns_of_a_busy_machine_that_it_measures(store: Store) -> None:
+    """Rates of that time are too slow until `--refit`; remembered rates give no warning."""
+    notes: list[str] = []
+    for _ in range(2):
+        spec, index = load_spec(DIGITS).spec, open_index(store)
+        fit_plan(spec, MACHINE, "digits", store, index, notes.append, calibration=known_rates(load=99.0))
+
+    measuring, busy = notes
+    assert measuring.startswith("measuring this machine")
+    assert busy.startswith("other processes keep it busy (load 99.0, ")

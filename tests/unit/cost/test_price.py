@@ -1,0 +1,423 @@
+"""Price: counted work, rates that are remembered and refined, memory; and what a limit takes or refuses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autosparse.backends import Place, environment
+from autosparse.cost import Calibration, count_work, plan_json, remember_use, shared
+from autosparse.cost.fit import fit_plan
+from autosparse.cost.fitted import Fitted
+from autosparse.cost.price import Price, peak_bytes, price
+from autosparse.cost.work import Work
+from autosparse.errors import FitError
+from autosparse.plan import Plan, statuses
+from autosparse.plan.lookup import network_of
+from autosparse.spec import load_spec
+from autosparse.steps.workload import Workload
+from autosparse.store import Store, open_index
+from tests.plans import DIGITS, MACHINE, NETWORK_RATES, compiled, finish, known_rates
+
+TRAIN, IMAGES, EPOCHS = "train/dense/seed0", 1197, 12
+
+
+KNOWN = known_rates()
+
+
+def priced(plan: Plan, store: Store, calibration: Calibration = KNOWN) -> Price:
+    """The price of a plan."""
+    index = open_index(store)
+    return price(plan, store, index, statuses(plan, store, index), calibration=calibration)
+
+
+def fitted(
+    store: Store, *overrides: str, spec: Path = DIGITS, refit: bool = False, calibration: Calibration = KNOWN
+) -> Fitted:
+    """A spec fitted to its target."""
+    loaded, index = load_spec(spec, overrides=overrides), open_index(store)
+    return fit_plan(loaded.spec, MACHINE, "digits", store, index, refit=refit, calibration=calibration)
+
+
+def test_work_is_counted_before_anything_runs() -> None:
+    """Images are trained epoch by epoch; a gradient is taken over a criterion's images, in every round."""
+    plan = compiled(DIGITS)
+    work = count_work(plan)
+
+    assert plan.steps.keys() == work.keys()
+    assert IMAGES * EPOCHS == work[TRAIN].load.units["train"] == work[TRAIN].load.amount
+    assert 256 == work["mask/snip/0.9/seed0"].load.units["gradient"]
+    assert 350 == work["mask/grasp/0.9/seed0"].load.units["gradient"]  # 3.5 passes over 100 images
+    assert 103 == work["mask/synflow/0.9/seed0"].load.units["flow"]  # 100 rounds, and what masks leave of paths
+    assert 3 * 300 == work["trial/0"].load.units["scorer"]
+    assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].load.units["features"]
+
+
+def test_repair_is_counted() -> None:
+    """Scores are taken once more to choose what comes back, and passes are added for what is cut."""
+    plan = compiled(DIGITS, "compare=[snip, {name: mended, criterion: snip, repair: reconnect}]")
+    work = count_work(plan)
+    plain, mended = (work[f"mask/{name}/0.9/seed0"].load.units for name in ("snip", "mended"))
+
+    assert 2 * 256 == 2 * plain["gradient"] == mended["gradient"]
+    assert plain["flow"] < mended["flow"]
+
+
+def test_training_for_a_mask_is_counted(store: Store) -> None:
+    """Rounds times steps times images of a batch, with what a search's parts cost; in time, memory and trainings."""
+    linear = "{name: trained, criterion: magnitude, schedule: {name: linear, rounds: 2, steps: 5}}"
+    plan = compiled(DIGITS, "method=mask_search", f"compare=[{linear}, dense]")
+    search, rounds = "mask/mask_search/0.9/seed0", "mask/trained/0.9/seed0"
+    work, batch = count_work(plan), plan.spec.training.batch
+    found = priced(plan, store)
+
+    assert pytest.approx(400 * batch * 1.19) == work[search].load.units["train"]
+    assert 2 * 5 * batch == work[rounds].load.units["train"]
+    assert found.steps[search].seconds == pytest.approx(400 * batch * 1.19e-4, rel=0.1)
+    assert batch == work[search].load.batch
+    assert any(batch == phase.get("train") for phase in work[search].load.memory)
+    assert found.dense == pytest.approx(IMAGES * EPOCHS * 1e-4, rel=0.1)
+
+
+def test_steps_of_a_kind_share_their_rate() -> None:
+    """Seed, sparsity and number do not make another kind; the network, the batch and the precision do."""
+    work = count_work(compiled(DIGITS, "seeds=[0,1]"))
+    other = count_work(compiled(DIGITS, "training.batch=64"))
+    longer = count_work(compiled(DIGITS, "training.epochs=24"))
+
+    assert work["train/snip/0.9/seed0"].kind == work["train/erk/0.98/seed1"].kind
+    assert work["irp/seed100/round1"].kind == work["irp/seed100/round8"].kind
+    assert work["mask/snip/0.9/seed0"].kind != work["mask/grasp/0.9/seed0"].kind
+    assert work[TRAIN].kind != other[TRAIN].kind
+    assert (work[TRAIN].kind, 2 * work[TRAIN].load.amount) == (longer[TRAIN].kind, longer[TRAIN].load.amount)
+
+
+def test_seconds_are_counts_times_rates(store: Store) -> None:
+    """By hand: the images of a training, one build, one step, and the bytes that are read."""
+    plan = compiled(DIGITS)
+    found = priced(plan, store)
+    data = IMAGES * 64 + 2 * 4 * (network_of(plan, "init/resnet8/seed0").parameters + _buffers(plan))
+
+    assert found.steps[TRAIN].seconds == pytest.approx(IMAGES * EPOCHS * 1e-4 + 0.01 + 0.01 + data * 1e-9, abs=1e-3)
+    assert "probe" == found.steps[TRAIN].basis
+    assert found.dense == found.steps[TRAIN].seconds
+    assert 2.0 <= found.to_run(statuses(plan, store)).seconds - sum(e.seconds for e in found.steps.values()) <= 3.5
+
+
+def _buffers(plan: Plan) -> int:
+    return network_of(plan, "init/resnet8/seed0").buffers
+
+
+def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store) -> None:
+    """What is reused tells what it took."""
+    plan = compiled(DIGITS)
+    finish(plan, store)
+    probes: list[str] = []
+    found = priced(plan, store, known_rates(probes=probes))
+
+    assert [] == probes
+    assert (1.0, "made") == (found.steps[TRAIN].seconds, found.steps[TRAIN].basis)
+    assert 0.0 == found.to_run(statuses(plan, store)).seconds
+
+
+def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
+    """A plan measures again what cannot be remembered."""
+    (store.root.parent / store.root.name).write_text("a file where the folder should be", encoding="utf-8")
+    plan, probes = compiled(DIGITS), list[str]()
+
+    assert priced(plan, store, known_rates(probes=probes)).steps[TRAIN].seconds > 0
+    assert priced(plan, store, known_rates(probes=probes)).steps[TRAIN].seconds > 0
+    assert ["machine", "resnet8"] * 2 == probes
+
+
+def test_a_machine_is_probed_once(store: Store) -> None:
+    """What was measured is remembered for the processor, the threads and the torch; another batch is measured."""
+    probes: list[str] = []
+    known = known_rates(probes=probes)
+    priced(compiled(DIGITS), store, known)
+    priced(compiled(DIGITS, "training.lr=0.1"), store, known)
+    assert ["machine", "resnet8"] == probes
+    priced(compiled(DIGITS, "training.batch=64"), store, known)
+    assert ["machine", "resnet8", "resnet8"] == probes
+    priced(compiled(DIGITS, "target.threads=1"), store, known)
+    assert ["machine", "resnet8", "resnet8", "machine", "resnet8"] == probes
+
+
+def test_what_is_remembered_badly_is_measured_again(store: Store) -> None:
+    """A file that holds something else is no rate."""
+    probes: list[str] = []
+    priced(compiled(DIGITS), store, known_rates(probes=probes))
+    for number, text in enumerate(('{"train": "fast"}', "{}", '{"train": 1.0, "base": NaN}', "[1]"), start=2):
+        for path in (store.root / "memory").glob("rates-*.json"):
+            path.write_text(text, encoding="utf-8")
+        priced(compiled(DIGITS), store, known_rates(probes=probes))
+
+        assert 2 * number == len(probes)
+
+
+def made(
+    store: Store,
+    plan: Plan,
+    seconds: dict[str, float],
+    *,
+    threads: int = 2,
+    peak: int = 7 * 10**8,
+    place: Place | None = None,
+) -> None:
+    """Publish steps that took some seconds."""
+    work = count_work(plan)
+    for number, (name, taken) in enumerate(seconds.items()):
+        step = plan.steps[name]
+        about = {
+            "step": name,
+            "version": step.version,
+            "options": step.options,
+            "inputs": {},
+            "environment": environment(place or Place("cpu", threads)),
+            "seconds": taken,
+            "peak_bytes": peak,
+            "work": {"kind": work[name].kind, "amount": work[name].load.amount, "held": work[name].held},
+            "created": f"2026-01-01T00:00:{number:02}+00:00",
+        }
+        store.publish(step.operation, step.key, lambda draft: draft.write("a.bin", b"1234567"), lambda a=about: a)  # type: ignore[misc]
+
+
+def test_finished_steps_refine_the_price(store: Store) -> None:
+    """The median of the latest finished steps of a kind, per unit of work, takes the place of the probe's rate."""
+    plan = compiled(DIGITS, "training.epochs=6")
+    made(store, plan, {"train/snip/0.9/seed0": 3.0, "train/erk/0.9/seed0": 4.0, "train/snip/0.95/seed0": 30.0})
+    found = priced(compiled(DIGITS), store)
+
+    assert "finished steps" == found.steps[TRAIN].basis
+    assert found.steps[TRAIN].seconds == pytest.approx(8.0)  # twice the epochs of the middle one
+    assert (7 * 10**8, 7) == (found.steps[TRAIN].peak_bytes, found.steps[TRAIN].disk_bytes)
+    assert "probe" == found.steps["evaluate/dense/seed0"].basis
+
+
+def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
+    """What took 100 s with seven threads says nothing of two."""
+    made(store, compiled(DIGITS), {"train/snip/0.9/seed0": 100.0}, threads=7)
+
+    assert "probe" == priced(compiled(DIGITS), store).steps[TRAIN].basis
+
+
+@pytest.mark.parametrize("place", [Place("cpu", 2, evaluation_batch=10), Place("cpu", 2, stream=True)])
+def test_peaks_of_smaller_places_are_not_taken_for_usual_ones(store: Store, place: Place) -> None:
+    """What a step held with fewer images at once, or with data on disk, says nothing of the usual."""
+    plan = compiled(DIGITS)
+    made(store, plan, {"evaluate/snip/0.9/seed0": 1.0}, place=place)
+    price = priced(plan, store).steps["evaluate/erk/0.9/seed0"]
+
+    assert 7 * 10**8 != price.peak_bytes
+    assert ("probe" if place.stream else "finished steps") == price.basis
+
+
+def test_peaks_of_other_amounts_of_data_are_not_taken(store: Store) -> None:
+    """Twelve times the images are trained at the same rate, and hold more."""
+    plan = compiled(DIGITS)
+    made(store, compiled(DIGITS, "dataset={name: digits, images_per_class: 10}"), {"train/snip/0.9/seed0": 3.0})
+    found = priced(plan, store).steps[TRAIN]
+
+    assert ("finished steps", True) == (found.basis, found.peak_bytes != 7 * 10**8)
+
+
+def test_peak_memory_is_that_of_the_worst_moment() -> None:
+    """Phases do not add up; data on disk and smaller evaluation batches make them smaller."""
+    phases = ({"data": 100.0, "bytes": 50.0}, {"bytes": 20.0, "forward": 10.0})
+    work = Work("kind", None, Workload({}, {}, phases, 0))
+    rates = {"forward_bytes": 30.0}
+
+    assert 320.0 == peak_bytes(work, rates)
+    assert 150.0 == peak_bytes(work, rates, evaluated=2)
+    assert 80.0 == peak_bytes(work, rates, evaluated=2, streamed=True)
+
+
+def test_a_plan_that_fits_changes_nothing(store: Store) -> None:
+    """Without a limit that binds, the defaults stay."""
+    found = fitted(store)
+
+    assert ((), None) == (found.taken, found.problem)
+    assert Place("cpu", 2) == found.place
+
+
+def test_memory_is_kept_by_smaller_evaluations(store: Store) -> None:
+    """600 test images at 100 kB make evaluation the largest step; in smaller batches the plan fits."""
+    usual = {name: e.peak_bytes for name, e in fitted(store).price.steps.items()}
+    heaviest = max(usual, key=lambda name: usual[name])
+    assert heaviest.startswith(("mask", "label"))  # 256 gradients at 2 MB: not what can be made smaller
+    limit = "target.memory=" + f"{usual[heaviest] - 10**6}B"
+    found = fitted(store, limit)
+
+    assert found.problem is not None
+    assert 3 == found.problem.exit_code
+    assert f"step `{heaviest}`" in found.problem.message
+    would = (found.problem.hint or "").split("--set ")[1].split("`")[0]
+    assert fitted(store, would).problem is None
+
+
+def test_evaluation_and_data_are_made_smaller(store: Store) -> None:
+    """Evaluation batches are halved first; data stay on disk where that is not enough."""
+    large = known_rates({"forward_bytes": 1e7})
+    usual = max(e.peak_bytes for e in fitted(store, calibration=large).price.steps.values())
+    found = fitted(store, f"target.memory={usual - 10**9}B", calibration=large)
+
+    assert found.problem is None
+    assert ["images evaluated at once"] == [taken.what for taken in found.taken]
+    assert found.place.evaluation_batch < 1000
+    assert max(e.peak_bytes for n, e in found.price.steps.items()) <= found.memory
+
+
+def test_what_cannot_fit_names_a_batch_that_would(store: Store) -> None:
+    """Training at 10 MB an image: the batch is written in keys, so it is named and not changed."""
+    large = known_rates({"train_bytes": 1e7})
+    found = fitted(store, "target.memory=1300MB", calibration=large)
+
+    assert found.problem is not None
+    assert "training.batch=64" in (found.problem.hint or "")
+    assert fitted(store, "target.memory=1300MB", "training.batch=64", calibration=large).problem is None
+
+
+def test_less_memory_than_torch_takes(store: Store) -> None:
+    """No size of anything would fit, and the hint says so."""
+    found = fitted(store, "target.memory=100MiB")
+
+    assert found.problem is not None
+    assert "torch and what reads images take 552 MiB here" in (found.problem.hint or "")
+
+
+def open_spec(folder: Path, *extra: str) -> Path:
+    """The digits spec with its rounds, trials and epochs of the proxy open."""
+    text = DIGITS.read_text(encoding="utf-8")
+    text = text.replace("rounds: 8", "rounds: auto, epochs: auto").replace("trials: 6", "trials: auto")
+    path = folder / "open.yaml"
+    path.write_text("\n".join([text, *extra]), encoding="utf-8")
+    return path
+
+
+def test_time_takes_from_what_is_open(store: Store, tmp_path: Path) -> None:
+    """Epochs of the proxy go first; what is compared is trained as ever, and the price keeps to the limit."""
+    path = open_spec(tmp_path)
+    usual = fitted(store, spec=path)
+    limit = round(usual.left.seconds)
+    found = fitted(store, f"target.time={limit}s", spec=path)
+
+    assert found.left.seconds <= 0.8 * limit < usual.left.seconds
+    assert {"irp.epochs"} == {taken.what for taken in found.taken} - {"tuning.trials"}
+    assert EPOCHS == found.plan.steps[TRAIN].options["training"]["epochs"]
+    assert EPOCHS > found.plan.steps["irp/seed100/round1"].options["training"]["epochs"] >= 3
+
+
+def test_time_never_takes_what_was_written(store: Store) -> None:
+    """The digits spec writes rounds and trials; only the epochs of its proxy are open."""
+    usual = fitted(store)
+    found = fitted(store, f"target.time={round(0.9 * usual.left.seconds)}s")
+
+    assert ["irp.epochs"] == [taken.what for taken in found.taken]
+    assert 8 == found.plan.spec.irp.rounds
+
+
+def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
+    """When the machine turns out a little slower, the next plan has the same keys; `refit` chooses anew."""
+    path = open_spec(tmp_path)
+    limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
+    first = fitted(store, limit, spec=path)
+    for file in (store.root / "memory").glob("rates-*.json"):
+        rates = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({name: 1.2 * rate for name, rate in rates.items()}), encoding="utf-8")
+    slower = known_rates({name: 1.2 * NETWORK_RATES[name] for name in ("train", "gradient")})
+    second, third = (fitted(store, limit, spec=path, refit=refit, calibration=slower) for refit in (False, True))
+
+    assert first.plan.digest == second.plan.digest != third.plan.digest
+    assert first.taken == second.taken
+
+
+def test_a_choice_is_given_up_when_it_takes_far_too_long(store: Store, tmp_path: Path) -> None:
+    """1.3 times the limit is the most that a remembered choice may take."""
+    path = open_spec(tmp_path)
+    limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
+    first = fitted(store, limit, spec=path)
+    for file in (store.root / "memory").glob("rates-*.json"):
+        rates = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({name: 2 * rate for name, rate in rates.items()}), encoding="utf-8")
+
+    assert first.plan.digest != fitted(store, limit, spec=path).plan.digest
+
+
+def test_a_finished_choice_has_nothing_to_run(store: Store, tmp_path: Path) -> None:
+    """After a run under a limit, the same spec reuses all of it, however slow the machine is by then."""
+    path = open_spec(tmp_path)
+    limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
+    finish(fitted(store, limit, spec=path).plan, store)
+    for file in (store.root / "memory").glob("rates-*.json"):
+        rates = json.loads(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps({name: 9 * rate for name, rate in rates.items()}), encoding="utf-8")
+
+    assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).found.values()}
+
+
+def test_too_little_time_is_refused_with_what_would_do(store: Store, tmp_path: Path) -> None:
+    """Even the least of everything takes longer: the hint's time is one that fits."""
+    path = open_spec(tmp_path)
+    found = fitted(store, "target.time=5s", spec=path)
+
+    assert isinstance(found.problem, FitError)
+    assert "even with the least of irp.epochs, tuning.trials, irp.rounds" in found.problem.message
+    assert found.problem.hint is not None
+    would = found.problem.hint.split("--set ")[1].split("`")[0]
+    assert fitted(store, would, spec=path).problem is None
+
+
+def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
+    """Two specs that ran, and this one: a third each."""
+    plan = compiled(DIGITS)
+    finish(plan, store)
+    index = open_index(store)
+    found = price(plan, store, index, statuses(plan, store, index), calibration=KNOWN)
+    for user in ("a.yaml", "b.yaml", "a.yaml"):
+        remember_use(plan, store, user)
+    sharing = shared(plan, store, index, found, "c.yaml")
+
+    assert sharing is not None
+    assert (10.0, 3) == (sharing.seconds, sharing.specs)  # init, 8 rounds and labels of a second each
+    assert sharing.each == pytest.approx(10 / 3)
+
+
+def test_a_proxy_is_priced(store: Store) -> None:
+    """A trial that trains takes the images of its epochs, a mask, and one more fit of the scorer."""
+    usual, with_proxy = (
+        fitted(store, *overrides).price.works["trial/1"].load.units for overrides in ((), ("tuning.proxy={epochs: 2}",))
+    )
+    images = fitted(store).price.works[TRAIN].load.units["train"] / EPOCHS
+
+    assert "train" not in usual
+    assert 2 * images == with_proxy["train"]
+    assert pytest.approx(usual["scorer"] * 4 / 3) == with_proxy["scorer"]
+    assert with_proxy["gradient"] > 0 < with_proxy["forward"]
+
+
+def test_the_json_of_a_plan_has_its_price(store: Store) -> None:
+    """Every step has an estimate; the summary adds them up and says whether it fits."""
+    found = fitted(store)
+    told = plan_json(found)
+
+    assert all(step["estimate"]["seconds"] > 0 for step in told["steps"])
+    assert told["summary"]["fits"] is True
+    assert told["summary"]["seconds"] == pytest.approx(found.left.seconds, abs=0.01)
+    assert told["summary"]["seconds"] > 2.0
+    assert fitted(store, "target.memory=100MiB").problem is not None
+    assert plan_json(replace(found, problem=FitError("too large")))["summary"]["fits"] is False
+
+
+def test_a_plan_that_fits_is_not_refused_for_its_least(store: Store, tmp_path: Path) -> None:
+    """With the usual IRP in the store, the least of everything costs more than what is left: it is left as it is."""
+    path = open_spec(tmp_path)
+    usual = fitted(store, spec=path)
+    finish(usual.plan, store)
+    left = fitted(store, "seeds=[0,1]", spec=path).left.seconds
+    found = fitted(store, "seeds=[0,1]", f"target.time={round(1.1 * left)}s", spec=path)
+
+    assert found.problem is None
+    assert found.left.seconds <= 1.1 * left

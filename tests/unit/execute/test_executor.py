@@ -1,0 +1,56 @@
+"""Execution of a plan: what its steps are said to have taken."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autosparse.backends import Place, local
+from autosparse.errors import DamagedArtifact
+from autosparse.execute import Event, Finished
+from autosparse.execute.executor import continued_by
+from autosparse.execute.step_runner import StepRunner
+from autosparse.plan import Step
+from autosparse.store import Artifact, Store
+from tests.plans import DIGITS, compiled
+
+
+class Told:
+    """An observer that keeps the seconds of finished steps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, Finished):
+            self.seconds[event.step] = event.seconds
+
+
+def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that finds its input damaged begins anew when that has been made again."""
+    plan, told, tried = compiled(DIGITS, "target.threads=1"), Told(), []
+
+    def publish(self: Any, step: Step, *_: object) -> Artifact:
+        tried.append(step.name)
+        if len(tried) == 1:
+            raise DamagedArtifact("key", "it is damaged")
+        return Artifact(tmp_path, step.key, {"files": {}})
+
+    rebuild: Callable[[Any, DamagedArtifact], None] = lambda self, damage: time.sleep(0.5)  # noqa: E731
+    monkeypatch.setattr(StepRunner, "_publish", publish)
+    monkeypatch.setattr(StepRunner, "rebuild", rebuild)
+    StepRunner(plan, Store(tmp_path), told, local.local(Place("cpu", 1))).run(plan.steps["tune"])
+
+    assert ["tune", "tune"] == tried
+    assert told.seconds["tune"] < 0.5
+
+
+def test_what_a_run_goes_on_from_tells_its_metrics() -> None:
+    """Earlier rounds of an IRP, so that its curve is whole; nothing else that is reused is read."""
+    plan = compiled(DIGITS)
+
+    assert {"irp/seed100/round1", "irp/seed100/round2"} == continued_by(plan, [plan.steps["irp/seed100/round3"]])

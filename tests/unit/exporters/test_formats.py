@@ -1,0 +1,188 @@
+"""Every format gives its model back, and in how many bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from autosparse.exporters import Model, exporters
+from autosparse.exporters.compact import FILE, compact, read
+from autosparse.exporters.hub import hub
+from autosparse.models import build_model
+from autosparse.store import dump_tensors
+
+
+def model(sparsity: float, shape: tuple[int, ...] = (64, 32, 3, 3), seed: int = 0) -> Model:
+    """A pruned layer at random, its bias, and a tensor that is not pruned."""
+    random = torch.Generator().manual_seed(seed)
+    mask = torch.rand(shape, generator=random) >= sparsity
+    weight = torch.randn(shape, generator=random) * mask
+    return Model(
+        {"a.weight": weight, "a.bias": torch.randn(shape[0], generator=random), "seen": torch.tensor(7)},
+        {"a.weight": mask},
+    )
+
+
+def assert_same(expected: Model, found: Model) -> None:
+    """The same tensors and masks under the same names."""
+    assert expected.state.keys() == found.state.keys()
+    assert expected.masks.keys() == found.masks.keys()
+    for name, tensor in expected.state.items():
+        assert torch.equal(tensor, found.state[name])
+        assert tensor.dtype == found.state[name].dtype
+    for name, mask in expected.masks.items():
+        assert torch.equal(mask, found.masks[name])
+
+
+@pytest.mark.parametrize("format", [entry.name for entry in exporters if entry.facts["exact"]])
+@pytest.mark.parametrize("sparsity", [0.0, 0.5, 0.9, 0.98, 0.999, 1.0])
+def test_a_model_comes_back_as_it_was(format: str, sparsity: float) -> None:
+    """Exactly: state, masks, and the kinds of numbers; the same model gives the same bytes."""
+    given = replace(model(sparsity), about=about("vgg"))
+    entry = exporters[format]
+    files = entry.function(given)
+
+    assert tuple(files) == entry.facts["files"]
+    assert files == entry.function(given)
+    assert_same(given, entry.facts["read"](files))
+
+
+def pruned(name: str, shape: tuple[int, int, int]) -> Model:
+    """A network of which layers have lost channels, and half of the other weights."""
+    torch.manual_seed(0)
+
+    def network() -> torch.nn.Module:
+        return build_model(name, {}, shape, 10)
+
+    state = network().state_dict()
+    masks = {key: torch.rand(t.shape) < 0.5 for key, t in state.items() if key.endswith("weight") and t.ndim > 1}
+    for mask in list(masks.values())[:-1]:
+        mask[torch.rand(len(mask)) < 0.3] = False
+    kept = {key: t * masks[key] if key in masks else t for key, t in state.items()}
+    return Model(kept, masks, network, shape, about=about(name, shape))
+
+
+def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned", **options: object) -> dict[str, Any]:
+    """What a run knows of a model."""
+    made = {"data": {"identity": {"name": "digits"}}, "train": {"training": {"epochs": 1}}, "mask": options}
+    layers = [{"name": "a.weight", "size": 200, "kept": 3}]
+    return {
+        "method": method, "sparsity": 0.985, "seed": 1, "images": {"mean": [0.5], "spread": [0.25]},
+        "network": {"model": {"name": name}, "shape": shape, "classes": 10},
+        "accuracy": {"test_accuracy": 90.0, "kept": 3, "total": 200, "layers": layers},
+        "options": made, "keys": {"train": "0" * 64}, "environment": {"torch": "2"},
+        "others": {f"method.{method}.0": 92.0, f"control.{method}.shuffle.1": 88.0},
+    }  # fmt: skip
+
+
+def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
+    """Mean and spread over seeds, controls, what is kept, how to use it; its head is YAML that a hub reads."""
+    text = hub(replace(model(0.9), about=about("vgg")), license="mit")["README.md"].decode()
+    head = yaml.safe_load(text.split("---\n")[1])
+
+    assert "| learned | 91.00 ± 1.41 | 0, 1 |" in text
+    assert "| control learned.shuffle | 88.00 | 1 |" in text
+    assert "| `a.weight` | 200 | 3 (1.5 %) |" in text
+    assert "mean `0.5` and spread `0.25`" in text
+    assert "$" not in text
+    assert ("mit", "image-classification") == (head["license"], head["pipeline_tag"])
+    assert 90.0 == head["model-index"][0]["results"][0]["metrics"][0]["value"]
+
+
+@pytest.mark.parametrize("named", ["a|b", "`x`", "<script>", "a\n---\nlicense: gpl", "$network", "${seed}", "\x1b[31m"])
+def test_names_are_no_markup(named: str) -> None:
+    """Whatever a method, a network or an option is called, the card has the same structure, and its head is one."""
+    plain, odd = (
+        hub(replace(model(0.9), about=about(name, method=name, option=name)))["README.md"].decode()
+        for name in ("x", named)
+    )
+
+    (plain_head, plain_text), (odd_head, odd_text) = (card.split("\n---\n") for card in (plain, odd))
+    for mark in "|`\n":
+        assert plain_text.count(mark) == odd_text.count(mark)
+    assert "<script>" not in odd_text
+    assert "\x1b" not in odd
+    assert yaml.safe_load(plain_head).keys() == yaml.safe_load(odd_head).keys()
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=700), st.integers(0, 3))
+@settings(max_examples=60, deadline=None)
+def test_compact_takes_any_mask(places: list[bool], gap: int) -> None:
+    """Runs of pruned weights of any length, at either end, and layers that keep everything or nothing."""
+    mask = torch.cat([torch.tensor(places), torch.zeros(gap * 200, dtype=torch.bool)])
+    weight = torch.where(mask, torch.arange(1.0, len(mask) + 1), 0.0)
+    whole = Model({"w": weight}, {"w": mask})
+
+    assert_same(whole, read(compact(whole)))
+
+
+@pytest.mark.parametrize("sparsity", [0.9, 0.95, 0.98, 0.99, 0.995, 0.999])
+def test_compact_is_near_the_limit_of_information(sparsity: float) -> None:
+    """Values and the entropy of the mask are the least there can be: at most a seventh more, far from a bit a place."""
+    given = model(sparsity, (512, 256, 3, 3))
+    size, kept = given.masks["a.weight"].numel(), int(given.masks["a.weight"].sum())
+    share = kept / size
+    entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
+    rest = len(dump_tensors({name: tensor for name, tensor in given.state.items() if name != "a.weight"}))
+
+    taken = len(compact(given)[FILE]) - rest
+
+    assert taken < 1.15 * (4 * kept + size * entropy / 8)
+    if sparsity >= 0.95:
+        assert taken < 4 * kept + size / 8
+
+
+@pytest.mark.parametrize("values", ["float16", "bfloat16"])
+def test_values_may_be_rounded(values: str) -> None:
+    """To half the bytes: each weight is the nearest number of that kind, pruned ones stay zero."""
+    given = model(0.9)
+    whole, files = compact(given), compact(given, values=values)
+    found = read(files).state["a.weight"]
+
+    assert len(files[FILE]) < 0.75 * len(whole[FILE])
+    assert torch.equal(given.state["a.weight"].to(getattr(torch, values)).float(), found)
+
+
+def stored(**changed: torch.Tensor | None) -> dict[str, bytes]:
+    """A file of one tensor of six numbers, of which two are there, with parts of it changed or left out."""
+    parts: dict[str, torch.Tensor | None] = {
+        "w/shape": torch.tensor([2, 3]), "w/values": torch.tensor([1.0, 2.0]),
+        "w/steps": torch.tensor([1, 2], dtype=torch.uint8),
+    }  # fmt: skip
+    parts |= {name.replace("_", "/"): tensor for name, tensor in changed.items()}
+    return {FILE: dump_tensors({name: tensor for name, tensor in parts.items() if tensor is not None})}
+
+
+def test_what_is_stored() -> None:
+    """Steps say how many places are skipped before each value."""
+    assert [[0.0, 1.0, 0.0], [0.0, 2.0, 0.0]] == read(stored()).state["w"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"w_shape": torch.tensor([2.0, 3.0])}, "is no shape"),
+        ({"w_shape": torch.tensor([-2, -3])}, "is no shape"),
+        ({"w_shape": torch.tensor([2**20, 2**20])}, "claims to hold more numbers"),
+        ({"w_shape": torch.tensor([1, 3])}, "beyond its 3 places"),
+        ({"w_values": None}, "has no values"),
+        ({"w_values": torch.tensor([1.0])}, "has 1 values for 2 places"),
+        ({"w_steps": None}, "does not say in one way"),
+        ({"w_bits": torch.tensor([1], dtype=torch.uint8)}, "does not say in one way"),
+        ({"w_steps": None, "w_bits": torch.tensor([1, 0], dtype=torch.uint8)}, "of each of its 6 places"),
+        ({"w_steps": torch.tensor([1, 255], dtype=torch.uint8)}, "ends within a step"),
+        ({"w_steps": torch.tensor([1, 2])}, "does not tell steps"),
+        ({"w_steps": torch.tensor([[1, 2]], dtype=torch.uint8)}, "does not tell steps"),
+    ],
+)
+def test_what_is_no_compact_model_is_refused(changed: dict[str, torch.Tensor | None], text: str) -> None:
+    """With a sentence, before anything of the size that is claimed is made."""
+    with pytest.raises(ValueError, match=text):
+        read(stored(**changed))

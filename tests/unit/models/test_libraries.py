@@ -1,0 +1,180 @@
+"""Networks by name from torchvision and timm, and how first weights are drawn."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from autosparse.core.weights import prunable_weights
+from autosparse.errors import MissingExtra, UsageError
+from autosparse.models import Start, build_model, identify_model, models
+from tests.unit.core.conftest import seeded
+
+DRAWN = ("kaiming_normal", "kaiming_uniform", "orthogonal")
+SHAPE = (3, 32, 32)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and an empty directory to be in."""
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache"
+
+
+def weights(name: str, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0, **options: Any) -> Mapping[str, Any]:
+    """The prunable weights of a fresh network, narrow where it has a width."""
+    if "width" in models[name].options:
+        options = {"width": 4, **options}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return prunable_weights(build_model(name, options, shape, 10))
+
+
+@pytest.mark.parametrize("how", DRAWN)
+@pytest.mark.parametrize("name", models.names)
+def test_every_network_can_be_drawn_in_every_way(name: str, how: str) -> None:
+    """Every prunable weight is finite, another than the network's own, and the seed's."""
+    own, drawn = weights(name), weights(name, initialization=how)
+    again, other = weights(name, initialization=how), weights(name, initialization=how, seed=1)
+
+    assert list(own) == list(drawn)
+    for key, weight in drawn.items():
+        assert bool(weight.isfinite().all()), key
+        assert not torch.equal(own[key], weight), key
+        assert torch.equal(again[key], weight), key
+        assert not torch.equal(other[key], weight), key
+
+
+@pytest.mark.parametrize("name", models.names)
+def test_own_is_what_a_network_does_itself(name: str) -> None:
+    """`initialization: default` changes nothing."""
+    own, default = weights(name, initialization="default"), weights(name)
+
+    assert all(torch.equal(default[key], weight) for key, weight in own.items())
+    assert "default" == Start().initialization
+
+
+@pytest.mark.parametrize("how", ["kaiming_normal", "kaiming_uniform"])
+def test_weights_are_drawn_for_relu(how: str) -> None:
+    """Their variance is two over the fan-in; everything but prunable weights is what the network made it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_model("mlp", {"widths": (200, 100), "initialization": how}, (1, 20, 20), 10)
+        torch.manual_seed(0)
+        plain = build_model("mlp", {"widths": (200, 100)}, (1, 20, 20), 10)
+    for weight in list(prunable_weights(network).values())[:2]:
+        assert pytest.approx(2 / weight.shape[1], rel=0.05) == float(weight.detach().var())
+    biases = {key: value for key, value in network.named_parameters() if key not in prunable_weights(network)}
+    assert biases
+    assert all(torch.equal(dict(plain.named_parameters())[key], value) for key, value in biases.items())
+
+
+def test_orthogonal_rows() -> None:
+    """Rows of a weight that is wide have length √2 and are at right angles."""
+    weight = next(iter(weights("mlp", initialization="orthogonal", widths=(20, 10)).values()))
+
+    torch.testing.assert_close(2 * torch.eye(20), (weight @ weight.T).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t"])
+def test_networks_of_libraries(name: str, cache: Path) -> None:
+    """They are built for the images and classes they get, and are remembered once they were traced."""
+    assert {"name": name} == identify_model(name, {}, SHAPE, 7)
+    (memory,) = (cache / "memory").iterdir()
+    assert {"name": name} == identify_model(name, {}, SHAPE, 7)
+    assert [memory] == list((cache / "memory").iterdir())
+
+    network = build_model(name, {"initialization": "orthogonal"}, SHAPE, 7).eval()
+    with torch.no_grad():
+        assert (2, 7) == network(torch.rand(2, *SHAPE, generator=seeded())).shape
+
+
+def test_options_of_a_library_are_passed_on() -> None:
+    """Options are those of the library's own function."""
+    plain, other = (
+        build_model("torchvision:resnet18", options, SHAPE, 5) for options in ({}, {"zero_init_residual": True})
+    )
+
+    assert all(bool((module == 0).all()) for key, module in other.named_parameters() if key.endswith("bn2.weight"))
+    assert all(bool((module == 1).all()) for key, module in plain.named_parameters() if key.endswith("bn2.weight"))
+    assert 1 == prunable_weights(build_model("timm:resnet10t", {}, (1, 32, 32), 5))["conv1.0.weight"].shape[1]
+
+
+def test_networks_that_look_at_their_weights() -> None:
+    """What cannot be built without memory for numbers is traced with it."""
+    assert {"name": "torchvision:regnet_x_400mf"} == identify_model("torchvision:regnet_x_400mf", {}, SHAPE, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "shape", "message", "hint"),
+    [
+        ("torchvision:resnet19", {}, SHAPE, "torchvision has no network 'resnet19'", "did you mean `resnet1"),
+        ("torchvision:ResNet18", {}, SHAPE, "torchvision has no network 'ResNet18'", "did you mean `resnet18`?"),
+        ("torchvision:zzz", {}, SHAPE, "torchvision has no network 'zzz'", "list_models"),
+        ("torchvision:fcn_resnet50", {}, SHAPE, "torchvision has no network", ""),
+        ("torchvision:resnet18", {"widht": 3}, SHAPE, "torchvision:resnet18 cannot be built: .*'widht'", "options"),
+        ("torchvision:resnet18", {"weights": "DEFAULT"}, SHAPE, "cannot be built: .*multiple values", "options"),
+        ("torchvision:resnet18", {"pretrained": True}, SHAPE, "cannot be built: .*'pretrained'", "options"),
+        ("torchvision:resnet18", {}, (1, 8, 8), "takes images of 3 channels but", "channels: 3"),
+        (
+            "torchvision:alexnet",
+            {},
+            SHAPE,
+            "alexnet` does not take images of 3 x 32 x 32: .*small",
+            "size: 224",
+        ),
+        ("timm:resnet10x", {}, SHAPE, "timm has no network 'resnet10x'", "did you mean `resnet10t`?"),
+        ("timm:resnet10t", {"widht": 3}, SHAPE, "timm:resnet10t cannot be built: .*'widht'", "options"),
+        ("timm:resnet10t", {"pretrained": True}, SHAPE, "cannot be built: .*multiple values", "options"),
+        ("timm:vit_tiny_patch16_224", {}, SHAPE, "does not take images of 3 x 32 x 32: .*Input height", "size: 224"),
+    ],
+)
+def test_networks_that_cannot_be(
+    name: str, options: dict[str, Any], shape: tuple[int, int, int], message: str, hint: str
+) -> None:
+    """What a library has no network for is told before anything runs, and nothing is downloaded."""
+    with pytest.raises(UsageError, match=message) as caught:
+        identify_model(name, options, shape, 5)
+
+    assert hint in (caught.value.hint or "")
+
+
+def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The extra is named, and the exit code is that of a missing requirement."""
+    monkeypatch.setitem(sys.modules, "timm", None)
+
+    with pytest.raises(MissingExtra, match="needs timm") as caught:
+        build_model("timm:resnet10t", {}, SHAPE, 5)
+    assert (5, "run `pip install 'autosparse[timm]'`") == (caught.value.exit_code, caught.value.hint)
+
+
+def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(tmp_path: Path) -> None:
+    """Where a file lies does not enter keys, what it holds does."""
+    code = tmp_path / "net.py"
+    code.write_text(
+        "import json, pathlib, torch\n"
+        "def build(shape, classes, *, widths):\n"
+        "    width = json.loads(pathlib.Path(widths).read_text())\n"
+        "    flat = torch.nn.Flatten()\n"
+        "    return torch.nn.Sequential(flat, torch.nn.Linear(192, width), torch.nn.Linear(width, classes))\n"
+    )
+
+    def identified(place: str, text: str) -> object:
+        file = tmp_path / place / "widths.json"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(text)
+        options = {"widths": str(file), "initialization": "orthogonal"}
+        return identify_model(f"{code}:build", options, (3, 8, 8), 5)
+
+    first = identified("here", "7")
+
+    assert first == identified("there", "7")
+    assert first != identified("there", "8")
+    assert str(tmp_path) not in str(first)
+    assert "'initialization': 'orthogonal'" in str(first)

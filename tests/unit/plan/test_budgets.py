@@ -1,0 +1,198 @@
+"""Budgets of a plan: translated by hand, refused with what is possible, and their keys."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from autosparse.backends import Machine
+from autosparse.errors import InvalidValue, UsageError
+from autosparse.models.facts import LayerFacts, NetworkFacts
+from autosparse.plan import Between, Plan, Translation, check_budget, compile_plan, translations
+from autosparse.plan.budgets import check_macs, compact_bytes, sparsity_for, translate
+from autosparse.spec import Amount, load_spec, resolve
+
+MACHINE = Machine("a processor", cores=1, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)
+# 100 weights used ten times each and 60 used once; 14 other parameters and 6 buffers: 1,060 multiply-adds.
+FACTS = NetworkFacts("", (LayerFacts("a", 100, 10), LayerFacts("b", 60, 1)), 174, 6, 0, 0)
+BASE = (
+    "model: {name: mlp, widths: [5]}\ndataset: digits\nmethod: snip\ncompare: [random]\ncontrols: []\n"
+    "training: {precision: float32}\n"
+)
+# digits are 64 pixels and ten classes: 64 x 5 + 5 x 10 = 370 prunable weights, each used once, and 15 biases.
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def plan(*budget: str, text: str = BASE) -> Plan:
+    """The plan of a small spec with these budgets."""
+    Path("spec.yaml").write_text(text)
+    return compile_plan(resolve(load_spec(Path("spec.yaml"), budget=budget).spec, MACHINE), "spec")
+
+
+def keys(plan: Plan) -> set[str]:
+    """All keys of a plan."""
+    return {step.key for step in plan.steps.values()}
+
+
+def test_a_sparsity_in_every_currency() -> None:
+    """16 of 160 weights stay: one each and 14 in the cheap or in the dear layer, or 10 and 6."""
+    macs = Between(1 * 10 + 15, 15 * 10 + 1, 10 * 10 + 6)
+
+    expected = Translation("0.9", 0.9, 16, 16 + 14, macs, 160 // 8 + 4 * 16 + 4 * (14 + 6))
+    assert expected == translate(0.9, FACTS)
+
+
+def test_parameters_in_every_currency() -> None:
+    """30 parameters are the 14 that cannot be pruned and 16 weights: sparsity 0.9."""
+    told = translate(Amount("parameters", 30), FACTS)
+
+    assert ("30 parameters", 0.9, 16, 30) == (told.budget, told.sparsity, told.kept, told.parameters)
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "kept"),
+    [
+        (80 + 8 * 2, 2),
+        (80 + 8 * 5, 5),  # places are smaller than a bitmap of 20 bytes up to five weights
+        (80 + 20 + 4 * 16, 16),
+        (80 + 20 + 4 * 17 - 1, 16),
+        (80 + 20 + 4 * 100, 100),
+    ],
+)
+def test_bytes_in_every_currency(bytes_: int, kept: int) -> None:
+    """20 other numbers of 4 bytes, then weights with their places (8 bytes) or a bitmap (20, and 4 each)."""
+    told = translate(Amount("bytes", bytes_), FACTS)
+
+    assert kept == told.kept
+    assert compact_bytes(kept, FACTS) == told.bytes
+    assert compact_bytes(kept, FACTS) <= bytes_ < compact_bytes(kept + 1, FACTS)
+
+
+def test_multiply_adds_in_every_currency() -> None:
+    """106 buy 10 weights of `a` and 6 of `b` alike; at least 10 and 1 (11 cost 111), at most 4 and 60 (100)."""
+    told = translate(Amount("macs", 106), FACTS)
+
+    assert Between(11, 64, 16) == told.kept
+    assert Between(0.6, 0.93, 0.9) == told.sparsity
+    assert Between(25, 78, 30) == told.parameters
+    assert 106 == told.macs
+    assert Between(80 + 20 + 44, 80 + 20 + 256, 80 + 20 + 64) == told.bytes
+
+
+def test_the_ends_of_multiply_adds() -> None:
+    """The least leaves one weight a layer whatever is done; all of them prune nothing."""
+    assert Between(2, 2, 2) == translate(Amount("macs", 11), FACTS).kept
+    assert Between(0.0, 0.0, 0.0) == translate(Amount("macs", 1060), FACTS).sparsity
+
+
+@pytest.mark.parametrize(
+    ("budget", "message", "hint"),
+    [
+        (0.99, "sparsity 0.99 leaves 2 of 160", None),
+        (0.991, "sparsity 0.991 leaves 1 of 160 weights for the 2 layers of net", "the highest .* is 0.987500"),
+        (Amount("parameters", 16), "", None),
+        (Amount("parameters", 15), "{parameters: 15} leaves 1 of 160 weights for the 2 layers of net", "is 16$"),
+        (Amount("parameters", 13), "{parameters: 13} is less than the 14 parameters that net has beside", "is 16$"),
+        (Amount("parameters", 174), "", None),
+        (Amount("parameters", 175), "{parameters: 175} is more than the 174 parameters of net", "name less"),
+        (Amount("bytes", 96), "", None),
+        (Amount("bytes", 95), "{bytes: 95} leaves 1 of 160 weights", "is 96$"),
+        (Amount("bytes", 79), "{bytes: 79} is less than the 80 bytes that net has beside", "is 96$"),
+        (Amount("bytes", 721), "{bytes: 721} is more than the 720 bytes of net", "name less"),
+    ],
+    ids=str,
+)
+def test_the_impossible_is_refused_with_what_is_possible(
+    budget: float | Amount, message: str, hint: str | None
+) -> None:
+    """Fewer weights than layers, or more than there is; the number in the hint is the first that is possible."""
+    if hint is None:
+        sparsity_for(budget, FACTS, "net")
+        return
+    with pytest.raises(UsageError, match=message) as raised:
+        sparsity_for(budget, FACTS, "net")
+
+    assert re.search(hint, raised.value.hint or "")
+
+
+def test_impossible_multiply_adds() -> None:
+    """One weight in each layer takes 11, all of them 1,060."""
+    check_macs(Amount("macs", 11), FACTS, "net")
+    check_macs(Amount("macs", 1060), FACTS, "net")
+    with pytest.raises(UsageError, match="less than net takes with one weight in each of its 2 layers") as less:
+        check_macs(Amount("macs", 10), FACTS, "net")
+    with pytest.raises(UsageError, match="more than the 1,060 macs of net before it is pruned"):
+        check_macs(Amount("macs", 1061), FACTS, "net")
+
+    assert "the least that leaves one a layer is 11" == less.value.hint
+
+
+def test_shares_have_the_keys_of_their_sparsity() -> None:
+    """`90%`, `10x` and 0.9 are one budget, under one name."""
+    assert plan("0.9").digest == plan("90%").digest == plan("10x").digest
+
+
+def test_an_amount_has_the_keys_of_the_sparsity_that_it_is() -> None:
+    """37 weights and 15 biases are 52 parameters, and 47 bytes of bitmap, 148 of weights and 60 of biases."""
+    assert keys(plan("0.9")) == keys(plan("parameters=52")) == keys(plan("bytes=255"))
+    assert "mask/snip/52-parameters/seed0" in plan("parameters=52").steps
+
+
+def test_two_budgets_that_are_one_share_their_steps() -> None:
+    """A network within two budgets is made once, and is found under both."""
+    found = plan("0.9", "parameters=52")
+
+    assert keys(plan("0.9")) == keys(found)
+    assert ["0.9", "52 parameters"] == [cell.budget for cell in found.cells if cell.method == "snip"]
+    assert [0.9, 0.9] == [cell.sparsity for cell in found.cells if cell.method == "snip"]
+
+
+def test_multiply_adds_are_an_option_of_masks_and_what_is_made_of_them() -> None:
+    """No other step knows of them, and no step of a plain sparsity does."""
+    found = plan("0.9", "macs=100")
+
+    assert keys(plan("0.9")) < keys(found)
+    about = found.steps["mask/snip/100-macs/seed0"].options
+    assert ({"macs": 100}, False) == (about["budget"], "sparsity" in about)
+    assert {"mask", "emit"} == {step.operation for step in found.steps.values() if "budget" in step.options}
+    assert keys(plan("macs=100")).isdisjoint(step.key for step in plan("macs=101").of("mask"))
+
+
+def test_a_plan_translates_its_budgets() -> None:
+    """In the order of the spec, for the network to prune; every weight of a perceptron is used once."""
+    told = translations(plan("parameters=52", "macs=37"))
+
+    assert told is not None
+    assert [0.9, Between(0.9, 0.9, 0.9)] == [item.sparsity for item in told]
+    assert Between(37, 37, 37) == told[0].macs
+
+
+@pytest.mark.parametrize(
+    "budget", ["0.999", "parameters=16", "parameters=400", "macs=1", "macs=371", "bytes=70", "bytes=2kB"]
+)
+def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
+    """At the place of the budget that is to blame, and before anything has run."""
+    with pytest.raises(InvalidValue) as raised:
+        check_budget(plan("0.5", budget))
+
+    assert "budget.1" == raised.value.path
+
+
+def test_every_budget_can_be_planned_without_images() -> None:
+    """How many weights parameters and bytes are is not known yet: nothing is translated, and no data are needed."""
+    text = BASE.replace("dataset: digits", "dataset: {name: image_folder, root: nowhere}")
+    found = plan("0.9", "macs=100", text=text)
+    check_budget(found)
+
+    assert translations(found) is None
+    for budget in ("parameters=52", "bytes=255"):
+        found = plan(budget, text=text)
+        check_budget(found)
+        assert {None} == {cell.sparsity for cell in found.cells if cell.mask}

@@ -1,0 +1,70 @@
+"""Runs beside each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from scipy.stats import ttest_1samp
+
+from autosparse.report import Report, Result, Setting, compare_results, compare_settings
+
+
+def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Result:
+    """One trained network."""
+    return Result(method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget)
+
+
+def report(*results: Result) -> Report:
+    """A run of some results."""
+    empty: dict[str, object] = {"steps": {}, "irp": [], "scorer": {}, "emitted": [], "cost": {}, "warnings": []}
+    told = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
+    return replace(Report.of({**told, **empty, "results": [], "controls": []}), results=results)
+
+
+def test_only_what_differs_is_told() -> None:
+    """By its path; lists and empty sections as a whole, and a dash where a spec has no such value."""
+    first = {"model": {"name": "vgg", "width": 8}, "seeds": [0, 1], "irp": {}, "same": 1}
+    second = {"model": {"name": "vgg", "width": 16}, "seeds": [0], "irp": {"rounds": 2}, "same": 1}
+
+    assert [
+        Setting("model.width", (8, 16)),
+        Setting("seeds", ([0, 1], [0])),
+        Setting("irp", ({}, "–")),
+        Setting("irp.rounds", ("–", 2)),
+    ] == compare_settings([first, second])
+    assert [] == compare_settings([first, first, first])
+
+
+def test_gains_are_paired_by_seed_and_tested() -> None:
+    """The mean of the differences at each seed, whichever is first; p values are those of all comparisons together."""
+    first = report(*(result("a", seed, value) for seed, value in enumerate((50.0, 60.0, 70.0))), result("b", 0, 1.0))
+    other = report(
+        *(result("a", seed, value) for seed, value in ((2, 72.0), (0, 51.0), (1, 61.5))), result("c", 0, 2.0)
+    )
+    third = report(*(result("a", seed, value) for seed, value in enumerate((50.5, 60.0, 69.0))))
+    (a, b, c) = compare_results([first, other, third])
+    raw = [float(ttest_1samp(gains, 0).pvalue) for gains in ((1.0, 1.5, 2.0), (0.5, 0.0, -1.0))]
+
+    assert ["a", "b", "c"] == [row.method for row in (a, b, c)]
+    assert [60.0, 61.5] == [found.mean for found in a.accuracies[:2] if found]
+    assert a.gains[0] is None
+    assert a.gains[1] is not None
+    assert a.gains[2] is not None
+    assert 1.5 == pytest.approx(a.gains[1].difference.mean)
+    assert [2 * raw[0], raw[1]] == pytest.approx([a.gains[1].p, a.gains[2].p])
+    assert a.gains[1].is_significant is (2 * raw[0] < 0.05)
+    assert ((None, None, None), (None, None, None)) == (b.gains, c.gains)
+    assert [True, False] == [found is not None for found in b.accuracies[:2]]
+
+
+def test_one_seed_has_no_p() -> None:
+    """Nor have differences that are all the same: there is nothing to test them by."""
+    (row,) = compare_results([report(result("a", 0, 50.0)), report(result("a", 0, 55.0))])
+    alike = [report(*(result("a", seed, value + seed) for seed in range(3))) for value in (50.0, 51.0)]
+    (same,) = compare_results(alike)
+
+    assert row.gains[1] is not None
+    assert same.gains[1] is not None
+    assert (5.0, None, 1) == (row.gains[1].difference.mean, row.gains[1].p, row.gains[1].seeds)
+    assert (1.0, None, 3) == (same.gains[1].difference.mean, same.gains[1].p, same.gains[1].seeds)

@@ -1,0 +1,97 @@
+"""The runs of a directory: their tags, which are shown, which is the best."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from autosparse.report import find_run, history
+from tests.conftest import Place, call
+
+RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
+
+
+@pytest.fixture
+def two(here: Place) -> Place:
+    """A directory with two finished runs and one that was stopped."""
+    shutil.copytree(RUNS, here.folder / "runs")
+    shutil.copytree(RUNS / "digits-1", here.folder / "runs" / "digits-3")
+    (here.folder / "runs" / "digits-3" / "report.json").unlink()
+    for number, run in enumerate(sorted((here.folder / "runs").iterdir())):
+        for file in run.iterdir():
+            os.utime(file, (1e9 + number, 1e9 + number))
+    return here
+
+
+def names(capsys: pytest.CaptureFixture[str], line: str) -> list[str]:
+    """The runs that a command lists."""
+    return [run["run"] for run in call(capsys, f"{line} --json").json["runs"]]
+
+
+def test_tags_are_given_and_taken(two: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once each, in the order in which they came; a run that was stopped may have them too."""
+    for line in (
+        "digits-1 first 'of May'",
+        "digits-1 first",
+        "digits-3 first",
+        "digits-1 old",
+        "digits-1 old --remove",
+    ):
+        assert 0 == call(capsys, f"runs tag {line}").code
+
+    assert ("first", "of May") == find_run("digits-1").tags
+    assert ["runs/digits-1", "runs/digits-3"] == names(capsys, "runs --tag first")
+    assert ["runs/digits-1"] == names(capsys, "runs --tag first --tag 'of May'")
+    assert "(first, of May)" in call(capsys, "runs").out
+
+
+@pytest.mark.parametrize("tag", ["a,b", "' '"])
+def test_odd_tags_are_refused(two: Place, capsys: pytest.CaptureFixture[str], tag: str) -> None:
+    """Before anything runs, in one sentence."""
+    for line in (f"runs tag digits-1 {tag}", f"run small.yaml --tag {tag}"):
+        ended = call(capsys, line)
+
+        assert 2 == ended.code
+        assert "is no tag" in ended.err
+    assert not (two.folder / "runs" / "small-1").exists()
+
+
+def test_a_damaged_file_of_tags_is_none(two: Place) -> None:
+    """The run is shown without."""
+    (two.folder / "runs" / "digits-1" / "tags.json").write_text('{"a"')
+
+    assert () == find_run("digits-1").tags
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ("--spec digits", ["runs/digits-1", "runs/digits-2"]),
+        ("--model resnet8 --dataset digits --method learned", ["runs/digits-2"]),
+        ("--model vgg", []),
+        ("", ["runs/digits-1", "runs/digits-2", "runs/digits-3"]),
+    ],
+)
+def test_runs_are_chosen_by_what_they_were(
+    two: Place, capsys: pytest.CaptureFixture[str], options: str, found: list[str]
+) -> None:
+    """Of a run that has not finished nothing but its tags is known."""
+    assert found == names(capsys, f"runs {options}")
+
+
+def test_the_best_is_of_the_same_network_and_dataset(two: Place) -> None:
+    """At each budget that several reached, with all of their options; one alone is not the best of anything."""
+    first, second, elsewhere = (find_run(name) for name in ("digits-1", "digits-2", "digits-2"))
+    spec = json.loads((second.folder / "resolved.json").read_text())
+
+    assert [("0.95", "0.98"), ()] == [one.best for one in history([first, second])]
+    assert [()] == [one.best for one in history([first])]
+    for changed in ({"dataset": {**spec["dataset"], "size": 16}}, {"model": {**spec["model"], "width": 4}}):
+        (elsewhere.folder / "resolved.json").write_text(json.dumps({**spec, **changed}))
+        assert [(), ()] == [one.best for one in history([first, elsewhere])]
+    (elsewhere.folder / "resolved.json").unlink()
+    assert [(), ()] == [one.best for one in history([first, elsewhere])]

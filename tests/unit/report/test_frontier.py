@@ -1,0 +1,72 @@
+"""What costs more must be more accurate to be on the frontier."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from autosparse.console import show_report
+from autosparse.report import MaskCost, Report, Result, frontier
+
+
+def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
+    """A report of methods: what their masks cost in trainings, and their accuracies at seeds 0, 1, ... at 0.98."""
+    same: dict[str, Any] = {"kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0}
+    results = [
+        Result(method=method, sparsity=0.98, seed=seed, test_accuracy=accuracy, budget="0.98", **same)
+        for method, (_, accuracies) in found.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    return Report(
+        schema_version=1, run="runs/s-1", spec="s", model="resnet8", dataset="digits", method=next(iter(found)),
+        steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, results=results, controls=[], irp=[], scorer={},
+        emitted=[], cost={}, warnings=[],
+        mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in found.items()],
+    )  # fmt: skip
+
+
+FOUND: dict[str, tuple[float | None, list[float]]] = {
+    "irp": (7.0, [95.0, 95.0]),
+    "erk": (0.0, [90.0, 92.0]),
+    "snip": (0.004, [80.0, 82.0]),
+    "search": (0.5, [94.0, 96.0]),
+    "slow": (0.6, [90.0, 90.0]),
+    "untimed": (None, [99.0, 99.0]),
+}
+
+
+def test_the_cheapest_come_first() -> None:
+    """Means over seeds by cost; of equal costs, to the hundredth of a training, the more accurate first."""
+    points = frontier(report_of(FOUND), "0.98")
+
+    assert ["erk", "snip", "search", "slow", "irp"] == [point.method for point in points]
+    assert [91.0, 81.0, 95.0, 90.0, 95.0] == [point.accuracy for point in points]
+    assert [0.0, 0.0, 0.5, 0.6, 7.0] == [point.trainings for point in points]
+
+
+def test_best_is_what_nothing_cheaper_reaches() -> None:
+    """A method that is only as accurate as a cheaper one is not best, however good."""
+    best = {point.method for point in frontier(report_of(FOUND), "0.98") if point.best}
+
+    assert {"erk", "search"} == best
+
+
+def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where masks take training, a bar for each method; where none does, nothing."""
+    show_report(report_of(FOUND))
+    drawn = capsys.readouterr().out
+    show_report(report_of({"erk": (0.0, [90.0]), "snip": (0.05, [80.0])}))
+    plain = capsys.readouterr().out
+
+    assert "accuracy against cost at sparsity 0.98" in drawn
+    bars = {line.split()[1]: line.split()[2:] for line in drawn.splitlines() if "█" in line}
+    assert "95.00*" == bars["search"][0]
+    assert "95.00" == bars["irp"][0]
+    assert len(bars["search"][1]) == len(bars["irp"][1]) > len(bars["erk"][1])
+    assert "against cost" not in plain
+
+
+def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:
+    """What it cost is known, what it is worth is not."""
+    assert ["erk"] == [point.method for point in frontier(report_of({"erk": (0.0, [90.0]), "snip": (0.1, [])}), "0.98")]

@@ -1,0 +1,195 @@
+"""Reports of runs with failed steps: cells, means over the remaining seeds, comparisons and verdicts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autosparse.console import show_report
+from autosparse.html import plots_of, report_page
+from autosparse.report import (
+    Failure,
+    Missing,
+    Report,
+    Result,
+    compare_results,
+    frontier,
+    judge_method,
+    ranked,
+    report_csv,
+    report_markdown,
+    rows_of,
+)
+from autosparse.report.failures import counted, describe_failures
+from autosparse.report.verdict import judge_results
+from tests.conftest import Place, call
+from tests.docs.outputs import INCOMPLETE
+
+
+@pytest.fixture
+def report() -> Report:
+    """A run of two seeds and budgets in which only the spec's method was trained."""
+    return Report.of(json.loads(INCOMPLETE["run"].read_text(encoding="utf-8")))
+
+
+def lacking(report: Report, method: str, *seeds: int, status: str = "diverged") -> Report:
+    """The same report without a method's results at some seeds."""
+    gone = [one for one in report.results if one.method == method and one.seed in seeds]
+    missing = [Missing(one.method, one.label, one.sparsity, one.seed, False, status, "train") for one in gone]
+    kept = [one for one in report.results if one not in gone]
+    return replace(report, results=kept, missing=[*report.missing, *missing])
+
+
+def test_every_budget_and_method_has_its_row_and_column(report: Report) -> None:
+    """Those without any result too, after the trained ones."""
+    rows = {row.name: row for row in rows_of(report)}
+
+    assert ["magnitude", "random", "odd", "dense", "magnitude.layer_mean"] == [*rows]
+    assert ["diverged", "diverged"] == rows["random"].texts == rows["dense"].texts == rows["magnitude.layer_mean"].texts
+    assert ["failed", "failed"] == rows["odd"].texts
+    assert {"diverged", "failed"}.isdisjoint("".join(rows["magnitude"].texts).split())
+    assert "magnitude" == ranked(report)[0]
+    assert {*rows} - {"magnitude.layer_mean"} == {*ranked(report)}
+
+
+def test_a_mean_over_the_seeds_that_are_left_says_so(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its cell, and among the warnings with the seed that is missing."""
+    one = lacking(report, "magnitude", 1)
+    (own, *_) = rows_of(one)
+    sentences = [*describe_failures([], one.missing, one.results)]
+    show_report(one, ["accuracy"])
+
+    assert all(text.endswith(", 1 diverged") for text in own.texts)
+    assert "mean ± sd of 2 seeds" in capsys.readouterr().out
+    assert "magnitude at 0.9 is the mean over 1 of 2 seeds: seed 1 diverged" in sentences
+    assert 2 == len(sentences)
+
+
+def test_failures_of_one_reason_are_one_warning() -> None:
+    """With the first steps' names, the number of the others, and of all steps that were skipped."""
+    names = [f"train/erk/0.9/seed{seed}" for seed in range(5)]
+    alike = [Failure(name, "diverged", f"step `{name}` failed: no number", None, ["a"]) for name in names]
+    other = Failure("tune", "failed", "step `tune` failed: odd", None, [])
+    named = "`train/erk/0.9/seed0`, `train/erk/0.9/seed1`, `train/erk/0.9/seed2`"
+
+    assert [
+        f"steps {named} and 2 more failed: no number; 5 dependent steps skipped",
+        "step `tune` failed: odd",
+    ] == [*describe_failures([*alike, other], [], [])]
+
+
+def test_statuses_are_counted() -> None:
+    """Alone one word is enough."""
+    assert "diverged" == counted(["diverged", "diverged"], alone=True)
+    assert "2 diverged" == counted(["diverged", "diverged"], alone=False)
+    assert "1 diverged, 2 failed" == counted(["diverged", "failed", "failed"], alone=True)
+    assert "" == counted([], alone=True)
+
+
+def test_a_report_in_which_nothing_was_trained_is_shown(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a terminal, as a page, as CSV and Markdown, in a comparison, sorted by accuracy."""
+    bare = replace(lacking(report, "magnitude", 0, 1), emitted=[], verdicts=[], profiles=[], sanity=[])
+    for sort in ("", "name", "accuracy"):
+        show_report(bare, sort=sort)
+    shown = capsys.readouterr().out
+
+    assert "0 prunable weights" not in shown
+    assert ["magnitude", "diverged", "diverged"] in [line.split() for line in shown.splitlines()]
+    assert "| magnitude | diverged | diverged |" in report_markdown(bare)
+    assert len(report.results) + len(report.missing) == len(report_csv(bare).splitlines()) - 1
+    assert "</html>" in report_page(bare)
+    assert "accuracy" not in plots_of(bare)
+    assert [] == frontier(bare, "0.9")
+
+
+def test_hostile_statuses_are_text(report: Report) -> None:
+    """A report may come from elsewhere."""
+    odd = lacking(report, "magnitude", 0, 1, status="<script>|`")
+
+    assert "<script" not in report_page(odd)
+    assert "<script>|" not in report_markdown(odd)
+
+
+def test_runs_are_compared_where_both_have_results(report: Report) -> None:
+    """By the seeds of both; a cell without any shows its status, also where no run has one."""
+    rows = {(row.method, row.budget): row for row in compare_results([report, lacking(report, "magnitude", 1)])}
+    own, random = rows["magnitude", "0.9"], rows["random", "0.9"]
+    (gain,) = own.gains[1:]
+
+    assert gain is not None
+    assert (1, 0.0) == (gain.seeds, gain.difference.mean)
+    assert ("", "1 diverged") == own.statuses
+    assert ((None, None), (None, None), ("diverged", "diverged")) == (random.accuracies, random.gains, random.statuses)
+
+
+SEEDS = {0: 62.0, 1: 62.2, 2: 62.1}
+
+
+def test_a_verdict_names_the_seeds_that_are_left() -> None:
+    """Of the method, its shuffle, the baseline and the oracle; differences are those of the seeds that both have."""
+    own, shuffled = {0: 66.0, 2: 66.4}, {0: 62.0, 1: 10.0, 2: 62.4}
+    verdict = judge_method(
+        "0.98", own, shuffled, {"erk": ({0: 90.0, 2: 66.4}, SEEDS)}, {"irp": {2: 71.0}},
+        images=10_000, chance=10.0, seeds=3,
+    )  # fmt: skip
+
+    assert verdict.words.endswith("(2 of 3 seeds)")
+    assert "more than its layer quotas (44.8 when filled at random)" in verdict.words
+    assert "erk (78.2, 2 of 3 seeds)" in verdict.words
+    assert "irp has 71.0, 1 of 3 seeds" in verdict.words
+
+
+def test_whole_methods_are_judged_as_before() -> None:
+    """By the same numbers and words."""
+    own = {0: 66.5, 1: 66.7, 2: 66.6}
+    both = [
+        judge_method("0.98", own, SEEDS, {"erk": (SEEDS, SEEDS)}, {"irp": own}, images=1000, chance=10.0, seeds=seeds)
+        for seeds in (0, 3)
+    ]
+
+    assert both[0] == both[1]
+    assert "seeds" not in both[0].words
+
+
+def result(method: str, seed: int, accuracy: float) -> Result:
+    """A network at 0.9."""
+    return Result(method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9")
+
+
+def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
+    """A baseline that failed where the method did not is no baseline; the method itself without results has none."""
+    own, other, control = result("own", 0, 66.0), result("erk", 1, 90.0), result("own.shuffle", 1, 62.0)
+    judged = {"images": 1000, "chance": 10.0, "seeds": 2}
+    (verdict,) = judge_results("own", [own, other], [control], (), (), **judged)  # type: ignore[arg-type]
+
+    assert (None, None) == (verdict.baseline, verdict.shuffled)
+    assert "66.0 (1 of 2 seeds)" == verdict.words
+    assert [] == judge_results("own", [other], [control], (), (), **judged)  # type: ignore[arg-type]
+
+
+def test_runs_show_the_status_of_their_own_method(
+    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Next to the means of the others, and never as the best."""
+    monkeypatch.setenv("COLUMNS", "200")
+    runs = Path(__file__).parents[2] / "fixtures" / "runs"
+    shutil.copytree(runs, "runs")
+    path = Path("runs/digits-1/report.json")
+    whole = Report.of(json.loads(path.read_text(encoding="utf-8")))
+    strictest = [one for one in whole.results if one.method == whole.method][-1]
+    broken = replace(
+        whole,
+        results=[one for one in whole.results if (one.method, one.label) != (whole.method, strictest.label)],
+        missing=[Missing(whole.method, strictest.label, strictest.sparsity, 0, False, "diverged", "train/x")],
+    )
+    path.write_text(json.dumps(broken.json()), encoding="utf-8")
+    listed = {Path(run["run"]).name: run for run in call(capsys, "runs --json").json["runs"]}
+
+    assert f"{strictest.label}: diverged" in call(capsys, "runs").out
+    assert {strictest.label: "diverged"} == listed["digits-1"]["statuses"]
+    assert strictest.label not in listed["digits-1"]["accuracy"]
+    assert {} == listed["digits-2"]["statuses"]

@@ -1,0 +1,163 @@
+"""What goes when a cache is cleaned: nothing that a run uses, noted or going on."""
+
+from __future__ import annotations
+
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from autosparse.errors import MissingRequirement
+from autosparse.store import Draft, InUse, Remote, Store, collect, collect_remote, gc, local
+from autosparse.store.keys import key_of
+
+DAY = 86400.0
+_OPTIONS: list[dict[str, Any]] = [{"version": 1, "options": {"seed": seed}, "inputs": {}} for seed in range(6)]
+MADE_FROM = {key_of("mask", *about.values()): about for about in _OPTIONS}
+KEYS = sorted(MADE_FROM)
+
+
+def days_ago(number: float) -> str:
+    """A time as descriptors tell it."""
+    return (datetime.now(UTC) - timedelta(days=number)).isoformat()
+
+
+def publish(store: Store, key: str, age: float | None, text: str = "") -> None:
+    """An artifact that was made so many days ago."""
+
+    def write(draft: Draft) -> None:
+        draft.write_json("value", text or key)
+
+    created = {} if age is None else {"created": days_ago(age)}
+    store.publish("mask", key, write, lambda: MADE_FROM[key] | created)
+
+
+def aged(folder: Path) -> Store:
+    """A cache with artifacts of ages of 1, 20, 40 and 60 days, and of no age."""
+    store = Store(folder / "cache")
+    for key, age in zip(KEYS, (1, 20, 40, 60, None), strict=False):
+        publish(store, key, age)
+    return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A cache with artifacts of several ages."""
+    return aged(tmp_path)
+
+
+def gone(store: Store, *, dry: bool = False) -> list[str]:
+    """The keys that go when 30 days are too long."""
+    return sorted(one.key for one in collect(store, 30 * DAY, dry=dry))
+
+
+def left(store: Store) -> Sequence[str]:
+    """The keys that are there."""
+    return [artifact.key for artifact in store.artifacts()]
+
+
+def test_what_nobody_used_for_long_goes(store: Store) -> None:
+    """What does not say when it was made stays; `dry` leaves all."""
+    told, before = gone(store, dry=True), left(store)
+
+    assert KEYS[2:4] == told == gone(store)
+    assert KEYS[:5] == before
+    assert [*KEYS[:2], KEYS[4]] == left(store)
+    assert [] == gone(store)
+
+
+def test_what_a_run_noted_stays(store: Store) -> None:
+    """As long as it is not long ago itself; a note that cannot be read says nothing."""
+    store.note("used-one", {"time": days_ago(5), "keys": [KEYS[2]]})
+    store.note("used-two", {"time": days_ago(50), "keys": [KEYS[3]]})
+    store.note("used-odd", ["what"])
+
+    assert [KEYS[3]] == gone(store)
+
+
+def test_what_was_left_behind_goes(store: Store) -> None:
+    """Drafts of a writer that died, what was damaged, what was fetched to be read: of a day ago, or of long ago."""
+    for name in ("drafts", "damaged", "fetched"):
+        for age in (0, 2, 40):
+            folder = store.root / name / f"{name}{age}"
+            folder.mkdir(parents=True)
+            (folder / "x").write_text("x")
+            os.utime(folder, (time.time() - age * DAY,) * 2)
+    gone(store)
+
+    assert {"drafts0", "damaged0", "fetched0", "fetched2"} == {
+        path.parent.name for name in ("drafts", "damaged", "fetched") for path in (store.root / name).glob("*/x")
+    }
+
+
+@pytest.fixture(params=["memory", "file"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Remote:
+    """A shared store with the artifacts of the cache; two of them share a file."""
+    found = Remote(str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}")
+    publish(store, KEYS[5], 60, text=KEYS[0])
+    for artifact in store.artifacts():
+        found.push(artifact)
+    return found
+
+
+def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store: Store, tmp_path: Path) -> None:
+    """And files that another artifact names; files go only when they were written a day ago."""
+    other = Store(tmp_path / "other", remote.url)
+    with InUse(other, "run", [KEYS[2]]):
+        pass
+    told = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
+    done = sorted(one.key for one in collect_remote(remote, 30 * DAY))
+    young = len(remote._files.find(f"{remote._root}/files"))
+    remote.sweep({"nothing"}, time.time() - 1000)
+    kept = {file["sha256"] for _, about in remote.artifacts() for file in about["files"].values()}
+    remote.sweep(kept, time.time() + 1000)
+
+    assert [KEYS[3], KEYS[5]] == told == done
+    assert sorted([*KEYS[:3], KEYS[4]]) == sorted(key for (_, key), _ in remote.artifacts())
+    assert 5 == young
+    assert 4 == len(remote._files.find(f"{remote._root}/files"))
+    for key in (*KEYS[:3], KEYS[4]):
+        assert key == Store(tmp_path / "reader", remote.url).bring("mask", key).json("value")
+
+
+@pytest.mark.parametrize("note", [b'{"time"', b"[]"])
+def test_a_note_that_cannot_be_read_stops_it(remote: Remote, note: bytes) -> None:
+    """Nothing goes: it may be of a run that uses all."""
+    remote.claim("run", {"time": days_ago(0), "keys": KEYS})
+    remote._files.pipe_file(f"{remote._root}/uses/run.json", note)
+
+    with pytest.raises(Exception, match="cannot be read"):
+        list(collect_remote(remote, 30 * DAY))
+    assert 6 == len(list(remote.artifacts()))
+
+
+def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a step takes; what could not be said at first is said as soon as it can."""
+    monkeypatch.setattr(gc, "_REFRESH", 0.05)
+    monkeypatch.setattr(gc, "_AGAIN", 0.05)
+    monkeypatch.setattr(local, "_AGAIN", 0.0)
+    attempts: list[bool] = []
+    claim = Remote.claim
+
+    def fails_once(self: Remote, name: str, note: dict[str, Any]) -> None:
+        attempts.append(True)
+        if len(attempts) == 1:
+            raise MissingRequirement("not reached")
+        claim(self, name, note)
+
+    monkeypatch.setattr(Remote, "claim", fails_once)
+    with InUse(Store(tmp_path / "other", remote.url), "run", KEYS):
+        end = time.monotonic() + 20
+        while len(attempts) < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+    noted = [note["keys"] for note in remote.claims()]
+    made = len(attempts)
+    time.sleep(0.2)
+
+    assert [sorted(KEYS)] == noted
+    assert made in (len(attempts), len(attempts) - 1)
