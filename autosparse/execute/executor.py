@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from autosparse.backends import Backend, Crew, Distributed, PeakMemory, Place, Tell, environment, local, release_memory
 from autosparse.cost import Counted, Estimate, count_work
-from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
+from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, StepError, UsageError
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.events import Observer
 from autosparse.execute.outcome import Outcome, files_of, find_stale, is_stale, release
@@ -52,6 +52,7 @@ class Execution:
         self._resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
         self.outcome = Outcome()
         self._counted: Mapping[str, Counted] = {}
+        self._malformed: set[str] = set()  # steps whose artifact was made again because its content was wrong
         self._continued: set[str] = set()
         self._elsewhere: Collection[str] = set()  # keys of what is in the shared store
         self._there: Collection[str] = set()  # keys of the artifacts in the cache when the run began
@@ -328,23 +329,35 @@ class Execution:
             raise damage
         if failed := self.outcome.failed.get(self.outcome.skipped.get(step.name, step.name)):
             raise failed  # it would fail again
+        if damage.created is not None and step.name in self._malformed:
+            error = StepError(f"step `{step.name}` failed: made again, it is no better: {damage.message}")
+            error.step = step.name
+            raise error
+        if damage.created is not None:
+            self._malformed.add(step.name)
         named = step.operation, step.key
         with self._store.lock(step.key, wait=self._wait, waiting=lambda: self._waiting(step)):
             told = damage.message
             if self._store.holds(*named):
-                try:
-                    self._store.open(*named).verify()
-                except DamagedArtifact:
-                    told += f"; it is set aside in {self._store.set_aside(*named)}, and"
-                else:
-                    return  # another process has made it again
+                if self._is_made_again(step, damage):
+                    return  # by another process
+                told += f"; it is set aside in {self._store.set_aside(*named)}, and"
             else:
                 told += ";"
-            if self._store.has(*named):
+            if damage.created is None and self._store.has(*named):
                 self._observer.note(f"{told} `{step.name}` is fetched from the shared store")
             else:
                 self._observer.note(f"{told} `{step.name}` is run again")
-                self._make_locked(step)
+                self._make_locked(step, replace=damage.created is not None)
+
+    def _is_made_again(self, step: Step, damage: DamagedArtifact) -> bool:
+        # Whether its bytes are right, and it is not the one whose content was wrong.
+        try:
+            artifact = self._store.open(step.operation, step.key)
+            artifact.verify()
+        except DamagedArtifact:
+            return False
+        return damage.created is None or str(artifact.descriptor.get("created")) != damage.created
 
     def _waiting(self, step: Step) -> None:
         self._observer.waiting(step)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.report.finished import Finished
+from autosparse.steps.mask import MaskResult
 
 _NAMED = 3  # steps that failed for one reason
 
@@ -106,7 +107,7 @@ def describe_notes(finished: Finished) -> list[str]:
         mask = finished.plan.steps[cell.evaluate].inputs.get("mask")
         if mask is None or not finished.has(mask):
             continue
-        for note in finished.open(mask).json("result").get("notes", ()):
+        for note in MaskResult.read(finished.open(mask)).notes:
             methods.setdefault(note, [])
             if cell.method not in methods[note]:
                 methods[note].append(cell.method)

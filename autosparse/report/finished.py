@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from autosparse.plan import Cell, Plan, Step
+from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
 
 
@@ -91,8 +92,8 @@ def describe_profiles(finished: Finished) -> list[Profile]:
     profiles = []
     for cell in finished.cells:
         if cell.role in ("method", "compared") and cell.seed == finished.plan.spec.seeds[0]:
-            layers = finished.open(cell.evaluate).json("result")["layers"]
-            shares = [LayerShare(one["name"], one["size"], one["kept"], one.get("effective")) for one in layers]
+            layers = EvaluateResult.read(finished.open(cell.evaluate)).layers
+            shares = [LayerShare(one.name, one.size, one.kept, one.effective) for one in layers]
             profiles.append(Profile(cell.method, cell.budget, cell.seed, shares))
     return profiles
 

@@ -10,6 +10,8 @@ from typing import Any
 from autosparse.core.sanity import best_of, left_out
 from autosparse.plan import Check
 from autosparse.report.finished import Finished
+from autosparse.steps.sanity import SanityResult
+from autosparse.steps.train import EvaluateResult
 
 _CERTAIN = 2  # times the noise of a difference
 _ENOUGH = 3  # seeds whose own spread is believed
@@ -152,6 +154,15 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def _read_check(finished: Finished, name: str) -> SanityResult:
+    # A control of the comparison may be the check.
+    artifact = finished.open(name)
+    if finished.plan.steps[name].operation == "sanity":
+        return SanityResult.read(artifact)
+    control = EvaluateResult.read(artifact)
+    return SanityResult("", {}, None, "", control.validation_accuracy, control.test_accuracy)
+
+
 def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
     plan, first = finished.plan, checks[0]
     seeds = list(dict.fromkeys(check.seed for check in checks))
@@ -175,23 +186,24 @@ def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check
     def checked(name: str) -> Checked:
         steps = {check.seed: check.step for check in checks if check.check == name and check.step}
         done = {seed: step for seed, step in steps.items() if finished.has(step)}
-        found = [finished.open(step).json("result") for step in done.values()]
-        reason = next((item["left_out"] for item in found if item.get("left_out")), left_out(name, choices))
+        checks_made = [_read_check(finished, step) for step in done.values()]
+        reason = next((item.left_out for item in checks_made if item.left_out), left_out(name, choices))
         if reason or not done:
             return Checked(name, None, None, None, None, "", reason or "its step failed")
         reference = statistics.fmean(result.test_accuracy for result in own if result.seed in done)
-        mean = {part: statistics.fmean(item[f"{part}_accuracy"] for item in found) for part in ("test", "validation")}
-        shares = [item["overlap"] for item in found if item.get("overlap") is not None]
-        difference = mean["test"] - reference
+        test = statistics.fmean(item.test_accuracy for item in checks_made if item.test_accuracy is not None)
+        validation = [item.validation_accuracy for item in checks_made if item.validation_accuracy is not None]
+        shares = [item.overlap for item in checks_made if item.overlap is not None]
+        difference = test - reference
         return Checked(
             check=name,
-            test_accuracy=mean["test"],
-            validation_accuracy=mean["validation"],
+            test_accuracy=test,
+            validation_accuracy=statistics.fmean(validation),
             difference=difference,
             overlap=statistics.fmean(shares) if shares else None,
             verdict=judge(
                 name,
-                mean["test"],
+                test,
                 difference,
                 noise,
                 noticeable,
