@@ -1,23 +1,21 @@
-"""What a run found, as plain frozen data: results, controls, scorer, cost, emitted models, warnings."""
+"""Building of a run's report from the artifacts of its finished steps, and the folders of emitted models."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
-from autosparse.report.failures import Failure, Missing, describe_failures, describe_notes, find_missing
-from autosparse.report.finished import Finished, Made, Profile, describe_profiles, describe_timeline
-from autosparse.report.sanity import Sanity, describe_sanity
+from autosparse.report.failures import describe_failures, describe_notes, find_missing
+from autosparse.report.finished import Finished, describe_profiles, describe_timeline
+from autosparse.report.sanity import describe_sanity
+from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import describe_scorer, write_file
-from autosparse.report.verdict import Verdict, judge_results
+from autosparse.report.verdict import judge_results
 from autosparse.steps.emit import FailedEmission, read_emission
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
@@ -25,132 +23,7 @@ from autosparse.steps.label import LabelResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
 
-SCHEMA_VERSION = 1
 _MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One trained network. Accuracies are in percent, after the last epoch."""
-
-    method: str
-    sparsity: float
-    """as asked for, or the one that a budget in another currency came to"""
-    seed: int
-    kept: int
-    total: int
-    effective_sparsity: float | None
-    """None for a network whose paths cannot be followed"""
-    macs: int
-    test_accuracy: float
-    validation_accuracy: float
-    budget: str = ""
-    """what the budget is called; empty in reports written before budgets had names"""
-    dense_macs: int | None = None
-    effective_macs: int | None = None
-    """through weights that lie on a path; these are None where masks or reports were made before they were told"""
-    effective_nodes: float | None = None
-    """share of output channels that a path enters"""
-    paths: float | None = None
-    """natural logarithm of the number of paths from input to output; None, too, where there is none"""
-
-    @property
-    def label(self) -> str:
-        """What its budget is called, in any report."""
-        return self.budget or str(self.sparsity)
-
-
-@dataclass(frozen=True)
-class MaskCost:
-    """What a method's masks took when they were made, the mean over seeds.
-
-    `seconds` are those of the mask and, for `irp`, of the rounds on the network that is pruned. What a learned
-    scorer cost is shared by all that it prunes and is told apart, as `cost`. `trainings` is the same in units of
-    training the network once, of the dense one where the run trained it, else of the usual one of those that it
-    pruned; None where that was not timed.
-    """
-
-    method: str
-    budget: str
-    seconds: float
-    trainings: float | None
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """One emitted model. Latencies are those of one image; None in reports written before they were measured."""
-
-    format: str
-    method: str
-    sparsity: float
-    seed: int
-    path: str
-    bytes: int
-    latency_ms: float | None
-    dense_latency_ms: float | None
-    max_abs_error: float
-    budget: str = ""
-    max_rel_error: float | None = None
-    """the largest difference of an output over the largest output"""
-    test_accuracy: float | None = None
-    """in float32, after a reload in another process"""
-    dense_bytes: int | None = None
-    batch_latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """images at once -> of the emitted model, and of the same network without a zero"""
-    without_gain: str = ""
-    """why it may be no faster"""
-
-    @property
-    def label(self) -> str:
-        """What its budget is called, in any report."""
-        return self.budget or str(self.sparsity)
-
-
-@dataclass(frozen=True)
-class Report:
-    """A run as `run --json` and `report --json` print it."""
-
-    schema_version: int
-    run: str
-    spec: str
-    model: str
-    dataset: str
-    method: str
-    steps: Mapping[str, int]
-    seconds: float
-    results: Sequence[Result]
-    controls: Sequence[Result]
-    irp: Sequence[Mapping[str, Any]]
-    scorer: Mapping[str, Any]
-    emitted: Sequence[Emitted]
-    cost: Mapping[str, float]
-    warnings: Sequence[str]
-    unprunable: Mapping[str, str] = field(default_factory=dict)
-    """parameter of the network to prune that is not prunable -> why"""
-    mask_costs: Sequence[MaskCost] = ()
-    """of every method and budget; empty in reports written before it was told"""
-    oracles: Sequence[str] = ()
-    """methods that trained the very network before they pruned it: no baselines"""
-    sanity: Sequence[Sanity] = ()
-    """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
-    verdicts: Sequence[Verdict] = ()
-    """what the spec's method comes to at each budget; empty in reports written before it was told"""
-    profiles: Sequence[Profile] = ()
-    """where the weights went, of the first seed; empty in reports written before it was told"""
-    timeline: Sequence[Made] = ()
-    """when its steps were made, by this run and those before it; empty in reports written before it was told"""
-    failures: Sequence[Failure] = ()
-    """steps that failed; all that does not depend on them is in the report"""
-    missing: Sequence[Missing] = ()
-    """networks without a result because a step failed"""
-
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Report:
-        """The report that `json` gave. Raises ValueError on anything else."""
-        return TypeAdapter(cls).validate_python(value)
 
 
 def build_report(
