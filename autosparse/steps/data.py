@@ -46,9 +46,11 @@ class DataResult(StepResult):
         files = self.shards(split) or [split]
         if in_memory:
             parts = {name: self.artifact.tensors(name) for name in dict.fromkeys([*files, split])}
-            tensors = [parts[name]["pixels"] for name in files if "pixels" in parts[name]]
-            alike = {(tensor.dtype, tensor.shape[1:]) for tensor in tensors}
-            self.require(len(tensors) == len(files) and len(alike) == 1, f"{files[0]}.safetensors: `pixels` is missing")
+            rows = {parts[name]["pixels"].shape[1:] for name in files[:1] if "pixels" in parts[name]}
+            for name in files:
+                fits = "pixels" in parts[name] and parts[name]["pixels"].shape[1:] in rows
+                self.require(fits, f"{name}.safetensors: `pixels` is missing or not shaped as those before")
+            tensors = [parts[name]["pixels"] for name in files]
             pixels: torch.Tensor | Rows = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
             labels = parts[split].get("labels")
         else:
