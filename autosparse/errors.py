@@ -8,7 +8,7 @@ AutosparseError                 1
 ├── StepError                   1   a step failed; a plain rerun resumes
 │   └── Diverged                1   a training's numbers are no longer finite
 ├── FitError                    3   the plan does not fit the target
-├── DamagedArtifact             4   an artifact's bytes are not what its descriptor says
+├── DamagedArtifact             4   an artifact's bytes or form are not those that its step wrote
 ├── DamagedFile                 4   an emitted model's bytes are not what its card says, or no model
 ├── MissingRequirement         5   something outside the spec is missing
 │   ├── MissingData             5   a dataset's files
@@ -90,9 +90,14 @@ class FitError(AutosparseError):
 
 
 class DamagedArtifact(AutosparseError):
-    """An artifact's bytes are not what its descriptor says."""
+    """An artifact's bytes are not what its descriptor says, or their content has not the form of its step's result.
+
+    For wrong content under right digests, `created` is the time in the descriptor: the bytes cannot show whether
+    the artifact was made again.
+    """
 
     exit_code = 4
+    created: str | None = None
 
     def __init__(self, key: str, message: str, hint: str | None = None) -> None:
         super().__init__(message, hint)

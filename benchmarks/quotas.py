@@ -17,7 +17,7 @@ from autosparse.core.scorers import scorers
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps.context import Work
+from autosparse.steps import Work
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
 

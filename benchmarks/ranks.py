@@ -23,7 +23,7 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps.context import Work
+from autosparse.steps import Work
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Store
 

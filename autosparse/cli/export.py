@@ -24,7 +24,7 @@ from autosparse.plan import statuses
 from autosparse.registry import suggestion
 from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
 from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_spec
-from autosparse.steps.study import export_study, study_url
+from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
 
 
@@ -185,10 +185,8 @@ def _export_study(run: Run, file: Path) -> int:
     if not scorer.get("settings"):
         why = run.problem if run.report is None else "its scorer was not tuned"
         raise UsageError(f"run {run.folder} has no study: {why}", "tune one with `tuning: {trials: 20}`")
-    fields = {"settings": "settings", "value": "trials", "folds": "folds", "stopped": "stopped"}
-    # Reports of earlier releases lack the last two.
-    columns = [[(name, value) for value in scorer[field]] for name, field in fields.items() if field in scorer]
-    trials = [dict(row) for row in zip(*columns, strict=True)]
+    columns = (scorer[name] for name in ("settings", "trials", "folds", "stopped"))
+    trials = [Trial(*row) for row in zip(*columns, strict=True)]
     export_study(file, run.folder.name, scorer["defaults"], scorer["space"], trials)
     return len(trials)
 

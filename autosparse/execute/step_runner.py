@@ -22,7 +22,7 @@ from autosparse.backends import (
     release_memory,
 )
 from autosparse.cost import Work, count_work
-from autosparse.errors import DamagedArtifact
+from autosparse.errors import DamagedArtifact, StepError
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.outcome import Outcome, files_of
 from autosparse.plan import Plan, Step
@@ -53,6 +53,7 @@ class StepRunner:
         self.continued: Collection[str] = ()
         self.shared: Collection[str] = ()
         self.by_key = {step.key: step for step in plan.steps.values()}
+        self._malformed: set[str] = set()  # steps whose artifact was rebuilt because its content was malformed
 
     @cached_property
     def _works(self) -> dict[str, Work]:
@@ -97,21 +98,34 @@ class StepRunner:
             raise damage
         if failed := self.outcome.failed.get(self.outcome.skipped.get(step.name, step.name)):
             raise failed
+        is_malformed = damage.created is not None
+        if is_malformed and step.name in self._malformed:
+            error = StepError(f"step `{step.name}` failed: its artifact is malformed again: {damage.message}")
+            error.step = step.name
+            raise error
+        if is_malformed:
+            self._malformed.add(step.name)
         named = step.operation, step.key
         with self._lock(step):
             text = f"{damage.message};"
             if self._store.holds(*named):
-                try:
-                    self._store.open(*named).verify()
-                except DamagedArtifact:
-                    text += f" it is set aside in {self._store.set_aside(*named)}, and"
-                else:
-                    return  # another process has rebuilt it
-            if self._store.has(*named):
+                if self._is_rebuilt(step, damage):
+                    return  # by another process
+                text += f" it is set aside in {self._store.set_aside(*named)}, and"
+            if not is_malformed and self._store.has(*named):
                 self._observer.on_event(Note(f"{text} `{step.name}` is fetched from the shared store"))
             else:
                 self._observer.on_event(Note(f"{text} `{step.name}` is run again"))
-                self._run_locked(step)
+                self._run_locked(step, replace=is_malformed)
+
+    def _is_rebuilt(self, step: Step, damage: DamagedArtifact) -> bool:
+        # Whether its bytes are right, and it is not the artifact with malformed content.
+        try:
+            artifact = self._store.open(step.operation, step.key)
+            artifact.verify()
+        except DamagedArtifact:
+            return False
+        return damage.created is None or str(artifact.descriptor.get("created")) != damage.created
 
     def _lock(self, step: Step) -> AbstractContextManager[object]:
         waiting = Waiting(step.name)

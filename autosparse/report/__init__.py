@@ -1,15 +1,6 @@
 """What happened, as plain data, and the folders that keep it."""
 
-from autosparse.report.build import (
-    Emitted,
-    MaskCost,
-    Report,
-    Result,
-    build_report,
-    can_report,
-    copy_emitted,
-    failed_emissions,
-)
+from autosparse.report.build import build_report, can_report, copy_emitted, failed_emissions
 from autosparse.report.cells import (
     Point,
     Row,
@@ -25,8 +16,8 @@ from autosparse.report.cells import (
     spread_of,
 )
 from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
-from autosparse.report.failures import Failure, Missing, counted
-from autosparse.report.finished import LEAST, Finished, LayerShare, Made, Profile
+from autosparse.report.failures import counted
+from autosparse.report.finished import LEAST, Finished
 from autosparse.report.folder import (
     LOG,
     Reached,
@@ -41,10 +32,24 @@ from autosparse.report.folder import (
     tag_run,
     tags_of,
 )
-from autosparse.report.sanity import Checked, Sanity, signed
+from autosparse.report.sanity import signed
+from autosparse.report.schema import (
+    Checked,
+    Emitted,
+    Failure,
+    LayerShare,
+    Made,
+    MaskCost,
+    Missing,
+    Profile,
+    Report,
+    Result,
+    Sanity,
+    Verdict,
+)
 from autosparse.report.scorer import copy_scorer
 from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
-from autosparse.report.verdict import Verdict, judge_method
+from autosparse.report.verdict import judge_method
 
 __all__ = [
     "LEAST", "LOG",

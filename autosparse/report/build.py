@@ -1,151 +1,29 @@
-"""What a run found, as plain frozen data: results, controls, scorer, cost, emitted models, warnings."""
+"""Building of a run's report from the artifacts of its finished steps, and the folders of emitted models."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
-from autosparse.report.failures import Failure, Missing, describe_failures, describe_notes, find_missing
-from autosparse.report.finished import Finished, Made, Profile, describe_profiles, describe_timeline
-from autosparse.report.sanity import Sanity, describe_sanity
+from autosparse.report.failures import describe_failures, describe_notes, find_missing
+from autosparse.report.finished import Finished, describe_profiles, describe_timeline
+from autosparse.report.sanity import describe_sanity
+from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import describe_scorer, write_file
-from autosparse.report.verdict import Verdict, judge_results
+from autosparse.report.verdict import judge_results
+from autosparse.steps.emit import FailedEmission, read_emission
+from autosparse.steps.init import InitResult
+from autosparse.steps.irp import RoundResult
+from autosparse.steps.label import LabelResult
+from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
 
-SCHEMA_VERSION = 1
 _MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
-
-
-@dataclass(frozen=True)
-class Result:
-    """One trained network. Accuracies are in percent, after the last epoch."""
-
-    method: str
-    sparsity: float
-    """as asked for, or the one that a budget in another currency came to"""
-    seed: int
-    kept: int
-    total: int
-    effective_sparsity: float | None
-    """None for a network whose paths cannot be followed"""
-    macs: int
-    test_accuracy: float
-    validation_accuracy: float
-    budget: str = ""
-    """what the budget is called; empty in reports written before budgets had names"""
-    dense_macs: int | None = None
-    effective_macs: int | None = None
-    """through weights that lie on a path; these are None where masks or reports were made before they were told"""
-    effective_nodes: float | None = None
-    """share of output channels that a path enters"""
-    paths: float | None = None
-    """natural logarithm of the number of paths from input to output; None, too, where there is none"""
-
-    @property
-    def label(self) -> str:
-        """What its budget is called, in any report."""
-        return self.budget or str(self.sparsity)
-
-
-@dataclass(frozen=True)
-class MaskCost:
-    """What a method's masks took when they were made, the mean over seeds.
-
-    `seconds` are those of the mask and, for `irp`, of the rounds on the network that is pruned. What a learned
-    scorer cost is shared by all that it prunes and is told apart, as `cost`. `trainings` is the same in units of
-    training the network once, of the dense one where the run trained it, else of the usual one of those that it
-    pruned; None where that was not timed.
-    """
-
-    method: str
-    budget: str
-    seconds: float
-    trainings: float | None
-
-
-@dataclass(frozen=True)
-class Emitted:
-    """One emitted model. Latencies are those of one image; None in reports written before they were measured."""
-
-    format: str
-    method: str
-    sparsity: float
-    seed: int
-    path: str
-    bytes: int
-    latency_ms: float | None
-    dense_latency_ms: float | None
-    max_abs_error: float
-    budget: str = ""
-    max_rel_error: float | None = None
-    """the largest difference of an output over the largest output"""
-    test_accuracy: float | None = None
-    """in float32, after a reload in another process"""
-    dense_bytes: int | None = None
-    batch_latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """images at once -> of the emitted model, and of the same network without a zero"""
-    without_gain: str = ""
-    """why it may be no faster"""
-
-    @property
-    def label(self) -> str:
-        """What its budget is called, in any report."""
-        return self.budget or str(self.sparsity)
-
-
-@dataclass(frozen=True)
-class Report:
-    """A run as `run --json` and `report --json` print it."""
-
-    schema_version: int
-    run: str
-    spec: str
-    model: str
-    dataset: str
-    method: str
-    steps: Mapping[str, int]
-    seconds: float
-    results: Sequence[Result]
-    controls: Sequence[Result]
-    irp: Sequence[Mapping[str, Any]]
-    scorer: Mapping[str, Any]
-    emitted: Sequence[Emitted]
-    cost: Mapping[str, float]
-    warnings: Sequence[str]
-    unprunable: Mapping[str, str] = field(default_factory=dict)
-    """parameter of the network to prune that is not prunable -> why"""
-    mask_costs: Sequence[MaskCost] = ()
-    """of every method and budget; empty in reports written before it was told"""
-    oracles: Sequence[str] = ()
-    """methods that trained the very network before they pruned it: no baselines"""
-    sanity: Sequence[Sanity] = ()
-    """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
-    verdicts: Sequence[Verdict] = ()
-    """what the spec's method comes to at each budget; empty in reports written before it was told"""
-    profiles: Sequence[Profile] = ()
-    """where the weights went, of the first seed; empty in reports written before it was told"""
-    timeline: Sequence[Made] = ()
-    """when its steps were made, by this run and those before it; empty in reports written before it was told"""
-    failures: Sequence[Failure] = ()
-    """steps that failed; all that does not depend on them is in the report"""
-    missing: Sequence[Missing] = ()
-    """networks without a result because a step failed"""
-
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def of(cls, value: Mapping[str, Any]) -> Report:
-        """The report that `json` gave. Raises ValueError on anything else."""
-        return TypeAdapter(cls).validate_python(value)
 
 
 def build_report(
@@ -203,45 +81,43 @@ def can_report(finished: Finished) -> bool:
 
 def failed_emissions(finished: Finished) -> list[str]:
     """Of every model that was asked for and is not emitted, why."""
-    return [told for found in _emissions(finished) if (told := _not_emitted(*found))]
+    return [
+        f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {measured.failed}"
+        for step, cell, artifact in _emissions(finished)
+        if isinstance(measured := read_emission(artifact), FailedEmission)
+    ]
 
 
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
     for step, cell, artifact in _emissions(finished):
-        if _not_emitted(step, cell, artifact):
+        measured = read_emission(artifact)
+        if isinstance(measured, FailedEmission):
             continue
+        latency, dense_latency = measured.latency["1"]
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
         place = folder / "models" / named / _tag(step).replace("%", "%25").replace("/", "%2F")
         place.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             write_file(place / name, artifact.read(name))
-        measured = artifact.json("measured")
-        latency, dense_latency = measured["latency"]["1"]
         emitted.append(
             Emitted(
                 format=_tag(step),
                 method=about["method"],
-                sparsity=_sparsity(cell, artifact.json("card")["accuracy"]),
+                sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
                 seed=about["seed"],
                 path=str(place.resolve()),
                 latency_ms=latency,
                 dense_latency_ms=dense_latency,
                 budget=cell.budget,
-                batch_latencies_ms=measured["latency"],
+                batch_latencies_ms=measured.latency,
                 without_gain=exporters[about["format"]].facts.get("gain", ""),
-                **{name: measured[name] for name in _MEASURED},
+                **{name: getattr(measured, name) for name in _MEASURED},
             )
         )
     return emitted
-
-
-def _not_emitted(step: Step, cell: Cell, artifact: Artifact) -> str:
-    """Why a model is not emitted; empty where it is."""
-    failed = artifact.json("measured").get("failed")
-    return f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {failed}" if failed else ""
 
 
 def _tag(step: Step) -> str:
@@ -259,22 +135,23 @@ def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact]]:
 
 
 def _result(finished: Finished, cell: Cell) -> Result:
-    found = finished.open(cell.evaluate).json("result")
+    network = EvaluateResult.read(finished.open(cell.evaluate))
+    effective, nodes, channels = network.effective, network.nodes, network.channels
     return Result(
         method=cell.method,
-        sparsity=_sparsity(cell, found),
+        sparsity=_sparsity(cell, network),
         seed=cell.seed,
-        kept=found["kept"],
-        total=found["total"],
-        effective_sparsity=1 - found["effective"] / found["total"] if "effective" in found else None,
-        macs=found["macs"],
-        test_accuracy=found["test_accuracy"],
-        validation_accuracy=found["validation_accuracy"],
+        kept=network.kept,
+        total=network.total,
+        effective_sparsity=None if effective is None else 1 - effective / network.total,
+        macs=network.macs,
+        test_accuracy=network.test_accuracy,
+        validation_accuracy=network.validation_accuracy,
         budget=cell.budget,
-        dense_macs=found.get("dense_macs"),
-        effective_macs=found.get("effective_macs"),
-        effective_nodes=found["nodes"] / found["channels"] if "nodes" in found else None,
-        paths=found.get("paths"),
+        dense_macs=network.dense_macs,
+        effective_macs=network.effective_macs,
+        effective_nodes=None if nodes is None or channels is None else nodes / channels,
+        paths=None if network.paths == "unknown" else network.paths,
     )
 
 
@@ -286,25 +163,24 @@ def _base(finished: Finished, cell: Cell) -> list[str]:
 def _unprunable(finished: Finished) -> dict[str, str]:
     starts = [_base(finished, cell)[0] for cell in finished.plan.cells]
     start = next((name for name in starts if finished.has(name)), None)
-    unprunable: dict[str, str] = finished.open(start).json("network").get("unprunable", {}) if start else {}
-    return unprunable
+    return InitResult.read(finished.open(start)).unprunable if start else {}
 
 
-def _sparsity(cell: Cell, found: Mapping[str, Any]) -> float:
-    return sparsity_of(found["total"], found["kept"]) if cell.sparsity is None else cell.sparsity
+def _sparsity(cell: Cell, network: EvaluateResult) -> float:
+    return sparsity_of(network.total, network.kept) if cell.sparsity is None else cell.sparsity
 
 
 def _round(finished: Finished, step: Step) -> dict[str, Any]:
-    found = finished.open(step.name).json("result")
+    result = RoundResult.read(finished.open(step.name))
     start = finished.plan.steps[step.inputs["init"]]
     return {
         "model": start.options["model"]["name"],
         "seed": step.options["seed"],
         "source": step.name.removeprefix("irp/").rpartition("/")[0],
         "round": step.options["number"],
-        "kept": found["kept"],
-        "total": found["total"],
-        "validation_accuracy": found["validation_accuracy"],
+        "kept": result.kept,
+        "total": result.total,
+        "validation_accuracy": result.validation_accuracy,
     }
 
 
@@ -360,8 +236,8 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
 
 
 def _collapsed(name: str, label: Artifact) -> str:
-    found = label.json("result")
-    used, made = found["rounds_used"], found["rounds_made"]
+    result = LabelResult.read(label)
+    used, made = result.rounds_used, result.rounds_made
     where = f"IRP of {name.removeprefix('label/')}"
     if not used:
         return f"{where}: its networks learned nothing in any round, so its labels tell nothing; train them longer"
@@ -374,12 +250,9 @@ def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
     labels = finished.of_operation("label")
     warnings = [told for step in labels if (told := _collapsed(step.name, finished.open(step.name)))]
     for cell in finished.cells:
-        found = finished.open(cell.evaluate).json("result")
-        empty = [f"layer {layer['name']} keeps no weight" for layer in found["layers"] if not layer["kept"]]
-        # Masks made by earlier releases were not examined.
-        if cuts := [finding["message"] for finding in found["findings"]] if "findings" in found else empty:
-            others = f", and {len(cuts) - 1} more" if len(cuts) > 1 else ""
-            warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {cuts[0]}{others}")
+        if findings := EvaluateResult.read(finished.open(cell.evaluate)).findings:
+            others = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
+            warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {findings[0].message}{others}")
     warnings += failed_emissions(finished)
     number = len(finished.plan.spec.seeds)
     if number < 3 and results:

@@ -9,9 +9,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from autosparse.report import Emitted
-from autosparse.report.build import Report, Result
-from autosparse.report.failures import Missing, statuses_of
+from autosparse.report.failures import statuses_of
+from autosparse.report.schema import Emitted, Missing, Report, Result
 from autosparse.text import literal, size, table, visible
 
 

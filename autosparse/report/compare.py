@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.report.build import Report, Result
 from autosparse.report.failures import missing_by_cell, statuses_of
+from autosparse.report.schema import Report, Result
 from autosparse.report.study import CONFIDENCE, Interval, interval
 
 ABSENT = "–"

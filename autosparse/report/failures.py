@@ -4,39 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from autosparse.report.finished import Finished
+from autosparse.report.schema import Failure, Missing
+from autosparse.steps.mask import MaskResult
 
 _NAMED = 3  # steps that failed for one reason
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A step that failed: `status` is `diverged` where a training diverged, else `failed`."""
-
-    step: str
-    status: str
-    message: str
-    hint: str | None
-    skipped: Sequence[str]
-    """steps that were skipped because they depend on it"""
-
-
-@dataclass(frozen=True)
-class Missing:
-    """A network of the comparison without a result, because `step` failed; `control` marks one of a control."""
-
-    method: str
-    budget: str
-    sparsity: float | None
-    """None where it depends on masks that were not made"""
-    seed: int
-    control: bool
-    status: str
-    """`diverged` or `failed`"""
-    step: str
 
 
 def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missing]:
@@ -106,7 +80,7 @@ def describe_notes(finished: Finished) -> list[str]:
         mask = finished.plan.steps[cell.evaluate].inputs.get("mask")
         if mask is None or not finished.has(mask):
             continue
-        for note in finished.open(mask).json("result").get("notes", ()):
+        for note in MaskResult.read(finished.open(mask)).notes:
             methods.setdefault(note, [])
             if cell.method not in methods[note]:
                 methods[note].append(cell.method)

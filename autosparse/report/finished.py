@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from autosparse.plan import Cell, Plan, Step
+from autosparse.report.schema import LayerShare, Made, Profile
+from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
 
 
@@ -66,45 +68,15 @@ LEAST = 1e-3
 """share of a layer that is drawn as nothing"""
 
 
-@dataclass(frozen=True)
-class LayerShare:
-    """A layer's weights, those that a mask keeps, and those of them on a path from input to output, if it was told."""
-
-    name: str
-    size: int
-    kept: int
-    effective: int | None = None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """The layers of a method's network within a budget, in order; of the first seed."""
-
-    method: str
-    budget: str
-    seed: int
-    layers: Sequence[LayerShare]
-
-
 def describe_profiles(finished: Finished) -> list[Profile]:
     """The profiles of every method and budget; controls keep as many weights in every layer as their method."""
     profiles = []
     for cell in finished.cells:
         if cell.role in ("method", "compared") and cell.seed == finished.plan.spec.seeds[0]:
-            layers = finished.open(cell.evaluate).json("result")["layers"]
-            shares = [LayerShare(one["name"], one["size"], one["kept"], one.get("effective")) for one in layers]
+            layers = EvaluateResult.read(finished.open(cell.evaluate)).layers
+            shares = [LayerShare(one.name, one.size, one.kept, one.effective) for one in layers]
             profiles.append(Profile(cell.method, cell.budget, cell.seed, shares))
     return profiles
-
-
-@dataclass(frozen=True)
-class Made:
-    """A step and when it was made: seconds since the first of its plan, without those in which none was made."""
-
-    step: str
-    purpose: str
-    begin: float
-    seconds: float
 
 
 def describe_timeline(finished: Finished) -> list[Made]:

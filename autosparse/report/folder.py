@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.report.build import Report
 from autosparse.report.cells import columns_of, mean_of, rows_of
 from autosparse.report.finished import Finished
+from autosparse.report.schema import Report
 from autosparse.steps import metrics_of
 
 RUNS = Path("runs")

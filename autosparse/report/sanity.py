@@ -1,4 +1,4 @@
-"""What sanity checks found: numbers beside the noise that is known, and a verdict in words."""
+"""Sanity checks of a run: accuracies, the known noise of a difference, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from typing import Any
 from autosparse.core.sanity import best_of, left_out
 from autosparse.plan import Check
 from autosparse.report.finished import Finished
+from autosparse.report.schema import Checked, Sanity
+from autosparse.steps.sanity import SanityResult
+from autosparse.steps.train import EvaluateResult
 
 _CERTAIN = 2  # times the noise of a difference
 _ENOUGH = 3  # seeds whose own spread is believed
@@ -48,43 +51,6 @@ _WORDS = {
         "scored on permuted pixels",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What one check found: means over its seeds, in percent; or why there is nothing to tell."""
-
-    check: str
-    test_accuracy: float | None
-    validation_accuracy: float | None
-    difference: float | None
-    """of test accuracies, the check's less the method's"""
-    overlap: float | None
-    """share of the method's weights that it keeps too, where the network was scored anew"""
-    verdict: str
-    left_out: str
-
-
-@dataclass(frozen=True)
-class Sanity:
-    """The checks of one method within a budget, and the method itself at the same seeds."""
-
-    subject: str
-    """the method's name, or `best`"""
-    method: str
-    budget: str
-    sparsity: float
-    seeds: Sequence[int]
-    test_accuracy: float
-    validation_accuracy: float
-    chosen_from: Mapping[str, float]
-    """of `best`: method -> validation accuracy, which it was chosen by"""
-    noise: float
-    """standard deviation of one network's test accuracy"""
-    noise_from: str
-    noticeable: float
-    """the least difference that counts: twice the noise of one between means"""
-    checks: Sequence[Checked]
 
 
 def describe_sanity(finished: Finished, results: Sequence[Any]) -> list[Sanity]:
@@ -152,6 +118,63 @@ def signed(value: float, digits: int) -> str:
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
+def _read_check(finished: Finished, name: str) -> SanityResult:
+    # A control of the comparison may be the check.
+    artifact = finished.open(name)
+    if finished.plan.steps[name].operation == "sanity":
+        return SanityResult.read(artifact)
+    control = EvaluateResult.read(artifact)
+    return SanityResult("", {}, None, "", control.validation_accuracy, control.test_accuracy)
+
+
+def _mean(checks: Sequence[SanityResult], part: str) -> float | None:
+    values = [value for check in checks if (value := getattr(check, part)) is not None]
+    return statistics.fmean(values) if values else None
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A checked method: its results, its choices, the noise of its accuracy, and the least difference that counts."""
+
+    results: Sequence[Any]
+    choices: Mapping[str, Any]
+    noise: float
+    noticeable: float
+    is_noise_of_seeds: bool
+
+
+def _check(finished: Finished, name: str, checks: Sequence[Check], subject: _Subject) -> Checked:
+    steps = {check.seed: check.step for check in checks if check.check == name and check.step}
+    done = {seed: step for seed, step in steps.items() if finished.has(step)}
+    checks_made = [_read_check(finished, step) for step in done.values()]
+    reason = next((item.left_out for item in checks_made if item.left_out), left_out(name, subject.choices))
+    if reason or not done:
+        return Checked(name, None, None, None, None, "", reason or "its step failed")
+    reference = statistics.fmean(result.test_accuracy for result in subject.results if result.seed in done)
+    test, validation, shared = (
+        _mean(checks_made, part) for part in ("test_accuracy", "validation_accuracy", "overlap")
+    )
+    assert test is not None
+    difference = test - reference
+    return Checked(
+        check=name,
+        test_accuracy=test,
+        validation_accuracy=validation,
+        difference=difference,
+        overlap=shared,
+        verdict=judge(
+            name,
+            test,
+            difference,
+            subject.noise,
+            subject.noticeable,
+            known=subject.is_noise_of_seeds,
+            chance=100 / finished.classes,
+        ),
+        left_out="",
+    )
+
+
 def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
     plan, first = finished.plan, checks[0]
     seeds = list(dict.fromkeys(check.seed for check in checks))
@@ -164,43 +187,13 @@ def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check
     chosen, means = best_of(reached)
     method = first.candidates[chosen]
     own = [result for result in at if result.method == method]
-    accuracies: dict[str, list[float]] = {}
-    for result in within:
-        accuracies.setdefault(result.method, []).append(result.test_accuracy)
+    methods = dict.fromkeys(result.method for result in within)
+    accuracies = {name: [result.test_accuracy for result in within if result.method == name] for name in methods}
     noise, noise_from = noise_of(accuracies, method, finished.test_images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
     accuracy = statistics.fmean(result.test_accuracy for result in own)
     choices = next(item.choices() for item in plan.spec.methods if item.name == method)
-
-    def checked(name: str) -> Checked:
-        steps = {check.seed: check.step for check in checks if check.check == name and check.step}
-        done = {seed: step for seed, step in steps.items() if finished.has(step)}
-        found = [finished.open(step).json("result") for step in done.values()]
-        reason = next((item["left_out"] for item in found if item.get("left_out")), left_out(name, choices))
-        if reason or not done:
-            return Checked(name, None, None, None, None, "", reason or "its step failed")
-        reference = statistics.fmean(result.test_accuracy for result in own if result.seed in done)
-        mean = {part: statistics.fmean(item[f"{part}_accuracy"] for item in found) for part in ("test", "validation")}
-        shares = [item["overlap"] for item in found if item.get("overlap") is not None]
-        difference = mean["test"] - reference
-        return Checked(
-            check=name,
-            test_accuracy=mean["test"],
-            validation_accuracy=mean["validation"],
-            difference=difference,
-            overlap=statistics.fmean(shares) if shares else None,
-            verdict=judge(
-                name,
-                mean["test"],
-                difference,
-                noise,
-                noticeable,
-                known=len(accuracies[method]) > 1,
-                chance=100 / finished.classes,
-            ),
-            left_out="",
-        )
-
+    subject = _Subject(own, choices, noise, noticeable, len(accuracies[method]) > 1)
     return Sanity(
         subject=first.subject,
         method=method,
@@ -213,5 +206,5 @@ def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check
         noise=noise,
         noise_from=noise_from,
         noticeable=noticeable,
-        checks=[checked(name) for name in dict.fromkeys(check.check for check in checks)],
+        checks=[_check(finished, name, checks, subject) for name in dict.fromkeys(check.check for check in checks)],
     )

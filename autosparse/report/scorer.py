@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from autosparse.packaged import __version__
 from autosparse.plan import Plan
 from autosparse.report.finished import Finished
 from autosparse.spec import Pretrained
-from autosparse.steps.study import importances
+from autosparse.steps.scorer import ScorerResult
+from autosparse.steps.study import Trial, TrialResult, TuneResult, Untuned, importances
 from autosparse.store import Artifact
 
 
@@ -30,7 +32,7 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     tried = [trial for trial in plan.of("trial")[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
     keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
     about = {
-        **artifact.json("scorer"),
+        **ScorerResult.read(artifact).json(),
         "features": labels[0].options["features"],
         "learned_from": list(keys),
         "sha256": artifact.files["state.safetensors"]["sha256"],
@@ -70,33 +72,33 @@ def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
     if not finished.has("scorer"):
         return {}
     plan = finished.plan
-    about, tuning = finished.open("scorer").json("scorer"), plan.spec.tuning
-    none: dict[str, Any] = {"settings": {}, "value": None}
-    best = finished.open("tune").json("result")["best"] if finished.has("tune") else none
-    trials = [finished.open(step.name).json("result") for step in finished.of_operation("trial")]
+    scorer, tuning = ScorerResult.read(finished.open("scorer")), plan.spec.tuning
+    best = TuneResult.read(finished.open("tune")).best if finished.has("tune") else Untuned({}, None)
+    trials = [TrialResult.read(finished.open(step.name)).trial for step in finished.of_operation("trial")]
+    tried = best if isinstance(best, TrialResult) else None
     return {
-        "name": about["name"],
-        "options": about["options"],
-        "tuned": best["settings"],
+        "name": scorer.name,
+        "options": scorer.options,
+        "tuned": best.settings,
         "objective": tuning.objective,
         "split": tuning.split,
-        "value": best["value"],
-        "rank_correlation": best.get("overall", best["value"]),
-        "rank_correlation_within_layers": best.get("within"),
-        "precision": best.get("precision"),
-        "beyond_quotas": best.get("beyond_quotas"),
-        "quotas": best.get("quotas"),  # trials of earlier releases did not tell
-        "proxy": best.get("validation_accuracy"),
-        "trials": [trial["value"] for trial in trials],
+        "value": best.value,
+        "rank_correlation": tried and tried.overall,
+        "rank_correlation_within_layers": tried and tried.within,
+        "precision": tried and tried.precision,
+        "beyond_quotas": tried and tried.beyond_quotas,
+        "quotas": tried and tried.quotas,
+        "proxy": tried and tried.validation_accuracy,
+        "trials": [trial.value for trial in trials],
         **_study(plan, trials),
-        "progressive": bool(scorers[about["name"]].facts.get("progressive")),
+        "progressive": bool(scorers[scorer.name].facts.get("progressive")),
         "pretrained": plan.steps["scorer"].operation == "pretrained",
         "taken_from": plan.spec.scorer.pretrained if isinstance(plan.spec.scorer, Pretrained) else None,
         "path": str(folder.resolve()) if folder else None,
     }
 
 
-def _study(plan: Plan, trials: list[dict[str, Any]]) -> dict[str, Any]:
+def _study(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
     # All that Optuna needs to have the study again.
     if not trials:
         return {"space": {}, "defaults": {}, "settings": [], "folds": [], "stopped": [], "importances": {}}
@@ -105,9 +107,9 @@ def _study(plan: Plan, trials: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "space": space,
         "defaults": {name: defaults[name] for name in space if name in defaults},
-        "settings": [trial["settings"] for trial in trials],
-        "folds": [trial.get("folds", []) for trial in trials],  # trials of earlier releases did not tell
-        "stopped": [trial.get("stopped", False) for trial in trials],
+        "settings": [trial.settings for trial in trials],
+        "folds": [trial.folds for trial in trials],
+        "stopped": [trial.stopped for trial in trials],
         "importances": importances(defaults, space, trials),
     }
 

@@ -1,35 +1,14 @@
-"""What a learned method comes to: against its own layer quotas, the best baseline, and the oracle."""
+"""Verdict on a learned method: against its shuffled layer quotas, the best baseline, and the oracle."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from autosparse.report.schema import Verdict
 from autosparse.report.study import CONFIDENCE, interval
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a method comes to within a budget, in words and numbers; accuracies in percent are means over seeds.
-
-    `baseline` is the one that is best on validation images. `closed` is how much of the gap between it and `oracle`
-    the method closes, 1 being all of it; None where it is not above the baseline, or there is no gap, beyond the noise.
-    `noise` is that of the difference from `shuffled`.
-    """
-
-    budget: str
-    accuracy: float
-    shuffled: float | None
-    baseline: str | None
-    baseline_accuracy: float | None
-    oracle: float | None
-    closed: float | None
-    noise: float | None
-    words: str
-
 
 Accuracies = Mapping[int, float]
 """Test accuracy by seed."""

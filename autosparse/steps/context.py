@@ -1,68 +1,38 @@
-"""The context of a step: inputs, device, generators, and the evidence that criteria look at."""
+"""The inputs of steps made ready: networks, images, generators, and the evidence that criteria look at."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from autosparse.backends import Place, available_memory
+from autosparse.backends import available_memory
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.images import Images, epoch
 from autosparse.core.irp import rewind
 from autosparse.core.torch_compat.memory_layout import images_for
 from autosparse.core.torch_compat.random_state import seed_of, seeded
-from autosparse.core.training.loop import Recipe, Team
-from autosparse.core.weights import describe_layers, explain_unprunable, prunable_weights
+from autosparse.core.training.loop import Recipe
+from autosparse.core.weights import Tensors, describe_layers, explain_unprunable, prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.registry import Registry
-from autosparse.store import Artifact, Draft
-from autosparse.user_code import label, sources
+from autosparse.steps._base import Work
+from autosparse.steps.data import DataResult
+from autosparse.steps.init import InitResult, find_model
+from autosparse.store import Artifact
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
-class Work:
-    """A step's inputs (role -> artifact), its output, its place, and what no key knows (paths, downloads)."""
-
-    inputs: Mapping[str, Artifact]
-    output: Draft
-    place: Place
-    access: Mapping[str, Any]
-    observe: Callable[..., None] = lambda *_: None
-    """called with what is done of a step, all of it, and the loss so far where there is one"""
-    team: Team | None = None
-    """the processes that do this step together, where they are several"""
-    notes: list[str] = field(default_factory=list)
-    """sentences about what was done otherwise than asked"""
+class HasState(Protocol):
+    """A result with every parameter and buffer of a network."""
 
     @property
-    def device(self) -> torch.device:
-        return torch.device(self.place.device)
-
-    def note(self, text: str) -> None:
-        """Add a sentence, once."""
-        if text not in self.notes:
-            self.notes.append(text)
-
-    def roles(self, kind: str) -> dict[str, Artifact]:
-        """The inputs of one kind, by what follows `kind.` in their role, in the plan's order."""
-        return {role.partition(".")[2]: item for role, item in self.inputs.items() if role.partition(".")[0] == kind}
-
-    def images(self, split: str, device: torch.device | None = None) -> Images:
-        """One split of input `data`, on the work's device or another."""
-        device = self.device if device is None else device
-        return load_images(self.inputs["data"], split, device, stream=self.place.stream)
-
-    def masks(self, role: str) -> dict[str, torch.Tensor] | None:
-        """The masks of an input, on the device, or None when the step has no such input."""
-        if role not in self.inputs:
-            return None
-        return {name: mask.to(self.device) for name, mask in self.inputs[role].tensors("masks").items()}
+    def artifact(self) -> Artifact: ...
+    @property
+    def state(self) -> Tensors: ...
 
 
 def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:
@@ -70,29 +40,36 @@ def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[
     return partial(registry[choice["name"]].function, **choice["options"])
 
 
-def find_model(work: Work, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The name and options by which a keyed model is reached here.
-
-    Raises StepError when own code is not what the plan found.
-    """
-    reach = work.access.get("model", model)
-    name = reach["name"]
-    if "sources" in model and sources(name) != model["sources"]:
-        raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
-    return name, reach["options"]
-
-
 def build_network(work: Work, *, seed: int | None = None) -> torch.nn.Module:
     """The network of input `init`, initialized at another seed, or at none: then load a state before use."""
-    about = work.inputs["init"].json("network")
+    start = InitResult.read(work.inputs["init"])
     with seeded(seed or 0):
-        network = build_model(*find_model(work, about["model"]), tuple(about["shape"]), about["classes"])
+        network = build_model(*find_model(work, start.model), start.shape, start.classes)
     return network.to(work.device)
 
 
 def load_network(work: Work) -> torch.nn.Module:
     """The network of input `init` at its initialization."""
-    return rewind(build_network(work), work.inputs["init"].tensors("state"))
+    return restore(build_network(work), InitResult.read(work.inputs["init"]))
+
+
+def restore(network: torch.nn.Module, result: HasState) -> torch.nn.Module:
+    """Load the state of a result into the network it is of. Raises DamagedArtifact for the state of another."""
+    try:
+        return rewind(network, result.state)
+    except RuntimeError as error:
+        raise result.artifact.malformed(f"state.safetensors: {error}") from error
+
+
+def on_device(work: Work, tensors: Tensors) -> Tensors:
+    """Named tensors on the work's device."""
+    return {name: tensor.to(work.device) for name, tensor in tensors.items()}
+
+
+def images_of(work: Work, split: str, device: torch.device | None = None) -> Images:
+    """One split of input `data`, on the work's device or another."""
+    device = work.device if device is None else device
+    return load_images(work.inputs["data"], split, device, stream=work.place.stream)
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device, *, stream: bool = False) -> Images:
@@ -101,26 +78,14 @@ def load_images(artifact: Artifact, split: str, device: torch.device, *, stream:
     A split of several files stays on disk unless it fits into half of the memory that is free, and with `stream`
     every split does; the batches are the same.
     """
-    if stream:
-        return _on_disk(artifact, split, device)
-    tensors = artifact.tensors(split)
-    facts = artifact.tensors("statistics")
-    shards = sorted(name.removesuffix(".safetensors") for name in artifact.files if name.startswith(f"{split}-"))
-    if not shards:
-        return Images(tensors["pixels"], tensors["labels"], facts["mean"], facts["spread"]).to(device)
-    size = sum(artifact.files[f"{name}.safetensors"]["bytes"] for name in shards)
-    if 2 * size <= free_memory(device):
-        pixels = torch.cat([artifact.tensors(name)["pixels"] for name in shards])
-        return Images(pixels, tensors["labels"], facts["mean"], facts["spread"]).to(device)
-    return _on_disk(artifact, split, device)
-
-
-def _on_disk(artifact: Artifact, split: str, device: torch.device) -> Images:
-    shards = sorted(name.removesuffix(".safetensors") for name in artifact.files if name.startswith(f"{split}-"))
-    readers = 0 if device.type == "cpu" else 4  # a processor that trains is slower than a disk; a GPU is not
-    facts = artifact.tensors("statistics")
-    rows = artifact.rows(shards or [split], "pixels")
-    return Images(rows, artifact.tensor(split, "labels"), facts["mean"], facts["spread"], readers).to(device)
+    data = DataResult.read(artifact)
+    size = sum(artifact.files[f"{name}.safetensors"]["bytes"] for name in data.shards(split))
+    in_memory = not stream and (not size or 2 * size <= free_memory(device))
+    readers = (
+        0 if in_memory or device.type == "cpu" else 4
+    )  # a processor that trains is slower than a disk; a GPU is not
+    pixels, labels = data.images(split, in_memory=in_memory)
+    return Images(pixels, labels, data.statistics["mean"], data.statistics["spread"], readers).to(device)
 
 
 def free_memory(device: torch.device) -> int:
@@ -148,7 +113,7 @@ def gather_evidence(
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     device = torch.device("cpu") if work.device.type == "mps" else work.device
     model = load_network(work).to(device)
-    images = images_for(model, corrupt(work.images("train", device)))
+    images = images_for(model, corrupt(images_of(work, "train", device)))
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
         raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")

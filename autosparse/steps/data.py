@@ -4,21 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, ClassVar
 
+from autosparse.core.images import Rows
+from autosparse.core.weights import Tensors
 from autosparse.datasets import Split, open_source
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work
+from autosparse.steps._base import StepResult, Work, operations
 from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import digest
 
+_DECODERS = 64 * 2**20  # bytes that reading a set takes besides its images, such as encoded files
+
 SHARD = 2**28
 """Bytes of pixels in one file, at most: a larger split is several, so that no more than one is ever in memory."""
-_DECODERS = 64 * 2**20  # bytes that reading a set takes besides its images, such as encoded files
+
+
+@dataclass(frozen=True)
+class DataResult(StepResult):
+    """Tensors alone: `statistics`, and for each split a file, or one of labels and several of pixels, its shards."""
+
+    FILE: ClassVar[str] = ""
+
+    @cached_property
+    def statistics(self) -> Tensors:
+        """`mean` and `spread` (standard deviation) of the training set's pixels / 255, float32 `[channels]`."""
+        statistics = self.artifact.tensors("statistics")
+        for name in ("mean", "spread"):
+            is_one = name in statistics and statistics[name].dtype == torch.float32 and statistics[name].dim() == 1
+            fits = is_one and len(statistics[name]) == len(statistics["mean"])
+            self.require(fits, f"statistics.safetensors: `{name}` is not float32 [channels]")
+        return statistics
+
+    def shards(self, split: str) -> list[str]:
+        """Return the files that hold a split's pixels apart from its labels, in order."""
+        return sorted(name.removesuffix(".safetensors") for name in self.artifact.files if name.startswith(f"{split}-"))
+
+    def images(self, split: str, *, in_memory: bool) -> tuple[torch.Tensor | Rows, torch.Tensor]:
+        """Return pixels, uint8 `[images, height, width, channels]`, which may stay on disk, and labels, `[images]`."""
+        files = self.shards(split) or [split]
+        if in_memory:
+            parts = {name: self.artifact.tensors(name) for name in dict.fromkeys([*files, split])}
+            rows = {parts[name]["pixels"].shape[1:] for name in files[:1] if "pixels" in parts[name]}
+            for name in files:
+                fits = "pixels" in parts[name] and parts[name]["pixels"].shape[1:] in rows
+                self.require(fits, f"{name}.safetensors: `pixels` is missing or not shaped as those before")
+            tensors = [parts[name]["pixels"] for name in files]
+            pixels: torch.Tensor | Rows = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+            labels = parts[split].get("labels")
+        else:
+            pixels, labels = self.artifact.rows(files, "pixels"), self.artifact.tensor(split, "labels")
+        shape = (*pixels.shape[:3], len(self.statistics["mean"]))
+        is_images = getattr(pixels, "dtype", torch.uint8) == torch.uint8 and pixels.shape == shape and len(shape) == 4
+        self.require(is_images, f"{files[0]}.safetensors: `pixels` is not uint8 [images, height, width, channels]")
+        if labels is None or labels.shape != shape[:1] or labels.is_floating_point():
+            raise self.artifact.malformed(f"{split}.safetensors: `labels` is not one number for each image")
+        return pixels, labels
 
 
 @operations.register(version=2, spec_paths={"identity": "dataset"})
@@ -42,7 +87,8 @@ def data(work: Work, *, identity: dict[str, Any]) -> None:
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     mean = share @ values
     spread = (share @ values**2 - mean**2).sqrt()
-    work.output.write_tensors("statistics", {"mean": mean.float(), "spread": spread.clamp_min(1e-3).float()})
+    statistics = {"mean": mean.float(), "spread": spread.clamp_min(1e-3).float()}
+    DataResult().write(work.output, statistics=statistics)
 
 
 def _observe(work: Work, images: int, before: int, done: int) -> None:

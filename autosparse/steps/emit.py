@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.graph.shrink import are_close
@@ -14,13 +15,53 @@ from autosparse.core.weights import sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, build_network, find_model
+from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps.context import build_network, images_of
+from autosparse.steps.data import DataResult
+from autosparse.steps.init import InitResult, find_model
+from autosparse.steps.mask import MaskResult
+from autosparse.steps.train import EvaluateResult, TrainResult
 from autosparse.steps.verify_export import outputs_of, reload
 from autosparse.steps.workload import Facts, Workload, costs
-from autosparse.store import dump_tensors
+from autosparse.store import Artifact, dump_tensors
 
 _CARD = 8_000  # bytes of a model card
+
+CARD = "card.json"
+
+
+@dataclass(frozen=True)
+class FailedEmission(StepResult):
+    """An emission without a model, and the reason why the network has none of the format."""
+
+    FILE: ClassVar[str] = "measured"
+    failed: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class EmitResult(StepResult):
+    """An emitted model, measured in another process; the model itself is in the artifact's other files."""
+
+    FILE: ClassVar[str] = "measured"
+    bytes: int
+    dense_bytes: int
+    max_abs_error: float
+    max_rel_error: float
+    test_accuracy: float
+    latency: dict[str, tuple[float, float]]
+    """images at once -> milliseconds of the model and of the dense network"""
+    threads: int
+
+    def check(self) -> None:
+        """Require the latency for one image."""
+        self.require("1" in self.latency, "measured.json: `latency` of 1 image is missing")
+
+
+def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
+    """Return the measurements of an emitted model, or the reason why there is none. Raises DamagedArtifact."""
+    is_model = {*artifact.files} - {"measured.json", CARD}
+    return EmitResult.read(artifact) if is_model else FailedEmission.read(artifact)
 
 
 @operations.register(version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"})
@@ -39,24 +80,26 @@ def emit(
 
     Where the network has no model of that format, or one with other outputs, there are no files and it tells why.
     """
-    network, accuracy = work.inputs["init"].json("network"), work.inputs["evaluate"].json("result")
+    start, evaluated = InitResult.read(work.inputs["init"]), EvaluateResult.read(work.inputs["evaluate"])
+    statistics = DataResult.read(work.inputs["data"]).statistics
     about = {
         "method": method,
-        "sparsity": sparsity_of(accuracy["total"], accuracy["kept"]) if sparsity is None else sparsity,
+        "sparsity": sparsity_of(evaluated.total, evaluated.kept) if sparsity is None else sparsity,
         **({"budget": budget} if budget else {}),
         "seed": seed,
-        "network": network,
+        "network": start.json(),
         # What an image goes through before the network sees it, channel by channel: ((pixel / 255) - mean) / spread.
-        "images": {name: tensor.tolist() for name, tensor in work.inputs["data"].tensors("statistics").items()},
-        "accuracy": accuracy,
+        "images": {name: tensor.tolist() for name, tensor in statistics.items()},
+        "accuracy": evaluated.json(),
     }
     model = Model(
-        work.inputs["train"].tensors("state"),
-        work.inputs["mask"].tensors("masks"),
+        TrainResult.read(work.inputs["train"]).state,
+        MaskResult.read(work.inputs["mask"]).masks,
         lambda: build_network(work),
-        tuple(network["shape"]),
+        start.shape,
         about={**about, **_made(work)},
     )
+    measured: EmitResult | FailedEmission
     try:
         files = exporters[format].function(model, **(options or {}))
         for file, data in files.items():
@@ -65,17 +108,17 @@ def emit(
     except ValueError as error:  # what this network, or this machine, has no such model of
         for file in [*work.output.files]:
             work.output.remove(file)
-        files, measured = {}, {"failed": str(error)}
-    work.output.write_json("measured", {**measured, "threads": work.place.threads})
+        files, measured = {}, FailedEmission(str(error), work.place.threads)
+    measured.write(work.output)
     card = {
         "format": format,
         **({"options": options} if options else {}),
         **about,
-        **{name: measured[name] for name in ("max_abs_error",) if name in measured},
+        **({"max_abs_error": measured.max_abs_error} if isinstance(measured, EmitResult) else {}),
         "files": {name: file for name, file in work.output.files.items() if name in files},
         "provenance": {role: _origin(artifact.descriptor) for role, artifact in sorted(work.inputs.items())},
     }
-    work.output.write("card.json", (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+    work.output.write(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _made(work: Work) -> dict[str, Any]:
@@ -86,17 +129,17 @@ def _made(work: Work) -> dict[str, Any]:
         "options": {role: dict(item.descriptor["options"]) for role, item in work.inputs.items()},
         "keys": {role: item.key for role, item in work.inputs.items()},
         "environment": {name: own["environment"][name] for name in kept if name in own["environment"]},
-        "others": {role: item.json("result")["test_accuracy"] for role, item in results.items()},
+        "others": {role: EvaluateResult.read(item).test_accuracy for role, item in results.items()},
     }
 
 
-def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) -> dict[str, Any]:
+def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) -> EmitResult:
     # What is found of the files in another process. Raises ValueError where outputs are others than they may be.
-    about, facts = work.inputs["init"].json("network"), exporters[format].facts
-    name, given = find_model(work, about["model"])
-    described = {"name": name, "options": given, "shape": about["shape"], "classes": about["classes"]}
+    start, facts = InitResult.read(work.inputs["init"]), exporters[format].facts
+    name, given = find_model(work, start.model)
+    described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
     found, latencies = reload(work.output.folder, format, described, work.inputs["data"], work.place)
-    images = work.images("test", torch.device("cpu"))
+    images = images_of(work, "test", torch.device("cpu"))
     expected = _outputs(work, model.state, images)
     difference = (expected - found).abs()
     if not bool(found.isfinite().all()):
@@ -111,14 +154,15 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
     elif not are_close(expected, found):
         raise ValueError(f"after a reload its outputs differ by {float(difference.max()):.2g}")
     right = found.argmax(dim=1) == images.labels
-    return {
-        "bytes": sum(map(len, files.values())),
-        "dense_bytes": len(dump_tensors(model.state)),
-        "max_abs_error": float(difference.max()),
-        "max_rel_error": float(difference.max() / expected.abs().max().clamp_min(1e-30)),
-        "test_accuracy": 100 * int(right.sum()) / len(right),
-        "latency": latencies,
-    }
+    return EmitResult(
+        bytes=sum(map(len, files.values())),
+        dense_bytes=len(dump_tensors(model.state)),
+        max_abs_error=float(difference.max()),
+        max_rel_error=float(difference.max() / expected.abs().max().clamp_min(1e-30)),
+        test_accuracy=100 * int(right.sum()) / len(right),
+        latency=latencies,
+        threads=work.place.threads,
+    )
 
 
 def _outputs(work: Work, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:

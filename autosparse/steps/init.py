@@ -3,17 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.core.weights import prunable_weights, state_of, unprunable
+from autosparse.core.weights import Tensors, prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, find_model
+from autosparse.steps._base import KeyedChoice, StepResult, Work, operations
 from autosparse.steps.workload import LINE, Facts, Workload, costs
-from autosparse.user_code import label
+from autosparse.user_code import label, sources
+
+
+@dataclass(frozen=True)
+class InitResult(StepResult):
+    """The keyed model, its input shape (channels, height, width) and classes, and the sizes of prunable weights."""
+
+    FILE: ClassVar[str] = "network"
+    model: KeyedChoice
+    shape: tuple[int, int, int]
+    classes: int
+    layers: dict[str, int]
+    unprunable: dict[str, str]
+    """parameter that is not prunable -> why"""
+
+    @cached_property
+    def state(self) -> Tensors:
+        """Every parameter and buffer at initialization."""
+        state = self.artifact.tensors("state")
+        for name, size in self.layers.items():
+            fits = name in state and state[name].numel() == size
+            self.require(fits, f"state.safetensors: `{name}` has not the {size} weights of network.json")
+        return state
 
 
 @operations.register(version=1, spec_paths={"seed": "seeds"})
@@ -28,12 +51,21 @@ def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], clas
     broken = [name for name, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
     if broken:
         raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")
-    work.output.write_tensors("state", state)
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
-    work.output.write_json(
-        "network",
-        {"model": model, "shape": shape, "classes": classes, "layers": layers, "unprunable": unprunable(network)},
-    )
+    result = InitResult(model, (channels, height, width), classes, layers, unprunable(network))
+    result.write(work.output, state=state)
+
+
+def find_model(work: Work, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The name and options by which a keyed model is reached here.
+
+    Raises StepError when own code is not what the plan found.
+    """
+    reach = work.access.get("model", model)
+    name = reach["name"]
+    if "sources" in model and sources(name) != model["sources"]:
+        raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
+    return name, reach["options"]
 
 
 @costs.register(name="init")

@@ -4,19 +4,64 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.training.loop import Recipe, train
-from autosparse.core.weights import state_of
+from autosparse.core.weights import Tensors, state_of, total_of
 from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, build_network, generator, load_network
+from autosparse.steps._base import StepResult, Work, operations, read_masks
+from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
+from autosparse.steps.init import InitResult
 from autosparse.steps.train import train_cost
 from autosparse.steps.workload import LINE, Facts, Workload, costs
+
+
+@dataclass(frozen=True)
+class RoundResult(StepResult):
+    """A round of iterative rewind pruning: its masks, its scores, and its training."""
+
+    kept: int
+    total: int
+    layers: dict[str, int]
+    """weights that each layer keeps"""
+    losses: list[float]
+    validation_accuracy: float
+    """in percent, before pruning"""
+
+    def check(self) -> None:
+        """Compare layers with their sum."""
+        self.require(sum(self.layers.values()) == self.kept <= self.total, "result.json: `layers` do not add up")
+
+    @cached_property
+    def masks(self) -> Tensors:
+        """The masks after the round."""
+        return read_masks(self, self.layers, self.total)
+
+    @cached_property
+    def scores(self) -> Tensors:
+        """Scores that the round ranked the trained weights by, in the shapes of the masks."""
+        scores = self.artifact.tensors("scores")
+        shapes = {name: mask.shape for name, mask in self.masks.items()}
+        fits = {name: part.shape for name, part in scores.items()} == shapes
+        self.require(fits, "scores.safetensors: not the names and shapes of the masks")
+        return scores
+
+
+@dataclass(frozen=True)
+class RewindResult(StepResult):
+    """Tensors alone: the state that every round rewinds to."""
+
+    FILE: ClassVar[str] = ""
+
+    @cached_property
+    def state(self) -> Tensors:
+        """Every parameter and buffer after `steps` steps."""
+        return self.artifact.tensors("state")
 
 
 @operations.register(
@@ -48,8 +93,8 @@ def irp(
 
     It starts from input `rewind`, the state after `rewind_to` steps, where there is one.
     """
-    start = work.inputs["init"]
-    total = sum(start.json("network")["layers"].values())
+    start = InitResult.read(work.inputs["init"])
+    total = sum(start.layers.values())
     keep = keep_after(total, per_round, number, per_round_of)
     if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
@@ -57,11 +102,11 @@ def irp(
     try:
         result = irp_round(
             lambda: model,
-            work.inputs.get("rewind", start).tensors("state"),
-            work.masks("previous"),
+            RewindResult.read(work.inputs["rewind"]).state if "rewind" in work.inputs else start.state,
+            on_device(work, RoundResult.read(work.inputs["previous"]).masks) if "previous" in work.inputs else None,
             keep=keep,
-            training=work.images("train"),
-            validation=work.images("validation"),
+            training=images_of(work, "train"),
+            validation=images_of(work, "validation"),
             recipe=Recipe(**training),
             # Every round sees the same batches: what differs between rounds is the mask alone.
             generator=generator("irp", seed),
@@ -77,19 +122,14 @@ def irp(
         raise
     if not all(map(math.isfinite, result.losses)):
         raise Diverged("training diverged: its loss is not finite", "lower `irp.training.lr`")
-    work.output.write_tensors("masks", result.masks)
-    work.output.write_tensors("scores", result.scores)
     counts = kept(result.masks)
-    work.output.write_json(
-        "result",
-        {
-            "kept": sum(counts.values()),
-            "total": sum(mask.numel() for mask in result.masks.values()),
-            "layers": counts,
-            "losses": result.losses,
-            "validation_accuracy": result.validation_accuracy,
-        },
-    )
+    RoundResult(
+        kept=sum(counts.values()),
+        total=total_of(result.masks),
+        layers=counts,
+        losses=result.losses,
+        validation_accuracy=result.validation_accuracy,
+    ).write(work.output, masks=result.masks, scores=result.scores)
 
 
 @operations.register(version=1, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
@@ -101,7 +141,7 @@ def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> No
     model = load_network(work)
     train(
         model,
-        work.images("train"),
+        images_of(work, "train"),
         Recipe(**training),
         generator("irp", seed),
         end=steps,
@@ -110,7 +150,7 @@ def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> No
     state = state_of(model)
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
-    work.output.write_tensors("state", state)
+    RewindResult().write(work.output, state=state)
 
 
 @costs.register(name="irp")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from autosparse.core.evidence import Evidence
@@ -10,15 +12,74 @@ from autosparse.core.feature_extraction import describe
 from autosparse.core.irp import round_by_round, rounds_that_learned, rounds_to_describe, survival
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, warmed_up
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, gather_evidence, generator
+from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps.context import gather_evidence, generator, images_of
+from autosparse.steps.irp import RoundResult
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, costs, short_training
 
 IMAGES, EXAMPLES, ROUNDS = 512, 20_000, 8
 """training images that weights are described on, examples a layer, and rounds that progressive scorers learn from"""
+
+
+@dataclass(frozen=True)
+class DescribedRound:
+    """A round in which the network was described, and the weights of each layer that the round began with."""
+
+    number: int
+    left: list[int]
+
+
+@dataclass(frozen=True)
+class LabelResult(StepResult):
+    """Labels of every weight, and examples: features, in `columns`, and survival of some weights of each layer."""
+
+    columns: list[str]
+    layers: list[str]
+    survivors: list[int]
+    """weights by the number of rounds that they survived, from none to all that were used"""
+    rounds_used: int
+    rounds_made: int
+    rounds: list[DescribedRound] = field(default_factory=list)
+    """empty where the network is described at initialization alone"""
+
+    def check(self) -> None:
+        """Compare counts with each other."""
+        used = self.rounds_used or self.rounds_made
+        fits = len(self.survivors) == used + 1 and min(self.survivors) >= 0 < sum(self.survivors)
+        self.require(fits, f"result.json: `survivors` are not the weights after 0 to {used} rounds")
+        for described in self.rounds:
+            fits = len(described.left) == len(self.layers)
+            self.require(fits, f"result.json: `rounds`: `left` of round {described.number} has not the layers")
+
+    @cached_property
+    def labels(self) -> Tensors:
+        """Number of rounds that each weight survived."""
+        labels = self.artifact.tensors("labels")
+        fits = {*labels} == {*self.layers} and total_of(labels) == sum(self.survivors)
+        self.require(fits, "labels.safetensors: not the layers and weights of result.json")
+        return labels
+
+    @cached_property
+    def examples(self) -> dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]]:
+        """Round (0: initialization) and layer -> features, `[examples, columns]`, survival, and the layer's weights.
+
+        Layers of which a round leaves nothing are left out.
+        """
+        tensors = self.artifact.tensors("examples")
+        rounds = self.rounds or [DescribedRound(0, [self.labels[layer].numel() for layer in self.layers])]
+        pairs = ((one.number, layer, left) for one in rounds for layer, left in zip(self.layers, one.left, strict=True))
+        examples = {}
+        for number, layer, left in pairs:
+            if left:
+                name = f"{number}|{layer}" if number else layer
+                features, share = tensors.get(f"{name}|features"), tensors.get(f"{name}|share")
+                if features is None or share is None or features.shape != (share.numel(), len(self.columns)):
+                    raise self.artifact.malformed(f"examples.safetensors: `{name}` is not [examples, columns]")
+                examples[number, layer] = features, share, left
+        return examples
 
 
 @operations.register(
@@ -52,10 +113,9 @@ def label(
     a layer being divided among them: what is left of it, and whether it survives the round. A network is described
     `warm_up` steps into training under its masks, by what of the recipe `training` holds.
     """
-    made = work.roles("round").values()
-    accuracies = [artifact.json("result")["validation_accuracy"] for artifact in made]
-    used = rounds_that_learned(accuracies, work.images("validation").labels)
-    rounds = [artifact.tensors("masks") for artifact in made][: used or None]
+    made = [*map(RoundResult.read, work.roles("round").values())]
+    used = rounds_that_learned([one.validation_accuracy for one in made], images_of(work, "validation").labels)
+    rounds = [one.masks for one in made[: used or None]]
     labels = survival(rounds)
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(work, seed=seed, recipe=recipe)
@@ -66,8 +126,8 @@ def label(
         found = round_by_round(evidence, rounds, progressive)
         examples //= len(rounds_to_describe(len(rounds), progressive))
     random = generator("examples", seed)
-    kept: dict[str, torch.Tensor] = {}
-    about: dict[str, Any] = {}
+    kept: Tensors = {}
+    described_rounds: list[DescribedRound] = []
     for number, network, target in found:
         prefix = f"{number}|" if number else ""
         for described in describe(_warmed_up(network, recipe, warm_up), features, images):
@@ -78,13 +138,10 @@ def label(
                 kept[f"{prefix}{name}|share"] = target[name].cpu().flatten()[pick].float()
         if number:
             left = [int(network.masks[name].sum()) for name in layers]
-            about.setdefault("rounds", []).append({"number": number, "left": left})
-    work.output.write_tensors("labels", labels)
-    work.output.write_tensors("examples", kept)
+            described_rounds.append(DescribedRound(number, left))
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
-    about |= {"columns": list(described.columns), "layers": layers, "survivors": bins.tolist()}
-    about |= {"rounds_used": used, "rounds_made": len(accuracies)}
-    work.output.write_json("result", about)
+    result = LabelResult([*described.columns], layers, bins.tolist(), used, len(made), described_rounds)
+    result.write(work.output, labels=labels, examples=kept)
 
 
 def _warmed_up(network: Evidence, recipe: Recipe, steps: int) -> Evidence:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
 from autosparse.core.allocation import allocations, by_macs, macs
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.connectivity import Anatomy, dissect
+from autosparse.core.graph.connectivity import Anatomy, Finding, dissect
 from autosparse.core.graph.repair import repairs
 from autosparse.core.images import Images
 from autosparse.core.irp import survival_order
@@ -22,10 +23,61 @@ from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, choose, gather_evidence, generator
-from autosparse.steps.scorer import make_scorer
+from autosparse.steps._base import StepResult, Work, operations, read_masks
+from autosparse.steps.context import choose, gather_evidence, generator, on_device
+from autosparse.steps.irp import RoundResult
+from autosparse.steps.scorer import ScorerResult, make_scorer
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, costs
+
+_BY_LAYER = ("effective", "nodes", "channels", "paths_through")
+
+
+@dataclass(frozen=True)
+class MaskResult(StepResult):
+    """Masks, the weights that each layer keeps, and what is left of its paths, which is unknown for some networks."""
+
+    total: int
+    kept: dict[str, int]
+    findings: list[Finding]
+    effective: dict[str, int] | None = None
+    """weights on a path from input to output"""
+    nodes: dict[str, int] | None = None
+    """output channels that a path enters"""
+    channels: dict[str, int] | None = None
+    """output channels"""
+    paths: float | Literal["unknown"] | None = "unknown"
+    """natural logarithm of their number; None where there is none"""
+    paths_through: dict[str, float | None] | None = None
+    """the same for each layer"""
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, masks: Tensors, anatomy: Anatomy, notes: list[str]) -> MaskResult:
+        """Describe masks. JSON has no infinity: the logarithm of no path is None."""
+        known: dict[str, Any] = {}
+        if paths := anatomy.paths:
+            through = {name: _finite(value) for name, value in paths.through.items()}
+            counts = {"effective": paths.weights, "nodes": paths.nodes, "channels": paths.channels}
+            known = {**counts, "paths": _finite(paths.all), "paths_through": through}
+        return cls(total=total_of(masks), kept=anatomy.kept, findings=[*anatomy.findings], **known, notes=notes)
+
+    @property
+    def by_layer(self) -> dict[str, dict[str, Any]]:
+        """Known facts of paths: name of the field -> layer -> value."""
+        return {part: counts for part in _BY_LAYER if (counts := getattr(self, part)) is not None}
+
+    def check(self) -> None:
+        """Compare layers with each other, and require what is known of paths to be complete."""
+        self.require(0 < sum(self.kept.values()) <= self.total, "result.json: `kept` and `total` do not fit")
+        number = 0 if self.paths == "unknown" else len(_BY_LAYER)
+        self.require(len(self.by_layer) == number, f"result.json: `paths`, `{'`, `'.join(_BY_LAYER)}` go together")
+        for part, counts in self.by_layer.items():
+            self.require({*counts} == {*self.kept}, f"result.json: `{part}` has not the layers of `kept`")
+
+    @cached_property
+    def masks(self) -> Tensors:
+        """Boolean, in the shapes of the weights."""
+        return read_masks(self, self.kept, self.total)
 
 
 @operations.register(version=1, spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"})
@@ -43,10 +95,8 @@ def mask(
     `training` is what of the recipe a schedule with training steps takes, or a scorer with a warm-up.
     """
     evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
-    work.output.write_tensors("masks", masks)
-    anatomy = describe_masks(dissect(evidence.masked(masks)))
-    notes = {"notes": work.notes} if work.notes else {}
-    work.output.write_json("result", {"total": total_of(masks), **anatomy, **notes})
+    anatomy = dissect(evidence.masked(masks))
+    MaskResult.of(masks, anatomy, work.notes).write(work.output, masks=masks)
 
 
 def make_masks(
@@ -74,13 +124,14 @@ def make_masks(
     if sentence := left_out(evidence.model):
         work.note(sentence)
     if learned is None and "scorer" in work.inputs:
-        learned = work.inputs["scorer"].json("scorer"), work.inputs["scorer"].tensors("state")
+        result = ScorerResult.read(work.inputs["scorer"])
+        learned = result.json(), result.state
     if learned is not None:
         device = next(iter(evidence.weights.values())).device
         evidence = replace(evidence, scorer=make_scorer(*learned, recipe, device))
     if rounds := work.roles("round"):
-        found = ((artifact.tensors("masks"), artifact.tensors("scores")) for artifact in rounds.values())
-        evidence = replace(evidence, survival=survival_order(found))
+        results = map(RoundResult.read, rounds.values())
+        evidence = replace(evidence, survival=survival_order((result.masks, result.scores) for result in results))
     total = total_of(evidence.weights)
     allocate, amounts = choose(allocations, method["allocation"]), (total, keep_count(total, sparsity))
     if budget is not None:
@@ -113,23 +164,6 @@ def _negated(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tenso
     return lambda evidence: {name: -values for name, values in score(evidence).items()}
 
 
-def describe_masks(anatomy: Anatomy) -> dict[str, Any]:
-    """As JSON, which has no infinity: the logarithm of no path is null."""
-    paths = anatomy.paths
-    findings = [asdict(finding) for finding in anatomy.findings]
-    if paths is None:
-        return {"kept": anatomy.kept, "findings": findings}
-    return {
-        "kept": anatomy.kept,
-        "effective": paths.weights,
-        "nodes": paths.nodes,
-        "channels": paths.channels,
-        "paths": _finite(paths.all),
-        "paths_through": {name: _finite(value) for name, value in paths.through.items()},
-        "findings": findings,
-    }
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
@@ -138,10 +172,9 @@ def _finite(value: float) -> float | None:
 def shuffle(work: Work, *, seed: int) -> None:
     """The masks of input `mask`, the same number in every layer at other places."""
     evidence = gather_evidence(work, seed=seed)
-    before = {name: mask.to(work.device) for name, mask in work.inputs["mask"].tensors("masks").items()}
+    before = on_device(work, MaskResult.read(work.inputs["mask"]).masks)
     masks = permute(before, generator("shuffle", seed))
-    work.output.write_tensors("masks", masks)
-    work.output.write_json("result", {"total": total_of(masks), **describe_masks(dissect(evidence.masked(masks)))})
+    MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(work.output, masks=masks)
 
 
 @costs.register(name="mask")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,35 @@ from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, build_network, generator, load_network
-from autosparse.steps.mask import make_masks, mask_cost, takes_training
-from autosparse.steps.train import evaluate_cost, train_cost
+from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
+from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
+from autosparse.steps.train import EvaluateResult, evaluate_cost, train_cost
 from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
+
+
+@dataclass(frozen=True)
+class SanityResult(StepResult):
+    """A check of the chosen candidate: accuracies in percent, or why it is left out."""
+
+    chosen: str
+    candidates: dict[str, float]
+    """validation accuracy that the choice is made by; empty for a single candidate"""
+    overlap: float | None
+    """share of the candidate's weights that the masks of the check keep; None where it makes none"""
+    left_out: str
+    """empty where the check was made"""
+    validation_accuracy: float | None = None
+    test_accuracy: float | None = None
+
+    def check(self) -> None:
+        """Require accuracies, or the reason why there are none."""
+        for split in ("validation", "test"):
+            is_absent = getattr(self, f"{split}_accuracy") is None
+            self.require(
+                is_absent == bool(self.left_out), f"result.json: `{split}_accuracy` and `left_out` exclude each other"
+            )
+
 
 _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels}
 
@@ -50,8 +74,7 @@ def sanity(
     """
     chosen, reached = _choose(work, candidates)
     method = candidates[chosen]
-    found: dict[str, Any] = {"chosen": chosen, "candidates": reached, "overlap": None}
-    masks = {name: mask.to(work.device) for name, mask in work.roles("mask")[chosen].tensors("masks").items()}
+    masks, shared = on_device(work, MaskResult.read(work.roles("mask")[chosen]).masks), None
     reason = left_out(check, method)
     if not reason and check == "shuffle":
         masks = shuffle(masks, generator("sanity", check, seed))
@@ -65,10 +88,12 @@ def sanity(
         except StepError as error:
             reason = f"there are no such masks: {error.message}"
         else:
-            masks, found["overlap"] = made, overlap(masks, made)
-    if not reason:
-        reason = _train(work, masks, check, training, seed, found)
-    work.output.write_json("result", {**found, "left_out": reason})
+            masks, shared = made, overlap(masks, made)
+    accuracies = reason or _train(work, masks, check, training, seed)
+    if isinstance(accuracies, str):
+        SanityResult(chosen, reached, shared, accuracies).write(work.output)
+    else:
+        SanityResult(chosen, reached, shared, "", **accuracies).write(work.output)
 
 
 def _choose(work: Work, candidates: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
@@ -76,14 +101,12 @@ def _choose(work: Work, candidates: Mapping[str, Any]) -> tuple[str, dict[str, f
         return next(iter(candidates)), {}
     reached: dict[str, list[float]] = {name: [] for name in candidates}
     for role, artifact in work.roles("evaluate").items():
-        reached[role.partition(".")[0]].append(artifact.json("result")["validation_accuracy"])
+        reached[role.partition(".")[0]].append(EvaluateResult.read(artifact).validation_accuracy)
     return best_of(reached)
 
 
-def _train(
-    work: Work, masks: Tensors, check: str, training: Mapping[str, Any], seed: int, found: dict[str, Any]
-) -> str:
-    # Adds what the network reaches to what was found; gives why there is nothing to tell, if so.
+def _train(work: Work, masks: Tensors, check: str, training: Mapping[str, Any], seed: int) -> dict[str, float] | str:
+    # The accuracies of the network, or why there are none.
     model = load_network(work)
     if check == "reinitialize":
         before = prunable_weights(model)
@@ -91,14 +114,15 @@ def _train(
         model = build_network(work, seed=other)
         if all(bool((weight == before[name]).all()) for name, weight in prunable_weights(model).items()):
             return "the network begins with the same weights at every seed"
-    recipe, images = Recipe(**training), work.images("train")
+    recipe, images = Recipe(**training), images_of(work, "train")
     train_network(model, images, recipe, generator("train", seed), masks=masks, observe=work.observe)
     if not all(bool(tensor.isfinite().all()) for tensor in state_of(model).values()):
         return "training under its masks diverged"
-    for split in ("validation", "test"):
-        reached = accuracy(model, work.images(split), recipe.precision, batch=work.place.evaluation_batch)
-        found[f"{split}_accuracy"] = reached
-    return ""
+    batch = work.place.evaluation_batch
+    return {
+        f"{split}_accuracy": accuracy(model, images_of(work, split), recipe.precision, batch=batch)
+        for split in ("validation", "test")
+    }
 
 
 def _corrupted(check: str, seed: int, images: Images) -> Images:

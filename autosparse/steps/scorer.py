@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from autosparse.core.evidence import Scorer
 from autosparse.core.features import Features, feature_groups
@@ -19,32 +20,48 @@ from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, choose, generator
-from autosparse.steps.label import ROUNDS, example_bytes
+from autosparse.steps._base import KeyedChoice, StepResult, Work, operations
+from autosparse.steps.context import choose, generator
+from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
+from autosparse.steps.study import TuneResult
 from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import file_digest, load_tensors
+
+
+@dataclass(frozen=True)
+class ScorerResult(StepResult):
+    """A scorer by its class and options; `features`, the versions of its feature groups, of a pretrained one."""
+
+    FILE: ClassVar[str] = "scorer"
+    name: str
+    options: dict[str, Any]
+    version: int
+    features: dict[str, int] | None = None
+    selection: KeyedChoice | None = None
+    """the selection that tuning chose with it"""
+
+    @cached_property
+    def state(self) -> Tensors:
+        """Learned tensors."""
+        return self.artifact.tensors("state")
 
 
 @operations.register(version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"})
 def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
-    tuned = work.inputs["tune"].json("result")
-    options = tuned["options"]
-    own, _ = scorers[name].apart(options)
-    chosen = {"selection": tuned["selection"]} if "selection" in tuned else {}
+    tuned = TuneResult.read(work.inputs["tune"])
+    own, _ = scorers[name].apart(tuned.options)
     check_rounds(work, name)
     features, shares = load_examples(work)
     state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
-    work.output.write_tensors("state", state)
-    work.output.write_json("scorer", {"name": name, "version": version, "options": options, **chosen})
+    ScorerResult(name, tuned.options, version, selection=tuned.selection).write(work.output, state=state)
 
 
 def check_rounds(work: Work, scorer: str) -> None:
     """Whether the rounds of every source leave few enough weights for a scorer. Raises StepError."""
     below = scorers[scorer].facts.get("learns_below", 1.0)
     for source, artifact in work.roles("label").items():
-        survivors = artifact.json("result")["survivors"]
+        survivors = LabelResult.read(artifact).survivors
         if (left := survivors[-1] / sum(survivors)) > below:
             raise StepError(
                 f"the rounds of source {source} in which its network learned leave {left:.0%} of the weights, but "
@@ -64,18 +81,11 @@ def load_examples(work: Work) -> tuple[Features, Tensors]:
     sizes: dict[str, int] = {}
     columns: tuple[str, ...] = ()
     for source, artifact in work.roles("label").items():
-        about = artifact.json("result")
-        columns = tuple(about["columns"])
-        tensors, labels = artifact.tensors("examples"), artifact.tensors("labels")
-        whole = {"left": [labels[layer].numel() for layer in about["layers"]]}
-        for described in about.get("rounds", [whole]):
-            at, prefix = (f"@{n}", f"{n}|") if (n := described.get("number")) else ("", "")
-            for layer, size in zip(about["layers"], described["left"], strict=True):
-                if size:
-                    name = f"{source}{at}:{layer}"
-                    values[name] = tensors[f"{prefix}{layer}|features"].to(work.device)
-                    shares[name] = tensors[f"{prefix}{layer}|share"].to(work.device)
-                    sizes[name] = size
+        result = LabelResult.read(artifact)
+        columns = tuple(result.columns)
+        for (number, layer), (described, share, size) in result.examples.items():
+            name = f"{source}{f'@{number}' if number else ''}:{layer}"
+            values[name], shares[name], sizes[name] = described.to(work.device), share.to(work.device), size
     return Features(columns, values, sizes), shares
 
 
@@ -104,9 +114,8 @@ def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
     state = read_state(folder)
-    work.output.write_tensors("state", state)
     kept = ("name", "version", "options", "features", "selection")
-    work.output.write_json("scorer", {name: scorer[name] for name in kept if name in scorer})
+    ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(work.output, state=state)
 
 
 def read_state(folder: str | Path) -> Tensors:

@@ -9,11 +9,15 @@ from __future__ import annotations
 import sqlite3
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Tag
 
 from autosparse.errors import MissingRequirement, UsageError
+from autosparse.steps._base import KeyedChoice, StepResult
 from autosparse.store import digest
 
 Sampler = Literal["tpe", "random", "gp"]
@@ -29,12 +33,73 @@ Space = Mapping[str, Mapping[str, Any]]
 _TELLING = 4  # trials from which the importance of options is told
 
 
+@dataclass(frozen=True)
+class Trial:
+    """A finished trial: its settings, its value and those of its folds, and whether it was stopped early."""
+
+    settings: Mapping[str, Any]
+    value: float
+    folds: Sequence[float] = ()
+    stopped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialResult(StepResult):
+    """A trial, what was measured on held-out layers, mean over folds (`core.ranking.HeldOut`), and its proxy."""
+
+    number: int
+    settings: dict[str, Any]
+    value: float
+    folds: list[float]
+    stopped: bool
+    overall: float
+    within: float
+    precision: float
+    beyond_quotas: float
+    quotas: float
+    validation_accuracy: float | None = None
+    """of the proxy, in percent"""
+    selection: KeyedChoice | None = None
+
+    @property
+    def trial(self) -> Trial:
+        """The trial as a study knows it."""
+        return Trial(self.settings, self.value, self.folds, self.stopped)
+
+    def check(self) -> None:
+        """Require a setting for each option that is tuned."""
+        missing = {*self.artifact.descriptor.get("options", {}).get("space", {})} - {*self.settings}
+        self.require(not missing, f"result.json: `settings` lack {', '.join(sorted(missing))}")
+        self.require(bool(self.folds), "result.json: `folds` is empty")
+
+
+@dataclass(frozen=True)
+class Untuned:
+    """The settings of a scorer without trials: none."""
+
+    settings: dict[str, Any]
+    value: None
+
+
+def _kind_of(best: Any) -> str:
+    return "trial" if isinstance(best, dict) and "number" in best else "untuned"
+
+
+@dataclass(frozen=True)
+class TuneResult(StepResult):
+    """The best trial that was not stopped, the scorer's options with its settings, and the selection it chose."""
+
+    best: Annotated[Annotated[TrialResult, Tag("trial")] | Annotated[Untuned, Tag("untuned")], Discriminator(_kind_of)]
+    options: dict[str, Any]
+    selection: KeyedChoice | None = None
+
+
 def propose(
     defaults: Mapping[str, Any],
     space: Space,
     study: str,
     number: int,
-    finished: Sequence[Mapping[str, Any]],
+    finished: Sequence[Trial],
     sampler: Sampler,
 ) -> dict[str, Any]:
     """Settings of trial `number` of a study, proposed when the `finished` ones were there, which are the first.
@@ -54,7 +119,7 @@ def propose(
     return running[-1]
 
 
-def should_stop(values: Sequence[float], finished: Sequence[Mapping[str, Any]], pruner: Pruner) -> bool:
+def should_stop(values: Sequence[float], finished: Sequence[Trial], pruner: Pruner) -> bool:
     """Whether a trial that came to these values, fold by fold, is to end here, given those of the finished ones."""
     if pruner == "none" or not finished:
         return False
@@ -64,13 +129,13 @@ def should_stop(values: Sequence[float], finished: Sequence[Mapping[str, Any]], 
     return bool(trial.should_prune())
 
 
-def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Trial]) -> dict[str, float]:
     """What share of the objective's variation each option explains, by PED-ANOVA (Watanabe et al. 2023), or nothing.
 
     Nothing where there are few trials, one option, or no variation. Trials that were stopped early do not count.
     """
-    finished = [trial for trial in finished if not trial.get("stopped")]
-    if len(finished) < _TELLING or len(space) < 2 or len({trial["value"] for trial in finished}) < 2:
+    finished = [trial for trial in finished if not trial.stopped]
+    if len(finished) < _TELLING or len(space) < 2 or len({trial.value for trial in finished}) < 2:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -79,7 +144,7 @@ def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Ma
     return {name: float(share) for name, share in found.items()}
 
 
-def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Space, finished: Any) -> None:
+def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Space, finished: Sequence[Trial]) -> None:
     """Write a study as the SQLite file that `optuna-dashboard` opens by its `study_url`.
 
     Raises UsageError for a file that exists, and MissingRequirement for one that cannot be written.
@@ -120,7 +185,7 @@ def _first(defaults: Mapping[str, Any], space: Space) -> list[dict[str, Any]]:
 
 def _study(
     distributions: Mapping[str, Any],
-    finished: Sequence[Mapping[str, Any]],
+    finished: Sequence[Trial],
     running: Sequence[Mapping[str, Any]] = (),
     **options: Any,
 ) -> Any:
@@ -129,17 +194,17 @@ def _study(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", **options)
     states = optuna.trial.TrialState
-    told = [
+    trials: list[dict[str, Any]] = [
         {
-            "params": trial["settings"],
-            "value": trial["value"],
-            "intermediate_values": dict(enumerate(trial.get("folds") or ())),  # earlier releases did not tell
-            "state": states.PRUNED if trial.get("stopped") else states.COMPLETE,
+            "params": trial.settings,
+            "value": trial.value,
+            "intermediate_values": dict(enumerate(trial.folds)),
+            "state": states.PRUNED if trial.stopped else states.COMPLETE,
         }
         for trial in finished
     ]
-    told += [{"params": settings, "state": states.RUNNING} for settings in running]
-    for trial in told:
+    trials += [{"params": settings, "state": states.RUNNING} for settings in running]
+    for trial in trials:
         params = {name: trial["params"][name] for name in distributions}
         study.add_trial(optuna.trial.create_trial(**{**trial, "params": params, "distributions": dict(distributions)}))
     return study

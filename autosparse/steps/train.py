@@ -4,80 +4,148 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.allocation import macs
-from autosparse.core.irp import rewind
+from autosparse.core.graph.connectivity import Finding
 from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
-from autosparse.core.weights import describe_layers, state_of, total_of
+from autosparse.core.weights import Tensors, describe_layers, state_of, total_of
 from autosparse.errors import Diverged
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, build_network, generator, load_network
+from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps.context import build_network, generator, images_of, load_network, on_device, restore
+from autosparse.steps.mask import MaskResult
 from autosparse.steps.workload import LINE, Facts, Workload, costs
+
+
+@dataclass(frozen=True)
+class TrainResult(StepResult):
+    """A trained network: its state, and the mean loss of every epoch."""
+
+    losses: list[float]
+
+    @cached_property
+    def state(self) -> Tensors:
+        """Every parameter and buffer after the last step."""
+        return self.artifact.tensors("state")
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """A layer of an evaluated network; what is left of its paths where they can be followed."""
+
+    name: str
+    size: int
+    kept: int
+    macs: int
+    dense_macs: int
+    effective: int | None = None
+    nodes: int | None = None
+    channels: int | None = None
+    paths_through: float | Literal["unknown"] | None = "unknown"
+    """natural logarithm of their number; None where there is none"""
+
+
+@dataclass(frozen=True)
+class EvaluateResult(StepResult):
+    """Accuracies in percent, and the weights, multiply-adds and paths that are left.
+
+    Paths are unknown where they cannot be followed. Nodes, paths and findings are those of a mask.
+    """
+
+    validation_accuracy: float
+    test_accuracy: float
+    total: int
+    kept: int
+    macs: int
+    dense_macs: int
+    layers: list[LayerResult]
+    parameters: int
+    effective: int | None = None
+    effective_macs: int | None = None
+    nodes: int | None = None
+    channels: int | None = None
+    paths: float | Literal["unknown"] | None = "unknown"
+    """natural logarithm of their number; None where there is none"""
+    findings: list[Finding] | None = None
+
+    def check(self) -> None:
+        """Compare totals with layers, and require the facts of paths to be complete."""
+        self.require(
+            self.total == sum(layer.size for layer in self.layers) > 0, "result.json: `total` is not that of `layers`"
+        )
+        for part in ("kept", "effective", "nodes", "channels"):
+            counts, total = [getattr(layer, part) for layer in self.layers], getattr(self, part)
+            fits = counts == [None] * len(counts) if total is None else None not in counts and sum(counts) == total
+            self.require(fits, f"result.json: `{part}` is not that of `layers`")
+        unknown = {self.nodes is None, self.channels is None, self.paths == "unknown"}
+        unknown |= {layer.paths_through == "unknown" for layer in self.layers}
+        self.require(len(unknown) == 1, "result.json: `nodes`, `channels`, `paths`, `paths_through` go together")
+        is_traced = self.effective is not None
+        self.require(is_traced == (self.effective_macs is not None), "result.json: `effective` lacks `effective_macs`")
 
 
 @operations.register(version=1, by_team=True, spec_paths={"seed": "seeds"})
 def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(work)
-    images = work.images("train")
+    images = images_of(work, "train")
     losses = train_network(
         model,
         images,
         Recipe(**training),
         generator("train", seed),
-        masks=work.masks("mask"),
+        masks=on_device(work, MaskResult.read(work.inputs["mask"]).masks) if "mask" in work.inputs else None,
         observe=work.observe,
         team=work.team,
     )
     broken = [name for name, tensor in state_of(model).items() if not tensor.isfinite().all()]
     if broken or not all(map(math.isfinite, losses)):
         raise Diverged(f"training diverged: {broken[0] if broken else 'its loss'} is not finite", "lower `training.lr`")
-    work.output.write_tensors("state", state_of(model))
-    work.output.write_json("result", {"losses": losses})
+    TrainResult(losses).write(work.output, state=state_of(model))
 
 
 @operations.register(version=1, tells="test_accuracy", spec_paths={"precision": "training.precision"})
 def evaluate(work: Work, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
-    model = rewind(build_network(work), work.inputs["train"].tensors("state"))
-    splits = {name: work.images(name) for name in ("validation", "test")}
+    model = restore(build_network(work), TrainResult.read(work.inputs["train"]))
+    splits = {name: images_of(work, name) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
     batch = work.place.evaluation_batch
-    total = sum(layer.size for layer in layers)
+    reached = {name: accuracy(model, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}
-    about = work.inputs["mask"].json("result") if "mask" in work.inputs else {"kept": dense, "effective": dense}
-    # Masks made by earlier releases do not tell of nodes and paths.
-    known = [part for part in ("effective", "nodes", "channels", "paths_through") if part in about]
-    work.output.write_json(
-        "result",
-        {
-            **{f"{name}_accuracy": accuracy(model, images, precision, batch=batch) for name, images in splits.items()},
-            "total": total,
-            "kept": sum(about["kept"].values()),
-            **({"effective": sum(about["effective"].values())} if "effective" in about else {}),
-            "macs": macs(layers, about["kept"]),
-            "dense_macs": macs(layers),
-            **({"effective_macs": macs(layers, about["effective"])} if "effective" in about else {}),
-            **{part: sum(about[part].values()) for part in ("nodes", "channels") if part in about},
-            **{part: about[part] for part in ("paths", "findings") if part in about},
-            "layers": [
-                {
-                    "name": layer.name,
-                    "size": layer.size,
-                    "kept": about["kept"][layer.name],
-                    "macs": layer.positions * about["kept"][layer.name],
-                    "dense_macs": layer.positions * layer.size,
-                    **{part: about[part][layer.name] for part in known},
-                }
-                for layer in layers
-            ],
-            "parameters": total_of(dict(model.named_parameters())),
-        },
-    )
+    mask = MaskResult.read(work.inputs["mask"]) if "mask" in work.inputs else None
+    kept, known = (dense, {"effective": dense}) if mask is None else (mask.kept, mask.by_layer)
+    if mask is not None:
+        mask.require({*kept} == {*dense}, "result.json: `kept` has not the layers of the network")
+    EvaluateResult(
+        validation_accuracy=reached["validation"],
+        test_accuracy=reached["test"],
+        total=sum(dense.values()),
+        kept=sum(kept.values()),
+        macs=macs(layers, kept),
+        dense_macs=macs(layers),
+        **{part: sum(known[part].values()) for part in ("effective", "nodes", "channels") if part in known},
+        effective_macs=macs(layers, known["effective"]) if "effective" in known else None,
+        paths="unknown" if mask is None else mask.paths,
+        findings=None if mask is None else mask.findings,
+        layers=[
+            LayerResult(
+                name=layer.name,
+                size=layer.size,
+                kept=kept[layer.name],
+                macs=layer.positions * kept[layer.name],
+                dense_macs=layer.positions * layer.size,
+                **{part: counts[layer.name] for part, counts in known.items()},
+            )
+            for layer in layers
+        ],
+        parameters=total_of(dict(model.named_parameters())),
+    ).write(work.output)
 
 
 @costs.register(name="train")

@@ -2,25 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from autosparse.core.features import Features
 from autosparse.core.ranking import HeldOut, Objective, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
-from autosparse.steps._base import operations
-from autosparse.steps.context import Work, generator, load_network
+from autosparse.steps._base import Work, operations
+from autosparse.steps.context import generator, images_of, load_network, on_device
 from autosparse.steps.label import example_bytes
 from autosparse.steps.mask import make_masks, mask_cost
 from autosparse.steps.scorer import check_rounds, described_rounds, load_examples
-from autosparse.steps.study import SELECTION, Pruner, Sampler, propose, should_stop
+from autosparse.steps.study import (
+    SELECTION,
+    Pruner,
+    Sampler,
+    Trial,
+    TrialResult,
+    TuneResult,
+    Untuned,
+    propose,
+    should_stop,
+)
 from autosparse.steps.train import train_cost
 from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
 from autosparse.store import digest
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialOptions:
+    """The options of a trial.
+
+    With a `proxy` its value is, by the proxy's `weight`, the accuracy that input `init` comes to when it is pruned by
+    `method` with the scorer and trained by `training`. Where `selections`, keyed choices by the names that proposals
+    use, are tuned, the proposed one goes with the scorer.
+    """
+
+    scorer: Mapping[str, Any]
+    space: Mapping[str, Mapping[str, Any]]
+    folds: int
+    number: int
+    seed: int
+    split: Split = "layers"
+    objective: Objective = "rank"
+    sampler: Sampler = "tpe"
+    parallel: int = 1
+    pruner: Pruner = "none"
+    proxy: Mapping[str, Any] | None = None
+    method: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
+    selections: Mapping[str, Any] | None = None
 
 
 @operations.register(
@@ -40,113 +76,104 @@ from autosparse.store import digest
         "trial.*": "tuning.trials",
     },
 )
-def trial(
-    work: Work,
-    *,
-    scorer: dict[str, Any],
-    space: dict[str, dict[str, Any]],
-    folds: int,
-    number: int,
-    seed: int,
-    split: Split = "layers",
-    objective: Objective = "rank",
-    sampler: Sampler = "tpe",
-    parallel: int = 1,
-    pruner: Pruner = "none",
-    proxy: dict[str, Any] | None = None,
-    method: dict[str, Any] | None = None,
-    training: dict[str, Any] | None = None,
-    selections: dict[str, Any] | None = None,
-) -> None:
-    """Trial `number`, from 0: a scorer with proposed options, scored where it did not learn.
+def trial(work: Work, **options: Any) -> None:
+    """Trial `number`, from 0: a scorer with proposed options, scored on layers that it did not learn from.
 
-    Inputs `trial` are those of the batches of `parallel` trials before its own; by their values of a fold it may be
-    stopped after one of its own, and has then the mean so far. With a `proxy` the value is, by its `weight`, the
-    accuracy that input `init` comes to when it is pruned by `method` with the scorer and trained by `training`;
-    where `selections`, keyed choices by what proposals call them, are tuned, what is proposed goes with the scorer.
+    Its options are `TrialOptions`. Inputs `trial` are those of the batches of `parallel` trials before it; by their
+    values of a fold it may be stopped after one of its folds, and then has the mean so far.
     """
-    labels = [artifact.key for artifact in work.roles("label").values()]
-    aims = [] if (split, objective, sampler) == ("layers", "rank", "tpe") else [split, objective, sampler]
-    study = digest([scorer, space, folds, seed, labels, *aims])
-    finished = [artifact.json("result") for artifact in work.roles("trial").values()]
-    assert len(finished) == number - number % parallel
-    settings = propose(scorer["options"], space, study, number, finished, sampler)
-    entry = scorers[scorer["name"]]
-    options = _options(scorer, settings)
-    chosen = {"selection": selections[settings[SELECTION]]} if selections else {}
-    own, _ = entry.apart(options)
+    asked = TrialOptions(**options)
+    trials = [TrialResult.read(artifact).trial for artifact in work.roles("trial").values()]
+    assert len(trials) == asked.number - asked.number % asked.parallel
+    settings = _propose(work, asked, trials)
+    chosen = asked.selections[settings[SELECTION]] if asked.selections else None
+    entry = scorers[asked.scorer["name"]]
+    scorer = {"name": asked.scorer["name"], "options": _options(asked.scorer, settings)}
+    if chosen is not None:
+        scorer["selection"] = chosen
+    fitted, _ = entry.apart(scorer["options"])
     check_rounds(work, scorer["name"])
     features, shares = load_examples(work)
 
-    def learn(features: Any, shares: Any) -> Any:
-        return entry.function(features, shares, generator("scorer", seed), **own)
+    def learn(features: Features, shares: Tensors) -> Tensors:
+        state: Tensors = entry.function(features, shares, generator("scorer", asked.seed), **fitted)
+        return state
 
-    values: list[float] = []
+    folds: list[float] = []
     stopped = False
 
     def enough(fold: HeldOut, left: int) -> bool:
         nonlocal stopped
-        values.append(fold.value(objective))
-        stopped = left > 0 and should_stop(values, finished, pruner)
+        folds.append(fold.value(asked.objective))
+        stopped = left > 0 and should_stop(folds, trials, asked.pruner)
         return stopped
 
     try:
-        found = cross_validate(learn, entry.facts["predict"], features, shares, folds, split, enough)
+        held_out = cross_validate(learn, entry.facts["predict"], features, shares, asked.folds, asked.split, enough)
     except ValueError as error:
-        raise StepError(f"tuning cannot hold {split} out: {error}", "set `tuning: {trials: 0}`") from error
-    value, reached = found.value(objective), {}
-    if proxy and not stopped:
-        assert method is not None
-        assert training is not None
-        about = {"name": scorer["name"], "options": options, **chosen}
-        size = {name: proxy[name] for name in ("sparsity", "epochs", "seed")}
-        accuracy = validate_scorer(work, about, learn(features, shares), method, training, **size)
-        value = (1 - proxy["weight"]) * value + proxy["weight"] * accuracy / 100
-        reached = {"validation_accuracy": accuracy}
-    told = {"settings": settings, "value": value, "number": number, "folds": values, "stopped": stopped}
-    work.output.write_json("result", {**told, **asdict(found), **reached, **chosen})
+        raise StepError(f"tuning cannot hold {asked.split} out: {error}", "set `tuning: {trials: 0}`") from error
+    value, reached = held_out.value(asked.objective), None
+    if asked.proxy and not stopped:
+        reached = validate_scorer(work, asked, scorer, learn(features, shares))
+        value = (1 - asked.proxy["weight"]) * value + asked.proxy["weight"] * reached / 100
+    TrialResult(
+        number=asked.number,
+        settings=settings,
+        value=value,
+        folds=folds,
+        stopped=stopped,
+        **asdict(held_out),
+        validation_accuracy=reached,
+        selection=chosen,
+    ).write(work.output)
+
+
+def _propose(work: Work, asked: TrialOptions, trials: Sequence[Trial]) -> dict[str, Any]:
+    labels = [artifact.key for artifact in work.roles("label").values()]
+    aims = [asked.split, asked.objective, asked.sampler]
+    known_by = [asked.scorer, asked.space, asked.folds, asked.seed, labels]
+    study = digest(known_by + ([] if aims == ["layers", "rank", "tpe"] else aims))
+    return propose(asked.scorer["options"], asked.space, study, asked.number, trials, asked.sampler)
 
 
 @operations.register(version=1, spec_paths={"trial.*": "tuning.trials"})
 def tune(work: Work, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
-    trials = [artifact.json("result") for artifact in work.roles("trial").values()]
-    none: dict[str, Any] = {"settings": {}, "value": None}
-    whole = (trial for trial in trials if not trial.get("stopped"))  # earlier releases stopped none
-    best = max(whole, key=lambda found: found["value"], default=none)
-    chosen = {"selection": best["selection"]} if "selection" in best else {}
-    work.output.write_json("result", {"best": best, "options": _options(scorer, best["settings"]), **chosen})
+    trials = map(TrialResult.read, work.roles("trial").values())
+    whole = (trial for trial in trials if not trial.stopped)
+    best = max(whole, key=lambda trial: trial.value, default=Untuned({}, None))
+    selection = None if isinstance(best, Untuned) else best.selection
+    TuneResult(best, _options(scorer, best.settings), selection).write(work.output)
 
 
 def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**scorer["options"], **{name: value for name, value in settings.items() if name != SELECTION}}
 
 
-def validate_scorer(
-    work: Work,
-    scorer: Mapping[str, Any],
-    state: Tensors,
-    method: Mapping[str, Any],
-    training: Mapping[str, Any],
-    *,
-    sparsity: float,
-    epochs: float,
-    seed: int,
-) -> float:
-    """The validation accuracy, in percent, of input `init` pruned by a method with this scorer and trained so long.
+def validate_scorer(work: Work, asked: TrialOptions, scorer: Mapping[str, Any], state: Tensors) -> float:
+    """The validation accuracy, in percent, of input `init` pruned with this scorer and trained, as the proxy asks.
 
     0 for a scorer that diverged: it orders nothing.
     """
+    assert asked.proxy is not None
+    assert asked.method is not None
+    assert asked.training is not None
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         return 0.0
-    brief = of_a_step(training)
+    seed, brief = asked.proxy["seed"], of_a_step(asked.training)
     _, masks = make_masks(
-        work, method, seed=seed, sparsity=sparsity, budget=None, training=brief, learned=(scorer, state)
+        work,
+        asked.method,
+        seed=seed,
+        sparsity=asked.proxy["sparsity"],
+        budget=None,
+        training=brief,
+        learned=(scorer, state),
     )
-    recipe, model = Recipe(**training, epochs=epochs), load_network(work)
-    masks = {name: mask.to(work.device) for name, mask in masks.items()}
-    train_network(model, work.images("train"), recipe, generator("train", seed), masks=masks, observe=work.observe)
-    return accuracy(model, work.images("validation"), recipe.precision, batch=work.place.evaluation_batch)
+    recipe, model = Recipe(**asked.training, epochs=asked.proxy["epochs"]), load_network(work)
+    masks = on_device(work, masks)
+    train_network(model, images_of(work, "train"), recipe, generator("train", seed), masks=masks, observe=work.observe)
+    return accuracy(model, images_of(work, "validation"), recipe.precision, batch=work.place.evaluation_batch)
 
 
 @costs.register(name="trial")

@@ -37,7 +37,7 @@ _LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs that a latency is the media
 
 def reload(
     folder: Path, format: str, network: Mapping[str, Any], data: Artifact, place: Place
-) -> tuple[torch.Tensor, dict[str, list[float]]]:
+) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:
     """What the emitted model in `folder` gives for the test images, `[images, classes]`, and its latencies: batch ->
     milliseconds of it and of the dense network. Raises ValueError when it does not open, or the process ends.
     """
@@ -57,7 +57,7 @@ def reload(
         raise ValueError(f"it does not open in another process: {answer['error']}")
     outputs = load_tensors((folder / OUTPUTS).read_bytes())["outputs"]
     (folder / OUTPUTS).unlink()
-    return outputs, answer["latency"]
+    return outputs, {count: (emitted, dense) for count, (emitted, dense) in answer["latency"].items()}
 
 
 @cache

@@ -65,12 +65,15 @@ class Artifact:
         try:
             return load_tensors(self.read(f"{name}.safetensors"))
         except (ValueError, KeyError, TypeError) as error:
-            raise self._damaged(f"{name}.safetensors: {error}") from error
+            raise self.malformed(f"{name}.safetensors: {error}") from error
 
     def tensor(self, name: str, tensor: str) -> torch.Tensor:
         """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
         self._check(name)
-        return read_tensor(self._path(f"{name}.safetensors"), tensor)
+        try:
+            return read_tensor(self._path(f"{name}.safetensors"), tensor)
+        except ValueError as error:
+            raise self.malformed(f"{name}.safetensors: {error}") from error
 
     def rows(self, names: Sequence[str], tensor: str) -> Rows:
         """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
@@ -79,11 +82,23 @@ class Artifact:
         """
         for name in names:
             self._check(name)
-        return Rows([self._path(f"{name}.safetensors") for name in names], tensor)
+        try:
+            return Rows([self._path(f"{name}.safetensors") for name in names], tensor)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.malformed(f"{names[0]}.safetensors: `{tensor}` cannot be read: {error}") from error
 
     def json(self, name: str) -> Any:
         """The value of `<name>.json`."""
-        return json.loads(self.read(f"{name}.json"))
+        try:
+            return json.loads(self.read(f"{name}.json"))
+        except ValueError as error:
+            raise self.malformed(f"{name}.json: {error}") from error
+
+    def malformed(self, problem: str) -> DamagedArtifact:
+        """Return the error for published bytes whose content has not the form of its step's result."""
+        error = self._damaged(problem)
+        error.created = str(self.descriptor.get("created"))
+        return error
 
     def verify(self) -> None:
         """Read everything. Raises DamagedArtifact at the first wrong byte."""

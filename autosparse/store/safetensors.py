@@ -40,11 +40,14 @@ def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
-    """One tensor of a file whose bytes were checked."""
-    from safetensors import safe_open
+    """One tensor of a file whose bytes were checked. Raises ValueError for one that the file does not have."""
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as opened:
-        tensor: torch.Tensor = opened.get_tensor(name).clone()
+    try:
+        with safe_open(path, "pt") as opened:
+            tensor: torch.Tensor = opened.get_tensor(name).clone()
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
     return tensor
 
 
@@ -98,6 +101,8 @@ class Rows:
         row: tuple[int, ...] = ()
         for file in files:
             begin, (count, *inner) = _find(file, name)
+            if self._places and tuple(inner) != row:
+                raise ValueError(f"rows of {file.name} are of another shape than those before")
             self._places.append((first, begin))
             first, row = first + count, tuple(inner)
         self.shape = (first, *row)
@@ -139,4 +144,6 @@ def _find(file: Path, name: str) -> tuple[int, list[int]]:
     with open(file, "rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         about = json.loads(opened.read(size))[name]
+    if about["dtype"] != "U8":
+        raise ValueError(f"{about['dtype']} in place of U8")
     return 8 + size + int(about["data_offsets"][0]), about["shape"]

@@ -223,6 +223,23 @@ def _reading(function: Any, work: Work, name: str) -> None:
     function(work, name=name)
 
 
+def test_a_result_that_is_malformed_again_fails_its_step(tmp_path: Path, broken: dict[str, BaseException]) -> None:
+    """A step whose result no reader accepts is made a second time, not for ever."""
+    plan, store = toys(a="", b="a"), Store(tmp_path)
+    make = operations["toy"].function
+
+    def refuse(work: Work, name: str) -> None:
+        for artifact in work.inputs.values():
+            raise artifact.malformed("result.json: odd")
+        make(work, name=name)
+
+    operations._entries["toy"] = replace(operations["toy"], function=refuse)
+    recording, execution = run(plan, store)
+
+    assert (["a", "a"], {"a": ["b"]}) == (recording.ran, recording.lost)
+    assert "malformed again" in execution.outcome.failures()[0]["message"]
+
+
 def test_a_forced_step_that_fails_keeps_its_artifact(tmp_path: Path, broken: dict[str, BaseException]) -> None:
     """The report goes on from the former one, and the failure is in the outcome."""
     plan, store = toys(**GRAPH), Store(tmp_path)

@@ -16,7 +16,8 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve
-from autosparse.steps.context import Work
+from autosparse.steps import Work
+from autosparse.steps.label import LabelResult
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
 from tests.conftest import SMALL, Place, call
@@ -161,7 +162,7 @@ def test_quotas_need_rounds_that_leave_few(here: Place, capsys: pytest.CaptureFi
         store.publish(
             step.operation,
             step.key,
-            lambda draft: draft.write_json("result", {"survivors": [40, 60]}),
+            LabelResult([], [], [40, 60], rounds_used=1, rounds_made=1).write,
             lambda: {"step": "label", "inputs": {}, "options": {}},
         )
     ended = call(capsys, "run one.yaml --only scorer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from autosparse.errors import MissingRequirement, UsageError
 from autosparse.steps.study import (
     Pruner,
     Sampler,
+    Trial,
     export_study,
     importances,
     propose,
@@ -26,21 +28,21 @@ SPACE: dict[str, dict[str, Any]] = {
 }
 
 
-def tried(count: int, sampler: Sampler = "tpe", seed: str = "study", parallel: int = 1) -> list[dict[str, Any]]:
+def tried(count: int, sampler: Sampler = "tpe", seed: str = "study", parallel: int = 1) -> list[Trial]:
     """Trials in batches, the last of a batch first, whose value falls with the distance of the width from 20."""
-    trials: list[dict[str, Any]] = []
+    trials: list[Trial] = []
     while len(trials) < count:
         batch = [
             propose(DEFAULTS, SPACE, seed, number, trials, sampler)
             for number in reversed(range(len(trials), min(count, len(trials) + parallel)))
         ]
-        trials += [{"settings": settings, "value": -abs(settings["width"] - 20) / 100} for settings in reversed(batch)]
+        trials += [Trial(settings, -abs(settings["width"] - 20) / 100) for settings in reversed(batch)]
     return trials
 
 
 def test_defaults_come_first() -> None:
     """Tuning is never worse than not tuning on its own objective."""
-    assert DEFAULTS == tried(1)[0]["settings"]
+    assert DEFAULTS == tried(1)[0].settings
 
 
 @pytest.mark.parametrize("sampler", get_args(Sampler))
@@ -51,7 +53,7 @@ def test_proposals_are_the_same_every_time(sampler: Sampler) -> None:
     assert first == again
     assert first != tried(12, sampler, "another")
     for trial in first:
-        settings = trial["settings"]
+        settings = trial.settings
         assert 8 <= settings["width"] <= 128
         assert 0.001 <= settings["lr"] <= 0.1
         assert settings["kind"] in ("a", "b", "c")
@@ -60,8 +62,8 @@ def test_proposals_are_the_same_every_time(sampler: Sampler) -> None:
 @pytest.mark.parametrize("sampler", get_args(Sampler))
 def test_trials_of_a_batch_are_proposed_apart(sampler: Sampler) -> None:
     """Each knows the batches before and where its siblings look, in any order; more trials change none of them."""
-    batches = tried(14, sampler, parallel=4)
-    settings = [trial["settings"] for trial in batches]
+    batches = tried(16, sampler, parallel=4)
+    settings = [trial.settings for trial in batches]
 
     assert DEFAULTS == settings[0]
     assert 14 == len({str(each) for each in settings})
@@ -71,9 +73,9 @@ def test_trials_of_a_batch_are_proposed_apart(sampler: Sampler) -> None:
     assert (batches == tried(14, sampler)) == (sampler == "random")  # which looks at no trial
 
 
-def whole(*folds: float) -> dict[str, Any]:
+def whole(*folds: float) -> Trial:
     """A finished trial that came to these values."""
-    return {"settings": DEFAULTS, "value": sum(folds) / len(folds), "folds": list(folds)}
+    return Trial(DEFAULTS, sum(folds) / len(folds), folds)
 
 
 FIVE = [whole(low, low + 0.1, low + 0.2, low + 0.3, low + 0.4) for low in (0.1, 0.2, 0.3, 0.4, 0.5)]
@@ -85,7 +87,9 @@ FIVE = [whole(low, low + 0.1, low + 0.2, low + 0.3, low + 0.4) for low in (0.1, 
         pytest.param("median", [0.29], FIVE, True, id="below the median of the first fold, 0.3"),
         pytest.param("median", [0.31], FIVE, False, id="above it"),
         pytest.param("median", [0.1], FIVE[1:], False, id="four do not tell a median"),
-        pytest.param("median", [0.35], [*FIVE[:3], *({**t, "stopped": True} for t in FIVE)], False, id="of whole ones"),
+        pytest.param(
+            "median", [0.35], [*FIVE[:3], *(replace(t, stopped=True) for t in FIVE)], False, id="of whole ones"
+        ),
         pytest.param("none", [-1.0], FIVE, False, id="nothing is stopped"),
         pytest.param("wilcoxon", [0.4, 0.5, 0.6], FIVE, False, id="three of three may be chance"),
         pytest.param("wilcoxon", [0.4, 0.5, 0.6, 0.7], FIVE, True, id="four of four are below the best"),
@@ -93,7 +97,7 @@ FIVE = [whole(low, low + 0.1, low + 0.2, low + 0.3, low + 0.4) for low in (0.1, 
     ],
 )
 def test_a_trial_stops_when_optunas_pruner_says_so(
-    pruner: Pruner, values: list[float], finished: list[dict[str, Any]], expected: bool
+    pruner: Pruner, values: list[float], finished: list[Trial], expected: bool
 ) -> None:
     """By the values of the same folds of the trials that were there when it was proposed, and were not stopped."""
     assert expected == should_stop(values, finished, pruner)
@@ -101,7 +105,7 @@ def test_a_trial_stops_when_optunas_pruner_says_so(
 
 def test_stopped_trials_do_not_end_a_study() -> None:
     """The sampler takes them for what they came to."""
-    trials = [{**trial, "folds": [trial["value"]], "stopped": index % 2 == 1} for index, trial in enumerate(tried(12))]
+    trials = [replace(trial, folds=[trial.value], stopped=index % 2 == 1) for index, trial in enumerate(tried(12))]
 
     assert set(SPACE) == set(propose(DEFAULTS, SPACE, "study", 12, trials, "tpe"))
     assert set(SPACE) == set(propose(DEFAULTS, SPACE, "study", 12, trials, "gp"))
@@ -111,14 +115,14 @@ def test_each_selection_is_tried_with_the_defaults_first() -> None:
     """In turn, in batches of any size; from then on both are proposed."""
     space = {**SPACE, "selection": {"values": ["top", "shuffle", "balanced"]}}
     expected = [{**DEFAULTS, "selection": value} for value in ("top", "shuffle", "balanced")]
-    trials: list[dict[str, Any]] = []
+    trials: list[Trial] = []
     for number in range(6):
-        trials.append({"settings": propose(DEFAULTS, space, "study", number, trials, "tpe"), "value": float(number)})
+        trials.append(Trial(propose(DEFAULTS, space, "study", number, trials, "tpe"), float(number)))
     batch = [propose(DEFAULTS, space, "study", number, [], "tpe") for number in range(4)]
 
-    assert expected == [trial["settings"] for trial in trials[:3]] == batch[:3]
-    assert all({*DEFAULTS, "selection"} == set(trial["settings"]) for trial in trials)
-    assert trials[3]["settings"] not in expected
+    assert expected == [trial.settings for trial in trials[:3]] == batch[:3]
+    assert all({*DEFAULTS, "selection"} == set(trial.settings) for trial in trials)
+    assert trials[3].settings not in expected
 
 
 def test_what_matters_is_told() -> None:
@@ -130,8 +134,8 @@ def test_what_matters_is_told() -> None:
     assert pytest.approx(1.0) == sum(shares.values())
 
 
-@pytest.mark.parametrize("trials", [tried(3), [{"settings": DEFAULTS, "value": 0.5}] * 9])
-def test_nothing_is_told_of_few_or_equal_trials(trials: list[dict[str, Any]]) -> None:
+@pytest.mark.parametrize("trials", [tried(3), [Trial(DEFAULTS, 0.5)] * 9])
+def test_nothing_is_told_of_few_or_equal_trials(trials: list[Trial]) -> None:
     """Neither says anything."""
     assert {} == importances(DEFAULTS, SPACE, trials)
 
@@ -145,8 +149,8 @@ def test_a_study_is_exported_once(tmp_path: Path) -> None:
     export_study(path, "digits-1", DEFAULTS, SPACE, trials)
 
     study = optuna.load_study(study_name="digits-1", storage=f"sqlite:///{path}")
-    assert [trial["settings"] for trial in trials] == [trial.params for trial in study.trials]
-    assert [trial["value"] for trial in trials] == [trial.value for trial in study.trials]
+    assert [trial.settings for trial in trials] == [trial.params for trial in study.trials]
+    assert [trial.value for trial in trials] == [trial.value for trial in study.trials]
     with pytest.raises(UsageError, match="is there already"):
         export_study(path, "digits-1", DEFAULTS, SPACE, trials)
     with pytest.raises(UsageError, match="there is no folder"):
