@@ -17,8 +17,7 @@ from autosparse.errors import Diverged, StepError
 from autosparse.steps._base import StepResult, Work, operations, read_masks
 from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
 from autosparse.steps.init import InitResult
-from autosparse.steps.train import train_cost
-from autosparse.steps.workload import LINE, Facts, Workload, costs
+from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> No
 @costs.register(name="irp")
 def irp_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of one round: a training, a validation and a ranking of the remaining weights."""
-    training = train_cost(options, facts)
+    training = training_workload(options, facts)
     validated = facts.source.validation_images
     units = {**training.units, "forward": validated, "select": facts.network.total}
     about = dict(training.about)
@@ -175,7 +174,7 @@ def irp_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 def rewind_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of the first steps of a training."""
     recipe = options["training"]
-    training = train_cost(options, facts)
+    training = training_workload(options, facts)
     images = float(options["steps"] * facts.batch_of(recipe))
     compiled = {"compiled": images} if facts.kernels == "compiled" else {}
     about = {"shape": list(facts.source.shape), "batch": recipe["batch"], **compiled}

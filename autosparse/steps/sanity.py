@@ -16,8 +16,8 @@ from autosparse.errors import StepError
 from autosparse.steps._base import StepResult, Work, operations
 from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
-from autosparse.steps.train import EvaluateResult, evaluate_cost, train_cost
-from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
+from autosparse.steps.train import EvaluateResult, evaluate_cost
+from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units, training_workload
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _corrupted(check: str, seed: int, images: Images) -> Images:
 def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of the most expensive candidate: its masks, one training and one evaluation."""
     check, recipe = options["check"], options["training"]
-    parts = [train_cost(options, facts), evaluate_cost(recipe, facts)]
+    parts = [training_workload(options, facts), evaluate_cost(recipe, facts)]
     if check not in ("shuffle", "reinitialize"):
         steps = {"training": of_a_step(recipe)}
         masks = [

@@ -19,7 +19,7 @@ from autosparse.lazy_torch import torch
 from autosparse.steps._base import StepResult, Work, operations
 from autosparse.steps.context import build_network, generator, images_of, load_network, on_device, restore
 from autosparse.steps.mask import MaskResult
-from autosparse.steps.workload import LINE, Facts, Workload, costs
+from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
 
 
 @dataclass(frozen=True)
@@ -150,28 +150,8 @@ def evaluate(work: Work, *, precision: str) -> None:
 
 @costs.register(name="train")
 def train_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of one training by a recipe, from step `rewind_to` on."""
-    recipe = options["training"]
-    batch = facts.batch_of(recipe)
-    images = recipe["epochs"] * facts.source.train_images - options.get("rewind_to", 0) * batch
-    data, parameters = facts.training_bytes, 7 * 4 * facts.network.parameters
-    about = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
-    about |= {name: options[name] for name in ("rewind_to",) if name in options}
-    about |= {"kernels": facts.kernels} if "kernels" in recipe else {}
-    about |= {"images": images} if facts.kernels == "compiled" else {}  # compiling takes as long for few as for many
-    return Workload(
-        {"shape": list(facts.source.shape), **about},
-        {"step": 1, "build": 1, **facts.training_units(images), "bytes": data + 2 * facts.state_bytes},
-        (
-            {"data": facts.with_border(recipe["crop"]), "bytes": parameters, "train": batch},
-            {"data": 3 * data, "bytes": 2 * facts.state_bytes},
-        ),
-        facts.state_bytes + LINE,
-        float(images),
-        batch=recipe["batch"],
-        precision=recipe["precision"],
-        kernels=facts.kernels,
-    )
+    """Return the work of one training."""
+    return training_workload(options, facts)
 
 
 @costs.register(name="evaluate")

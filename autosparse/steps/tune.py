@@ -29,8 +29,7 @@ from autosparse.steps.study import (
     propose,
     should_stop,
 )
-from autosparse.steps.train import train_cost
-from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units
+from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units, training_workload
 from autosparse.store import digest
 
 
@@ -196,7 +195,7 @@ def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         # For the proxy the scorer is fitted once more, to all examples.
         replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / folds)}),
         mask_cost({"method": options["method"], "training": of_a_step(recipe)}, facts),
-        train_cost({"training": recipe}, facts),
+        training_workload({"training": recipe}, facts),
     )
     return replace(
         work,

@@ -119,6 +119,31 @@ def sum_units(parts: Sequence[Workload]) -> dict[str, float]:
     return {unit: sum(part.units.get(unit, 0) for part in parts) for part in parts for unit in part.units}
 
 
+def training_workload(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of one training by a recipe, from step `rewind_to` on."""
+    recipe = options["training"]
+    batch = facts.batch_of(recipe)
+    images = recipe["epochs"] * facts.source.train_images - options.get("rewind_to", 0) * batch
+    data, parameters = facts.training_bytes, 7 * 4 * facts.network.parameters
+    about = {name: value for name, value in recipe.items() if name not in ("epochs", "lr", "weight_decay", "momentum")}
+    about |= {name: options[name] for name in ("rewind_to",) if name in options}
+    about |= {"kernels": facts.kernels} if "kernels" in recipe else {}
+    about |= {"images": images} if facts.kernels == "compiled" else {}  # compiling takes as long for few as for many
+    return Workload(
+        {"shape": list(facts.source.shape), **about},
+        {"step": 1, "build": 1, **facts.training_units(images), "bytes": data + 2 * facts.state_bytes},
+        (
+            {"data": facts.with_border(recipe["crop"]), "bytes": parameters, "train": batch},
+            {"data": 3 * data, "bytes": 2 * facts.state_bytes},
+        ),
+        facts.state_bytes + LINE,
+        float(images),
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        kernels=facts.kernels,
+    )
+
+
 def short_training(facts: Facts, recipe: Mapping[str, Any], held: float) -> tuple[Mapping[str, float], ...]:
     """Return the memory of training for some steps next to `held` bytes; no phase without a recipe's batch."""
     if not recipe["batch"]:
