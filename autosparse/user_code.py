@@ -19,8 +19,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from autosparse.core.foreign_code import in_short
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
+from autosparse.foreign_code import in_short
 from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
 

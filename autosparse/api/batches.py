@@ -8,11 +8,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from autosparse.core.evidence import Batch
-from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import ExampleList, Inputs, arguments, can_be_cut, cut, examples_in, map_tensors, tensors_in
 from autosparse.core.torch_compat.random_state import Generators, seed_of
 from autosparse.core.weights import in_mode
 from autosparse.errors import OwnCodeError, UsageError
+from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
 _LABELS = ("labels", "label", "targets", "target", "y")

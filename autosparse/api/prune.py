@@ -41,8 +41,7 @@ from autosparse.spec.budget import Sparsity
 from autosparse.spec.choices import Choice, Section, Seed
 from autosparse.spec.diagnostics import explain
 from autosparse.spec.document import Document, Mark
-from autosparse.spec.horizon import searched
-from autosparse.spec.method import Method
+from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
 

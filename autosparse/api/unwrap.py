@@ -6,8 +6,8 @@ import copy
 from contextlib import AbstractContextManager
 from typing import Any
 
-from autosparse.core.foreign_code import in_short
 from autosparse.errors import UsageError
+from autosparse.foreign_code import in_short
 from autosparse.lazy_torch import torch
 
 _COMPILED = "_orig_mod"

@@ -24,6 +24,7 @@ from autosparse.plan import statuses
 from autosparse.registry import suggestion
 from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
 from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_spec
+from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
 
@@ -160,7 +161,7 @@ def _emit(
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
     """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
     fitted = replace(fitted, found=statuses(fitted.plan, store))
-    missing = [n for n, s in fitted.found.items() if s.status != "reuse" and fitted.plan.steps[n].operation != "emit"]
+    missing = [n for n, s in fitted.found.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)]
     if missing:
         raise UsageError(
             f"`{missing[0]}`{f' and {len(missing) - 1} more steps' if missing[1:] else ''} of the run are not in the "

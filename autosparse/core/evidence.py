@@ -10,12 +10,12 @@ from itertools import cycle
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from autosparse.core.features import Features
-from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
 from autosparse.core.torch_compat.function_overrides import in_float64, proportional, twice_differentiable
 from autosparse.core.torch_compat.functional_call import Call, with_state
 from autosparse.core.weights import Layer, Tensors, prunable_weights
 from autosparse.errors import OwnCodeError, UsageError
+from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
 Batch: TypeAlias = "tuple[Any, Any]"

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeAlias
 
-from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import Inputs, arguments, tensors_in
 from autosparse.core.layer_kinds import PROJECTIONS, Kind, declared_of, joined, reading_of, weights_of
 from autosparse.errors import UsageError
+from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
 Tensors: TypeAlias = "dict[str, torch.Tensor]"

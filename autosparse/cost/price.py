@@ -15,14 +15,15 @@ from functools import cached_property
 from typing import Any, TypeGuard
 
 from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
-from autosparse.core.foreign_code import foreign_code
 from autosparse.cost.work import Work, count_work
 from autosparse.datasets import datasets
+from autosparse.foreign_code import foreign_code
 from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
 from autosparse.plan.lookup import network_of
 from autosparse.plan.model import Plan
 from autosparse.plan.status import Status
 from autosparse.spec import Pretrained
+from autosparse.steps.data import DataResult
 from autosparse.store import Index, Record, Store, digest
 from autosparse.user_code import label
 
@@ -134,7 +135,7 @@ def price(
     A reused step has the price that it had; a plan with nothing to run needs no rates. `known` keeps the rates of
     one call for the next; `refit` measures the others again although they are remembered.
     """
-    read = [step.access["dataset"]["name"] for step in plan.of("data") if found[step.name].status != "reuse"]
+    read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if found[step.name].status != "reuse"]
     libraries = max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0)
     rates = _Rates(plan, store, say, libraries, {} if known is None else known, calibration, refit=refit)
     machine = {"startup": 0.0, "base": 0.0}

@@ -8,6 +8,7 @@ from typing import Any
 from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import Price
 from autosparse.plan.model import Plan
+from autosparse.steps.label import LabelResult
 from autosparse.store import Index, Store
 from autosparse.user_code import label
 
@@ -67,7 +68,7 @@ class Shared:
 
 def remember_use(plan: Plan, store: Store, spec: str) -> None:
     """Note that a spec, named by its resolved path, uses the labels of a plan's IRPs."""
-    for step in plan.of("label"):
+    for step in plan.of(LabelResult):
         if spec not in _users(store, step.key):
             with store.lock(f"uses-{step.key}"):
                 store.note(f"uses-{step.key}", sorted({*_users(store, step.key), spec}))
@@ -77,7 +78,7 @@ def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str | Non
     """What a plan's IRPs cost, and who shares them, the spec of this path too; None for a plan without, or of
     unknown cost.
     """
-    labels = plan.of("label")
+    labels = plan.of(LabelResult)
     seconds = 0.0
     for step in plan.steps.values():
         if step.purpose != "source":

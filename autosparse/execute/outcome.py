@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from autosparse.core.foreign_code import in_short, place_of
 from autosparse.errors import AutosparseError, DamagedArtifact, DamagedFile, Diverged, StepError, UsageError
+from autosparse.foreign_code import in_short, place_of
 from autosparse.plan import Plan, Status, Step
 from autosparse.store import Store, digest, open_index
 

@@ -138,19 +138,29 @@ def probe_network(
     used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
     if size < min(batch, _SEEN):
         used["train_bytes"] = _PAPER * facts.saved_bytes * (0.5 if precision == "bfloat16" else 1)
-    some = made_up_images(max(2, min(256, int(2 * _SLOW / first))), shape, classes, device)
+
+    def some(seconds: float) -> Images:
+        return made_up_images(max(2, min(256, int(seconds / first))), shape, classes, device)
+
+    return used | _scoring(model, some(2 * _SLOW), some(_SLOW), facts, precision)
+
+
+def _scoring(model: torch.nn.Module, evaluated: Images, scored: Images, facts: NetworkFacts, precision: str) -> Rates:
+    # Rates of forward passes, gradients, passes of ones and feature tables.
+    device, used = evaluated.labels.device, dict[str, float]()
     used["forward"], used["forward_bytes"] = _measured(
-        lambda: accuracy(model, some, precision, batch=len(some)), len(some), device
+        lambda: accuracy(model, evaluated, precision, batch=len(evaluated)), len(evaluated), device
     )
-    evidence = evidence_of(model, made_up_images(max(2, min(256, int(_SLOW / first))), shape, classes, device))
+    evidence = evidence_of(model, scored)
     number = len(evidence.draw(0)[0][1])
+    parameters = sum(parameter.numel() for parameter in model.parameters())
     used["gradient"], used["gradient_bytes"] = _measured(
         lambda: evidence.gradient(evidence.weights, evidence.draw(number)), number, device
     )
-    used["gradient_bytes"] = max(0.0, used["gradient_bytes"] - 2 * parameters / number)
+    used["gradient_bytes"] = max(0.0, used["gradient_bytes"] - 2 * 4.0 * parameters / number)
     if number < _SEEN:
         used["gradient_bytes"] = _PAPER * facts.saved_bytes
-    if len(some) < _SEEN:
+    if len(evaluated) < _SEEN:
         used["forward_bytes"] = 3.0 * facts.live_bytes
     try:
         used["flow"] = _timed(lambda: effective(evidence), device)

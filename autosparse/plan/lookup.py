@@ -9,6 +9,9 @@ from autosparse.models.facts import NetworkFacts, network_facts
 from autosparse.plan.builder import blame
 from autosparse.plan.model import Plan, Step
 from autosparse.spec.choices import Choice
+from autosparse.steps.data import DataResult
+from autosparse.steps.init import InitResult
+from autosparse.steps.irp import RoundResult
 
 
 def network_of(plan: Plan, start: str) -> NetworkFacts:
@@ -29,7 +32,7 @@ def kernels_of(plan: Plan, step: Step, total: int) -> str:
 
 def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
     about = step.options
-    if step.operation != "irp":
+    if not step.gives(RoundResult):
         mask = plan.steps.get(step.inputs.get("mask", ""))
         return mask is not None and 1 - mask.options.get("sparsity", 0.0) <= FEW
     rounds = about["number"] - 1
@@ -42,10 +45,10 @@ def place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
 
     None where the data are not there yet.
     """
-    if step.operation == "init":
+    if step.gives(InitResult):
         data = next((s.inputs["data"] for s in plan.steps.values() if s.inputs.get("init") == step.name), None)
         start = step.name
-    elif step.operation == "data":
+    elif step.gives(DataResult):
         data = step.name
         start = next((s.inputs["init"] for s in plan.steps.values() if s.inputs.get("data") == data), "")
     else:

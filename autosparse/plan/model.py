@@ -8,6 +8,8 @@ from typing import Any
 
 from autosparse.datasets import Source
 from autosparse.spec import Amount, Spec
+from autosparse.steps import operations
+from autosparse.steps._base import StepResult
 from autosparse.store import digest, key_of
 
 PURPOSES = {
@@ -39,6 +41,10 @@ class Step:
     purpose: str
     access: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def gives(self, result: object) -> bool:
+        """Return whether the step's artifact is read by this class of results."""
+        return operations[self.operation].facts.get("result") is result
 
     def spec_path(self, option: Sequence[str]) -> str:
         """Return the path of the spec that an option comes from; the option is a path in `options`."""
@@ -124,9 +130,9 @@ class Plan:
         """Sentences about files, folders and labels that its datasets leave out or renumber."""
         return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
 
-    def of(self, operation: str) -> list[Step]:
-        """The steps of one operation, in order."""
-        return [step for step in self.steps.values() if step.operation == operation]
+    def of(self, kind: str | type[StepResult]) -> list[Step]:
+        """Return the steps of an operation, or those with a class of result, in order."""
+        return [step for step in self.steps.values() if step.operation == kind or step.gives(kind)]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, environment_changes, told_changes
 from autosparse.steps import operations
+from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, open_index
 
 SHARED = "in the shared store"
@@ -112,7 +113,7 @@ def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str
 
 def missing_libraries(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What steps to run need of which something is not installed, and how to get it."""
-    formats = dict.fromkeys(step.options["format"] for step in plan.of("emit") if _is_to_run(found, step.name))
+    formats = dict.fromkeys(step.options["format"] for step in plan.of(EmitResult) if _is_to_run(found, step.name))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
     needed = {f"format `{format}`": extra for format, extra in extras.items()}
     recipes = [step.options.get("training", {}) for step in plan.steps.values() if _is_to_run(found, step.name)]

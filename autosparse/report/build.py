@@ -16,7 +16,7 @@ from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import describe_scorer, write_file
 from autosparse.report.verdict import judge_results
-from autosparse.steps.emit import FailedEmission, read_emission
+from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.label import LabelResult
@@ -52,7 +52,7 @@ def build_report(
         seconds=round(seconds, 2),
         results=results,
         controls=controls,
-        irp=[_round(finished, step) for step in finished.of_operation("irp") if step.purpose == "source"],
+        irp=[_round(finished, step) for step in finished.with_result(RoundResult) if step.purpose == "source"],
         scorer=describe_scorer(finished, scorer),
         emitted=emitted,
         cost=_cost(finished),
@@ -128,7 +128,7 @@ def _tag(step: Step) -> str:
 def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact]]:
     # One model may be within several budgets: it is put where each of them is looked for.
     own = [cell for cell in finished.plan.cells if cell.role == "method"]
-    for step in finished.of_operation("emit"):
+    for step in finished.with_result(EmitResult):
         for cell in own:
             if cell.evaluate == step.inputs["evaluate"]:
                 yield step, cell, finished.open(step.name)
@@ -247,7 +247,7 @@ def _collapsed(name: str, label: Artifact) -> str:
 
 
 def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
-    labels = finished.of_operation("label")
+    labels = finished.with_result(LabelResult)
     warnings = [told for step in labels if (told := _collapsed(step.name, finished.open(step.name)))]
     for cell in finished.cells:
         if findings := EvaluateResult.read(finished.open(cell.evaluate)).findings:

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from autosparse.plan import Cell, Plan, Step
 from autosparse.report.schema import LayerShare, Made, Profile
+from autosparse.steps._base import StepResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
 
@@ -40,9 +41,9 @@ class Finished:
         """Yield the steps that have an artifact, in the plan's order."""
         return (step for step in self.plan.steps.values() if step.name not in self.absent)
 
-    def of_operation(self, operation: str) -> list[Step]:
-        """Return the steps of one operation that have an artifact."""
-        return [step for step in self.steps() if step.operation == operation]
+    def with_result(self, result: type[StepResult]) -> list[Step]:
+        """Return the steps with a class of result that have an artifact."""
+        return [step for step in self.steps() if step.gives(result)]
 
     @property
     def cells(self) -> list[Cell]:

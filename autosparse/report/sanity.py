@@ -121,7 +121,7 @@ def signed(value: float, digits: int) -> str:
 def _read_check(finished: Finished, name: str) -> SanityResult:
     # A control of the comparison may be the check.
     artifact = finished.open(name)
-    if finished.plan.steps[name].operation == "sanity":
+    if finished.plan.steps[name].gives(SanityResult):
         return SanityResult.read(artifact)
     control = EvaluateResult.read(artifact)
     return SanityResult("", {}, None, "", control.validation_accuracy, control.test_accuracy)

@@ -25,11 +25,12 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     were, and how well the scorer did where it did not learn.
     """
     plan = finished.plan
-    if not finished.has("scorer") or (step := plan.steps["scorer"]).operation != "scorer":
+    if not finished.has("scorer") or isinstance(plan.spec.scorer, Pretrained):
         return None
+    step = plan.steps["scorer"]
     artifact = finished.open("scorer")
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
-    tried = [trial for trial in plan.of("trial")[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
+    tried = [trial for trial in plan.of(TrialResult)[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
     keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
     about = {
         **ScorerResult.read(artifact).json(),
@@ -74,7 +75,7 @@ def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
     plan = finished.plan
     scorer, tuning = ScorerResult.read(finished.open("scorer")), plan.spec.tuning
     best = TuneResult.read(finished.open("tune")).best if finished.has("tune") else Untuned({}, None)
-    trials = [TrialResult.read(finished.open(step.name)).trial for step in finished.of_operation("trial")]
+    trials = [TrialResult.read(finished.open(step.name)).trial for step in finished.with_result(TrialResult)]
     tried = best if isinstance(best, TrialResult) else None
     return {
         "name": scorer.name,
@@ -92,7 +93,7 @@ def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
         "trials": [trial.value for trial in trials],
         **_study(plan, trials),
         "progressive": bool(scorers[scorer.name].facts.get("progressive")),
-        "pretrained": plan.steps["scorer"].operation == "pretrained",
+        "pretrained": isinstance(plan.spec.scorer, Pretrained),
         "taken_from": plan.spec.scorer.pretrained if isinstance(plan.spec.scorer, Pretrained) else None,
         "path": str(folder.resolve()) if folder else None,
     }
@@ -102,7 +103,7 @@ def _study(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
     # All that Optuna needs to have the study again.
     if not trials:
         return {"space": {}, "defaults": {}, "settings": [], "folds": [], "stopped": [], "importances": {}}
-    options = plan.of("trial")[0].options
+    options = plan.of(TrialResult)[0].options
     defaults, space = options["scorer"]["options"], options["space"]
     return {
         "space": space,

@@ -3,10 +3,17 @@
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec.budget import Amount
 from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
-from autosparse.spec.horizon import HORIZON, in_percent, with_horizon
 from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
-from autosparse.spec.method import DENSE, Method
-from autosparse.spec.resolve import open_settings, provenance, resolve, selection_of, with_selections, with_settings
+from autosparse.spec.method import DENSE, HORIZON, Method, in_percent
+from autosparse.spec.resolve import (
+    open_settings,
+    provenance,
+    resolve,
+    selection_of,
+    with_horizon,
+    with_selections,
+    with_settings,
+)
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec, spec_schema
 from autosparse.spec.scorer import Pretrained

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -14,12 +14,17 @@ from autosparse.core.ranking import Objective
 from autosparse.core.scorers import scorers
 from autosparse.spec.choices import Choice, SelectionChoice, Training
 from autosparse.spec.document import Document, Path
-from autosparse.spec.horizon import HORIZON, USUAL, in_percent, written_out
 from autosparse.spec.irp import Irp
-from autosparse.spec.method import Method
+from autosparse.spec.method import HORIZON, USUAL, Method, in_percent, searched, written_out
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec
 from autosparse.spec.scorer import Pretrained
+
+if TYPE_CHECKING:
+    from autosparse.spec.choices import Choice
+    from autosparse.spec.method import Method
+    from autosparse.spec.schema import Spec
+
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
@@ -214,3 +219,14 @@ def filled(method: Method, chosen: Mapping[str, Any] | None) -> Method:
 
 
 _SELECTION: TypeAdapter[Any] = TypeAdapter(SelectionChoice)
+
+
+def with_horizon(spec: Spec, steps: int) -> Spec:
+    """The spec with the masks of every method that has a horizon searched for so long, if at all.
+
+    `steps` are those of one training of the network that is pruned.
+    """
+    if all(method.horizon is None for method in spec.methods):
+        return spec
+    compare = tuple(item if isinstance(item, str) else searched(item, steps) for item in spec.compare)
+    return spec.model_copy(update={"method": searched(spec.method, steps), "compare": compare})

@@ -66,7 +66,7 @@ class DataResult(StepResult):
         return pixels, labels
 
 
-@operations.register(version=2, spec_paths={"identity": "dataset"})
+@operations.register(result=DataResult, version=2, spec_paths={"identity": "dataset"})
 def data(work: Work, *, identity: dict[str, Any]) -> None:
     """Load a dataset: `identity` is what it is, `work.access` how to reach it."""
     choice = work.access["dataset"]

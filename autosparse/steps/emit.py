@@ -64,7 +64,7 @@ def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
     return EmitResult.read(artifact) if is_model else FailedEmission.read(artifact)
 
 
-@operations.register(version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"})
+@operations.register(result=EmitResult, version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"})
 def emit(
     work: Work,
     *,

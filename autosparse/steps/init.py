@@ -39,7 +39,7 @@ class InitResult(StepResult):
         return state
 
 
-@operations.register(version=1, spec_paths={"seed": "seeds"})
+@operations.register(result=InitResult, version=1, spec_paths={"seed": "seeds"})
 def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
     name, options = find_model(work, model)

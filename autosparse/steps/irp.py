@@ -64,6 +64,7 @@ class RewindResult(StepResult):
 
 
 @operations.register(
+    result=RoundResult,
     version=1,
     tells="validation_accuracy",
     by_team=True,
@@ -131,7 +132,7 @@ def irp(
     ).write(work.output, masks=result.masks, scores=result.scores)
 
 
-@operations.register(version=1, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
+@operations.register(result=RewindResult, version=1, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
 def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> None:
     """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
 

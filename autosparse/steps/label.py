@@ -83,6 +83,7 @@ class LabelResult(StepResult):
 
 
 @operations.register(
+    result=LabelResult,
     version=2,
     spec_paths={
         "seed": "irp.seeds",

@@ -80,7 +80,9 @@ class MaskResult(StepResult):
         return read_masks(self, self.kept, self.total)
 
 
-@operations.register(version=1, spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"})
+@operations.register(
+    result=MaskResult, version=1, spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"}
+)
 def mask(
     work: Work,
     *,
@@ -168,7 +170,7 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@operations.register(version=1, spec_paths={"seed": "seeds"})
+@operations.register(result=MaskResult, version=1, spec_paths={"seed": "seeds"})
 def shuffle(work: Work, *, seed: int) -> None:
     """The masks of input `mask`, the same number in every layer at other places."""
     evidence = gather_evidence(work, seed=seed)

@@ -47,6 +47,7 @@ _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels
 
 
 @operations.register(
+    result=SanityResult,
     version=1,
     spec_paths={
         "check": "sanity.checks",

@@ -46,7 +46,9 @@ class ScorerResult(StepResult):
         return self.artifact.tensors("state")
 
 
-@operations.register(version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"})
+@operations.register(
+    result=ScorerResult, version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"}
+)
 def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
     tuned = TuneResult.read(work.inputs["tune"])
@@ -107,7 +109,7 @@ ABOUT, STATE = "scorer.json", "state.safetensors"
 _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learned_from": list, "sha256": str}
 
 
-@operations.register(version=1)
+@operations.register(result=ScorerResult, version=1)
 def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
     """Take over the scorer that `work.access` names: `scorer` is what its folder says of it."""
     folder = work.access["pretrained"]

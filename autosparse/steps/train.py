@@ -89,7 +89,7 @@ class EvaluateResult(StepResult):
         self.require(is_traced == (self.effective_macs is not None), "result.json: `effective` lacks `effective_macs`")
 
 
-@operations.register(version=1, by_team=True, spec_paths={"seed": "seeds"})
+@operations.register(result=TrainResult, version=1, by_team=True, spec_paths={"seed": "seeds"})
 def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(work)
@@ -109,7 +109,9 @@ def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
     TrainResult(losses).write(work.output, state=state_of(model))
 
 
-@operations.register(version=1, tells="test_accuracy", spec_paths={"precision": "training.precision"})
+@operations.register(
+    result=EvaluateResult, version=1, tells="test_accuracy", spec_paths={"precision": "training.precision"}
+)
 def evaluate(work: Work, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
     model = restore(build_network(work), TrainResult.read(work.inputs["train"]))

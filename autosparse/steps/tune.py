@@ -59,6 +59,7 @@ class TrialOptions:
 
 
 @operations.register(
+    result=TrialResult,
     version=1,
     tells="value",
     best=True,
@@ -135,7 +136,7 @@ def _propose(work: Work, asked: TrialOptions, trials: Sequence[Trial]) -> dict[s
     return propose(asked.scorer["options"], asked.space, study, asked.number, trials, asked.sampler)
 
 
-@operations.register(version=1, spec_paths={"trial.*": "tuning.trials"})
+@operations.register(result=TuneResult, version=1, spec_paths={"trial.*": "tuning.trials"})
 def tune(work: Work, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
     trials = map(TrialResult.read, work.roles("trial").values())

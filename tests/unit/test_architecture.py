@@ -1,19 +1,21 @@
-"""The layers: imports go one way (the layers are drawn in README.md)."""
+"""The house: imports go one way, nothing hides in a cycle, modules stay few and of a size."""
 
 from __future__ import annotations
 
 import ast
-from functools import cache
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import autosparse
+from autosparse.steps import operations
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
     {"errors", "lazy_torch", "packaged", "text"},
-    {"registry", "pretrained"},
+    {"registry", "pretrained", "foreign_code"},
     {"core", "store", "backends"},
     {"user_code"},
     {"models", "datasets", "exporters", "trackers"},
@@ -32,41 +34,73 @@ LAYERS = [
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 ONLY = {"rich": "console", "typer": "cli", "optuna": "steps"}
 FILES = sorted(PACKAGE.rglob("*.py"))
+SHORTEST, LONGEST, SIBLINGS, FUNCTION = 25, 400, 15, 60
 
 
 def home(path: Path) -> str:
-    """The top-level module or package that a file belongs to."""
+    """Return the top-level module or package that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@cache
-def imports(path: Path) -> set[str]:
-    """Every module that a file imports, wherever in it, also for type checkers alone."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def module(path: Path) -> str:
+    """Return the dotted name of a file."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module(path): path for path in FILES}
+
+
+def imports(path: Path, *, everywhere: bool = True) -> set[str]:
+    """Return the modules that a file imports; `everywhere` counts those inside functions too."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = ast.walk(tree) if everywhere else outside_functions(tree)
+    names: set[str] = set()
+    for node in nodes:
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
-    return found
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {str(node.module)}
+    return names
+
+
+def outside_functions(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes that run, or are type-checked, when a module is imported."""
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+            yield from outside_functions(node)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_go_one_way(path: Path) -> None:
     """A module imports its own package and lower layers, never a higher layer or a neighbour."""
-    own = home(path)
+    package = home(path)
     parts = {name.split(".")[1] for name in imports(path) if name.startswith("autosparse.")} & set(RANK)
-    allowed = {name for name, rank in RANK.items() if own == "__init__" or rank < RANK[own]} | {own}
-    if own == "__main__":
+    allowed = {name for name, rank in RANK.items() if package == "__init__" or rank < RANK[package]} | {package}
+    if package == "__main__":
         allowed |= {"cli"}
 
     assert parts - allowed == set()
 
 
 def test_every_module_has_a_layer() -> None:
-    """A new top-level module is given its place here, on purpose."""
+    """A new top-level module gets its layer here, on purpose."""
     assert {home(path) for path in FILES} - {"__init__"} == set(RANK)
+
+
+def test_no_package_hides_a_cycle() -> None:
+    """Modules of a package form no import cycle, imports for type checkers included; `__init__` only hands names on."""
+    graph = {
+        name: {other for other in imports(path, everywhere=False) if other in NAMES} - {name}
+        for name, path in NAMES.items()
+        if path.name != "__init__.py"
+    }
+    while free := {name for name, needed in graph.items() if not needed & graph.keys()}:
+        graph = {name: needed for name, needed in graph.items() if name not in free}
+
+    assert {} == {name: sorted(needed & graph.keys()) for name, needed in graph.items()}
 
 
 @pytest.mark.parametrize("library", ONLY)
@@ -78,7 +112,7 @@ def test_a_library_has_one_home(library: str) -> None:
 
 
 def test_torch_is_imported_only_where_networks_are_defined() -> None:
-    """Everything else takes the stand-in of `autosparse.lazy_torch`, so that plans never wait for torch."""
+    """Everything else uses the proxy of `autosparse.lazy_torch`, so that plans never wait for torch."""
     users = {
         path.relative_to(PACKAGE).parts[:2]
         for path in FILES
@@ -90,8 +124,49 @@ def test_torch_is_imported_only_where_networks_are_defined() -> None:
     assert {("models", "networks.py"), ("lazy_torch.py",)} | adapters == users
 
 
-def test_lines_of_a_module() -> None:
-    """Modules stay small: one subject each."""
-    long = {str(path.relative_to(PACKAGE)): n for path in FILES if (n := len(path.read_text().splitlines())) > 400}
+def test_a_kind_of_step_is_named_where_it_lives() -> None:
+    """No package but `steps`, and `plan/compile`, compares an operation with a name or asks for steps by one."""
+    wrong = []
+    for path in FILES:
+        if home(path) == "steps" or module(path) == "autosparse.plan.compile":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Compare) and "operation" in ast.unparse(node.left):
+                values = [*ast.walk(node)]
+            elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith((".of", ".of_operation")):
+                values = [item for argument in node.args for item in ast.walk(argument)]
+            else:
+                continue
+            names = {item.value for item in values if isinstance(item, ast.Constant)} & {*operations.names}
+            wrong += [f"{path.relative_to(PACKAGE)}:{node.lineno}: {name}" for name in sorted(map(str, names))]
 
-    assert long == {}
+    assert [] == wrong, "\n".join(wrong)
+
+
+def test_modules_are_of_a_size() -> None:
+    """Few, deep modules: of 25 to 400 lines, at most 15 in a folder."""
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    short = {path for path, count in lines.items() if count < SHORTEST} - {PACKAGE / "__main__.py"}
+    siblings = Counter(path.parent for path in FILES if path.name != "__init__.py")
+
+    assert [] == [module(path) for path, count in lines.items() if count > LONGEST]
+    assert [] == [module(path) for path in short if path.name != "__init__.py"]
+    assert {} == {folder.name: count for folder, count in siblings.items() if count > SIBLINGS}
+
+
+def documented(node: ast.FunctionDef) -> int:
+    """Return the lines of a function's docstring."""
+    first = node.body[0]
+    return (first.end_lineno or 0) - first.lineno + 1 if ast.get_docstring(node) else 0
+
+
+def test_functions_are_short() -> None:
+    """None is above 60 lines, its docstring not counted."""
+    long = [
+        f"{module(path)}.{node.name}"
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno - documented(node) >= FUNCTION
+    ]
+
+    assert [] == long, "\n".join(long)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -89,11 +89,6 @@ def quota(
     0: a network of which such layers were never met gets the quotas that it started from. In closed form; two numbers
     for each fact.
     """
-    quotas = _NAMES[start]
-    sources = list(dict.fromkeys(name.rpartition(":")[0] for name in features.values))
-    rows: list[torch.Tensor] = []
-    prices: list[torch.Tensor] = []
-    targets: list[torch.Tensor] = []
     every = torch.stack([_facts(features, name) for name in features.values])
     mean, spread = every.mean(dim=0), every.std(dim=0, correction=0)
     state: Tensors = {
@@ -102,36 +97,40 @@ def quota(
         "start": torch.tensor([*_NAMES].index(start)),
         "column": torch.tensor(features.columns.index(order)),  # of a group, the first column is the rank
     }
-    for source in sources:
-        names = [name for name in features.values if name.rpartition(":")[0] == source]
-        sizes = torch.tensor([float(features.sizes.get(name, labels[name].numel())) for name in names]).double()
-        facts = torch.stack([_facts(features, name) for name in names])
-        worth = torch.stack([quotas.worth(row) for row in facts])
-        shares = [labels[name].double().flatten().cpu() for name in names]
-        for level in _levels(torch.cat(shares)):
-            left = torch.stack([(share >= level - 1e-9).double().mean() for share in shares])
-            total = float((left * sizes).sum() / sizes.sum())
-            if not 0 < total <= _FROM:
-                continue
-            price = _price(quotas, worth, sizes, total)
-            left = left.clamp(0.5 / sizes, 1 - 0.5 / sizes)  # of a layer without survivors: half a weight
-            target = quotas.link(left) - worth - price
-            known = _standard(state, facts)
-            # What all layers share is the threshold's to say: only differences between layers are learned.
-            rows.append(known - known.mean(dim=0))
-            targets.append(target - target.mean())
-            prices.append(price.expand(len(names)))
+    sources = list(dict.fromkeys(name.rpartition(":")[0] for name in features.values))
+    evidence = [one for source in sources for one in _evidence(features, labels, source, _NAMES[start], state)]
     size = every.shape[1]
-    if rows:
-        seen, price, target = torch.cat(rows), torch.cat(prices), torch.cat(targets)
+    departure = torch.zeros(2 * size, dtype=torch.float64)
+    if evidence:
+        seen, price, target = (torch.cat(parts) for parts in zip(*evidence, strict=True))
         table = torch.cat([seen, seen * price[:, None]], dim=1)
-        weight = 1 / max(1, len(rows) // max(1, len(sources)))  # the rounds of a layer are one piece of evidence
+        weight = 1 / max(1, len(evidence) // max(1, len(sources)))  # the rounds of a layer are one piece of evidence
         pull = ridge * torch.eye(2 * size, dtype=torch.float64)
-        found = torch.linalg.solve(weight * table.T @ table + pull, weight * table.T @ target)
-    else:
-        found = torch.zeros(2 * size, dtype=torch.float64)
+        departure = torch.linalg.solve(weight * table.T @ table + pull, weight * table.T @ target)
     observe(1, 1)
-    return state | {"level": strength * found[:size], "exponent": strength * found[size:]}
+    return state | {"level": strength * departure[:size], "exponent": strength * departure[size:]}
+
+
+def _evidence(
+    features: Features, labels: Tensors, source: str, quotas: _Quotas, state: Tensors
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    # For each round of a source: standardized facts of the layers, the price, and the departure from the quotas.
+    names = [name for name in features.values if name.rpartition(":")[0] == source]
+    sizes = torch.tensor([float(features.sizes.get(name, labels[name].numel())) for name in names]).double()
+    facts = torch.stack([_facts(features, name) for name in names])
+    worth = torch.stack([quotas.worth(row) for row in facts])
+    shares = [labels[name].double().flatten().cpu() for name in names]
+    for level in _levels(torch.cat(shares)):
+        left = torch.stack([(share >= level - 1e-9).double().mean() for share in shares])
+        total = float((left * sizes).sum() / sizes.sum())
+        if not 0 < total <= _FROM:
+            continue
+        price = _price(quotas, worth, sizes, total)
+        left = left.clamp(0.5 / sizes, 1 - 0.5 / sizes)  # of a layer without survivors: half a weight
+        target = quotas.link(left) - worth - price
+        known = _standard(state, facts)
+        # What all layers share is the threshold's to say: only differences between layers are learned.
+        yield known - known.mean(dim=0), price.expand(len(names)), target - target.mean()
 
 
 def _standard(state: Tensors, facts: torch.Tensor) -> torch.Tensor:

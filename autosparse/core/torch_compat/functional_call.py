@@ -9,9 +9,9 @@ from functools import cache
 from threading import Lock
 from typing import Any, TypeVar
 
-from autosparse.core.foreign_code import foreign_code
 from autosparse.core.inputs import Inputs, arguments
 from autosparse.core.weights import in_mode
+from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
 Result = TypeVar("Result")

@@ -12,7 +12,7 @@ from pathlib import Path
 from autosparse.errors import AutosparseError, OwnCodeError
 from autosparse.lazy_torch import torch
 
-_OURS = Path(__file__).parent.parent
+_OURS = Path(__file__).parent
 _PACKAGES = {"site-packages", "dist-packages"}
 
 
