@@ -28,13 +28,13 @@ def foreign_code(doing: str, model: torch.nn.Module | None = None) -> Iterator[N
     except (AutosparseError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        place, layer = place_of(error), layer_of(error, model)
+        location, layer = location_of(error), layer_of(error, model)
         where = f" in layer `{layer}`" if layer else ""
-        start = f"{place}: " if place else ""
+        start = f"{location}: " if location else ""
         raise OwnCodeError(f"{start}{doing} failed{where}: {in_short(error)}") from error
 
 
-def place_of(error: BaseException) -> str:
+def location_of(error: BaseException) -> str:
     """Return `file:line` of the deepest frame of the user's code, else of a library other than torch, else nothing."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if _is_foreign(Path(frame.filename))]

@@ -24,11 +24,11 @@ def spelled(error: UnicodeError) -> tuple[str, int]:
     """A handler of encoding errors: signs that a terminal lacks are spelled by those that it has, else `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    found = ""
+    spelling = ""
     for char in error.object[error.start : error.end]:
         plain = unicodedata.normalize("NFKD", char).encode("ascii", "ignore").decode()  # a letter without its accents
-        found += _SPELLED.get(char) or plain or "?"
-    return found, error.end
+        spelling += _SPELLED.get(char) or plain or "?"
+    return spelling, error.end
 
 
 def quoted(value: object) -> str:

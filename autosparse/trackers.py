@@ -63,8 +63,8 @@ def mlflow(
     library: Any = importlib.import_module("mlflow")  # it has no types where it is not installed
     client = library.MlflowClient(_address(uri) or None)
     known = client.get_experiment_by_name(experiment)
-    place = known.experiment_id if known else client.create_experiment(experiment)
-    run = client.create_run(place, run_name=followed.name).info.run_id
+    experiment_id = known.experiment_id if known else client.create_experiment(experiment)
+    run = client.create_run(experiment_id, run_name=followed.name).info.run_id
     settings = {_named(name): str(value)[:_LONGEST] for name, value in followed.settings.items()}
     params = [library.entities.Param(name, value) for name, value in settings.items() if value]
     for first in range(0, len(params), _MOST):

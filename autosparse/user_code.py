@@ -1,7 +1,7 @@
 """Code of the user's own: found, identified by its source, imported when a plan or a run needs it.
 
 A name is `path/to/file.py:factory` or `package.module:factory`. Looking up and identifying a name runs
-nothing; `load_own` imports.
+nothing; `load_factory` imports.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ def sources(name: str) -> dict[str, str]:
     such file.
     """
     file, folder = _find(name)
-    found: dict[str, str] = {}
-    packages = [place / "__init__.py" for place in file.parents if place.is_relative_to(folder) and place != folder]
+    digests: dict[str, str] = {}
+    packages = [parent / "__init__.py" for parent in file.parents if parent.is_relative_to(folder) and parent != folder]
     waiting = [file, *filter(Path.is_file, packages)]
     while waiting:
         path = waiting.pop()
         key = path.relative_to(folder).as_posix()
-        if key not in found:
-            found[key] = file_digest(path)
+        if key not in digests:
+            digests[key] = file_digest(path)
             waiting += _imported(path, folder, name)
-    return dict(sorted(found.items()))
+    return dict(sorted(digests.items()))
 
 
-def load_own(name: str) -> Callable[..., Any]:
+def load_factory(name: str) -> Callable[..., Any]:
     """Import the module and give the factory. Raises OwnCodeError that says where the module failed."""
     file, folder = _find(name)
     module, _, factory = name.rpartition(":")
     if str(folder) not in sys.path:  # what lies beside it can be imported, but takes no standard module's place
-        places = (at for at, place in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(place).parts})
+        places = (at for at, entry in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(entry).parts})
         sys.path.insert(next(places, len(sys.path)), str(folder))
-    with told(name, "importing"):
+    with guarded(name, "importing"):
         loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
     _check_neighbours(name, folder)
     if not callable(made := getattr(loaded, factory, None)):
@@ -82,26 +82,26 @@ def load_own(name: str) -> Callable[..., Any]:
 def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) -> Any:
     """Call the user's factory. Raises UsageError when it does not take what it is given, or fails."""
     try:
-        taken = inspect.signature(factory)
+        signature = inspect.signature(factory)
     except (TypeError, ValueError):  # written in C: it says itself what it takes
-        taken = None
-    if taken is not None:
+        signature = None
+    if signature is not None:
         try:
-            taken.bind(*given, **options)
+            signature.bind(*given, **options)
         except TypeError as error:
             known = [
                 key
-                for key, item in taken.parameters.items()
+                for key, item in signature.parameters.items()
                 if item.kind is item.KEYWORD_ONLY or item.default is not item.empty
             ]
-            wrong = next((key for key in options if key not in taken.parameters), "")
+            wrong = next((key for key in options if key not in signature.parameters), "")
             raise UsageError(
-                f"`{label(name)}` takes {taken} but is called as "
+                f"`{label(name)}` takes {signature} but is called as "
                 f"({', '.join([*map(str, given), *(f'{key}={value!r}' for key, value in options.items())])}): {error}",
                 suggestion(wrong, known)
                 or "models are called as `factory(input_shape, classes, **options)`, datasets as `factory(**options)`",
             ) from None
-    with told(name, "calling"):
+    with guarded(name, "calling"):
         return factory(*given, **options)
 
 
@@ -125,11 +125,11 @@ def content_of(value: Any) -> Any:
         files = [file for where, _, names in os.walk(path) for name in names if (file := Path(where, name)).is_file()]
     else:
         return value
-    return {name_in(folder, file): found for file, found in contents(folder, files).items()}
+    return {name_in(folder, file): content for file, content in contents(folder, files).items()}
 
 
 @contextmanager
-def told(name: str, doing: str) -> Iterator[None]:
+def guarded(name: str, doing: str) -> Iterator[None]:
     """Turn whatever the user's code raises into an OwnCodeError with the file and line of theirs that raised it.
 
     What it prints goes to stderr: stdout is for results.
@@ -141,7 +141,7 @@ def told(name: str, doing: str) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:  # a script that reads its arguments exits
         raise OwnCodeError(
-            f"{_place(name, error)}: {doing} `{label(name)}` failed: {in_short(error)}",
+            f"{_location(name, error)}: {doing} `{label(name)}` failed: {in_short(error)}",
             "`autosparse --debug` shows all of it",
         ) from error
 
@@ -162,16 +162,16 @@ def _find(name: str) -> tuple[Path, Path]:
     if spec is None:
         raise UsageError(f"there is no Python module `{top}`", "install it, or run where it lies")
     if spec.submodule_search_locations:  # a package, which has no file of its own without an `__init__.py`
-        place = Path(next(iter(spec.submodule_search_locations)))
-        file, folder = place / "__init__.py", place.parent
+        path = Path(next(iter(spec.submodule_search_locations)))
+        file, folder = path / "__init__.py", path.parent
     else:
         file, folder = Path(spec.origin or top), Path(spec.origin or top).parent
     if rest or not file.is_file():
-        places = [
+        candidates = [
             folder.joinpath(top, *rest, "__init__.py"),
             folder.joinpath(top, *rest[:-1], f"{(rest or [top])[-1]}.py"),
         ]
-        file = next((place for place in places if place.is_file()), places[0])
+        file = next((path for path in candidates if path.is_file()), candidates[0])
         if not file.is_file():
             raise UsageError(f"there is no Python module `{module}`", f"looked for {file}")
     return file.absolute(), folder.absolute()
@@ -195,13 +195,13 @@ def _imported(path: Path, folder: Path, name: str) -> list[Path]:
             above = here[: len(here) - node.level + 1] if node.level else ()
             base = (*above, *(node.module.split(".") if node.module else ()))
             modules |= {base, *((*base, alias.name) for alias in node.names)}
-    found: list[Path] = []
+    imported: list[Path] = []
     for parts in modules:
         for length in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b first
-            place = folder.joinpath(*parts[:length])
-            files = (place.with_suffix(".py"), place / "__init__.py")
-            found += [file for file in files if file.is_file() and "site-packages" not in file.parts]
-    return found
+            stem = folder.joinpath(*parts[:length])
+            files = (stem.with_suffix(".py"), stem / "__init__.py")
+            imported += [file for file in files if file.is_file() and "site-packages" not in file.parts]
+    return imported
 
 
 def _check_neighbours(name: str, folder: Path) -> None:
@@ -236,13 +236,13 @@ def _load_file(file: Path) -> Any:
     return sys.modules[known]
 
 
-def _place(name: str, error: BaseException) -> str:
+def _location(name: str, error: BaseException) -> str:
     # The deepest line of the user's own files on the way to the error; the file, where none of its lines ran.
     file, folder = _find(name)
-    own = [
+    frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if Path(frame.filename).is_relative_to(folder) and "site-packages" not in Path(frame.filename).parts
         and not Path(frame.filename).is_relative_to(Path(__file__).parent)
     ]  # fmt: skip
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else str(file)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file)

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from autosparse.core.images import Images, epoch
-from autosparse.store import Rows, dump_tensors
+from autosparse.store import ShardedRows, dump_tensors
 
 IMAGES, SIDE, SHARD, REPEATS = 60_000, 64, 2**28, 5
 MANY = 100_000
@@ -38,7 +38,7 @@ def main() -> None:
         for number, part in enumerate(pixels.split(SHARD // (SIDE * SIDE * 3))):
             files.append(Path(folder) / f"train-{number:05d}.safetensors")
             files[-1].write_bytes(dump_tensors({"pixels": part}))
-        rows = Rows(files, "pixels")
+        rows = ShardedRows(files, "pixels")
         ways = {
             "memory": resident,
             "disk": replace(resident, pixels=rows),
@@ -80,7 +80,7 @@ def peak(way: str) -> None:
             files.append(Path(folder) / f"train-{number:05d}.safetensors")
             files[-1].write_bytes(dump_tensors({"pixels": pixels}))
             del pixels
-        rows = Rows(files, "pixels")
+        rows = ShardedRows(files, "pixels")
         held = torch.cat([rows[torch.arange(n * part, (n + 1) * part)] for n in range(10)]) if way == "memory" else rows
         images = Images(held, labels, torch.full((3,), 0.5), torch.full((3,), 0.25))
         network = build_model("resnet8", {}, (3, SIDE, SIDE), 10)

@@ -18,7 +18,7 @@ from autosparse.api.unwrap import unwrap
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
 from autosparse.errors import AutosparseError, DamagedFile, UsageError
-from autosparse.exporters import Model, exporters, place
+from autosparse.exporters import Model, exporters, fit
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model, models
 from autosparse.spec.choices import ModelChoice
@@ -105,11 +105,11 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
     if opener := exporters[found.format].facts.get("opener"):
         raise UsageError(f"{found.path} is for {opener}, which opens it without autosparse")
     if model is None:
-        return place(found.format, found.model, _network(found))
+        return fit(found.format, found.model, _network(found))
     plain = unwrap(model)
     if odd := _odd(plain, found):
         raise UsageError(f"{found.path} is of another network than the given model: {odd}")
-    placed = place(found.format, found.model, plain)
+    placed = fit(found.format, found.model, plain)
     return model.eval() if placed is plain else placed
 
 
@@ -201,7 +201,7 @@ def _network(found: OpenedModel) -> torch.nn.Module:
         entry = models.find(name)
         if entry is None:
             raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
-        if entry.facts.get("own_code"):
+        if entry.facts.get("user_code"):
             raise UsageError(
                 f"the network of {found.path} is own code, `{name}`, which loading never imports",
                 "build it and load into it: `load(path, model)`",
@@ -215,7 +215,7 @@ def _network(found: OpenedModel) -> torch.nn.Module:
             paper, drawn = build_model(name, options, shape, classes), replace(found, model=_on_paper(found.model))
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
-            _try(place(found.format, drawn.model, paper), shape, classes)
+            _try(fit(found.format, drawn.model, paper), shape, classes)
         with seeded(0):
             return build_model(name, options, shape, classes)
     except AutosparseError:
@@ -254,9 +254,9 @@ def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> N
 
 def _odd(model: torch.nn.Module, found: OpenedModel) -> str:
     # Which tensors a network has not, or has otherwise; empty where they are its own.
-    if "place" in exporters[found.format].facts:
+    if "fit" in exporters[found.format].facts:
         try:
-            place(found.format, found.model, model)
+            fit(found.format, found.model, model)
         except ValueError as error:
             return str(error)
         return ""

@@ -95,8 +95,8 @@ def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
 
 def available_memory() -> int:
     """Bytes of memory that a process may take without swapping: all, where the system does not tell what is free."""
-    if found := re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE):
-        return 1024 * int(found[1])
+    if match := re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE):
+        return 1024 * int(match[1])
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 8 * 2**30

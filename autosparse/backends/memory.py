@@ -20,8 +20,8 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 def memory_of(device: str) -> int:
     """Bytes of memory that a target has: the device's own, or the machine's as far as this process may use it."""
-    own, index = this_machine().cuda_memory, int(device.partition(":")[2] or 0)
-    return own[index] if device.startswith("cuda") and index < len(own) else _host_memory()
+    memories, index = this_machine().cuda_memory, int(device.partition(":")[2] or 0)
+    return memories[index] if device.startswith("cuda") and index < len(memories) else _host_memory()
 
 
 class PeakMemory:
@@ -68,14 +68,14 @@ def resident_memory(*, children: bool = False) -> int:
     processes = ["self"]
     for task in Path("/proc/self/task").glob("*/children") if children else ():
         processes += _text(str(task)).split()
-    told = [_text(f"/proc/{process}/status") for process in processes]
-    found = [int(kilobytes) for text in told for kilobytes in re.findall(r"^VmRSS:\s*(\d+) kB", text, re.MULTILINE)]
-    return 1024 * sum(found) if found else _highest()
+    statuses = [_text(f"/proc/{process}/status") for process in processes]
+    sizes = [int(kilobytes) for text in statuses for kilobytes in re.findall(r"^VmRSS:\s*(\d+) kB", text, re.MULTILINE)]
+    return 1024 * sum(sizes) if sizes else _highest()
 
 
 def _highest() -> int:
-    if found := re.search(r"^VmHWM:\s*(\d+) kB", _text("/proc/self/status"), re.MULTILINE):
-        return 1024 * int(found[1])
+    if match := re.search(r"^VmHWM:\s*(\d+) kB", _text("/proc/self/status"), re.MULTILINE):
+        return 1024 * int(match[1])
     try:
         import resource
     except ImportError:  # Windows
@@ -95,8 +95,8 @@ def _reset_peak() -> bool:
 @cache
 def _host_memory() -> int:
     total = _UNLIMITED
-    if found := re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE):
-        total = 1024 * int(found[1])
+    if match := re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE):
+        total = 1024 * int(match[1])
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # A container's limit, of either version of control groups.

@@ -119,8 +119,8 @@ def apportion(
     def wanted(name: str, price: float) -> float:
         return shares[name] / price if limits is None else 1 / (price / shares[name] + 1 / limits[name])
 
-    def priority(name: str, taken: int) -> float:
-        return shares[name] / (taken + 0.5) - (shares[name] / limits[name] if limits else 0)
+    def priority(name: str, count: int) -> float:
+        return shares[name] / (count + 0.5) - (shares[name] / limits[name] if limits else 0)
 
     names = [name for name in shares if capacity[name] > 0 and shares[name] > 0]
     if total > (room := sum(capacity[name] for name in names)):
@@ -149,15 +149,15 @@ def apportion(
     # Seats that are dearer than that beyond any rounding are sold. The next ones go by their priorities as they are
     # computed, of equal ones in order: an order of all seats that knows no total.
     counts = seats(high + 1e-6)
-    next_ = [(-priority(name, counts[name]), place, name) for place, name in enumerate(names)]
+    next_ = [(-priority(name, counts[name]), index, name) for index, name in enumerate(names)]
     heapq.heapify(next_)
     left = total - sum(counts.values())
     while left:
-        _, place, name = heapq.heappop(next_)
+        _, index, name = heapq.heappop(next_)
         if counts[name] < capacity[name]:
             counts[name] += 1
             left -= 1
-            heapq.heappush(next_, (-priority(name, counts[name]), place, name))
+            heapq.heappush(next_, (-priority(name, counts[name]), index, name))
     return {name: counts.get(name, 0) for name in shares}
 
 
@@ -167,7 +167,7 @@ def _alive(scores: Tensors) -> Counts:
 
 def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float]:
     """Layer -> what was given by its name, with or without `.weight`, or by the one pattern that matches it."""
-    found: dict[str, list[str]] = {name: [] for name in names}
+    named: dict[str, list[str]] = {name: [] for name in names}
     for pattern in layers:
         matched = [name for name in names if matches(name, pattern)]
         if not matched:
@@ -175,13 +175,13 @@ def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float
             hint = suggestion(pattern, known) or f"layers: {', '.join(known[:8])}{', ...' * (len(known) > 8)}"
             raise UsageError(f"no layer matches `{pattern}`", hint)
         for name in matched:
-            found[name].append(pattern)
-    for name, patterns in found.items():
+            named[name].append(pattern)
+    for name, patterns in named.items():
         exact = [pattern for pattern in patterns if pattern in (name, _short(name))]
         if len(exact or patterns) > 1:
             raise UsageError(f"layer `{name}` is given two sparsities, by {' and '.join(exact or patterns)}")
-        found[name] = exact or patterns
-    return {name: layers[patterns[0]] for name, patterns in found.items() if patterns}
+        named[name] = exact or patterns
+    return {name: layers[patterns[0]] for name, patterns in named.items() if patterns}
 
 
 def _short(name: str) -> str:
@@ -237,8 +237,8 @@ def most_within(cost: Callable[[int], int], limit: int, low: int, high: int) -> 
                 probe = (low + high) // 2
             if probe is None or not low < probe < high:
                 continue
-            if (found := cost(probe)) <= limit:
-                low, below = probe, found
+            if (price := cost(probe)) <= limit:
+                low, below = probe, price
             else:
-                high, above = probe, found
+                high, above = probe, price
     return low

@@ -81,8 +81,8 @@ class Evidence:
 
         A score that multiplies by them instead of by `weights` also says what a pruned weight would bring back.
         """
-        own = prunable_weights(self.model)
-        return {name: self.trained.get(name, weight).detach() for name, weight in own.items()}
+        weights = prunable_weights(self.model)
+        return {name: self.trained.get(name, weight).detach() for name, weight in weights.items()}
 
     @property
     def others(self) -> Tensors:
@@ -269,9 +269,9 @@ class Evidence:
         except OwnCodeError as error:
             if precision is not torch.float64:
                 raise
-            found = self._flow_in(torch.float32, weights, work, paths_only)
+            result = self._flow_in(torch.float32, weights, work, paths_only)
             self.note(f"the network does not run in float64, so its paths are followed in float32 ({error.message})")
-            return found
+            return result
 
     def _flow_in(
         self, precision: torch.dtype, weights: Tensors, work: Callable[[torch.Tensor], Result], paths_only: bool
@@ -304,12 +304,12 @@ class Evidence:
     def _rest(self) -> Tensors:
         # Copies: BatchNorm in training mode would otherwise move the model's own running statistics. Not the
         # state dict: it holds tied weights twice and leaves out buffers that are not saved.
-        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         # By identity: a layer's weight that is tied to an embedding goes by the embedding's name here.
         prunable = {id(weight) for weight in prunable_weights(self.model).values()}
         return {
             name: self.trained.get(name, tensor).detach().clone()
-            for name, tensor in own.items()
+            for name, tensor in tensors.items()
             if id(tensor) not in prunable
         }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import Features, Place, Seen, needs_of, table_layers
+from autosparse.core.features import Features, Position, Seen, needs_of, table_layers
 from autosparse.core.graph.connectivity import describe_network
 from autosparse.core.weights import Tensors
 from autosparse.core.zero_scores import carrying_signal, silent_layers
@@ -30,19 +30,19 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
     seen = (
         Seen(
             layer,
-            place,
+            position,
             evidence.weights[layer.name],
             gradient.get(layer.name),
             flow.get(layer.name),
             _unless_full(evidence.masks[layer.name]),
             standing.get(layer.name, (1.0, 1.0)),
         )
-        for layer, place in zip(evidence.layers, places_of(evidence, joins="joins" in needs), strict=True)
+        for layer, position in zip(evidence.layers, positions_of(evidence, joins="joins" in needs), strict=True)
     )
     return table_layers(seen, groups)
 
 
-def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
+def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
     """Where every layer stands; about sums only with `joins`, which takes a pass of the network."""
     layers = evidence.layers
     branch, shortcut, summed = set[str](), set[str](), set[str]()
@@ -55,7 +55,7 @@ def places_of(evidence: Evidence, *, joins: bool) -> list[Place]:
     total = sum(layer.size for layer in layers)
     pruned = total - sum(int(mask.count_nonzero()) for mask in evidence.masks.values())
     return [
-        Place(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
+        Position(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
     ]
 

@@ -21,7 +21,7 @@ from autosparse.registry import Registry
 
 
 @dataclass(frozen=True)
-class Place:
+class Position:
     """Where a layer stands: its number, of how many, how many weights the network has, and its place about sums.
 
     Of the network's `total` weights `pruned` are not present. A layer on a `branch` is on one way into a sum and on no
@@ -46,7 +46,7 @@ class Seen:
     """
 
     layer: Layer
-    place: Place
+    position: Position
     weight: torch.Tensor
     gradient: torch.Tensor | None = None
     flow: torch.Tensor | None = None
@@ -144,16 +144,16 @@ def channels(seen: Seen) -> torch.Tensor:
 @feature_groups.register(columns=8)
 def layer(seen: Seen) -> torch.Tensor:
     """Fan-in, fan-out, kernel, stride, share of all weights, and place from input to output."""
-    layer, place = seen.layer, seen.place
+    layer, position = seen.layer, seen.position
     facts = [
         math.log(layer.fan_in),
         math.log(layer.fan_out),
         math.log(math.prod(layer.kernel)),
         math.log(layer.stride),
-        math.log(layer.size / place.total),
-        place.index / max(1, place.layers - 1),
-        float(place.index == 0),
-        float(place.index == place.layers - 1),
+        math.log(layer.size / position.total),
+        position.index / max(1, position.layers - 1),
+        float(position.index == 0),
+        float(position.index == position.layers - 1),
     ]
     return _same_for_all(facts, seen)
 
@@ -168,17 +168,17 @@ def flow(seen: Seen) -> torch.Tensor:
 @feature_groups.register(columns=3, needs=("joins",))
 def joins(seen: Seen) -> torch.Tensor:
     """Whether a layer is on a branch of a sum, on a shortcut, and the last before the sum."""
-    place = seen.place
-    return _same_for_all([float(place.branch), float(place.shortcut), float(place.summed)], seen)
+    position = seen.position
+    return _same_for_all([float(position.branch), float(position.shortcut), float(position.summed)], seen)
 
 
 @feature_groups.register(columns=2)
 def remaining(seen: Seen) -> torch.Tensor:
     """Logarithms of the shares of the layer's and of the network's weights that are present: 0 at initialization."""
-    size, total = seen.layer.size, seen.place.total
+    size, total = seen.layer.size, seen.position.total
     left = size if seen.mask is None else int(seen.mask.count_nonzero())
     # Of a layer without weights nothing is asked; its logarithm stays finite.
-    shares = [max(1, left) / size, max(1, total - seen.place.pruned) / total]
+    shares = [max(1, left) / size, max(1, total - seen.position.pruned) / total]
     return _same_for_all([math.log(share) for share in shares], seen)
 
 
@@ -212,12 +212,12 @@ def _of_present(
 ) -> torch.Tensor:
     if present is None:
         return describe(values)
-    found = torch.zeros_like(values)
+    filled = torch.zeros_like(values)
     if bool(present.any()):
         among = describe(values[present])
-        found.fill_(among.min())
-        found[present] = among
-    return found
+        filled.fill_(among.min())
+        filled[present] = among
+    return filled
 
 
 def _ranks(size: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from autosparse.core.evidence import Batch
 from autosparse.lazy_torch import torch
 
 
-class Rows(Protocol):
+class RowReader(Protocol):
     """Pixels on disk: `rows[numbers]` reads some, uint8 `[len(numbers), height, width, channels]`."""
 
     shape: tuple[int, ...]
@@ -27,7 +27,7 @@ class Images:
     are in torch's channels_last layout, or `contiguous` for networks that need it.
     """
 
-    pixels: torch.Tensor | Rows
+    pixels: torch.Tensor | RowReader
     labels: torch.Tensor
     mean: torch.Tensor
     spread: torch.Tensor
@@ -137,8 +137,8 @@ def epoch(
     keeps: Sequence[Any] = (
         [None] * len(parts) if hole is None else _outside(hole, (height, width), cutout, device).split(sizes)
     )
-    for part, (padded, place), (row, column), keep in zip(parts, batches, moves, keeps, strict=True):
-        pixels = padded[place[:, None, None], row[:, :, None], column[:, None, :]]
+    for part, (padded, index), (row, column), keep in zip(parts, batches, moves, keeps, strict=True):
+        pixels = padded[index[:, None, None], row[:, :, None], column[:, None, :]]
         inputs = images.normalize(pixels)
         yield inputs if keep is None else inputs * keep, images.labels[part.to(device)]
 
@@ -146,8 +146,8 @@ def epoch(
 def _outside(centre: torch.Tensor, sides: tuple[int, int], cutout: int, device: torch.device) -> torch.Tensor:
     # False in the square, bool [images, 1, height, width]; centres in [0, 1) as [2, images, 1].
     inside: list[torch.Tensor] = []
-    for place, side in zip(centre, sides, strict=True):
-        begin = (place * side).long() - cutout // 2
+    for coordinate, side in zip(centre, sides, strict=True):
+        begin = (coordinate * side).long() - cutout // 2
         pixel = torch.arange(side)
         inside.append((pixel >= begin) & (pixel < begin + cutout))
     rows, columns = inside

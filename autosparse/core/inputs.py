@@ -87,10 +87,10 @@ def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
 
 def in_parts(batches: Iterable[Any], parts: int) -> list[Any]:
     """Every batch cut into `parts` as equal as can be, fewer where one would hold a single example, or whole."""
-    found: list[Any] = []
+    pieces: list[Any] = []
     for batch in batches:
         examples = examples_in(batch[0])
         number = min(parts, max(1, examples // 2)) if can_be_cut(batch) else 1
         ends = [round(examples * part / number) for part in range(number + 1)]
-        found += [cut(batch, *place) if number > 1 else batch for place in pairwise(ends)]
-    return found
+        pieces += [cut(batch, *bounds) if number > 1 else batch for bounds in pairwise(ends)]
+    return pieces

@@ -187,7 +187,7 @@ def rounds_to_describe(rounds: int, most: int) -> list[int]:
     """At most `most` of the rounds 1 to `rounds`, evenly spread from the first to the last."""
     if rounds <= most:
         return list(range(1, rounds + 1))
-    return [1 + round(place * (rounds - 1) / max(1, most - 1)) for place in range(most)]
+    return [1 + round(index * (rounds - 1) / max(1, most - 1)) for index in range(most)]
 
 
 def round_by_round(
@@ -199,5 +199,5 @@ def round_by_round(
         if number == 1:
             yield number, evidence, left
         else:
-            found = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 2].items()}
-            yield number, evidence.masked(found), left
+            masks = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 2].items()}
+            yield number, evidence.masked(masks), left

@@ -75,8 +75,8 @@ def declare_layers(
 
 def declared_of(model: torch.nn.Module) -> Declared:
     """Return what was declared of a network."""
-    found: Declared = model.__dict__.get(_DECLARED, Declared())
-    return found
+    declared: Declared = model.__dict__.get(_DECLARED, Declared())
+    return declared
 
 
 def weights_of(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, str, Kind | None]]:
@@ -110,7 +110,9 @@ def reading_of(weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None)
 
 def matches(name: str, pattern: str) -> bool:
     """Whether a parameter has this name, with or without `.weight`, or one of this pattern."""
-    return any(pattern == own or fnmatchcase(own, pattern) for own in (name, name.removesuffix(".weight")))
+    return any(
+        pattern == candidate or fnmatchcase(candidate, pattern) for candidate in (name, name.removesuffix(".weight"))
+    )
 
 
 def joined(prefix: str, name: str) -> str:
@@ -151,9 +153,9 @@ def _is_stacked(module: torch.nn.Module) -> bool:
 
 
 def _matching(pattern: str, parameters: Mapping[str, Any], option: str) -> list[str]:
-    found = [name for name in parameters if matches(name, pattern)]
-    if not found:
+    matched = [name for name in parameters if matches(name, pattern)]
+    if not matched:
         known = [*parameters]
         hint = suggestion(pattern, known) or f"parameters: {', '.join(known[:6])}{', ...' * (len(known) > 6)}"
         raise UsageError(f"`{option}` names `{pattern}`, which no parameter matches", hint)
-    return found
+    return matched

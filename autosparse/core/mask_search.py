@@ -10,7 +10,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
 from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.training.loop import Recipe
-from autosparse.core.training.masked_steps import Divergence, Learner, own_randomness
+from autosparse.core.training.masked_steps import Divergence, Learner, seeded_by
 from autosparse.core.training.optimizers import Adam
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
@@ -54,7 +54,7 @@ def learn_scores(
     noise = torch.Generator(values.device).manual_seed(
         int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
     )
-    with own_randomness(evidence):
+    with seeded_by(evidence):
         for step in range(steps):
             if step % every == 0:
                 quotas = counts(step / steps, learner.named(values))

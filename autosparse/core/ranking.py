@@ -72,7 +72,7 @@ def cross_validate(
     if len(parts) < 2:
         what = {"layers": "a network of one layer", "seeds": "one seed", "networks": "one network"}[split]
         raise ValueError(f"{what} leaves none to learn from when it is held out")
-    found: list[HeldOut] = []
+    results: list[HeldOut] = []
     folds = min(folds, len(parts))
     for fold in range(folds):
         held = [name for name in names if part_of[name] in parts[fold::folds]]
@@ -86,15 +86,15 @@ def cross_validate(
             agreement(scores, labels, [name for name in held if name.rpartition(":")[0] == source], features.sizes)
             for source in sources
         ]
-        found.append(HeldOut(overall, within, *(sum(values) / len(values) for values in zip(*agreed, strict=True))))
-        if enough(found[-1], folds - len(found)):
+        results.append(HeldOut(overall, within, *(sum(values) / len(values) for values in zip(*agreed, strict=True))))
+        if enough(results[-1], folds - len(results)):
             break
-    return HeldOut(*(sum(values) / len(found) for values in zip(*map(astuple, found), strict=True)))
+    return HeldOut(*(sum(values) / len(results) for values in zip(*map(astuple, results), strict=True)))
 
 
 def _part(name: str, split: Split) -> str:
-    place, _, layer = name.rpartition(":")
-    network, _, seed = place.partition("@")[0].rpartition(".")
+    origin, _, layer = name.rpartition(":")
+    network, _, seed = origin.partition("@")[0].rpartition(".")
     return {"layers": layer, "seeds": seed, "networks": network}[split]
 
 

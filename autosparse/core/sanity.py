@@ -11,7 +11,7 @@ from typing import Any
 from autosparse.core.allocation import Counts
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.images import Images, Rows
+from autosparse.core.images import Images, RowReader
 from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.weights import Layer, Tensors
@@ -112,7 +112,7 @@ def overlap(masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor
 
 @dataclass
 class _PermutedRows:
-    rows: Rows
+    rows: RowReader
     seed: int
     shape: tuple[int, ...]
 
@@ -121,8 +121,8 @@ class _PermutedRows:
 
 
 def _permuted(pixels: torch.Tensor, numbers: torch.Tensor, seed: int) -> torch.Tensor:
-    found = torch.empty_like(pixels)
-    for place, number in enumerate(numbers.tolist()):
-        order = torch.randperm(pixels[place, :, :, 0].numel(), generator=torch.Generator().manual_seed(seed + number))
-        found[place] = pixels[place].flatten(0, 1)[order.to(pixels.device)].view(pixels.shape[1:])
-    return found
+    permuted = torch.empty_like(pixels)
+    for index, number in enumerate(numbers.tolist()):
+        order = torch.randperm(pixels[index, :, :, 0].numel(), generator=torch.Generator().manual_seed(seed + number))
+        permuted[index] = pixels[index].flatten(0, 1)[order.to(pixels.device)].view(pixels.shape[1:])
+    return permuted

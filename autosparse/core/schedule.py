@@ -70,8 +70,8 @@ class Pruning:
                 start = replace(evidence, trained={}) if rewind else evidence
                 if batches is None or rewind:
                     batches = evidence.training_batches()
-                told = partial(self._told, (number - 1) * steps, steps * len(counts))
-                evidence = learn_briefly(start, batches, self.recipe, steps, told)
+                observe = partial(self._observe_round, (number - 1) * steps, steps * len(counts))
+                evidence = learn_briefly(start, batches, self.recipe, steps, observe)
             scores = self.scored(evidence, allow_zero=number > 1)
             present = evidence.masks
             if not (regrow and any(bool(values.any()) for values in scores.values())):
@@ -118,7 +118,7 @@ class Pruning:
             raise NoSignal("every weight has score 0")
         return scores
 
-    def _told(self, before: int, total: int, done: int) -> None:
+    def _observe_round(self, before: int, total: int, done: int) -> None:
         self.observe(before + done, total)
 
 

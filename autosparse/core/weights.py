@@ -113,10 +113,11 @@ def explain_unprunable(model: torch.nn.Module) -> str:
     names: dict[str, list[str]] = {}
     for name, reason in unprunable(model).items():
         names.setdefault(reason, []).append(name)
-    told = [
-        f"{reason} ({found[0]}{f' and {len(found) - 1} more' if found[1:] else ''})" for reason, found in names.items()
+    reasons = [
+        f"{reason} ({affected[0]}{f' and {len(affected) - 1} more' if affected[1:] else ''})"
+        for reason, affected in names.items()
     ]
-    return "; ".join(told) or "it has no parameters"
+    return "; ".join(reasons) or "it has no parameters"
 
 
 def describe_layers(model: torch.nn.Module, example: Inputs | None = None) -> tuple[Layer, ...]:
@@ -156,10 +157,10 @@ def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> tor
     network's present one. So is what a module adds to its state that is no tensor. Raises RuntimeError, as torch does,
     for a state of another network.
     """
-    own = model.state_dict()
-    whole: dict[str, Any] = {name: part for name, part in own.items() if not isinstance(part, torch.Tensor)}
+    current = model.state_dict()
+    whole: dict[str, Any] = {name: part for name, part in current.items() if not isinstance(part, torch.Tensor)}
     complete = OrderedDict(whole | dict(state))
-    complete._metadata = getattr(own, "_metadata", {})  # type: ignore[attr-defined]
+    complete._metadata = getattr(current, "_metadata", {})  # type: ignore[attr-defined]
     model.load_state_dict(complete, strict=True)
     return model
 

@@ -68,11 +68,11 @@ def carrying_signal(evidence: Evidence) -> tuple[Evidence, list[str]]:
     prunable = {id(weight): name for name, weight in prunable_weights(evidence.model).items()}
     layers = {layer.name: layer for layer in evidence.layers or describe_layers(evidence.model)}
     replaced: Tensors = {}
-    for name, own in evidence.model.named_parameters():
+    for name, parameter in evidence.model.named_parameters():
         part = parameters[name].detach()
         if not part.is_floating_point() or not part.numel() or bool(part.any()):
             continue
-        if (layer := prunable.get(id(own))) is not None:
+        if (layer := prunable.get(id(parameter))) is not None:
             random = torch.Generator("cpu").manual_seed(seed_of("zero weight", layer))
             drawn = torch.randn(part.shape, generator=random, device="cpu") / math.sqrt(layers[layer].fan_in)
             replaced[layer] = drawn.to(part)

@@ -61,8 +61,8 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     images = round(pool.train_images * share)
     train, validation, test = _sizes(pool, part, images, name)
     shape = pool.shape if part.size is None else (pool.shape[0], part.size, part.size)
-    own_test = bool(pool.test_images)
-    split: dict[str, Any] = {"validation": validation} if own_test else {"split": [train, validation, test]}
+    has_test = bool(pool.test_images)
+    split: dict[str, Any] = {"validation": validation} if has_test else {"split": [train, validation, test]}
     chosen: dict[str, Any] = {"classes": numbers, "images_per_class": part.images_per_class, "size": part.size}
 
     def load() -> Splits:
@@ -80,7 +80,7 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
         shape=shape,
         classes=classes,
         train_images=train if part.images_per_class is None else min(train, part.images_per_class * classes),
-        test_images=round(pool.test_images * share) if own_test else test,
+        test_images=round(pool.test_images * share) if has_test else test,
         load=load,
         validation_images=validation or round(pool.validation_images * share),
         known=bool(pool.classes),
@@ -134,11 +134,11 @@ def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: in
     # `validation` and `test` training images are set aside: as many as the identity says, whatever classes hold.
     import numpy
 
-    every, own_validation, own_test = (_only(split, numbers) for split in pool.load(part.size))
+    every, held_validation, held_test = (_only(split, numbers) for split in pool.load(part.size))
     assert every is not None
     # Sets come ordered by class or by writer: shuffled, so that every split has all of them.
     order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
-    if own_test is not None:  # the validation images come first, as they do in every earlier release
+    if held_test is not None:  # the validation images come first, as they do in every earlier release
         held, last, rest = numpy.split(order, [validation, validation])
     else:
         rest, held, last = numpy.split(order, [-validation - test, -test])
@@ -146,8 +146,8 @@ def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: in
         rest = _at_most(rest, every.labels, part.images_per_class)
     splits = Splits(
         train=every.part(rest),
-        validation=every.part(held) if validation or own_validation is None else own_validation,
-        test=every.part(last) if own_test is None else own_test,
+        validation=every.part(held) if validation or held_validation is None else held_validation,
+        test=every.part(last) if held_test is None else held_test,
     )
     hints = {
         "train": "lower `validation` or `test`",
@@ -167,7 +167,7 @@ def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
 
     places = numpy.full(int(split.labels.max(initial=0)) + 1, -1)
     places[[number for number in numbers if number < len(places)]] = [
-        place for place, number in enumerate(numbers) if number < len(places)
+        index for index, number in enumerate(numbers) if number < len(places)
     ]
     labels = places[split.labels]
     kept = numpy.flatnonzero(labels >= 0)

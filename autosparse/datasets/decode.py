@@ -81,8 +81,8 @@ def pixels_of(images: Any, where: str) -> Array:
         arrays = [_plain(image) for image in images]
         shapes = {array.shape for array in arrays}
         if len(shapes) != 1:
-            told = f"of one shape but there are {', '.join(sorted(map(str, shapes))[:3])}" if shapes else "there"
-            raise UsageError(f"{where}: images must be {told}")
+            problem = f"of one shape but there are {', '.join(sorted(map(str, shapes))[:3])}" if shapes else "there"
+            raise UsageError(f"{where}: images must be {problem}")
         pixels = numpy.stack(arrays)
     else:
         pixels = numpy.asarray(images)

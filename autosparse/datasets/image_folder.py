@@ -49,8 +49,8 @@ def image_folder(
     counts = {purpose: sum(map(len, files.values())) for purpose, files in parts.items()}
 
     def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
-        found = {purpose: _split(files, classes, channels, size) for purpose, files in parts.items()}
-        return found["train"], found.get("validation"), found.get("test")
+        splits = {purpose: _split(files, classes, channels, size) for purpose, files in parts.items()}
+        return splits["train"], splits.get("validation"), splits.get("test")
 
     return Pool(
         identity={
@@ -100,18 +100,18 @@ def tiny_imagenet(
             name, _, rest = line.partition("\t")
             if (wordnet := rest.partition("\t")[0]) in held:
                 held[wordnet].append(folder / _TINY / "val" / "images" / name)
-        found = (*(sum(map(len, files.values())) for files in (train, held)), len(train))
-        if found != _TINY_IMAGES:
+        counts = (*(sum(map(len, files.values())) for files in (train, held)), len(train))
+        if counts != _TINY_IMAGES:
             raise MissingData(
                 "{} holds {} and {} images in {} classes, not {} and {} in {}".format(
-                    folder / _TINY, *found, *_TINY_IMAGES
+                    folder / _TINY, *counts, *_TINY_IMAGES
                 ),
                 "remove it and fetch the set again",
             )
         return _split(train, tuple(train), 3, size), None, _split(held, tuple(train), 3, size)
 
     train = folder / _TINY / "train"
-    names = tuple(place.name for place in _folders(train))
+    names = tuple(path.name for path in _folders(train))
     images, tested, classes = _TINY_IMAGES
     return Pool(
         identity={"name": "tiny_imagenet", "md5": _TINY_MD5},

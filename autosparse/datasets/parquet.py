@@ -129,18 +129,18 @@ def _files(patterns: Sequence[str]) -> dict[str, list[Path]]:
     # Purpose -> files, in the order of their names; files of no purpose are for training.
     files: dict[Path, None] = {}
     for pattern in patterns:
-        place = Path(pattern).expanduser().absolute()
-        if place.is_dir():
-            names = [file for file in _below(place) if file.suffix == ".parquet"]
+        path = Path(pattern).expanduser().absolute()
+        if path.is_dir():
+            names = [file for file in _below(path) if file.suffix == ".parquet"]
         else:
-            folder = next(parent for parent in place.parents if parent.is_dir())  # which may have signs in its name
-            pattern = os.path.join(glob.escape(str(folder)), place.relative_to(folder))
-            names = [place] if place.is_file() else [Path(file) for file in sorted(glob.glob(pattern))]
+            folder = next(parent for parent in path.parents if parent.is_dir())  # which may have signs in its name
+            pattern = os.path.join(glob.escape(str(folder)), path.relative_to(folder))
+            names = [path] if path.is_file() else [Path(file) for file in sorted(glob.glob(pattern))]
         files |= dict.fromkeys(file for file in names if file.is_file())
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for file in files:
-        found.setdefault(_purpose(file.relative_to(_folder(files))) or "train", []).append(file)
-    return found if "train" in found else {}
+        splits.setdefault(_purpose(file.relative_to(_folder(files))) or "train", []).append(file)
+    return splits if "train" in splits else {}
 
 
 def _below(folder: Path) -> list[Path]:
@@ -286,9 +286,9 @@ def _split(tables: Sequence[_Table], classes: Classes, channels: int, size: int 
     columns = [_arrow().read_table(table.file, columns=[table.image]).column(table.image) for table in tables]
     starts = numpy.cumsum([0, *(len(column) for column in columns)])
 
-    def encoded(place: int) -> tuple[str, bytes]:
-        at = int(numpy.searchsorted(starts, place, side="right")) - 1
-        row = place - int(starts[at])
+    def encoded(index: int) -> tuple[str, bytes]:
+        at = int(numpy.searchsorted(starts, index, side="right")) - 1
+        row = index - int(starts[at])
         return f"image {row} of {tables[at].file}", _bytes(columns[at][row].as_py(), tables[at].file)
 
     return encoded_split(encoded, numpy.asarray(labels, dtype="int64"), channels, size)

@@ -180,14 +180,14 @@ def _load(published: _Published, folder: Path, *, download: bool) -> tuple[Any, 
         ) from error
 
 
-def _arrays(found: Any) -> tuple[Any, Any]:
+def _arrays(dataset: Any) -> tuple[Any, Any]:
     # uint8 [images, height, width, channels], whatever order torchvision keeps, and int64 labels.
     import numpy
 
-    pixels = numpy.asarray(found.data)
+    pixels = numpy.asarray(dataset.data)
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     elif pixels.shape[1] == 3 and pixels.shape[-1] != 3:
         pixels = pixels.transpose(0, 2, 3, 1)
-    labels = found.labels if hasattr(found, "labels") else found.targets
+    labels = dataset.labels if hasattr(dataset, "labels") else dataset.targets
     return numpy.ascontiguousarray(pixels), numpy.asarray(labels, dtype="int64")

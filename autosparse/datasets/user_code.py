@@ -14,7 +14,7 @@ from autosparse.datasets.source import Pool, Split
 from autosparse.errors import UsageError
 from autosparse.store import Store, digest
 from autosparse.text import listed
-from autosparse.user_code import PATTERN, call, content_of, label, load_own, sources, told
+from autosparse.user_code import PATTERN, call, content_of, guarded, label, load_factory, sources
 
 if TYPE_CHECKING:
     from autosparse.datasets.source import Array
@@ -176,8 +176,8 @@ _FACTS = 2
 """Version of what the store remembers of a set."""
 
 
-@datasets.register(name="FILE.py:FACTORY", pattern=PATTERN, own_code=True)
-def own(name: str, **options: Any) -> Pool:
+@datasets.register(name="FILE.py:FACTORY", pattern=PATTERN, user_code=True)
+def user_code(name: str, **options: Any) -> Pool:
     """Your own: `factory(**options)` in a file or `package.module`, giving training and test images.
 
     The factory returns `train`, `(train, test)`, `(train, validation, test)` or a mapping with these names. Each
@@ -238,9 +238,9 @@ class _Loaded:
 def _load(name: str, options: Mapping[str, Any]) -> _Loaded:
     import numpy
 
-    result = call(name, load_own(name), **options)
+    result = call(name, load_factory(name), **options)
     called = f"dataset `{label(name)}`"
-    with told(name, "reading"):
+    with guarded(name, "reading"):
         if is_set(result):
             result = {"train": result}
         elif isinstance(result, tuple | list) and len(result) in (2, 3):

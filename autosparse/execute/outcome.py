@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from autosparse.errors import AutosparseError, DamagedArtifact, DamagedFile, Diverged, StepError, UsageError
-from autosparse.foreign_code import in_short, place_of
+from autosparse.foreign_code import in_short, location_of
 from autosparse.plan import Plan, Status, Step
 from autosparse.store import Store, digest, open_index
 
@@ -30,8 +30,8 @@ def failures_of(step: Step) -> Iterator[None]:
         raise
     except Exception as error:  # a step is foreign code as soon as models and data are the user's own
         hint = "what finished before it is kept; `--debug` shows where it failed"
-        place = place_of(error)
-        raise _failed(step, StepError, f"{f'{place}: ' if place else ''}{in_short(error)}", hint) from error
+        location = location_of(error)
+        raise _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint) from error
 
 
 def release(error: BaseException) -> None:

@@ -1,9 +1,20 @@
 """Formats of emitted models by name."""
 
 from autosparse.exporters import compact, hub, onnx, pt2, safetensors, shrunk, sparse
-from autosparse.exporters._base import BATCHES, Export, Model, exporters, open_model, place
+from autosparse.exporters._base import BATCHES, Export, Model, exporters, fit, open_model
 
 __all__ = [
-    "BATCHES", "Export", "Model", "compact", "exporters", "hub", "onnx", "open_model", "place", "pt2", "safetensors",
-    "shrunk", "sparse",
+    "BATCHES",
+    "Export",
+    "Model",
+    "compact",
+    "exporters",
+    "fit",
+    "hub",
+    "onnx",
+    "open_model",
+    "pt2",
+    "safetensors",
+    "shrunk",
+    "sparse",
 ]  # fmt: skip

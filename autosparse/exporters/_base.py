@@ -52,14 +52,14 @@ def open_model(
     if "run" in facts:
         run: Callable[[torch.Tensor], torch.Tensor] = facts["run"](files)
         return run
-    return place(format, facts["read"](files), network)
+    return fit(format, facts["read"](files), network)
 
 
-def place(format: str, model: Model, network: "torch.nn.Module") -> "torch.nn.Module":
+def fit(format: str, model: Model, network: "torch.nn.Module") -> "torch.nn.Module":
     """A model that was read, in a network of the structure that was pruned; in evaluation mode."""
-    own: Callable[[Model, torch.nn.Module], torch.nn.Module] | None = exporters[format].facts.get("place")
-    if own is not None:
-        return own(model, network)
+    custom: Callable[[Model, torch.nn.Module], torch.nn.Module] | None = exporters[format].facts.get("fit")
+    if custom is not None:
+        return custom(model, network)
     from autosparse.core.weights import load_state
 
     return load_state(network, model.state).eval()

@@ -57,7 +57,7 @@ def compact(
         stored |= {
             f"{name}/shape": torch.tensor(mask.shape, dtype=torch.int64),
             f"{name}/values": rounded,
-            **{f"{name}/{part}": found for part, found in _smallest(mask.flatten()).items()},
+            **{f"{name}/{part}": tensor for part, tensor in _smallest(mask.flatten()).items()},
         }
     return {FILE: dump_tensors(stored)}
 

@@ -75,16 +75,17 @@ def _metadata(about: Mapping[str, Any], dataset: str, license: str) -> dict[str,
 
 
 def _accuracies(about: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
-    own = {about["seed"]: about["accuracy"]["test_accuracy"]}
-    found: dict[tuple[str, str], dict[int, float]] = {("method", about["method"]): own}
+    by_method: dict[tuple[str, str], dict[int, float]] = {
+        ("method", about["method"]): {about["seed"]: about["accuracy"]["test_accuracy"]}
+    }
     for role, accuracy in sorted(about["others"].items()):
         kind, _, rest = role.partition(".")
         name, _, seed = rest.rpartition(".")
-        found.setdefault((kind, name), {})[int(seed)] = accuracy
-    for (kind, name), values in found.items():
+        by_method.setdefault((kind, name), {})[int(seed)] = accuracy
+    for (kind, name), values in by_method.items():
         spread = f" ± {statistics.stdev(values.values()):.2f}" if len(values) > 1 else ""
-        told = literal(name) if kind == "method" else f"control {literal(name)}"
-        yield told, f"{statistics.fmean(values.values()):.2f}{spread}", ", ".join(map(str, sorted(values)))
+        subject = literal(name) if kind == "method" else f"control {literal(name)}"
+        yield subject, f"{statistics.fmean(values.values()):.2f}{spread}", ", ".join(map(str, sorted(values)))
 
 
 def _layers(layers: Sequence[Mapping[str, Any]]) -> Iterable[tuple[str, ...]]:

@@ -35,7 +35,7 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network
 
 
-@exporters.register(read=read, place=fit, files=(FILE,), exact=False, builds=10, gain="too few channels are dead")
+@exporters.register(read=read, fit=fit, files=(FILE,), exact=False, builds=10, gain="too few channels are dead")
 def shrunk(model: Model) -> dict[str, bytes]:
     """`model.shrunk.safetensors`: the state of a smaller ordinary network, without channels that carry nothing.
 

@@ -34,7 +34,7 @@ def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
     return apply_ways(resize(like_fused(network, model.state), model.state), model.choices)
 
 
-@exporters.register(read=read, place=fit, files=(FILE, WAYS), exact=False, builds=20)
+@exporters.register(read=read, fit=fit, files=(FILE, WAYS), exact=False, builds=20)
 def sparse(
     model: Model, *, shrink: Annotated[bool, "leave out channels that carry nothing"] = True
 ) -> dict[str, bytes]:

@@ -20,8 +20,7 @@ from typing import Any
 
 from autosparse.backends import PeakMemory, Place, release_memory, resident_memory
 from autosparse.core.evidence import Evidence
-from autosparse.core.features import Features, Seen, columns_of, table_layers
-from autosparse.core.features import Place as Position
+from autosparse.core.features import Features, Position, Seen, columns_of, table_layers
 from autosparse.core.graph.connectivity import effective
 from autosparse.core.images import Images
 from autosparse.core.scorers import groups_of, scorers
@@ -68,11 +67,11 @@ def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rate
 def learn_scorer(name: str, options: Mapping[str, Any], tables: Features, steps: int) -> Tensors:
     """The state of a scorer that learns from tables in `steps`, if it takes any: of its speed, like any other."""
     entry = scorers[name]
-    own, _ = entry.apart(options)
+    given, _ = entry.apart(options)
     shares = {layer: table[:, 0] for layer, table in tables.values.items()}
-    asked = {**own, "steps": steps} if "steps" in own else own
-    found: Tensors = entry.function(tables, shares, torch.Generator(), **asked)
-    return found
+    asked = {**given, "steps": steps} if "steps" in given else given
+    state: Tensors = entry.function(tables, shares, torch.Generator(), **asked)
+    return state
 
 
 def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -> Features:
@@ -125,12 +124,12 @@ def probe_network(
     used["train"] /= epochs
     if kernels == "sparse":
         masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(model).items()}
-        own = _sparse(lambda given: train(model, full, given, random, masks=masks), recipe, size, device)
-        used["train_bytes"] = max(used["train_bytes"], own.pop("sparse_bytes", 0.0))  # what it saves is float32
-        used |= own
+        extra = _sparse(lambda given: train(model, full, given, random, masks=masks), recipe, size, device)
+        used["train_bytes"] = max(used["train_bytes"], extra.pop("sparse_bytes", 0.0))  # what it saves is float32
+        used |= extra
     elif kernels == "compiled":
-        used |= (own := _compiled(partial(train, model, full), recipe, used["train"], device))
-        if own and size < batch:  # torch has then an equal network on disk for what is to run, too
+        used |= (extra := _compiled(partial(train, model, full), recipe, used["train"], device))
+        if extra and size < batch:  # torch has then an equal network on disk for what is to run, too
             real = replace(recipe, batch=batch, epochs=1, kernels="compiled")
             train(model, made_up_images(batch, shape, classes, device), real, random)
     # Parameters, gradients, momentum and the state that is read are counted apart.
@@ -256,10 +255,10 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
     first = clock(work, device)
     if first > _MOMENT:
         return first
-    found: list[float] = []
-    while len(found) < 3 or (sum(found) < _MOMENT and len(found) < 200):
-        found.append(clock(work, device))
-    return sorted(found)[len(found) // 2]
+    seconds: list[float] = []
+    while len(seconds) < 3 or (sum(seconds) < _MOMENT and len(seconds) < 200):
+        seconds.append(clock(work, device))
+    return sorted(seconds)[len(seconds) // 2]
 
 
 def clock(work: Callable[[], object], device: torch.device) -> float:

@@ -72,9 +72,9 @@ def network_facts(
     known = digest([_VERSION, dict(identity), list(shape), classes])
     store = Store.default()
     memory = f"network-{known}"
-    found = store.recall(memory)
+    remembered = store.recall(memory)
     try:
-        return _read(known, found)
+        return _read(known, remembered)
     except (TypeError, KeyError):  # never seen, or remembered by another release
         pass
     with seeded(0), fits(label(name), shape):
@@ -109,21 +109,21 @@ def _nothing_drawn() -> Iterator[None]:
         yield
 
 
-def _read(identity: str, found: Any) -> NetworkFacts:
-    layers = tuple(LayerFacts(**layer) for layer in found["layers"])
-    return NetworkFacts(**{**found, "identity": identity, "layers": layers})
+def _read(identity: str, remembered: Any) -> NetworkFacts:
+    layers = tuple(LayerFacts(**layer) for layer in remembered["layers"])
+    return NetworkFacts(**{**remembered, "identity": identity, "layers": layers})
 
 
 def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
     parameter = next(network.parameters())
     images = torch.zeros((_IMAGES, *shape), device=parameter.device)
-    own = {_place_of(tensor) for tensor in (*network.parameters(), *network.buffers())}
+    stored = {_address_of(tensor) for tensor in (*network.parameters(), *network.buffers())}
     saved: dict[int, int] = {}
     live = 0
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        if (place := _place_of(tensor)) not in own:
-            saved[place] = max(saved.get(place, 0), tensor.numel() * tensor.element_size())
+        if (address := _address_of(tensor)) not in stored:
+            saved[address] = max(saved.get(address, 0), tensor.numel() * tensor.element_size())
             held.append(tensor)  # a place is taken again once its tensor is gone
         return tensor
 
@@ -152,5 +152,5 @@ def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
     )
 
 
-def _place_of(tensor: torch.Tensor) -> int:
+def _address_of(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)

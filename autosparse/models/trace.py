@@ -35,9 +35,9 @@ def structure_of(
         check_network(label, network, shape, classes)
         _check_training(label, network, shape)
     state = state_of(network)
-    found = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
-    store.remember(memory, found)
-    return found
+    structure = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
+    store.remember(memory, structure)
+    return structure
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, models
 from autosparse.models.trace import structure_of
-from autosparse.user_code import PATTERN, call, content_of, label, load_own, sources, told
+from autosparse.user_code import PATTERN, call, content_of, guarded, label, load_factory, sources
 
 
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
@@ -17,14 +17,14 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
         "sources": sources(name),
         "options": content_of(options),
     }
-    with told(name, f"running an image of {' x '.join(map(str, shape))} through"):
+    with guarded(name, f"running an image of {' x '.join(map(str, shape))} through"):
         structure = structure_of(
             label(name), lambda: network(name, shape, classes, **options), identity, shape, classes, device="cpu"
         )
     return {**identity, "structure": structure}
 
 
-@models.register(name="FILE.py:FACTORY", pattern=PATTERN, identify=_identify, own_code=True)
+@models.register(name="FILE.py:FACTORY", pattern=PATTERN, identify=_identify, user_code=True)
 def network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
     """Your own: `factory(input_shape, classes, **options)` in a file or `package.module`, giving an nn.Module."""
-    return call(name, load_own(name), shape, classes, **options)  # type: ignore[no-any-return]
+    return call(name, load_factory(name), shape, classes, **options)  # type: ignore[no-any-return]

@@ -84,7 +84,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
 def own_code(spec: Spec) -> tuple[str, ...]:
     """Names of the user's own code that a spec names."""
     choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
-    named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("own_code"))
+    named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("user_code"))
     return tuple(dict.fromkeys(named))
 
 

@@ -247,7 +247,7 @@ def _write_out(document: Document, place: Path) -> None:
                 folder = _folder(document, (*place, key))
                 # A spec that ships with the package stands for one in `specs` here: data is never in the package.
                 choice[key] = _absolute(value, FilePath("specs") if is_shipped(folder) else folder)
-    if entry.facts.get("own_code"):
+    if entry.facts.get("user_code"):
         folder = _folder(document, (*place, "name") if isinstance(choice, dict) else place)
         if isinstance(choice, dict):
             choice["name"] = user_code.absolute(name, folder)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, ClassVar
 
-from autosparse.core.images import Rows
+from autosparse.core.images import RowReader
 from autosparse.core.weights import Tensors
 from autosparse.datasets import Split, open_source
 from autosparse.datasets.decode import SET_SIZE
@@ -44,7 +44,7 @@ class DataResult(StepResult):
         """Return the files that hold a split's pixels apart from its labels, in order."""
         return sorted(name.removesuffix(".safetensors") for name in self.artifact.files if name.startswith(f"{split}-"))
 
-    def images(self, split: str, *, in_memory: bool) -> tuple[torch.Tensor | Rows, torch.Tensor]:
+    def images(self, split: str, *, in_memory: bool) -> tuple[torch.Tensor | RowReader, torch.Tensor]:
         """Return pixels, uint8 `[images, height, width, channels]`, which may stay on disk, and labels, `[images]`."""
         files = self.shards(split) or [split]
         if in_memory:
@@ -54,7 +54,7 @@ class DataResult(StepResult):
                 fits = "pixels" in parts[name] and parts[name]["pixels"].shape[1:] in rows
                 self.require(fits, f"{name}.safetensors: `pixels` is missing or not shaped as those before")
             tensors = [parts[name]["pixels"] for name in files]
-            pixels: torch.Tensor | Rows = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
+            pixels: torch.Tensor | RowReader = tensors[0] if len(tensors) == 1 else torch.cat(tensors)
             labels = parts[split].get("labels")
         else:
             pixels, labels = self.artifact.rows(files, "pixels"), self.artifact.tensor(split, "labels")

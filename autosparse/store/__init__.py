@@ -7,10 +7,10 @@ from autosparse.store.index import Index, Record, open_index
 from autosparse.store.keys import canonical, digest, file_digest, key_of
 from autosparse.store.local import Store
 from autosparse.store.remote import Remote
-from autosparse.store.safetensors import Rows, dump_tensors, load_tensors
+from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors
 
 __all__ = [
-    "Artifact", "Draft", "InUse", "Index", "Record", "Remote", "Rows", "Store", "Unused", "canonical", "collect",
+    "Artifact", "Draft", "InUse", "Index", "Record", "Remote", "ShardedRows", "Store", "Unused", "canonical", "collect",
     "collect_remote", "contents", "digest", "dump_tensors", "file_digest", "key_of", "load_tensors", "name_in",
     "open_index",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from autosparse.errors import DamagedArtifact, MissingRequirement
 from autosparse.store.keys import canonical, file_digest, key_of
-from autosparse.store.safetensors import Rows, dump_tensors, load_tensors, read_tensor
+from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_tensor
 
 if TYPE_CHECKING:
     from autosparse.lazy_torch import torch
@@ -75,7 +75,7 @@ class Artifact:
         except ValueError as error:
             raise self.malformed(f"{name}.safetensors: {error}") from error
 
-    def rows(self, names: Sequence[str], tensor: str) -> Rows:
+    def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
         """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
 
         Every file is checked once, here, without holding it in memory.
@@ -83,7 +83,7 @@ class Artifact:
         for name in names:
             self._check(name)
         try:
-            return Rows([self._path(f"{name}.safetensors") for name in names], tensor)
+            return ShardedRows([self._path(f"{name}.safetensors") for name in names], tensor)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.malformed(f"{names[0]}.safetensors: `{tensor}` cannot be read: {error}") from error
 
@@ -185,16 +185,16 @@ def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
     Raises DamagedArtifact for one that is no artifact's, of this operation, whose key is that of what it was made from.
     """
     check_named(operation, key)
-    found = read_descriptor(data, key)
-    if found.get("operation") != operation:
+    descriptor = read_descriptor(data, key)
+    if descriptor.get("operation") != operation:
         raise DamagedArtifact(key, "it describes an artifact of another operation")
     try:
-        known = key == key_of(operation, found["version"], found["options"], found["inputs"])
+        known = key == key_of(operation, descriptor["version"], descriptor["options"], descriptor["inputs"])
     except (KeyError, TypeError, ValueError):
         known = False
     if not known:
         raise DamagedArtifact(key, "its key is not that of what it says it was made from")
-    return found
+    return descriptor
 
 
 def check_named(operation: str, key: str) -> None:

@@ -24,15 +24,15 @@ def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
     known = store.recall(memory) or {}
     names = {path: name_in(folder, path) for path in files}
     marks = {path: [(a := path.stat()).st_size, a.st_mtime_ns, a.st_ctime_ns] for path in names}
-    found = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
-    changed = [path for path in names if path not in found]
+    digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
+    changed = [path for path in names if path not in digests]
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter
-        found |= zip(changed, pool.map(file_digest, changed), strict=True)
+        digests |= zip(changed, pool.map(file_digest, changed), strict=True)
     if changed:
-        entries = {name: [*marks[path], found[path]] for path, name in names.items()}
+        entries = {name: [*marks[path], digests[path]] for path, name in names.items()}
         with suppress(MissingRequirement):  # a cache that cannot be written: the files are read again next time
             store.remember(memory, {**known, **entries})
-    return {path: found[path] for path in sorted(names, key=names.__getitem__)}
+    return {path: digests[path] for path in sorted(names, key=names.__getitem__)}
 
 
 def name_in(folder: Path, path: Path) -> str:

@@ -51,9 +51,9 @@ class InUse:
         with suppress(OSError, Timeout):
             (self._store.root / "locks").mkdir(parents=True, exist_ok=True)
             self._lock.acquire(timeout=0)
-        told = self._tell()
+        marked = self._mark()
         if self._store.url:
-            threading.Thread(target=self._go_on, args=(told,), name="autosparse in use", daemon=True).start()
+            threading.Thread(target=self._go_on, args=(marked,), name="autosparse in use", daemon=True).start()
         return self
 
     def __exit__(
@@ -64,11 +64,11 @@ class InUse:
         with suppress(OSError):
             Path(self._lock.lock_file).unlink()
 
-    def _go_on(self, told: bool) -> None:
-        while not self._ended.wait(_REFRESH if told else _AGAIN):
-            told = self._tell()
+    def _go_on(self, marked: bool) -> None:
+        while not self._ended.wait(_REFRESH if marked else _AGAIN):
+            marked = self._mark()
 
-    def _tell(self) -> bool:
+    def _mark(self) -> bool:
         note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "keys": self._keys}
         self._store.note(f"used-{self._name}", note)
         return self._store.claim(self._name, note)
@@ -151,9 +151,9 @@ def _goes_on(store: Store, name: str) -> bool:
     return False
 
 
-def _time(told: object) -> float:
+def _time(timestamp: object) -> float:
     # What does not say when it was is kept.
     try:
-        return datetime.fromisoformat(str(told)).timestamp()
+        return datetime.fromisoformat(str(timestamp)).timestamp()
     except ValueError:
         return float("inf")

@@ -70,26 +70,26 @@ class Index:
     @cached_property
     def operations(self) -> Mapping[str, list[Record]]:
         """Operation -> its records, the latest first."""
-        found: dict[str, list[Record]] = {}
+        by_operation: dict[str, list[Record]] = {}
         for record in self:
-            found.setdefault(record.operation, []).append(record)
+            by_operation.setdefault(record.operation, []).append(record)
         return {
             name: sorted(records, key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
-            for name, records in found.items()
+            for name, records in by_operation.items()
         }
 
     @cached_property
     def kinds(self) -> Mapping[str, list[Record]]:
         """Kind of work -> the records of finished steps that did it, the latest first."""
-        found: dict[str, list[Record]] = {}
+        by_kind: dict[str, list[Record]] = {}
         for records in self.operations.values():
             for record in records:
                 work = record.about.get("work")
                 if isinstance(work, dict) and "seconds" in record.about:
-                    found.setdefault(work.get("kind", ""), []).append(record)
+                    by_kind.setdefault(work.get("kind", ""), []).append(record)
         return {
             kind: sorted(records, key=lambda record: record.about.get("created", ""), reverse=True)
-            for kind, records in found.items()
+            for kind, records in by_kind.items()
         }
 
 
@@ -114,15 +114,15 @@ def open_index(store: Store) -> Index:
 
 def _present(root: Path) -> dict[str, tuple[str, int]]:
     # key -> operation, and when its descriptor was written.
-    found: dict[str, tuple[str, int]] = {}
+    present: dict[str, tuple[str, int]] = {}
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / "artifacts") as operations:
         for operation in operations:
             with suppress(NotADirectoryError), os.scandir(operation.path) as folders:
                 for folder in folders:
                     with suppress(OSError):  # no descriptor: not an artifact
                         marked = os.stat(os.path.join(folder.path, DESCRIPTOR)).st_mtime_ns
-                        found[folder.name] = (operation.name, marked)
-    return found
+                        present[folder.name] = (operation.name, marked)
+    return present
 
 
 def _synchronized(store: Store, path: str, present: Mapping[str, tuple[str, int]]) -> Index:
@@ -144,8 +144,8 @@ def _synchronized(store: Store, path: str, present: Mapping[str, tuple[str, int]
         return Index({key: Record(operation, key, step, size, text) for operation, key, step, size, text in rows})
 
 
-def _row(store: Store, key: str, place: tuple[str, int]) -> tuple[str, str, str, int, int, str] | None:
-    operation, marked = place
+def _row(store: Store, key: str, location: tuple[str, int]) -> tuple[str, str, str, int, int, str] | None:
+    operation, marked = location
     try:
         about = dict(store.open(operation, key).descriptor)
         size = size_of(about)

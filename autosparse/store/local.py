@@ -62,7 +62,7 @@ class Store:
 
     def holds(self, operation: str, key: str) -> bool:
         """Whether the artifact is in the store's own folder."""
-        return (self._place(operation, key) / DESCRIPTOR).is_file()
+        return (self._folder(operation, key) / DESCRIPTOR).is_file()
 
     def has(self, operation: str, key: str) -> bool:
         """Whether the artifact was published; its bytes are checked when they are read."""
@@ -70,9 +70,9 @@ class Store:
 
     def present(self, named: Sequence[tuple[str, str]]) -> set[str]:
         """The keys of those artifacts, by operation and key, that were published: `has` for many."""
-        own = {key for operation, key in named if self.holds(operation, key)}
-        others = [one for one in named if one[1] not in own]
-        return own | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
+        present = {key for operation, key in named if self.holds(operation, key)}
+        others = [one for one in named if one[1] not in present]
+        return present | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
 
     def elsewhere(self, named: Sequence[tuple[str, str]]) -> set[str]:
         """The keys of those artifacts that are in the shared store, whether here too or not."""
@@ -80,12 +80,12 @@ class Store:
 
     def open(self, operation: str, key: str) -> Artifact:
         """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
-        folder = self._place(operation, key)
+        folder = self._folder(operation, key)
         if self.url and not self.holds(operation, key) and self.has(operation, key):
             there = self.root / "fetched" / key
-            found = self._ask(lambda remote: remote.look(operation, key, there))
-            if found is not None:
-                return found
+            artifact = self._ask(lambda remote: remote.look(operation, key, there))
+            if artifact is not None:
+                return artifact
         try:
             descriptor = read_descriptor((folder / DESCRIPTOR).read_bytes(), key)
         except OSError as error:
@@ -106,16 +106,16 @@ class Store:
         If another machine has published the same one before, it takes the place of the one here, so that all go on
         from the same bytes; unless `replace`. Raises DamagedArtifact for one whose bytes are not those that were made.
         """
-        own = self.open(operation, key)
+        artifact = self.open(operation, key)
         if self._reachable:
-            own.verify()
+            artifact.verify()
 
         def act(remote: Remote) -> bool:
-            if not remote.push(own, replace=replace):
+            if not remote.push(artifact, replace=replace):
                 try:
                     self.take(remote, operation, key)
                 except DamagedArtifact:
-                    remote.push(own, replace=True)
+                    remote.push(artifact, replace=True)
             return True
 
         return bool(self._ask(act))
@@ -130,39 +130,39 @@ class Store:
         One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
         is what the descriptor says.
         """
-        found = read_foreign(descriptor, operation, key)
-        place = self._place(operation, key)
+        parsed = read_foreign(descriptor, operation, key)
+        target = self._folder(operation, key)
         with suppress(OSError, DamagedArtifact):
-            if read_descriptor((place / DESCRIPTOR).read_bytes(), key)["files"] == found["files"]:
-                return Artifact(place, key, found)
+            if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
+                return Artifact(target, key, parsed)
         draft = Draft(self.root / "drafts" / f"{key}.{uuid.uuid4().hex}")
         old = draft.folder.with_name(f"{draft.folder.name}.old")
         try:
             draft.folder.mkdir(parents=True)
-            for name, about in found["files"].items():
+            for name, about in parsed["files"].items():
                 download(about["sha256"], draft.folder / name)
                 if file_digest(draft.folder / name) != about["sha256"]:
                     raise DamagedArtifact(key, f"{name} is not what was published")
                 _flush_file(draft.folder / name)
             draft.write(DESCRIPTOR, descriptor)
             _flush_folder(draft.folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):
-                place.rename(old)
+                target.rename(old)
             try:
-                draft.folder.rename(place)
+                draft.folder.rename(target)
             except OSError:
                 if not self.holds(operation, key):  # else another process has taken it in the meantime
                     raise
-            _flush_folder(place.parent)
+            _flush_folder(target.parent)
         except FileNotFoundError as error:
             raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
         except OSError as error:
-            raise unwritable(place, error) from error
+            raise unwritable(target, error) from error
         finally:
             for folder in (draft.folder, old):
                 shutil.rmtree(folder, ignore_errors=True)
-        return Artifact(place, key, found)
+        return Artifact(target, key, parsed)
 
     @property
     def _reachable(self) -> bool:
@@ -202,33 +202,33 @@ class Store:
         old = draft.folder.with_name(f"{key}.old")
         for folder in (draft.folder, old):
             shutil.rmtree(folder, ignore_errors=True)
-        place = self._place(operation, key)
+        target = self._folder(operation, key)
         try:
             draft.folder.mkdir(parents=True)
             write(draft)
             descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
             draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
             _flush_folder(draft.folder)
-            place.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if replace and self.holds(operation, key):
-                place.rename(old)
-            elif place.exists():  # files that lost their descriptor
+                target.rename(old)
+            elif target.exists():  # files that lost their descriptor
                 self.set_aside(operation, key)
-            draft.folder.rename(place)
-            _flush_folder(place.parent)
+            draft.folder.rename(target)
+            _flush_folder(target.parent)
             shutil.rmtree(old, ignore_errors=True)
         except OSError as error:
-            raise unwritable(place, error) from error
+            raise unwritable(target, error) from error
         finally:
             shutil.rmtree(draft.folder, ignore_errors=True)
-        return Artifact(place, key, descriptor)
+        return Artifact(target, key, descriptor)
 
     def remove(self, operation: str, key: str) -> None:
         """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
         gone = self.root / "drafts" / f"{key}.{uuid.uuid4().hex}.gone"
         try:
             gone.parent.mkdir(parents=True, exist_ok=True)
-            self._place(operation, key).rename(gone)
+            self._folder(operation, key).rename(gone)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -253,7 +253,7 @@ class Store:
             target = target.with_name(f"{operation}-{key}-{number}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._place(operation, key).rename(target)
+            self._folder(operation, key).rename(target)
         except OSError as error:
             raise unwritable(target, error) from error
         return target
@@ -303,14 +303,14 @@ class Store:
 
     def remember(self, name: str, value: Any) -> None:
         """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
-        place = self.root / "memory" / f"{name}.json"
-        draft = place.with_suffix(f".{os.getpid()}")
+        path = self.root / "memory" / f"{name}.json"
+        draft = path.with_suffix(f".{os.getpid()}")
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
-            draft.replace(place)
+            draft.replace(path)
         except OSError as error:
-            raise unwritable(place, error) from error
+            raise unwritable(path, error) from error
 
     def note(self, name: str, value: Any) -> None:
         """Remember what can be found out again; where the store cannot be written it is."""
@@ -324,7 +324,7 @@ class Store:
         except (OSError, ValueError):
             return None
 
-    def _place(self, operation: str, key: str) -> Path:
+    def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
 
 

@@ -57,8 +57,8 @@ class Remote:
         named = list(named)
         asked = [one for one in named if one[1] not in {*self._known, *self._bad, *self._lost}]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            found = list(pool.map(lambda one: self._exists(self._descriptor(*one)), asked))
-        self._known |= {key for (_, key), there in zip(asked, found, strict=True) if there}
+            existing = list(pool.map(lambda one: self._exists(self._descriptor(*one)), asked))
+        self._known |= {key for (_, key), there in zip(asked, existing, strict=True) if there}
         return {key for _, key in named if key in self._known - self._lost}
 
     def has(self, operation: str, key: str) -> bool:
@@ -87,21 +87,21 @@ class Remote:
                 raise DamagedArtifact(key, problem.message) from problem
 
         with self._reached("read"), self._judged(key):
-            found = read_foreign(self._read(operation, key), operation, key)
-        return Artifact(folder, key, found, download)
+            descriptor = read_foreign(self._read(operation, key), operation, key)
+        return Artifact(folder, key, descriptor, download)
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; False if one is there already, which stays unless it is damaged or `replace`d."""
         operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
-        place = self._descriptor(operation, artifact.key)
+        path = self._descriptor(operation, artifact.key)
         with self._reached("written"):
             for name, about in artifact.files.items():
-                self._upload(artifact.folder / name, about, anew=artifact.key in self._bad)
-            made = self._patiently(lambda: self._create(place, data, replace=replace))
+                self._upload(artifact.folder / name, about, force=artifact.key in self._bad)
+            made = self._patiently(lambda: self._create(path, data, replace=replace))
             if not made and not self._is_whole(operation, artifact.key):
-                self._patiently(lambda: self._create(place, data, replace=True))
+                self._patiently(lambda: self._create(path, data, replace=True))
                 made = True
-            if made and self._patiently(lambda: self._files.cat_file(place)) != data:
+            if made and self._patiently(lambda: self._files.cat_file(path)) != data:
                 made = False  # one that replaced it in the meantime stays
         self._bad.discard(artifact.key)
         self._lost.discard(artifact.key)
@@ -155,8 +155,8 @@ class Remote:
     def _read(self, operation: str, key: str) -> bytes:
         # The descriptor; it is read once in a process.
         if key not in self._descriptors:
-            place = self._descriptor(operation, key)
-            self._descriptors[key] = self._patiently(lambda: self._files.cat_file(place))
+            path = self._descriptor(operation, key)
+            self._descriptors[key] = self._patiently(lambda: self._files.cat_file(path))
         return self._descriptors[key]
 
     def _is_whole(self, operation: str, key: str) -> bool:
@@ -164,48 +164,48 @@ class Remote:
         if key in self._bad:
             return False
         try:
-            found = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), key)
-            return all(self._size(about["sha256"]) == about["bytes"] for about in found["files"].values())
+            descriptor = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), key)
+            return all(self._size(about["sha256"]) == about["bytes"] for about in descriptor["files"].values())
         except (FileNotFoundError, DamagedArtifact):
             return False
 
-    def _upload(self, path: Path, about: Mapping[str, Any], *, anew: bool) -> None:
+    def _upload(self, path: Path, about: Mapping[str, Any], *, force: bool) -> None:
         sha256, size = about["sha256"], about["bytes"]
-        place = self._file(sha256)
+        target = self._file(sha256)
 
         def attempt() -> None:
-            if not anew and self._size(sha256) == size:
+            if not force and self._size(sha256) == size:
                 return
             if self._local:
-                self._files.makedirs(os.path.dirname(place), exist_ok=True)
-                draft = f"{place}.{uuid.uuid4().hex}"
+                self._files.makedirs(os.path.dirname(target), exist_ok=True)
+                draft = f"{target}.{uuid.uuid4().hex}"
                 try:
                     self._files.put_file(str(path), draft)
-                    os.replace(draft, place)
+                    os.replace(draft, target)
                 finally:
                     with suppress(FileNotFoundError):
                         os.unlink(draft)
             else:
-                self._in_folder(place, lambda: self._files.put_file(str(path), place))
+                self._in_folder(target, lambda: self._files.put_file(str(path), target))
             if self._size(sha256) != size:
-                raise OSError(f"{place} has another size than was written")
+                raise OSError(f"{target} has another size than was written")
 
         self._patiently(attempt)
 
     def _download(self, sha256: str, path: Path) -> None:
         self._patiently(lambda: self._files.get_file(self._file(sha256), str(path)))
 
-    def _create(self, place: str, data: bytes, *, replace: bool) -> bool:
+    def _create(self, path: str, data: bytes, *, replace: bool) -> bool:
         # An object store writes an object whole and, if asked so, only where there is none; a folder does by a link.
         if self._local:
-            self._files.makedirs(os.path.dirname(place), exist_ok=True)
-            draft = f"{place}.{uuid.uuid4().hex}"
+            self._files.makedirs(os.path.dirname(path), exist_ok=True)
+            draft = f"{path}.{uuid.uuid4().hex}"
             try:
                 with open(draft, "xb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-                (os.replace if replace else _place)(draft, place)
+                (os.replace if replace else _link)(draft, path)
             except FileExistsError:
                 return False
             finally:
@@ -213,33 +213,31 @@ class Remote:
                     os.unlink(draft)
             return True
         try:
-            self._in_folder(
-                place, lambda: self._files.pipe_file(place, data, mode="overwrite" if replace else "create")
-            )
+            self._in_folder(path, lambda: self._files.pipe_file(path, data, mode="overwrite" if replace else "create"))
         except FileExistsError:
             return False
         return True
 
-    def _in_folder(self, place: str, write: Callable[[], object]) -> None:
+    def _in_folder(self, path: str, write: Callable[[], object]) -> None:
         # Buckets have no folders, disks of other machines do.
         try:
             write()
         except FileNotFoundError:
-            self._files.makedirs(self._parent(place), exist_ok=True)
+            self._files.makedirs(self._parent(path), exist_ok=True)
             write()
 
-    def _exists(self, place: str) -> bool:
+    def _exists(self, path: str) -> bool:
         with self._reached("read"):
-            return self._patiently(lambda: self._info(place)) is not None
+            return self._patiently(lambda: self._info(path)) is not None
 
     def _size(self, sha256: str) -> int | None:
-        found = self._info(self._file(sha256))
-        return None if found is None else int(found["size"])
+        info = self._info(self._file(sha256))
+        return None if info is None else int(info["size"])
 
-    def _info(self, place: str) -> Any:
-        self._files.invalidate_cache(self._parent(place))
+    def _info(self, path: str) -> Any:
+        self._files.invalidate_cache(self._parent(path))
         try:
-            return self._files.info(place)
+            return self._files.info(path)
         except FileNotFoundError:
             return None
 
@@ -263,8 +261,8 @@ class Remote:
         except (FileNotFoundError, DamagedArtifact) as error:
             self._known.discard(key)
             self._bad.add(key)
-            told = f"is damaged: {error.message}" if isinstance(error, DamagedArtifact) else "is gone"
-            raise DamagedArtifact(key, f"artifact {key[:12]} of the shared store {self.url} {told}") from error
+            state = f"is damaged: {error.message}" if isinstance(error, DamagedArtifact) else "is gone"
+            raise DamagedArtifact(key, f"artifact {key[:12]} of the shared store {self.url} {state}") from error
 
     @contextmanager
     def _reached(self, what: str) -> Iterator[None]:
@@ -274,9 +272,9 @@ class Remote:
         except (DamagedArtifact, MissingRequirement):
             raise
         except Exception as error:
-            told = str(error) or type(error).__name__
+            message = str(error) or type(error).__name__
             raise MissingRequirement(
-                f"the shared store {self.url} cannot be {what}: {' '.join(told.split())}",
+                f"the shared store {self.url} cannot be {what}: {' '.join(message.split())}",
                 "what is in it is made again, or waits for the next run, until it can be reached",
             ) from error
 
@@ -287,8 +285,8 @@ class Remote:
         return f"{self._root}/files/{sha256[:2]}/{sha256}"
 
     @staticmethod
-    def _parent(place: str) -> str:
-        return place.rpartition("/")[0]
+    def _parent(path: str) -> str:
+        return path.rpartition("/")[0]
 
 
 def _opened(url: str) -> tuple[Any, str]:
@@ -314,28 +312,28 @@ def _opened(url: str) -> tuple[Any, str]:
 
 def _written(about: Mapping[str, Any]) -> float | None:
     # When a file was written, as file systems tell it, or None.
-    told = next((about[name] for name in ("mtime", "LastModified", "updated", "created") if name in about), None)
-    if isinstance(told, datetime):
-        return told.timestamp()
-    if isinstance(told, str):
+    value = next((about[name] for name in ("mtime", "LastModified", "updated", "created") if name in about), None)
+    if isinstance(value, datetime):
+        return value.timestamp()
+    if isinstance(value, str):
         with suppress(ValueError):
-            return datetime.fromisoformat(told).timestamp()
-    return float(told) if isinstance(told, int | float) else None
+            return datetime.fromisoformat(value).timestamp()
+    return float(value) if isinstance(value, int | float) else None
 
 
-def _place(draft: str, place: str) -> None:
+def _link(draft: str, path: str) -> None:
     # Move a file to where there is none. Raises FileExistsError where there is one.
     try:
-        os.link(draft, place)
+        os.link(draft, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with open(draft, "rb") as written, open(place, "xb") as file:
+        with open(draft, "rb") as written, open(path, "xb") as file:
             shutil.copyfileobj(written, file)
             file.flush()
             os.fsync(file.fileno())
 
 
 def _protocols(files: Any) -> tuple[str, ...]:
-    found = files.protocol
-    return (found,) if isinstance(found, str) else tuple(found)
+    names = files.protocol
+    return (names,) if isinstance(names, str) else tuple(names)

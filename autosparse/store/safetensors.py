@@ -86,7 +86,7 @@ def _start(pair: tuple[str, Any]) -> int:
     return int(entry["data_offsets"][0]) if "data_offsets" in entry else -1
 
 
-class Rows:
+class ShardedRows:
     """uint8 tensors of equal rows in safetensors files, as one tensor along their first dimension.
 
     `rows[numbers]` reads some rows from disk. Files are opened where they are first read, so that the object
@@ -112,27 +112,27 @@ class Rows:
 
     def __getitem__(self, numbers: torch.Tensor) -> torch.Tensor:
         """Rows by number, uint8 `[len(numbers), ...]`."""
-        found = torch.empty((len(numbers), *self.shape[1:]), dtype=torch.uint8)
-        array: Any = found.view(-1).numpy()
+        rows = torch.empty((len(numbers), *self.shape[1:]), dtype=torch.uint8)
+        array: Any = rows.view(-1).numpy()
         view = memoryview(array)
         size = math.prod(self.shape[1:])
         starts = torch.tensor([first for first, _ in self._places])
-        places = torch.searchsorted(starts, numbers.cpu().long(), right=True) - 1
-        for at, (number, place) in enumerate(zip(numbers.tolist(), places.tolist(), strict=True)):
-            first, begin = self._places[place]
-            file = self._open(place)
+        shards = torch.searchsorted(starts, numbers.cpu().long(), right=True) - 1
+        for at, (number, shard) in enumerate(zip(numbers.tolist(), shards.tolist(), strict=True)):
+            first, begin = self._places[shard]
+            file = self._open(shard)
             file.seek(begin + (number - first) * size)
             if file.readinto(view[at * size : (at + 1) * size]) != size:
-                raise OSError(f"{self._files[place]} ends too early")
-        return found
+                raise OSError(f"{self._files[shard]} ends too early")
+        return rows
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": {}}
 
-    def _open(self, place: int) -> Any:
-        if place not in self._opened:
-            self._opened[place] = open(self._files[place], "rb", buffering=0)  # noqa: SIM115  # for many reads
-        return self._opened[place]
+    def _open(self, shard: int) -> Any:
+        if shard not in self._opened:
+            self._opened[shard] = open(self._files[shard], "rb", buffering=0)  # noqa: SIM115  # for many reads
+        return self._opened[shard]
 
     def __del__(self) -> None:
         for file in self._opened.values():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import UsageError
-from autosparse.user_code import absolute, label, load_own, sources
+from autosparse.user_code import absolute, label, load_factory, sources
 from tests.conftest import Place, call
 
 NET = """\
@@ -433,11 +433,11 @@ def test_a_module_is_loaded_once(here: Place) -> None:
     """The same file gives the same function; changed, another one."""
     path = here.folder / "net.py"
     path.write_text(NET)
-    first = load_own(f"{path}:build")
+    first = load_factory(f"{path}:build")
 
-    assert first is load_own(f"{path}:build")
+    assert first is load_factory(f"{path}:build")
     path.write_text(NET + "\nx = 1\n")
-    assert first is not load_own(f"{path}:build")
+    assert first is not load_factory(f"{path}:build")
 
 
 def test_what_is_imported_is_found_without_running_it(tmp_path: Path) -> None:

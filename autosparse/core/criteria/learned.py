@@ -21,10 +21,12 @@ def learned(
     """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
     scorer = evidence.scorer
     assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
-    found: Tensors = {}
+    predictions: Tensors = {}
     for part in describe(scorer.prepare(evidence), scorer.groups, images):
-        found |= {name: scores.view(evidence.weights[name].shape) for name, scores in scorer.predict(part).items()}
-    return found
+        predictions |= {
+            name: scores.view(evidence.weights[name].shape) for name, scores in scorer.predict(part).items()
+        }
+    return predictions
 
 
 @criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")

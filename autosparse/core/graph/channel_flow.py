@@ -74,7 +74,7 @@ class Follower:
 
 
 @dataclass
-class Channels:
+class ChannelFlow:
     """What was found: layers that mix channels, layers that follow them, and units that must stay.
 
     `normalized` are pairs of modules: a mixing or depthwise layer, and the normalization that alone reads its output.
@@ -114,7 +114,7 @@ class Channels:
             self.fixed.update(value.units.tolist())
 
 
-def find_channels(network: torch.nn.Module, example: torch.Tensor, *, through_views: bool = True) -> Channels:
+def find_channels(network: torch.nn.Module, example: torch.Tensor, *, through_views: bool = True) -> ChannelFlow:
     """Read a network in evaluation mode, `example` being a batch of inputs.
 
     What no rule here covers keeps every channel that it reads and gives, and without `through_views` what changes shape
@@ -135,18 +135,18 @@ class _Walk:
         self.names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
         self.tensors: dict[str, torch.Tensor] = {**dict(network.named_parameters()), **dict(network.named_buffers())}
         self.nodes = list(recorded.graph.nodes)
-        self.found = Channels()
+        self.flow = ChannelFlow()
         self.values: dict[Any, Value | None] = {}
         self.layers: dict[Any, str] = {}  # node -> the module of whose weight it is made
 
-    def walk(self) -> Channels:
+    def walk(self) -> ChannelFlow:
         for node in self.nodes:
             if node.op == "call_function":
                 self.values[node] = self._value(node)
             elif node.op == "output":
                 for read in node.all_input_nodes:
-                    self.found.keep(self.values.get(read))
-        return self.found
+                    self.flow.keep(self.values.get(read))
+        return self.flow
 
     def _value(self, node: Any) -> Value | None:
         operation = _named(node)
@@ -159,34 +159,34 @@ class _Walk:
             value = self._combined(node, operation)
         elif operation == "cat":
             value = self._concatenated(node)
-        elif (own := self.values.get(node.args[0]) if node.args else None) is not None:
-            value = self._passed(node, operation, own)
+        elif (source := self.values.get(node.args[0]) if node.args else None) is not None:
+            value = self._passed(node, operation, source)
         if value is None:
             for read in node.all_input_nodes:
-                self.found.keep(self.values.get(read))
+                self.flow.keep(self.values.get(read))
         return value
 
-    def _passed(self, node: Any, operation: str, own: Value) -> Value | None:
+    def _passed(self, node: Any, operation: str, source: Value) -> Value | None:
         if operation in _SAME:
-            return own
+            return source
         if operation in _POINTWISE:
-            constant = node.target(own.constant, *node.args[1:], **node.kwargs)
-            return Value(own.units, constant.double(), own.dim)
+            constant = node.target(source.constant, *node.args[1:], **node.kwargs)
+            return Value(source.units, constant.double(), source.dim)
         if operation in _POOLS:
-            return own if own.dim == 1 else None
+            return source if source.dim == 1 else None
         if operation in _AVERAGES:
             padded = any(node.args[3]) if len(node.args) > 3 else False
-            return Value(own.units, _zero_or_unknown(own.constant) if padded else own.constant, own.dim)
+            return Value(source.units, _zero_or_unknown(source.constant) if padded else source.constant, source.dim)
         if operation == "mean" and len(node.args) > 1:
-            return _averaged(own, node)
+            return _averaged(source, node)
         if operation in self.views:
-            return _reshaped(own, _shape(node.args[0]), _shape(node))
+            return _reshaped(source, _shape(node.args[0]), _shape(node))
         if operation == "permute":
-            order = [place % len(node.args[1]) for place in node.args[1]]
-            return Value(own.units, own.constant, order.index(own.dim))
+            order = [axis % len(node.args[1]) for axis in node.args[1]]
+            return Value(source.units, source.constant, order.index(source.dim))
         if operation == "slice":
             along = (node.args[1] if len(node.args) > 1 else 0) % len(_shape(node))
-            return own if along != own.dim else None
+            return source if along != source.dim else None
         return None
 
     def _read(self, node: Any, operation: str) -> Value | None:
@@ -201,46 +201,48 @@ class _Walk:
         dims = _CONVOLUTIONS.get(operation)
         padded = dims is not None and len(node.args) > 4 and _is_padding(node.args[4])
         dim = 1 if dims else len(_shape(read)) - 1
-        own = self.values.get(read)
-        if own is not None and own.dim != dim:
+        source = self.values.get(read)
+        if source is not None and source.dim != dim:
             return None
         if groups != 1:
-            if own is None or not groups == len(own.units) == len(weight):
+            if source is None or not groups == len(source.units) == len(weight):
                 return None
-            return self._depthwise(module, weight, bias, own, padded=padded)
-        if own is None:  # the network's input, or what nothing is known of
-            units = self.found.new(weight.shape[1])
-            self.found.fixed.update(units.tolist())
-            own = Value(units, torch.full((weight.shape[1],), math.nan, dtype=torch.float64), dim)
-        gives = Value(self.found.new(weight.shape[0]), _mixed(weight, bias, own, padded=padded), dim)
-        self.found.readers.append(Reader(module, weight, bias, own, gives, padded))
+            return self._depthwise(module, weight, bias, source, padded=padded)
+        if source is None:  # the network's input, or what nothing is known of
+            units = self.flow.new(weight.shape[1])
+            self.flow.fixed.update(units.tolist())
+            source = Value(units, torch.full((weight.shape[1],), math.nan, dtype=torch.float64), dim)
+        gives = Value(self.flow.new(weight.shape[0]), _mixed(weight, bias, source, padded=padded), dim)
+        self.flow.readers.append(Reader(module, weight, bias, source, gives, padded))
         return gives
 
     def _depthwise(
-        self, module: str, weight: torch.Tensor, bias: torch.Tensor | None, own: Value, *, padded: bool
+        self, module: str, weight: torch.Tensor, bias: torch.Tensor | None, source: Value, *, padded: bool
     ) -> Value:
-        known = _zero_or_unknown(own.constant) if padded else own.constant
+        known = _zero_or_unknown(source.constant) if padded else source.constant
         constant = weight.double().flatten(1).sum(dim=1) * known
         constant = constant.where((weight != 0).flatten(1).any(dim=1), 0.0)
-        value = Value(own.units, constant + (0 if bias is None else bias.double()), own.dim)
-        self.found.followers.append(Follower(module, value))
+        value = Value(source.units, constant + (0 if bias is None else bias.double()), source.dim)
+        self.flow.followers.append(Follower(module, value))
         return value
 
     def _normalized(self, node: Any) -> Value | None:
-        own, (scale, shift, mean, variance) = self.values.get(node.args[0]), node.args[1:5]
+        source, (scale, shift, mean, variance) = self.values.get(node.args[0]), node.args[1:5]
         module, held = self._held(mean, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d))
         parts = {"running_var": variance, "weight": scale, "bias": shift}
-        if own is None or own.dim != 1 or held is None or variance is None:
+        if source is None or source.dim != 1 or held is None or variance is None:
             return None
         if not all(self._is(given, f"{module}.{part}") for part, given in parts.items()):
             return None
-        found = {part: self.tensors[f"{module}.{part}"].detach() for part, given in parts.items() if given is not None}
-        constant = (own.constant - held.double()) * (found["running_var"].double() + node.args[6]).rsqrt()
-        constant = constant * found.get("weight", torch.ones(())) + found.get("bias", torch.zeros(()))
-        value = Value(own.units, constant, 1)
-        self.found.followers.append(Follower(module, value))
+        statistics = {
+            part: self.tensors[f"{module}.{part}"].detach() for part, given in parts.items() if given is not None
+        }
+        constant = (source.constant - held.double()) * (statistics["running_var"].double() + node.args[6]).rsqrt()
+        constant = constant * statistics.get("weight", torch.ones(())) + statistics.get("bias", torch.zeros(()))
+        value = Value(source.units, constant, 1)
+        self.flow.followers.append(Follower(module, value))
         if len(node.args[0].users) == 1 and (layer := self.layers.get(node.args[0])):
-            self.found.normalized.append((layer, module))
+            self.flow.normalized.append((layer, module))
         return value
 
     def _combined(self, node: Any, operation: str) -> Value | None:
@@ -253,7 +255,7 @@ class _Walk:
         shapes = [_shape(arg) for arg in node.args[:2]]
         if len(shapes[0]) != len(shapes[1]) or first.dim != second.dim or len(first.units) != len(second.units):
             return None
-        self.found.join(first.units, second.units)
+        self.flow.join(first.units, second.units)
         constant = first.constant + second.constant
         if operation == "mul":
             nothing = (first.constant == 0) | (second.constant == 0)
@@ -298,19 +300,19 @@ def _is_node(value: Any) -> bool:
 
 
 def _shape(node: Any) -> Sequence[int]:
-    found = node.meta["val"]
-    return tuple((found[0] if isinstance(found, tuple | list) else found).shape)
+    value = node.meta["val"]
+    return tuple((value[0] if isinstance(value, tuple | list) else value).shape)
 
 
 def _connects(weight: torch.Tensor) -> torch.Tensor:
     return (weight.flatten(2) if weight.ndim > 2 else weight.unsqueeze(2)).ne(0).any(dim=2)
 
 
-def _mixed(weight: torch.Tensor, bias: torch.Tensor | None, own: Value, *, padded: bool) -> torch.Tensor:
+def _mixed(weight: torch.Tensor, bias: torch.Tensor | None, source: Value, *, padded: bool) -> torch.Tensor:
     # What a layer gives where all that it reads is one number; zeros around a number that is none make it another.
-    uncertain = own.varies | ((own.constant != 0) & padded)
+    uncertain = source.varies | ((source.constant != 0) & padded)
     summed = weight.double().flatten(2).sum(dim=2) if weight.ndim > 2 else weight.double()
-    constant = summed @ own.constant.where(~uncertain, 0.0) + (0 if bias is None else bias.double())
+    constant = summed @ source.constant.where(~uncertain, 0.0) + (0 if bias is None else bias.double())
     return constant.where(~(_connects(weight) & uncertain).any(dim=1), math.nan)
 
 
@@ -318,51 +320,53 @@ def _zero_or_unknown(constant: torch.Tensor) -> torch.Tensor:
     return constant.where(constant == 0, math.nan)
 
 
-def _averaged(own: Value, node: Any) -> Value | None:
+def _averaged(source: Value, node: Any) -> Value | None:
     rank = len(_shape(node.args[0]))
     along = {dim % rank for dim in node.args[1]}
-    if own.dim in along:
+    if source.dim in along:
         return None
     kept = len(node.args) > 2 and node.args[2]
-    return Value(own.units, own.constant, own.dim if kept else own.dim - sum(dim < own.dim for dim in along))
+    return Value(
+        source.units, source.constant, source.dim if kept else source.dim - sum(dim < source.dim for dim in along)
+    )
 
 
-def _reshaped(own: Value, before: Sequence[int], after: Sequence[int]) -> Value | None:
+def _reshaped(source: Value, before: Sequence[int], after: Sequence[int]) -> Value | None:
     # Channels that stay where they are among dimensions of one, or places that become channels, a channel's together.
     if list(before) == list(after):
-        return own
-    if own.dim != 1 or len(after) < 2 or before[0] != after[0]:
+        return source
+    if source.dim != 1 or len(after) < 2 or before[0] != after[0]:
         return None
     if before[1] == after[1] and math.prod(before[2:]) == math.prod(after[2:]):
-        return own
+        return source
     if len(after) == 2:
         places = math.prod(before[2:])
-        return Value(own.units.repeat_interleave(places), own.constant.repeat_interleave(places), 1)
+        return Value(source.units.repeat_interleave(places), source.constant.repeat_interleave(places), 1)
     return None
 
 
-def kept_units(found: Channels) -> tuple[torch.Tensor, dict[int, int]]:
+def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
     """`[units]`, which stay, and for each reader (its place) the input channel that stands for all its constant ones.
 
     A constant that is not zero cannot be put into the bias of a layer with zeros around its input: there one channel
     stands for all of them, their weights summed.
     """
-    roots = found.roots(torch.arange(len(found.parents)))
-    kept = torch.zeros(len(found.parents), dtype=torch.bool)
-    kept[roots[list(found.fixed)]] = True
-    readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in found.readers]
+    roots = flow.roots(torch.arange(len(flow.parents)))
+    kept = torch.zeros(len(flow.parents), dtype=torch.bool)
+    kept[roots[list(flow.fixed)]] = True
+    readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in flow.readers]
     stand: dict[int, int] = {}
     for _ in _until_settled(kept):
-        for place, (reader, connects, sources, results) in reversed([*enumerate(readers)]):
+        for index, (reader, connects, sources, results) in reversed([*enumerate(readers)]):
             reads = reader.reads
             rows = kept[results] & reader.gives.varies
             used = connects[rows].any(dim=0)
             kept[sources[used & reads.varies]] = True
-            if reader.padded and place not in stand and bool((used & ~reads.varies & (reads.constant != 0)).any()):
+            if reader.padded and index not in stand and bool((used & ~reads.varies & (reads.constant != 0)).any()):
                 size = reads.constant.abs().where(used & ~reads.varies, -1.0)
                 there = size.where(kept[sources], -1.0)
-                stand[place] = int((there if bool((there > 0).any()) else size).argmax())
-                kept[sources[stand[place]]] = True
+                stand[index] = int((there if bool((there > 0).any()) else size).argmax())
+                kept[sources[stand[index]]] = True
         for _, _, sources, results in readers:  # a layer without channels is none
             for units in (sources, results):
                 if not bool(kept[units].any()):

@@ -78,9 +78,9 @@ def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: 
     kept = {name: int(mask.count_nonzero()) for name, mask in evidence.masks.items()}
     cut = [name for name, part in network.on_path.items() if bool(part.any()) and not bool(on_path[name].any())]
     findings: list[Finding] = []
-    told: set[str] = set()
+    reported: set[str] = set()
     if cut and not any(bool(part.any()) for part in on_path.values()):
-        told.update(cut)
+        reported.update(cut)
         findings.append(Finding("network", tuple(cut), "no output depends on the input"))
         findings += [
             Finding("stage", join.layers, f"no branch of {_named(join.layers)} passes anything")
@@ -93,15 +93,15 @@ def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: 
         findings.append(Finding("outputs", (network.last,), message))
     for join, branch in ((at, way) for at in network.joins for way in at.branches):
         layers = tuple(name for name in branch if bool(network.on_path[name].any()))
-        if layers and not told.issuperset(layers) and set(layers) <= set(cut):
-            told.update(layers)
+        if layers and not reported.issuperset(layers) and set(layers) <= set(cut):
+            reported.update(layers)
             kind = "shortcut" if join.is_shortcut(branch) else "branch"
             findings.append(Finding(kind, layers, f"{kind} {_named(layers)} passes nothing"))
     findings += emptied(evidence.masks)
     findings += [
         Finding("dead", (name,), f"none of the {kept[name]} weights that layer {name} keeps is on a path")
         for name in cut
-        if name not in told and kept[name]
+        if name not in reported and kept[name]
     ]
     return tuple(findings)
 
@@ -137,13 +137,15 @@ def _named(layers: Sequence[str]) -> str:
 def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Join, ...], str | None]:
     """Joins in the order in which they are computed, and the one layer nearest to the output, if one is."""
     names = {id(leaf): name for name, leaf in leaves.items()}
-    place = {name: number for number, name in enumerate(leaves)}
+    order = {name: number for number, name in enumerate(leaves)}
     behind: dict[Any, frozenset[str]] = {}  # node -> layers whose weights it depends on
     nearest: dict[Any, frozenset[str]] = {}  # node -> layers met first on the way back from it
     joins: list[Join] = []
     for node in _in_order(root):
         inputs = [follow for follow, _ in node.next_functions if follow is not None]
-        own = frozenset({names[id(node.variable)]}) if id(getattr(node, "variable", None)) in names else frozenset()
+        variable = (
+            frozenset({names[id(node.variable)]}) if id(getattr(node, "variable", None)) in names else frozenset()
+        )
         # A weight comes straight or through views, which have one input each; a convolution has several, named or not.
         weights = (
             [name for follow in inputs if (name := _weight(follow, names))] if len(node.next_functions) > 1 else []
@@ -151,11 +153,11 @@ def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Jo
         data = [follow for follow in inputs if behind[follow] and not _weight(follow, names)]
         if len(node.next_functions) == 1:
             data = inputs
-        behind[node] = own.union(*(behind[follow] for follow in inputs))
-        nearest[node] = frozenset(weights) if weights else own.union(*(nearest[follow] for follow in data))
+        behind[node] = variable.union(*(behind[follow] for follow in inputs))
+        nearest[node] = frozenset(weights) if weights else variable.union(*(nearest[follow] for follow in data))
         if len(data) > 1:
             shared = frozenset.intersection(*(behind[follow] for follow in data))
-            parts = tuple(tuple(sorted(behind[follow] - shared, key=place.__getitem__)) for follow in data)
+            parts = tuple(tuple(sorted(behind[follow] - shared, key=order.__getitem__)) for follow in data)
             joins += [Join(parts, "Add" in node.name())] if any(parts) else []
     last = nearest[root]
     return tuple(dict.fromkeys(joins)), next(iter(last)) if len(last) == 1 else None

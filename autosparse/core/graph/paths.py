@@ -12,7 +12,7 @@ from autosparse.lazy_torch import torch
 
 
 @dataclass(frozen=True)
-class Channels:
+class ChannelLayout:
     """How a weight's dimensions are to be read. A neuron of a linear layer is a channel too."""
 
     shape: tuple[int, ...]
@@ -36,10 +36,10 @@ class Channels:
         return (parts.transpose(1, 2) if self.transposed else parts).reshape(self.held or self.shape)
 
 
-def channels_of(evidence: Evidence) -> dict[str, Channels]:
+def channels_of(evidence: Evidence) -> dict[str, ChannelLayout]:
     """How the layers of a network connect channels, by the name of their weight."""
     return {
-        layer.name: Channels(layer.shape, layer.groups, layer.transposed, tuple(evidence.masks[layer.name].shape))
+        layer.name: ChannelLayout(layer.shape, layer.groups, layer.transposed, tuple(evidence.masks[layer.name].shape))
         for layer in evidence.layers
     }
 
@@ -109,9 +109,9 @@ def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
     is the logarithm's slope in t, is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain, and for equal
     residual blocks. Raises Untraceable for networks whose output does not grow with their weights.
     """
-    found = _paths_at(evidence, 0.0)
-    if found is not None:
-        return found
+    exact = _paths_at(evidence, 0.0)
+    if exact is not None:
+        return exact
     low, high = -math.log(max(layer.fan_in for layer in evidence.layers)) - 1, 0.0
     for _ in range(6):
         middle = (low + high) / 2

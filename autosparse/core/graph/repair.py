@@ -48,7 +48,7 @@ def reconnect(
             return mended
         if not _remove(evidence, mended, scores, costs, limit, network):
             break
-    return _lay_anew(evidence, masks, scores, costs, limit, network)
+    return _rebuild(evidence, masks, scores, costs, limit, network)
 
 
 _ROUNDS = 8
@@ -68,8 +68,8 @@ def _add_paths(evidence: Evidence, masks: Tensors, scores: Tensors, network: Net
         while left > 0:
             # Paths through the chosen weight lack this much less than none at all: no others come before them.
             missing = _missing(evidence, masks, through, pull=left + 1)
-            layer, place = _best({layer: (part == -1) & ~masks[layer] for layer, part in missing.items()}, scores)
-            masks[layer].view(-1)[place] = True
+            layer, index = _best({layer: (part == -1) & ~masks[layer] for layer, part in missing.items()}, scores)
+            masks[layer].view(-1)[index] = True
             added, left = added + 1, left - 1
     return added
 
@@ -98,7 +98,7 @@ def _best(candidates: Mapping[str, torch.Tensor], scores: Tensors) -> tuple[str,
             values = scores[name].flatten()[places]
             best.append((float(values.max()), name, places[values.argmax()]))
     assert best, "a path that lacks weights has one of them"
-    return max(best, key=lambda found: found[0])[1:]
+    return max(best, key=lambda candidate: candidate[0])[1:]
 
 
 def _missing(
@@ -162,10 +162,10 @@ def _remove(
     excess = _cost(masks, costs) - limit
     on_path = effective_weights(replace(evidence, masks=masks))
     idle = {name: masks[name] & ~on_path[name] & part for name, part in network.on_path.items()}
-    for name, place in _by_score(idle, scores):
+    for name, index in _by_score(idle, scores):
         if excess <= 0:
             return True
-        masks[name].view(-1)[place] = False
+        masks[name].view(-1)[index] = False
         excess -= costs[name]
     channels = channels_of(evidence)
     places = {name: _channels_of_weights(channels[name], part) for name, part in on_path.items()}
@@ -173,19 +173,19 @@ def _remove(
         name: tuple(torch.bincount(side.flatten()[part.flatten()], minlength=int(side.max()) + 1) for side in sides)
         for (name, part), sides in zip(on_path.items(), places.values(), strict=True)
     }
-    for name, place in _by_score(on_path, scores):
+    for name, index in _by_score(on_path, scores):
         if excess <= 0:
             return True
-        ends = [(count, side.view(-1)[place]) for count, side in zip(uses[name], places[name], strict=True)]
+        ends = [(count, side.view(-1)[index]) for count, side in zip(uses[name], places[name], strict=True)]
         if all(int(count[end]) > 1 for count, end in ends):
-            masks[name].view(-1)[place] = False
+            masks[name].view(-1)[index] = False
             excess -= costs[name]
             for count, end in ends:
                 count[end] -= 1
     return excess <= 0
 
 
-def _lay_anew(
+def _rebuild(
     evidence: Evidence, before: Tensors, scores: Tensors, costs: Mapping[str, int], limit: int, network: Network
 ) -> Tensors:
     """Masks of paths through every layer and to every output, and of the best weights there were for what is left."""
@@ -195,9 +195,9 @@ def _lay_anew(
     if left < 0:
         raise ValueError("too few weights stay to give every layer and every output a path")
     others = {name: mask & ~masks[name] for name, mask in before.items()}
-    for name, place in _by_score(others, scores, best_first=True):
+    for name, index in _by_score(others, scores, best_first=True):
         if costs[name] <= left:
-            masks[name].view(-1)[place] = True
+            masks[name].view(-1)[index] = True
             left -= costs[name]
     return masks
 
@@ -207,12 +207,12 @@ def _by_score(
 ) -> Iterator[tuple[str, int]]:
     """Layers and places from the lowest score on, or from the highest; of equals the first."""
     names = list(candidates)
-    places = [part.flatten().nonzero().flatten() for part in candidates.values()]
-    values = torch.cat([scores[name].flatten()[place] for name, place in zip(names, places, strict=True)])
-    layer = torch.cat([torch.full_like(place, number) for number, place in enumerate(places)])
-    place = torch.cat(places)
+    positions = [part.flatten().nonzero().flatten() for part in candidates.values()]
+    values = torch.cat([scores[name].flatten()[position] for name, position in zip(names, positions, strict=True)])
+    layer = torch.cat([torch.full_like(position, number) for number, position in enumerate(positions)])
+    position = torch.cat(positions)
     for index in values.argsort(stable=True, descending=best_first).tolist():
-        yield names[int(layer[index])], int(place[index])
+        yield names[int(layer[index])], int(position[index])
 
 
 def _channels_of_weights(channels: Any, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from autosparse.core.graph.channel_flow import Channels, Reader, find_channels, kept_units
+from autosparse.core.graph.channel_flow import ChannelFlow, Reader, find_channels, kept_units
 from autosparse.core.weights import Tensors, load_state, state_of
 from autosparse.lazy_torch import torch
 
@@ -34,24 +34,24 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
     raise ValueError("it does not run, or gives something else, with smaller layers")
 
 
-def are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
+def are_close(expected: torch.Tensor, actual: torch.Tensor) -> bool:
     """Whether outputs are equal up to rounding: off by at most 1e-4 of the largest, or of 1."""
-    return bool((expected - found).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
+    return bool((expected - actual).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
 
 
-def _without_dead(network: torch.nn.Module, found: Channels) -> Tensors:
-    kept, stand = kept_units(found)
+def _without_dead(network: torch.nn.Module, flow: ChannelFlow) -> Tensors:
+    kept, stand = kept_units(flow)
     state: Tensors = {name: tensor.detach() for name, tensor in state_of(network).items()}
-    for place, reader in enumerate(found.readers):
-        weight, bias = _folded(reader, kept[reader.reads.units], kept[reader.gives.units], stand.get(place))
+    for index, reader in enumerate(flow.readers):
+        weight, bias = _folded(reader, kept[reader.reads.units], kept[reader.gives.units], stand.get(index))
         state[f"{reader.module}.weight"] = weight
         if bias is not None:
             state[f"{reader.module}.bias"] = bias
-    for follower in found.followers:
+    for follower in flow.followers:
         chosen = kept[follower.value.units]
         for name in ("weight", "bias", "running_mean", "running_var"):
-            if (own := state.get(f"{follower.module}.{name}")) is not None:
-                state[f"{follower.module}.{name}"] = own[chosen]
+            if (tensor := state.get(f"{follower.module}.{name}")) is not None:
+                state[f"{follower.module}.{name}"] = tensor[chosen]
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
@@ -83,8 +83,8 @@ def like_fused(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> t
 
 
 def _leave_out(network: torch.nn.Module, name: str) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(network.get_submodule(parent), own, torch.nn.Identity())
+    parent, _, child = name.rpartition(".")
+    setattr(network.get_submodule(parent), child, torch.nn.Identity())
 
 
 def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
@@ -93,17 +93,17 @@ def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch
     Raises ValueError for a state that is no smaller form of the network's.
     """
     smaller = copy.deepcopy(network)
-    own = state_of(smaller)
-    if missing := [name for name in own if name not in state]:
+    current = state_of(smaller)
+    if missing := [name for name in current if name not in state]:
         raise ValueError(f"tensor {missing[0]} is not there")
     modules = dict(smaller.named_modules())
     for name, tensor in state.items():
-        if name in own and own[name].shape == tensor.shape:
+        if name in current and current[name].shape == tensor.shape:
             continue
-        place, _, part = name.rpartition(".")
-        module = modules.get(place)
-        beside = state.get(f"{place}.weight", state.get(f"{place}.running_mean"))
-        if module is None or not _fits(module, part, tensor, own.get(name), beside):
+        prefix, _, part = name.rpartition(".")
+        module = modules.get(prefix)
+        beside = state.get(f"{prefix}.weight", state.get(f"{prefix}.running_mean"))
+        if module is None or not _fits(module, part, tensor, current.get(name), beside):
             raise ValueError(f"tensor {name} is of no smaller form of the network")
         _put(module, part, tensor)
     load_state(smaller, state)
@@ -136,16 +136,18 @@ def _fits(
     module: torch.nn.Module,
     part: str,
     tensor: torch.Tensor,
-    own: torch.Tensor | None,
+    current: torch.Tensor | None,
     beside: torch.Tensor | None,
 ) -> bool:
     # Whether a tensor may stand in a module in place of its own, `beside` being one that will stand there too.
     if not isinstance(module, _mixing() + _normalizing()) or beside is None:
         return False
-    if own is None:  # a bias that takes what removed channels brought
+    if current is None:  # a bias that takes what removed channels brought
         return part == "bias" and isinstance(module, _mixing()) and tensor.shape == beside.shape[:1]
-    smaller = tensor.ndim == own.ndim and all(0 < new <= old for new, old in zip(tensor.shape, own.shape, strict=True))
-    return smaller and tensor.shape[:1] == beside.shape[:1] and tensor.shape[2:] == own.shape[2:]
+    smaller = tensor.ndim == current.ndim and all(
+        0 < new <= old for new, old in zip(tensor.shape, current.shape, strict=True)
+    )
+    return smaller and tensor.shape[:1] == beside.shape[:1] and tensor.shape[2:] == current.shape[2:]
 
 
 def _put(module: torch.nn.Module, part: str, tensor: torch.Tensor) -> None:

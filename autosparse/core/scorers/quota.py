@@ -35,7 +35,7 @@ def predict(state: Tensors, features: Features) -> Tensors:
     also where a part of the layer is pruned already. With nothing learned b is 1, and the quotas are those.
     """
     quotas = _STARTS[int(state["start"])]
-    found: Tensors = {}
+    scores: Tensors = {}
     for name, values in features.values.items():
         facts = _facts(features, name)
         known = _standard(state, facts)
@@ -46,8 +46,8 @@ def predict(state: Tensors, features: Features) -> Tensors:
         rank = values[:, int(state["column"])]
         rank = (rank.cpu() if rank.device.type == "mps" else rank).double()  # which Apple's GPUs lack
         above = ((1 - rank) * (1 - 1 / size) + 0.5 / size) * left
-        found[name] = ((level - quotas.link(above)) / exponent).float().to(values.device)
-    return found
+        scores[name] = ((level - quotas.link(above)) / exponent).float().to(values.device)
+    return scores
 
 
 @scorers.register(

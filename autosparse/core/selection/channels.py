@@ -10,7 +10,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.paths import Channels, channels_of, effective_weights
+from autosparse.core.graph.paths import ChannelLayout, channels_of, effective_weights
 from autosparse.core.selection._base import keep_top, ranks_of, selections
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
@@ -44,14 +44,14 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
     chosen = torch.zeros(groups, inputs, dtype=torch.int64, device=scores.device)
     for row, left in enumerate(quotas):
         group, output = divmod(row, outputs)
-        taken = torch.zeros(inputs, dtype=torch.int64, device=scores.device)
+        filled = torch.zeros(inputs, dtype=torch.int64, device=scores.device)
         while left:
-            best = ranked[group, output].gather(1, taken.clamp_max(kernel - 1)[:, None])[:, 0]
-            best = best.masked_fill(taken == kernel, -math.inf)
+            best = ranked[group, output].gather(1, filled.clamp_max(kernel - 1)[:, None])[:, 0]
+            best = best.masked_fill(filled == kernel, -math.inf)
             order = best.argsort(descending=True, stable=True)[: int((best > -math.inf).sum())]
             order = order[chosen[group, order].argsort(stable=True)][:left]
-            mask[group, output, order, places[group, output, order, taken[order]]] = True
-            taken[order] += 1
+            mask[group, output, order, places[group, output, order, filled[order]]] = True
+            filled[order] += 1
             chosen[group, order] += 1
             left -= len(order)
     return mask
@@ -117,7 +117,7 @@ def paths(
 _TURNS = 3
 
 
-def _preference(channels: Channels, scores: torch.Tensor) -> torch.Tensor:
+def _preference(channels: ChannelLayout, scores: torch.Tensor) -> torch.Tensor:
     """Weights that fall with the number of their channels: those of a sum of layers are then preferred together."""
     groups, outputs, inputs, _ = channels.spread(scores).shape
     output, input = (
@@ -141,7 +141,9 @@ def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors
     return gradient
 
 
-def _fill(channels: Channels, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float) -> torch.Tensor:
+def _fill(
+    channels: ChannelLayout, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float
+) -> torch.Tensor:
     alive = scores > -math.inf
     joined = alive & (value > 0)
     # Weights that no path would pass come last, the rest by paths and, of equals, by score.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from autosparse.lazy_torch import torch
 
 if TYPE_CHECKING:
-    from autosparse.core.sparse.row_products import Rows
+    from autosparse.core.sparse.row_products import RowProducts
 
 
 Choices: TypeAlias = "Mapping[str, Mapping[str, str]]"
@@ -42,15 +42,15 @@ def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> di
 def apply_ways(network: torch.nn.Module, choices: Choices) -> torch.nn.Module:
     """`network` with the layers that are chosen replaced in place. Raises ValueError for layers that it has not."""
     for name, ways in choices.items():
-        parent, _, own = name.rpartition(".")
+        parent, _, child = name.rpartition(".")
         try:
             holder = network.get_submodule(parent)
-            module = holder.get_submodule(own)
+            module = holder.get_submodule(child)
         except AttributeError as error:
             raise ValueError(f"there is no layer {name}") from error
         if not name or not _can(module):
             raise ValueError(f"layer {name} cannot be computed otherwise")
-        setattr(holder, own, _sparse(module, ways))
+        setattr(holder, child, _sparse(module, ways))
     return network
 
 
@@ -87,16 +87,16 @@ def _faster(dense: Callable[..., Any], sparse: Callable[..., Any], batch: torch.
     begin = time.perf_counter()
     with torch.no_grad():
         while len(times[1]) <= _REPEATS and (len(times[1]) < 3 or time.perf_counter() - begin < _MOMENT):
-            for place, way in enumerate((dense, sparse)):
+            for index, way in enumerate((dense, sparse)):
                 start = time.perf_counter()
                 way(batch)
-                times[place].append(time.perf_counter() - start)
-    medians = [statistics.median(found[1:]) for found in times]
+                times[index].append(time.perf_counter() - start)
+    medians = [statistics.median(durations[1:]) for durations in times]
     return SPARSE if medians[1] < _GAIN * medians[0] else DENSE
 
 
-def _sparse(module: torch.nn.Module, ways: Mapping[str, str]) -> Rows:
+def _sparse(module: torch.nn.Module, ways: Mapping[str, str]) -> RowProducts:
     # Defining a module needs torch, which is imported on first use.
-    from autosparse.core.sparse.row_products import Rows
+    from autosparse.core.sparse.row_products import RowProducts
 
-    return Rows(module, {int(count) for count, way in ways.items() if way == SPARSE}, set(map(int, ways)))
+    return RowProducts(module, {int(count) for count, way in ways.items() if way == SPARSE}, set(map(int, ways)))

@@ -261,12 +261,12 @@ def gradient_of_normalize(
         of_shift[c], of_scale[c] = total, product * inverse
         slope = scale[c] * inverse
         bend = -slope * inverse * inverse * product / count
-        own, along = numpy.float32(slope), numpy.float32(bend)
+        factor, along = numpy.float32(slope), numpy.float32(bend)
         plus = numpy.float32(-slope * total / count - bend * middle)
         for h in range(x.shape[1]):
             row, other, out = x[c, h], g[c, h], of_x[c, h]
             for i in range(len(row)):
-                out[i] = own * other[i] + (along * row[i] + plus)
+                out[i] = factor * other[i] + (along * row[i] + plus)
 
 
 @_rows

@@ -11,7 +11,7 @@ from autosparse.lazy_torch import torch
 _NEAR = 1024  # places of a convolution that are computed at once
 
 
-class Rows(torch.nn.Module):
+class RowProducts(torch.nn.Module):
     """A Linear or Conv2d that computes with the weights that are left alone, for some numbers of images.
 
     `sparse` are those numbers, `known` all that were tried; another number goes by the nearest. It takes and gives what

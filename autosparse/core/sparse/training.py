@@ -49,8 +49,8 @@ def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) ->
         each = partial(_each, pool, threads)
         try:
             for module in model.modules():
-                if (own := _sparse_forward(module, left, each)) is not None:
-                    module.forward = own
+                if (forward := _sparse_forward(module, left, each)) is not None:
+                    module.forward = forward
                     changed.append(module)
             yield model
         finally:

@@ -48,8 +48,8 @@ def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[ob
     def embedded(lookup: Callable[..., Any]) -> Callable[..., Any]:
         def ones(*args: Any, **kwargs: Any) -> Any:
             weight = args[1] if len(args) > 1 else kwargs["weight"]
-            found = lookup(*args, **kwargs)
-            return found if any(weight is tensor for tensor in real) else torch.ones_like(found)
+            vectors = lookup(*args, **kwargs)
+            return vectors if any(weight is tensor for tensor in real) else torch.ones_like(vectors)
 
         return ones
 
@@ -122,8 +122,8 @@ def _in_float64(model: torch.nn.Module) -> Iterator[None]:
                 return args[0].double()
             if name in _READ_ONLY:
                 return function(*args, **kwargs)
-            found = function(*raised(args), **raised(kwargs))
-            return found if name.endswith("_") and not name.endswith("__") else raised(found)
+            result = function(*raised(args), **raised(kwargs))
+            return result if name.endswith("_") and not name.endswith("__") else raised(result)
 
     with InFloat64():
         yield

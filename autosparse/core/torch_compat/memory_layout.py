@@ -49,10 +49,10 @@ def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
     inputs = map_tensors(noise, example)
     expected = _outputs(model, inputs, torch.contiguous_format)
     try:
-        found = _outputs(model, inputs, torch.channels_last)
+        actual = _outputs(model, inputs, torch.channels_last)
     except OwnCodeError:
         return False
-    return len(expected) == len(found) and all(map(_are_close, expected, found))
+    return len(expected) == len(actual) and all(map(_are_close, expected, actual))
 
 
 def _outputs(model: torch.nn.Module, inputs: Inputs, layout: torch.memory_format) -> list[torch.Tensor]:
@@ -65,8 +65,8 @@ def _outputs(model: torch.nn.Module, inputs: Inputs, layout: torch.memory_format
     return [part.float() for part in tensors_in(outputs) if part.is_floating_point()]
 
 
-def _are_close(expected: torch.Tensor, found: torch.Tensor) -> bool:
-    if expected.shape != found.shape:
+def _are_close(expected: torch.Tensor, actual: torch.Tensor) -> bool:
+    if expected.shape != actual.shape:
         return False
     largest = float(expected.abs().nan_to_num(0, 0, 0).max()) if expected.numel() else 0.0
-    return torch.allclose(expected, found, rtol=_CLOSE, atol=_CLOSE * largest, equal_nan=True)
+    return torch.allclose(expected, actual, rtol=_CLOSE, atol=_CLOSE * largest, equal_nan=True)

@@ -37,5 +37,5 @@ def reached_by(values: torch.Tensor, count: int) -> torch.Tensor:
         return values.topk(count, sorted=False).values.min()
     import numpy
 
-    place = len(values) - count
-    return torch.from_numpy(numpy.partition(values.detach().numpy(), place))[place].clone()
+    index = len(values) - count
+    return torch.from_numpy(numpy.partition(values.detach().numpy(), index))[index].clone()

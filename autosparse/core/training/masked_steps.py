@@ -37,8 +37,10 @@ class Learner:
                 "convert the model, such as with `model.float()`",
             )
         trains = {name for name, parameter in evidence.model.named_parameters() if parameter.requires_grad}
-        own = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
-        names = [name for name in own if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
+        ordered = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
+        names = [
+            name for name in ordered if name in evidence.weights or (name in trains and state[name].dtype in kinds)
+        ]
         vector = torch.cat([self._in_storage_order(state[name]) for name in names])
         self.evidence, self.recipe = evidence, replace(recipe, schedule="one_cycle")
         self.steps, self.done = steps, 0.0
@@ -67,13 +69,13 @@ class Learner:
         gradient.zero_()
         forward = autocast(values.device, self.recipe.precision)
         self.evidence.differentiate(self._state, batch, self._leaves, forward)
-        found = gradient[: self.prunable] * values[: self.prunable]
+        presence_gradient = gradient[: self.prunable] * values[: self.prunable]
         if weights:
             gradient[: self.prunable].mul_(presence)
             self._optimizer.lr = self.recipe.lr * learning_rate(self.recipe, self.done / self.steps)
             self._optimizer.step()
         self.done += share
-        return found
+        return presence_gradient
 
     def learned(self) -> Tensors:
         """The state as it is now, weights without their presence, by name. Raises Divergence when it is not finite."""
@@ -120,7 +122,7 @@ def learn_briefly(
     """The network under its masks, after `steps` of training. Raises Divergence when it does."""
     learner = Learner(evidence, recipe, steps)
     presence = learner.vector({name: mask.to(evidence.weights[name].dtype) for name, mask in evidence.masks.items()})
-    with own_randomness(evidence):
+    with seeded_by(evidence):
         for step in range(steps):
             learner.step(next(batches), presence)
             observe(step + 1)
@@ -136,7 +138,7 @@ def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
 
 
 @contextmanager
-def own_randomness(evidence: Evidence) -> Iterator[None]:
+def seeded_by(evidence: Evidence) -> Iterator[None]:
     """Seed what the network itself draws, such as dropout, from the evidence's generator, for the length of a block."""
     seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
     with seeded(seed):

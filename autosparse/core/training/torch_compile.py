@@ -39,16 +39,16 @@ def compiled(model: torch.nn.Module) -> Iterator[Forward]:
         yield forward
     except Exception as error:
         if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise _told(error) from error
+            raise _explained(error) from error
         raise
     finally:
         torch.compiler.reset()
 
 
-def _told(error: Exception) -> MissingExtra | StepError:
-    told = f"{type(error).__name__}: {error}"
-    if any(name in told for name in _COMPILERS):
-        needed = "Triton" if "Triton" in told else "a C++ compiler"
+def _explained(error: Exception) -> MissingExtra | StepError:
+    message = f"{type(error).__name__}: {error}"
+    if any(name in message for name in _COMPILERS):
+        needed = "Triton" if "Triton" in message else "a C++ compiler"
         return MissingExtra(f"torch compiles with {needed}, and finds none", f"install it, or {DENSE}")
     first = str(error).strip().partition("\n")[0] or type(error).__name__
     return StepError(f"torch cannot compile this network: {first}", DENSE)

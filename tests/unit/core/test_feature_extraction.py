@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from autosparse.core.criteria import criteria
-from autosparse.core.feature_extraction import describe, places_of
+from autosparse.core.feature_extraction import describe, positions_of
 from autosparse.core.features import Seen, table_layers
 from autosparse.models import build_model
 from tests.unit.core.conftest import SHAPE, all_ones, batch_of, evidence_of, random_masks, small
@@ -17,22 +17,27 @@ def test_layers_of_a_residual_network_stand_where_they_are() -> None:
     """Both layers of a block are on a branch, the second is summed; a projection is on a shortcut and summed too."""
     evidence = evidence_of(build_model("resnet8", {"width": 4}, (3, 8, 8), 3), (3, 8, 8))
 
-    places = dict(zip(evidence.weights, places_of(evidence, joins=True), strict=True))
-    summed = [name for name, place in places.items() if place.summed]
+    positions = dict(zip(evidence.weights, positions_of(evidence, joins=True), strict=True))
+    summed = [name for name, position in positions.items() if position.summed]
 
-    assert [name for name in places if not places[name].branch] == [next(iter(places)), next(reversed(places))]
+    assert [name for name in positions if not positions[name].branch] == [
+        next(iter(positions)),
+        next(reversed(positions)),
+    ]
     assert len(summed) == 3 + 2  # three blocks, two of them with a projection
-    assert [name for name, place in places.items() if place.shortcut] == [name for name in summed if "shortcut" in name]
+    assert [name for name, position in positions.items() if position.shortcut] == [
+        name for name in summed if "shortcut" in name
+    ]
 
 
 def test_a_network_without_sums_has_none() -> None:
     """Every layer stands alone in the row."""
     evidence = evidence_of(small(), SHAPE)
 
-    places = places_of(evidence, joins=True)
+    positions = positions_of(evidence, joins=True)
 
-    assert list(range(len(places))) == [place.index for place in places]
-    assert not any(place.branch or place.shortcut or place.summed for place in places)
+    assert list(range(len(positions))) == [position.index for position in positions]
+    assert not any(position.branch or position.shortcut or position.summed for position in positions)
 
 
 def test_flow_orders_weights_as_synflow_does() -> None:
@@ -70,12 +75,12 @@ def test_full_masks_are_no_masks() -> None:
     model, groups = build_model("resnet8", {"width": 4}, (3, 8, 8), 3), ["magnitude", "gradient", "channels"]
     evidence = evidence_of(model, (3, 8, 8), batches=[batch_of((3, 8, 8), 8)])
     gradient = evidence.gradient(evidence.weights, evidence.draw(8))
-    places = places_of(evidence, joins=False)
+    positions = positions_of(evidence, joins=False)
 
-    for layer, place, part in zip(evidence.layers, places, describe(evidence, groups, 8), strict=True):
-        (plain,) = table_layers([Seen(layer, place, evidence.weights[layer.name], gradient[layer.name])], groups)
+    for layer, position, part in zip(evidence.layers, positions, describe(evidence, groups, 8), strict=True):
+        (plain,) = table_layers([Seen(layer, position, evidence.weights[layer.name], gradient[layer.name])], groups)
 
-        assert 0 == place.pruned
+        assert 0 == position.pruned
         assert torch.equal(plain.values[layer.name], part.values[layer.name])
 
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from autosparse.core.features import Features, Place, Seen, columns_of, feature_groups, needs_of, table_layers
+from autosparse.core.features import Features, Position, Seen, columns_of, feature_groups, needs_of, table_layers
 from autosparse.core.weights import Layer, Tensors
 from tests.unit.core.conftest import SHAPE, batch_of, evidence_of, seeded, small
 
 LAYERS = evidence_of(small(), SHAPE).layers
-PLACE = Place(index=1, layers=3, total=100)
+PLACE = Position(index=1, layers=3, total=100)
 SCALE_FREE = [name for name in feature_groups.names if name != "raw"]
 
 
@@ -42,9 +42,9 @@ def table(weights: Tensors, gradient: Tensors, groups: Sequence[str] = SCALE_FRE
     return Features(parts[0].columns, {name: values for part in parts for name, values in part.values.items()})
 
 
-def seen(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer | None = None, place: Place = PLACE) -> Seen:
+def seen(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer | None = None, position: Position = PLACE) -> Seen:
     """A layer as groups see it, its flow of the gradient's size."""
-    return Seen(layer or plain(*weight.shape), place, weight, gradient, gradient.abs().double())
+    return Seen(layer or plain(*weight.shape), position, weight, gradient, gradient.abs().double())
 
 
 def test_one_row_a_weight_one_name_a_column() -> None:
@@ -189,7 +189,7 @@ def test_remaining_by_hand() -> None:
     weight, mask = torch.ones(2, 2), torch.tensor([[True, False], [False, False]])
     group = feature_groups["remaining"].function
 
-    under = group(replace(seen(weight, weight, place=replace(PLACE, pruned=90)), mask=mask))
+    under = group(replace(seen(weight, weight, position=replace(PLACE, pruned=90)), mask=mask))
 
     torch.testing.assert_close(torch.tensor([[math.log(1 / 4), math.log(1 / 10)]] * 4), under)
     assert [[0.0, 0.0]] * 4 == group(seen(weight, weight)).tolist()
@@ -235,7 +235,7 @@ def test_layer_by_hand() -> None:
     layer = replace(plain(2, 3, 3, 3), stride=2)
     weight = torch.ones(2, 3, 3, 3)
     middle, last = (
-        feature_groups["layer"].function(seen(weight, weight, layer, Place(index, 3, 108)))[0] for index in (1, 2)
+        feature_groups["layer"].function(seen(weight, weight, layer, Position(index, 3, 108)))[0] for index in (1, 2)
     )
 
     facts = [math.log(27), math.log(18), math.log(9), math.log(2), math.log(0.5)]
@@ -245,7 +245,7 @@ def test_layer_by_hand() -> None:
 
 def test_only_layer_of_a_network_is_first_and_last() -> None:
     """A network of one layer has a place too."""
-    table = feature_groups["layer"].function(seen(torch.ones(1, 1), torch.ones(1, 1), place=Place(0, 1, 1)))
+    table = feature_groups["layer"].function(seen(torch.ones(1, 1), torch.ones(1, 1), position=Position(0, 1, 1)))
 
     assert [0.0, 1.0, 1.0] == table[0, 5:].tolist()
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from autosparse.store import Rows, dump_tensors, load_tensors
+from autosparse.store import ShardedRows, dump_tensors, load_tensors
 from tests.unit.core.conftest import assert_same, seeded
 
 TYPES = [
@@ -199,7 +199,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 def test_rows_are_those_of_the_tensor(files: list[Path]) -> None:
     """Rows of any file come in the order asked for, also twice."""
-    rows = Rows(files, "pixels")
+    rows = ShardedRows(files, "pixels")
     numbers = torch.tensor([6, 0, 3, 3, 2, 5])
 
     assert ((7, 2, 3), 7) == (rows.shape, len(rows))
@@ -209,7 +209,7 @@ def test_rows_are_those_of_the_tensor(files: list[Path]) -> None:
 
 def test_rows_travel_to_another_process(files: list[Path]) -> None:
     """What was opened here is opened again there."""
-    rows = Rows(files, "pixels")
+    rows = ShardedRows(files, "pixels")
     rows[torch.tensor([0, 6])]
 
     assert torch.equal(PIXELS, pickle.loads(pickle.dumps(rows))[torch.arange(7)])
@@ -217,7 +217,7 @@ def test_rows_travel_to_another_process(files: list[Path]) -> None:
 
 def test_a_file_that_ends_too_early_is_told(files: list[Path]) -> None:
     """A file that was cut after it was opened is no row of zeros."""
-    rows = Rows(files, "pixels")
+    rows = ShardedRows(files, "pixels")
     files[1].write_bytes(files[1].read_bytes()[:-4])
 
     with pytest.raises(OSError, match=r"part-1.safetensors ends too early"):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from autosparse.core.allocation import Allocation, Counts, erk, global_threshold, igq
-from autosparse.core.features import Features, Place, Seen, table_layers
+from autosparse.core.features import Features, Position, Seen, table_layers
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.selection import keep_top
 from autosparse.core.weights import Layer, Tensors
@@ -30,7 +30,7 @@ def described(layers: list[Layer], seed: int = 0) -> Features:
     random = seeded(seed)
     total = sum(layer.size for layer in layers)
     seen = (
-        Seen(layer, Place(number, len(layers), total), torch.randn(layer.shape, generator=random))
+        Seen(layer, Position(number, len(layers), total), torch.randn(layer.shape, generator=random))
         for number, layer in enumerate(layers)
     )
     parts = list(table_layers(seen, groups_of("quota", {})))
@@ -156,7 +156,7 @@ def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
     weights = {layer.name: torch.randn(layer.shape, generator=random) for layer in layers}
     masks = {name: keep_top(weights[name].abs(), half[name]) for name in half}
     seen = (
-        Seen(layer, Place(n, len(layers), total), weights[layer.name] * masks[layer.name], mask=masks[layer.name])
+        Seen(layer, Position(n, len(layers), total), weights[layer.name] * masks[layer.name], mask=masks[layer.name])
         for n, layer in enumerate(layers)
     )
     left: Tensors = {}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from autosparse.core.features import Features, Place, Seen, table_layers
+from autosparse.core.features import Features, Position, Seen, table_layers
 from autosparse.core.ranking import cross_validate, spearman
 from autosparse.core.scorers import groups_of, scorers
 from autosparse.core.scorers.perceptron import ordinal, pairwise
@@ -35,8 +35,8 @@ def examples(seed: int = 0, groups: Sequence[str] = GROUPS) -> tuple[Features, T
         name: weight.flatten().abs().argsort().argsort().float() / (weight.numel() - 1)
         for name, weight in weights.items()
     }
-    place = Place(1, len(layers), sum(layer.size for layer in layers))
-    seen = (Seen(layer, place, weights[layer.name], gradient[layer.name]) for layer in layers)
+    position = Position(1, len(layers), sum(layer.size for layer in layers))
+    seen = (Seen(layer, position, weights[layer.name], gradient[layer.name]) for layer in layers)
     parts = list(table_layers(seen, groups))
     return Features(parts[0].columns, {name: values for part in parts for name, values in part.values.items()}), labels
 
