@@ -26,11 +26,11 @@ from autosparse.backends import this_machine
 from autosparse.backends.memory import keep_memory
 from autosparse.core.allocation import erk
 from autosparse.core.images import Images
-from autosparse.core.irp import irp_round, keep_after, prune_survivors, rewind
+from autosparse.core.irp import irp_round, keep_after, prune_survivors
 from autosparse.core.selection import keep_top
 from autosparse.core.sparse.training import share_left
 from autosparse.core.training.loop import Recipe, accuracy, train
-from autosparse.core.weights import Tensors, describe_layers, keep_count, prunable_weights, total_of
+from autosparse.core.weights import Tensors, describe_layers, keep_count, load_state, prunable_weights, total_of
 from autosparse.datasets import open_source
 from autosparse.measure.probe import made_up_images
 from autosparse.measure.reference_loop import accuracy_plainly, train_plainly
@@ -184,7 +184,7 @@ def irp(data: str) -> None:
         for way, found in seconds.items():
             begin = time.perf_counter()
             if way == "plain":
-                model = rewind(build("resnet20", 0), initial)
+                model = load_state(build("resnet20", 0), initial)
                 train_plainly(model, training, recipe, masks=masks[way])
                 accuracy_plainly(model, test)
                 scores = {name: weight.detach().abs() for name, weight in prunable_weights(model).items()}

@@ -65,7 +65,7 @@ class Machine:
 @cache
 def this_machine() -> Machine:
     """This machine: processor, usable cores, devices that torch would find, best first."""
-    text = _read("/proc/cpuinfo")
+    text = read_system("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
     flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
     vendor = re.search(r"^vendor_id\s*:\s*(\S+)", text, re.MULTILINE)
@@ -95,7 +95,7 @@ def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
 
 def available_memory() -> int:
     """Bytes of memory that a process may take without swapping: all, where the system does not tell what is free."""
-    if match := re.search(r"^MemAvailable:\s*(\d+) kB", _read("/proc/meminfo"), re.MULTILINE):
+    if match := re.search(r"^MemAvailable:\s*(\d+) kB", read_system("/proc/meminfo"), re.MULTILINE):
         return 1024 * int(match[1])
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -147,7 +147,7 @@ def _version(package: str) -> str:
 def _torch_has_cuda() -> bool:
     spec = util.find_spec("torch")
     folder = next(iter(spec.submodule_search_locations or []), None) if spec else None
-    version = _read(str(Path(folder) / "version.py")) if folder else ""
+    version = read_system(str(Path(folder) / "version.py")) if folder else ""
     return bool(re.search(r"^cuda\b.*=\s*['\"]", version, re.MULTILINE))
 
 
@@ -174,7 +174,8 @@ def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
     return (major.value, minor.value), tuple(memory)
 
 
-def _read(path: str) -> str:
+def read_system(path: str) -> str:
+    """Return the text of a file that the system may not have; empty where it does not."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:

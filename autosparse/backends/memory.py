@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from autosparse.backends.machine import this_machine
+from autosparse.backends.machine import read_system, this_machine
 from autosparse.lazy_torch import torch
 
 _UNLIMITED = 2**60
@@ -67,14 +67,14 @@ def resident_memory(*, children: bool = False) -> int:
     """
     processes = ["self"]
     for task in Path("/proc/self/task").glob("*/children") if children else ():
-        processes += _text(str(task)).split()
-    statuses = [_text(f"/proc/{process}/status") for process in processes]
+        processes += read_system(str(task)).split()
+    statuses = [read_system(f"/proc/{process}/status") for process in processes]
     sizes = [int(kilobytes) for text in statuses for kilobytes in re.findall(r"^VmRSS:\s*(\d+) kB", text, re.MULTILINE)]
     return 1024 * sum(sizes) if sizes else _highest()
 
 
 def _highest() -> int:
-    if match := re.search(r"^VmHWM:\s*(\d+) kB", _text("/proc/self/status"), re.MULTILINE):
+    if match := re.search(r"^VmHWM:\s*(\d+) kB", read_system("/proc/self/status"), re.MULTILINE):
         return 1024 * int(match[1])
     try:
         import resource
@@ -95,20 +95,13 @@ def _reset_peak() -> bool:
 @cache
 def _host_memory() -> int:
     total = _UNLIMITED
-    if match := re.search(r"^MemTotal:\s*(\d+) kB", _text("/proc/meminfo"), re.MULTILINE):
+    if match := re.search(r"^MemTotal:\s*(\d+) kB", read_system("/proc/meminfo"), re.MULTILINE):
         total = 1024 * int(match[1])
     elif hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # A container's limit, of either version of control groups.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        limit: Any = _text(path).strip()
+        limit: Any = read_system(path).strip()
         if limit.isdecimal():
             total = min(total, int(limit))
     return total
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

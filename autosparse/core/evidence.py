@@ -207,18 +207,7 @@ class Evidence:
         self, weights: Tensors, batches: Sequence[Batch], temperature: float = 1.0, *, mode: Mode = "training"
     ) -> Tensors:
         """Gradient of the mean loss over the batches, with the memory of one."""
-        leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        total = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
-        images = sum(examples_in(inputs) for inputs, _ in batches)
-        for batch in batches:
-            share = examples_in(batch[0]) / images
-
-            def times(loss: torch.Tensor, share: float = share) -> Tensors:
-                return gradient_of(loss * share, leaves)
-
-            for name, part in self._through_loss(leaves, batch, times, temperature, mode=mode).items():
-                total[name] += part
-        return total
+        return self._sum_over(batches, weights, gradient_of, temperature, mode=mode)
 
     def hessian_times(
         self,
@@ -230,20 +219,37 @@ class Evidence:
         mode: Mode = "training",
     ) -> Tensors:
         """The Hessian of the mean loss over the batches times a vector, with the memory of one batch."""
+
+        def times_vector(loss: torch.Tensor, leaves: Tensors) -> Tensors:
+            gradient = gradient_of(loss, leaves, differentiable=True)
+            inner = torch.stack([(part * vector[name]).sum() for name, part in gradient.items()]).sum()
+            return gradient_of(inner, leaves)
+
+        return self._sum_over(batches, weights, times_vector, temperature, mode=mode, twice=True)
+
+    def _sum_over(
+        self,
+        batches: Sequence[Batch],
+        weights: Tensors,
+        work: Callable[[torch.Tensor, Tensors], Tensors],
+        temperature: float,
+        *,
+        mode: Mode,
+        twice: bool = False,
+    ) -> Tensors:
+        # The sum of what `work` makes of each batch's share of the mean loss and of the leaves.
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-        product = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
+        total = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
         images = sum(examples_in(inputs) for inputs, _ in batches)
         for batch in batches:
             share = examples_in(batch[0]) / images
 
-            def times(loss: torch.Tensor, share: float = share) -> Tensors:
-                gradient = gradient_of(loss * share, leaves, differentiable=True)
-                inner = torch.stack([(part * vector[name]).sum() for name, part in gradient.items()]).sum()
-                return gradient_of(inner, leaves)
+            def part_of(loss: torch.Tensor, share: float = share) -> Tensors:
+                return work(loss * share, leaves)
 
-            for name, part in self._through_loss(leaves, batch, times, temperature, mode=mode, twice=True).items():
-                product[name] += part
-        return product
+            for name, part in self._through_loss(leaves, batch, part_of, temperature, mode=mode, twice=twice).items():
+                total[name] += part
+        return total
 
     def flow(self, weights: Tensors, *, paths_only: bool = False) -> torch.Tensor:
         """Return the sum of the outputs of the linear positive network on inputs of ones (SynFlow, eq. 2).

@@ -9,7 +9,6 @@ from autosparse.core.features import Features, Position, Seen, needs_of, table_l
 from autosparse.core.graph.connectivity import describe_network
 from autosparse.core.weights import Tensors
 from autosparse.core.zero_scores import carrying_signal, silent_layers
-from autosparse.lazy_torch import torch
 
 
 def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator[Features]:
@@ -34,7 +33,7 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
             evidence.weights[layer.name],
             gradient.get(layer.name),
             flow.get(layer.name),
-            _unless_full(evidence.masks[layer.name]),
+            None if bool(evidence.masks[layer.name].all()) else evidence.masks[layer.name],
             standing.get(layer.name, (1.0, 1.0)),
         )
         for layer, position in zip(evidence.layers, positions_of(evidence, joins="joins" in needs), strict=True)
@@ -45,27 +44,20 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
 def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
     """Where every layer stands; about sums only with `joins`, which takes a pass of the network."""
     layers = evidence.layers
+    order = [layer.name for layer in layers]
     branch, shortcut, summed = set[str](), set[str](), set[str]()
     for join in describe_network(evidence).joins if joins else ():
         if join.is_sum:
             for way in join.branches:
                 branch.update(way)
                 shortcut.update(way if join.is_shortcut(way) else ())
-                summed.update(_last_of(way, [layer.name for layer in layers]))
+                summed.update(sorted(way, key=order.index)[-1:])
     total = sum(layer.size for layer in layers)
     pruned = total - sum(int(mask.count_nonzero()) for mask in evidence.masks.values())
     return [
         Position(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
     ]
-
-
-def _unless_full(mask: torch.Tensor) -> torch.Tensor | None:
-    return None if bool(mask.all()) else mask
-
-
-def _last_of(way: tuple[str, ...], order: list[str]) -> list[str]:
-    return sorted(way, key=order.index)[-1:]
 
 
 def _standing(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:

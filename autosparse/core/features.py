@@ -227,14 +227,6 @@ def _ranks(size: torch.Tensor) -> torch.Tensor:
 
 
 def _spread_out(values: torch.Tensor) -> torch.Tensor:
-    return _standardize(_log(values))
-
-
-def _log(values: torch.Tensor) -> torch.Tensor:
     # Relative to the layer's own mean: a zero (a dead unit's gradient) lands 14 below it, in any units.
-    return (values / values.mean().clamp_min(1e-30) + 1e-6).log()
-
-
-def _standardize(values: torch.Tensor) -> torch.Tensor:
-    spread = values.std(correction=0)
-    return (values - values.mean()) / spread.clamp_min(1e-6)
+    logarithms = (values / values.mean().clamp_min(1e-30) + 1e-6).log()
+    return (logarithms - logarithms.mean()) / logarithms.std(correction=0).clamp_min(1e-6)

@@ -56,7 +56,7 @@ def can_be_cut(batch: Any) -> bool:
     """
     examples = examples_in(batch[0])
     if isinstance(batch[0], ExampleList):
-        return all(_is_of_each(part, examples) for part in batch[1:])
+        return all(isinstance(part, torch.Tensor | list | tuple) and len(part) == examples for part in batch[1:])
     return all(
         part.ndim > 0 and len(part) == examples
         if isinstance(part, torch.Tensor)
@@ -71,10 +71,6 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield from _leaves(item)
     else:
         yield value
-
-
-def _is_of_each(labels: Any, examples: int) -> bool:
-    return isinstance(labels, torch.Tensor | list | tuple) and len(labels) == examples
 
 
 def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:

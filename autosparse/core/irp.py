@@ -54,7 +54,7 @@ def irp_round(
     together. `initial` may be the state after `begin` steps, which the training then leaves out. A `team` trains
     together; what it comes to is the same for every member.
     """
-    model = rewind(build(), initial)
+    model = load_state(build(), initial)
     losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     scores = rank(rank_by, model, weights, initial, training, generator)
@@ -99,11 +99,6 @@ def rank(
             )
             scores: Tensors = snip(evidence, images=min(RANK_IMAGES, len(training)), mode="evaluation")
             return scores
-
-
-def rewind(model: torch.nn.Module, initial: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """Give a network its whole initial state back: parameters and buffers, bit for bit."""
-    return load_state(model, initial)
 
 
 def keep_after(total: int, per_round: float, number: int, of: PerRoundOf = "remaining") -> int:
@@ -194,10 +189,10 @@ def round_by_round(
     evidence: Evidence, rounds: Sequence[Mapping[str, torch.Tensor]], most: int
 ) -> Iterator[tuple[int, Evidence, Tensors]]:
     """What at most `most` rounds find and leave: number, network under the masks it begins with, masks after it."""
+
+    def near(masks: Mapping[str, torch.Tensor]) -> Tensors:
+        return {name: mask.to(evidence.weights[name].device) for name, mask in masks.items()}
+
     for number in rounds_to_describe(len(rounds), most):
-        left = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 1].items()}
-        if number == 1:
-            yield number, evidence, left
-        else:
-            masks = {name: mask.to(evidence.weights[name].device) for name, mask in rounds[number - 2].items()}
-            yield number, evidence.masked(masks), left
+        begins = evidence if number == 1 else evidence.masked(near(rounds[number - 2]))
+        yield number, begins, near(rounds[number - 1])

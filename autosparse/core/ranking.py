@@ -40,13 +40,8 @@ class HeldOut:
 
     def value(self, objective: Objective) -> float:
         """The one that tuning looks at."""
-        return {
-            "rank": self.overall,
-            "rank_within": self.within,
-            "precision": self.precision,
-            "beyond_quotas": self.beyond_quotas,
-            "quotas": self.quotas,
-        }[objective]
+        value: float = getattr(self, {"rank": "overall", "rank_within": "within"}.get(objective, objective))
+        return value
 
 
 def cross_validate(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any, TypeAlias
@@ -59,7 +59,7 @@ def prunable_weights(model: torch.nn.Module) -> Tensors:
     for full, module, name, _ in weights_of(model):
         weight = module._parameters[name]
         assert weight is not None
-        if _trains(weight) and id(weight) not in seen:
+        if weight.requires_grad and weight.is_floating_point() and id(weight) not in seen:
             seen.add(id(weight))
             weights[full] = weight
     return weights
@@ -186,10 +186,6 @@ def total_of(tensors: Mapping[str, torch.Tensor]) -> int:
     return sum(tensor.numel() for tensor in tensors.values())
 
 
-def _trains(weight: torch.Tensor) -> bool:
-    return weight.requires_grad and weight.is_floating_point()
-
-
 def _reason(module: torch.nn.Module, name: str, parameter: torch.Tensor, is_weight: bool) -> str:
     layers = torch.nn
     if is_weight:
@@ -231,15 +227,13 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
             if weight in names:
                 positions[names[weight]] += count
 
-    hooks = [module.register_forward_hook(note, with_kwargs=True) for module in model.modules() if id(module) in homes]
     arguments_, named_arguments = arguments(example)
-    try:
-        called = foreign_code(f"calling `{type(model).__name__}`", model)
-        with in_mode(model, training=False), torch.no_grad(), _without_fast_path(), called:
+    with ExitStack() as hooks, in_mode(model, training=False), torch.no_grad(), _without_fast_path():
+        for module in model.modules():
+            if id(module) in homes:
+                hooks.enter_context(module.register_forward_hook(note, with_kwargs=True))
+        with foreign_code(f"calling `{type(model).__name__}`", model):
             model(*arguments_, **named_arguments)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return positions
 
 

@@ -34,7 +34,10 @@ def image_folder(
     layout = read_layout(folder)
     parts, reading = dict(layout.parts), layout.reading
     if not parts:
-        return _absent(folder, channels)
+        what = "has no subfolders with images" if folder.is_dir() else "is not there"
+        hint = "set `dataset.root` to a folder with one subfolder of images a class"
+        identity = {"name": "image_folder", "missing": os.fspath(folder)}
+        return Pool.absent(identity, channels, (f"image folder {folder} {what}", hint))
     classes = tuple(parts["train"])
     if "test" not in parts and "validation" in parts:
         parts["test"] = parts.pop("validation")
@@ -53,11 +56,7 @@ def image_folder(
         return splits["train"], splits.get("validation"), splits.get("test")
 
     return Pool(
-        identity={
-            "name": "image_folder",
-            "sha256": digest(listed),
-            "channels": channels,
-        },
+        identity={"name": "image_folder", "sha256": digest(listed), "channels": channels},
         shape=shape_of(lambda number: (str(first), first.read_bytes()), channels),
         classes=classes,
         train_images=counts["train"],
@@ -144,21 +143,3 @@ def _split(files: Mapping[str, Sequence[Path]], classes: Sequence[str], channels
             raise MissingData(f"{paths[number]} cannot be read: {error.strerror}") from error
 
     return encoded_split(encoded, numpy.asarray(labels, dtype="int64"), channels, size)
-
-
-def _absent(folder: Path, channels: int) -> Pool:
-    # Nothing is known of the set yet: what stands here makes keys that no run will ever use.
-    what = "has no subfolders with images" if folder.is_dir() else "is not there"
-
-    def load(size: int | None) -> tuple[Split, None, None]:
-        raise AssertionError("a missing set is never loaded")
-
-    problem = (f"image folder {folder} {what}", "set `dataset.root` to a folder with one subfolder of images a class")
-    return Pool(
-        identity={"name": "image_folder", "missing": os.fspath(folder)},
-        shape=(channels, 32, 32),
-        classes=(),
-        train_images=0,
-        load=load,
-        missing=lambda: problem,
-    )

@@ -17,7 +17,7 @@ from autosparse.datasets._base import datasets
 from autosparse.datasets.columns import IMAGE, LABEL, check_column, choose_column, features_of
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
-from autosparse.datasets.source import Pool, Problem, Split
+from autosparse.datasets.source import Pool, Split
 from autosparse.errors import MissingData, MissingExtra, UsageError
 from autosparse.registry import FilePath
 from autosparse.store import contents, digest
@@ -170,24 +170,12 @@ def _folder(files: Iterable[Path]) -> Path:
 
 
 def _absent(patterns: Sequence[str], channels: int) -> Pool:
-    # Nothing is known of the set yet: what stands here makes keys that no run will ever use.
-
-    def load(size: int | None) -> tuple[Split, None, None]:
-        raise AssertionError("a missing set is never loaded")
-
-    problem: Problem = (
+    problem = (
         f"no Parquet file for training at {', '.join(patterns)}",
         "set `dataset.path` to the folder of a set, fetched such as by "
         "`hf download uoft-cs/cifar10 --repo-type dataset --local-dir data/cifar10`",
     )
-    return Pool(
-        identity={"name": "parquet", "missing": list(patterns)},
-        shape=(channels, 32, 32),
-        classes=(),
-        train_images=0,
-        load=load,
-        missing=lambda: problem,
-    )
+    return Pool.absent({"name": "parquet", "missing": list(patterns)}, channels, problem)
 
 
 def _columns(file: Path, image: str, label: str) -> tuple[str, str]:

@@ -86,6 +86,15 @@ class Pool:
     warnings: tuple[str, ...] = ()
     """one sentence for each kind of file, folder or label that is left out or renumbered"""
 
+    @classmethod
+    def absent(cls, identity: Mapping[str, Any], channels: int, problem: Problem) -> Pool:
+        """A set of which nothing is known yet: the keys that it makes are of no run."""
+
+        def load(size: int | None) -> tuple[Split, None, None]:
+            raise AssertionError("a missing set is never loaded")
+
+        return cls(identity, (channels, 32, 32), (), 0, load, missing=lambda: problem)
+
 
 @dataclass(frozen=True)
 class Source:

@@ -3,7 +3,7 @@
 What a format says of itself: `files`, their names; `exact`, whether outputs are equal to the last bit to those of the
 network that has the tensors written, or up to rounding; `extra`, what of autosparse must be installed; `gain`, why it
 may be no faster; `others`, whether it tells of other seeds and of controls; `builds`, how many times building the
-network its making takes. Its `read` gives the model back from the same files, for `place` to put into a network where
+network its making takes. Its `read` gives the model back from the same files, for `fit` to put into a network where
 loading a state does not do; it raises ValueError for bytes that are no such model. A format that another program opens
 has a `run` instead, which gives a function of images, and `opener`, that program.
 """

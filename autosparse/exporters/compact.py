@@ -19,7 +19,8 @@ _FREE, _FOR_A_BYTE = 2**25, 256  # numbers that any file may claim to hold, and 
 def read(files: Mapping[str, bytes]) -> Model:
     """The model that `compact` wrote. Raises ValueError for bytes that are not one."""
     stored = load_tensors(files[FILE])
-    shapes = {name.removesuffix("/shape"): _shape(name, tensor) for name, tensor in stored.items() if _is_shape(name)}
+    named = {name: tensor for name, tensor in stored.items() if name.endswith("/shape")}
+    shapes = {name.removesuffix("/shape"): _shape(name, tensor) for name, tensor in named.items()}
     if sum(map(math.prod, shapes.values())) > _FREE + _FOR_A_BYTE * len(files[FILE]):
         raise ValueError(f"{FILE} claims to hold more numbers than a file of {len(files[FILE])} bytes does")
     masks = {name: _places(name, shape, stored) for name, shape in shapes.items()}
@@ -29,7 +30,7 @@ def read(files: Mapping[str, bytes]) -> Model:
         if owner not in masks:
             state[name] = tensor
         elif part == "shape":
-            state[owner] = _filled(owner, masks[owner], stored[f"{owner}/values"])
+            state[owner] = _filled(masks[owner], stored[f"{owner}/values"])
     return Model(state, masks)
 
 
@@ -85,10 +86,6 @@ def _steps(mask: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
     return steps.to(kind)
 
 
-def _is_shape(name: str) -> bool:
-    return name.endswith("/shape")
-
-
 def _shape(name: str, tensor: torch.Tensor) -> list[int]:
     sides: list[int] = tensor.tolist() if tensor.dtype == torch.int64 and tensor.ndim == 1 else [-1]
     if any(side < 0 for side in sides):
@@ -133,7 +130,7 @@ def _from_steps(name: str, steps: torch.Tensor, size: int) -> torch.Tensor:
     return mask
 
 
-def _filled(name: str, mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def _filled(mask: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     kind = torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype
     tensor = torch.zeros(mask.numel(), dtype=kind)
     tensor[mask.flatten()] = values.to(kind)

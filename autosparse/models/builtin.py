@@ -11,9 +11,8 @@ from annotated_types import Ge, MinLen
 
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
-from autosparse.models._base import models
+from autosparse.models._base import Shape, models
 
-Shape = tuple[int, int, int]
 Width = Annotated[int, Ge(1), "channels of the first stage"]
 
 
@@ -140,7 +139,7 @@ def _vgg(shape: Shape, classes: int, convolutions: Sequence[int], width: int) ->
 
 
 @models.register
-def lenet(shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
+def lenet(shape: Shape, classes: int) -> torch.nn.Module:
     """LeNet-5 with ReLU and max pooling: two convolutions and three linear layers."""
     from autosparse.models.networks import LeNet
 
@@ -149,7 +148,7 @@ def lenet(shape: tuple[int, int, int], classes: int) -> torch.nn.Module:
 
 @models.register
 def mlp(
-    shape: tuple[int, int, int],
+    shape: Shape,
     classes: int,
     *,
     widths: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), "units of each hidden layer"] = (300, 100),
@@ -164,7 +163,7 @@ def mlp(
 
 @models.register
 def mobilenet(
-    shape: tuple[int, int, int], classes: int, *, width: Annotated[int, Ge(1), "channels of the stem"] = 32
+    shape: Shape, classes: int, *, width: Annotated[int, Ge(1), "channels of the stem"] = 32
 ) -> torch.nn.Module:
     """MobileNet (v1) with strides for small images: thirteen depthwise separable convolutions."""
     from autosparse.models.networks import MobileNet

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -134,14 +134,13 @@ def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
 
     held: list[torch.Tensor] = []
     layers = describe_layers(network, images[:1])
-    hooks = [module.register_forward_hook(measure) for module in network.modules()]
-    try:
-        with in_mode(network, training=True), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            outputs = network(images)
-            torch.nn.functional.cross_entropy(outputs, torch.zeros(_IMAGES, dtype=torch.long, device=images.device))
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks:
+        for module in network.modules():
+            hooks.enter_context(module.register_forward_hook(measure))
+        hooks.enter_context(in_mode(network, training=True))
+        hooks.enter_context(torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor))
+        outputs = network(images)
+        torch.nn.functional.cross_entropy(outputs, torch.zeros(_IMAGES, dtype=torch.long, device=images.device))
     return NetworkFacts(
         identity=identity,
         layers=tuple(LayerFacts(layer.name, layer.size, layer.positions) for layer in layers),

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from importlib import metadata
 from typing import Any
 
 from autosparse.errors import MissingExtra, UsageError
 from autosparse.lazy_torch import torch
-from autosparse.models._base import Shape, models
+from autosparse.models._base import Factory, Shape, models
 from autosparse.models.trace import fits, structure_of
 from autosparse.registry import suggestion
 
-_TIMM = "timm:"
+_TIMM, _TORCHVISION = "timm:", "torchvision:"
+
+
+def _check(
+    factory: Factory, version: str, name: str, options: dict[str, Any], shape: Shape, classes: int
+) -> dict[str, Any]:
+    # Without memory for numbers: only names and shapes are looked at.
+    build = partial(factory, name, shape, classes, **options)
+    with fits(name, shape):
+        structure_of(name, build, [name, options, version], shape, classes, device="meta")
+    return {"name": name}
 
 
 def _identify_timm(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
@@ -19,12 +30,7 @@ def _identify_timm(name: str, options: dict[str, Any], shape: Shape, classes: in
         version = metadata.version("timm")
     except metadata.PackageNotFoundError as error:
         raise _missing_timm(name) from error
-    identity = [name, options, version]
-    with fits(name, shape):
-        structure_of(
-            name, lambda: timm_network(name, shape, classes, **options), identity, shape, classes, device="meta"
-        )
-    return {"name": name}
+    return _check(timm_network, version, name, options, shape, classes)
 
 
 @models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify_timm)
@@ -53,17 +59,8 @@ def _missing_timm(name: str) -> MissingExtra:
     return MissingExtra(f"{name} needs timm, which is not installed", "run `pip install 'autosparse[timm]'`")
 
 
-_TORCHVISION = "torchvision:"
-
-
 def _identify_torchvision(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    identity = [name, options, metadata.version("torchvision")]
-    # Without memory for numbers: only names and shapes are looked at.
-    with fits(name, shape):
-        structure_of(
-            name, lambda: torchvision_network(name, shape, classes, **options), identity, shape, classes, device="meta"
-        )
-    return {"name": name}
+    return _check(torchvision_network, metadata.version("torchvision"), name, options, shape, classes)
 
 
 @models.register(name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify_torchvision)

@@ -10,9 +10,8 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights, state_of
 from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy_torch import torch
+from autosparse.models._base import Shape
 from autosparse.store import Store, digest
-
-Shape = tuple[int, int, int]
 
 
 def structure_of(

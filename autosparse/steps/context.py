@@ -9,11 +9,10 @@ from typing import Any, Protocol, TypeVar
 from autosparse.backends import available_memory
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.images import Images, epoch
-from autosparse.core.irp import rewind
 from autosparse.core.torch_compat.memory_layout import images_for
 from autosparse.core.torch_compat.random_state import seed_of, seeded
 from autosparse.core.training.loop import Recipe
-from autosparse.core.weights import Tensors, describe_layers, explain_unprunable, prunable_weights
+from autosparse.core.weights import Tensors, describe_layers, explain_unprunable, load_state, prunable_weights
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
@@ -56,7 +55,7 @@ def load_network(work: Work) -> torch.nn.Module:
 def restore(network: torch.nn.Module, result: HasState) -> torch.nn.Module:
     """Load the state of a result into the network it is of. Raises DamagedArtifact for the state of another."""
     try:
-        return rewind(network, result.state)
+        return load_state(network, result.state)
     except RuntimeError as error:
         raise result.artifact.malformed(f"state.safetensors: {error}") from error
 

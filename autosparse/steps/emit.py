@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
 from autosparse.core.graph.shrink import are_close
-from autosparse.core.irp import rewind
 from autosparse.core.torch_compat.memory_layout import lay_out
-from autosparse.core.weights import sparsity_of
+from autosparse.core.weights import load_state, sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy_torch import torch
@@ -166,7 +165,7 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
 
 
 def _outputs(work: Work, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:
-    network = rewind(build_network(work), state).cpu().eval()
+    network = load_state(build_network(work), state).cpu().eval()
     return outputs_of(network, lay_out(network, images), work.place.evaluation_batch)
 
 

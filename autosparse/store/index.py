@@ -73,10 +73,9 @@ class Index:
         by_operation: dict[str, list[Record]] = {}
         for record in self:
             by_operation.setdefault(record.operation, []).append(record)
-        return {
-            name: sorted(records, key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
-            for name, records in by_operation.items()
-        }
+        for records in by_operation.values():
+            records.sort(key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
+        return by_operation
 
     @cached_property
     def kinds(self) -> Mapping[str, list[Record]]:
@@ -87,10 +86,9 @@ class Index:
                 work = record.about.get("work")
                 if isinstance(work, dict) and "seconds" in record.about:
                     by_kind.setdefault(work.get("kind", ""), []).append(record)
-        return {
-            kind: sorted(records, key=lambda record: record.about.get("created", ""), reverse=True)
-            for kind, records in by_kind.items()
-        }
+        for records in by_kind.values():
+            records.sort(key=lambda record: record.about.get("created", ""), reverse=True)
+        return by_kind
 
 
 def open_index(store: Store) -> Index:

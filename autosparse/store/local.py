@@ -143,7 +143,8 @@ class Store:
                 download(about["sha256"], draft.folder / name)
                 if file_digest(draft.folder / name) != about["sha256"]:
                     raise DamagedArtifact(key, f"{name} is not what was published")
-                _flush_file(draft.folder / name)
+                with open(draft.folder / name, "rb") as file:
+                    os.fsync(file.fileno())
             draft.write(DESCRIPTOR, descriptor)
             _flush_folder(draft.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -326,11 +327,6 @@ class Store:
 
     def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
-
-
-def _flush_file(path: Path) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
 
 
 def _flush_folder(folder: Path) -> None:

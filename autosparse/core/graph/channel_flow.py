@@ -153,8 +153,10 @@ class _Walk:
         value: Value | None = None
         if operation in _CONVOLUTIONS or operation == "linear":
             value = self._read(node, operation)
-        elif operation == "getitem" or operation == "_native_batch_norm_legit_no_training":
-            value = self._normalized(node) if operation != "getitem" else self._first(node)
+        elif operation == "_native_batch_norm_legit_no_training":
+            value = self._normalized(node)
+        elif operation == "getitem":
+            value = self.values.get(node.args[0]) if node.args[1] == 0 else None
         elif operation in ("add", "mul", "sub", "div"):
             value = self._combined(node, operation)
         elif operation == "cat":
@@ -269,9 +271,6 @@ class _Walk:
         if len(known) < len(parts):
             return None
         return Value(torch.cat([part.units for part in known]), torch.cat([part.constant for part in known]), dim)
-
-    def _first(self, node: Any) -> Value | None:
-        return self.values.get(node.args[0]) if node.args[1] == 0 else None
 
     def _held(self, node: Any, kinds: tuple[type, ...]) -> tuple[str, torch.Tensor | None]:
         # The module that a tensor belongs to, and the tensor if that module alone uses it, once.

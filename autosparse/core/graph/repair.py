@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -144,12 +144,10 @@ def _rounded_to_powers(evidence: Evidence) -> Iterator[None]:
 
     modules = dict(evidence.model.named_modules(remove_duplicate=False))
     homes = {modules[layer.name.rpartition(".")[0]] for layer in evidence.layers}
-    hooks = [home.register_forward_pre_hook(at_layer) for home in homes]
-    try:
+    with ExitStack() as hooks:
+        for home in homes:
+            hooks.enter_context(home.register_forward_pre_hook(at_layer))
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _remove(

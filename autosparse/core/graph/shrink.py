@@ -61,12 +61,11 @@ def fuse(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
     Outputs stay equal up to rounding. Raises ValueError for a network that cannot be read.
     """
     fused = copy.deepcopy(network)
-    together = torch.nn.utils.fusion
+    fusion = torch.nn.utils.fusion
     for layer, normalization in find_channels(network, example).normalized:
         before, after = fused.get_submodule(layer), fused.get_submodule(normalization)
-        joining: Any = together.fuse_conv_bn_eval
-        if isinstance(before, torch.nn.Linear):
-            joining = together.fuse_linear_bn_eval
+        is_linear = isinstance(before, torch.nn.Linear)
+        joining: Any = fusion.fuse_linear_bn_eval if is_linear else fusion.fuse_conv_bn_eval
         joined = joining(before, after)
         before.weight, before.bias = joined.weight, joined.bias
         _leave_out(fused, normalization)
@@ -152,10 +151,8 @@ def _fits(
 
 def _put(module: torch.nn.Module, part: str, tensor: torch.Tensor) -> None:
     held: Any = module
-    if part in module._buffers:
-        setattr(module, part, torch.empty_like(tensor))
-    else:
-        setattr(module, part, torch.nn.Parameter(torch.empty_like(tensor)))
+    empty = torch.empty_like(tensor)
+    setattr(module, part, empty if part in module._buffers else torch.nn.Parameter(empty))
     if isinstance(module, _normalizing()):
         held.num_features = len(tensor)
     elif part == "weight" and isinstance(module, torch.nn.Linear):

@@ -79,11 +79,6 @@ def pairwise(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Los
     return Loss(of)
 
 
-def cross_entropy(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Binary cross-entropy: scores are log-odds."""
-    return Loss(torch.nn.functional.binary_cross_entropy_with_logits)
-
-
 def _pairs(
     scores: torch.Tensor, targets: torch.Tensor, other_scores: torch.Tensor, other_targets: torch.Tensor
 ) -> torch.Tensor:
@@ -119,7 +114,13 @@ def begin(
     """A perceptron that has not learned, and the tables of its columns, of one layer after another."""
     columns = torch.tensor([i for i, group in enumerate(features.columns) if group in groups])
     tables = [values[:, columns] for values in features.values.values()]
-    return _initial(columns, width, depth, generator, tables[0].device), tables
+    device = tables[0].device
+    state: Tensors = {"columns": columns.to(device)}
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise([len(columns), *[width] * depth, 1])):
+        spread = (2 / fan_in) ** 0.5
+        state[f"{number}.weight"] = (torch.randn(fan_out, fan_in, generator=generator) * spread).to(device)
+        state[f"{number}.bias"] = torch.zeros(fan_out, device=device)
+    return state, tables
 
 
 def learn(
@@ -149,18 +150,6 @@ def learn(
         optimizer.step()
         observe(step + 1, steps)
     return {name: tensor.detach() for name, tensor in state.items()}
-
-
-def _initial(
-    columns: torch.Tensor, width: int, depth: int, generator: torch.Generator, device: torch.device
-) -> Tensors:
-    sizes = [len(columns), *[width] * depth, 1]
-    state: Tensors = {"columns": columns.to(device)}
-    for number, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes)):
-        spread = (2 / fan_in) ** 0.5
-        state[f"{number}.weight"] = (torch.randn(fan_out, fan_in, generator=generator) * spread).to(device)
-        state[f"{number}.bias"] = torch.zeros(fan_out, device=device)
-    return state
 
 
 def _forward(state: Tensors, inputs: torch.Tensor) -> torch.Tensor:
@@ -237,5 +226,5 @@ def hazard(
     """
     state, tables = begin(features, features_used, width, depth, generator)
     targets = [labels[name].float() for name in features.values]
-    judged = cross_entropy(targets, generator)
+    judged = Loss(torch.nn.functional.binary_cross_entropy_with_logits)  # scores are log-odds
     return learn(state, tables, targets, judged, generator, observe, lr=lr, steps=steps, batch=batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from autosparse.lazy_torch import torch
@@ -68,17 +69,13 @@ def _can(module: torch.nn.Module) -> bool:
 
 def _inputs(network: torch.nn.Module, images: torch.Tensor, names: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     seen: dict[str, torch.Tensor] = {}
-    hooks = [
-        module.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].detach()}))
-        for name, module in network.named_modules()
-        if name in names
-    ]
-    try:
-        with torch.no_grad():
-            network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name in names:
+            module = network.get_submodule(name)
+            hooks.enter_context(
+                module.register_forward_pre_hook(lambda _, args, name=name: seen.update({name: args[0].detach()}))
+            )
+        network(images)
     return seen
 
 

@@ -39,10 +39,7 @@ class Recipe:
     warmup: Annotated[float, Ge(0), Lt(1), "share of the steps in which the learning rate rises linearly"] = 0.05
     drops: Annotated[
         tuple[Annotated[float, Gt(0), Lt(1)], ...], "shares of the steps after which `steps` divides the learning rate"
-    ] = (
-        0.375,
-        0.75,
-    )
+    ] = (0.375, 0.75)
     drop: Annotated[float, Gt(0), Lt(1), "what `steps` multiplies the learning rate by"] = 0.2
     label_smoothing: Annotated[float, Ge(0), Lt(1), "share of the target spread over all classes"] = 0.0
     crop: Annotated[int, Ge(0), "largest random shift, in pixels"] = 4

@@ -19,12 +19,11 @@ from autosparse.core.irp import (
     irp_round,
     keep_after,
     prune_survivors,
-    rewind,
     rounds_to,
     survival_order,
 )
 from autosparse.core.training.loop import Recipe, accuracy, train
-from autosparse.core.weights import Tensors, prunable_weights, total_of
+from autosparse.core.weights import Tensors, load_state, prunable_weights, total_of
 from tests.unit.core.conftest import Small, all_ones, assert_same, images_of, random_masks, seeded, small, snapshot
 
 SHORT = Recipe(epochs=2, batch=8, lr=0.05, crop=1, precision="float32")
@@ -66,7 +65,7 @@ def test_rewind_restores_everything(optimizer: str) -> None:
     train(network, images_of(20), recipe, seeded(), masks=random_masks(network))
 
     moved = {name for name, tensor in network.state_dict().items() if not torch.equal(initial[name], tensor)}
-    again = rewind(network, initial)
+    again = load_state(network, initial)
 
     assert set(initial) == moved
     assert {"norm.weight", "norm.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"} < moved
@@ -81,7 +80,7 @@ def test_rewound_network_trains_as_a_fresh_one() -> None:
     first = train(network, images_of(20), SHORT, seeded())
     state = snapshot(network)
 
-    second = train(rewind(network, initial), images_of(20), SHORT, seeded())
+    second = train(load_state(network, initial), images_of(20), SHORT, seeded())
 
     assert first == second
     assert_same(state, snapshot(network))
@@ -93,7 +92,7 @@ def test_rewind_needs_the_whole_state() -> None:
     del initial["norm.running_var"]
 
     with pytest.raises(RuntimeError, match="running_var"):
-        rewind(Small(), initial)
+        load_state(Small(), initial)
 
 
 def test_rounds_keep_exactly_and_nest() -> None:
@@ -232,7 +231,7 @@ def test_rounds_that_begin_later_see_what_is_left_of_the_training() -> None:
     train(whole, images_of(20), plain, seeded())
     train(first, images_of(20), plain, seeded(), end=2)
     state = snapshot(first)
-    rest = rewind(Small(), state)
+    rest = load_state(Small(), state)
     train(rest, images_of(20), plain, seeded(), begin=2)
 
     assert any(not torch.equal(state[name], tensor) for name, tensor in snapshot(small()).items())
