@@ -65,15 +65,13 @@ class Images:
     def sample(self, images: int, generator: torch.Generator, *, batch: int = 256) -> list[Batch]:
         """Batches of `images` different examples (all, if there are fewer), in random order, not augmented."""
         order = torch.randperm(len(self), generator=generator)[:images]
-        parts = order.split(batch_sizes(len(order), batch))
-        return [
-            (self.normalize(pixels), self.labels[part.to(self.labels.device)])
-            for part, pixels in zip(parts, self.gather(parts), strict=True)
-        ]
+        return [*self._batches(order.split(batch_sizes(len(order), batch)))]
 
     def in_order(self, batch: int) -> Iterator[Batch]:
         """Every example once, in order."""
-        parts = torch.arange(len(self)).split(batch)
+        return self._batches(torch.arange(len(self)).split(batch))
+
+    def _batches(self, parts: Sequence[torch.Tensor]) -> Iterator[Batch]:
         for part, pixels in zip(parts, self.gather(parts), strict=True):
             yield self.normalize(pixels), self.labels[part.to(self.labels.device)]
 

@@ -159,10 +159,9 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
 
     A weight pruned in round 1 has label 0 (AutoSparse, arXiv 2408.14757, section 3).
     """
-    first = rounds[0]
     return {
         name: torch.stack([masks[name].to(torch.int16) for masks in rounds]).sum(dim=0, dtype=torch.int16)
-        for name in first
+        for name in rounds[0]
     }
 
 

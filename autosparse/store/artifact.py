@@ -8,7 +8,8 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,13 +140,10 @@ class Draft:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, through to the disk."""
-        try:
-            with open(self.folder / name, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise unwritable(self.folder / name, error) from error
+        with writing(self.folder / name), open(self.folder / name, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
@@ -206,6 +204,15 @@ def check_named(operation: str, key: str) -> None:
 def size_of(descriptor: Mapping[str, Any]) -> int:
     """Bytes of all files that a descriptor tells of."""
     return sum(file["bytes"] for file in descriptor["files"].values())
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise MissingRequirement for an OSError of a block that writes a file."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
 
 
 def unwritable(path: Path, error: OSError) -> MissingRequirement:

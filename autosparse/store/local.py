@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
-from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable
+from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable, writing
 from autosparse.store.keys import canonical, file_digest
 from autosparse.store.remote import Download, Remote
 
@@ -227,13 +227,9 @@ class Store:
     def remove(self, operation: str, key: str) -> None:
         """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
         gone = self.root / "drafts" / f"{key}.{uuid.uuid4().hex}.gone"
-        try:
+        with writing(gone), suppress(FileNotFoundError):
             gone.parent.mkdir(parents=True, exist_ok=True)
             self._folder(operation, key).rename(gone)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise unwritable(gone, error) from error
         shutil.rmtree(gone, ignore_errors=True)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
@@ -252,21 +248,17 @@ class Store:
         while target.exists():
             number += 1
             target = target.with_name(f"{operation}-{key}-{number}")
-        try:
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._folder(operation, key).rename(target)
-        except OSError as error:
-            raise unwritable(target, error) from error
         return target
 
     @contextmanager
     def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the right to make an artifact. Raises Busy when another process has it and `wait` is false."""
         folder = self.root / "locks"
-        try:
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(folder, error) from error
         lock = FileLock(folder / f"{key}.lock")
         try:
             lock.acquire(timeout=0)
@@ -306,12 +298,10 @@ class Store:
         """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
         path = self.root / "memory" / f"{name}.json"
         draft = path.with_suffix(f".{os.getpid()}")
-        try:
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
             draft.replace(path)
-        except OSError as error:
-            raise unwritable(path, error) from error
 
     def note(self, name: str, value: Any) -> None:
         """Remember what can be found out again; where the store cannot be written it is."""

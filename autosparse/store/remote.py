@@ -50,7 +50,8 @@ class Remote:
         self._lost: set[str] = set()  # keys of which a file could not be fetched
         self._descriptors: dict[str, bytes] = {}
         self._files, self._root = _opened(url)
-        self._local = "file" in _protocols(self._files)
+        protocols = self._files.protocol
+        self._local = "file" in ((protocols,) if isinstance(protocols, str) else protocols)
 
     def present(self, named: Iterable[Named]) -> set[str]:
         """The keys of those artifacts that are there. Asks for each by its name: listings may be of yesterday."""
@@ -332,8 +333,3 @@ def _link(draft: str, path: str) -> None:
             shutil.copyfileobj(written, file)
             file.flush()
             os.fsync(file.fileno())
-
-
-def _protocols(files: Any) -> tuple[str, ...]:
-    names = files.protocol
-    return (names,) if isinstance(names, str) else tuple(names)
