@@ -66,8 +66,8 @@ def load_factory(name: str) -> Callable[..., Any]:
     file, folder = _find(name)
     module, _, factory = name.rpartition(":")
     if str(folder) not in sys.path:  # what lies beside it can be imported, but takes no standard module's place
-        places = (at for at, entry in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(entry).parts})
-        sys.path.insert(next(places, len(sys.path)), str(folder))
+        indices = (at for at, entry in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(entry).parts})
+        sys.path.insert(next(indices, len(sys.path)), str(folder))
     with guarded(name, "importing"):
         loaded = _load_file(file) if module.endswith(".py") else importlib.import_module(module)
     _check_neighbours(name, folder)

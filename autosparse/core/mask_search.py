@@ -82,9 +82,9 @@ def learn_scores(
 def ranks(scores: torch.Tensor) -> torch.Tensor:
     """The place of every score among the others, in (0, 1), of which the highest is nearest to 1; ties by position."""
     order = descending(scores.flatten())
-    places = torch.empty(order.shape, dtype=torch.float32, device=order.device)
-    places[order] = torch.arange(len(order), 0, -1, dtype=torch.float32, device=order.device).sub_(0.5) / len(order)
-    return places.view(scores.shape)
+    positions = torch.empty(order.shape, dtype=torch.float32, device=order.device)
+    positions[order] = torch.arange(len(order), 0, -1, dtype=torch.float32, device=order.device).sub_(0.5) / len(order)
+    return positions.view(scores.shape)
 
 
 def threshold(scores: torch.Tensor, count: int) -> torch.Tensor | float:

@@ -220,9 +220,9 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
         else:
             # A weight is used once for every place of the output; of a transposed convolution, of the input.
             transposed = getattr(module, "transposed", False)
-            places = (inputs[0] if inputs else named["input"]) if transposed else output
-            channels = places.shape[1] if isinstance(module, torch.nn.modules.conv._ConvNd) else places.shape[-1]
-            uses = {id(module.weight): places.numel() // channels}
+            values = (inputs[0] if inputs else named["input"]) if transposed else output
+            channels = values.shape[1] if isinstance(module, torch.nn.modules.conv._ConvNd) else values.shape[-1]
+            uses = {id(module.weight): values.numel() // channels}
         for weight, count in uses.items():
             if weight in names:
                 positions[names[weight]] += count

@@ -165,11 +165,11 @@ def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
         return split
     import numpy
 
-    places = numpy.full(int(split.labels.max(initial=0)) + 1, -1)
-    places[[number for number in numbers if number < len(places)]] = [
-        index for index, number in enumerate(numbers) if number < len(places)
+    renumbered = numpy.full(int(split.labels.max(initial=0)) + 1, -1)
+    renumbered[[number for number in numbers if number < len(renumbered)]] = [
+        index for index, number in enumerate(numbers) if number < len(renumbered)
     ]
-    labels = places[split.labels]
+    labels = renumbered[split.labels]
     kept = numpy.flatnonzero(labels >= 0)
     return Split(labels[kept], split.part(kept).read)
 

@@ -23,7 +23,7 @@ def read(files: Mapping[str, bytes]) -> Model:
     shapes = {name.removesuffix("/shape"): _shape(name, tensor) for name, tensor in named.items()}
     if sum(map(math.prod, shapes.values())) > _FREE + _FOR_A_BYTE * len(files[FILE]):
         raise ValueError(f"{FILE} claims to hold more numbers than a file of {len(files[FILE])} bytes does")
-    masks = {name: _places(name, shape, stored) for name, shape in shapes.items()}
+    masks = {name: _mask(name, shape, stored) for name, shape in shapes.items()}
     state: Tensors = {}
     for name, tensor in stored.items():
         owner, _, part = name.rpartition("/")
@@ -78,10 +78,10 @@ def _bits(mask: torch.Tensor) -> torch.Tensor:
 def _steps(mask: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
     # How many places are skipped before each one that is kept; the largest number says to skip as many and go on.
     most = torch.iinfo(kind).max
-    places = mask.nonzero().flatten()
-    skipped = places.diff(prepend=torch.tensor([-1])) - 1
+    positions = mask.nonzero().flatten()
+    skipped = positions.diff(prepend=torch.tensor([-1])) - 1
     further = skipped // most
-    steps = torch.full((len(places) + int(further.sum()),), most, dtype=torch.int64)
+    steps = torch.full((len(positions) + int(further.sum()),), most, dtype=torch.int64)
     steps[(further + 1).cumsum(0) - 1] = skipped % most
     return steps.to(kind)
 
@@ -93,7 +93,7 @@ def _shape(name: str, tensor: torch.Tensor) -> list[int]:
     return sides
 
 
-def _places(name: str, shape: list[int], stored: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _mask(name: str, shape: list[int], stored: Mapping[str, torch.Tensor]) -> torch.Tensor:
     parts = {part: stored[f"{name}/{part}"] for part in _PARTS if f"{name}/{part}" in stored}
     size = math.prod(shape)
     if "values" not in parts or parts["values"].ndim != 1:
@@ -122,11 +122,11 @@ def _from_steps(name: str, steps: torch.Tensor, size: int) -> torch.Tensor:
     ends = skipped != most
     if len(steps) and not bool(ends[-1]):
         raise ValueError(f"tensor {name} ends within a step")
-    places = (skipped.cumsum(0) + ends.cumsum(0))[ends] - 1
-    if len(places) and int(places[-1]) >= size:
+    positions = (skipped.cumsum(0) + ends.cumsum(0))[ends] - 1
+    if len(positions) and int(positions[-1]) >= size:
         raise ValueError(f"tensor {name} has a value beyond its {size} places")
     mask = torch.zeros(size, dtype=torch.bool)
-    mask[places] = True
+    mask[positions] = True
     return mask
 
 

@@ -95,15 +95,15 @@ class ShardedRows:
 
     def __init__(self, files: Sequence[Path], name: str) -> None:
         self._files = [*files]
-        self._places: list[tuple[int, int]] = []  # of each file: its first row, and the byte at which it begins
+        self._offsets: list[tuple[int, int]] = []  # of each file: its first row, and the byte at which it begins
         self._opened: dict[int, Any] = {}
         first = 0
         row: tuple[int, ...] = ()
         for file in files:
             begin, (count, *inner) = _find(file, name)
-            if self._places and tuple(inner) != row:
+            if self._offsets and tuple(inner) != row:
                 raise ValueError(f"rows of {file.name} are of another shape than those before")
-            self._places.append((first, begin))
+            self._offsets.append((first, begin))
             first, row = first + count, tuple(inner)
         self.shape = (first, *row)
 
@@ -116,10 +116,10 @@ class ShardedRows:
         array: Any = rows.view(-1).numpy()
         view = memoryview(array)
         size = math.prod(self.shape[1:])
-        starts = torch.tensor([first for first, _ in self._places])
+        starts = torch.tensor([first for first, _ in self._offsets])
         shards = torch.searchsorted(starts, numbers.cpu().long(), right=True) - 1
         for at, (number, shard) in enumerate(zip(numbers.tolist(), shards.tolist(), strict=True)):
-            first, begin = self._places[shard]
+            first, begin = self._offsets[shard]
             file = self._open(shard)
             file.seek(begin + (number - first) * size)
             if file.readinto(view[at * size : (at + 1) * size]) != size:

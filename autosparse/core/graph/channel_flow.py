@@ -339,8 +339,8 @@ def _reshaped(source: Value, before: Sequence[int], after: Sequence[int]) -> Val
     if before[1] == after[1] and math.prod(before[2:]) == math.prod(after[2:]):
         return source
     if len(after) == 2:
-        places = math.prod(before[2:])
-        return Value(source.units.repeat_interleave(places), source.constant.repeat_interleave(places), 1)
+        positions = math.prod(before[2:])
+        return Value(source.units.repeat_interleave(positions), source.constant.repeat_interleave(positions), 1)
     return None
 
 

@@ -93,10 +93,10 @@ def _best(candidates: Mapping[str, torch.Tensor], scores: Tensors) -> tuple[str,
     """The candidate with the highest score, the first of equals: its layer and its place."""
     best: list[tuple[float, str, torch.Tensor]] = []
     for name, part in candidates.items():
-        places = part.flatten().nonzero().flatten()
-        if len(places):
-            values = scores[name].flatten()[places]
-            best.append((float(values.max()), name, places[values.argmax()]))
+        indices = part.flatten().nonzero().flatten()
+        if len(indices):
+            values = scores[name].flatten()[indices]
+            best.append((float(values.max()), name, indices[values.argmax()]))
     assert best, "a path that lacks weights has one of them"
     return max(best, key=lambda candidate: candidate[0])[1:]
 
@@ -166,15 +166,15 @@ def _remove(
         masks[name].view(-1)[index] = False
         excess -= costs[name]
     channels = channels_of(evidence)
-    places = {name: _channels_of_weights(channels[name], part) for name, part in on_path.items()}
+    ends_of = {name: _channels_of_weights(channels[name], part) for name, part in on_path.items()}
     uses = {
         name: tuple(torch.bincount(side.flatten()[part.flatten()], minlength=int(side.max()) + 1) for side in sides)
-        for (name, part), sides in zip(on_path.items(), places.values(), strict=True)
+        for (name, part), sides in zip(on_path.items(), ends_of.values(), strict=True)
     }
     for name, index in _by_score(on_path, scores):
         if excess <= 0:
             return True
-        ends = [(count, side.view(-1)[index]) for count, side in zip(uses[name], places[name], strict=True)]
+        ends = [(count, side.view(-1)[index]) for count, side in zip(uses[name], ends_of[name], strict=True)]
         if all(int(count[end]) > 1 for count, end in ends):
             masks[name].view(-1)[index] = False
             excess -= costs[name]

@@ -30,11 +30,6 @@ class Loss:
 Make: TypeAlias = "Callable[[Sequence[torch.Tensor], torch.Generator], Loss]"
 
 
-def squared(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Squared error: scores are shares of rounds."""
-    return Loss(torch.nn.functional.mse_loss)
-
-
 def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
     """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one cut point for each share.
 
@@ -45,8 +40,8 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
     shares = torch.cat([values.unique() for values in targets]).unique()[1:]
     if not len(shares):
         shares = torch.ones(1, device=targets[0].device)
-    places = torch.linspace(0, len(shares) - 1, min(len(shares), _CUTS)).round().long()
-    levels = shares[places.to(shares.device)]
+    indices = torch.linspace(0, len(shares) - 1, min(len(shares), _CUTS)).round().long()
+    levels = shares[indices.to(shares.device)]
     reached = torch.stack([(values[:, None] >= levels).float().mean(dim=0) for values in targets]).mean(dim=0)
     start = -reached.clamp(1e-3, 1 - 1e-3).logit()
     first = start[:1].clone().requires_grad_()
@@ -163,7 +158,7 @@ def _forward(state: Tensors, inputs: torch.Tensor) -> torch.Tensor:
 
 
 _LOSSES: Mapping[str, Make] = {
-    "squared": squared,
+    "squared": lambda targets, generator: Loss(torch.nn.functional.mse_loss),  # scores are shares of rounds
     "ordinal": ordinal,
     "pairwise": pairwise,
 }

@@ -46,6 +46,6 @@ def ranks_of(scores: torch.Tensor) -> torch.Tensor:
     """The place of every score among all, float64 in (0, 1), the highest nearest to 1; of equal ones the first."""
     flat = scores.flatten()
     ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
-    places = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
-    ranks[descending(flat)] = places / (len(flat) + 1)
+    positions = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
+    ranks[descending(flat)] = positions / (len(flat) + 1)
     return ranks.reshape(scores.shape)

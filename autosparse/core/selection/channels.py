@@ -40,7 +40,7 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
     mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     quotas = _even_quotas(scores.reshape(groups * outputs, inputs * kernel), count).tolist()
     # Each input's weights to one output, the best first.
-    ranked, places = scores.sort(dim=3, descending=True, stable=True)
+    ranked, positions = scores.sort(dim=3, descending=True, stable=True)
     chosen = torch.zeros(groups, inputs, dtype=torch.int64, device=scores.device)
     for row, left in enumerate(quotas):
         group, output = divmod(row, outputs)
@@ -50,7 +50,7 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
             best = best.masked_fill(filled == kernel, -math.inf)
             order = best.argsort(descending=True, stable=True)[: int((best > -math.inf).sum())]
             order = order[chosen[group, order].argsort(stable=True)][:left]
-            mask[group, output, order, places[group, output, order, filled[order]]] = True
+            mask[group, output, order, positions[group, output, order, filled[order]]] = True
             filled[order] += 1
             chosen[group, order] += 1
             left -= len(order)

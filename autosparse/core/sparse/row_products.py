@@ -58,25 +58,25 @@ def convolve(inputs: torch.Tensor, rows: Sequence[torch.Tensor], conv: torch.nn.
     (down, across), (step, stride), (high, far) = conv.padding, conv.stride, conv.dilation
     tall, wide = conv.kernel_size
     height, width = inputs.shape[2] + 2 * down, inputs.shape[3] + 2 * across
-    lines, places = (height - high * (tall - 1) - 1) // step + 1, (width - far * (wide - 1) - 1) // stride + 1
+    lines, columns = (height - high * (tall - 1) - 1) // step + 1, (width - far * (wide - 1) - 1) // stride + 1
     padded = torch.nn.functional.pad(inputs, (across, across, down, down + -height % step))
     each = padded.shape[2] // step
-    outputs = inputs.new_empty(len(inputs), conv.out_channels, lines, places)
-    several = max(1, _NEAR // (lines * places))
+    outputs = inputs.new_empty(len(inputs), conv.out_channels, lines, columns)
+    several = max(1, _NEAR // (lines * columns))
     for first in range(0, len(inputs), several):
         images = padded[first : first + several]
         count, (image, channel, line, pixel) = len(images), images.stride()
         laid = images.as_strided(
-            (images.shape[1], wide, step, each, count, places),
+            (images.shape[1], wide, step, each, count, columns),
             (channel, pixel * far, line, line * step, image, pixel * stride),
             images.storage_offset(),
         ).reshape(images.shape[1] * wide, -1)
         result = None
         for number, row in enumerate(rows):
             further, phase = divmod(number * high, step)
-            start = (phase * each + further) * count * places
-            under = laid[:, start : start + lines * count * places]
+            start = (phase * each + further) * count * columns
+            under = laid[:, start : start + lines * count * columns]
             result = row @ under if result is None else torch.addmm(result, row, under)
         assert result is not None
-        outputs[first : first + count] = result.view(-1, lines, count, places).permute(2, 0, 1, 3)
+        outputs[first : first + count] = result.view(-1, lines, count, columns).permute(2, 0, 1, 3)
     return outputs

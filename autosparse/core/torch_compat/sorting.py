@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from autosparse.lazy_torch import torch
 
-_PLACES = 32  # bits of a position
+_POSITION_BITS = 32
 
 
 def ascending(values: torch.Tensor) -> torch.Tensor:
@@ -15,14 +15,14 @@ def ascending(values: torch.Tensor) -> torch.Tensor:
     """
     import numpy  # which takes a tenth of a second, and plans sort nothing
 
-    if values.device.type != "cpu" or values.dtype != torch.float32 or len(values) >= 2 ** (_PLACES - 1):
+    if values.device.type != "cpu" or values.dtype != torch.float32 or len(values) >= 2 ** (_POSITION_BITS - 1):
         return values.argsort(stable=True)
     if bool(values.isnan().any()):  # whose bits have no order
         return values.argsort(stable=True)
     bits = (values.detach() + 0.0).view(torch.int32)  # -0.0 becomes 0.0, which it equals
     bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # of negative values the larger bits are the lower value
-    packed = (bits.long() << _PLACES) | torch.arange(len(values), device=values.device)
-    order: torch.Tensor = torch.from_numpy(numpy.sort(packed.numpy())) & (2**_PLACES - 1)
+    packed = (bits.long() << _POSITION_BITS) | torch.arange(len(values), device=values.device)
+    order: torch.Tensor = torch.from_numpy(numpy.sort(packed.numpy())) & (2**_POSITION_BITS - 1)
     return order
 
 
