@@ -105,6 +105,12 @@ def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) ->
         return factory(*given, **options)
 
 
+def identity_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a factory and its options enters keys."""
+    factory = name.rpartition(":")[2]
+    return {"name": "own", "factory": factory, "sources": sources(name), "options": content_of(options)}
+
+
 def content_of(value: Any) -> Any:
     """An option's value with what it names in place of where: the digests of the files there.
 

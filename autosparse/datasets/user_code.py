@@ -14,7 +14,7 @@ from autosparse.datasets.source import Pool, Split
 from autosparse.errors import UsageError
 from autosparse.store import Store, digest
 from autosparse.text import listed
-from autosparse.user_code import PATTERN, call, content_of, guarded, label, load_factory, sources
+from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
 
 if TYPE_CHECKING:
     from autosparse.datasets.source import Array
@@ -187,12 +187,7 @@ def user_code(name: str, **options: Any) -> Pool:
     content of files and folders that options name. `classes`, `size` and the other options that all datasets
     share are applied to what the factory gives; it does not receive them.
     """
-    identity = {
-        "name": "own",
-        "factory": name.rpartition(":")[2],
-        "sources": sources(name),
-        "options": content_of(options),
-    }
+    identity = identity_of(name, options)
     store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': _FACTS})}"
     if (facts := store.recall(memory)) is None:
         facts = _load(name, options).facts()

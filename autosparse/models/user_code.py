@@ -7,16 +7,11 @@ from typing import Any
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, models
 from autosparse.models.trace import structure_of
-from autosparse.user_code import PATTERN, call, content_of, guarded, label, load_factory, sources
+from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
 
 
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    identity = {
-        "name": "own",
-        "factory": name.rpartition(":")[2],
-        "sources": sources(name),
-        "options": content_of(options),
-    }
+    identity = identity_of(name, options)
     with guarded(name, f"running an image of {' x '.join(map(str, shape))} through"):
         structure = structure_of(
             label(name), lambda: network(name, shape, classes, **options), identity, shape, classes, device="cpu"
