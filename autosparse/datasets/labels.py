@@ -68,7 +68,9 @@ def classes_of(counts: Counts, where: str) -> Classes:
         )
     values = tuple(sorted(labels if numeric else {*map(class_name, labels)}))
     renumbered = values != tuple(range(len(values))) if numeric else not labels <= {*values}
-    warnings = [_renumbered(values, where)] if numeric and renumbered else []
+    last = len(values) - 1
+    order = f"{where}: labels are not 0 to {last}; {listed(values)} become classes 0 to {last}, in this order"
+    warnings = [order] if numeric and renumbered else []
     trained = {*map(class_name, counts["train"])}
     if untrained := [name for name in map(class_name, values) if name not in trained]:
         warnings.append(f"{where}: no training images of class{'es' * (len(untrained) > 1)} {listed(untrained)}")
@@ -78,8 +80,3 @@ def classes_of(counts: Counts, where: str) -> Classes:
 def hardly_repeats(labels: Mapping[Any, int]) -> bool:
     """Return whether labels look like identifiers: no class has two images, or fewer than two on average."""
     return max(labels.values()) < 2 or 2 * len(labels) > sum(labels.values())
-
-
-def _renumbered(values: tuple[Any, ...], where: str) -> str:
-    last = len(values) - 1
-    return f"{where}: labels are not 0 to {last}; {listed(values)} become classes 0 to {last}, in this order"

@@ -64,15 +64,11 @@ def compact(
 
 
 def _smallest(mask: torch.Tensor) -> Tensors:
-    ways = [{"bits": _bits(mask)}, {"steps": _steps(mask, torch.uint8)}, {"steps": _steps(mask, torch.uint16)}]
-    return min(ways, key=lambda way: sum(tensor.numel() * tensor.element_size() for tensor in way.values()))
-
-
-def _bits(mask: torch.Tensor) -> torch.Tensor:
-    # Eight places a byte, the first in its lowest bit.
     import numpy
 
-    return torch.from_numpy(numpy.packbits(mask.numpy(), bitorder="little"))
+    bits = torch.from_numpy(numpy.packbits(mask.numpy(), bitorder="little"))  # eight positions a byte, lowest bit first
+    ways = [{"bits": bits}, {"steps": _steps(mask, torch.uint8)}, {"steps": _steps(mask, torch.uint16)}]
+    return min(ways, key=lambda way: sum(tensor.numel() * tensor.element_size() for tensor in way.values()))
 
 
 def _steps(mask: torch.Tensor, kind: torch.dtype) -> torch.Tensor:

@@ -8,7 +8,7 @@ together.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -201,7 +201,8 @@ class _Walk:
         self.layers[node] = module
         bias = None if given is None else self.tensors[f"{module}.bias"].detach()
         dims = _CONVOLUTIONS.get(operation)
-        padded = dims is not None and len(node.args) > 4 and _is_padding(node.args[4])
+        padding = node.args[4] if dims is not None and len(node.args) > 4 else ()
+        padded = padding != "valid" if isinstance(padding, str) else any(padding)
         dim = 1 if dims else len(_shape(read)) - 1
         source = self.values.get(read)
         if source is not None and source.dim != dim:
@@ -290,10 +291,6 @@ def _named(node: Any) -> str:
     return str(schema.name).removeprefix("aten::") if schema else str(getattr(node.target, "__name__", ""))
 
 
-def _is_padding(value: Any) -> bool:
-    return value != "valid" if isinstance(value, str) else any(value)
-
-
 def _is_node(value: Any) -> bool:
     return hasattr(value, "all_input_nodes")
 
@@ -355,7 +352,8 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
     kept[roots[list(flow.fixed)]] = True
     readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in flow.readers]
     stand: dict[int, int] = {}
-    for _ in _until_settled(kept):
+    count = -1
+    while count != (count := int(kept.count_nonzero())):  # until it is settled
         for index, (reader, connects, sources, results) in reversed([*enumerate(readers)]):
             reads = reader.reads
             rows = kept[results] & reader.gives.varies
@@ -371,9 +369,3 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
                 if not bool(kept[units].any()):
                     kept[units[0]] = True
     return kept[roots], stand
-
-
-def _until_settled(kept: torch.Tensor) -> Iterator[None]:
-    count = -1
-    while count != (count := int(kept.count_nonzero())):
-        yield
