@@ -63,11 +63,12 @@ def test_rounds_of_a_source_that_is_the_same_network_are_shared(tmp_path: Path) 
     assert ("comparison", "source") == (own.purpose, source.purpose)
 
 
-def test_options_that_are_as_before_are_not_in_keys(tmp_path: Path) -> None:
+def test_an_option_that_changes_makes_another_irp(tmp_path: Path) -> None:
     """Only what is asked for makes another IRP."""
     usual = plan_of(tmp_path, "irp={per_round: 0.4, epochs: 1}").steps["irp/resnet8/seed0/round1"]
 
-    assert {"training", "per_round", "rank_by", "seed", "number"} == usual.options.keys()
+    names = {"training", "per_round", "per_round_of", "rank_by", "rewind_to", "seed", "number"}
+    assert names == usual.options.keys()
     assert "rewind" not in usual.inputs
     for change in ("rewind_to=2", "per_round_of=all", "rank_by=snip", "epochs=1.5"):
         other = plan_of(tmp_path, "irp={per_round: 0.4, epochs: 1}", f"irp.{change}")

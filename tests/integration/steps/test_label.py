@@ -99,7 +99,7 @@ def test_a_warm_up_travels_with_the_scorer(here: Place, capsys: pytest.CaptureFi
     assert 3 == first.json["scorer"]["options"]["warm_up"] == taken.json["scorer"]["options"]["warm_up"]
     assert first.json["results"] == taken.json["results"]
     assert first.json["results"] != cold.json["results"]
-    assert "warm_up" not in cold.json["scorer"]["options"]
+    assert 0 == cold.json["scorer"]["options"]["warm_up"]
 
 
 def test_a_warm_up_that_diverges_says_so(here: Place, capsys: pytest.CaptureFixture[str]) -> None:

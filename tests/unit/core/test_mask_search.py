@@ -366,10 +366,10 @@ def test_nothing_is_learned_in_vain(quotas: str) -> None:
     [
         (0, "one_shot", "top", {}),
         (0, "linear", "top", {"rounds": 10}),
-        (120, "linear", "random", {"rounds": 4, "steps": 30}),
+        (120, "linear", "shuffle", {"rounds": 4, "steps": 30}),
         (400, "search", "top", {"steps": 400, "quotas": "fixed"}),
-        (0, "search", "random", {"steps": 400, "quotas": "fixed"}),
-        (400, "search", "random", {"steps": 400, "quotas": "free"}),
+        (0, "search", "shuffle", {"steps": 400, "quotas": "fixed"}),
+        (400, "search", "shuffle", {"steps": 400, "quotas": "free"}),
     ],
 )
 def test_training_steps_are_counted(expected: int, schedule: str, selection: str, options: dict[str, Any]) -> None:

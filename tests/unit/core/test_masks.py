@@ -140,7 +140,7 @@ def test_other_generator_gives_other_random_masks() -> None:
 def test_random_selection_keeps_the_quotas(allocation: str) -> None:
     """Shuffling within layers moves weights but not counts."""
     top = one_shot("snip", allocation, "top", 100)
-    random = one_shot("snip", allocation, "random", 100)
+    random = one_shot("snip", allocation, "shuffle", 100)
 
     assert kept(top) == kept(random)
     assert any(not torch.equal(top[name], random[name]) for name in top)

@@ -147,9 +147,9 @@ def test_random_ignores_the_scores() -> None:
     scores = drawn()
     quotas = {layer: values.numel() // 2 for layer, values in scores.items()}
 
-    first = select("random", scores, quotas, 1)
-    reversed_ = select("random", {layer: values.flip(0) for layer, values in scores.items()}, quotas, 1)
-    other = select("random", scores, quotas, 2)
+    first = select("shuffle", scores, quotas, 1)
+    reversed_ = select("shuffle", {layer: values.flip(0) for layer, values in scores.items()}, quotas, 1)
+    other = select("shuffle", scores, quotas, 2)
 
     assert all(torch.equal(first[layer], reversed_[layer]) for layer in scores)
     assert any(not torch.equal(first[layer], other[layer]) for layer in scores)
