@@ -170,7 +170,7 @@ def _emit(
         )
     with exit_on_interrupt(quiet=quiet) as interruption, follow(fitted, quiet=quiet) as observer:
         interruption.text = lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
-        execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
+        execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.attempt()
 
         def finished() -> Finished:

@@ -211,7 +211,7 @@ def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: 
             selected.plan,
             store,
             Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
-            place=fitted.place,
+            placement=fitted.placement,
             wait=request.wait,
             selection=selection,
             workers=fitted.workers,

@@ -260,7 +260,7 @@ def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool
     compiled = variant.fitted.plan
     fitted = replace(variant.fitted, found=statuses(compiled, store))
     with follow(fitted, quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, place=fitted.place, workers=fitted.workers)
+        execution = Execution(compiled, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.outcome
         failures.skip(compiled, store, outcome)
         if not quiet and fitted.to_run:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Scorer
 from autosparse.core.scorers import groups_of, scorers
@@ -92,8 +92,8 @@ class _PlainLoop:
     A context manager; `python -m autosparse.measure.reference_loop` answers until it is left.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
 
     def __enter__(self) -> Self:
         # In a session of its own: Ctrl-C is told by this one, which ends it with the readers that it began.
@@ -127,8 +127,8 @@ class _PlainLoop:
             "batch": network.batch,
             "steps": steps,
             "readers": readers,
-            "device": self._place.device,
-            "threads": self._place.threads,
+            "device": self._placement.device,
+            "threads": self._placement.threads,
         }
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -138,13 +138,13 @@ class _PlainLoop:
             raise StepError(f"the plain loop's process ended with {self._process.wait()}") from None
 
 
-def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: Callable[[str], None]) -> Bench:
+def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int, say: Callable[[str], None]) -> Bench:
     """Measure the networks of a resolved spec's plan on made-up images: each trained in its own batches, in its own
     precision and in float32, `rounds` times; the spec's scorer and the paper's on the largest of them.
 
     Raises MissingRequirement while no step's network is known.
     """
-    device = torch.device(place.device)
+    device = torch.device(placement.device)
     networks = [*_networks(plan, price)]
     if not networks:
         raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
@@ -154,7 +154,7 @@ def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: C
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
         trained: list[Trained] = []
-        with _PlainLoop(place) as plainly:
+        with _PlainLoop(placement) as plainly:
             for network in networks:
                 say(f"training {network.name} in batches of {network.batch}")
                 trained += _compare(network, peaks, device, rounds, plainly)

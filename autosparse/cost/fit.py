@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from autosparse.backends import Machine, Place, memory_of
+from autosparse.backends import Machine, Placement, memory_of
 from autosparse.cost.fitted import Fitted, Taken, with_workers
 from autosparse.cost.memory_limit import (
     highest_peak,
@@ -67,7 +67,7 @@ def fit_plan(
                 price(plan, store, index, found, say, rates, calibration=calibration, refit=refit)
                 if machine.has(target.device)
                 else NO_PRICE,
-                Place(target.device, target.threads, devices=target.devices),
+                Placement(target.device, target.threads, devices=target.devices),
                 target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
             ),
             machine.cores,
@@ -100,4 +100,4 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
             f"these steps take about {minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
             f"`--set target.time={sufficient_time(need)}` would do",
         )
-    return replace(fitted, place=some.place, problem=problem)
+    return replace(fitted, placement=some.placement, problem=problem)

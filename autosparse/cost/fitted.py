@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.cost.price import Estimate, Price
 from autosparse.errors import FitError
 from autosparse.plan.critical_path import makespan
@@ -36,7 +36,7 @@ class Fitted:
     plan: Plan
     found: Mapping[str, Status]
     price: Price
-    place: Place
+    placement: Placement
     memory: float
     """bytes that there are, infinite where steps run elsewhere and no limit is written"""
     taken: tuple[Taken, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autosparse.backends import EVALUATION_BATCH, Place
+from autosparse.backends import EVALUATION_BATCH, Placement
 from autosparse.cost.fitted import Fitted, Taken
 from autosparse.cost.price import peak_bytes
 from autosparse.errors import FitError
@@ -18,13 +18,13 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
     if not _too_heavy(fitted):
         return fitted, {}
     word = memory_word(fitted)
-    for place in _smaller(fitted):
-        smaller = replace(fitted, place=place)
+    for placement in _smaller(fitted):
+        smaller = replace(fitted, placement=placement)
         if not _too_heavy(smaller):
             taken = []
-            if place.evaluation_batch < EVALUATION_BATCH:
-                taken.append(Taken("images evaluated at once", EVALUATION_BATCH, place.evaluation_batch, word))
-            if place.stream:
+            if placement.evaluation_batch < EVALUATION_BATCH:
+                taken.append(Taken("images evaluated at once", EVALUATION_BATCH, placement.evaluation_batch, word))
+            if placement.stream:
                 taken.append(Taken("data", "in memory", "on disk", word))
             peaks = _peaks(smaller)
             steps = {
@@ -32,7 +32,7 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
                 for name, estimate in fitted.price.steps.items()
             }
             return replace(smaller, price=replace(fitted.price, steps=steps), taken=(*fitted.taken, *taken)), {}
-    return fitted, _too_heavy(replace(fitted, place=place))
+    return fitted, _too_heavy(replace(fitted, placement=placement))
 
 
 def _too_heavy(fitted: Fitted) -> dict[str, float]:
@@ -45,12 +45,12 @@ def memory_word(fitted: Fitted) -> str:
     return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
 
 
-def _smaller(fitted: Fitted) -> Sequence[Place]:
+def _smaller(fitted: Fitted) -> Sequence[Placement]:
     batches = [EVALUATION_BATCH]
     while batches[-1] > 1:
         batches.append(-(-batches[-1] // 2))
-    place = fitted.place
-    return [replace(place, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
+    placement = fitted.placement
+    return [replace(placement, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
 
 
 def _peaks(fitted: Fitted) -> dict[str, float]:
@@ -60,10 +60,12 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
         if status.status == "reuse" or name not in fitted.price.steps:
             continue
         estimate = fitted.price.steps[name].peak_bytes
-        if not fitted.place.usual:
+        if not fitted.placement.usual:
             work, rates = fitted.price.works[name], fitted.price.network_rates(name)
             most = peak_bytes(work, rates)
-            small = peak_bytes(work, rates, evaluated=fitted.place.evaluation_batch, streamed=fitted.place.stream)
+            small = peak_bytes(
+                work, rates, evaluated=fitted.placement.evaluation_batch, streamed=fitted.placement.stream
+            )
             estimate = round(estimate - (most - small))
         found[name] = float(estimate)
     return found

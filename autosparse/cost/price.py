@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeGuard
 
-from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
+from autosparse.backends import EVALUATION_BATCH, Placement, backends, environment, system_load, this_machine
 from autosparse.cost.work import Work, count_work
 from autosparse.datasets import datasets
 from autosparse.foreign_code import foreign_code
@@ -94,7 +94,7 @@ class Calibration:
     constants are the calibration of a machine of known speed.
     """
 
-    probe_machine: Callable[[Place, str, Mapping[str, Any]], Rates] = probe_machine
+    probe_machine: Callable[[Placement, str, Mapping[str, Any]], Rates] = probe_machine
     probe_network: Callable[..., Rates] = probe_network
     load: Callable[[], float] = system_load
 
@@ -251,10 +251,10 @@ class _Rates:
         self._plan, self._store, self._say = plan, store, say
         self.libraries = 0 if target.device.startswith("cuda") else libraries
         # More threads than there are cores, which machines of a cluster may have, are slower here and tell nothing.
-        self._place = Place(target.device, min(target.threads, this_machine().cores))
-        self._backend = backends[target.backend.name].function(self._place)
-        self.environment = environment(replace(self._place, threads=target.threads))
-        self._here = {name: value for name, value in environment(self._place).items() if name in _SAME}
+        self._placement = Placement(target.device, min(target.threads, this_machine().cores))
+        self._backend = backends[target.backend.name].function(self._placement)
+        self.environment = environment(replace(self._placement, threads=target.threads))
+        self._here = {name: value for name, value in environment(self._placement).items() if name in _SAME}
         self._known = known
         self._calibration = calibration
         self._refit = refit
@@ -272,10 +272,10 @@ class _Rates:
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
         begin = time.perf_counter()
         self._backend.prepare()
-        found = {"startup": time.perf_counter() - begin, "base": float(resident(self._place))}
+        found = {"startup": time.perf_counter() - begin, "base": float(resident(self._placement))}
         if found["startup"] < 1:  # torch was there: what importing it takes is not known
             found["startup"] = 3.0
-        return found | self._backend.run(lambda place: self._calibration.probe_machine(place, scorer, options))
+        return found | self._backend.run(lambda placement: self._calibration.probe_machine(placement, scorer, options))
 
     def network(self, work: Work) -> Rates:
         """The rates of a step's network, in its batches and precision."""
@@ -296,7 +296,7 @@ class _Rates:
             shape = tuple(about["shape"])
             with foreign_code(f"measuring `{label(reach['name'])}`"):
                 return self._backend.run(
-                    lambda place: self._calibration.probe_network(
+                    lambda placement: self._calibration.probe_network(
                         reach["name"],
                         reach["options"],
                         facts,
@@ -305,7 +305,7 @@ class _Rates:
                         batch,
                         precision,
                         kernels,
-                        place,
+                        placement,
                     )
                 )
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from autosparse.backends import Emit, Event, Place, Progress, Raised, Started, local
+from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.step_runner import StepRunner
 from autosparse.plan import Plan, compile_plan
@@ -42,7 +42,7 @@ class Order:
     """the cache's folder; None for the default one of the worker's machine"""
     shared: str | None
     """URL of the shared store"""
-    place: Place
+    placement: Placement
     wait: bool
 
 
@@ -117,7 +117,7 @@ def _runner(order: Order, relay: Relay) -> StepRunner:
         store.connect(order.shared)
     else:
         store = Store(order.store, order.shared)
-    return StepRunner(plan, store, relay, local.local(order.place), wait=order.wait)
+    return StepRunner(plan, store, relay, local.local(order.placement), wait=order.wait)
 
 
 def _end(number: int, frame: FrameType | None) -> None:

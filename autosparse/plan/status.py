@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import util
 from typing import Any
 
-from autosparse.backends import Machine, Place, environment, missing_extras
+from autosparse.backends import Machine, Placement, environment, missing_extras
 from autosparse.core.training.torch_compile import DENSE
 from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
@@ -45,7 +45,7 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
     index = open_index(store) if index is None else index
     history = History(plan, index)
     assert isinstance(plan.spec.target.threads, int), "statuses takes the plan of a resolved spec"
-    here = environment(Place(plan.spec.target.device, plan.spec.target.threads))
+    here = environment(Placement(plan.spec.target.device, plan.spec.target.threads))
     found: dict[str, Status] = {}
     roots: dict[str, str] = {}  # step to run -> the step where its reason lies
     keys = store.present([(step.operation, step.key) for step in plan.steps.values()])

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
-from autosparse.backends import Distributed, Place, backends
+from autosparse.backends import Distributed, Placement, backends
 from autosparse.spec.choices import Choice, Section, about, choice_of
 from autosparse.text import quoted
 
@@ -119,7 +119,7 @@ class Target(Section):
     @property
     def elsewhere(self) -> bool:
         """Whether the backend runs steps on other machines."""
-        return isinstance(self.backend.entry.function(Place("cpu", 1), **self.backend.options()), Distributed)
+        return isinstance(self.backend.entry.function(Placement("cpu", 1), **self.backend.options()), Distributed)
 
     @property
     def memory_bytes(self) -> int | None:

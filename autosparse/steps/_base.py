@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.core.training.loop import Team
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
@@ -38,7 +38,7 @@ class Work:
 
     inputs: Mapping[str, Artifact]
     output: Draft
-    place: Place
+    placement: Placement
     access: Mapping[str, Any]
     observe: Callable[..., None] = lambda *_: None
     """called with what is done of a step, all of it, and the loss so far where there is one"""
@@ -49,7 +49,7 @@ class Work:
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.place.device)
+        return torch.device(self.placement.device)
 
     def note(self, text: str) -> None:
         """Add a sentence, once."""

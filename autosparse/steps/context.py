@@ -69,7 +69,7 @@ def on_device(work: Work, tensors: Tensors) -> Tensors:
 def images_of(work: Work, split: str, device: torch.device | None = None) -> Images:
     """One split of input `data`, on the work's device or another."""
     device = work.device if device is None else device
-    return load_images(work.inputs["data"], split, device, stream=work.place.stream)
+    return load_images(work.inputs["data"], split, device, stream=work.placement.stream)
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device, *, stream: bool = False) -> Images:

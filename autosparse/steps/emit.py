@@ -108,7 +108,7 @@ def emit(
     except ValueError as error:  # what this network, or this machine, has no such model of
         for file in [*work.output.files]:
             work.output.remove(file)
-        files, measured = {}, FailedEmission(str(error), work.place.threads)
+        files, measured = {}, FailedEmission(str(error), work.placement.threads)
     measured.write(work.output)
     card = {
         "format": format,
@@ -138,7 +138,7 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
     start, facts = InitResult.read(work.inputs["init"]), exporters[format].facts
     name, given = find_model(work, start.model)
     described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
-    found, latencies = reload(work.output.folder, format, described, work.inputs["data"], work.place)
+    found, latencies = reload(work.output.folder, format, described, work.inputs["data"], work.placement)
     images = images_of(work, "test", torch.device("cpu"))
     expected = _outputs(work, model.state, images)
     difference = (expected - found).abs()
@@ -161,13 +161,13 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
         max_rel_error=float(difference.max() / expected.abs().max().clamp_min(1e-30)),
         test_accuracy=100 * int(right.sum()) / len(right),
         latency=latencies,
-        threads=work.place.threads,
+        threads=work.placement.threads,
     )
 
 
 def _outputs(work: Work, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:
     network = rewind(build_network(work), state).cpu().eval()
-    return outputs_of(network, lay_out(network, images), work.place.evaluation_batch)
+    return outputs_of(network, lay_out(network, images), work.placement.evaluation_batch)
 
 
 def _origin(descriptor: Any) -> dict[str, Any]:

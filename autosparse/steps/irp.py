@@ -112,7 +112,7 @@ def irp(
             generator=generator("irp", seed),
             rank_by=rank_by,
             begin=rewind_to,
-            evaluation_batch=work.place.evaluation_batch,
+            evaluation_batch=work.placement.evaluation_batch,
             observe=work.observe,
             team=work.team,
         )

@@ -119,7 +119,7 @@ def _train(work: Work, masks: Tensors, check: str, training: Mapping[str, Any], 
     train_network(model, images, recipe, generator("train", seed), masks=masks, observe=work.observe)
     if not all(bool(tensor.isfinite().all()) for tensor in state_of(model).values()):
         return "training under its masks diverged"
-    batch = work.place.evaluation_batch
+    batch = work.placement.evaluation_batch
     return {
         f"{split}_accuracy": accuracy(model, images_of(work, split), recipe.precision, batch=batch)
         for split in ("validation", "test")

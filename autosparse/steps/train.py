@@ -117,7 +117,7 @@ def evaluate(work: Work, *, precision: str) -> None:
     model = restore(build_network(work), TrainResult.read(work.inputs["train"]))
     splits = {name: images_of(work, name) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
-    batch = work.place.evaluation_batch
+    batch = work.placement.evaluation_batch
     reached = {name: accuracy(model, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}
     mask = MaskResult.read(work.inputs["mask"]) if "mask" in work.inputs else None

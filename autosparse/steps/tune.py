@@ -173,7 +173,7 @@ def validate_scorer(work: Work, asked: TrialOptions, scorer: Mapping[str, Any], 
     recipe, model = Recipe(**asked.training, epochs=asked.proxy["epochs"]), load_network(work)
     masks = on_device(work, masks)
     train_network(model, images_of(work, "train"), recipe, generator("train", seed), masks=masks, observe=work.observe)
-    return accuracy(model, images_of(work, "validation"), recipe.precision, batch=work.place.evaluation_batch)
+    return accuracy(model, images_of(work, "validation"), recipe.precision, batch=work.placement.evaluation_batch)
 
 
 @costs.register(name="trial")

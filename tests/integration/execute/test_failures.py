@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.backends import Raised
 from autosparse.errors import (
     AutosparseError,
@@ -123,7 +123,7 @@ def run(plan: Plan, store: Store, selection: Selection | None = None) -> tuple[R
     """Run a plan of toy steps in turn."""
     recording = Recording()
     statuses = {name: Status("run", "") for name in plan.steps}
-    execution = Execution(plan, store, recording, place=Where("cpu", 1), selection=selection or Selection(statuses))
+    execution = Execution(plan, store, recording, placement=Where("cpu", 1), selection=selection or Selection(statuses))
     execution.attempt()
     return recording, execution
 
@@ -165,7 +165,7 @@ def test_several_failures_are_one_error(tmp_path: Path, broken: dict[str, BaseEx
     broken |= {"b": Diverged("no number", "lower it"), "g": ValueError("odd")}
     selection = Selection({name: Status("run", "") for name in plan.steps})
     with pytest.raises(StepError) as caught:
-        Execution(plan, Store(tmp_path), recording, place=Where("cpu", 1), selection=selection).run()
+        Execution(plan, Store(tmp_path), recording, placement=Where("cpu", 1), selection=selection).run()
 
     assert ["a", "d"] == recording.ran
     assert [

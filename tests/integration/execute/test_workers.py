@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.cost import Fitted
 from autosparse.cost.fitted import with_workers
 from autosparse.cost.price import Estimate, Price

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.backends import this_machine
 from autosparse.console.progress import Quiet
 from autosparse.core.weights import Tensors
@@ -34,7 +34,7 @@ def made(folder: Path) -> tuple[Plan, Store]:
     names = {name for step in needed for name in (step.name, *step.inputs.values())}
     some = replace(plan, steps={name: step for name, step in plan.steps.items() if name in names})
     store = Store.default()
-    Execution(some, store, Quiet(), place=Where("cpu", 1)).run()
+    Execution(some, store, Quiet(), placement=Where("cpu", 1)).run()
     return plan, store
 
 
