@@ -17,7 +17,7 @@ from autosparse.core.scorers import scorers
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps import Work
+from autosparse.steps import Context
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
 
@@ -65,7 +65,7 @@ def agrees(labels: dict[str, Artifact], sources: tuple[str, ...], target: str, *
     """Agreement on the target, in %, of a scorer with its default pull that learned from the sources."""
     entry = scorers["quota"]
     learned = [
-        load_examples(Work({f"label.{n}": labels[n] for n in names}, None, PLACEMENT, {}))
+        load_examples(Context({f"label.{n}": labels[n] for n in names}, None, PLACEMENT, {}))
         for names in (sources, (target,))
     ]  # type: ignore[arg-type]
     (features, shares), (other, survival) = learned

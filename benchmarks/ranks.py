@@ -23,7 +23,7 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps import Work
+from autosparse.steps import Context
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Store
 
@@ -73,7 +73,7 @@ def examples(scorer: str, sources: str) -> tuple[Features, Tensors]:
     ).run()
     made = {role: plan.steps[name] for role, name in plan.steps["scorer"].inputs.items() if role.startswith("label.")}
     labels = {role: store.open(step.operation, step.key) for role, step in made.items()}
-    return load_examples(Work(labels, None, PLACEMENT, {}))  # type: ignore[arg-type]
+    return load_examples(Context(labels, None, PLACEMENT, {}))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.outcome import failures_of
 from autosparse.lazy_torch import torch
 from autosparse.plan import Step
-from autosparse.steps import Work, operations
+from autosparse.steps import Context, operations
 from autosparse.store import Artifact, Draft
 
 _PATIENCE = timedelta(minutes=10)  # timeout of a member that does not answer
@@ -70,8 +70,8 @@ def write_output(
     The global random generators, which networks and datasets use, are seeded by the step's key.
     """
     with failures_of(step), team_of(step, inputs, placement) as team, seeded(seed_of("step", step.key)):
-        work = Work(inputs, draft, placement, step.access, observe, team)
-        operations[step.operation].function(work, **dict(step.options))
+        context = Context(inputs, draft, placement, step.access, observe, team)
+        operations[step.operation].function(context, **dict(step.options))
 
 
 @contextmanager
@@ -193,9 +193,9 @@ def _serve(member: _Assignment, run: Connection) -> None:
         _join(member)
         scratch.mkdir()
         team = _Member(member.rank, member.size)
-        work = Work(member.inputs, Draft(scratch), member.placement, step.access, team=team)
+        context = Context(member.inputs, Draft(scratch), member.placement, step.access, team=team)
         with seeded(seed_of("step", step.key, member.rank)):  # each member drops other units of its images
-            operations[step.operation].function(work, **step.options)
+            operations[step.operation].function(context, **step.options)
         torch.distributed.destroy_process_group()
     except BaseException as error:
         with suppress(OSError):

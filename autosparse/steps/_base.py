@@ -1,6 +1,6 @@
 """The kinds of step: glue that loads inputs, calls the core and writes a result.
 
-An operation is a registered function `(work, **options)`; its options are JSON values, all of them keyed.
+An operation is a registered function `(context, **options)`; its options are JSON values, all of them keyed.
 Raise its `version` when the same options and inputs give another output. Facts of a registration:
 
 * `spec_paths`: option -> path of the spec that it comes from, where that is not its name; `role.*` -> the path that
@@ -33,7 +33,7 @@ operations: Registry[Operation] = Registry("operation", "operations")
 
 
 @dataclass(frozen=True)
-class Work:
+class Context:
     """A step's inputs (role -> artifact), its output, its place, and what no key knows (paths, downloads)."""
 
     inputs: Mapping[str, Artifact]

@@ -14,7 +14,7 @@ from autosparse.datasets import Split, open_source
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import digest
 
@@ -67,36 +67,36 @@ class DataResult(StepResult):
 
 
 @operations.register(result=DataResult, version=2, spec_paths={"identity": "dataset"})
-def data(work: Work, *, identity: dict[str, Any]) -> None:
-    """Load a dataset: `identity` is what it is, `work.access` how to reach it."""
-    choice = work.access["dataset"]
+def data(context: Context, *, identity: dict[str, Any]) -> None:
+    """Load a dataset: `identity` is what it is, `context.access` how to reach it."""
+    choice = context.access["dataset"]
     source = open_source(choice["name"], choice["options"])
     if digest(dict(source.identity)) != digest(identity):
         raise StepError(f"dataset `{choice['name']}` has changed since it was planned", "run again: it is planned anew")
     splits = source.load()
     images = sum(len(getattr(splits, name).labels) for name in ("train", "validation", "test"))
     channels, height, width = source.shape
-    observe = partial(_observe, work, images)
-    counts = _write(work, "train", splits.train, (height, width, channels), partial(observe, 0))
+    observe = partial(_observe, context, images)
+    counts = _write(context, "train", splits.train, (height, width, channels), partial(observe, 0))
     done = len(splits.train.labels)
-    _write(work, "validation", splits.validation, (height, width, channels), partial(observe, done))
+    _write(context, "validation", splits.validation, (height, width, channels), partial(observe, done))
     done += len(splits.validation.labels)
-    _write(work, "test", splits.test, (height, width, channels), partial(observe, done))
+    _write(context, "test", splits.test, (height, width, channels), partial(observe, done))
     # Over 50,000 images float32 sums drift; a histogram per channel is exact and needs no float copy of the set.
     values = torch.arange(256, dtype=torch.float64) / 255
     share = counts.double() / counts.sum(dim=1, keepdim=True)
     mean = share @ values
     spread = (share @ values**2 - mean**2).sqrt()
     statistics = {"mean": mean.float(), "spread": spread.clamp_min(1e-3).float()}
-    DataResult().write(work.output, statistics=statistics)
+    DataResult().write(context.output, statistics=statistics)
 
 
-def _observe(work: Work, images: int, before: int, done: int) -> None:
-    work.observe(before + done, images)
+def _observe(context: Context, images: int, before: int, done: int) -> None:
+    context.observe(before + done, images)
 
 
 def _write(
-    work: Work, name: str, split: Split, shape: tuple[int, int, int], observe: Callable[[int], None]
+    context: Context, name: str, split: Split, shape: tuple[int, int, int], observe: Callable[[int], None]
 ) -> torch.Tensor:
     # The split's files; gives how often each channel has each value, [channels, 256].
     import numpy
@@ -113,10 +113,10 @@ def _write(
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(dim=-1)])
         observe(start + len(pixels))
         if len(labels) <= size:
-            work.output.write_tensors(name, {"pixels": pixels, "labels": labels})
+            context.output.write_tensors(name, {"pixels": pixels, "labels": labels})
             return counts
-        work.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
-    work.output.write_tensors(name, {"labels": labels})
+        context.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
+    context.output.write_tensors(name, {"labels": labels})
     return counts
 
 

@@ -20,7 +20,7 @@ from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
-from autosparse.steps._base import KeyedChoice, StepResult, Work, operations
+from autosparse.steps._base import Context, KeyedChoice, StepResult, operations
 from autosparse.steps.context import choose, generator
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
@@ -49,20 +49,20 @@ class ScorerResult(StepResult):
 @operations.register(
     result=ScorerResult, version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"}
 )
-def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
+def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
-    tuned = TuneResult.read(work.inputs["tune"])
+    tuned = TuneResult.read(context.inputs["tune"])
     own, _ = scorers[name].apart(tuned.options)
-    check_rounds(work, name)
-    features, shares = load_examples(work)
-    state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
-    ScorerResult(name, tuned.options, version, selection=tuned.selection).write(work.output, state=state)
+    check_rounds(context, name)
+    features, shares = load_examples(context)
+    state = scorers[name].function(features, shares, generator("scorer", seed), context.observe, **own)
+    ScorerResult(name, tuned.options, version, selection=tuned.selection).write(context.output, state=state)
 
 
-def check_rounds(work: Work, scorer: str) -> None:
+def check_rounds(context: Context, scorer: str) -> None:
     """Whether the rounds of every source leave few enough weights for a scorer. Raises StepError."""
     below = scorers[scorer].facts.get("learns_below", 1.0)
-    for source, artifact in work.roles("label").items():
+    for source, artifact in context.roles("label").items():
         survivors = LabelResult.read(artifact).survivors
         if (left := survivors[-1] / sum(survivors)) > below:
             raise StepError(
@@ -72,7 +72,7 @@ def check_rounds(work: Work, scorer: str) -> None:
             )
 
 
-def load_examples(work: Work) -> tuple[Features, Tensors]:
+def load_examples(context: Context) -> tuple[Features, Tensors]:
     """Features and targets of the inputs `label.*`, on the device, layers named `source:layer`.
 
     Targets are survival shares; where rounds were described one by one they are 1 for what survives the round, and
@@ -82,12 +82,12 @@ def load_examples(work: Work) -> tuple[Features, Tensors]:
     shares: Tensors = {}
     sizes: dict[str, int] = {}
     columns: tuple[str, ...] = ()
-    for source, artifact in work.roles("label").items():
+    for source, artifact in context.roles("label").items():
         result = LabelResult.read(artifact)
         columns = tuple(result.columns)
         for (number, layer), (described, share, size) in result.examples.items():
             name = f"{source}{f'@{number}' if number else ''}:{layer}"
-            values[name], shares[name], sizes[name] = described.to(work.device), share.to(work.device), size
+            values[name], shares[name], sizes[name] = described.to(context.device), share.to(context.device), size
     return Features(columns, values, sizes), shares
 
 
@@ -110,14 +110,14 @@ _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learn
 
 
 @operations.register(result=ScorerResult, version=1)
-def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
-    """Take over the scorer that `work.access` names: `scorer` is what its folder says of it."""
-    folder = work.access["pretrained"]
+def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
+    """Take over the scorer that `context.access` names: `scorer` is what its folder says of it."""
+    folder = context.access["pretrained"]
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
     state = read_state(folder)
     kept = ("name", "version", "options", "features", "selection")
-    ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(work.output, state=state)
+    ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(context.output, state=state)
 
 
 def read_state(folder: str | Path) -> Tensors:

@@ -31,7 +31,7 @@ from autosparse.plan import Cell, Plan, Selection, Status, Step, select_steps
 from autosparse.plan.model import step_key
 from autosparse.registry import Registry
 from autosparse.report import Finished
-from autosparse.steps import Work, operations
+from autosparse.steps import Context, operations
 from autosparse.store import Store
 from tests.conftest import Place, call
 from tests.docs.test_outputs import follows
@@ -99,11 +99,11 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
     monkeypatch.setattr(entries, "_entries", {**entries._entries})
 
     @entries.register(version=1)
-    def toy(work: Work, *, name: str) -> None:
+    def toy(context: Context, *, name: str) -> None:
         """Write a file, or raise."""
         if name in errors:
             raise errors[name]
-        work.output.write_json("result", {"name": name})
+        context.output.write_json("result", {"name": name})
 
     return errors
 
@@ -217,10 +217,10 @@ def test_a_damaged_input_that_cannot_be_rebuilt_fails_its_dependents_alone(
     assert {"a", "c"} == {*execution.outcome.failed}
 
 
-def _reading(function: Any, work: Work, name: str) -> None:
-    for artifact in work.inputs.values():
+def _reading(function: Any, context: Context, name: str) -> None:
+    for artifact in context.inputs.values():
         artifact.json("result")
-    function(work, name=name)
+    function(context, name=name)
 
 
 def test_a_result_that_is_malformed_again_fails_its_step(tmp_path: Path, broken: dict[str, BaseException]) -> None:
@@ -228,10 +228,10 @@ def test_a_result_that_is_malformed_again_fails_its_step(tmp_path: Path, broken:
     plan, store = toys(a="", b="a"), Store(tmp_path)
     make = operations["toy"].function
 
-    def refuse(work: Work, name: str) -> None:
-        for artifact in work.inputs.values():
+    def refuse(context: Context, name: str) -> None:
+        for artifact in context.inputs.values():
             raise artifact.malformed("result.json: odd")
-        make(work, name=name)
+        make(context, name=name)
 
     operations._entries["toy"] = replace(operations["toy"], function=refuse)
     recording, execution = run(plan, store)

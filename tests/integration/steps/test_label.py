@@ -16,7 +16,7 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve
-from autosparse.steps import Work
+from autosparse.steps import Context
 from autosparse.steps.label import LabelResult
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
@@ -48,8 +48,8 @@ def test_every_round_is_described_by_what_it_finds(here: Place) -> None:
     plan, store = made(here.folder)
     label = opened(plan, store, "label/seed100")
     masks: list[Tensors] = [opened(plan, store, f"irp/seed100/round{n}").tensors("masks") for n in (1, 2, 3)]
-    work = Work({"label.100": label}, None, Where("cpu", 1), {})  # type: ignore[arg-type]
-    features, shares = load_examples(work)
+    context = Context({"label.100": label}, None, Where("cpu", 1), {})  # type: ignore[arg-type]
+    features, shares = load_examples(context)
     layers = label.json("result")["layers"]
 
     assert [f"100@{n}:{layer}" for n in (1, 2, 3) for layer in layers] == list(features.values)

@@ -13,7 +13,7 @@ from autosparse.backends import Placement
 from autosparse.core.images import Images, epoch
 from autosparse.datasets import open_source
 from autosparse.errors import DamagedArtifact, StepError
-from autosparse.steps import Work, operations
+from autosparse.steps import Context, operations
 from autosparse.steps.context import load_images
 from autosparse.store import Artifact, Store
 from tests.unit.core.conftest import seeded
@@ -29,8 +29,8 @@ def made(folder: Path, **changed: object) -> Artifact:
     identity = {**open_source("digits", DIGITS["dataset"]["options"]).identity, **changed}
 
     def write(draft: object) -> None:
-        work = Work({}, draft, Placement("cpu", 1), DIGITS)  # type: ignore[arg-type]
-        operations["data"].function(work, identity=identity)
+        context = Context({}, draft, Placement("cpu", 1), DIGITS)  # type: ignore[arg-type]
+        operations["data"].function(context, identity=identity)
 
     return store.publish("data", "key", write, lambda: {})
 
@@ -89,8 +89,8 @@ def test_images_of_another_size_in_a_later_file_are_told(tmp_path: Path, monkeyp
     source = open_source("image_folder", options)
 
     def write(draft: object) -> None:
-        work = Work({}, draft, Placement("cpu", 1), {"dataset": {"name": "image_folder", "options": options}})  # type: ignore[arg-type]
-        operations["data"].function(work, identity=dict(source.identity))
+        context = Context({}, draft, Placement("cpu", 1), {"dataset": {"name": "image_folder", "options": options}})  # type: ignore[arg-type]
+        operations["data"].function(context, identity=dict(source.identity))
 
     with pytest.raises(StepError, match=r"images for \w+ are 9 x 9, the first for training is 8 x 8"):
         Store(tmp_path / "store").publish("data", "key", write, lambda: {})
