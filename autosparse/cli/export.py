@@ -160,8 +160,10 @@ def _emit(
     fitted: Fitted, store: Store, folder: Path, *, quiet: bool
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
     """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
-    fitted = replace(fitted, found=statuses(fitted.plan, store))
-    missing = [n for n, s in fitted.found.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)]
+    fitted = replace(fitted, statuses=statuses(fitted.plan, store))
+    missing = [
+        n for n, s in fitted.statuses.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)
+    ]
     if missing:
         raise UsageError(
             f"`{missing[0]}`{f' and {len(missing) - 1} more steps' if missing[1:] else ''} of the run are not in the "

@@ -58,7 +58,7 @@ class Trained:
     @property
     def ratio(self) -> float:
         """How many times as fast as the plain loop: the median of the rounds."""
-        return statistics.median(own / plain for own, plain in zip(self.rates, self.plain, strict=True))
+        return statistics.median(rate / plain for rate, plain in zip(self.rates, self.plain, strict=True))
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,8 @@ def _networks(plan: Plan, price: Price) -> Iterator[_Network]:
 
 def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:
     scorer = plan.spec.scorer
-    own = ("quota", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
-    return {own[0]: own[1], _PAPER: {"steps": 1}}
+    name, options = ("quota", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+    return {name: options, _PAPER: {"steps": 1}}
 
 
 def _compare(
@@ -196,20 +196,20 @@ def _compare(
     precisions = dict.fromkeys((network.precision, "float32"))
     tried = {readers: plainly.rate(network, _LEAST, readers) for readers in (0, 2)}
     readers = max(tried, key=tried.__getitem__)
-    own: dict[str, list[float]] = {precision: [] for precision in precisions}
+    rates: dict[str, list[float]] = {precision: [] for precision in precisions}
     plain: list[float] = []
     for _ in range(rounds):
         plain.append(plainly.rate(network, _steps([tried[readers], *plain], network.batch), readers))
-        for precision, found in own.items():
+        for precision, measured in rates.items():
             kept = replace(recipe, precision=precision)  # type: ignore[arg-type]
-            found.append(_own(network, kept, _steps(found or plain, network.batch), device))
-    for precision, found in own.items():
-        operations = statistics.median(found) * 6 * network.facts.macs
+            measured.append(_training_rate(network, kept, _steps(measured or plain, network.batch), device))
+    for precision, measured in rates.items():
+        operations = statistics.median(measured) * 6 * network.facts.macs
         yield Trained(
             network.name,
             network.batch,
             precision,
-            tuple(found),
+            tuple(measured),
             tuple(plain),
             operations,
             operations / peaks[precision],
@@ -221,7 +221,7 @@ def _steps(rates: Sequence[float], batch: int) -> int:
     return max(_LEAST, min(_MOST, math.ceil(_MOMENT * rates[-1] / batch)))
 
 
-def _own(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
+def _training_rate(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
     model = network.build().to(device)
     few, images = (
         made_up_images(count * recipe.batch, network.shape, network.classes, device) for count in (WARM_UP, steps)

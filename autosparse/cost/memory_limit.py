@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from autosparse.backends import EVALUATION_BATCH, Placement
-from autosparse.cost.fitted import Fitted, Taken
+from autosparse.cost.fitted import Adjustment, Fitted
 from autosparse.cost.price import peak_bytes
 from autosparse.errors import FitError
 from autosparse.spec import Spec, binary_size
@@ -21,17 +21,21 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
     for placement in _smaller(fitted):
         smaller = replace(fitted, placement=placement)
         if not _too_heavy(smaller):
-            taken = []
+            adjustments = []
             if placement.evaluation_batch < EVALUATION_BATCH:
-                taken.append(Taken("images evaluated at once", EVALUATION_BATCH, placement.evaluation_batch, word))
+                adjustments.append(
+                    Adjustment("images evaluated at once", EVALUATION_BATCH, placement.evaluation_batch, word)
+                )
             if placement.stream:
-                taken.append(Taken("data", "in memory", "on disk", word))
+                adjustments.append(Adjustment("data", "in memory", "on disk", word))
             peaks = _peaks(smaller)
             steps = {
                 name: replace(estimate, peak_bytes=round(peaks.get(name, estimate.peak_bytes)))
                 for name, estimate in fitted.price.steps.items()
             }
-            return replace(smaller, price=replace(fitted.price, steps=steps), taken=(*fitted.taken, *taken)), {}
+            return replace(
+                smaller, price=replace(fitted.price, steps=steps), adjustments=(*fitted.adjustments, *adjustments)
+            ), {}
     return fitted, _too_heavy(replace(fitted, placement=placement))
 
 
@@ -55,8 +59,8 @@ def _smaller(fitted: Fitted) -> Sequence[Placement]:
 
 def _peaks(fitted: Fitted) -> dict[str, float]:
     # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
-    found = {}
-    for name, status in fitted.found.items():
+    peaks = {}
+    for name, status in fitted.statuses.items():
         if status.status == "reuse" or name not in fitted.price.steps:
             continue
         estimate = fitted.price.steps[name].peak_bytes
@@ -67,8 +71,8 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
                 work, rates, evaluated=fitted.placement.evaluation_batch, streamed=fitted.placement.stream
             )
             estimate = round(estimate - (most - small))
-        found[name] = float(estimate)
-    return found
+        peaks[name] = float(estimate)
+    return peaks
 
 
 def too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:

@@ -49,7 +49,7 @@ class Execution:
         self._present: Collection[str] = ()  # keys of the artifacts in the cache when the run began
         backend = plan.spec.target.backend
         self._backend = backend.entry.function(placement, **backend.options())
-        resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
+        resumed = {name for name, status in self._selection.statuses.items() if status.status == "resume"}
         self._runner = StepRunner(plan, store, observer, self._backend, wait=wait, resumed=resumed)
         self.outcome = self._runner.outcome
 
@@ -67,7 +67,7 @@ class Execution:
         try:
             with InUse(self._store, self.plan.digest, {*self._runner.by_key}):
                 self._check_requirements()
-                self._run_steps([self.plan.steps[name] for name in self._selection.found])
+                self._run_steps([self.plan.steps[name] for name in self._selection.statuses])
                 if self.outcome.changed:
                     self.outcome.stale = find_stale(self._store, [self.plan.steps[n] for n in self.outcome.changed])
         finally:
@@ -90,9 +90,9 @@ class Execution:
                     self._runner.rebuild(damage)
 
     def _check_requirements(self) -> None:
-        if absent := missing_data(self.plan, self._selection.found):
+        if absent := missing_data(self.plan, self._selection.statuses):
             raise MissingData(*absent[0])
-        if absent := missing_libraries(self.plan, self._selection.found):
+        if absent := missing_libraries(self.plan, self._selection.statuses):
             raise MissingExtra(*absent[0])
 
     def _run_steps(self, steps: Sequence[Step]) -> None:
@@ -191,7 +191,7 @@ class Execution:
             raise error
         release(error)
         is_new = error.step not in self.outcome.failed
-        names = self.plan.steps if self._selection.finishes else self._selection.found
+        names = self.plan.steps if self._selection.finishes else self._selection.statuses
         skipped = self.outcome.fail(error, [self.plan.steps[name] for name in names], self._is_made)
         if is_new:
             self._observer.on_event(Failed(error.step, error.message, skipped))
@@ -199,7 +199,7 @@ class Execution:
     def _is_made(self, step: Step) -> bool:
         # An artifact that another process has published since the run began does not count: a worker that waited for
         # its inputs would wait for the step that failed.
-        selected = step.name in self._selection.found
+        selected = step.name in self._selection.statuses
         known = step.key in self._present or step.name in self.outcome.steps or not selected
         return known and step.name not in self._selection.forced and self._store.has(step.operation, step.key)
 

@@ -30,8 +30,8 @@ def failures_of(step: Step) -> Iterator[None]:
         raise
     except Exception as error:  # a step is foreign code as soon as models and data are the user's own
         hint = "what finished before it is kept; `--debug` shows where it failed"
-        place = place_of(error)
-        raise _failed(step, StepError, f"{f'{place}: ' if place else ''}{in_short(error)}", hint) from error
+        position = place_of(error)
+        raise _failed(step, StepError, f"{f'{position}: ' if position else ''}{in_short(error)}", hint) from error
 
 
 def release(error: BaseException) -> None:
@@ -67,7 +67,7 @@ class Outcome:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def count(self, status: str) -> int:
-        return sum(found == status for found in self.steps.values())
+        return sum(one == status for one in self.steps.values())
 
     @property
     def unmade(self) -> set[str]:

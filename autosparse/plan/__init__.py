@@ -1,7 +1,7 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
 from autosparse.plan.budgets import Between, Translation, check_budget, translations
-from autosparse.plan.compile import compile_plan, own_code
+from autosparse.plan.compile import compile_plan, named_user_code
 from autosparse.plan.critical_path import urgency
 from autosparse.plan.explain import chain, explained
 from autosparse.plan.graph import draw_dot, draw_mermaid
@@ -45,7 +45,7 @@ __all__ = [
     "missing_data",
     "missing_device",
     "missing_libraries",
-    "own_code",
+    "named_user_code",
     "read_plan",
     "save_plan",
     "select_steps",

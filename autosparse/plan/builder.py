@@ -95,8 +95,8 @@ def keyed_steps(training: Any) -> dict[str, Any]:
 def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:
     """The options of the scorer that a plan of these steps trains or takes."""
     if isinstance(spec.scorer, Pretrained):
-        found: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
-        return found
+        options: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
+        return options
     return spec.scorer.options()
 
 
@@ -106,9 +106,9 @@ def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
     if proxy is None or not proxy.weight:
         return {}
     recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
-    told = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
+    settings = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
     chosen = {called(choice): choice.keyed() for choice in tuning.selections}
-    return {**told, "selections": chosen} if chosen else told
+    return {**settings, "selections": chosen} if chosen else settings
 
 
 def called(choice: Any) -> str:
@@ -120,11 +120,11 @@ def tag_of(choice: Any) -> str:
     """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
     unasked = {name: option.default for name, option in choice.entry.options.items()}
     return "-".join(
-        [choice.name, *(_told(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
+        [choice.name, *(_tag(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
     )
 
 
-def _told(name: str, value: Any) -> str:
+def _tag(name: str, value: Any) -> str:
     return (name if value else f"no_{name}") if isinstance(value, bool) else str(value)
 
 

@@ -69,16 +69,16 @@ def _sparsity(value: Any) -> float:
 
 def _share(text: str) -> float:
     """The sparsity that `99%` and `100x` mean: the float nearest to the exact value, as 0.99 is."""
-    found = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", text)
-    if found is None:
+    match = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", text)
+    if match is None:
         currency, equals, amount = (part.strip() for part in text.partition("="))
         hint = f"in a spec write {{{currency}: {amount}}}" if equals and currency in CURRENCIES else _WAYS
         if re.fullmatch(rf"{_NUMBER}\s*(?:[kMG]|[kKMG]i?B)", text):
             which = ["bytes"] if text.endswith("B") else CURRENCIES
             hint = f"of what? {' or '.join(f'{{{currency}: {text}}}' for currency in which)}"
         raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": quoted(text), "hint": hint})
-    number = Fraction(found[2]) * (-1 if found[1] else 1)
-    if found[3] == "%":
+    number = Fraction(match[2]) * (-1 if match[1] else 1)
+    if match[3] == "%":
         if not 0 <= number < 100:
             raise PydanticCustomError(
                 "sparsity",
@@ -111,9 +111,9 @@ def _amount(value: Mapping[Any, Any]) -> Amount:
                 {"got": quoted(key), "hint": hint},
             )
     if len(value) != 1:
-        told = " and ".join(map(str, value)) if value else "none"
+        named = " and ".join(map(str, value)) if value else "none"
         hint = "several budgets are a list: [{parameters: 120k}, {macs: 5M}]"
-        raise PydanticCustomError("currency", "must name one currency but names {got}", {"got": told, "hint": hint})
+        raise PydanticCustomError("currency", "must name one currency but names {got}", {"got": named, "hint": hint})
     ((currency, amount),) = value.items()
     return Amount(currency, _whole(currency, amount))
 
@@ -123,8 +123,8 @@ def _whole(currency: str, value: Any) -> int:
     hint = f"such as {_EXAMPLES[currency]}"
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         number = Fraction(value)
-    elif isinstance(value, str) and (found := re.fullmatch(rf"({_NUMBER})\s*([A-Za-z]*)", value.strip())):
-        number, hint = _in_units(currency, found[1], found[2])
+    elif isinstance(value, str) and (match := re.fullmatch(rf"({_NUMBER})\s*([A-Za-z]*)", value.strip())):
+        number, hint = _in_units(currency, match[1], match[2])
     elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}([,_ ][0-9]{3})+", value.strip()):
         hint = f"write {re.sub(r'[,_ ]', '', value.strip())}"
     if number is None or number.denominator != 1 or not 0 < number < _MOST:

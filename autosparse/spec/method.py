@@ -40,8 +40,8 @@ _MOST_STEPS = 10_000_000
 def _horizon(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not found:
+    match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match:
         meant = ""
         if isinstance(value, float) and (0 < value < 10 or value.is_integer()):
             meant = f"{100 * value:g}%" if 0 < value < 10 else f"{value:.0f}"
@@ -53,10 +53,10 @@ def _horizon(value: Any) -> Any:
                 "hint": f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
             },
         )
-    if float(found[1]) > _MOST:
+    if float(match[1]) > _MOST:
         context = {"got": value.strip(), "most": f"{_MOST}%"}
         raise PydanticCustomError("horizon", "must be at most {most} of one training but is {got}", context)
-    return in_percent(float(found[1]))
+    return in_percent(float(match[1]))
 
 
 Horizon = Annotated[
@@ -94,9 +94,11 @@ def searched(method: Method, steps: int) -> Method:
     """
     if method.horizon is None:
         return method
-    own, schedule = _steps(method.horizon, steps), method.schedule
+    length, schedule = _steps(method.horizon, steps), method.schedule
     learns = schedule.entry.facts.get("learns", False)
-    search: Any = {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": own} if own else "one_shot"
+    search: Any = (
+        {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": length} if length else "one_shot"
+    )
     kept = method.model_dump(exclude={"horizon", "schedule"})
     return type(method).model_validate({**kept, "schedule": search})
 
@@ -171,7 +173,7 @@ class Method(Section):
         return value
 
     @model_validator(mode="after")
-    def _own_name(self) -> Method:
+    def _check_name(self) -> Method:
         # A preset under another name: validating it under its own would come back here.
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
@@ -265,8 +267,8 @@ def _default_name(method: Mapping[str, Any]) -> str:
     if method.get("horizon") is not None:
         written.append(horizon_name(method["horizon"]))
     name = "+".join(filter(None, written))
-    own = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
-    if "criterion" in method and name in PRESETS and {**defaults, **own} != PRESETS[name][1]:
+    parts = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
+    if "criterion" in method and name in PRESETS and {**defaults, **parts} != PRESETS[name][1]:
         name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
     return name[:60] or "unnamed"
 
@@ -283,12 +285,12 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
     name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
-    told = (
+    names = (
         horizon_name(value) if key == "horizon" else _part_name(value) for key, value in parts.items() if key != "name"
     )
-    changed = "+".join(filter(None, told))
-    own = f"{name}+{changed}"[:60] if changed else name
-    return {"name": own, **_preset_of(name), **parts}
+    changed = "+".join(filter(None, names))
+    full_name = f"{name}+{changed}"[:60] if changed else name
+    return {"name": full_name, **_preset_of(name), **parts}
 
 
 def _part_name(part: Any) -> str:

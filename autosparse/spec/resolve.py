@@ -90,17 +90,17 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
 
 def open_settings(spec: Spec) -> dict[str, float]:
     """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
-    found: dict[str, float] = {HORIZON: USUAL} if spec.method.horizon == "auto" else {}
+    settings: dict[str, float] = {HORIZON: USUAL} if spec.method.horizon == "auto" else {}
     if not spec.learns:
-        return found
-    own: Any = spec.irp.training
-    if spec.irp.epochs == "auto" and (own is None or "epochs" not in own.model_fields_set):
-        found["irp.epochs"] = (own or spec.training).epochs
+        return settings
+    recipe: Any = spec.irp.training
+    if spec.irp.epochs == "auto" and (recipe is None or "epochs" not in recipe.model_fields_set):
+        settings["irp.epochs"] = (recipe or spec.training).epochs
     if spec.tuning.trials == "auto" and (_tuned(spec) or spec.tuning.selections):
-        found["tuning.trials"] = TRIALS
+        settings["tuning.trials"] = TRIALS
     if spec.irp.rounds == "auto":
-        found["irp.rounds"] = _rounds(spec)
-    return found
+        settings["irp.rounds"] = _rounds(spec)
+    return settings
 
 
 def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
@@ -116,17 +116,17 @@ def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
 
 def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
     """Dotted path of every value in a resolved spec -> where it was written, `auto`, `as ...` or `default`."""
-    found: dict[str, str] = {}
+    origins: dict[str, str] = {}
 
     def walk(value: Any, path: Path) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(inner, (*path, key))
         else:
-            found[".".join(map(str, path))] = _origin(path, document)
+            origins[".".join(map(str, path))] = _origin(path, document)
 
     walk(resolved, ())
-    return found
+    return origins
 
 
 def _origin(path: Path, document: Document) -> str:
@@ -158,10 +158,10 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
 
 
 def _objective(spec: Spec) -> Objective:
-    found: Objective = (
+    objective: Objective = (
         "rank" if isinstance(spec.scorer, Pretrained) else spec.scorer.entry.facts.get("objective", "rank")
     )
-    return found
+    return objective
 
 
 def _rounds(spec: Spec) -> int:

@@ -46,7 +46,7 @@ def _no_boolean(value: Any) -> Any:
     return value
 
 
-def _place(value: str | None) -> str | None:
+def _store_location(value: str | None) -> str | None:
     if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or Path(value).expanduser().is_absolute():
         return value
     raise PydanticCustomError(
@@ -123,7 +123,7 @@ class Spec(Section):
     ] = ()
     store: Annotated[
         str | None,
-        AfterValidator(_place),
+        AfterValidator(_store_location),
         about(
             "where artifacts are shared between machines: `s3://bucket/prefix`, `gs://...`, a folder's absolute path, "
             "anything that fsspec opens; in no key. By default `AUTOSPARSE_STORE`, or nowhere"
@@ -171,12 +171,12 @@ class Spec(Section):
 
     @model_validator(mode="after")
     def _one_number_of_epochs(self) -> Spec:
-        own: Any = self.irp.training
-        if own is not None and "epochs" in own.model_fields_set and self.irp.epochs not in ("auto", own.epochs):
+        recipe: Any = self.irp.training
+        written = recipe is not None and "epochs" in recipe.model_fields_set
+        if written and self.irp.epochs not in ("auto", recipe.epochs):
+            context = {"got": str(self.irp.epochs), "other": str(recipe.epochs), "hint": "write one"}
             raise PydanticCustomError(
-                "epochs",
-                "is {got}, but `irp.training.epochs` is {other}",
-                {"got": str(self.irp.epochs), "other": str(own.epochs), "hint": "write one", "at": ("irp", "epochs")},
+                "epochs", "is {got}, but `irp.training.epochs` is {other}", {**context, "at": ("irp", "epochs")}
             )
         return self
 

@@ -24,11 +24,11 @@ _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 def read_bytes(value: Any) -> int:
     """A number of bytes, at least one. Raises PydanticCustomError with a hint."""
     text = value if isinstance(value, str) else ""
-    found = re.fullmatch(rf"{_NUMBER} ?([A-Za-z]+)", text.strip())
-    if not found or found[2].upper() not in _BYTES or not float(found[1]):
+    match = re.fullmatch(rf"{_NUMBER} ?([A-Za-z]+)", text.strip())
+    if not match or match[2].upper() not in _BYTES or not float(match[1]):
         context = {"got": quoted(value), "hint": _unit(value, "MiB", "8GiB")}
         raise PydanticCustomError("bytes", "must be auto, or an amount of memory with its unit, but is {got}", context)
-    return max(1, round(float(found[1]) * _BYTES[found[2].upper()]))
+    return max(1, round(float(match[1]) * _BYTES[match[2].upper()]))
 
 
 def read_seconds(value: Any) -> float:

@@ -108,8 +108,8 @@ def _write(
     for shard, start in enumerate(range(0, len(labels), size)):
         pixels = torch.as_tensor(split.read(numbers[start : start + size]))
         if pixels.shape[1:] != shape:
-            found, planned = (" x ".join(map(str, sizes[:2])) for sizes in (pixels.shape[1:], shape))
-            raise StepError(f"images for {name} are {found}, the first for training is {planned}", SET_SIZE)
+            actual, planned = (" x ".join(map(str, sizes[:2])) for sizes in (pixels.shape[1:], shape))
+            raise StepError(f"images for {name} are {actual}, the first for training is {planned}", SET_SIZE)
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(dim=-1)])
         observe(start + len(pixels))
         if len(labels) <= size:

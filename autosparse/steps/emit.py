@@ -123,12 +123,12 @@ def emit(
 
 def _made(context: Context) -> dict[str, Any]:
     # How it was made, and what its other seeds and controls came to.
-    kept, own = ("autosparse", "python", "torch", "processor"), context.inputs["train"].descriptor
+    kept, train = ("autosparse", "python", "torch", "processor"), context.inputs["train"].descriptor
     results = {f"{kind}.{name}": item for kind in ("method", "control") for name, item in context.roles(kind).items()}
     return {
         "options": {role: dict(item.descriptor["options"]) for role, item in context.inputs.items()},
         "keys": {role: item.key for role, item in context.inputs.items()},
-        "environment": {name: own["environment"][name] for name in kept if name in own["environment"]},
+        "environment": {name: train["environment"][name] for name in kept if name in train["environment"]},
         "others": {role: EvaluateResult.read(item).test_accuracy for role, item in results.items()},
     }
 
@@ -138,22 +138,22 @@ def _measure(context: Context, format: str, model: Model, files: Mapping[str, by
     start, facts = InitResult.read(context.inputs["init"]), exporters[format].facts
     name, given = find_model(context, start.model)
     described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
-    found, latencies = reload(context.output.folder, format, described, context.inputs["data"], context.placement)
+    emitted, latencies = reload(context.output.folder, format, described, context.inputs["data"], context.placement)
     images = images_of(context, "test", torch.device("cpu"))
     expected = _outputs(context, model.state, images)
-    difference = (expected - found).abs()
-    if not bool(found.isfinite().all()):
+    difference = (expected - emitted).abs()
+    if not bool(emitted.isfinite().all()):
         raise ValueError("after a reload its outputs are not finite")
     if facts["exact"]:
         # Values that were rounded differ; what is compared with is the network that has them.
         state = facts["read"](files).state
         same = all(torch.equal(tensor, state[name]) for name, tensor in model.state.items())
         opened = expected if same else _outputs(context, state, images)
-        if (error := float((opened - found).abs().max())) != 0:
+        if (error := float((opened - emitted).abs().max())) != 0:
             raise StepError(f"the emitted {format} model differs after a reload by {error}")
-    elif not are_close(expected, found):
+    elif not are_close(expected, emitted):
         raise ValueError(f"after a reload its outputs differ by {float(difference.max()):.2g}")
-    right = found.argmax(dim=1) == images.labels
+    right = emitted.argmax(dim=1) == images.labels
     return EmitResult(
         bytes=sum(map(len, files.values())),
         dense_bytes=len(dump_tensors(model.state)),

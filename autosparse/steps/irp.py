@@ -66,7 +66,7 @@ class RewindResult(StepResult):
 @operations.register(
     result=RoundResult,
     version=1,
-    tells="validation_accuracy",
+    metric="validation_accuracy",
     by_team=True,
     chained="rounds",
     spec_paths={

@@ -122,14 +122,14 @@ def label(
     evidence = gather_evidence(context, seed=seed, recipe=recipe)
     layers = [layer.name for layer in evidence.layers]
     share = {name: part.float() / len(rounds) for name, part in labels.items()}
-    found: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]
+    snapshots: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]
     if progressive:
-        found = round_by_round(evidence, rounds, progressive)
+        snapshots = round_by_round(evidence, rounds, progressive)
         examples //= len(rounds_to_describe(len(rounds), progressive))
     random = generator("examples", seed)
     kept: Tensors = {}
     described_rounds: list[DescribedRound] = []
-    for number, network, target in found:
+    for number, network, target in snapshots:
         prefix = f"{number}|" if number else ""
         for described in describe(_warmed_up(network, recipe, warm_up), features, images):
             for name, values in described.values.items():

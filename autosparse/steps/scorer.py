@@ -52,10 +52,10 @@ class ScorerResult(StepResult):
 def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
     tuned = TuneResult.read(context.inputs["tune"])
-    own, _ = scorers[name].apart(tuned.options)
+    options, _ = scorers[name].apart(tuned.options)
     check_rounds(context, name)
     features, shares = load_examples(context)
-    state = scorers[name].function(features, shares, generator("scorer", seed), context.observe, **own)
+    state = scorers[name].function(features, shares, generator("scorer", seed), context.observe, **options)
     ScorerResult(name, tuned.options, version, selection=tuned.selection).write(context.output, state=state)
 
 
@@ -137,17 +137,17 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     `folder` may be the name of one that ships with the package. Raises UsageError for a folder that is no scorer's, is
     damaged, or holds one that cannot be used here.
     """
-    place = locate_scorer(folder)
+    path = locate_scorer(folder)
     left = suggestion(Path(folder).name, [*pretrained_scorers()]) or (
         f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {_known()}"
     )
-    if not place.is_dir():
-        raise UsageError(f"there is no folder {folder}" if not place.exists() else f"{folder} is not a folder", left)
+    if not path.is_dir():
+        raise UsageError(f"there is no folder {folder}" if not path.exists() else f"{folder} is not a folder", left)
     for name in (ABOUT, STATE):
-        if not (place / name).is_file():
-            below = f"did you mean `{folder}/scorer`?" if (place / "scorer" / ABOUT).is_file() else left
+        if not (path / name).is_file():
+            below = f"did you mean `{folder}/scorer`?" if (path / "scorer" / ABOUT).is_file() else left
             raise UsageError(f"{folder} has no {name}: it is not a scorer's folder", below)
-    about = _about(place, folder)
+    about = _about(path, folder)
     if about["name"] not in scorers:
         hint = scorers.suggest(about["name"])
         raise UsageError(f"{folder} holds a scorer `{about['name']}`, which this autosparse does not have", hint)
@@ -168,11 +168,11 @@ def _known() -> str:
     return ", ".join(pretrained_scorers())
 
 
-def _about(place: Path, folder: str | Path) -> dict[str, Any]:
+def _about(path: Path, folder: str | Path) -> dict[str, Any]:
     damaged = "copy it again from the run that left it"
     try:
-        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-        same = file_digest(place / STATE) == about["sha256"] if "sha256" in about else True
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        same = file_digest(path / STATE) == about["sha256"] if "sha256" in about else True
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{folder} is damaged: {ABOUT}: {error}", damaged) from None
     for name, kind in _KINDS.items():

@@ -110,7 +110,7 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
 
 
 @operations.register(
-    result=EvaluateResult, version=1, tells="test_accuracy", spec_paths={"precision": "training.precision"}
+    result=EvaluateResult, version=1, metric="test_accuracy", spec_paths={"precision": "training.precision"}
 )
 def evaluate(context: Context, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""

@@ -61,7 +61,7 @@ class TrialOptions:
 @operations.register(
     result=TrialResult,
     version=1,
-    tells="value",
+    metric="value",
     best=True,
     chained="trials",
     spec_paths={

@@ -94,8 +94,8 @@ def test_workers_and_devices_exclude_each_other(tmp_path: Path) -> None:
     asked = with_workers(fitted(tmp_path, "target.devices=2", "target.workers=3"), 8)
 
     assert (1, 1) == (auto.workers, asked.workers)
-    assert ["target.workers 3 → 1"] == [str(taken) for taken in asked.taken]
-    assert replace(auto, taken=()) == auto
+    assert ["target.workers 3 → 1"] == [str(taken) for taken in asked.adjustments]
+    assert replace(auto, adjustments=()) == auto
 
 
 def test_all_begin_when_all_are_ready() -> None:

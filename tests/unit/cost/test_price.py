@@ -239,7 +239,7 @@ def test_a_plan_that_fits_changes_nothing(store: Store) -> None:
     """Without a limit that binds, the defaults stay."""
     found = fitted(store)
 
-    assert ((), None) == (found.taken, found.problem)
+    assert ((), None) == (found.adjustments, found.problem)
     assert Placement("cpu", 2) == found.placement
 
 
@@ -265,7 +265,7 @@ def test_evaluation_and_data_are_made_smaller(store: Store) -> None:
     found = fitted(store, f"target.memory={usual - 10**9}B", calibration=large)
 
     assert found.problem is None
-    assert ["images evaluated at once"] == [taken.what for taken in found.taken]
+    assert ["images evaluated at once"] == [taken.what for taken in found.adjustments]
     assert found.placement.evaluation_batch < 1000
     assert max(e.peak_bytes for n, e in found.price.steps.items()) <= found.memory
 
@@ -305,7 +305,7 @@ def test_time_takes_from_what_is_open(store: Store, tmp_path: Path) -> None:
     found = fitted(store, f"target.time={limit}s", spec=path)
 
     assert found.left.seconds <= 0.8 * limit < usual.left.seconds
-    assert {"irp.epochs"} == {taken.what for taken in found.taken} - {"tuning.trials"}
+    assert {"irp.epochs"} == {taken.what for taken in found.adjustments} - {"tuning.trials"}
     assert EPOCHS == found.plan.steps[TRAIN].options["training"]["epochs"]
     assert EPOCHS > found.plan.steps["irp/seed100/round1"].options["training"]["epochs"] >= 3
 
@@ -315,7 +315,7 @@ def test_time_never_takes_what_was_written(store: Store) -> None:
     usual = fitted(store)
     found = fitted(store, f"target.time={round(0.9 * usual.left.seconds)}s")
 
-    assert ["irp.epochs"] == [taken.what for taken in found.taken]
+    assert ["irp.epochs"] == [taken.what for taken in found.adjustments]
     assert 8 == found.plan.spec.irp.rounds
 
 
@@ -331,7 +331,7 @@ def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
     second, third = (fitted(store, limit, spec=path, refit=refit, calibration=slower) for refit in (False, True))
 
     assert first.plan.digest == second.plan.digest != third.plan.digest
-    assert first.taken == second.taken
+    assert first.adjustments == second.adjustments
 
 
 def test_a_choice_is_given_up_when_it_takes_far_too_long(store: Store, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_finished_choice_has_nothing_to_run(store: Store, tmp_path: Path) -> N
         rates = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps({name: 9 * rate for name, rate in rates.items()}), encoding="utf-8")
 
-    assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).found.values()}
+    assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).statuses.values()}
 
 
 def test_too_little_time_is_refused_with_what_would_do(store: Store, tmp_path: Path) -> None:
