@@ -2,7 +2,7 @@
 
 from autosparse.cost.bench import Bench, Trained, measure_speed
 from autosparse.cost.fit import fit_plan, fit_steps
-from autosparse.cost.fitted import Adjustment, Fitted
+from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import NO_PRICE, Calibration, Estimate, Price
 from autosparse.cost.serialize import plan_json
 from autosparse.cost.sharing import PayBack, Shared, paybacks, remember_use, shared
@@ -11,7 +11,6 @@ from autosparse.cost.work import Work, count_work
 
 __all__ = [
     "NO_PRICE",
-    "Adjustment",
     "Bench",
     "Calibration",
     "Estimate",

@@ -11,21 +11,9 @@ from dataclasses import replace
 
 from autosparse.backends import Machine, Placement, memory_of
 from autosparse.cost.fitted import Adjustment, Fitted, with_workers
-from autosparse.cost.memory_limit import (
-    highest_peak,
-    mebibytes,
-    memory_word,
-    too_large,
-    within_memory,
-)
+from autosparse.cost.memory_limit import highest_peak, mebibytes, memory_word, too_large, within_memory
 from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, price
-from autosparse.cost.time_limit import (
-    limit_trials,
-    minutes,
-    sufficient_time,
-    trials_too_long,
-    within_time,
-)
+from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
 from autosparse.measure.probe import Rates
 from autosparse.plan.budgets import check_budget
@@ -77,9 +65,8 @@ def fit_plan(
     spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
     fitted, settings = within_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
     if spec.tuning.trials != asked.tuning.trials:
-        chosen = Adjustment(
-            "tuning.trials", asked.tuning.trials, spec.tuning.trials, f"tuning.time {asked.tuning.time}"
-        )
+        limit = f"tuning.time {asked.tuning.time}"
+        chosen = Adjustment("tuning.trials", asked.tuning.trials, spec.tuning.trials, limit)
         notes = (*fitted.notes, *trials_too_long(fitted, asked))
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
     fitted, heavy = within_memory(fitted)

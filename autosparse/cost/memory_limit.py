@@ -22,10 +22,8 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
         smaller = replace(fitted, placement=placement)
         if not _too_heavy(smaller):
             adjustments = []
-            if placement.evaluation_batch < EVALUATION_BATCH:
-                adjustments.append(
-                    Adjustment("images evaluated at once", EVALUATION_BATCH, placement.evaluation_batch, word)
-                )
+            if (batch := placement.evaluation_batch) < EVALUATION_BATCH:
+                adjustments.append(Adjustment("images evaluated at once", EVALUATION_BATCH, batch, word))
             if placement.stream:
                 adjustments.append(Adjustment("data", "in memory", "on disk", word))
             peaks = _peaks(smaller)
@@ -33,9 +31,8 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
                 name: replace(estimate, peak_bytes=round(peaks.get(name, estimate.peak_bytes)))
                 for name, estimate in fitted.price.steps.items()
             }
-            return replace(
-                smaller, price=replace(fitted.price, steps=steps), adjustments=(*fitted.adjustments, *adjustments)
-            ), {}
+            price = replace(fitted.price, steps=steps)
+            return replace(smaller, price=price, adjustments=(*fitted.adjustments, *adjustments)), {}
     return fitted, _too_heavy(replace(fitted, placement=placement))
 
 
@@ -107,15 +104,9 @@ def _batch_that_fits(
 
 
 def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
-    if proxy:
-        assert spec.irp.training is not None
-        training = _replaced(spec.irp.training, batch=batch)
-        return spec.model_copy(update={"irp": spec.irp.model_copy(update={"training": training})})
-    return spec.model_copy(update={"training": _replaced(spec.training, batch=batch)})
-
-
-def _replaced(value: Any, **changes: Any) -> Any:
-    return value.model_copy(update=changes) if hasattr(value, "model_copy") else replace(value, **changes)
+    section: Any = spec.irp if proxy else spec
+    changed = section.model_copy(update={"training": section.training.model_copy(update={"batch": batch})})
+    return spec.model_copy(update={"irp": changed}) if proxy else changed
 
 
 def highest_peak(heavy: Mapping[str, float]) -> str:

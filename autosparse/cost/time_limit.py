@@ -101,9 +101,8 @@ def within_time(
     usual = open_settings(spec)
 
     def tried(settings: Mapping[str, float]) -> Fitted:
-        return replace(
-            attempt(with_settings(spec, settings)), adjustments=_adjustments(usual, spec.target.time, settings)
-        )
+        lowered = _adjustments(usual, spec.target.time, settings)
+        return replace(attempt(with_settings(spec, settings)), adjustments=lowered)
 
     if not refit and (kept := _kept(spec, usual, tried, store)):
         return kept

@@ -7,7 +7,7 @@ from autosparse.plan.explain import chain, explained
 from autosparse.plan.graph import draw_dot, draw_mermaid
 from autosparse.plan.model import PURPOSES, Cell, Check, Plan, Step
 from autosparse.plan.reasons import Change
-from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
+from autosparse.plan.saved import check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.status import (
     SHARED,
@@ -28,7 +28,6 @@ __all__ = [
     "Change",
     "Check",
     "Plan",
-    "SavedPlan",
     "Selection",
     "Status",
     "Step",

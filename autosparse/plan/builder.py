@@ -10,12 +10,13 @@ from typing import Any
 from autosparse.core.training.loop import Recipe, of_a_step
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
-from autosparse.plan.model import Step, step_key
+from autosparse.plan.model import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice
+from autosparse.spec.irp import whole
 from autosparse.steps import operations
-from autosparse.store import digest
+from autosparse.store import digest, key_of
 
 
 class Builder:
@@ -44,7 +45,7 @@ class Builder:
         """
         kind = operations[operation]
         version = kind.version
-        key = step_key(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
+        key = key_of(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
         if key not in self._named:
             assert name not in self.steps, f"two different steps are named {name}"
             self._named[key] = name
@@ -77,8 +78,7 @@ def blame(path: str) -> Iterator[None]:
 def keyed_recipe(training: Any) -> dict[str, Any]:
     """A recipe's fields as steps are told them."""
     options = keyed(_recipe(), training.model_dump(mode="json"))
-    if isinstance(epochs := options["epochs"], float) and epochs.is_integer():
-        options["epochs"] = int(epochs)  # 2.0 epochs are 2
+    options["epochs"] = whole(options["epochs"])
     return options
 
 

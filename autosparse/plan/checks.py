@@ -41,8 +41,8 @@ def plan_checks(
                     yield planned(control.evaluate)
                 else:
                     name = f"{subject}/{cells[0].budget.replace(' ', '-')}/seed{seed}/{check}"
-                    options_of_check = {"check": check, "candidates": candidates, **options, "seed": seed}
-                    yield planned(add(f"sanity/{name}", "sanity", options_of_check, inputs, "sanity"))
+                    settings = {"check": check, "candidates": candidates, **options, "seed": seed}
+                    yield planned(add(f"sanity/{name}", "sanity", settings, inputs, "sanity"))
 
 
 def _id(method: Method) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
-from autosparse.core.schedule import training_steps
 from autosparse.core.scorers import groups_of
 from autosparse.core.training.loop import training_steps_of
 from autosparse.core.weights import keep_count
@@ -32,6 +31,7 @@ from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
+from autosparse.steps.mask import takes_training
 from autosparse.steps.scorer import read_scorer
 from autosparse.steps.study import SELECTION
 from autosparse.store import digest
@@ -47,7 +47,10 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
     spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
     learned = any(method.needs_scorer for method in spec.methods)
-    pretrained = _read_pretrained(spec.scorer) if learned and isinstance(spec.scorer, Pretrained) else None
+    pretrained = None
+    if learned and isinstance(spec.scorer, Pretrained):
+        with blame("scorer.pretrained"):
+            pretrained = read_scorer(spec.scorer.pretrained)
     spec = with_selections(spec, pretrained)
     scorer = _scorer(build, spec, pretrained, networks) if learned else None
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
@@ -118,9 +121,8 @@ def _method_paths(section: str, *, searched: bool) -> dict[str, str]:
 
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
-    choices = method.choices()
-    options = {"method": choices, **budget.options, "seed": seed}
-    if training_steps(choices) or (method.needs_scorer and scorer_options(spec, build.steps).get("warm_up")):
+    options = {"method": method.choices(), **budget.options, "seed": seed}
+    if takes_training(method.choices(), scorer_options(spec, build.steps).get("warm_up", 0)):
         options["training"] = keyed_steps(spec.training)
     return options
 
@@ -221,11 +223,6 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
                     f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each",
                 )
     return {"init": start, "data": data}
-
-
-def _read_pretrained(scorer: Pretrained) -> dict[str, Any]:
-    with blame("scorer.pretrained"):
-        return read_scorer(scorer.pretrained)
 
 
 def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, tuple[str, str]]) -> str:
@@ -341,13 +338,8 @@ def _cell(
     suffix = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
     purpose = "network" if role == "method" else "comparison"
     inputs = {**base, **({"mask": mask} if mask else {})}
-    train = build.add(
-        f"train/{suffix}",
-        "train",
-        {"training": keyed_recipe(spec.training), "seed": seed},
-        inputs,
-        purpose,
-    )
+    recipe = {"training": keyed_recipe(spec.training), "seed": seed}
+    train = build.add(f"train/{suffix}", "train", recipe, inputs, purpose)
     evaluate = build.add(
         f"evaluate/{suffix}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
     )

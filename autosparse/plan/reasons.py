@@ -71,9 +71,7 @@ class History:
         least = (0, False)
         for record in self._candidates(step, keys.values()):
             before = self._flat(record)
-            differing = [
-                path for path in {**options, **before} if before.get(path, _ABSENT) != options.get(path, _ABSENT)
-            ]
+            differing = _differing(before, options)
             inputs = [r for r in dict.fromkeys((*keys, *record.inputs)) if keys.get(r) != record.inputs.get(r)]
             version = record.about.get("version") != step.version
             distance = (len(differing) + len(inputs) + version, record.key in self._planned)
@@ -87,7 +85,7 @@ class History:
     def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
         """What of a step's own options and version is not as it was in an artifact."""
         after, before = _flat(step.operation, step.options), self._flat(record)
-        differing = [path for path in {**after, **before} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
+        differing = _differing(before, after)
         # Of two things by different names, the options are not compared.
         others = {path[:-1] for path in differing if path[-1] == "name"}
         changes = [
@@ -144,6 +142,10 @@ class History:
         yield from (record for _, record in best)
         if not named:
             yield from self._index.operations.get(step.operation, ())[:_LATEST]
+
+
+def _differing(before: Mapping[tuple[str, ...], Any], after: Mapping[tuple[str, ...], Any]) -> list[tuple[str, ...]]:
+    return [path for path in {**after, **before} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
 
 
 def _variant(operation: str, options: Mapping[str, Any]) -> str:

@@ -160,16 +160,16 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
     if absent := missing_device(plan, machine):
         raise UsageError(f"{path} was planned for {plan.spec.target.device}: {absent[0][0]}", again)
     before = {step.name: step for step in saved.steps}
-    moved = [name for name in {**before, **plan.steps} if _key(before, name) != _key(plan.steps, name)]
+    steps: Mapping[str, Any] = {**before, **plan.steps}
+    moved = [n for n in steps if n not in before or n not in plan.steps or before[n].key != plan.steps[n].key]
     if moved:
-        differences = [(name, _changes(plan, name, before.get(name))) for name in moved]
-        name, difference = next(
-            ((name, difference) for name, difference in differences if difference), (moved[0], "has another key")
-        )
+        changes = {name: _changes(plan, name, before.get(name)) for name in moved}
+        name = next((name for name in moved if changes[name]), moved[0])
+        change = changes[name] or "has another key"
         others = f"; {len(moved)} steps are others than planned" if len(moved) > 1 else ""
         versions = f" (saved by autosparse {saved.autosparse}, this is {__version__})"
         raise UsageError(
-            f"{path} has moved: `{name}`: {difference}{others}{versions if saved.autosparse != __version__ else ''}",
+            f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}",
             again,
         )
     gone = [step.name for step in saved.steps if step.status == "reuse" and statuses[step.name].status != "reuse"]
@@ -198,10 +198,6 @@ def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
     record = Record(before.operation, before.key, name, 0, json.dumps(about))
     changes: Sequence[Change] = History(plan, Index({})).changes(plan.steps[name], record)
     return summarize_changes(changes)
-
-
-def _key(steps: Mapping[str, Step] | Mapping[str, SavedStep], name: str) -> str | None:
-    return steps[name].key if name in steps else None
 
 
 def _texts(value: Any, keys: tuple[str | int, ...] = (), holder: Any = None) -> Iterator[tuple[Any, str, Any]]:

@@ -60,9 +60,8 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
             by_name[name] = _reused(index.find(step.key), here) if here_too else Status("reuse", SHARED)
         else:
             chain = chains.get(name.rpartition("/")[0], [])
-            by_name[name] = _made(
-                history, step, by_name, roots, [link for link in chain if link in present], len(chain)
-            )
+            made = [link for link in chain if link in present]
+            by_name[name] = _made(history, step, by_name, roots, made, len(chain))
     return by_name
 
 

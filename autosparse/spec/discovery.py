@@ -39,7 +39,8 @@ def find_spec(named: str | None, store: Store) -> SpecPath:
         return SpecPath(Path(variable), "it is in `AUTOSPARSE_SPEC`")
     last = store.recall(_memory_key())
     if isinstance(last, str) and Path(last).is_file():
-        return SpecPath(Path(os.path.relpath(last) if _is_below(last) else last), "it is the last one used here")
+        path = Path(os.path.relpath(last) if Path(last).is_relative_to(Path.cwd()) else last)
+        return SpecPath(path, "it is the last one used here")
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / FILE).is_file():
@@ -54,7 +55,3 @@ def remember_spec(path: Path, store: Store) -> None:
 
 def _memory_key() -> str:
     return "spec-" + digest(str(Path.cwd()))[:16]
-
-
-def _is_below(path: str) -> bool:
-    return Path(path).is_relative_to(Path.cwd())

@@ -56,6 +56,16 @@ class Document:
                 return mark
         return None
 
+    def at(self, path: Path) -> Any:
+        """The value at a path, or None."""
+        data = self.data
+        for key in path:
+            if isinstance(data, list) and isinstance(key, int):
+                data = data[key] if key < len(data) else None
+            else:
+                data = data.get(key) if isinstance(data, dict) else None
+        return data
+
 
 def parse_document(text: str, name: str) -> Document:
     """Read one YAML document. Raises SpecError with `name:line:column`."""

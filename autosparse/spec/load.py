@@ -79,7 +79,7 @@ def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> Loaded
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
     relative: set[str] = set()
     choices: list[Path] = [("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")]
-    several = _at(document.data, ("irp", "models"))
+    several = document.at(("irp", "models"))
     choices += [("irp", "models", number) for number in range(len(several) if isinstance(several, list) else 0)]
     for choice in choices:
         relative |= _make_absolute(document, choice)
@@ -159,7 +159,8 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
         old: Any = below.get(key)
         # A mapping that names another choice replaces the base's: its options would mean nothing. So does a budget.
         replaces = inner == ("budget",) or (inner == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
-        if isinstance(value, dict) and isinstance(old, dict) and not replaces and _same_choice(value, old):
+        both = isinstance(value, dict) and isinstance(old, dict) and not replaces
+        if both and value.get("name", old.get("name")) == old.get("name"):
             below[key] = dict(old)
             _lay(merged, over, below[key], value, inner)
         else:
@@ -168,10 +169,6 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
             for marks, source in ((merged.values, over.values), (merged.keys, over.keys)):
                 marks.update({marked: mark for marked, mark in source.items() if marked[: len(inner)] == inner})
         merged.values[inner], merged.keys[inner] = over.values[inner], over.keys[inner]
-
-
-def _same_choice(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
-    return bool(above.get("name", below.get("name")) == below.get("name"))
 
 
 def _override(document: Document, override: str) -> None:
@@ -221,9 +218,9 @@ def _given_budget(text: str) -> Any:
 def _make_absolute(document: Document, path: Path) -> set[str]:
     # Files are meant relative to the spec that names them, or to where the command line is typed. Gives the paths
     # that were not written as they are then.
-    written = set(_texts(_at(document.data, path)))
+    written = set(_texts(document.at(path)))
     _write_out(document, path)
-    return {text for text in _texts(_at(document.data, path)) if text not in written}
+    return {text for text in _texts(document.at(path)) if text not in written}
 
 
 def _make_scorer_absolute(document: Document) -> set[str]:
@@ -236,7 +233,7 @@ def _make_scorer_absolute(document: Document) -> set[str]:
 
 
 def _write_out(document: Document, path: Path) -> None:
-    above, choice = _at(document.data, path[:-1]), _at(document.data, path)
+    above, choice = document.at(path[:-1]), document.at(path)
     registry = datasets if path[-1] == "dataset" else models
     name = choice.get("name") if isinstance(choice, dict) else choice
     if not isinstance(name, str) or (entry := registry.find(name)) is None:
@@ -266,15 +263,6 @@ def _absolute(value: Any, folder: FilePath) -> Any:
     if not isinstance(value, str) or value.startswith("~"):
         return value
     return os.path.normpath(FilePath(folder, value).absolute())
-
-
-def _at(data: Any, path: Path) -> Any:
-    for key in path:
-        if isinstance(data, list) and isinstance(key, int):
-            data = data[key] if key < len(data) else None
-        else:
-            data = data.get(key) if isinstance(data, dict) else None
-    return data
 
 
 def _texts(value: Any) -> Iterator[str]:

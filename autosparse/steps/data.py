@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar
 
 from autosparse.core.images import Rows
@@ -76,27 +76,22 @@ def data(context: Context, *, identity: dict[str, Any]) -> None:
     splits = source.load()
     images = sum(len(getattr(splits, name).labels) for name in ("train", "validation", "test"))
     channels, height, width = source.shape
-    observe = partial(_observe, context, images)
-    counts = _write(context, "train", splits.train, (height, width, channels), partial(observe, 0))
-    done = len(splits.train.labels)
-    _write(context, "validation", splits.validation, (height, width, channels), partial(observe, done))
-    done += len(splits.validation.labels)
-    _write(context, "test", splits.test, (height, width, channels), partial(observe, done))
+    done, counts = 0, {}
+    for name in ("train", "validation", "test"):
+        split = getattr(splits, name)
+        counts[name] = _write(context, name, split, (height, width, channels), done, images)
+        done += len(split.labels)
     # Over 50,000 images float32 sums drift; a histogram per channel is exact and needs no float copy of the set.
     values = torch.arange(256, dtype=torch.float64) / 255
-    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    share = counts["train"].double() / counts["train"].sum(dim=1, keepdim=True)
     mean = share @ values
     spread = (share @ values**2 - mean**2).sqrt()
     statistics = {"mean": mean.float(), "spread": spread.clamp_min(1e-3).float()}
     DataResult().write(context.output, statistics=statistics)
 
 
-def _observe(context: Context, images: int, before: int, done: int) -> None:
-    context.observe(before + done, images)
-
-
 def _write(
-    context: Context, name: str, split: Split, shape: tuple[int, int, int], observe: Callable[[int], None]
+    context: Context, name: str, split: Split, shape: tuple[int, int, int], before: int, images: int
 ) -> torch.Tensor:
     # The split's files; gives how often each channel has each value, [channels, 256].
     import numpy
@@ -111,7 +106,7 @@ def _write(
             actual, planned = (" x ".join(map(str, sizes[:2])) for sizes in (pixels.shape[1:], shape))
             raise StepError(f"images for {name} are {actual}, the first for training is {planned}", SET_SIZE)
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(dim=-1)])
-        observe(start + len(pixels))
+        context.observe(before + start + len(pixels), images)
         if len(labels) <= size:
             context.output.write_tensors(name, {"pixels": pixels, "labels": labels})
             return counts

@@ -98,14 +98,14 @@ def irp(
     keep = keep_after(total, per_round, number, per_round_of)
     if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
+    previous = context.inputs.get("previous")
+    masks = on_device(context, RoundResult.read(previous).masks) if previous else None
     model = build_network(context)
     try:
         result = irp_round(
             lambda: model,
             RewindResult.read(context.inputs["rewind"]).state if "rewind" in context.inputs else start.state,
-            on_device(context, RoundResult.read(context.inputs["previous"]).masks)
-            if "previous" in context.inputs
-            else None,
+            masks,
             keep=keep,
             training=images_of(context, "train"),
             validation=images_of(context, "validation"),
@@ -141,14 +141,8 @@ def rewind(context: Context, *, training: dict[str, Any], steps: int, seed: int)
     Late rewinding: Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis".
     """
     model = load_network(context)
-    train(
-        model,
-        images_of(context, "train"),
-        Recipe(**training),
-        generator("irp", seed),
-        end=steps,
-        observe=context.observe,
-    )
+    images, random = images_of(context, "train"), generator("irp", seed)
+    train(model, images, Recipe(**training), random, end=steps, observe=context.observe)
     state = state_of(model)
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from autosparse.core.images import Images
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
 from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
@@ -82,7 +80,7 @@ def sanity(
     if not reason and check not in ("shuffle", "reinitialize"):
         altered: dict[str, Any] = {"drive": invert, "lowest": True} if check == "invert" else {}
         if check in _CORRUPTED:
-            altered = {"corrupt": partial(_corrupted, check, seed)}
+            altered = {"corrupt": lambda images: _CORRUPTED[check](images, generator("sanity", check, seed))}
         brief = of_a_step(training)
         try:
             _, made = make_masks(
@@ -128,10 +126,6 @@ def _train(
         f"{split}_accuracy": accuracy(model, images_of(context, split), recipe.precision, batch=batch)
         for split in ("validation", "test")
     }
-
-
-def _corrupted(check: str, seed: int, images: Images) -> Images:
-    return _CORRUPTED[check](images, generator("sanity", check, seed))
 
 
 @costs.register(name="sanity")

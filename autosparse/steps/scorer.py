@@ -138,8 +138,9 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     damaged, or holds one that cannot be used here.
     """
     path = locate_scorer(folder)
+    shipped = ", ".join(pretrained_scorers())
     left = suggestion(Path(folder).name, [*pretrained_scorers()]) or (
-        f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {_known()}"
+        f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {shipped}"
     )
     if not path.is_dir():
         raise UsageError(f"there is no folder {folder}" if not path.exists() else f"{folder} is not a folder", left)
@@ -162,10 +163,6 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
         hint = selections.suggest(str(chosen))
         raise UsageError(f"{folder} was tuned with a selection `{chosen}`, which this autosparse does not have", hint)
     return about
-
-
-def _known() -> str:
-    return ", ".join(pretrained_scorers())
 
 
 def _about(path: Path, folder: str | Path) -> dict[str, Any]:

@@ -81,15 +81,14 @@ class Untuned:
     value: None
 
 
-def _kind_of(best: Any) -> str:
-    return "trial" if isinstance(best, dict) and "number" in best else "untuned"
-
-
 @dataclass(frozen=True)
 class TuneResult(StepResult):
     """The best trial that was not stopped, the scorer's options with its settings, and the selection it chose."""
 
-    best: Annotated[Annotated[TrialResult, Tag("trial")] | Annotated[Untuned, Tag("untuned")], Discriminator(_kind_of)]
+    best: Annotated[
+        Annotated[TrialResult, Tag("trial")] | Annotated[Untuned, Tag("untuned")],
+        Discriminator(lambda best: "trial" if isinstance(best, dict) and "number" in best else "untuned"),
+    ]
     options: dict[str, Any]
     selection: KeyedChoice | None = None
 
@@ -140,8 +139,8 @@ def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Tr
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     study = _study(_distributions(defaults, space), finished)
-    importances = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return {name: float(share) for name, share in importances.items()}
+    shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return {name: float(share) for name, share in shares.items()}
 
 
 def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Space, finished: Sequence[Trial]) -> None:

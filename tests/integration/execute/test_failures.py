@@ -28,11 +28,10 @@ from autosparse.errors import (
 from autosparse.execute import Event, Execution, Failed, Progress
 from autosparse.execute import Finished as StepFinished
 from autosparse.plan import Cell, Plan, Selection, Status, Step, select_steps
-from autosparse.plan.model import step_key
 from autosparse.registry import Registry
 from autosparse.report import Finished
 from autosparse.steps import Context, operations
-from autosparse.store import Store
+from autosparse.store import Store, key_of
 from tests.conftest import Place, call
 from tests.docs.test_outputs import follows
 from tests.plans import DIGITS, compiled
@@ -113,7 +112,7 @@ def toys(**inputs: str) -> Plan:
     steps: dict[str, Step] = {}
     for name, needs in inputs.items():
         named = {other: other for other in needs.split()}
-        key = step_key("toy", 1, {"name": name}, {other: steps[other].key for other in named})
+        key = key_of("toy", 1, {"name": name}, {other: steps[other].key for other in named})
         steps[name] = Step(name, "toy", 1, {"name": name}, named, key, "network")
     cell = Cell("toy", "0.9", 0.9, 0, "method", train=next(iter(steps)), evaluate=next(iter(steps)), mask=None)
     return replace(compiled(DIGITS), steps=steps, sources={}, cells=(cell,), checks=())
