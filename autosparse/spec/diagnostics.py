@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from autosparse.errors import InvalidValue, SpecError
 from autosparse.registry import suggestion
@@ -32,6 +33,12 @@ _RULES = {
     "string_too_short": "must not be empty",
     "too_short": "must have at least {min_length} value",
 }
+
+
+def refusal(message: str, hint: str | None = None, at: Path = ()) -> PydanticCustomError:
+    """The error of a validator that refuses a value, or what is at a path in it."""
+    # The message comes last: a sign such as `{hint}` in it stays as it is.
+    return PydanticCustomError("refused", "{message}", {"hint": hint, "at": at, "message": message})
 
 
 def explain(error: ValidationError, document: Document) -> SpecError:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.core.schedule import schedules
@@ -23,6 +23,7 @@ from autosparse.spec.choices import (
     SelectionChoice,
     about,
 )
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 HORIZON = "method.horizon"
@@ -45,17 +46,12 @@ def _horizon(value: Any) -> Any:
         meant = ""
         if isinstance(value, float) and (0 < value < 10 or value.is_integer()):
             meant = f"{100 * value:g}%" if 0 < value < 10 else f"{value:.0f}"
-        raise PydanticCustomError(
-            "horizon",
-            "must be whole steps, a share of one training such as 10%, or auto, but is {got}",
-            {
-                "got": quoted(value),
-                "hint": f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
-            },
+        raise refusal(
+            f"must be whole steps, a share of one training such as 10%, or auto, but is {quoted(value)}",
+            f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
         )
     if float(match[1]) > _MOST:
-        context = {"got": value.strip(), "most": f"{_MOST}%"}
-        raise PydanticCustomError("horizon", "must be at most {most} of one training but is {got}", context)
+        raise refusal(f"must be at most {_MOST}% of one training but is {value.strip()}")
     return in_percent(float(match[1]))
 
 
@@ -76,14 +72,10 @@ def horizon_name(value: Any) -> str:
 def check_horizon(schedule: Choice) -> None:
     """Whether a schedule can have a horizon. Raises PydanticCustomError."""
     if "rounds" in schedule.entry.options:
-        raise PydanticCustomError(
-            "horizon",
-            "cannot be given to a method that prunes in rounds, by schedule `{schedule}`",
-            {
-                "schedule": schedule.name,
-                "hint": "with `schedule: one_shot` it can be",
-                "at": ("horizon",),
-            },
+        raise refusal(
+            f"cannot be given to a method that prunes in rounds, by schedule `{schedule.name}`",
+            "with `schedule: one_shot` it can be",
+            ("horizon",),
         )
 
 
@@ -169,7 +161,7 @@ class Method(Section):
         if isinstance(value, Mapping) and "name" not in value:
             return {"name": _default_name(value), **value}
         if not isinstance(value, Mapping | Method):
-            raise PydanticCustomError("method", "must be the name of a method, or a mapping with `criterion`")
+            raise refusal("must be the name of a method, or a mapping with `criterion`")
         return value
 
     @model_validator(mode="after")
@@ -178,9 +170,7 @@ class Method(Section):
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
-            raise PydanticCustomError(
-                "taken", "cannot be named {got}: that is another method", {"got": repr(self.name)}
-            )
+            raise refusal(f"cannot be named {self.name!r}: that is another method")
         return self
 
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
@@ -192,10 +182,10 @@ class Method(Section):
     @model_validator(mode="after")
     def _what_tuned_is(self) -> Method:
         if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
-            raise PydanticCustomError(
-                "tuned",
-                "is what goes with a scorer, but criterion `{criterion}` has none",
-                {"criterion": self.criterion.name, "hint": "such as `selection: top`", "at": ("selection",)},
+            raise refusal(
+                f"is what goes with a scorer, but criterion `{self.criterion.name}` has none",
+                "such as `selection: top`",
+                ("selection",),
             )
         return self
 
@@ -252,11 +242,7 @@ class Method(Section):
 
 def _method_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
-        raise PydanticCustomError(
-            "method_name",
-            "must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {got}",
-            {"got": quoted(value)},
-        )
+        raise refusal(f"must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {quoted(value)}")
     return value
 
 
@@ -278,7 +264,7 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
         hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
         if name == DENSE:
             hint = "the dense network can be listed in `compare`"
-        raise PydanticCustomError("unknown_name", "must be a method but is {got}", {"got": quoted(name), "hint": hint})
+        raise refusal(f"must be a method but is {quoted(name)}", hint)
     return PRESETS[name][1]
 
 
