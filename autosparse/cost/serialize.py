@@ -11,6 +11,8 @@ from autosparse.cost.sharing import Shared, paybacks
 from autosparse.plan.budgets import translations
 from autosparse.plan.status import count, missing_data, missing_libraries
 
+_ESTIMATE = ("seconds", "peak_bytes", "disk_bytes", "basis")
+
 
 def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
     """Every step with its status, reason and estimate, and what they come to together."""
@@ -30,12 +32,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
                 "environment": [change.json() for change in status.environment],
                 "after": list(status.because),
                 "inputs": list(step.inputs.values()),
-                "estimate": {
-                    "seconds": estimate and estimate.seconds,
-                    "peak_bytes": estimate and estimate.peak_bytes,
-                    "disk_bytes": estimate and estimate.disk_bytes,
-                    "basis": estimate and estimate.basis,
-                },
+                "estimate": {name: estimate and getattr(estimate, name) for name in _ESTIMATE},
             }
         )
     left = fitted.left

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
 from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
@@ -120,7 +119,7 @@ def _runner(order: Order, relay: Relay) -> StepRunner:
     return StepRunner(plan, store, relay, local.local(order.placement), wait=order.wait)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(*_: object) -> None:
     raise SystemExit  # so that the draft of the running step is deleted
 
 
@@ -147,9 +146,7 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for worker, process in self._processes.items():
             if kind is None:
                 worker.close()  # it ends by itself

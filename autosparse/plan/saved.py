@@ -23,7 +23,6 @@ from autosparse.store import Index, Record
 
 KIND = "autosparse plan"
 _SCHEMA_VERSION = 1
-_AGAIN = "plan it again with `autosparse plan SPEC --out {path}`, or run the spec"
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def read_plan(path: Path) -> SavedPlan | None:
         version = data.get("autosparse", "another version")
         raise UsageError(
             f"{path} was saved by autosparse {version} in a form that {__version__} does not read",
-            _AGAIN.format(path=shlex.quote(str(path))),
+            _again(path),
         )
     try:
         return TypeAdapter(SavedPlan).validate_python(data)
@@ -150,13 +149,13 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
     except SpecError as error:
         raise UsageError(
             f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",
-            _AGAIN.format(path=shlex.quote(str(path))),
+            _again(path),
         ) from None
 
 
 def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[str, Status], machine: Machine) -> None:
     """Refuse what is more than a saved plan, or something else. Raises UsageError that says what has moved."""
-    again = _AGAIN.format(path=shlex.quote(str(path)))
+    again = _again(path)
     if absent := missing_device(plan, machine):
         raise UsageError(f"{path} was planned for {plan.spec.target.device}: {absent[0][0]}", again)
     before = {step.name: step for step in saved.steps}
@@ -224,5 +223,9 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
+def _again(path: Path) -> str:
+    return f"plan it again with `autosparse plan SPEC --out {shlex.quote(str(path))}`, or run the spec"
+
+
 def _damaged(path: Path, why: object) -> UsageError:
-    return UsageError(f"{path} is a saved plan that is damaged: {why}", _AGAIN.format(path=shlex.quote(str(path))))
+    return UsageError(f"{path} is a saved plan that is damaged: {why}", _again(path))

@@ -15,7 +15,6 @@ from autosparse.core.schedule import schedules
 from autosparse.registry import suggestion
 from autosparse.spec.choices import (
     AllocationChoice,
-    Choice,
     CriterionChoice,
     RepairChoice,
     ScheduleChoice,
@@ -67,16 +66,6 @@ def horizon_name(value: Any) -> str:
     if isinstance(value, str):
         return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
     return f"{value}steps" if isinstance(value, int) else ""
-
-
-def check_horizon(schedule: Choice) -> None:
-    """Whether a schedule can have a horizon. Raises PydanticCustomError."""
-    if "rounds" in schedule.entry.options:
-        raise refusal(
-            f"cannot be given to a method that prunes in rounds, by schedule `{schedule.name}`",
-            "with `schedule: one_shot` it can be",
-            ("horizon",),
-        )
 
 
 def searched(method: Method, steps: int) -> Method:
@@ -191,8 +180,12 @@ class Method(Section):
 
     @model_validator(mode="after")
     def _one_way_to_train(self) -> Method:
-        if self.horizon is not None:
-            check_horizon(self.schedule)
+        if self.horizon is not None and "rounds" in self.schedule.entry.options:
+            raise refusal(
+                f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`",
+                "with `schedule: one_shot` it can be",
+                ("horizon",),
+            )
         return self
 
     def choices(self) -> dict[str, Any]:
