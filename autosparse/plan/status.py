@@ -78,20 +78,15 @@ def _reused(record: Record | None, here: Mapping[str, Any]) -> Status:
 
 
 def _made(
-    history: History,
-    step: Step,
-    statuses: Mapping[str, Status],
-    roots: dict[str, str],
-    before: Sequence[str],
-    links: int,
+    history: History, step: Step, statuses: Mapping[str, Status], roots: dict[str, str], made: Sequence[str], links: int
 ) -> Status:
     nearest = history.nearest(step)
     record, changes = (nearest.record, nearest.changes) if nearest else (None, ())
     waiting = tuple(dict.fromkeys(name for name in step.inputs.values() if statuses[name].status != "reuse"))
     roots[step.name] = step.name
-    if before and not waiting:
+    if made and not waiting:
         noun = operations[step.operation].facts["chained"]
-        reason = f"{len(before)} of {links} {noun} are there"
+        reason = f"{len(made)} of {links} {noun} are there"
         return Status("resume", reason, nearest=record)
     named = record is not None and record.step == step.name
     if waiting and not (named and changes):
