@@ -158,8 +158,8 @@ class Entry(Generic[Function]):
 
     def apart(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
         """Values of options, split into the function's own and the shared ones."""
-        own = {name: value for name, value in values.items() if name not in self.shared}
-        return own, {name: value for name, value in values.items() if name in self.shared}
+        specific = {name: value for name, value in values.items() if name not in self.shared}
+        return specific, {name: value for name, value in values.items() if name in self.shared}
 
     @property
     def help(self) -> str:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from autosparse.backends import Place, this_machine
+from autosparse.backends import Placement, this_machine
 from autosparse.console.progress import Quiet
 from autosparse.core.ranking import agreement
 from autosparse.core.scorers import scorers
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps import Work
+from autosparse.steps import Context
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
 
@@ -32,7 +32,7 @@ LEARNED_FROM = [
     ("resnet20",), ("vgg",), ("resnet8",), ("mobilenet",), ("resnet8", "mobilenet"), ("resnet20", "mobilenet"),
     ("resnet8", "resnet20"), ("vgg", "resnet20"),
 ]  # fmt: skip
-PLACE = Place("cpu", 1)
+PLACEMENT = Placement("cpu", 1)
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def made(model: str, data: str) -> Artifact:
     plan = compile_plan(resolve(load_spec(SPEC, overrides=values).spec, this_machine()), "quotas")
     store = Store.default()
     selection = select_steps(plan, statuses(plan, store), only=["label/*"])
-    Execution(plan, store, Quiet(), place=PLACE, selection=selection).run()
+    Execution(plan, store, Quiet(), placement=PLACEMENT, selection=selection).run()
     (step,) = plan.of("label")
     return store.open(step.operation, step.key)
 
@@ -65,7 +65,8 @@ def agrees(labels: dict[str, Artifact], sources: tuple[str, ...], target: str, *
     """Agreement on the target, in %, of a scorer with its default pull that learned from the sources."""
     entry = scorers["quota"]
     learned = [
-        load_examples(Work({f"label.{n}": labels[n] for n in names}, None, PLACE, {})) for names in (sources, (target,))
+        load_examples(Context({f"label.{n}": labels[n] for n in names}, None, PLACEMENT, {}))
+        for names in (sources, (target,))
     ]  # type: ignore[arg-type]
     (features, shares), (other, survival) = learned
     state = entry.function(features, shares, None, **options)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from autosparse.backends import Place, this_machine
+from autosparse.backends import Placement, this_machine
 from autosparse.console.progress import Quiet
 from autosparse.core.features import Features
 from autosparse.core.ranking import HeldOut, Split, cross_validate
@@ -23,7 +23,7 @@ from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import compile_plan, select_steps, statuses
 from autosparse.spec import load_spec, resolve
-from autosparse.steps import Work
+from autosparse.steps import Context
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Store
 
@@ -34,7 +34,7 @@ HELD_OUT: dict[str, tuple[str, Split]] = {
     "layers of vgg": ("vgg", "layers"),
     "one of the networks": ("resnet20, vgg", "networks"),
 }
-PLACE = Place("cpu", 1)
+PLACEMENT = Placement("cpu", 1)
 
 
 def main() -> None:
@@ -69,11 +69,11 @@ def examples(scorer: str, sources: str) -> tuple[Features, Tensors]:
     plan = compile_plan(resolve(load_spec(SPEC, overrides=settings).spec, this_machine()), "ranks")
     store = Store.default()
     Execution(
-        plan, store, Quiet(), place=PLACE, selection=select_steps(plan, statuses(plan, store), only=["label/*"])
+        plan, store, Quiet(), placement=PLACEMENT, selection=select_steps(plan, statuses(plan, store), only=["label/*"])
     ).run()
     made = {role: plan.steps[name] for role, name in plan.steps["scorer"].inputs.items() if role.startswith("label.")}
     labels = {role: store.open(step.operation, step.key) for role, step in made.items()}
-    return load_examples(Work(labels, None, PLACE, {}))  # type: ignore[arg-type]
+    return load_examples(Context(labels, None, PLACEMENT, {}))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from autosparse.backends import Machine, Place, environment
+from autosparse.backends import Machine, Placement, environment
 from autosparse.cost import Calibration
 from autosparse.cost.price import price
 from autosparse.plan import Plan, Step, compile_plan, statuses
@@ -48,7 +48,7 @@ def known_rates(
     def pick(units: Iterable[str]) -> dict[str, float]:
         return {unit: rate for unit in units if (rate := changed[unit]) is not None}
 
-    def machine(place: Place, scorer: str, options: Mapping[str, Any]) -> dict[str, float]:
+    def machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> dict[str, float]:
         recorded.append("machine")
         return pick(MACHINE_RATES)
 
@@ -87,7 +87,7 @@ def publish(store: Store, plan: Plan, step: Step, created: str = "2026-01-01T00:
             "version": step.version,
             "options": step.options,
             "inputs": {role: plan.steps[name].key for role, name in step.inputs.items()},
-            "environment": environment(Place("cpu", threads)),
+            "environment": environment(Placement("cpu", threads)),
             "seconds": 1.0,
             "created": created,
         },

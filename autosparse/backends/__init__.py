@@ -17,7 +17,7 @@ from autosparse.backends.events import (
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
-    Place,
+    Placement,
     available_memory,
     environment,
     missing_extras,
@@ -28,7 +28,7 @@ from autosparse.backends.memory import PeakMemory, memory_of, release_memory, re
 
 __all__ = [
     "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Machine", "Note", "Observer",
-    "PeakMemory", "Place", "Progress", "Raised", "Started", "Waiting", "Work", "WorkerPool", "available_memory",
+    "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "Work", "WorkerPool", "available_memory",
     "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory", "resident_memory",
     "system_load", "this_machine",
 ]  # fmt: skip

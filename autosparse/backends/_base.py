@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from autosparse.backends.events import Emit, Event, Raised
-from autosparse.backends.machine import Place
+from autosparse.backends.machine import Placement
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
@@ -15,7 +15,7 @@ class Backend(Protocol):
     """Runs functions of steps; `prepare` sets up what they share before the first."""
 
     def prepare(self) -> None: ...
-    def run(self, work: Callable[[Place], Result]) -> Result: ...
+    def run(self, work: Callable[[Placement], Result]) -> Result: ...
 
 
 Work: TypeAlias = Callable[[str, Emit], None]

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from typing import TypeVar
 
 from autosparse.backends._base import backends
-from autosparse.backends.machine import Place
+from autosparse.backends.machine import Placement
 from autosparse.backends.memory import keep_memory
 from autosparse.errors import MissingDevice
 from autosparse.lazy_torch import torch
@@ -18,41 +18,41 @@ Result = TypeVar("Result")
 
 
 class _Local:
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
         self._ready = False
 
     def prepare(self) -> None:
         """Import torch, which takes seconds and memory, and set it up for this place."""
         if not self._ready:
-            _prepare(self._place)
+            _prepare(self._placement)
             self._ready = True
 
-    def run(self, work: Callable[[Place], Result]) -> Result:
+    def run(self, work: Callable[[Placement], Result]) -> Result:
         self.prepare()
-        return work(self._place)
+        return work(self._placement)
 
 
 @backends.register
-def local(place: Place) -> _Local:
+def local(placement: Placement) -> _Local:
     """In this process, one step at a time."""
-    return _Local(place)
+    return _Local(placement)
 
 
-def _prepare(place: Place) -> None:
+def _prepare(placement: Placement) -> None:
     # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
-    torch.set_num_threads(place.threads)
+    torch.set_num_threads(placement.threads)
     keep_memory()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA that no CPU needs
-    if place.device.startswith("cuda"):
+    if placement.device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         if not torch.cuda.is_available():
             raise MissingDevice(
-                f"`target.device` is {place.device} but torch {version('torch')} finds no such device",
+                f"`target.device` is {placement.device} but torch {version('torch')} finds no such device",
                 "run with `--set target.device=cpu`, or see `autosparse doctor`",
             )
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False  # float32 means float32
         torch.use_deterministic_algorithms(True, warn_only=True)
-    if place.device == "mps" and not torch.backends.mps.is_available():
+    if placement.device == "mps" and not torch.backends.mps.is_available():
         raise MissingDevice("`target.device` is mps but torch finds no such device", "use `--set target.device=cpu`")

@@ -18,7 +18,7 @@ EVALUATION_BATCH = 1000
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """Where a step runs: a torch device string and the number of threads on the CPU.
 
     What else may change without changing results: how many images are evaluated at once, and whether a dataset
@@ -110,18 +110,18 @@ def system_load() -> float:
         return 0.0
 
 
-def environment(place: Place) -> dict[str, str | int]:
+def environment(placement: Placement) -> dict[str, str | int]:
     """What numbers, seconds and memory may depend on besides the inputs: recorded with artifacts, never keyed."""
     return {
         "autosparse": _version("autosparse"),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "torchvision", "numpy", "scipy", "optuna")},
         "processor": this_machine().processor,
-        "device": place.device,
-        "threads": place.threads,
-        "evaluation_batch": place.evaluation_batch,
-        "stream": place.stream,
-        **({"devices": place.devices} if place.devices > 1 else {}),
+        "device": placement.device,
+        "threads": placement.threads,
+        "evaluation_batch": placement.evaluation_batch,
+        "stream": placement.stream,
+        **({"devices": placement.devices} if placement.devices > 1 else {}),
     }
 
 

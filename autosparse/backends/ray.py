@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from autosparse.backends._base import Result, Work, backends
 from autosparse.backends.events import Event, Note, Progress, Raised, Started, Waiting
 from autosparse.backends.local import local
-from autosparse.backends.machine import Place
+from autosparse.backends.machine import Placement
 from autosparse.errors import (
     AutosparseError,
     FitError,
@@ -41,7 +41,7 @@ _CURRENT = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the addres
 
 @backends.register
 def ray(
-    place: Place,
+    placement: Placement,
     *,
     address: Annotated[
         str, "`auto` is the cluster that this machine belongs to, `local` one of its own that ends with the run"
@@ -50,23 +50,23 @@ def ray(
     scales: Annotated[bool, "whether the cluster starts machines when they are asked for: nothing is refused"] = False,
 ) -> _Ray:
     """As tasks of a Ray cluster (extra `ray`), many at once, each with the threads, GPU and memory that it takes."""
-    return _Ray(place, address, trusted=trusted, scales=scales)
+    return _Ray(placement, address, trusted=trusted, scales=scales)
 
 
 class _Ray:
-    def __init__(self, place: Place, address: str, *, trusted: bool, scales: bool) -> None:
-        self._place, self._here = place, local(place)
+    def __init__(self, placement: Placement, address: str, *, trusted: bool, scales: bool) -> None:
+        self._placement, self._here = placement, local(placement)
         self._address, self._trusted, self._scales = address, trusted, scales
 
     def prepare(self) -> None:
         self._here.prepare()
 
-    def run(self, work: Callable[[Place], Result]) -> Result:
+    def run(self, work: Callable[[Placement], Result]) -> Result:
         return self._here.run(work)  # what a report finds damaged is made again where it is read
 
     def pool(self, work: Work, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
         """Return a pool of tasks on the cluster; with `same_machine` all of its nodes must be this machine."""
-        return _Pool(self._address, self._place, work, memory, self._trusted, self._scales, same_machine)
+        return _Pool(self._address, self._placement, work, memory, self._trusted, self._scales, same_machine)
 
 
 class _Pool:
@@ -75,7 +75,7 @@ class _Pool:
     def __init__(
         self,
         address: str,
-        place: Place,
+        placement: Placement,
         work: Work,
         memory: Mapping[str, int],
         trusted: bool,
@@ -84,7 +84,7 @@ class _Pool:
     ) -> None:
         self._ray = _library()
         self._address = address if address == "local" else _known(address, trusted=trusted)
-        self._needs = {"CPU": place.threads, "GPU": place.devices if place.device.startswith("cuda") else 0}
+        self._needs = {"CPU": placement.threads, "GPU": placement.devices if placement.device.startswith("cuda") else 0}
         self._memory = memory
         self._trusted, self._scales, self._same_machine = trusted, scales, same_machine
         self._work = work

@@ -18,7 +18,7 @@ from autosparse.console import notes, plain, show_text
 from autosparse.cost import Fitted, fit_plan
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.packaged import __version__
-from autosparse.plan import check_unmoved, own_code, read_plan, spec_of
+from autosparse.plan import check_unmoved, named_user_code, read_plan, spec_of
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
@@ -114,7 +114,7 @@ def fit_loaded(
     url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
     if url != store.url:  # variants of a spec share what is known of it
         store.connect(url)
-    for name in own_code(loaded.spec):
+    for name in named_user_code(loaded.spec):
         note(f"importing your code, {name}")
     if unused := _unused_sections(loaded):
         names = " and ".join(f"`{name}`" for name in unused)
@@ -149,7 +149,7 @@ def prepare(request: SpecRequest, store: Store) -> tuple[LoadedSpec, Fitted, Ind
         raise UsageError(f"a saved plan is run as it is: {path} takes no `{given[0]}`", "plan its spec again with it")
     loaded = spec_of(saved, path)
     fitted = fit_loaded(loaded, store, index, quiet=request.quiet, timed=False)
-    check_unmoved(saved, path, fitted.plan, fitted.found, this_machine())
+    check_unmoved(saved, path, fitted.plan, fitted.statuses, this_machine())
     return loaded, fitted, index
 
 

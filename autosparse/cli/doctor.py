@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.api import self_test
-from autosparse.backends import Place, backends, environment, memory_of, missing_extras, this_machine
+from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
 from autosparse.cli.app import (
     JsonOption,
     QuietOption,
@@ -68,11 +68,11 @@ def bench(
     speed = measure_speed(
         fitted.plan,
         fitted.price,
-        fitted.place,
+        fitted.placement,
         rounds=rounds,
         say=(lambda _: None) if quiet else say,
     )
-    about = environment(fitted.place)
+    about = environment(fitted.placement)
     if json_:
         show_text(json_text({"schema_version": 1, "machine": about, **_speed_json(speed)}))
     else:
@@ -164,19 +164,19 @@ def doctor(
 
     store = Store.default()
     machine = this_machine()
-    place = Place(machine.devices[0], machine.cores)
+    placement = Placement(machine.devices[0], machine.cores)
     free = shutil.disk_usage(next(p for p in (store.root, *store.root.parents) if p.exists())).free
     facts: dict[str, Any] = {
-        **environment(place),
+        **environment(placement),
         "devices": ", ".join(machine.devices),
-        "precision": "bfloat16" if machine.bfloat16(place.device) else "float32",
-        "memory_bytes": memory_of(place.device),
+        "precision": "bfloat16" if machine.bfloat16(placement.device) else "float32",
+        "memory_bytes": memory_of(placement.device),
         "cache": str(store.root),
         "cache_size_bytes": sum(artifact.size for artifact in store.artifacts()),
         "cache_free_bytes": free,
     }
     facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}
-    tested = self_test(place.device) if test else None
+    tested = self_test(placement.device) if test else None
     if json_:
         show_text(json_text({"schema_version": 1, **facts, "self_test": tested and asdict(tested)}))
     else:
@@ -187,7 +187,7 @@ def doctor(
         show_table(["what", "found"], [(name.replace("_", " "), value) for name, value in facts.items()])
     if tested and tested.problem:
         hint = "install torch and torchvision of versions that belong together"
-        raise StepError(f"the self-test failed on {place.device}: {tested.problem}", hint)
+        raise StepError(f"the self-test failed on {placement.device}: {tested.problem}", hint)
 
 
 def _names(choices: Mapping[str, Any]) -> list[str]:

@@ -160,8 +160,10 @@ def _emit(
     fitted: Fitted, store: Store, folder: Path, *, quiet: bool
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
     """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
-    fitted = replace(fitted, found=statuses(fitted.plan, store))
-    missing = [n for n, s in fitted.found.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)]
+    fitted = replace(fitted, statuses=statuses(fitted.plan, store))
+    missing = [
+        n for n, s in fitted.statuses.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)
+    ]
     if missing:
         raise UsageError(
             f"`{missing[0]}`{f' and {len(missing) - 1} more steps' if missing[1:] else ''} of the run are not in the "
@@ -170,7 +172,7 @@ def _emit(
         )
     with exit_on_interrupt(quiet=quiet) as interruption, follow(fitted, quiet=quiet) as observer:
         interruption.text = lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
-        execution = Execution(fitted.plan, store, observer, place=fitted.place, workers=fitted.workers)
+        execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.attempt()
 
         def finished() -> Finished:

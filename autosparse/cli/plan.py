@@ -95,7 +95,7 @@ def plan(
     if fitted.problem:
         raise fitted.problem
     if out:
-        save_plan(out, fitted.plan, fitted.found, loaded.relative, loaded.path)
+        save_plan(out, fitted.plan, fitted.statuses, loaded.relative, loaded.path)
         if not quiet:
             say(f"plan saved in {out}: `autosparse run {shell_word(out)}` runs it as it is")
     if detailed_exitcode and fitted.to_run:
@@ -103,7 +103,7 @@ def plan(
 
 
 def _show(view: View, fitted: Fitted, sharing: Shared | None) -> None:
-    compiled, statuses = fitted.plan, fitted.found
+    compiled, statuses = fitted.plan, fitted.statuses
     if view.explain:
         links = [explained(compiled, statuses, name) for name in chain(compiled, statuses, view.explain)]
         if view.json:
@@ -119,7 +119,7 @@ def _show(view: View, fitted: Fitted, sharing: Shared | None) -> None:
 
 
 def _warn(fitted: Fitted) -> None:
-    compiled, statuses, machine = fitted.plan, fitted.found, this_machine()
+    compiled, statuses, machine = fitted.plan, fitted.statuses, this_machine()
     absent = [*missing_data(compiled, statuses), *missing_libraries(compiled, statuses)]
     for problem, hint in [*absent, *missing_device(compiled, machine), *excess_threads(compiled, machine)]:
         say(f"warning: {problem}\nhint: {hint}")

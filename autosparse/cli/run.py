@@ -155,14 +155,14 @@ def _select(request: RunRequest, store: Store) -> SelectedPlan:
     if request.force and loaded.path is None:
         message = f"a saved plan is run as it is: {request.spec.name} takes no `--force`"
         raise UsageError(message, "force a step of its spec")
-    selection = select_steps(fitted.plan, fitted.found, only=request.only, force=request.force)
+    selection = select_steps(fitted.plan, fitted.statuses, only=request.only, force=request.force)
     if (request.out or request.tags) and not selection.finishes:
         where = f"put into {request.out}" if request.out else "tag"
         raise UsageError(f"`--only` leaves the plan unfinished: there is no report to {where}")
-    some = fit_steps(fitted, selection.found)
+    some = fit_steps(fitted, selection.statuses)
     if some.problem:
         raise some.problem
-    return SelectedPlan(loaded, some, selection, fitted.found)
+    return SelectedPlan(loaded, some, selection, fitted.statuses)
 
 
 def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
@@ -185,33 +185,33 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
 def _announce(request: RunRequest, selected: SelectedPlan) -> None:
     if request.quiet:
         return
-    number, left = len(selected.selection.found), _to_run(selected)
+    number, left = len(selected.selection.statuses), _to_run(selected)
     if not left:
         say(f"nothing to run: all {number} steps are in the cache")
         return
     say(f"{left} step{'s' * (left != 1)} to run, {number - left} reused")
-    for change in selected.fitted.taken:
+    for change in selected.fitted.adjustments:
         say(f"to fit {change.limit}: {change}")
     for note in selected.fitted.notes:
         say(f"note: {note}")
 
 
 def _to_run(selected: SelectedPlan) -> int:
-    return sum(status.status != "reuse" for status in selected.selection.found.values())
+    return sum(status.status != "reuse" for status in selected.selection.statuses.values())
 
 
 def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None) -> RunResult:
     """Run the steps, and save the report of a plan that is finished."""
     fitted, selection = selected.fitted, selected.selection
     with exit_on_interrupt(quiet=request.quiet) as interruption, ExitStack() as stack:
-        console = stack.enter_context(follow(replace(fitted, found=selection.found), quiet=request.quiet))
+        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=request.quiet))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(
             selected.plan,
             store,
             Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
-            place=fitted.place,
+            placement=fitted.placement,
             wait=request.wait,
             selection=selection,
             workers=fitted.workers,
@@ -314,6 +314,6 @@ def _interrupted(outcome: Outcome, selection: Selection) -> str:
     made = sum(status != "reuse" for status in outcome.steps.values())
     goes_on = "makes the forced steps once more and goes on" if selection.forced else "resumes with the next step"
     return (
-        f"stopped: {len(outcome.steps)} of {len(selection.found)} steps are kept ({made} made by this call)\n"
+        f"stopped: {len(outcome.steps)} of {len(selection.statuses)} steps are kept ({made} made by this call)\n"
         f"hint: the same command {goes_on}"
     )

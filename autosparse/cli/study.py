@@ -224,7 +224,7 @@ def _to_run(variant: _Variant) -> dict[str, float]:
     fitted = variant.fitted
     return {
         fitted.plan.steps[name].key: fitted.price.steps[name].seconds if name in fitted.price.steps else 0.0
-        for name, status in fitted.found.items()
+        for name, status in fitted.statuses.items()
         if status.status != "reuse"
     }
 
@@ -258,9 +258,9 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
 def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool) -> tuple[Outcome, Report]:
     """Run a variant, without the steps that failed in another, and return its report."""
     compiled = variant.fitted.plan
-    fitted = replace(variant.fitted, found=statuses(compiled, store))
+    fitted = replace(variant.fitted, statuses=statuses(compiled, store))
     with follow(fitted, quiet=quiet) as observer:
-        execution = Execution(compiled, store, observer, place=fitted.place, workers=fitted.workers)
+        execution = Execution(compiled, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.outcome
         failures.skip(compiled, store, outcome)
         if not quiet and fitted.to_run:

@@ -27,7 +27,7 @@ def show_plan(
 ) -> None:
     """A plan, grouped by purpose, one line an operation or one a step; its budgets; and what it comes to."""
     console = results()
-    plan, found = fitted.plan, fitted.found
+    plan, found = fitted.plan, fitted.statuses
     told = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
     budget = ", ".join(told).replace(", sparsity", ",")
     about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, {budget}"
@@ -61,7 +61,7 @@ def show_plan(
                 console.print(plain(f"{name}: {status.reason}"))
     else:
         _reasons(console, plan, found)
-    for taken in fitted.taken:
+    for taken in fitted.adjustments:
         console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"))
     for item in paybacks(fitted):
         _compiling(console, item)
@@ -76,11 +76,11 @@ def show_plan(
 
 
 def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None:
-    kinds = Counter(fitted.found[name].status for name in names)
+    kinds = Counter(fitted.statuses[name].status for name in names)
     worst = next(kind for kind in ("resume", "run", "reuse") if kinds[kind])
     symbol, style = STYLES[worst]
     tally = ", ".join(f"{kind} {kinds[kind]}" for kind in ("resume", "run", "reuse") if kinds[kind])
-    left = [name for name in names if fitted.found[name].status != "reuse" and name in fitted.price.steps]
+    left = [name for name in names if fitted.statuses[name].status != "reuse" and name in fitted.price.steps]
     costs = ("", "", "")
     if left:
         estimate = fitted.price.of(left)
@@ -127,12 +127,12 @@ def _elsewhere(console: Console, found: Mapping[str, Status]) -> None:
 
 def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
     plan, price = fitted.plan, fitted.price
-    total = count(fitted.found)
-    if total["reuse"] == len(fitted.found):
+    total = count(fitted.statuses)
+    if total["reuse"] == len(fitted.statuses):
         console.print(plain(f"nothing to run: all {total['reuse']} steps are in the cache", "bold green"))
     else:
         left = fitted.left
-        parts = [f"{len(fitted.found) - total['reuse']} to run, {total['reuse']} reused"]
+        parts = [f"{len(fitted.statuses) - total['reuse']} to run, {total['reuse']} reused"]
         threads = plan.spec.target.threads
         one_by_one = f"{threads} thread{'s' * (threads != 1)}"
         together = f"{fitted.workers} steps at once, {one_by_one} each"
@@ -143,7 +143,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
             parts.append(f"peak {binary_size(left.peak_bytes)}{limit}")
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
-        unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.found.items())
+        unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.statuses.items())
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"what {unknown} steps cost is not known before {missing} is here", "yellow"))

@@ -92,7 +92,7 @@ class Tree:
         self._remaining = Remaining(fitted)
         self._begin = time.monotonic()
         self._plan = fitted.plan
-        self._steps = {name: fitted.plan.steps[name] for name in fitted.found}
+        self._steps = {name: fitted.plan.steps[name] for name in fitted.statuses}
         self._finished: set[str] = set()
         self._lost: set[str] = set()  # steps that failed or were skipped
         self._made = 0
@@ -145,9 +145,9 @@ class Tree:
             self._made += 1
         step = self._plan.steps[event.step]
         facts = operations[step.operation].facts
-        value = event.metrics.get(facts.get("tells", ""))
+        value = event.metrics.get(facts.get("metric", ""))
         if isinstance(value, int | float):
-            name = facts["tells"].replace("_", " ")
+            name = facts["metric"].replace("_", " ")
             self._measured[step.purpose] = f"{name} {self._curve(step, value, best=facts.get('best', False))}"
 
     def _curve(self, step: Step, value: float, *, best: bool) -> str:

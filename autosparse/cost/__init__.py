@@ -2,7 +2,7 @@
 
 from autosparse.cost.bench import Bench, Trained, measure_speed
 from autosparse.cost.fit import fit_plan, fit_steps
-from autosparse.cost.fitted import Fitted, Taken
+from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import NO_PRICE, Calibration, Estimate, Price
 from autosparse.cost.serialize import plan_json
 from autosparse.cost.sharing import PayBack, Shared, paybacks, remember_use, shared
@@ -18,7 +18,6 @@ __all__ = [
     "PayBack",
     "Price",
     "Shared",
-    "Taken",
     "Trained",
     "Work",
     "count_work",

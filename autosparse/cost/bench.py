@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Self
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Scorer
 from autosparse.core.scorers import groups_of, scorers
@@ -58,7 +58,7 @@ class Trained:
     @property
     def ratio(self) -> float:
         """How many times as fast as the plain loop: the median of the rounds."""
-        return statistics.median(own / plain for own, plain in zip(self.rates, self.plain, strict=True))
+        return statistics.median(rate / plain for rate, plain in zip(self.rates, self.plain, strict=True))
 
 
 @dataclass(frozen=True)
@@ -92,8 +92,8 @@ class _PlainLoop:
     A context manager; `python -m autosparse.measure.reference_loop` answers until it is left.
     """
 
-    def __init__(self, place: Place) -> None:
-        self._place = place
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
 
     def __enter__(self) -> Self:
         # In a session of its own: Ctrl-C is told by this one, which ends it with the readers that it began.
@@ -127,8 +127,8 @@ class _PlainLoop:
             "batch": network.batch,
             "steps": steps,
             "readers": readers,
-            "device": self._place.device,
-            "threads": self._place.threads,
+            "device": self._placement.device,
+            "threads": self._placement.threads,
         }
         try:
             self._process.stdin.write(json.dumps(request) + "\n")
@@ -138,13 +138,13 @@ class _PlainLoop:
             raise StepError(f"the plain loop's process ended with {self._process.wait()}") from None
 
 
-def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: Callable[[str], None]) -> Bench:
+def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int, say: Callable[[str], None]) -> Bench:
     """Measure the networks of a resolved spec's plan on made-up images: each trained in its own batches, in its own
     precision and in float32, `rounds` times; the spec's scorer and the paper's on the largest of them.
 
     Raises MissingRequirement while no step's network is known.
     """
-    device = torch.device(place.device)
+    device = torch.device(placement.device)
     networks = [*_networks(plan, price)]
     if not networks:
         raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
@@ -154,7 +154,7 @@ def measure_speed(plan: Plan, price: Price, place: Place, *, rounds: int, say: C
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
         trained: list[Trained] = []
-        with _PlainLoop(place) as plainly:
+        with _PlainLoop(placement) as plainly:
             for network in networks:
                 say(f"training {network.name} in batches of {network.batch}")
                 trained += _compare(network, peaks, device, rounds, plainly)
@@ -185,8 +185,8 @@ def _networks(plan: Plan, price: Price) -> Iterator[_Network]:
 
 def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:
     scorer = plan.spec.scorer
-    own = ("quota", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
-    return {own[0]: own[1], _PAPER: {"steps": 1}}
+    name, options = ("quota", {}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
+    return {name: options, _PAPER: {"steps": 1}}
 
 
 def _compare(
@@ -196,20 +196,20 @@ def _compare(
     precisions = dict.fromkeys((network.precision, "float32"))
     tried = {readers: plainly.rate(network, _LEAST, readers) for readers in (0, 2)}
     readers = max(tried, key=tried.__getitem__)
-    own: dict[str, list[float]] = {precision: [] for precision in precisions}
+    rates: dict[str, list[float]] = {precision: [] for precision in precisions}
     plain: list[float] = []
     for _ in range(rounds):
         plain.append(plainly.rate(network, _steps([tried[readers], *plain], network.batch), readers))
-        for precision, found in own.items():
+        for precision, measured in rates.items():
             kept = replace(recipe, precision=precision)  # type: ignore[arg-type]
-            found.append(_own(network, kept, _steps(found or plain, network.batch), device))
-    for precision, found in own.items():
-        operations = statistics.median(found) * 6 * network.facts.macs
+            measured.append(_training_rate(network, kept, _steps(measured or plain, network.batch), device))
+    for precision, measured in rates.items():
+        operations = statistics.median(measured) * 6 * network.facts.macs
         yield Trained(
             network.name,
             network.batch,
             precision,
-            tuple(found),
+            tuple(measured),
             tuple(plain),
             operations,
             operations / peaks[precision],
@@ -221,7 +221,7 @@ def _steps(rates: Sequence[float], batch: int) -> int:
     return max(_LEAST, min(_MOST, math.ceil(_MOMENT * rates[-1] / batch)))
 
 
-def _own(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
+def _training_rate(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
     model = network.build().to(device)
     few, images = (
         made_up_images(count * recipe.batch, network.shape, network.classes, device) for count in (WARM_UP, steps)

@@ -9,23 +9,11 @@ import math
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
-from autosparse.backends import Machine, Place, memory_of
-from autosparse.cost.fitted import Fitted, Taken, with_workers
-from autosparse.cost.memory_limit import (
-    highest_peak,
-    mebibytes,
-    memory_word,
-    too_large,
-    within_memory,
-)
+from autosparse.backends import Machine, Placement, memory_of
+from autosparse.cost.fitted import Adjustment, Fitted, with_workers
+from autosparse.cost.memory_limit import highest_peak, mebibytes, memory_word, too_large, within_memory
 from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, price
-from autosparse.cost.time_limit import (
-    limit_trials,
-    minutes,
-    sufficient_time,
-    trials_too_long,
-    within_time,
-)
+from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
 from autosparse.measure.probe import Rates
 from autosparse.plan.budgets import check_budget
@@ -59,15 +47,15 @@ def fit_plan(
         check_budget(plan)
         target = plan.spec.target
         assert isinstance(target.threads, int)
-        found = statuses(plan, store, index)
+        current = statuses(plan, store, index)
         return with_workers(
             Fitted(
                 plan,
-                found,
-                price(plan, store, index, found, say, rates, calibration=calibration, refit=refit)
+                current,
+                price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
                 if machine.has(target.device)
                 else NO_PRICE,
-                Place(target.device, target.threads, devices=target.devices),
+                Placement(target.device, target.threads, devices=target.devices),
                 target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
             ),
             machine.cores,
@@ -77,9 +65,10 @@ def fit_plan(
     spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
     fitted, settings = within_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
     if spec.tuning.trials != asked.tuning.trials:
-        chosen = Taken("tuning.trials", asked.tuning.trials, spec.tuning.trials, f"tuning.time {asked.tuning.time}")
+        limit = f"tuning.time {asked.tuning.time}"
+        chosen = Adjustment("tuning.trials", asked.tuning.trials, spec.tuning.trials, limit)
         notes = (*fitted.notes, *trials_too_long(fitted, asked))
-        fitted = replace(fitted, taken=(chosen, *fitted.taken), notes=notes)
+        fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
     fitted, heavy = within_memory(fitted)
     return (
         replace(fitted, problem=too_large(fitted, heavy, with_settings(spec, settings), attempt)) if heavy else fitted
@@ -88,9 +77,9 @@ def fit_plan(
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
     """A plan of which only some steps run: where they fit though all do not, `problem` is None."""
-    if fitted.problem is None or len(names) == len(fitted.found):
+    if fitted.problem is None or len(names) == len(fitted.statuses):
         return fitted
-    some, heavy = within_memory(replace(fitted, found={name: fitted.found[name] for name in names}, problem=None))
+    some, heavy = within_memory(replace(fitted, statuses={name: fitted.statuses[name] for name in names}, problem=None))
     problem = None
     if heavy:
         size = f"`--set target.memory={mebibytes(heavy)}`"
@@ -100,4 +89,4 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
             f"these steps take about {minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
             f"`--set target.time={sufficient_time(need)}` would do",
         )
-    return replace(fitted, place=some.place, problem=problem)
+    return replace(fitted, placement=some.placement, problem=problem)

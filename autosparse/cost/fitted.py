@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.cost.price import Estimate, Price
 from autosparse.errors import FitError
 from autosparse.plan.critical_path import makespan
@@ -14,7 +14,7 @@ from autosparse.plan.status import Status
 
 
 @dataclass(frozen=True)
-class Taken:
+class Adjustment:
     """Something the compiler changed so that the plan fits: what, from, to, and for which limit."""
 
     what: str
@@ -34,12 +34,12 @@ class Fitted:
     """
 
     plan: Plan
-    found: Mapping[str, Status]
+    statuses: Mapping[str, Status]
     price: Price
-    place: Place
+    placement: Placement
     memory: float
     """bytes that there are, infinite where steps run elsewhere and no limit is written"""
-    taken: tuple[Taken, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()
     problem: FitError | None = None
     notes: tuple[str, ...] = ()
     workers: int = 1
@@ -48,7 +48,7 @@ class Fitted:
     @property
     def left(self) -> Estimate:
         """What is left to do."""
-        return self.price.to_run(self.found)
+        return self.price.to_run(self.statuses)
 
     @property
     def seconds(self) -> float:
@@ -64,12 +64,12 @@ class Fitted:
     @property
     def to_run(self) -> list[str]:
         """The steps that are left to make."""
-        return [name for name, status in self.found.items() if status.status != "reuse"]
+        return [name for name, status in self.statuses.items() if status.status != "reuse"]
 
     @property
     def priced(self) -> bool:
         """Whether it is known what every step to run costs."""
-        return all(status.status == "reuse" or name in self.price.steps for name, status in self.found.items())
+        return all(status.status == "reuse" or name in self.price.steps for name, status in self.statuses.items())
 
 
 _SAVES = 0.8  # several at once are worth it where they take no more than this share of the time
@@ -89,11 +89,11 @@ def with_workers(fitted: Fitted, cores: int) -> Fitted:
     ):
         return fitted
     if target.devices > 1:  # workers have no processes of their own
-        return replace(fitted, taken=(*fitted.taken, Taken("target.workers", asked, 1, "devices")))
+        return replace(fitted, adjustments=(*fitted.adjustments, Adjustment("target.workers", asked, 1, "devices")))
     wanted = max(1, cores // target.threads) if asked == "auto" else asked
     room = next((n for n in range(len(peaks)) if sum(peaks[: n + 1]) > fitted.memory), wanted)
     number = max(1, min(wanted, room))
     if asked == "auto":
         return replace(fitted, workers=number if fitted.lasting(number) <= _SAVES * fitted.seconds else 1)
-    taken = (Taken("target.workers", asked, number, "memory"),) if number < asked else ()
-    return replace(fitted, workers=number, taken=(*fitted.taken, *taken))
+    adjustments = (Adjustment("target.workers", asked, number, "memory"),) if number < asked else ()
+    return replace(fitted, workers=number, adjustments=(*fitted.adjustments, *adjustments))

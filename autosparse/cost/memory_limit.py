@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from autosparse.backends import EVALUATION_BATCH, Place
-from autosparse.cost.fitted import Fitted, Taken
+from autosparse.backends import EVALUATION_BATCH, Placement
+from autosparse.cost.fitted import Adjustment, Fitted
 from autosparse.cost.price import peak_bytes
 from autosparse.errors import FitError
 from autosparse.spec import Spec, binary_size
@@ -18,21 +18,22 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
     if not _too_heavy(fitted):
         return fitted, {}
     word = memory_word(fitted)
-    for place in _smaller(fitted):
-        smaller = replace(fitted, place=place)
+    for placement in _smaller(fitted):
+        smaller = replace(fitted, placement=placement)
         if not _too_heavy(smaller):
-            taken = []
-            if place.evaluation_batch < EVALUATION_BATCH:
-                taken.append(Taken("images evaluated at once", EVALUATION_BATCH, place.evaluation_batch, word))
-            if place.stream:
-                taken.append(Taken("data", "in memory", "on disk", word))
+            adjustments = []
+            if (batch := placement.evaluation_batch) < EVALUATION_BATCH:
+                adjustments.append(Adjustment("images evaluated at once", EVALUATION_BATCH, batch, word))
+            if placement.stream:
+                adjustments.append(Adjustment("data", "in memory", "on disk", word))
             peaks = _peaks(smaller)
             steps = {
                 name: replace(estimate, peak_bytes=round(peaks.get(name, estimate.peak_bytes)))
                 for name, estimate in fitted.price.steps.items()
             }
-            return replace(smaller, price=replace(fitted.price, steps=steps), taken=(*fitted.taken, *taken)), {}
-    return fitted, _too_heavy(replace(fitted, place=place))
+            price = replace(fitted.price, steps=steps)
+            return replace(smaller, price=price, adjustments=(*fitted.adjustments, *adjustments)), {}
+    return fitted, _too_heavy(replace(fitted, placement=placement))
 
 
 def _too_heavy(fitted: Fitted) -> dict[str, float]:
@@ -45,28 +46,30 @@ def memory_word(fitted: Fitted) -> str:
     return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
 
 
-def _smaller(fitted: Fitted) -> Sequence[Place]:
+def _smaller(fitted: Fitted) -> Sequence[Placement]:
     batches = [EVALUATION_BATCH]
     while batches[-1] > 1:
         batches.append(-(-batches[-1] // 2))
-    place = fitted.place
-    return [replace(place, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
+    placement = fitted.placement
+    return [replace(placement, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
 
 
 def _peaks(fitted: Fitted) -> dict[str, float]:
     # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
-    found = {}
-    for name, status in fitted.found.items():
+    peaks = {}
+    for name, status in fitted.statuses.items():
         if status.status == "reuse" or name not in fitted.price.steps:
             continue
         estimate = fitted.price.steps[name].peak_bytes
-        if not fitted.place.usual:
+        if not fitted.placement.usual:
             work, rates = fitted.price.works[name], fitted.price.network_rates(name)
             most = peak_bytes(work, rates)
-            small = peak_bytes(work, rates, evaluated=fitted.place.evaluation_batch, streamed=fitted.place.stream)
+            small = peak_bytes(
+                work, rates, evaluated=fitted.placement.evaluation_batch, streamed=fitted.placement.stream
+            )
             estimate = round(estimate - (most - small))
-        found[name] = float(estimate)
-    return found
+        peaks[name] = float(estimate)
+    return peaks
 
 
 def too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
@@ -101,15 +104,9 @@ def _batch_that_fits(
 
 
 def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
-    if proxy:
-        assert spec.irp.training is not None
-        training = _replaced(spec.irp.training, batch=batch)
-        return spec.model_copy(update={"irp": spec.irp.model_copy(update={"training": training})})
-    return spec.model_copy(update={"training": _replaced(spec.training, batch=batch)})
-
-
-def _replaced(value: Any, **changes: Any) -> Any:
-    return value.model_copy(update=changes) if hasattr(value, "model_copy") else replace(value, **changes)
+    section: Any = spec.irp if proxy else spec
+    changed = section.model_copy(update={"training": section.training.model_copy(update={"batch": batch})})
+    return spec.model_copy(update={"irp": changed}) if proxy else changed
 
 
 def highest_peak(heavy: Mapping[str, float]) -> str:

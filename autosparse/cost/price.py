@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeGuard
 
-from autosparse.backends import EVALUATION_BATCH, Place, backends, environment, system_load, this_machine
+from autosparse.backends import EVALUATION_BATCH, Placement, backends, environment, system_load, this_machine
 from autosparse.cost.work import Work, count_work
 from autosparse.datasets import datasets
 from autosparse.foreign_code import foreign_code
@@ -65,18 +65,18 @@ class Price:
 
     def of(self, names: Iterable[str]) -> Estimate:
         """Several steps in one: seconds and bytes together, the highest peak."""
-        found = [self.steps[name] for name in names if name in self.steps]
+        estimates = [self.steps[name] for name in names if name in self.steps]
         return Estimate(
-            sum(estimate.seconds for estimate in found),
-            max((estimate.peak_bytes for estimate in found), default=0),
-            sum(estimate.disk_bytes for estimate in found),
-            next((b for b in ("probe", "finished steps") if any(e.basis == b for e in found)), "made"),
+            sum(estimate.seconds for estimate in estimates),
+            max((estimate.peak_bytes for estimate in estimates), default=0),
+            sum(estimate.disk_bytes for estimate in estimates),
+            next((b for b in ("probe", "finished steps") if any(e.basis == b for e in estimates)), "made"),
         )
 
-    def to_run(self, found: Mapping[str, Status]) -> Estimate:
+    def to_run(self, statuses: Mapping[str, Status]) -> Estimate:
         """What is left to do, with the time until the first step begins."""
-        left = self.of(name for name, status in found.items() if status.status != "reuse")
-        begin = self.startup if any(status.status != "reuse" for status in found.values()) else 0.0
+        left = self.of(name for name, status in statuses.items() if status.status != "reuse")
+        begin = self.startup if any(status.status != "reuse" for status in statuses.values()) else 0.0
         return Estimate(left.seconds + begin, left.peak_bytes, left.disk_bytes, left.basis)
 
 
@@ -94,7 +94,7 @@ class Calibration:
     constants are the calibration of a machine of known speed.
     """
 
-    probe_machine: Callable[[Place, str, Mapping[str, Any]], Rates] = probe_machine
+    probe_machine: Callable[[Placement, str, Mapping[str, Any]], Rates] = probe_machine
     probe_network: Callable[..., Rates] = probe_network
     load: Callable[[], float] = system_load
 
@@ -123,7 +123,7 @@ def price(
     plan: Plan,
     store: Store,
     index: Index,
-    found: Mapping[str, Status],
+    statuses: Mapping[str, Status],
     say: Say = lambda text: None,
     known: dict[str, Rates] | None = None,
     *,
@@ -135,29 +135,29 @@ def price(
     A reused step has the price that it had; a plan with nothing to run needs no rates. `known` keeps the rates of
     one call for the next; `refit` measures the others again although they are remembered.
     """
-    read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if found[step.name].status != "reuse"]
+    read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if statuses[step.name].status != "reuse"]
     libraries = max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0)
     rates = _Rates(plan, store, say, libraries, {} if known is None else known, calibration, refit=refit)
     machine = {"startup": 0.0, "base": 0.0}
-    if any(status.status != "reuse" for status in found.values()):
+    if any(status.status != "reuse" for status in statuses.values()):
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
     works = count_work(plan)
     history = _History(index, rates.environment)
     steps = {}
     for name, work in works.items():
         record = index.find(plan.steps[name].key)
-        if found[name].status == "reuse" and record is not None:
-            taken = record.about
-            steps[name] = Estimate(taken.get("seconds", 0.0), taken.get("peak_bytes") or 0, record.bytes, "made")
+        if statuses[name].status == "reuse" and record is not None:
+            about = record.about
+            steps[name] = Estimate(about.get("seconds", 0.0), about.get("peak_bytes") or 0, record.bytes, "made")
             continue
         rate = history.rate(work.kind)
         seconds = rate * work.load.amount if rate is not None else rates.seconds(work)
-        own = history.bytes(work.kind)
+        stored = history.bytes(work.kind)
         peak = history.peak(work) or rates.peak(work)
         steps[name] = Estimate(
             round(seconds, 4),
             round(peak),
-            own if own is not None else work.load.disk_bytes,
+            stored if stored is not None else work.load.disk_bytes,
             "probe" if rate is None else "finished steps",
         )
     dense = next((steps[c.train].seconds for c in plan.cells if c.mask is None and c.train in steps), None)
@@ -172,12 +172,12 @@ def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, stream
 
     `evaluated` images are in the network at once, instead of as many as usual; `streamed` leaves data on disk.
     """
-    own = {"bytes": 1.0, "data": 0.0 if streamed else 1.0}
+    factors = {"bytes": 1.0, "data": 0.0 if streamed else 1.0}
 
     def held(unit: str, count: float) -> float:
         if unit == "forward" and evaluated is not None:
             count = min(count, evaluated)
-        return count * (own[unit] if unit in own else rates.get(f"{unit}_bytes", 0.0))
+        return count * (factors[unit] if unit in factors else rates.get(f"{unit}_bytes", 0.0))
 
     return max((sum(held(unit, count) for unit, count in phase.items()) for phase in work.load.memory), default=0.0)
 
@@ -190,15 +190,15 @@ class _History:
         self._here = {name: here[name] for name in _SAME}
 
     def _latest(self, kind: str) -> list[Record]:
-        found = []
+        records = []
         for record in self._index.kinds.get(kind, ()):
             made = record.about.get("environment", {})
             # A step whose data stayed on disk is slower than usual, and holds less.
             if all(made.get(name) == value for name, value in self._here.items()) and not made.get("stream"):
-                found.append(record)
-                if len(found) == _LATEST:
+                records.append(record)
+                if len(records) == _LATEST:
                     break
-        return found
+        return records
 
     def rate(self, kind: str) -> float | None:
         """Seconds per unit of the amount, the median of the latest."""
@@ -226,10 +226,10 @@ class _History:
         return latest[0].bytes if latest else None
 
 
-def _are_rates(found: object, needed: Iterable[str]) -> TypeGuard[Rates]:
-    if not isinstance(found, dict) or not found.keys() >= set(needed):
+def _are_rates(rates: object, needed: Iterable[str]) -> TypeGuard[Rates]:
+    if not isinstance(rates, dict) or not rates.keys() >= set(needed):
         return False
-    return all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in found.values())
+    return all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in rates.values())
 
 
 class _Rates:
@@ -251,10 +251,10 @@ class _Rates:
         self._plan, self._store, self._say = plan, store, say
         self.libraries = 0 if target.device.startswith("cuda") else libraries
         # More threads than there are cores, which machines of a cluster may have, are slower here and tell nothing.
-        self._place = Place(target.device, min(target.threads, this_machine().cores))
-        self._backend = backends[target.backend.name].function(self._place)
-        self.environment = environment(replace(self._place, threads=target.threads))
-        self._here = {name: value for name, value in environment(self._place).items() if name in _SAME}
+        self._placement = Placement(target.device, min(target.threads, this_machine().cores))
+        self._backend = backends[target.backend.name].function(self._placement)
+        self.environment = environment(replace(self._placement, threads=target.threads))
+        self._here = {name: value for name, value in environment(self._placement).items() if name in _SAME}
         self._known = known
         self._calibration = calibration
         self._refit = refit
@@ -272,10 +272,10 @@ class _Rates:
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
         begin = time.perf_counter()
         self._backend.prepare()
-        found = {"startup": time.perf_counter() - begin, "base": float(resident(self._place))}
-        if found["startup"] < 1:  # torch was there: what importing it takes is not known
-            found["startup"] = 3.0
-        return found | self._backend.run(lambda place: self._calibration.probe_machine(place, scorer, options))
+        rates = {"startup": time.perf_counter() - begin, "base": float(resident(self._placement))}
+        if rates["startup"] < 1:  # torch was there: what importing it takes is not known
+            rates["startup"] = 3.0
+        return rates | self._backend.run(lambda placement: self._calibration.probe_machine(placement, scorer, options))
 
     def network(self, work: Work) -> Rates:
         """The rates of a step's network, in its batches and precision."""
@@ -296,7 +296,7 @@ class _Rates:
             shape = tuple(about["shape"])
             with foreign_code(f"measuring `{label(reach['name'])}`"):
                 return self._backend.run(
-                    lambda place: self._calibration.probe_network(
+                    lambda placement: self._calibration.probe_network(
                         reach["name"],
                         reach["options"],
                         facts,
@@ -305,23 +305,23 @@ class _Rates:
                         batch,
                         precision,
                         kernels,
-                        place,
+                        placement,
                     )
                 )
 
-        own = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
-        found = self._rates(facts.identity, [batch, precision, *own], ("build", "train", *own), probe)
+        units = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
+        rates = self._rates(facts.identity, [batch, precision, *units], ("build", "train", *units), probe)
         # Kernels that lack something are not known; a run tells what.
-        return {**{name: found["train"] for name in own if name != "compiling"}, **found}
+        return {**{name: rates["train"] for name in units if name != "compiling"}, **rates}
 
     def _training(self, work: Work) -> tuple[int, str]:
         # Steps that do not train take the rates that were measured for training the same network.
         if work.load.batch:
             return work.load.batch, work.load.precision
         step = self._plan.steps[work.network or ""]
-        own = self._plan.spec.irp.training if step.purpose == "source" else self._plan.spec.training
-        assert own is not None
-        return own.batch, own.precision
+        recipe = self._plan.spec.irp.training if step.purpose == "source" else self._plan.spec.training
+        assert recipe is not None
+        return recipe.batch, recipe.precision
 
     def seconds(self, work: Work) -> float:
         rates = self.machine | self.network(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from autosparse.cost.fitted import Fitted
@@ -10,13 +11,15 @@ from autosparse.cost.sharing import Shared, paybacks
 from autosparse.plan.budgets import translations
 from autosparse.plan.status import count, missing_data, missing_libraries
 
+_ESTIMATE = ("seconds", "peak_bytes", "disk_bytes", "basis")
+
 
 def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
     """Every step with its status, reason and estimate, and what they come to together."""
-    plan, found, price = fitted.plan, fitted.found, fitted.price
+    plan, statuses, price = fitted.plan, fitted.statuses, fitted.price
     steps = []
     for step in plan.steps.values():
-        status, estimate = found[step.name], price.steps.get(step.name)
+        status, estimate = statuses[step.name], price.steps.get(step.name)
         steps.append(
             {
                 "name": step.name,
@@ -29,12 +32,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
                 "environment": [change.json() for change in status.environment],
                 "after": list(status.because),
                 "inputs": list(step.inputs.values()),
-                "estimate": {
-                    "seconds": estimate and estimate.seconds,
-                    "peak_bytes": estimate and estimate.peak_bytes,
-                    "disk_bytes": estimate and estimate.disk_bytes,
-                    "basis": estimate and estimate.basis,
-                },
+                "estimate": {name: estimate and getattr(estimate, name) for name in _ESTIMATE},
             }
         )
     left = fitted.left
@@ -43,14 +41,14 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
         "schema_version": 1,
         "spec": plan.name,
         "budgets": plan.spec.model_dump(mode="json", include={"budget"})["budget"],
-        "translations": None if (told := translations(plan)) is None else [item.json() for item in told],
+        "translations": None if (converted := translations(plan)) is None else [item.json() for item in converted],
         "datasets": [
             {"step": name, "reading": source.reading, "classes": list(source.class_names)}
             for name, source in plan.sources.items()
         ],
         "steps": steps,
         "summary": {
-            **count(found),
+            **count(statuses),
             "seconds": round(fitted.seconds, 2) if known else None,
             "work_seconds": round(left.seconds, 2) if known else None,
             "workers": fitted.workers,
@@ -59,13 +57,10 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             "disk_bytes": left.disk_bytes if known else None,
             "memory_bytes": None if math.isinf(fitted.memory) else fitted.memory,
             "fits": (fitted.problem is None) if known else None,
-            "taken": [
-                {"what": taken.what, "before": taken.before, "after": taken.after, "limit": taken.limit}
-                for taken in fitted.taken
-            ],
+            "taken": [asdict(adjustment) for adjustment in fitted.adjustments],
             "compiling": [item.json() for item in paybacks(fitted)],
             "source": sharing and {"seconds": round(sharing.seconds, 2), "specs": sharing.specs},
         },
-        "warnings": [problem for problem, _ in [*missing_data(plan, found), *missing_libraries(plan, found)]]
+        "warnings": [problem for problem, _ in [*missing_data(plan, statuses), *missing_libraries(plan, statuses)]]
         + [*plan.warnings, *fitted.notes, *([fitted.problem.message] if fitted.problem else [])],
     }

@@ -40,7 +40,7 @@ def paybacks(fitted: Fitted) -> list[PayBack]:
         work = price.works.get(name)
         if work is not None and work.load.kernels == "compiled":
             groups.setdefault((work.network, work.load.batch, work.load.precision), []).append(name)
-    found = []
+    gains = []
     for (start, _, _), names in groups.items():
         rates = price.network_rates(names[0])
         if "compiling" not in rates:
@@ -50,8 +50,8 @@ def paybacks(fitted: Fitted) -> list[PayBack]:
         images = sum(price.works[name].load.units["compiled"] for name in names)
         gained = images * (rates["train"] - rates["compiled"]) - len(names) * rates["compiling"]
         times = rates["train"] / rates["compiled"] if rates["compiled"] else 1.0
-        found.append(PayBack(label(reach["name"]), len(names), rates["compiling"], times, gained))
-    return found
+        gains.append(PayBack(label(reach["name"]), len(names), rates["compiling"], times, gained))
+    return gains
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str | Non
             seconds += price.steps[step.name].seconds
     if not labels or not seconds:
         return None
-    own = {spec} if spec else set()
-    users = set.intersection(*({*own, *_users(store, step.key)} for step in labels))
+    this = {spec} if spec else set()
+    users = set.intersection(*({*this, *_users(store, step.key)} for step in labels))
     return Shared(seconds, max(1, len(users)))
 
 
 def _users(store: Store, key: str) -> list[str]:
-    found = store.recall(f"uses-{key}")
-    return [user for user in found if isinstance(user, str)] if isinstance(found, list) else []
+    users = store.recall(f"uses-{key}")
+    return [user for user in users if isinstance(user, str)] if isinstance(users, list) else []

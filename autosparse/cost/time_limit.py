@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from autosparse.cost.fitted import Fitted, Taken
+from autosparse.cost.fitted import Adjustment, Fitted
 from autosparse.cost.price import Price
 from autosparse.errors import FitError
 from autosparse.spec import HORIZON, Spec, in_percent, open_settings, with_settings
@@ -84,11 +84,11 @@ def _trials_memory(spec: Spec) -> str:
 
 def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
     """What the compiler chose for a spec to keep to its limits of time, by path; nothing where it has not."""
-    found = remembered_trials(spec, store)
-    spec = with_settings(spec, found)
+    settings = remembered_trials(spec, store)
+    spec = with_settings(spec, settings)
     if spec.target.seconds is not None:
-        found |= _as_choice(store.recall(_memories(spec)[0]), open_settings(spec), _least(spec)) or {}
-    return found
+        settings |= _as_choice(store.recall(_memories(spec)[0]), open_settings(spec), _least(spec)) or {}
+    return settings
 
 
 def within_time(
@@ -101,7 +101,8 @@ def within_time(
     usual = open_settings(spec)
 
     def tried(settings: Mapping[str, float]) -> Fitted:
-        return replace(attempt(with_settings(spec, settings)), taken=_taken(usual, spec.target.time, settings))
+        lowered = _adjustments(usual, spec.target.time, settings)
+        return replace(attempt(with_settings(spec, settings)), adjustments=lowered)
 
     if not refit and (kept := _kept(spec, usual, tried, store)):
         return kept
@@ -168,8 +169,8 @@ def _kept(
     # The choice that was made for this spec; else that for a variant of it whose rounds or trials are in the store.
     limit = spec.target.seconds
     assert limit is not None
-    own, alike = _memories(spec)
-    if chosen := _as_choice(store.recall(own), usual, _least(spec)):
+    exact, alike = _memories(spec)
+    if chosen := _as_choice(store.recall(exact), usual, _least(spec)):
         kept = tried(chosen)
         if (need := kept.seconds) <= limit:
             return kept, chosen
@@ -181,25 +182,25 @@ def _kept(
             return replace(kept, notes=(*kept.notes, note)), chosen
         return None
     others = store.recall(alike)
-    found = []
+    alternatives = []
     for settings in others if isinstance(others, list) else ():
         if chosen := _as_choice(settings, usual, _least(spec)):
             kept = tried(chosen)
             made = [step for step in kept.plan.steps.values() if "chained" in operations[step.operation].facts]
-            if kept.seconds <= limit and any(kept.found[step.name].status == "reuse" for step in made):
-                found.append((kept.seconds, kept, chosen))
-    if not found:
+            if kept.seconds <= limit and any(kept.statuses[step.name].status == "reuse" for step in made):
+                alternatives.append((kept.seconds, kept, chosen))
+    if not alternatives:
         return None
-    _, kept, chosen = min(found, key=lambda one: one[0])
+    _, kept, chosen = min(alternatives, key=lambda one: one[0])
     _remember(spec, chosen, store)
     return kept, chosen
 
 
 def _remember(spec: Spec, settings: Mapping[str, float], store: Store) -> None:
-    own, alike = _memories(spec)
+    exact, alike = _memories(spec)
     others = store.recall(alike)
     others = others if isinstance(others, list) else []
-    store.note(own, settings)
+    store.note(exact, settings)
     store.note(alike, [dict(settings), *(other for other in others if other != settings)][:_CHOICES])
 
 
@@ -220,7 +221,7 @@ def _least(spec: Spec) -> dict[str, float]:
 
 def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
     # Rounds and trials in the cache take no time, and with other settings would have to run.
-    steps = [first.plan.steps[name] for name, status in first.found.items() if status.status != "reuse"]
+    steps = [first.plan.steps[name] for name, status in first.statuses.items() if status.status != "reuse"]
     trials = [step.purpose == "scorer" for step in steps if "chained" in operations[step.operation].facts]
     to_run = {"irp.epochs": False in trials, "irp.rounds": False in trials, "tuning.trials": True in trials}
     return [path for path in usual if to_run.get(path, True)]
@@ -228,19 +229,19 @@ def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
 
 def _path(usual: Mapping[str, float], least: Mapping[str, float], lowered: Collection[str]) -> list[dict[str, float]]:
     # Settings from what they are otherwise to the least, a little less each.
-    found = [dict(usual)]
+    steps = [dict(usual)]
     for path, share in _PATH:
         if path not in lowered:
             continue
         floor = max(least[path], round(share * usual[path]))
-        while (now := found[-1][path]) > floor:
-            found.append({**found[-1], path: max(floor, min(now - 1, round(0.85 * now)))})
-    return found
+        while (now := steps[-1][path]) > floor:
+            steps.append({**steps[-1], path: max(floor, min(now - 1, round(0.85 * now)))})
+    return steps
 
 
-def _taken(usual: Mapping[str, float], limit: str, settings: Mapping[str, float]) -> tuple[Taken, ...]:
+def _adjustments(usual: Mapping[str, float], limit: str, settings: Mapping[str, float]) -> tuple[Adjustment, ...]:
     return tuple(
-        Taken(path, _as_written(path, value), _as_written(path, settings[path]), f"target.time {limit}")
+        Adjustment(path, _as_written(path, value), _as_written(path, settings[path]), f"target.time {limit}")
         for path, value in usual.items()
         if value != settings[path]
     )
@@ -252,19 +253,19 @@ def _as_written(path: str, value: float) -> object:
 
 def _too_long(best: Fitted, spec: Spec, lowered: Collection[str], *, cached: bool) -> FitError:
     need = best.seconds
-    told = ", and the spec leaves nothing open to lower"
+    attempted = ", and the spec leaves nothing open to lower"
     if lowered or cached:
-        told = (
+        attempted = (
             f" even with the least of {', '.join(lowered)}" if lowered else ", with what is open to lower in the cache"
         )
-    own = best.price.of(
+    compared = best.price.of(
         name
-        for name, status in best.found.items()
+        for name, status in best.statuses.items()
         if status.status != "reuse" and best.plan.steps[name].purpose in ("network", "comparison")
     )
-    share = f"; {minutes(own.seconds)} of that is training what is compared" if own.seconds > need / 2 else ""
+    share = f"; {minutes(compared.seconds)} of that is training what is compared" if compared.seconds > need / 2 else ""
     return FitError(
-        f"the plan takes about {minutes(need)}{told}, above `target.time` {spec.target.time}",
+        f"the plan takes about {minutes(need)}{attempted}, above `target.time` {spec.target.time}",
         f"`--set target.time={sufficient_time(need)}` would do{share}",
     )
 

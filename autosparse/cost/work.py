@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from autosparse.core.scorers import groups_of
 from autosparse.models.facts import NetworkFacts
 from autosparse.plan.builder import scorer_options
-from autosparse.plan.lookup import kernels_of, network_of, place_of
+from autosparse.plan.lookup import kernels_of, network_of, subject_of
 from autosparse.plan.model import Plan
 from autosparse.spec import Pretrained
 from autosparse.steps.workload import Facts, Workload, costs, kind_of
@@ -47,7 +47,7 @@ def count_work(plan: Plan) -> dict[str, Work]:
     updates = 1 if isinstance(scorer, Pretrained) else scorer.options().get("steps", 1)
     warm_up = scorer_options(plan.spec, plan.steps).get("warm_up", 0)
     for name, step in plan.steps.items():
-        if not (subject := place_of(plan, step)):
+        if not (subject := subject_of(plan, step)):
             continue
         start, source = subject
         if start not in networks:

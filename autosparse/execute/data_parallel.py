@@ -19,14 +19,14 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from autosparse.backends import Place, local
+from autosparse.backends import Placement, local
 from autosparse.core.torch_compat.random_state import seed_of, seeded
 from autosparse.core.training.loop import Team
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.outcome import failures_of
 from autosparse.lazy_torch import torch
 from autosparse.plan import Step
-from autosparse.steps import Work, operations
+from autosparse.steps import Context, operations
 from autosparse.store import Artifact, Draft
 
 _PATIENCE = timedelta(minutes=10)  # timeout of a member that does not answer
@@ -42,7 +42,7 @@ class _Assignment:
     folder: Path
     step: Step
     inputs: Mapping[str, Artifact]
-    place: Place
+    placement: Placement
 
 
 @dataclass(frozen=True)
@@ -63,25 +63,25 @@ class _Member:
 
 
 def write_output(
-    step: Step, inputs: Mapping[str, Artifact], draft: Draft, place: Place, observe: Callable[..., None]
+    step: Step, inputs: Mapping[str, Artifact], draft: Draft, placement: Placement, observe: Callable[..., None]
 ) -> None:
     """Run a step's function, in a team where there are several devices. Its errors are marked with the step.
 
     The global random generators, which networks and datasets use, are seeded by the step's key.
     """
-    with failures_of(step), team_of(step, inputs, place) as team, seeded(seed_of("step", step.key)):
-        work = Work(inputs, draft, place, step.access, observe, team)
-        operations[step.operation].function(work, **dict(step.options))
+    with failures_of(step), team_of(step, inputs, placement) as team, seeded(seed_of("step", step.key)):
+        context = Context(inputs, draft, placement, step.access, observe, team)
+        operations[step.operation].function(context, **dict(step.options))
 
 
 @contextmanager
-def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterator[Team | None]:
+def team_of(step: Step, inputs: Mapping[str, Artifact], placement: Placement) -> Iterator[Team | None]:
     """Give the team that runs a step, of which this process is the first; None where it runs it alone.
 
     Raises StepError with the reason if another member fails, whatever error that causes in this one. An
     AutosparseError is raised as it is: it fails every member alike.
     """
-    size = _size(place) if operations[step.operation].facts.get("by_team") else 1
+    size = _size(placement) if operations[step.operation].facts.get("by_team") else 1
     if size == 1:
         yield None
         return
@@ -90,7 +90,7 @@ def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterato
     over = threading.Event()
     is_done = False
     with tempfile.TemporaryDirectory() as name:
-        first = _Assignment(0, size, Path(name), step, inputs, place)
+        first = _Assignment(0, size, Path(name), step, inputs, placement)
         try:
             _gather(_start(first, others))
             _join(first)
@@ -115,11 +115,11 @@ def team_of(step: Step, inputs: Mapping[str, Artifact], place: Place) -> Iterato
                     process.join()
 
 
-def _size(place: Place) -> int:
+def _size(placement: Placement) -> int:
     # As many as there are devices of: fewer than asked for is one.
-    if place.device.startswith("cuda"):
-        return place.devices if torch.cuda.device_count() >= place.devices else 1
-    return place.devices if place.device == "cpu" else 1
+    if placement.device.startswith("cuda"):
+        return placement.devices if torch.cuda.device_count() >= placement.devices else 1
+    return placement.devices if placement.device == "cpu" else 1
 
 
 def _start(first: _Assignment, others: list[Any]) -> list[Connection]:
@@ -168,8 +168,8 @@ def _gather(members: list[Connection]) -> None:
 
 
 def _join(member: _Assignment) -> None:
-    torch.set_num_threads(max(1, member.place.threads // member.size))
-    backend, patience = ("nccl", _PATIENCE) if member.place.device.startswith("cuda") else ("gloo", _MEETING)
+    torch.set_num_threads(max(1, member.placement.threads // member.size))
+    backend, patience = ("nccl", _PATIENCE) if member.placement.device.startswith("cuda") else ("gloo", _MEETING)
     # Not by a `file://` URL: torch would cut a path with `#` or `?` in it.
     store = torch.distributed.FileStore(str(member.folder / "meeting"), member.size)  # type: ignore[attr-defined]
     store.set_timeout(patience)
@@ -184,18 +184,18 @@ def _join(member: _Assignment) -> None:
 def _serve(member: _Assignment, run: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # where it could not be blocked
     step, scratch = member.step, member.folder / str(member.rank)
-    if member.place.device.startswith("cuda"):
-        member = replace(member, place=replace(member.place, device=f"cuda:{member.rank}"))
+    if member.placement.device.startswith("cuda"):
+        member = replace(member, placement=replace(member.placement, device=f"cuda:{member.rank}"))
     try:
-        local.local(member.place).prepare()
+        local.local(member.placement).prepare()
         run.send("ready")
         run.recv()
         _join(member)
         scratch.mkdir()
         team = _Member(member.rank, member.size)
-        work = Work(member.inputs, Draft(scratch), member.place, step.access, team=team)
+        context = Context(member.inputs, Draft(scratch), member.placement, step.access, team=team)
         with seeded(seed_of("step", step.key, member.rank)):  # each member drops other units of its images
-            operations[step.operation].function(work, **step.options)
+            operations[step.operation].function(context, **step.options)
         torch.distributed.destroy_process_group()
     except BaseException as error:
         with suppress(OSError):

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from operator import methodcaller
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from autosparse.backends import Event, Failed, Finished, Note, Observer, Started, Waiting
@@ -43,9 +42,7 @@ class Log:
         self._write("run begins")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
         self._write("run ends" if kind is None else f"run ends by {kind.__name__}: {error}")
 
     def on_event(self, event: Event) -> None:
@@ -97,9 +94,7 @@ class Tracking:
                 self._disable(name, error)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._each(methodcaller("close", finished=kind is None and self._is_whole))
 
     def on_event(self, event: Event) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from autosparse.backends import Distributed, Event, Failed, Finished, Note, Observer, Place, Raised, WorkerPool
+from autosparse.backends import Distributed, Event, Failed, Finished, Note, Observer, Placement, Raised, WorkerPool
 from autosparse.cost import Estimate
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
 from autosparse.execute.outcome import Outcome, find_stale, is_stale, release
@@ -35,7 +35,7 @@ class Execution:
         store: Store,
         observer: Observer,
         *,
-        place: Place,
+        placement: Placement,
         wait: bool = True,
         selection: Selection | None = None,
         workers: int = 1,
@@ -45,11 +45,11 @@ class Execution:
         self._store, self._observer = store, observer
         self._selection = selection or select_steps(plan, statuses(plan, store))
         self._workers, self._estimates = workers, estimates or {}
-        self._place, self._wait = place, wait
+        self._placement, self._wait = placement, wait
         self._present: Collection[str] = ()  # keys of the artifacts in the cache when the run began
         backend = plan.spec.target.backend
-        self._backend = backend.entry.function(place, **backend.options())
-        resumed = {name for name, status in self._selection.found.items() if status.status == "resume"}
+        self._backend = backend.entry.function(placement, **backend.options())
+        resumed = {name for name, status in self._selection.statuses.items() if status.status == "resume"}
         self._runner = StepRunner(plan, store, observer, self._backend, wait=wait, resumed=resumed)
         self.outcome = self._runner.outcome
 
@@ -67,7 +67,7 @@ class Execution:
         try:
             with InUse(self._store, self.plan.digest, {*self._runner.by_key}):
                 self._check_requirements()
-                self._run_steps([self.plan.steps[name] for name in self._selection.found])
+                self._run_steps([self.plan.steps[name] for name in self._selection.statuses])
                 if self.outcome.changed:
                     self.outcome.stale = find_stale(self._store, [self.plan.steps[n] for n in self.outcome.changed])
         finally:
@@ -90,9 +90,9 @@ class Execution:
                     self._runner.rebuild(damage)
 
     def _check_requirements(self) -> None:
-        if absent := missing_data(self.plan, self._selection.found):
+        if absent := missing_data(self.plan, self._selection.statuses):
             raise MissingData(*absent[0])
-        if absent := missing_libraries(self.plan, self._selection.found):
+        if absent := missing_libraries(self.plan, self._selection.statuses):
             raise MissingExtra(*absent[0])
 
     def _run_steps(self, steps: Sequence[Step]) -> None:
@@ -168,11 +168,11 @@ class Execution:
     def _pool(self, missing: Sequence[Step]) -> AbstractContextManager[WorkerPool] | None:
         # The workers that run the steps, unless this process does.
         store, spec = self._store, json.dumps(self.plan.spec.model_dump(mode="json"))
-        order = Order(spec, self.plan.name, self.plan.digest, store.root, store.url, self._place, self._wait)
+        order = Order(spec, self.plan.name, self.plan.digest, store.root, store.url, self._placement, self._wait)
         if isinstance(self._backend, Distributed):
             if store.url:
                 order = replace(order, store=None)  # every machine has its local cache
-            on_gpu = self._place.device.startswith("cuda")  # Ray counts no GPU memory
+            on_gpu = self._placement.device.startswith("cuda")  # Ray counts no GPU memory
             memory = {} if on_gpu else {name: estimate.peak_bytes for name, estimate in self._estimates.items()}
             return self._backend.pool(partial(run_remote, order), memory, same_machine=not store.url)
         number = min(self._workers, len(missing))
@@ -191,7 +191,7 @@ class Execution:
             raise error
         release(error)
         is_new = error.step not in self.outcome.failed
-        names = self.plan.steps if self._selection.finishes else self._selection.found
+        names = self.plan.steps if self._selection.finishes else self._selection.statuses
         skipped = self.outcome.fail(error, [self.plan.steps[name] for name in names], self._is_made)
         if is_new:
             self._observer.on_event(Failed(error.step, error.message, skipped))
@@ -199,7 +199,7 @@ class Execution:
     def _is_made(self, step: Step) -> bool:
         # An artifact that another process has published since the run began does not count: a worker that waited for
         # its inputs would wait for the step that failed.
-        selected = step.name in self._selection.found
+        selected = step.name in self._selection.statuses
         known = step.key in self._present or step.name in self.outcome.steps or not selected
         return known and step.name not in self._selection.forced and self._store.has(step.operation, step.key)
 

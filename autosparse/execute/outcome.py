@@ -67,7 +67,7 @@ class Outcome:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def count(self, status: str) -> int:
-        return sum(found == status for found in self.steps.values())
+        return sum(one == status for one in self.steps.values())
 
     @property
     def unmade(self) -> set[str]:

@@ -14,7 +14,7 @@ from autosparse.backends import (
     Note,
     Observer,
     PeakMemory,
-    Place,
+    Placement,
     Progress,
     Started,
     Waiting,
@@ -138,7 +138,7 @@ class StepRunner:
         while True:
             begin = time.monotonic()  # of this attempt: the time to rebuild an input counts for the input
             try:
-                artifact = self._backend.run(lambda place: self._publish(step, place, work, replace))
+                artifact = self._backend.run(lambda placement: self._publish(step, placement, work, replace))
                 break
             except DamagedArtifact as damage:
                 self.rebuild(damage)
@@ -146,17 +146,17 @@ class StepRunner:
         self._observer.on_event(Finished(step.name, status, time.monotonic() - begin, metrics_of(artifact)))
         self._share(step, replace=replace)
 
-    def _publish(self, step: Step, place: Place, work: Work | None, replace: bool) -> Artifact:
+    def _publish(self, step: Step, placement: Placement, work: Work | None, replace: bool) -> Artifact:
         begin = time.monotonic()
         inputs = {role: self._input(self.plan.steps[name]) for role, name in step.inputs.items()}
         release_memory()
-        peak = PeakMemory(place.device)
+        peak = PeakMemory(placement.device)
 
         def observe(done: int, total: int, loss: float | None = None) -> None:
             self._observer.on_event(Progress(step.name, done, total, loss))
 
         def write(draft: Draft) -> None:
-            write_output(step, inputs, draft, place, observe)
+            write_output(step, inputs, draft, placement, observe)
 
         return self._store.publish(
             step.operation,
@@ -169,7 +169,7 @@ class StepRunner:
                 "options": step.options,
                 "inputs": {role: item.key for role, item in inputs.items()},
                 "consumed": {role: digest(dict(item.files)) for role, item in inputs.items()},
-                "environment": environment(place),
+                "environment": environment(placement),
                 "peak_bytes": peak.bytes,
                 **({"work": {"kind": work.kind, "amount": work.load.amount, "held": work.held}} if work else {}),
                 "seconds": round(time.monotonic() - begin, 3),

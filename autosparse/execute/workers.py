@@ -17,10 +17,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import FrameType, TracebackType
 from typing import Any
 
-from autosparse.backends import Emit, Event, Place, Progress, Raised, Started, local
+from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.step_runner import StepRunner
 from autosparse.plan import Plan, compile_plan
@@ -42,7 +41,7 @@ class Order:
     """the cache's folder; None for the default one of the worker's machine"""
     shared: str | None
     """URL of the shared store"""
-    place: Place
+    placement: Placement
     wait: bool
 
 
@@ -117,10 +116,10 @@ def _runner(order: Order, relay: Relay) -> StepRunner:
         store.connect(order.shared)
     else:
         store = Store(order.store, order.shared)
-    return StepRunner(plan, store, relay, local.local(order.place), wait=order.wait)
+    return StepRunner(plan, store, relay, local.local(order.placement), wait=order.wait)
 
 
-def _end(number: int, frame: FrameType | None) -> None:
+def _end(*_: object) -> None:
     raise SystemExit  # so that the draft of the running step is deleted
 
 
@@ -147,9 +146,7 @@ class Workers:
     def __enter__(self) -> Workers:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for worker, process in self._processes.items():
             if kind is None:
                 worker.close()  # it ends by itself

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from autosparse.backends import PeakMemory, Place, release_memory, resident_memory
+from autosparse.backends import PeakMemory, Placement, release_memory, resident_memory
 from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, Position, Seen, columns_of, table_layers
 from autosparse.core.graph.connectivity import effective
@@ -44,9 +44,9 @@ _GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
 _SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really held, against what is on paper
 
 
-def probe_machine(place: Place, scorer: str, options: Mapping[str, Any]) -> Rates:
+def probe_machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> Rates:
     """Rates that no network decides: of the store, of selection, and of learning a scorer."""
-    device = torch.device(place.device)
+    device = torch.device(placement.device)
     random = torch.Generator().manual_seed(0)
     values = torch.rand(_WEIGHTS, generator=random).to(device)
     steps = 50 if "steps" in options else 1  # or it is learned in closed form
@@ -92,7 +92,7 @@ def probe_network(
     batch: int,
     precision: str,
     kernels: str,
-    place: Place,
+    placement: Placement,
 ) -> Rates:
     """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
 
@@ -102,7 +102,7 @@ def probe_network(
     Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
     large enough for it to be seen, else it is what the network saves on paper.
     """
-    device = torch.device(place.device)
+    device = torch.device(placement.device)
     begin = time.perf_counter()
     with seeded(0):
         model = build_model(name, options, shape, classes)
@@ -209,9 +209,9 @@ def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device
     return {"compiled": dense * steps["compiled"] / steps["dense"], "compiling": min(seconds)}
 
 
-def resident(place: Place) -> int:
+def resident(placement: Placement) -> int:
     """Bytes that a process holds before its first step."""
-    return 0 if place.device.startswith("cuda") else resident_memory()
+    return 0 if placement.device.startswith("cuda") else resident_memory()
 
 
 def made_up_images(count: int, shape: Shape, classes: int, device: torch.device) -> Images:

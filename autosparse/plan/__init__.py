@@ -1,13 +1,13 @@
 """The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
 
 from autosparse.plan.budgets import Between, Translation, check_budget, translations
-from autosparse.plan.compile import compile_plan, own_code
+from autosparse.plan.compile import compile_plan, named_user_code
 from autosparse.plan.critical_path import urgency
 from autosparse.plan.explain import chain, explained
 from autosparse.plan.graph import draw_dot, draw_mermaid
 from autosparse.plan.model import PURPOSES, Cell, Check, Plan, Step
 from autosparse.plan.reasons import Change
-from autosparse.plan.saved import SavedPlan, check_unmoved, read_plan, save_plan, spec_of
+from autosparse.plan.saved import check_unmoved, read_plan, save_plan, spec_of
 from autosparse.plan.select import Selection, select_steps
 from autosparse.plan.status import (
     SHARED,
@@ -28,7 +28,6 @@ __all__ = [
     "Change",
     "Check",
     "Plan",
-    "SavedPlan",
     "Selection",
     "Status",
     "Step",
@@ -45,7 +44,7 @@ __all__ = [
     "missing_data",
     "missing_device",
     "missing_libraries",
-    "own_code",
+    "named_user_code",
     "read_plan",
     "save_plan",
     "select_steps",

@@ -96,7 +96,7 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
     if keep < layers:
         left = f"leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
         if budget.amount < fixed:
-            left = f"is less than the {_told(fixed, budget)} that {network} has beside its prunable weights"
+            left = f"is less than the {fixed:,} {budget.currency} that {network} has beside its prunable weights"
         raise UsageError(f"{_written(budget)} {left}", f"the least that leaves one a layer is {least}")
     return sparsity_of(total, keep)
 
@@ -115,13 +115,9 @@ def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
 def _refuse_more(budget: Amount, dense: int, network: str) -> None:
     if budget.amount > dense:
         raise UsageError(
-            f"{_written(budget)} is more than the {_told(dense, budget)} of {network} before it is pruned",
+            f"{_written(budget)} is more than the {dense:,} {budget.currency} of {network} before it is pruned",
             "a budget is the most that is left: name less, or 0 to prune nothing",
         )
-
-
-def _told(amount: int, budget: Amount) -> str:
-    return f"{amount:,} {budget.currency}"
 
 
 def _written(budget: Amount) -> str:
@@ -146,12 +142,12 @@ def _dearest_first(facts: NetworkFacts) -> list[LayerFacts]:
 
 def _filled(layers: Sequence[LayerFacts], keep: int) -> int:
     """Multiply-adds with one weight a layer, and the others in the layers that come first."""
-    left, found = keep - len(layers), sum(layer.positions for layer in layers)
+    left, macs = keep - len(layers), sum(layer.positions for layer in layers)
     for layer in layers:
         more = min(left, layer.size - 1)
-        found += more * layer.positions
+        macs += more * layer.positions
         left -= more
-    return found
+    return macs
 
 
 def _uniform(facts: NetworkFacts, keep: int) -> int:

@@ -10,12 +10,13 @@ from typing import Any
 from autosparse.core.training.loop import Recipe, of_a_step
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
-from autosparse.plan.model import Step, step_key
+from autosparse.plan.model import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice
+from autosparse.spec.irp import whole
 from autosparse.steps import operations
-from autosparse.store import digest
+from autosparse.store import digest, key_of
 
 
 class Builder:
@@ -44,7 +45,7 @@ class Builder:
         """
         kind = operations[operation]
         version = kind.version
-        key = step_key(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
+        key = key_of(operation, version, options, {role: self.steps[step].key for role, step in inputs.items()})
         if key not in self._named:
             assert name not in self.steps, f"two different steps are named {name}"
             self._named[key] = name
@@ -77,8 +78,7 @@ def blame(path: str) -> Iterator[None]:
 def keyed_recipe(training: Any) -> dict[str, Any]:
     """A recipe's fields as steps are told them."""
     options = keyed(_recipe(), training.model_dump(mode="json"))
-    if isinstance(epochs := options["epochs"], float) and epochs.is_integer():
-        options["epochs"] = int(epochs)  # 2.0 epochs are 2
+    options["epochs"] = whole(options["epochs"])
     return options
 
 
@@ -95,8 +95,8 @@ def keyed_steps(training: Any) -> dict[str, Any]:
 def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:
     """The options of the scorer that a plan of these steps trains or takes."""
     if isinstance(spec.scorer, Pretrained):
-        found: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
-        return found
+        options: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
+        return options
     return spec.scorer.options()
 
 
@@ -106,9 +106,9 @@ def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
     if proxy is None or not proxy.weight:
         return {}
     recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
-    told = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
+    settings = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
     chosen = {called(choice): choice.keyed() for choice in tuning.selections}
-    return {**told, "selections": chosen} if chosen else told
+    return {**settings, "selections": chosen} if chosen else settings
 
 
 def called(choice: Any) -> str:
@@ -120,11 +120,11 @@ def tag_of(choice: Any) -> str:
     """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
     unasked = {name: option.default for name, option in choice.entry.options.items()}
     return "-".join(
-        [choice.name, *(_told(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
+        [choice.name, *(_tag(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
     )
 
 
-def _told(name: str, value: Any) -> str:
+def _tag(name: str, value: Any) -> str:
     return (name if value else f"no_{name}") if isinstance(value, bool) else str(value)
 
 

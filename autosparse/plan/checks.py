@@ -32,17 +32,17 @@ def plan_checks(
         for seed in seeds:
             inputs = _inputs(names, steps, placed, seed, seeds)
             for check in spec.sanity.checks:
-                told = partial(Check, subject, check, cells[0].budget, seed, names)
+                planned = partial(Check, subject, check, cells[0].budget, seed, names)
                 reasons = [left_out(check, method) for method in candidates.values()]
                 control = placed.get((f"{subject}.{check}", seed))
                 if all(reasons):
-                    yield told(None, reasons[0])
+                    yield planned(None, reasons[0])
                 elif control and control.role == "control":
-                    yield told(control.evaluate)
+                    yield planned(control.evaluate)
                 else:
-                    place = f"{subject}/{cells[0].budget.replace(' ', '-')}/seed{seed}/{check}"
-                    own = {"check": check, "candidates": candidates, **options, "seed": seed}
-                    yield told(add(f"sanity/{place}", "sanity", own, inputs, "sanity"))
+                    name = f"{subject}/{cells[0].budget.replace(' ', '-')}/seed{seed}/{check}"
+                    settings = {"check": check, "candidates": candidates, **options, "seed": seed}
+                    yield planned(add(f"sanity/{name}", "sanity", settings, inputs, "sanity"))
 
 
 def _id(method: Method) -> str:

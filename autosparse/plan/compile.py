@@ -7,7 +7,6 @@ from typing import Any
 
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
-from autosparse.core.schedule import training_steps
 from autosparse.core.scorers import groups_of
 from autosparse.core.training.loop import training_steps_of
 from autosparse.core.weights import keep_count
@@ -32,6 +31,7 @@ from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
+from autosparse.steps.mask import takes_training
 from autosparse.steps.scorer import read_scorer
 from autosparse.steps.study import SELECTION
 from autosparse.store import digest
@@ -47,30 +47,33 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
     spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
     learned = any(method.needs_scorer for method in spec.methods)
-    taken = _read_pretrained(spec.scorer) if learned and isinstance(spec.scorer, Pretrained) else None
-    spec = with_selections(spec, taken)
-    scorer = _scorer(build, spec, taken, networks) if learned else None
+    pretrained = None
+    if learned and isinstance(spec.scorer, Pretrained):
+        with blame("scorer.pretrained"):
+            pretrained = read_scorer(spec.scorer.pretrained)
+    spec = with_selections(spec, pretrained)
+    scorer = _scorer(build, spec, pretrained, networks) if learned else None
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     for seed in spec.seeds:
         start, data = networks[seed]
         base = {"init": start, "data": data}
         for budget in budgets:
-            own = ""
+            method_mask = ""
             for name_of, method, role in _methods(spec):
                 purpose = "network" if role == "method" else "comparison"
-                place = f"mask/{name_of}/{budget.name}/seed{seed}"
+                step_name = f"mask/{name_of}/{budget.name}/seed{seed}"
                 if method is None:
-                    mask = build.add(place, "shuffle", {"seed": seed}, {**base, "mask": own}, purpose)
+                    mask = build.add(step_name, "shuffle", {"seed": seed}, {**base, "mask": method_mask}, purpose)
                 else:
                     inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                     if method.needs_rounds:
-                        inputs |= _own_rounds(build, spec, networks[seed], budget, seed, purpose)
+                        inputs |= _oracle_rounds(build, spec, networks[seed], budget, seed, purpose)
                     options = _mask_options(build, spec, method, budget, seed)
                     section = f"compare.{name_of}" if role == "compared" else "method"
                     paths = _method_paths(section, searched=name_of in horizons)
-                    mask = build.add(place, "mask", options, inputs, purpose, paths=paths)
-                own = own or mask  # the method itself comes first
+                    mask = build.add(step_name, "mask", options, inputs, purpose, paths=paths)
+                method_mask = method_mask or mask  # the method itself comes first
                 cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
         if DENSE in spec.compare:
             cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE, None))
@@ -81,7 +84,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons)
 
 
-def own_code(spec: Spec) -> tuple[str, ...]:
+def named_user_code(spec: Spec) -> tuple[str, ...]:
     """Names of the user's own code that a spec names."""
     choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("user_code"))
@@ -118,9 +121,8 @@ def _method_paths(section: str, *, searched: bool) -> dict[str, str]:
 
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
-    choices = method.choices()
-    options = {"method": choices, **budget.options, "seed": seed}
-    if training_steps(choices) or (method.needs_scorer and scorer_options(spec, build.steps).get("warm_up")):
+    options = {"method": method.choices(), **budget.options, "seed": seed}
+    if takes_training(method.choices(), scorer_options(spec, build.steps).get("warm_up", 0)):
         options["training"] = keyed_steps(spec.training)
     return options
 
@@ -138,8 +140,8 @@ def _source_paths(spec: Spec, seed: str, number: int = 0) -> dict[str, str]:
 
 def _recipe_paths(spec: Spec) -> dict[str, str]:
     # Of the recipe of IRP, whose fields are those of the section `training` unless `irp` changes them.
-    own, shared = keyed_recipe(spec.irp.training), keyed_recipe(spec.training)
-    paths = {f"training.{name}": f"irp.training.{name}" for name in own if own[name] != shared.get(name)}
+    recipe, shared = keyed_recipe(spec.irp.training), keyed_recipe(spec.training)
+    paths = {f"training.{name}": f"irp.training.{name}" for name in recipe if recipe[name] != shared.get(name)}
     return paths | ({"training.epochs": "irp.epochs"} if "training.epochs" in paths else {})
 
 
@@ -170,10 +172,12 @@ def _network(
     return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access, paths=paths), data
 
 
-def _scorer(build: Builder, spec: Spec, taken: dict[str, Any] | None, networks: Mapping[int, tuple[str, str]]) -> str:
+def _scorer(
+    build: Builder, spec: Spec, pretrained: dict[str, Any] | None, networks: Mapping[int, tuple[str, str]]
+) -> str:
     if isinstance(spec.scorer, Pretrained):
-        assert taken is not None
-        return _pretrained(build, spec.scorer.pretrained, taken, networks)
+        assert pretrained is not None
+        return _pretrained(build, spec.scorer.pretrained, pretrained, networks)
     labels = _labels(build, spec)
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
     # A trial proposes from the values that a spec has: of what is tuned they are written out, also where as before.
@@ -219,11 +223,6 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
                     f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each",
                 )
     return {"init": start, "data": data}
-
-
-def _read_pretrained(scorer: Pretrained) -> dict[str, Any]:
-    with blame("scorer.pretrained"):
-        return read_scorer(scorer.pretrained)
 
 
 def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, tuple[str, str]]) -> str:
@@ -272,7 +271,7 @@ def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, ho
     return build.add(f"label/{home}", "label", options, inputs, "source", paths=_recipe_paths(spec))
 
 
-def _own_rounds(
+def _oracle_rounds(
     build: Builder, spec: Spec, network: tuple[str, str], budget: PlannedBudget, seed: int, purpose: str
 ) -> dict[str, str]:
     # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
@@ -282,12 +281,12 @@ def _own_rounds(
     if source.known and budget.sparsity is not None:
         total = facts_of(build.steps[network[0]], spec.model).total
         number = rounds_to(total, irp.per_round, keep_count(total, budget.sparsity), irp.per_round_of)
-    place = f"{spec.model.short_name}/seed{seed}"
-    return _rounds(build, spec, network, number, seed, place, purpose)
+    home = f"{spec.model.short_name}/seed{seed}"
+    return _rounds(build, spec, network, number, seed, home, purpose)
 
 
 def _rounds(
-    build: Builder, spec: Spec, network: tuple[str, str], number: int, seed: int, place: str, purpose: str
+    build: Builder, spec: Spec, network: tuple[str, str], number: int, seed: int, home: str, purpose: str
 ) -> dict[str, str]:
     irp, (start, data) = spec.irp, network
     assert irp.training is not None, "compile takes a resolved spec"
@@ -300,12 +299,12 @@ def _rounds(
     if irp.rewind_to:
         _check_rewind(spec, build.sources[data])
         about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}
-        inputs["rewind"] = build.add(f"rewind/{place}", "rewind", about, inputs, purpose, paths=paths)
+        inputs["rewind"] = build.add(f"rewind/{home}", "rewind", about, inputs, purpose, paths=paths)
     rounds: dict[str, str] = {}
     for count in range(1, number + 1):
         previous = {"previous": rounds[f"round.{count - 1:04d}"]} if rounds else {}
         rounds[f"round.{count:04d}"] = build.add(
-            f"irp/{place}/round{count}",
+            f"irp/{home}/round{count}",
             "irp",
             {**options, "number": count},
             {**inputs, **previous},
@@ -336,26 +335,23 @@ def _cell(
     role: str,
     mask: str | None,
 ) -> Cell:
-    place = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
+    suffix = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
     purpose = "network" if role == "method" else "comparison"
     inputs = {**base, **({"mask": mask} if mask else {})}
-    train = build.add(
-        f"train/{place}",
-        "train",
-        {"training": keyed_recipe(spec.training), "seed": seed},
-        inputs,
-        purpose,
-    )
+    recipe = {"training": keyed_recipe(spec.training), "seed": seed}
+    train = build.add(f"train/{suffix}", "train", recipe, inputs, purpose)
     evaluate = build.add(
-        f"evaluate/{place}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
+        f"evaluate/{suffix}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
     )
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
 def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: Sequence[Cell]) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
-    told = [one for one in cells if one.budget == cell.budget and one.role in ("method", "control") and one is not cell]
-    others = {f"{one.role}.{one.method}.{one.seed}": one.evaluate for one in told}
+    reported = [
+        one for one in cells if one.budget == cell.budget and one.role in ("method", "control") and one is not cell
+    ]
+    others = {f"{one.role}.{one.method}.{one.seed}": one.evaluate for one in reported}
     for format in spec.emit:
         chosen = format.keyed()
         build.add(

@@ -30,8 +30,8 @@ def makespan(steps: Iterable[Step], seconds: Mapping[str, float], workers: int) 
     chosen = [step for step in steps if step.name in seconds]
     urgent = urgency(chosen, seconds)
     chosen.sort(key=lambda step: -urgent[step.name])  # stable: else in the plan's order
-    place = {step.name: number for number, step in enumerate(chosen)}
-    needs = [{place[name] for name in step.inputs.values() if name in place} for step in chosen]
+    positions = {step.name: number for number, step in enumerate(chosen)}
+    needs = [{positions[name] for name in step.inputs.values() if name in positions} for step in chosen]
     serves: list[list[int]] = [[] for _ in chosen]
     for number, needed in enumerate(needs):
         for name in needed:

@@ -11,20 +11,20 @@ from autosparse.plan.status import Status
 from autosparse.registry import suggestion
 
 
-def chain(plan: Plan, found: Mapping[str, Status], name: str) -> list[str]:
+def chain(plan: Plan, statuses: Mapping[str, Status], name: str) -> list[str]:
     """The step and those whose own reason it has, down to where the reason lies. Raises UsageError for no step."""
     if name not in plan.steps:
         hint = suggestion(name, list(plan.steps)) or "`autosparse plan --steps` lists them"
         raise UsageError(f"this plan has no step `{name}`", hint)
     links = [name]
-    while because := found[links[-1]].because:
+    while because := statuses[links[-1]].because:
         links.append(because[0])
     return links
 
 
-def explained(plan: Plan, found: Mapping[str, Status], name: str) -> dict[str, Any]:
+def explained(plan: Plan, statuses: Mapping[str, Status], name: str) -> dict[str, Any]:
     """What is known of a step: its key, the artifact it is nearest to, its inputs, and what takes its result."""
-    step, status = plan.steps[name], found[name]
+    step, status = plan.steps[name], statuses[name]
     nearest = status.nearest
     return {
         "name": name,
@@ -44,7 +44,7 @@ def explained(plan: Plan, found: Mapping[str, Status], name: str) -> dict[str, A
         },
         "options": dict(step.options),
         "inputs": {
-            role: {"step": source, "status": found[source].status, "reason": found[source].reason}
+            role: {"step": source, "status": statuses[source].status, "reason": statuses[source].reason}
             for role, source in step.inputs.items()
         },
         "outputs": [other.name for other in plan.steps.values() if name in other.inputs.values()],

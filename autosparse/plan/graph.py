@@ -32,34 +32,34 @@ class _Node:
     inputs: tuple[str, ...]
 
 
-def draw_dot(plan: Plan, found: Mapping[str, Status]) -> str:
+def draw_dot(plan: Plan, statuses: Mapping[str, Status]) -> str:
     """The plan in Graphviz' language: `autosparse plan --dot | dot -Tsvg > plan.svg`."""
-    nodes = _nodes(plan, found)
+    nodes = _nodes(plan, statuses)
     lines = [f"digraph {_quoted(plan.name)} {{", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];']
     for number, (title, members) in enumerate(_groups(nodes)):
         lines += [f"  subgraph cluster_{number} {{", f"    label={_quoted(title)};"]
         lines += [f"    {n.id} [label={_quoted(*n.lines)}, {_DOT[n.status]}];" for n in members]
         lines.append("  }")
-    lines += [f"  {taken} -> {node.id};" for node in nodes for taken in node.inputs]
+    lines += [f"  {source} -> {node.id};" for node in nodes for source in node.inputs]
     return "\n".join([*lines, "}"])
 
 
-def draw_mermaid(plan: Plan, found: Mapping[str, Status]) -> str:
+def draw_mermaid(plan: Plan, statuses: Mapping[str, Status]) -> str:
     """The plan in Mermaid's language, which Markdown shows in a block named `mermaid`."""
-    nodes = _nodes(plan, found)
+    nodes = _nodes(plan, statuses)
     lines = ["---", f"title: {json.dumps(_clean(plan.name), ensure_ascii=False)}", "---", "flowchart LR"]
     for number, (title, members) in enumerate(_groups(nodes)):
         lines.append(f'  subgraph group{number}["{_entities(title)}"]')
         lines += [f'    {node.id}["{"<br>".join(map(_entities, node.lines))}"]' for node in members]
         lines.append("  end")
-    lines += [f"  {taken} --> {node.id}" for node in nodes for taken in node.inputs]
+    lines += [f"  {source} --> {node.id}" for node in nodes for source in node.inputs]
     for status, style in _MERMAID.items():
         if named := [node.id for node in nodes if node.status == status]:
             lines += [f"  classDef {status} {style}", f"  class {','.join(named)} {status}"]
     return "\n".join(lines)
 
 
-def _nodes(plan: Plan, found: Mapping[str, Status]) -> list[_Node]:
+def _nodes(plan: Plan, statuses: Mapping[str, Status]) -> list[_Node]:
     parts: dict[str, list[Step]] = {}
     for step in plan.steps.values():
         parts.setdefault(_chain(step) or step.name, []).append(step)
@@ -70,12 +70,16 @@ def _nodes(plan: Plan, found: Mapping[str, Status]) -> list[_Node]:
     behind: dict[str, set[str]] = {}
     nodes = []
     for number, steps in enumerate(groups):
-        own = f"n{number}"
-        taken = list(dict.fromkeys(home[name] for step in steps for name in step.inputs.values() if home[name] != own))
-        behind[own] = set(taken).union(*(behind.get(other, set()) for other in taken))
+        node_id = f"n{number}"
+        sources = list(
+            dict.fromkeys(home[name] for step in steps for name in step.inputs.values() if home[name] != node_id)
+        )
+        behind[node_id] = set(sources).union(*(behind.get(other, set()) for other in sources))
         # What another input brings along is not drawn: `evaluate` takes `train`, which takes all the rest.
-        direct = tuple(other for other in taken if not any(other in behind.get(another, set()) for another in taken))
-        nodes.append(_Node(own, steps[0].purpose, _told(steps, found), _status(steps, found), direct))
+        direct = tuple(
+            other for other in sources if not any(other in behind.get(another, set()) for another in sources)
+        )
+        nodes.append(_Node(node_id, steps[0].purpose, _label_lines(steps, statuses), _status(steps, statuses), direct))
     return nodes
 
 
@@ -84,10 +88,10 @@ def _chain(step: Step) -> str:
     return step.name.rpartition("/")[0] if "number" in step.options else ""
 
 
-def _told(steps: list[Step], found: Mapping[str, Status]) -> tuple[str, ...]:
+def _label_lines(steps: list[Step], statuses: Mapping[str, Status]) -> tuple[str, ...]:
     if len(steps) == 1:
-        return steps[0].name, found[steps[0].name].status
-    there = sum(found[step.name].status == "reuse" for step in steps)
+        return steps[0].name, statuses[steps[0].name].status
+    there = sum(statuses[step.name].status == "reuse" for step in steps)
     left = {0: f"run {len(steps)}", len(steps): f"reuse {len(steps)}"}
     return (
         f"{steps[0].name} ... {steps[-1].name.rpartition('/')[2]}",
@@ -95,8 +99,8 @@ def _told(steps: list[Step], found: Mapping[str, Status]) -> tuple[str, ...]:
     )
 
 
-def _status(steps: list[Step], found: Mapping[str, Status]) -> str:
-    kinds = {found[step.name].status for step in steps}
+def _status(steps: list[Step], statuses: Mapping[str, Status]) -> str:
+    kinds = {statuses[step.name].status for step in steps}
     return next(iter(kinds)) if len(kinds) == 1 else "resume"
 
 

@@ -40,7 +40,7 @@ def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
     return left <= FEW * total
 
 
-def place_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
+def subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
     """The `init` step and the data that a step is about: its own inputs', or those of the first step that it needs.
 
     None where the data are not there yet.

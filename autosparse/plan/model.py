@@ -10,7 +10,7 @@ from autosparse.datasets import Source
 from autosparse.spec import Amount, Spec
 from autosparse.steps import operations
 from autosparse.steps._base import StepResult
-from autosparse.store import digest, key_of
+from autosparse.store import digest
 
 PURPOSES = {
     "source": "source of labels",
@@ -54,11 +54,6 @@ class Step:
         if rest[-1:] == ["name"]:
             rest.pop()
         return ".".join([self.origins.get(".".join(option[:end]), option[0]), *rest])
-
-
-def step_key(operation: str, version: int, options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    """The identity of an artifact: sha256 of operation, version, every option, and the keys of the inputs."""
-    return key_of(operation, version, options, dict(inputs))
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class History:
     def __init__(self, plan: Plan, index: Index) -> None:
         self._plan = plan
         self._index = index
-        self._own = {step.key for step in plan.steps.values()}
+        self._planned = {step.key for step in plan.steps.values()}
         self._flattened: dict[str, dict[tuple[str, ...], Any]] = {}
         self._named: dict[str, list[Record]] = {}
         self._using: dict[tuple[str, str], list[Record]] = {}
@@ -65,31 +65,31 @@ class History:
 
     def nearest(self, step: Step) -> Nearest | None:
         """The artifact of this kind that differs least, the latest of equals; None when none is alike."""
-        own = _flat(step.operation, step.options)
+        options = _flat(step.operation, step.options)
         keys = {role: self._plan.steps[name].key for role, name in step.inputs.items()}
-        found: Nearest | None = None
+        best: Nearest | None = None
         least = (0, False)
         for record in self._candidates(step, keys.values()):
             before = self._flat(record)
-            differing = [path for path in {**own, **before} if before.get(path, _ABSENT) != own.get(path, _ABSENT)]
+            differing = _differing(before, options)
             inputs = [r for r in dict.fromkeys((*keys, *record.inputs)) if keys.get(r) != record.inputs.get(r)]
             version = record.about.get("version") != step.version
-            distance = (len(differing) + len(inputs) + version, record.key in self._own)
+            distance = (len(differing) + len(inputs) + version, record.key in self._planned)
             sections = {path[0] for path in differing}
             alike = record.step == step.name or (len(sections) <= 1 and len(inputs) < max(1, len(keys)))
-            if alike and (found is None or distance < least):
+            if alike and (best is None or distance < least):
                 changes = self.changes(step, record)
-                found, least = Nearest(record, changes, tuple(inputs), record.key in self._own), distance
-        return found
+                best, least = Nearest(record, changes, tuple(inputs), record.key in self._planned), distance
+        return best
 
     def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
         """What of a step's own options and version is not as it was in an artifact."""
-        own, before = _flat(step.operation, step.options), self._flat(record)
-        differing = [path for path in {**own, **before} if before.get(path, _ABSENT) != own.get(path, _ABSENT)]
+        after, before = _flat(step.operation, step.options), self._flat(record)
+        differing = _differing(before, after)
         # Of two things by different names, the options are not compared.
         others = {path[:-1] for path in differing if path[-1] == "name"}
         changes = [
-            Change(step.spec_path(path), before.get(path, _ABSENT), own.get(path, _ABSENT))
+            Change(step.spec_path(path), before.get(path, _ABSENT), after.get(path, _ABSENT))
             for path in differing
             if path[-1] == "name" or not any(path[: len(other)] == other for other in others)
         ]
@@ -122,8 +122,8 @@ class History:
                 return source, changes
             keys = {r: self._plan.steps[name].key for r, name in source.inputs.items()}
             others = tuple(r for r, key in keys.items() if key != before.inputs.get(r))
-            if found := self.origin(source, Nearest(before, (), others)):
-                return found
+            if origin := self.origin(source, Nearest(before, (), others)):
+                return origin
         return None
 
     def _flat(self, record: Record) -> dict[tuple[str, ...], Any]:
@@ -144,16 +144,20 @@ class History:
             yield from self._index.operations.get(step.operation, ())[:_LATEST]
 
 
+def _differing(before: Mapping[tuple[str, ...], Any], after: Mapping[tuple[str, ...], Any]) -> list[tuple[str, ...]]:
+    return [path for path in {**after, **before} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
+
+
 def _variant(operation: str, options: Mapping[str, Any]) -> str:
     # The name of a step that can be of several operations, such as a scorer: one that learns has a name as an option.
     return str(options.get("name", operation))
 
 
-def told_changes(changes: Sequence[Change], *, added: bool = False) -> str:
+def summarize_changes(changes: Sequence[Change], *, added: bool = False) -> str:
     """Changes in a line: the first two, and how many more. `added`: what was before is there as well."""
     parts = (f"{change.path}: {_short(change.after)} is new" if added else str(change) for change in changes[:2])
-    told = ", ".join(parts)
-    return told + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
+    text = ", ".join(parts)
+    return text + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
 
 
 def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -169,19 +173,19 @@ def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple
 
 def _flat(operation: str, options: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     implied = {name for name, path in operations[operation].facts.get("spec_paths", {}).items() if not path}
-    found: dict[tuple[str, ...], Any] = {}
+    flattened: dict[tuple[str, ...], Any] = {}
 
     def walk(value: Any, path: tuple[str, ...]) -> None:
         if isinstance(value, Mapping) and value:
             for name, inner in value.items():
                 walk(inner, (*path, name))
         else:
-            found[path] = list(value) if isinstance(value, tuple) else value
+            flattened[path] = list(value) if isinstance(value, tuple) else value
 
     for name, inner in options.items():
         if name not in implied:
             walk(inner, (name,))
-    return found
+    return flattened
 
 
 def _short(value: Any) -> str:

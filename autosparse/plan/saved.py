@@ -16,14 +16,13 @@ from autosparse.backends import Machine
 from autosparse.errors import SpecError, UsageError
 from autosparse.packaged import __version__
 from autosparse.plan.model import Plan, Step
-from autosparse.plan.reasons import Change, History, told_changes
+from autosparse.plan.reasons import Change, History, summarize_changes
 from autosparse.plan.status import Status, count, missing_device
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.store import Index, Record
 
 KIND = "autosparse plan"
 _SCHEMA_VERSION = 1
-_AGAIN = "plan it again with `autosparse plan SPEC --out {path}`, or run the spec"
 
 
 @dataclass(frozen=True)
@@ -64,18 +63,18 @@ class SavedPlan:
 
 
 def save_plan(
-    path: Path, plan: Plan, found: Mapping[str, Status], relative: Iterable[str], spec: Path | None = None
+    path: Path, plan: Plan, statuses: Mapping[str, Status], relative: Iterable[str], spec: Path | None = None
 ) -> None:
     """Write a plan of the file `spec` to a file, whole or not at all. `relative` are the paths that the spec names
     relative to itself.
     """
     known = frozenset(relative)
-    places: list[str] = []
+    dotted: list[str] = []
     resolved = plan.spec.model_dump(mode="json")
-    for place, value, holder in _texts(resolved):
+    for keys, value, holder in _texts(resolved):
         if value in known:
-            holder[place[-1]] = _from(path, value)
-            places.append(".".join(map(str, place)))
+            holder[keys[-1]] = _from(path, value)
+            dotted.append(".".join(map(str, keys)))
     saved = SavedPlan(
         kind=KIND,
         schema_version=_SCHEMA_VERSION,
@@ -83,10 +82,10 @@ def save_plan(
         spec=plan.name,
         digest=plan.digest,
         budgets=resolved["budget"],
-        summary=count(found),
+        summary=count(statuses),
         resolved=resolved,
-        relative=places,
-        steps=[_saved(plan, step, found[step.name]) for step in plan.steps.values()],
+        relative=dotted,
+        steps=[_saved(plan, step, statuses[step.name]) for step in plan.steps.values()],
         path=_from(path, str(spec.absolute())) if spec else "",
     )
     if path.exists() and not _is_ours(path):
@@ -128,7 +127,7 @@ def read_plan(path: Path) -> SavedPlan | None:
         version = data.get("autosparse", "another version")
         raise UsageError(
             f"{path} was saved by autosparse {version} in a form that {__version__} does not read",
-            _AGAIN.format(path=shlex.quote(str(path))),
+            _again(path),
         )
     try:
         return TypeAdapter(SavedPlan).validate_python(data)
@@ -140,36 +139,39 @@ def read_plan(path: Path) -> SavedPlan | None:
 def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
     """The spec that a plan was compiled from, with its paths as they are to be reached from the file's folder."""
     resolved, relative = json.loads(json.dumps(saved.resolved)), set()
-    for place, value, holder in _texts(resolved):
-        if ".".join(map(str, place)) in saved.relative:
-            holder[place[-1]] = os.path.normpath(path.parent.absolute() / value)
-            relative.add(holder[place[-1]])
+    for keys, value, holder in _texts(resolved):
+        if ".".join(map(str, keys)) in saved.relative:
+            holder[keys[-1]] = os.path.normpath(path.parent.absolute() / value)
+            relative.add(holder[keys[-1]])
     try:
         loaded = take_spec(resolved, saved.spec, frozenset(relative))
         return replace(loaded, origin=path.parent.absolute() / saved.path) if saved.path else loaded
     except SpecError as error:
         raise UsageError(
             f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",
-            _AGAIN.format(path=shlex.quote(str(path))),
+            _again(path),
         ) from None
 
 
-def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, found: Mapping[str, Status], machine: Machine) -> None:
+def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[str, Status], machine: Machine) -> None:
     """Refuse what is more than a saved plan, or something else. Raises UsageError that says what has moved."""
-    again = _AGAIN.format(path=shlex.quote(str(path)))
+    again = _again(path)
     if absent := missing_device(plan, machine):
         raise UsageError(f"{path} was planned for {plan.spec.target.device}: {absent[0][0]}", again)
     before = {step.name: step for step in saved.steps}
-    moved = [name for name in {**before, **plan.steps} if _key(before, name) != _key(plan.steps, name)]
+    steps: Mapping[str, Any] = {**before, **plan.steps}
+    moved = [n for n in steps if n not in before or n not in plan.steps or before[n].key != plan.steps[n].key]
     if moved:
-        own = [(name, _changes(plan, name, before.get(name))) for name in moved]
-        name, told = next(((name, told) for name, told in own if told), (moved[0], "has another key"))
+        changes = {name: _changes(plan, name, before.get(name)) for name in moved}
+        name = next((name for name in moved if changes[name]), moved[0])
+        change = changes[name] or "has another key"
         others = f"; {len(moved)} steps are others than planned" if len(moved) > 1 else ""
         versions = f" (saved by autosparse {saved.autosparse}, this is {__version__})"
         raise UsageError(
-            f"{path} has moved: `{name}`: {told}{others}{versions if saved.autosparse != __version__ else ''}", again
+            f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}",
+            again,
         )
-    gone = [step.name for step in saved.steps if step.status == "reuse" and found[step.name].status != "reuse"]
+    gone = [step.name for step in saved.steps if step.status == "reuse" and statuses[step.name].status != "reuse"]
     if gone:
         several = f" and {len(gone) - 1} more were" if len(gone) > 1 else " was"
         are = "are" if len(gone) > 1 else "is"
@@ -194,20 +196,16 @@ def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
     about = {"version": before.version, "options": before.options, "inputs": before.inputs}
     record = Record(before.operation, before.key, name, 0, json.dumps(about))
     changes: Sequence[Change] = History(plan, Index({})).changes(plan.steps[name], record)
-    return told_changes(changes)
+    return summarize_changes(changes)
 
 
-def _key(steps: Mapping[str, Step] | Mapping[str, SavedStep], name: str) -> str | None:
-    return steps[name].key if name in steps else None
-
-
-def _texts(value: Any, place: tuple[str | int, ...] = (), holder: Any = None) -> Iterator[tuple[Any, str, Any]]:
+def _texts(value: Any, keys: tuple[str | int, ...] = (), holder: Any = None) -> Iterator[tuple[Any, str, Any]]:
     # Every text in a JSON value: its place, itself, and what holds it, where it may be replaced.
     if isinstance(value, str):
-        yield place, value, holder
+        yield keys, value, holder
     elif isinstance(value, dict | list):
         for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            yield from _texts(inner, (*place, key), value)
+            yield from _texts(inner, (*keys, key), value)
 
 
 def _from(path: Path, value: str) -> str:
@@ -225,5 +223,9 @@ def _is_ours(path: Path) -> bool:
         return False
 
 
+def _again(path: Path) -> str:
+    return f"plan it again with `autosparse plan SPEC --out {shlex.quote(str(path))}`, or run the spec"
+
+
 def _damaged(path: Path, why: object) -> UsageError:
-    return UsageError(f"{path} is a saved plan that is damaged: {why}", _AGAIN.format(path=shlex.quote(str(path))))
+    return UsageError(f"{path} is a saved plan that is damaged: {why}", _again(path))

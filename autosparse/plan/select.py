@@ -21,26 +21,26 @@ class Selection:
     whole plan is there afterwards.
     """
 
-    found: Mapping[str, Status]
+    statuses: Mapping[str, Status]
     forced: frozenset[str] = frozenset()
     after: frozenset[str] = frozenset()
     finishes: bool = True
 
 
 def select_steps(
-    plan: Plan, found: Mapping[str, Status], *, only: Sequence[str] = (), force: Sequence[str] = ()
+    plan: Plan, statuses: Mapping[str, Status], *, only: Sequence[str] = (), force: Sequence[str] = ()
 ) -> Selection:
     """The steps that names or globs mean. Raises UsageError for one that means no step."""
     forced = frozenset(name for pattern in force for name in _matching(plan, pattern, "--force"))
     chosen = frozenset(name for pattern in only for name in _matching(plan, pattern, "--only")) if only else plan.steps
-    names = _needed(plan, found, chosen, forced) if only else frozenset(plan.steps)
-    statuses = {
+    names = _needed(plan, statuses, chosen, forced) if only else frozenset(plan.steps)
+    selected = {
         name: Status("run", "asked for by `--force`") if name in forced else status
-        for name, status in found.items()
+        for name, status in statuses.items()
         if name in names
     }
-    finishes = all(status.status == "reuse" for name, status in found.items() if name not in names)
-    return Selection(statuses, forced, _after(plan, forced), finishes)
+    finishes = all(status.status == "reuse" for name, status in statuses.items() if name not in names)
+    return Selection(selected, forced, _after(plan, forced), finishes)
 
 
 def _matching(plan: Plan, pattern: str, option: str) -> list[str]:
@@ -58,14 +58,14 @@ def _matching(plan: Plan, pattern: str, option: str) -> list[str]:
 
 
 def _needed(
-    plan: Plan, found: Mapping[str, Status], chosen: Collection[str], forced: Collection[str]
+    plan: Plan, statuses: Mapping[str, Status], chosen: Collection[str], forced: Collection[str]
 ) -> frozenset[str]:
     # What is there needs nothing, unless it is made again.
     needed: set[str] = set()
     for name in reversed(list(plan.steps)):  # inputs come before what takes them
         if name in chosen or name in forced or name in needed:
             needed.add(name)
-            if found[name].status != "reuse" or name in forced:
+            if statuses[name].status != "reuse" or name in forced:
                 needed.update(plan.steps[name].inputs.values())
     return frozenset(needed)
 
@@ -73,6 +73,6 @@ def _needed(
 def _after(plan: Plan, names: Collection[str]) -> frozenset[str]:
     after: set[str] = set()
     for name, step in plan.steps.items():
-        if any(taken in names or taken in after for taken in step.inputs.values()):
+        if any(source in names or source in after for source in step.inputs.values()):
             after.add(name)
     return frozenset(after)

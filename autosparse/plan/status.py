@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib import util
 from typing import Any
 
-from autosparse.backends import Machine, Place, environment, missing_extras
+from autosparse.backends import Machine, Placement, environment, missing_extras
 from autosparse.core.training.torch_compile import DENSE
 from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
-from autosparse.plan.reasons import Change, History, environment_changes, told_changes
+from autosparse.plan.reasons import Change, History, environment_changes, summarize_changes
 from autosparse.steps import operations
 from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, open_index
@@ -45,8 +45,8 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
     index = open_index(store) if index is None else index
     history = History(plan, index)
     assert isinstance(plan.spec.target.threads, int), "statuses takes the plan of a resolved spec"
-    here = environment(Place(plan.spec.target.device, plan.spec.target.threads))
-    found: dict[str, Status] = {}
+    here = environment(Placement(plan.spec.target.device, plan.spec.target.threads))
+    by_name: dict[str, Status] = {}
     roots: dict[str, str] = {}  # step to run -> the step where its reason lies
     keys = store.present([(step.operation, step.key) for step in plan.steps.values()])
     present = {name for name, step in plan.steps.items() if step.key in keys}
@@ -57,66 +57,67 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
     for name, step in plan.steps.items():
         if name in present:
             here_too = store.url is None or store.holds(step.operation, step.key)
-            found[name] = _reused(index.find(step.key), here) if here_too else Status("reuse", SHARED)
+            by_name[name] = _reused(index.find(step.key), here) if here_too else Status("reuse", SHARED)
         else:
             chain = chains.get(name.rpartition("/")[0], [])
-            found[name] = _made(history, step, found, roots, [link for link in chain if link in present], len(chain))
-    return found
+            made = [link for link in chain if link in present]
+            by_name[name] = _made(history, step, by_name, roots, made, len(chain))
+    return by_name
 
 
-def count(found: Mapping[str, Status]) -> dict[str, int]:
+def count(statuses: Mapping[str, Status]) -> dict[str, int]:
     """How many steps run, are reused, are resumed."""
-    return {kind: sum(status.status == kind for status in found.values()) for kind in ("run", "reuse", "resume")}
+    return {kind: sum(status.status == kind for status in statuses.values()) for kind in ("run", "reuse", "resume")}
 
 
 def _reused(record: Record | None, here: Mapping[str, Any]) -> Status:
     if record is None or not (changes := environment_changes(record, here)):
         return Status("reuse", "in the cache", nearest=record)
-    told = ", ".join(f"{change.path} {change.before}" for change in changes)
-    return Status("reuse", f"in the cache, made with {told}", environment=changes, nearest=record)
+    text = ", ".join(f"{change.path} {change.before}" for change in changes)
+    return Status("reuse", f"in the cache, made with {text}", environment=changes, nearest=record)
 
 
 def _made(
-    history: History, step: Step, found: Mapping[str, Status], roots: dict[str, str], before: Sequence[str], links: int
+    history: History, step: Step, statuses: Mapping[str, Status], roots: dict[str, str], made: Sequence[str], links: int
 ) -> Status:
     nearest = history.nearest(step)
     record, changes = (nearest.record, nearest.changes) if nearest else (None, ())
-    waiting = tuple(dict.fromkeys(name for name in step.inputs.values() if found[name].status != "reuse"))
+    waiting = tuple(dict.fromkeys(name for name in step.inputs.values() if statuses[name].status != "reuse"))
     roots[step.name] = step.name
-    if before and not waiting:
+    if made and not waiting:
         noun = operations[step.operation].facts["chained"]
-        reason = f"{len(before)} of {links} {noun} are there"
+        reason = f"{len(made)} of {links} {noun} are there"
         return Status("resume", reason, nearest=record)
     named = record is not None and record.step == step.name
     if waiting and not (named and changes):
         root = roots[step.name] = roots[waiting[0]]
-        return Status("run", f"after `{root}`: {found[root].reason}", because=waiting, nearest=record)
+        return Status("run", f"after `{root}`: {statuses[root].reason}", because=waiting, nearest=record)
     if nearest and named and not changes:
         changes = history.counted(step, nearest)
     if changes:
-        told = told_changes(changes, added=nearest is not None and nearest.kept)
-        return Status("run", told, changes, waiting, nearest=record)
+        text = summarize_changes(changes, added=nearest is not None and nearest.kept)
+        return Status("run", text, changes, waiting, nearest=record)
     if nearest and (origin := history.origin(step, nearest)):
         source, changes = origin
-        return Status("run", f"{told_changes(changes)} in `{source.name}`", changes, nearest=record)
+        return Status("run", f"{summarize_changes(changes)} in `{source.name}`", changes, nearest=record)
     return Status("run", "first time" if not nearest or nearest.inputs else "no longer in the cache", nearest=record)
 
 
-def missing_data(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
+def missing_data(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What datasets lack that steps to run need, and how to get it."""
     absent = []
     for name, source in plan.sources.items():
-        if _is_to_run(found, name) and not source.fetches and (problem := source.missing()):
+        if _is_to_run(statuses, name) and not source.fetches and (problem := source.missing()):
             absent.append(problem)
     return absent
 
 
-def missing_libraries(plan: Plan, found: Mapping[str, Status]) -> list[tuple[str, str]]:
+def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What steps to run need of which something is not installed, and how to get it."""
-    formats = dict.fromkeys(step.options["format"] for step in plan.of(EmitResult) if _is_to_run(found, step.name))
+    formats = dict.fromkeys(step.options["format"] for step in plan.of(EmitResult) if _is_to_run(statuses, step.name))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
     needed = {f"format `{format}`": extra for format, extra in extras.items()}
-    recipes = [step.options.get("training", {}) for step in plan.steps.values() if _is_to_run(found, step.name)]
+    recipes = [step.options.get("training", {}) for step in plan.steps.values() if _is_to_run(statuses, step.name)]
     if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "sparse" for recipe in recipes):
         needed["`training.kernels: sparse`"] = "sparse"
     missing = missing_extras() if needed else {}
@@ -144,8 +145,8 @@ def _missing_compiler(device: str) -> list[tuple[str, str]]:
     return [(f"{what} a C++ compiler, and there is no {compiler}", hint)]
 
 
-def _is_to_run(found: Mapping[str, Status], name: str) -> bool:
-    return name in found and found[name].status != "reuse"
+def _is_to_run(statuses: Mapping[str, Status], name: str) -> bool:
+    return name in statuses and statuses[name].status != "reuse"
 
 
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
@@ -162,5 +163,5 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     assert isinstance(target.threads, int), "excess_threads takes the plan of a resolved spec"
     if target.threads <= machine.cores or target.elsewhere:
         return []
-    told = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
-    return [(told, "`--set target.threads=auto` takes as many as there are")]
+    text = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
+    return [(text, "`--set target.threads=auto` takes as many as there are")]

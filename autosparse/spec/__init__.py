@@ -2,7 +2,7 @@
 
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec.budget import Amount
-from autosparse.spec.discovery import FILE, Found, find_spec, remember_spec
+from autosparse.spec.discovery import FILE, SpecPath, find_spec, remember_spec
 from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
 from autosparse.spec.method import DENSE, HORIZON, Method, in_percent
 from autosparse.spec.resolve import (
@@ -20,7 +20,7 @@ from autosparse.spec.scorer import Pretrained
 from autosparse.spec.target import binary_size
 
 __all__ = [
-    "BEST", "DENSE", "FILE", "HORIZON", "Amount", "Found", "LoadedSpec", "Method", "Pretrained", "Spec",
+    "BEST", "DENSE", "FILE", "HORIZON", "Amount", "LoadedSpec", "Method", "Pretrained", "Spec", "SpecPath",
     "about_shipped", "binary_size", "find_spec", "in_percent", "load_spec", "open_settings", "parse_list",
     "provenance", "remember_spec", "resolve", "selection_of", "shipped", "spec_schema", "take_spec", "with_horizon",
     "with_selections", "with_settings",

@@ -10,9 +10,9 @@ from fractions import Fraction
 from typing import Annotated, Any, TypeAlias
 
 from pydantic import BeforeValidator, PlainSerializer, PlainValidator, WithJsonSchema
-from pydantic_core import PydanticCustomError
 
 from autosparse.registry import suggestion
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 CURRENCIES = ("parameters", "macs", "bytes")
@@ -58,62 +58,48 @@ def _budget(value: Any) -> float | Amount:
 
 def _sparsity(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": quoted(value), "hint": _HINT})
+        raise refusal(f"must be a number but is {quoted(value)}", _HINT)
     if 0 <= value < 1:
         return float(value) + 0.0  # no minus zero
     hint = f"for {value:g} % write {value / 100:g}" if 1 < value < 100 else _HINT
-    raise PydanticCustomError(
-        "sparsity", "must be at least 0 and below 1 but is {got}", {"got": f"{value:g}", "hint": hint}
-    )
+    raise refusal(f"must be at least 0 and below 1 but is {value:g}", hint)
 
 
 def _share(text: str) -> float:
     """The sparsity that `99%` and `100x` mean: the float nearest to the exact value, as 0.99 is."""
-    found = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", text)
-    if found is None:
+    match = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", text)
+    if match is None:
         currency, equals, amount = (part.strip() for part in text.partition("="))
         hint = f"in a spec write {{{currency}: {amount}}}" if equals and currency in CURRENCIES else _WAYS
         if re.fullmatch(rf"{_NUMBER}\s*(?:[kMG]|[kKMG]i?B)", text):
             which = ["bytes"] if text.endswith("B") else CURRENCIES
             hint = f"of what? {' or '.join(f'{{{currency}: {text}}}' for currency in which)}"
-        raise PydanticCustomError("sparsity", "must be a number but is {got}", {"got": quoted(text), "hint": hint})
-    number = Fraction(found[2]) * (-1 if found[1] else 1)
-    if found[3] == "%":
+        raise refusal(f"must be a number but is {quoted(text)}", hint)
+    number = Fraction(match[2]) * (-1 if match[1] else 1)
+    if match[3] == "%":
         if not 0 <= number < 100:
-            raise PydanticCustomError(
-                "sparsity",
-                "must be at least 0% and below 100% but is {got}",
-                {"got": text, "hint": "99% removes 99 % of the weights"},
-            )
+            raise refusal(f"must be at least 0% and below 100% but is {text}", "99% removes 99 % of the weights")
         return _below_one(number / 100, text)
     if number < 1:
-        raise PydanticCustomError(
-            "sparsity",
-            "must be at least 1x but is {got}",
-            {"got": text, "hint": "100x keeps one weight of 100; 1x keeps all"},
-        )
+        raise refusal(f"must be at least 1x but is {text}", "100x keeps one weight of 100; 1x keeps all")
     return _below_one(1 - 1 / number, text)
 
 
 def _below_one(share: Fraction, text: str) -> float:
     if (sparsity := float(share)) < 1:
         return sparsity
-    raise PydanticCustomError("sparsity", "must leave some weights but is {got}", {"got": text, "hint": _HINT})
+    raise refusal(f"must leave some weights but is {text}", _HINT)
 
 
 def _amount(value: Mapping[Any, Any]) -> Amount:
     for key in value:
         if key not in CURRENCIES:
             hint = suggestion(str(key), CURRENCIES) or f"currencies: {', '.join(CURRENCIES)}"
-            raise PydanticCustomError(
-                "currency",
-                "must be in parameters, macs or bytes but is in {got}",
-                {"got": quoted(key), "hint": hint},
-            )
+            raise refusal(f"must be in parameters, macs or bytes but is in {quoted(key)}", hint)
     if len(value) != 1:
-        told = " and ".join(map(str, value)) if value else "none"
+        named = " and ".join(map(str, value)) if value else "none"
         hint = "several budgets are a list: [{parameters: 120k}, {macs: 5M}]"
-        raise PydanticCustomError("currency", "must name one currency but names {got}", {"got": told, "hint": hint})
+        raise refusal(f"must name one currency but names {named}", hint)
     ((currency, amount),) = value.items()
     return Amount(currency, _whole(currency, amount))
 
@@ -123,17 +109,15 @@ def _whole(currency: str, value: Any) -> int:
     hint = f"such as {_EXAMPLES[currency]}"
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         number = Fraction(value)
-    elif isinstance(value, str) and (found := re.fullmatch(rf"({_NUMBER})\s*([A-Za-z]*)", value.strip())):
-        number, hint = _in_units(currency, found[1], found[2])
+    elif isinstance(value, str) and (match := re.fullmatch(rf"({_NUMBER})\s*([A-Za-z]*)", value.strip())):
+        number, hint = _in_units(currency, match[1], match[2])
     elif isinstance(value, str) and re.fullmatch(r"[0-9]{1,3}([,_ ][0-9]{3})+", value.strip()):
         hint = f"write {re.sub(r'[,_ ]', '', value.strip())}"
     if number is None or number.denominator != 1 or not 0 < number < _MOST:
         if number is not None and number.denominator != 1:
             hint = f"{float(number):g} is not whole"
-        raise PydanticCustomError(
-            "amount",
-            "must be a whole number above 0, with or without a unit, but is {got}",
-            {"got": quoted(value), "hint": hint, "at": (currency,)},
+        raise refusal(
+            f"must be a whole number above 0, with or without a unit, but is {quoted(value)}", hint, (currency,)
         )
     return int(number)
 

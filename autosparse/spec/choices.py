@@ -32,6 +32,7 @@ from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.registry import Entry, Option, Registry, keyed, options_of, suggestion
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 from autosparse.trackers import trackers
 from autosparse.user_code import label
@@ -91,9 +92,9 @@ class OpenChoice(Choice):
     def _plain_options(self) -> OpenChoice:
         for name, value in (self.model_extra or {}).items():
             if not _is_plain(value):
-                context = {"name": name, "hint": "numbers, texts, true, false, null and lists of them"}
-                raise PydanticCustomError(
-                    "option", "has option `{name}` with a value that cannot be passed on", context
+                raise refusal(
+                    f"has option `{name}` with a value that cannot be passed on",
+                    "numbers, texts, true, false, null and lists of them",
                 )
         return self
 
@@ -110,7 +111,7 @@ def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """The values, none of them twice."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise PydanticCustomError("repeated", "names {got} twice", {"got": getattr(value, "name", str(value))})
+            raise refusal(f"names {getattr(value, 'name', value)} twice")
     return values
 
 
@@ -131,15 +132,13 @@ def choice_of(registry: Registry[Any]) -> Any:
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
-            raise PydanticCustomError("choice", f"must be the name of {_a(registry.kind)}, or a mapping with `name`")
+            raise refusal(f"must be the name of {_a(registry.kind)}, or a mapping with `name`")
         name = value.get("name")
         if not isinstance(name, str) or name not in registry:
             hint = registry.suggest(str(name))
             if name is None:
-                raise PydanticCustomError("no_name", f"needs the `name` of {_a(registry.kind)}", {"hint": hint})
-            raise PydanticCustomError(
-                "unknown_name", f"must be {_a(registry.kind)} but is {{got}}", {"got": quoted(name), "hint": hint}
-            )
+                raise refusal(f"needs the `name` of {_a(registry.kind)}", hint)
+            raise refusal(f"must be {_a(registry.kind)} but is {quoted(name)}", hint)
         return value
 
     def tag(value: Any) -> Any:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import PydanticCustomError
 
 from autosparse.errors import InvalidValue, SpecError
 from autosparse.registry import suggestion
@@ -34,9 +35,15 @@ _RULES = {
 }
 
 
+def refusal(message: str, hint: str | None = None, at: Path = ()) -> PydanticCustomError:
+    """The error of a validator that refuses a value, or what is at a path in it."""
+    # The message comes last: a sign such as `{hint}` in it stays as it is.
+    return PydanticCustomError("refused", "{message}", {"hint": hint, "at": at, "message": message})
+
+
 def explain(error: ValidationError, document: Document) -> SpecError:
     """All problems of a spec, in the order they were written, as one SpecError."""
-    found: dict[Path, tuple[Mark, str, str | None]] = {}
+    sentences: dict[Path, tuple[Mark, str, str | None]] = {}
     kinds: dict[Path, str] = {}
     for problem in error.errors(include_url=False):
         context = problem.get("ctx", {})
@@ -44,13 +51,13 @@ def explain(error: ValidationError, document: Document) -> SpecError:
         if problem["type"] == "too_short" and len(problem["input"]) >= context["min_length"]:
             continue
         # A rule over several sections says at which of them it is broken.
-        place = (*problem["loc"], *context.get("at", ()))
-        path = _path(place, document.data, missing=problem["type"] == "missing")
+        loc = (*problem["loc"], *context.get("at", ()))
+        path = _path(loc, document.data, missing=problem["type"] == "missing")
         mark, text, hint = _sentence(problem, path, document)
         # A union reports one problem for each of its members: the first will do, but a number need not be whole.
-        if path not in found or (kinds[path], problem["type"]) == ("int_type", "float_type"):
-            found[path], kinds[path] = (mark, text, hint), problem["type"]
-    ordered = sorted(found.values(), key=lambda item: (item[0].line, item[0].column))
+        if path not in sentences or (kinds[path], problem["type"]) == ("int_type", "float_type"):
+            sentences[path], kinds[path] = (mark, text, hint), problem["type"]
+    ordered = sorted(sentences.values(), key=lambda item: (item[0].line, item[0].column))
     return SpecError.of([(f"{mark}: {text}", hint) for mark, text, hint in ordered])
 
 
@@ -70,8 +77,8 @@ def _sentence(problem: Any, path: Path, document: Document) -> tuple[Mark, str, 
     context: Mapping[str, Any] = problem.get("ctx", {})
     kind, name = problem["type"], _dotted(path)
     if kind == "unknown_key":
-        place = (*path, context["key"])
-        mark = document.keys.get(place) or document.nearest(path) or Mark("spec")
+        key = (*path, context["key"])
+        mark = document.keys.get(key) or document.nearest(path) or Mark("spec")
         inside = f" in `{name}`" if name else ""
         return mark, f"unknown key `{context['key']}`{inside}", context["hint"]
     mark = document.nearest(path) or Mark("spec")

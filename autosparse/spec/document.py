@@ -56,6 +56,16 @@ class Document:
                 return mark
         return None
 
+    def at(self, path: Path) -> Any:
+        """The value at a path, or None."""
+        data = self.data
+        for key in path:
+            if isinstance(data, list) and isinstance(key, int):
+                data = data[key] if key < len(data) else None
+            else:
+                data = data.get(key) if isinstance(data, dict) else None
+        return data
+
 
 def parse_document(text: str, name: str) -> Document:
     """Read one YAML document. Raises SpecError with `name:line:column`."""
@@ -71,8 +81,8 @@ def parse_document(text: str, name: str) -> Document:
         raise SpecError(f"{mark}: {problem}", hint) from None
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        place = Mark(name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-        raise SpecError(f"{place}: character {error.character!r} is not allowed in YAML") from None
+        mark = Mark(name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
+        raise SpecError(f"{mark}: character {error.character!r} is not allowed in YAML") from None
     except (ValueError, OverflowError) as error:  # PyYAML trusts numbers in escapes and directives
         raise SpecError(f"{reader.last}: the text cannot be read ({error})") from None
 

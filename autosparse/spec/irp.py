@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, model_validator
-from pydantic_core import PydanticCustomError
 
 from autosparse.core.training.loop import MOST_EPOCHS
 from autosparse.spec.choices import Choice, DatasetChoice, ModelChoice, Section, Seeds, Training, about, different
+from autosparse.spec.diagnostics import refusal
 
 MOST_ROUNDS = 1000
 
@@ -70,9 +70,5 @@ class Irp(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Irp:
         if self.models and self.model is not None:
-            raise PydanticCustomError(
-                "model_and_models",
-                "stands beside `model`",
-                {"hint": "write all networks into `models`", "at": ("models",)},
-            )
+            raise refusal("stands beside `model`", "write all networks into `models`", ("models",))
         return self

@@ -54,23 +54,23 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     document = _read(path, ())
     for override in overrides:
         _override(document, override)
-    found = _loaded(path, document, budget)
-    for dotted, values in found.spec.study.items():
+    loaded = _loaded(path, document, budget)
+    for dotted, values in loaded.spec.study.items():
         for number, _ in enumerate(values):
             _check_varied(path, document, dotted, number)
-    return found
+    return loaded
 
 
 def _check_varied(path: FilePath, document: Document, dotted: str, number: int) -> None:
     # Whether there is such a value to vary, and what it takes is a value of it.
     mark = document.nearest(("study", dotted, number)) or Mark(str(path))
     other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
-    _place(other, dotted, document.data["study"][dotted][number], mark)
+    _set_dotted(other, dotted, document.data["study"][dotted][number], mark)
     try:
         _loaded(path, other, ())
     except SpecError as error:
-        if told := [problem for problem in error.problems if problem[0].startswith(f"{mark}:")]:
-            raise SpecError.of(told) from None
+        if problems := [problem for problem in error.problems if problem[0].startswith(f"{mark}:")]:
+            raise SpecError.of(problems) from None
 
 
 def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> LoadedSpec:
@@ -78,11 +78,11 @@ def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> Loaded
         values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
     relative: set[str] = set()
-    places: list[Path] = [("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")]
-    several = _at(document.data, ("irp", "models"))
-    places += [("irp", "models", number) for number in range(len(several) if isinstance(several, list) else 0)]
-    for place in places:
-        relative |= _make_absolute(document, place)
+    choices: list[Path] = [("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")]
+    several = document.at(("irp", "models"))
+    choices += [("irp", "models", number) for number in range(len(several) if isinstance(several, list) else 0)]
+    for choice in choices:
+        relative |= _make_absolute(document, choice)
     relative |= _make_scorer_absolute(document)
     return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
 
@@ -123,9 +123,9 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
-        place = Mark(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
+        mark = Mark(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
         raise SpecError(
-            f"{place}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
+            f"{mark}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
         ) from None
     document = parse_document(text, str(path))
     if not isinstance(document.data, dict):
@@ -155,23 +155,20 @@ def _merge(base: Document, over: Document) -> Document:
 
 def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping[str, Any], path: Path) -> None:
     for key, value in above.items():
-        place = (*path, key)
+        inner = (*path, key)
         old: Any = below.get(key)
         # A mapping that names another choice replaces the base's: its options would mean nothing. So does a budget.
-        replaces = place == ("budget",) or (place == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
-        if isinstance(value, dict) and isinstance(old, dict) and not replaces and _same_choice(value, old):
+        replaces = inner == ("budget",) or (inner == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
+        both = isinstance(value, dict) and isinstance(old, dict) and not replaces
+        if both and value.get("name", old.get("name")) == old.get("name"):
             below[key] = dict(old)
-            _lay(merged, over, below[key], value, place)
+            _lay(merged, over, below[key], value, inner)
         else:
-            _forget(merged, place)
+            _forget(merged, inner)
             below[key] = value
             for marks, source in ((merged.values, over.values), (merged.keys, over.keys)):
-                marks.update({found: mark for found, mark in source.items() if found[: len(place)] == place})
-        merged.values[place], merged.keys[place] = over.values[place], over.keys[place]
-
-
-def _same_choice(above: Mapping[str, Any], below: Mapping[str, Any]) -> bool:
-    return bool(above.get("name", below.get("name")) == below.get("name"))
+                marks.update({marked: mark for marked, mark in source.items() if marked[: len(inner)] == inner})
+        merged.values[inner], merged.keys[inner] = over.values[inner], over.keys[inner]
 
 
 def _override(document: Document, override: str) -> None:
@@ -183,10 +180,10 @@ def _override(document: Document, override: str) -> None:
     if dotted == "extends":
         raise UsageError("`extends` is read from the file alone", "write it there")
     mark = Mark(f"--set {override}")
-    _place(document, dotted, parse_document(text, str(mark)).data if text else None, mark)
+    _set_dotted(document, dotted, parse_document(text, str(mark)).data if text else None, mark)
 
 
-def _place(document: Document, dotted: str, value: Any, mark: Mark) -> None:
+def _set_dotted(document: Document, dotted: str, value: Any, mark: Mark) -> None:
     path = tuple(dotted.split("."))
     if path == ("scorer", "pretrained"):  # in place of the scorer that the spec trains, whatever its options
         _set(document, ("scorer",), {}, mark)
@@ -194,18 +191,18 @@ def _place(document: Document, dotted: str, value: Any, mark: Mark) -> None:
 
 
 def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
-    place: Any = document.data
+    section: Any = document.data
     for depth, key in enumerate(path[:-1]):
         if depth == 0 and key in ("method", "scorer"):  # what the spec does not name is there by default
-            place.setdefault(key, Spec.model_fields[key].default)
-        if isinstance(place.get(key), str):  # `--set model.width=8` on `model: resnet8`
-            place[key] = _spread(key, place[key])
-        inner = place.setdefault(key, {})
+            section.setdefault(key, Spec.model_fields[key].default)
+        if isinstance(section.get(key), str):  # `--set model.width=8` on `model: resnet8`
+            section[key] = _spread(key, section[key])
+        inner = section.setdefault(key, {})
         if not isinstance(inner, dict):
             raise UsageError(f"`{mark}`: `{'.'.join(path[: depth + 1])}` is not a mapping", "set it as a whole")
-        place = inner
+        section = inner
     _forget(document, path)
-    place[path[-1]] = value
+    section[path[-1]] = value
     for length in range(1, len(path)):  # the sections that it made
         document.values.setdefault(path[:length], mark)
         document.keys.setdefault(path[:length], mark)
@@ -218,12 +215,12 @@ def _given_budget(text: str) -> Any:
     return {currency.strip(): value} if equals else value
 
 
-def _make_absolute(document: Document, place: Path) -> set[str]:
+def _make_absolute(document: Document, path: Path) -> set[str]:
     # Files are meant relative to the spec that names them, or to where the command line is typed. Gives the paths
     # that were not written as they are then.
-    written = set(_texts(_at(document.data, place)))
-    _write_out(document, place)
-    return {text for text in _texts(_at(document.data, place)) if text not in written}
+    written = set(_texts(document.at(path)))
+    _write_out(document, path)
+    return {text for text in _texts(document.at(path)) if text not in written}
 
 
 def _make_scorer_absolute(document: Document) -> set[str]:
@@ -235,24 +232,24 @@ def _make_scorer_absolute(document: Document) -> set[str]:
     return {scorer["pretrained"]} - {written}
 
 
-def _write_out(document: Document, place: Path) -> None:
-    above, choice = _at(document.data, place[:-1]), _at(document.data, place)
-    registry = datasets if place[-1] == "dataset" else models
+def _write_out(document: Document, path: Path) -> None:
+    above, choice = document.at(path[:-1]), document.at(path)
+    registry = datasets if path[-1] == "dataset" else models
     name = choice.get("name") if isinstance(choice, dict) else choice
     if not isinstance(name, str) or (entry := registry.find(name)) is None:
         return
     if isinstance(choice, dict):
         for key, value in choice.items():
             if (option := entry.options.get(key)) and option.is_path:
-                folder = _folder(document, (*place, key))
+                folder = _folder(document, (*path, key))
                 # A spec that ships with the package stands for one in `specs` here: data is never in the package.
                 choice[key] = _absolute(value, FilePath("specs") if is_shipped(folder) else folder)
     if entry.facts.get("user_code"):
-        folder = _folder(document, (*place, "name") if isinstance(choice, dict) else place)
+        folder = _folder(document, (*path, "name") if isinstance(choice, dict) else path)
         if isinstance(choice, dict):
             choice["name"] = user_code.absolute(name, folder)
         else:
-            above[place[-1]] = user_code.absolute(name, folder)
+            above[path[-1]] = user_code.absolute(name, folder)
 
 
 def _folder(document: Document, path: Path) -> FilePath:
@@ -266,15 +263,6 @@ def _absolute(value: Any, folder: FilePath) -> Any:
     if not isinstance(value, str) or value.startswith("~"):
         return value
     return os.path.normpath(FilePath(folder, value).absolute())
-
-
-def _at(data: Any, place: Path) -> Any:
-    for key in place:
-        if isinstance(data, list) and isinstance(key, int):
-            data = data[key] if key < len(data) else None
-        else:
-            data = data.get(key) if isinstance(data, dict) else None
-    return data
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -298,5 +286,5 @@ def _spread(key: str, name: str) -> dict[str, Any]:
 
 def _forget(document: Document, path: Path) -> None:
     for marks in (document.values, document.keys):
-        for found in [found for found in marks if found[: len(path)] == path]:
-            del marks[found]
+        for marked in [marked for marked in marks if marked[: len(path)] == path]:
+            del marks[marked]

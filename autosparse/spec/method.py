@@ -8,14 +8,13 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema
 
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.core.schedule import schedules
 from autosparse.registry import suggestion
 from autosparse.spec.choices import (
     AllocationChoice,
-    Choice,
     CriterionChoice,
     RepairChoice,
     ScheduleChoice,
@@ -23,6 +22,7 @@ from autosparse.spec.choices import (
     SelectionChoice,
     about,
 )
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 HORIZON = "method.horizon"
@@ -40,23 +40,18 @@ _MOST_STEPS = 10_000_000
 def _horizon(value: Any) -> Any:
     if value == "auto" or (isinstance(value, int) and not isinstance(value, bool)):
         return value
-    found = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if not found:
+    match = _SHARE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match:
         meant = ""
         if isinstance(value, float) and (0 < value < 10 or value.is_integer()):
             meant = f"{100 * value:g}%" if 0 < value < 10 else f"{value:.0f}"
-        raise PydanticCustomError(
-            "horizon",
-            "must be whole steps, a share of one training such as 10%, or auto, but is {got}",
-            {
-                "got": quoted(value),
-                "hint": f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
-            },
+        raise refusal(
+            f"must be whole steps, a share of one training such as 10%, or auto, but is {quoted(value)}",
+            f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
         )
-    if float(found[1]) > _MOST:
-        context = {"got": value.strip(), "most": f"{_MOST}%"}
-        raise PydanticCustomError("horizon", "must be at most {most} of one training but is {got}", context)
-    return in_percent(float(found[1]))
+    if float(match[1]) > _MOST:
+        raise refusal(f"must be at most {_MOST}% of one training but is {value.strip()}")
+    return in_percent(float(match[1]))
 
 
 Horizon = Annotated[
@@ -73,20 +68,6 @@ def horizon_name(value: Any) -> str:
     return f"{value}steps" if isinstance(value, int) else ""
 
 
-def check_horizon(schedule: Choice) -> None:
-    """Whether a schedule can have a horizon. Raises PydanticCustomError."""
-    if "rounds" in schedule.entry.options:
-        raise PydanticCustomError(
-            "horizon",
-            "cannot be given to a method that prunes in rounds, by schedule `{schedule}`",
-            {
-                "schedule": schedule.name,
-                "hint": "with `schedule: one_shot` it can be",
-                "at": ("horizon",),
-            },
-        )
-
-
 def searched(method: Method, steps: int) -> Method:
     """The method with a search of as many steps as its horizon in place of its schedule; without one as it is.
 
@@ -94,9 +75,11 @@ def searched(method: Method, steps: int) -> Method:
     """
     if method.horizon is None:
         return method
-    own, schedule = _steps(method.horizon, steps), method.schedule
+    length, schedule = _steps(method.horizon, steps), method.schedule
     learns = schedule.entry.facts.get("learns", False)
-    search: Any = {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": own} if own else "one_shot"
+    search: Any = (
+        {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": length} if length else "one_shot"
+    )
     kept = method.model_dump(exclude={"horizon", "schedule"})
     return type(method).model_validate({**kept, "schedule": search})
 
@@ -167,18 +150,16 @@ class Method(Section):
         if isinstance(value, Mapping) and "name" not in value:
             return {"name": _default_name(value), **value}
         if not isinstance(value, Mapping | Method):
-            raise PydanticCustomError("method", "must be the name of a method, or a mapping with `criterion`")
+            raise refusal("must be the name of a method, or a mapping with `criterion`")
         return value
 
     @model_validator(mode="after")
-    def _own_name(self) -> Method:
+    def _check_name(self) -> Method:
         # A preset under another name: validating it under its own would come back here.
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
-            raise PydanticCustomError(
-                "taken", "cannot be named {got}: that is another method", {"got": repr(self.name)}
-            )
+            raise refusal(f"cannot be named {self.name!r}: that is another method")
         return self
 
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
@@ -190,17 +171,21 @@ class Method(Section):
     @model_validator(mode="after")
     def _what_tuned_is(self) -> Method:
         if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
-            raise PydanticCustomError(
-                "tuned",
-                "is what goes with a scorer, but criterion `{criterion}` has none",
-                {"criterion": self.criterion.name, "hint": "such as `selection: top`", "at": ("selection",)},
+            raise refusal(
+                f"is what goes with a scorer, but criterion `{self.criterion.name}` has none",
+                "such as `selection: top`",
+                ("selection",),
             )
         return self
 
     @model_validator(mode="after")
     def _one_way_to_train(self) -> Method:
-        if self.horizon is not None:
-            check_horizon(self.schedule)
+        if self.horizon is not None and "rounds" in self.schedule.entry.options:
+            raise refusal(
+                f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`",
+                "with `schedule: one_shot` it can be",
+                ("horizon",),
+            )
         return self
 
     def choices(self) -> dict[str, Any]:
@@ -250,11 +235,7 @@ class Method(Section):
 
 def _method_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,59}", value):
-        raise PydanticCustomError(
-            "method_name",
-            "must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {got}",
-            {"got": quoted(value)},
-        )
+        raise refusal(f"must be up to 60 letters, digits, `_`, `.`, `+` or `-` but is {quoted(value)}")
     return value
 
 
@@ -265,8 +246,8 @@ def _default_name(method: Mapping[str, Any]) -> str:
     if method.get("horizon") is not None:
         written.append(horizon_name(method["horizon"]))
     name = "+".join(filter(None, written))
-    own = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
-    if "criterion" in method and name in PRESETS and {**defaults, **own} != PRESETS[name][1]:
+    parts = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
+    if "criterion" in method and name in PRESETS and {**defaults, **parts} != PRESETS[name][1]:
         name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
     return name[:60] or "unnamed"
 
@@ -276,19 +257,19 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
         hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
         if name == DENSE:
             hint = "the dense network can be listed in `compare`"
-        raise PydanticCustomError("unknown_name", "must be a method but is {got}", {"got": quoted(name), "hint": hint})
+        raise refusal(f"must be a method but is {quoted(name)}", hint)
     return PRESETS[name][1]
 
 
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
     name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
-    told = (
+    names = (
         horizon_name(value) if key == "horizon" else _part_name(value) for key, value in parts.items() if key != "name"
     )
-    changed = "+".join(filter(None, told))
-    own = f"{name}+{changed}"[:60] if changed else name
-    return {"name": own, **_preset_of(name), **parts}
+    changed = "+".join(filter(None, names))
+    full_name = f"{name}+{changed}"[:60] if changed else name
+    return {"name": full_name, **_preset_of(name), **parts}
 
 
 def _part_name(part: Any) -> str:

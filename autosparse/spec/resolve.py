@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from autosparse.backends import Machine
 from autosparse.core.ranking import Objective
 from autosparse.core.scorers import scorers
-from autosparse.spec.choices import Choice, SelectionChoice, Training
+from autosparse.spec.choices import Choice, SelectionChoice
 from autosparse.spec.document import Document, Path
 from autosparse.spec.irp import Irp
 from autosparse.spec.method import HORIZON, USUAL, Method, in_percent, searched, written_out
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec
 from autosparse.spec.scorer import Pretrained
-
-if TYPE_CHECKING:
-    from autosparse.spec.choices import Choice
-    from autosparse.spec.method import Method
-    from autosparse.spec.schema import Spec
-
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
@@ -62,18 +55,16 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
             "epochs": epochs,
             "model": spec.irp.model or (None if spec.irp.models else spec.model),
             "dataset": spec.irp.dataset or spec.dataset,
-            "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),  # type: ignore[attr-defined]
+            "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),
         }
     )
     sanity = spec.sanity
     if sanity is not None and sanity.methods == "auto":
         checked = (spec.method.name, *((BEST,) if spec.baselines else ()))
         sanity = sanity.model_copy(update={"methods": checked})
-    return spec.model_copy(
+    return _with_methods(spec, written_out).model_copy(
         update={
             "sanity": sanity,
-            "method": written_out(spec.method),
-            "compare": tuple(item if isinstance(item, str) else written_out(item) for item in spec.compare),
             "target": spec.target.model_copy(update={"device": device, "threads": threads}),
             "training": training,
             "irp": irp,
@@ -90,17 +81,17 @@ def resolve(spec: Spec, machine: Machine) -> Spec:
 
 def open_settings(spec: Spec) -> dict[str, float]:
     """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
-    found: dict[str, float] = {HORIZON: USUAL} if spec.method.horizon == "auto" else {}
+    settings: dict[str, float] = {HORIZON: USUAL} if spec.method.horizon == "auto" else {}
     if not spec.learns:
-        return found
-    own: Any = spec.irp.training
-    if spec.irp.epochs == "auto" and (own is None or "epochs" not in own.model_fields_set):
-        found["irp.epochs"] = (own or spec.training).epochs
+        return settings
+    recipe: Any = spec.irp.training
+    if spec.irp.epochs == "auto" and (recipe is None or "epochs" not in recipe.model_fields_set):
+        settings["irp.epochs"] = (recipe or spec.training).epochs
     if spec.tuning.trials == "auto" and (_tuned(spec) or spec.tuning.selections):
-        found["tuning.trials"] = TRIALS
+        settings["tuning.trials"] = TRIALS
     if spec.irp.rounds == "auto":
-        found["irp.rounds"] = _rounds(spec)
-    return found
+        settings["irp.rounds"] = _rounds(spec)
+    return settings
 
 
 def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
@@ -116,35 +107,35 @@ def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
 
 def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
     """Dotted path of every value in a resolved spec -> where it was written, `auto`, `as ...` or `default`."""
-    found: dict[str, str] = {}
+    origins: dict[str, str] = {}
 
     def walk(value: Any, path: Path) -> None:
         if isinstance(value, dict):
             for key, inner in value.items():
                 walk(inner, (*path, key))
         else:
-            found[".".join(map(str, path))] = _origin(path, document)
+            origins[".".join(map(str, path))] = _origin(path, document)
 
     walk(resolved, ())
-    return found
+    return origins
 
 
 def _origin(path: Path, document: Document) -> str:
     whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's own
-    if path in _AUTO and not whole and _at(document.data, path) in ("auto", None):
+    if path in _AUTO and not whole and document.at(path) in ("auto", None):
         return "auto"
-    if path in _AUTO_ONLY_IF_WRITTEN and _at(document.data, path) == "auto":
+    if path in _AUTO_ONLY_IF_WRITTEN and document.at(path) == "auto":
         return "auto"
     written = max((n for n in range(1, len(path) + 1) if _is_written(path[:n], document)), default=0)
     # A preset or a choice by name stands for all its values; a mapping only for the ones written in it.
-    if written == len(path) or (written and not isinstance(_at(document.data, path[:written]), dict)):
+    if written == len(path) or (written and not isinstance(document.at(path[:written]), dict)):
         return str(document.values[path[:written]])
     return f"as `{path[1]}`" if path[:1] == ("irp",) and path[1] in _AS_THE_SPECS and written < 2 else "default"
 
 
 def _is_written(path: Path, document: Document) -> bool:
     # In `irp`, null means the spec's own, as silence does.
-    null = path[:1] == ("irp",) and path[1:] and path[1] in _AS_THE_SPECS and _at(document.data, path[:2]) is None
+    null = path[:1] == ("irp",) and path[1:] and path[1] in _AS_THE_SPECS and document.at(path[:2]) is None
     return path in document.values and not null
 
 
@@ -158,10 +149,10 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
 
 
 def _objective(spec: Spec) -> Objective:
-    found: Objective = (
+    objective: Objective = (
         "rank" if isinstance(spec.scorer, Pretrained) else spec.scorer.entry.facts.get("objective", "rank")
     )
-    return found
+    return objective
 
 
 def _rounds(spec: Spec) -> int:
@@ -170,24 +161,13 @@ def _rounds(spec: Spec) -> int:
     return min(rounds, math.ceil(1 / share) - 1) if spec.irp.per_round_of == "all" else rounds
 
 
-def _with_precision(training: Training, precision: str) -> Training:
-    if training.precision != "auto":
-        return training
-    if hasattr(training, "model_copy"):
-        copy: Training = training.model_copy(update={"precision": precision})
-        return copy
-    return replace(training, precision=precision)  # type: ignore[arg-type]
+def _with_precision(training: Any, precision: str) -> Any:
+    return training.model_copy(update={"precision": precision}) if training.precision == "auto" else training
 
 
-def _at(data: Any, path: Path) -> Any:
-    for step in path:
-        if not isinstance(data, dict) or step not in data:
-            return None
-        data = data[step]
-    return data
-
-
-_TOP = {"name": "top"}
+def _with_methods(spec: Spec, change: Callable[[Method], Method]) -> Spec:
+    compare = tuple(item if isinstance(item, str) else change(item) for item in spec.compare)
+    return spec.model_copy(update={"method": change(spec.method), "compare": compare})
 
 
 def with_selections(spec: Spec, pretrained: Mapping[str, Any] | None) -> Spec:
@@ -200,8 +180,7 @@ def with_selections(spec: Spec, pretrained: Mapping[str, Any] | None) -> Spec:
         chosen = None if tried else selection_of({"name": spec.scorer.name})
     else:
         chosen = selection_of(pretrained) if pretrained else None
-    compare = tuple(item if isinstance(item, str) else filled(item, chosen) for item in spec.compare)
-    return spec.model_copy(update={"method": filled(spec.method, chosen), "compare": compare})
+    return _with_methods(spec, lambda method: filled(method, chosen))
 
 
 def selection_of(scorer: Mapping[str, Any]) -> dict[str, Any]:
@@ -215,7 +194,9 @@ def filled(method: Method, chosen: Mapping[str, Any] | None) -> Method:
     """The method with a choice in place of `tuned`; a mask search ends with the highest of the scores it learned."""
     if not method.selection.entry.facts.get("tuned") or (chosen is None and not method.searches):
         return method
-    return method.model_copy(update={"selection": _SELECTION.validate_python(_TOP if method.searches else chosen)})
+    return method.model_copy(
+        update={"selection": _SELECTION.validate_python({"name": "top"} if method.searches else chosen)}
+    )
 
 
 _SELECTION: TypeAdapter[Any] = TypeAdapter(SelectionChoice)
@@ -228,5 +209,4 @@ def with_horizon(spec: Spec, steps: int) -> Spec:
     """
     if all(method.horizon is None for method in spec.methods):
         return spec
-    compare = tuple(item if isinstance(item, str) else searched(item, steps) for item in spec.compare)
-    return spec.model_copy(update={"method": searched(spec.method, steps), "compare": compare})
+    return _with_methods(spec, lambda method: searched(method, steps))

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
-from pydantic_core import PydanticCustomError
 
 from autosparse.core.sanity import CHECKS
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import Section, about, different
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def if_true(value: Any) -> Any:
 def _known_check(value: Any) -> Any:
     if value == "quotas":
         hint = "`shuffle` is that check: the same quotas, filled at random"
-        raise PydanticCustomError("unknown_name", "must be a check but is {got}", {"got": quoted(value), "hint": hint})
+        raise refusal(f"must be a check but is {quoted(value)}", hint)
     return value
 
 
@@ -72,21 +72,18 @@ def check_sanity(
     """Refuse a section that does not go with the rest of the spec: PydanticCustomError says where."""
     known = [method, *compared]
     if BEST in known:
-        raise _wrong(
-            "cannot be told from the method of the name {got}", repr(BEST), f"`{BEST}` stands for the best of `compare`"
-        )
+        hint = f"`{BEST}` stands for the best of `compare`"
+        raise refusal(f"cannot be told from the method of the name {BEST!r}", hint, ("sanity",))
     for index, name in enumerate(sanity.methods if sanity.methods != "auto" else ()):
         if name not in [*known, BEST]:
             hint = suggestion(name, [*known, BEST]) or f"compared are {', '.join(known)}; or `{BEST}`"
-            raise _wrong("must name a method that is compared but is {got}", repr(name), hint, "methods", index)
+            raise refusal(f"must name a method that is compared but is {name!r}", hint, ("sanity", "methods", index))
         if name == BEST and not has_baselines:
-            raise _wrong("is {got}, but nothing is compared", repr(name), "name some in `compare`", "methods", index)
+            hint = "name some in `compare`"
+            raise refusal(f"is {name!r}, but nothing is compared", hint, ("sanity", "methods", index))
     if sanity.budget not in ("max", *budgets):
         hint = f"{', '.join(map(str, budgets))} or max"
-        raise _wrong("must be one of `budget` but is {got}", str(sanity.budget), hint, "budget")
+        raise refusal(f"must be one of `budget` but is {sanity.budget}", hint, ("sanity", "budget"))
     if sanity.seeds > len(seeds):
-        raise _wrong("must be at most the number of `seeds` but is {got}", str(sanity.seeds), f"{len(seeds)}", "seeds")
-
-
-def _wrong(message: str, got: str, hint: str, *path: str | int) -> PydanticCustomError:
-    return PydanticCustomError("sanity", message, {"got": got, "hint": hint, "at": ("sanity", *path)})
+        message = f"must be at most the number of `seeds` but is {sanity.seeds}"
+        raise refusal(message, f"{len(seeds)}", ("sanity", "seeds"))

@@ -16,7 +16,6 @@ from pydantic import (
     Tag,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
@@ -31,6 +30,7 @@ from autosparse.spec.choices import (
     different,
     listed,
 )
+from autosparse.spec.diagnostics import refusal
 from autosparse.spec.irp import MOST_ROUNDS, Irp
 from autosparse.spec.method import DENSE, Method
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
@@ -42,16 +42,14 @@ from autosparse.text import quoted
 
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):  # which Python takes for 1
-        raise PydanticCustomError("version", "must be 1 but is {got}", {"got": str(value).lower()})
+        raise refusal(f"must be 1 but is {str(value).lower()}")
     return value
 
 
-def _place(value: str | None) -> str | None:
+def _store_location(value: str | None) -> str | None:
     if value is None or re.match(r"[a-z][a-z0-9+.-]*://.", value) or Path(value).expanduser().is_absolute():
         return value
-    raise PydanticCustomError(
-        "store", "must be a URL such as s3://bucket/prefix or an absolute path but is {got}", {"got": quoted(value)}
-    )
+    raise refusal(f"must be a URL such as s3://bucket/prefix or an absolute path but is {quoted(value)}")
 
 
 Budgets = Annotated[
@@ -123,7 +121,7 @@ class Spec(Section):
     ] = ()
     store: Annotated[
         str | None,
-        AfterValidator(_place),
+        AfterValidator(_store_location),
         about(
             "where artifacts are shared between machines: `s3://bucket/prefix`, `gs://...`, a folder's absolute path, "
             "anything that fsspec opens; in no key. By default `AUTOSPARSE_STORE`, or nowhere"
@@ -140,9 +138,7 @@ class Spec(Section):
         seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
         for method in (self.method, *(item for item in self.compare if isinstance(item, Method))):
             if seen.setdefault(method.name, method) != method:
-                raise PydanticCustomError(
-                    "repeated", "has two methods named {got}", {"got": repr(method.name), "at": ("compare",)}
-                )
+                raise refusal(f"has two methods named {method.name!r}", at=("compare",))
         return self
 
     @model_validator(mode="after")
@@ -162,21 +158,20 @@ class Spec(Section):
         both = [seed for seed in self.irp.seeds if seed in self.seeds]
         if same and both and self.learns:
             # Its labels would tell how training this very network went: no pruning at initialization.
-            raise PydanticCustomError(
-                "seeds_meet",
-                "must not name {got}, a seed of `seeds`: the scorer would be judged on a network it learned from",
-                {"got": str(both[0]), "hint": "such as `irp: {seeds: [100]}`", "at": ("irp", "seeds")},
+            raise refusal(
+                f"must not name {both[0]}, a seed of `seeds`: the scorer would be judged on a network it learned from",
+                "such as `irp: {seeds: [100]}`",
+                ("irp", "seeds"),
             )
         return self
 
     @model_validator(mode="after")
     def _one_number_of_epochs(self) -> Spec:
-        own: Any = self.irp.training
-        if own is not None and "epochs" in own.model_fields_set and self.irp.epochs not in ("auto", own.epochs):
-            raise PydanticCustomError(
-                "epochs",
-                "is {got}, but `irp.training.epochs` is {other}",
-                {"got": str(self.irp.epochs), "other": str(own.epochs), "hint": "write one", "at": ("irp", "epochs")},
+        recipe: Any = self.irp.training
+        written = recipe is not None and "epochs" in recipe.model_fields_set
+        if written and self.irp.epochs not in ("auto", recipe.epochs):
+            raise refusal(
+                f"is {self.irp.epochs}, but `irp.training.epochs` is {recipe.epochs}", "write one", ("irp", "epochs")
             )
         return self
 
@@ -194,38 +189,25 @@ class Spec(Section):
             known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
             for index, name in enumerate(self.tuning.options):
                 if name not in known:
-                    raise PydanticCustomError(
-                        "not_tunable",
-                        "must be a tunable option of scorer {scorer} but is {got}",
-                        {
-                            "scorer": self.scorer.name,
-                            "got": quoted(name),
-                            "hint": f"tunable: {', '.join(known)}",
-                            "at": ("tuning", "options", index),
-                        },
+                    raise refusal(
+                        f"must be a tunable option of scorer {self.scorer.name} but is {quoted(name)}",
+                        f"tunable: {', '.join(known)}",
+                        ("tuning", "options", index),
                     )
                 limits, value = self.scorer.entry.options[name].tunable, self.scorer.options()[name]
                 if limits is not None and value not in limits:
-                    raise PydanticCustomError(
-                        "outside",
-                        "is {got}, outside the range in which tuning looks",
-                        {"got": str(value), "hint": f"tunable {name}: {limits}", "at": ("scorer", name)},
-                    )
+                    hint = f"tunable {name}: {limits}"
+                    raise refusal(f"is {value}, outside the range in which tuning looks", hint, ("scorer", name))
         return self
 
     @model_validator(mode="after")
     def _rounds_leave_something(self) -> Spec:
         rounds, share = self.irp.rounds, self.irp.per_round
         if self.irp.per_round_of == "all" and rounds != "auto" and rounds * share >= 1:
-            raise PydanticCustomError(
-                "rounds",
-                "removes {share} of all weights in each of {rounds} rounds: none would be left",
-                {
-                    "share": f"{share:g}",
-                    "rounds": str(rounds),
-                    "hint": f"such as `per_round: {0.95 / rounds:.2g}`",
-                    "at": ("irp", "per_round"),
-                },
+            raise refusal(
+                f"removes {share:g} of all weights in each of {rounds} rounds: none would be left",
+                f"such as `per_round: {0.95 / rounds:.2g}`",
+                ("irp", "per_round"),
             )
         return self
 
@@ -234,16 +216,12 @@ class Spec(Section):
         rounds = self.fewest_rounds if self.irp.rounds == "auto" else self.irp.rounds
         left, below = self.irp.left_after(rounds), self._learns_below
         if left > below:
-            raise PydanticCustomError(
-                "rounds",
-                "leaves {left} % of the weights, but scorer `{scorer}` learns from rounds that leave {below} % or less",
-                {
-                    "left": f"{100 * left:.0f}",
-                    "below": f"{100 * below:.0f}",
-                    "scorer": self.scorer.name,  # type: ignore[union-attr]
-                    "hint": "more rounds, or a larger `per_round`",
-                    "at": ("irp", "rounds"),
-                },
+            scorer = self.scorer.name  # type: ignore[union-attr]
+            raise refusal(
+                f"leaves {100 * left:.0f} % of the weights, but scorer `{scorer}` learns from rounds that leave "
+                f"{100 * below:.0f} % or less",
+                "more rounds, or a larger `per_round`",
+                ("irp", "rounds"),
             )
         return self
 

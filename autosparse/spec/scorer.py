@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.choices import ScorerChoice, Section
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 
@@ -50,8 +51,10 @@ def scorer_kind(value: Any) -> str:
 
 def _not_a_name(value: Any) -> Any:
     if isinstance(value, str) and value in pretrained_scorers():
-        context = {"got": quoted(value), "hint": f"such as `scorer: {{pretrained: {value}}}`"}
-        raise PydanticCustomError("unknown_name", "must be a scorer but is {got}, which has been trained", context)
+        raise refusal(
+            f"must be a scorer but is {quoted(value)}, which has been trained",
+            f"such as `scorer: {{pretrained: {value}}}`",
+        )
     return value
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
-from pydantic_core import PydanticCustomError
 
-from autosparse.backends import Distributed, Place, backends
+from autosparse.backends import Distributed, Placement, backends
 from autosparse.spec.choices import Choice, Section, about, choice_of
+from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -24,11 +24,12 @@ _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 def read_bytes(value: Any) -> int:
     """A number of bytes, at least one. Raises PydanticCustomError with a hint."""
     text = value if isinstance(value, str) else ""
-    found = re.fullmatch(rf"{_NUMBER} ?([A-Za-z]+)", text.strip())
-    if not found or found[2].upper() not in _BYTES or not float(found[1]):
-        context = {"got": quoted(value), "hint": _unit(value, "MiB", "8GiB")}
-        raise PydanticCustomError("bytes", "must be auto, or an amount of memory with its unit, but is {got}", context)
-    return max(1, round(float(found[1]) * _BYTES[found[2].upper()]))
+    match = re.fullmatch(rf"{_NUMBER} ?([A-Za-z]+)", text.strip())
+    if not match or match[2].upper() not in _BYTES or not float(match[1]):
+        raise refusal(
+            f"must be auto, or an amount of memory with its unit, but is {quoted(value)}", _unit(value, "MiB", "8GiB")
+        )
+    return max(1, round(float(match[1]) * _BYTES[match[2].upper()]))
 
 
 def read_seconds(value: Any) -> float:
@@ -37,10 +38,11 @@ def read_seconds(value: Any) -> float:
     parts = re.findall(rf"{_NUMBER} ?([a-z]+)", text)
     seconds = sum(float(number) * _SECONDS.get(unit, math.nan) for number, unit in parts)
     if seconds == 0 and parts:
-        raise PydanticCustomError("time", "must be above 0 but is {got}", {"got": quoted(value)})
+        raise refusal(f"must be above 0 but is {quoted(value)}")
     if not re.fullmatch(rf"(?:{_NUMBER} ?[a-z]+ ?)+", text) or not 0 < seconds < math.inf:
-        context = {"got": quoted(value), "hint": _unit(value, "s", "2h")}
-        raise PydanticCustomError("time", "must be unlimited, or a duration with its unit, but is {got}", context)
+        raise refusal(
+            f"must be unlimited, or a duration with its unit, but is {quoted(value)}", _unit(value, "s", "2h")
+        )
     return seconds
 
 
@@ -78,9 +80,7 @@ else:
 
 def _device(value: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", value):
-        raise PydanticCustomError(
-            "device", "must be auto, cpu, cuda, cuda:N or mps but is {got}", {"got": quoted(value)}
-        )
+        raise refusal(f"must be auto, cpu, cuda, cuda:N or mps but is {quoted(value)}")
     return value
 
 
@@ -119,7 +119,7 @@ class Target(Section):
     @property
     def elsewhere(self) -> bool:
         """Whether the backend runs steps on other machines."""
-        return isinstance(self.backend.entry.function(Place("cpu", 1), **self.backend.options()), Distributed)
+        return isinstance(self.backend.entry.function(Placement("cpu", 1), **self.backend.options()), Distributed)
 
     @property
     def memory_bytes(self) -> int | None:

@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import AfterValidator, BeforeValidator
-from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
 from autosparse.spec.choices import Section, Seed, SelectionChoice, about, different
+from autosparse.spec.diagnostics import refusal
 from autosparse.spec.irp import Irp, whole
 from autosparse.spec.target import checked, read_seconds
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
@@ -116,13 +116,11 @@ def check_split(tuning: Tuning, irp: Irp) -> None:
         _refuse(tuning, "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`")
     parts = {"layers": tuning.folds, "seeds": len(irp.seeds), "networks": len(irp.models)}[tuning.split]
     if tuning.pruner == "wilcoxon" and (folds := min(tuning.folds, parts)) < WILCOXON_FOLDS:
-        context = {
-            "least": WILCOXON_FOLDS,
-            "folds": folds,
-            "hint": f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`",
-            "at": ("tuning", "pruner"),
-        }
-        raise PydanticCustomError("few_folds", "wilcoxon needs {least} folds to stop a trial, but has {folds}", context)
+        raise refusal(
+            f"wilcoxon needs {WILCOXON_FOLDS} folds to stop a trial, but has {folds}",
+            f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`",
+            ("tuning", "pruner"),
+        )
 
 
 def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
@@ -137,11 +135,10 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
     for path, (why, others) in used.items():
         if proxy.seed in others:
             free = next(seed for seed in count(proxy.seed + 1) if seed not in (*irp.seeds, *seeds))
-            context = {"got": str(proxy.seed), "path": path, "why": why}
-            raise PydanticCustomError(
-                "proxy_seed",
-                "begins at seed {got}, one of `{path}`: a network {why} would choose the scorer",
-                {**context, "hint": f"such as `proxy: {{seed: {free}}}`", "at": ("tuning", "proxy")},
+            raise refusal(
+                f"begins at seed {proxy.seed}, one of `{path}`: a network {why} would choose the scorer",
+                f"such as `proxy: {{seed: {free}}}`",
+                ("tuning", "proxy"),
             )
 
 
@@ -154,27 +151,19 @@ def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *,
     if tuning.proxy is None or not tuning.proxy.weight:
         problem = "are compared by a proxy's training, but there is none", "such as `proxy: {weight: 0.5}`"
     elif not selection.entry.facts.get("tuned"):
-        problem = (
-            f"are for a method with selection `tuned`, but {method} has {selection.name}",
-            "such as `method: learned`",
-        )
+        message = f"are for a method with selection `tuned`, but {method} has {selection.name}"
+        problem = message, "such as `method: learned`"
     elif searches:
-        problem = (
-            f"choose weights at once, but {method} ends with those that its search learned",
-            "such as `method: learned`",
-        )
+        message = f"choose weights at once, but {method} ends with those that its search learned"
+        problem = message, "such as `method: learned`"
     elif any(choice.entry.facts.get("tuned") for choice in tuning.selections):
         problem = "name `tuned`, which is what they are for", "such as `[top, random]`"
     elif tuning.trials != "auto" and tuning.trials < number:
-        problem = (
-            f"are {number}, each to be tried once, but `trials` is {tuning.trials}",
-            f"such as `trials: {3 * number}`",
-        )
+        message = f"are {number}, each to be tried once, but `trials` is {tuning.trials}"
+        problem = message, f"such as `trials: {3 * number}`"
     if problem:
-        context = {"problem": problem[0], "hint": problem[1], "at": ("tuning", "selections")}
-        raise PydanticCustomError("selections", "{problem}", context)
+        raise refusal(*problem, ("tuning", "selections"))
 
 
 def _refuse(tuning: Tuning, has: str, hint: str) -> None:
-    context = {"split": tuning.split, "has": has, "hint": hint, "at": ("tuning", "split")}
-    raise PydanticCustomError("one_part", "holds {split} out, but there is {has}", context)
+    raise refusal(f"holds {tuning.split} out, but there is {has}", hint, ("tuning", "split"))

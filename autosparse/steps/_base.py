@@ -1,12 +1,12 @@
 """The kinds of step: glue that loads inputs, calls the core and writes a result.
 
-An operation is a registered function `(work, **options)`; its options are JSON values, all of them keyed.
+An operation is a registered function `(context, **options)`; its options are JSON values, all of them keyed.
 Raise its `version` when the same options and inputs give another output. Facts of a registration:
 
 * `spec_paths`: option -> path of the spec that it comes from, where that is not its name; `role.*` -> the path that
   sets the number of inputs of a role; an empty path for an option that the inputs imply.
 * `result`: the class that reads an artifact of the operation.
-* `tells`: the number in `result.json` that a running plan shows, of which the highest is `best` or the last counts.
+* `metric`: the number in `result.json` that a running plan shows, of which the highest is `best` or the last counts.
 * `by_team`: several processes may do it together, each with the same inputs and options; the first one's output counts.
 * `chained`: the plural of steps of which each continues the one before, such as `rounds`.
 """
@@ -21,7 +21,7 @@ from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.core.training.loop import Team
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
@@ -33,12 +33,12 @@ operations: Registry[Operation] = Registry("operation", "operations")
 
 
 @dataclass(frozen=True)
-class Work:
+class Context:
     """A step's inputs (role -> artifact), its output, its place, and what no key knows (paths, downloads)."""
 
     inputs: Mapping[str, Artifact]
     output: Draft
-    place: Place
+    placement: Placement
     access: Mapping[str, Any]
     observe: Callable[..., None] = lambda *_: None
     """called with what is done of a step, all of it, and the loss so far where there is one"""
@@ -49,7 +49,7 @@ class Work:
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.place.device)
+        return torch.device(self.placement.device)
 
     def note(self, text: str) -> None:
         """Add a sentence, once."""

@@ -17,7 +17,7 @@ from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.registry import Registry
-from autosparse.steps._base import Work
+from autosparse.steps._base import Context
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.store import Artifact
@@ -39,17 +39,17 @@ def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[
     return partial(registry[choice["name"]].function, **choice["options"])
 
 
-def build_network(work: Work, *, seed: int | None = None) -> torch.nn.Module:
+def build_network(context: Context, *, seed: int | None = None) -> torch.nn.Module:
     """The network of input `init`, initialized at another seed, or at none: then load a state before use."""
-    start = InitResult.read(work.inputs["init"])
+    start = InitResult.read(context.inputs["init"])
     with seeded(seed or 0):
-        network = build_model(*find_model(work, start.model), start.shape, start.classes)
-    return network.to(work.device)
+        network = build_model(*find_model(context, start.model), start.shape, start.classes)
+    return network.to(context.device)
 
 
-def load_network(work: Work) -> torch.nn.Module:
+def load_network(context: Context) -> torch.nn.Module:
     """The network of input `init` at its initialization."""
-    return restore(build_network(work), InitResult.read(work.inputs["init"]))
+    return restore(build_network(context), InitResult.read(context.inputs["init"]))
 
 
 def restore(network: torch.nn.Module, result: HasState) -> torch.nn.Module:
@@ -60,15 +60,15 @@ def restore(network: torch.nn.Module, result: HasState) -> torch.nn.Module:
         raise result.artifact.malformed(f"state.safetensors: {error}") from error
 
 
-def on_device(work: Work, tensors: Tensors) -> Tensors:
-    """Named tensors on the work's device."""
-    return {name: tensor.to(work.device) for name, tensor in tensors.items()}
+def on_device(context: Context, tensors: Tensors) -> Tensors:
+    """Named tensors on the step's device."""
+    return {name: tensor.to(context.device) for name, tensor in tensors.items()}
 
 
-def images_of(work: Work, split: str, device: torch.device | None = None) -> Images:
-    """One split of input `data`, on the work's device or another."""
-    device = work.device if device is None else device
-    return load_images(work.inputs["data"], split, device, stream=work.place.stream)
+def images_of(context: Context, split: str, device: torch.device | None = None) -> Images:
+    """One split of input `data`, on the step's device or another."""
+    device = context.device if device is None else device
+    return load_images(context.inputs["data"], split, device, stream=context.placement.stream)
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device, *, stream: bool = False) -> Images:
@@ -102,7 +102,11 @@ def generator(*purpose: str | int) -> torch.Generator:
 
 
 def gather_evidence(
-    work: Work, *, seed: int, recipe: Recipe | None = None, corrupt: Callable[[Images], Images] = lambda images: images
+    context: Context,
+    *,
+    seed: int,
+    recipe: Recipe | None = None,
+    corrupt: Callable[[Images], Images] = lambda images: images,
 ) -> Evidence:
     """The network of input `init` under full masks; batches are drawn from input `data`'s training split.
 
@@ -110,9 +114,9 @@ def gather_evidence(
     puts other images in the place of the training split.
     """
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
-    device = torch.device("cpu") if work.device.type == "mps" else work.device
-    model = load_network(work).to(device)
-    images = images_for(model, corrupt(images_of(work, "train", device)))
+    device = torch.device("cpu") if context.device.type == "mps" else context.device
+    model = load_network(context).to(device)
+    images = images_for(model, corrupt(images_of(context, "train", device)))
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     if not weights:
         raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")
@@ -126,7 +130,7 @@ def gather_evidence(
         draw=lambda count: images.sample(count, random),
         generator=random,
         example=lambda: example,
-        note=work.note,
+        note=context.note,
         stream=None if recipe is None else partial(training_stream, images, recipe, seed),
     )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar
 
 from autosparse.core.images import RowReader
@@ -14,7 +14,7 @@ from autosparse.datasets import Split, open_source
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.workload import Facts, Workload, costs
 from autosparse.store import digest
 
@@ -67,36 +67,31 @@ class DataResult(StepResult):
 
 
 @operations.register(result=DataResult, version=2, spec_paths={"identity": "dataset"})
-def data(work: Work, *, identity: dict[str, Any]) -> None:
-    """Load a dataset: `identity` is what it is, `work.access` how to reach it."""
-    choice = work.access["dataset"]
+def data(context: Context, *, identity: dict[str, Any]) -> None:
+    """Load a dataset: `identity` is what it is, `context.access` how to reach it."""
+    choice = context.access["dataset"]
     source = open_source(choice["name"], choice["options"])
     if digest(dict(source.identity)) != digest(identity):
         raise StepError(f"dataset `{choice['name']}` has changed since it was planned", "run again: it is planned anew")
     splits = source.load()
     images = sum(len(getattr(splits, name).labels) for name in ("train", "validation", "test"))
     channels, height, width = source.shape
-    observe = partial(_observe, work, images)
-    counts = _write(work, "train", splits.train, (height, width, channels), partial(observe, 0))
-    done = len(splits.train.labels)
-    _write(work, "validation", splits.validation, (height, width, channels), partial(observe, done))
-    done += len(splits.validation.labels)
-    _write(work, "test", splits.test, (height, width, channels), partial(observe, done))
+    done, counts = 0, {}
+    for name in ("train", "validation", "test"):
+        split = getattr(splits, name)
+        counts[name] = _write(context, name, split, (height, width, channels), done, images)
+        done += len(split.labels)
     # Over 50,000 images float32 sums drift; a histogram per channel is exact and needs no float copy of the set.
     values = torch.arange(256, dtype=torch.float64) / 255
-    share = counts.double() / counts.sum(dim=1, keepdim=True)
+    share = counts["train"].double() / counts["train"].sum(dim=1, keepdim=True)
     mean = share @ values
     spread = (share @ values**2 - mean**2).sqrt()
     statistics = {"mean": mean.float(), "spread": spread.clamp_min(1e-3).float()}
-    DataResult().write(work.output, statistics=statistics)
-
-
-def _observe(work: Work, images: int, before: int, done: int) -> None:
-    work.observe(before + done, images)
+    DataResult().write(context.output, statistics=statistics)
 
 
 def _write(
-    work: Work, name: str, split: Split, shape: tuple[int, int, int], observe: Callable[[int], None]
+    context: Context, name: str, split: Split, shape: tuple[int, int, int], before: int, images: int
 ) -> torch.Tensor:
     # The split's files; gives how often each channel has each value, [channels, 256].
     import numpy
@@ -108,15 +103,15 @@ def _write(
     for shard, start in enumerate(range(0, len(labels), size)):
         pixels = torch.as_tensor(split.read(numbers[start : start + size]))
         if pixels.shape[1:] != shape:
-            found, planned = (" x ".join(map(str, sizes[:2])) for sizes in (pixels.shape[1:], shape))
-            raise StepError(f"images for {name} are {found}, the first for training is {planned}", SET_SIZE)
+            actual, planned = (" x ".join(map(str, sizes[:2])) for sizes in (pixels.shape[1:], shape))
+            raise StepError(f"images for {name} are {actual}, the first for training is {planned}", SET_SIZE)
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(dim=-1)])
-        observe(start + len(pixels))
+        context.observe(before + start + len(pixels), images)
         if len(labels) <= size:
-            work.output.write_tensors(name, {"pixels": pixels, "labels": labels})
+            context.output.write_tensors(name, {"pixels": pixels, "labels": labels})
             return counts
-        work.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
-    work.output.write_tensors(name, {"labels": labels})
+        context.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
+    context.output.write_tensors(name, {"labels": labels})
     return counts
 
 

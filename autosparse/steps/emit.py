@@ -14,7 +14,7 @@ from autosparse.core.weights import load_state, sparsity_of
 from autosparse.errors import StepError
 from autosparse.exporters import Model, exporters
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import build_network, images_of
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
@@ -65,7 +65,7 @@ def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
 
 @operations.register(result=EmitResult, version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"})
 def emit(
-    work: Work,
+    context: Context,
     *,
     format: str,
     format_version: int,
@@ -79,8 +79,8 @@ def emit(
 
     Where the network has no model of that format, or one with other outputs, there are no files and it tells why.
     """
-    start, evaluated = InitResult.read(work.inputs["init"]), EvaluateResult.read(work.inputs["evaluate"])
-    statistics = DataResult.read(work.inputs["data"]).statistics
+    start, evaluated = InitResult.read(context.inputs["init"]), EvaluateResult.read(context.inputs["evaluate"])
+    statistics = DataResult.read(context.inputs["data"]).statistics
     about = {
         "method": method,
         "sparsity": sparsity_of(evaluated.total, evaluated.kept) if sparsity is None else sparsity,
@@ -92,67 +92,67 @@ def emit(
         "accuracy": evaluated.json(),
     }
     model = Model(
-        TrainResult.read(work.inputs["train"]).state,
-        MaskResult.read(work.inputs["mask"]).masks,
-        lambda: build_network(work),
+        TrainResult.read(context.inputs["train"]).state,
+        MaskResult.read(context.inputs["mask"]).masks,
+        lambda: build_network(context),
         start.shape,
-        about={**about, **_made(work)},
+        about={**about, **_made(context)},
     )
     measured: EmitResult | FailedEmission
     try:
         files = exporters[format].function(model, **(options or {}))
         for file, data in files.items():
-            work.output.write(file, data)
-        measured = _measure(work, format, model, files)
+            context.output.write(file, data)
+        measured = _measure(context, format, model, files)
     except ValueError as error:  # what this network, or this machine, has no such model of
-        for file in [*work.output.files]:
-            work.output.remove(file)
-        files, measured = {}, FailedEmission(str(error), work.place.threads)
-    measured.write(work.output)
+        for file in [*context.output.files]:
+            context.output.remove(file)
+        files, measured = {}, FailedEmission(str(error), context.placement.threads)
+    measured.write(context.output)
     card = {
         "format": format,
         **({"options": options} if options else {}),
         **about,
         **({"max_abs_error": measured.max_abs_error} if isinstance(measured, EmitResult) else {}),
-        "files": {name: file for name, file in work.output.files.items() if name in files},
-        "provenance": {role: _origin(artifact.descriptor) for role, artifact in sorted(work.inputs.items())},
+        "files": {name: file for name, file in context.output.files.items() if name in files},
+        "provenance": {role: _origin(artifact.descriptor) for role, artifact in sorted(context.inputs.items())},
     }
-    work.output.write(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
+    context.output.write(CARD, (json.dumps(card, indent=1, sort_keys=True) + "\n").encode())
 
 
-def _made(work: Work) -> dict[str, Any]:
+def _made(context: Context) -> dict[str, Any]:
     # How it was made, and what its other seeds and controls came to.
-    kept, own = ("autosparse", "python", "torch", "processor"), work.inputs["train"].descriptor
-    results = {f"{kind}.{name}": item for kind in ("method", "control") for name, item in work.roles(kind).items()}
+    kept, train = ("autosparse", "python", "torch", "processor"), context.inputs["train"].descriptor
+    results = {f"{kind}.{name}": item for kind in ("method", "control") for name, item in context.roles(kind).items()}
     return {
-        "options": {role: dict(item.descriptor["options"]) for role, item in work.inputs.items()},
-        "keys": {role: item.key for role, item in work.inputs.items()},
-        "environment": {name: own["environment"][name] for name in kept if name in own["environment"]},
+        "options": {role: dict(item.descriptor["options"]) for role, item in context.inputs.items()},
+        "keys": {role: item.key for role, item in context.inputs.items()},
+        "environment": {name: train["environment"][name] for name in kept if name in train["environment"]},
         "others": {role: EvaluateResult.read(item).test_accuracy for role, item in results.items()},
     }
 
 
-def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) -> EmitResult:
+def _measure(context: Context, format: str, model: Model, files: Mapping[str, bytes]) -> EmitResult:
     # What is found of the files in another process. Raises ValueError where outputs are others than they may be.
-    start, facts = InitResult.read(work.inputs["init"]), exporters[format].facts
-    name, given = find_model(work, start.model)
+    start, facts = InitResult.read(context.inputs["init"]), exporters[format].facts
+    name, given = find_model(context, start.model)
     described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
-    found, latencies = reload(work.output.folder, format, described, work.inputs["data"], work.place)
-    images = images_of(work, "test", torch.device("cpu"))
-    expected = _outputs(work, model.state, images)
-    difference = (expected - found).abs()
-    if not bool(found.isfinite().all()):
+    emitted, latencies = reload(context.output.folder, format, described, context.inputs["data"], context.placement)
+    images = images_of(context, "test", torch.device("cpu"))
+    expected = _outputs(context, model.state, images)
+    difference = (expected - emitted).abs()
+    if not bool(emitted.isfinite().all()):
         raise ValueError("after a reload its outputs are not finite")
     if facts["exact"]:
         # Values that were rounded differ; what is compared with is the network that has them.
         state = facts["read"](files).state
         same = all(torch.equal(tensor, state[name]) for name, tensor in model.state.items())
-        opened = expected if same else _outputs(work, state, images)
-        if (error := float((opened - found).abs().max())) != 0:
+        opened = expected if same else _outputs(context, state, images)
+        if (error := float((opened - emitted).abs().max())) != 0:
             raise StepError(f"the emitted {format} model differs after a reload by {error}")
-    elif not are_close(expected, found):
+    elif not are_close(expected, emitted):
         raise ValueError(f"after a reload its outputs differ by {float(difference.max()):.2g}")
-    right = found.argmax(dim=1) == images.labels
+    right = emitted.argmax(dim=1) == images.labels
     return EmitResult(
         bytes=sum(map(len, files.values())),
         dense_bytes=len(dump_tensors(model.state)),
@@ -160,13 +160,13 @@ def _measure(work: Work, format: str, model: Model, files: Mapping[str, bytes]) 
         max_rel_error=float(difference.max() / expected.abs().max().clamp_min(1e-30)),
         test_accuracy=100 * int(right.sum()) / len(right),
         latency=latencies,
-        threads=work.place.threads,
+        threads=context.placement.threads,
     )
 
 
-def _outputs(work: Work, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:
-    network = load_state(build_network(work), state).cpu().eval()
-    return outputs_of(network, lay_out(network, images), work.place.evaluation_batch)
+def _outputs(context: Context, state: Mapping[str, torch.Tensor], images: Any) -> torch.Tensor:
+    network = load_state(build_network(context), state).cpu().eval()
+    return outputs_of(network, lay_out(network, images), context.placement.evaluation_batch)
 
 
 def _origin(descriptor: Any) -> dict[str, Any]:

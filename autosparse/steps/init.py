@@ -12,7 +12,7 @@ from autosparse.core.weights import Tensors, prunable_weights, state_of, unpruna
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
-from autosparse.steps._base import KeyedChoice, StepResult, Work, operations
+from autosparse.steps._base import Context, KeyedChoice, StepResult, operations
 from autosparse.steps.workload import LINE, Facts, Workload, costs
 from autosparse.user_code import label, sources
 
@@ -40,9 +40,9 @@ class InitResult(StepResult):
 
 
 @operations.register(result=InitResult, version=1, spec_paths={"seed": "seeds"})
-def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
+def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
-    name, options = find_model(work, model)
+    name, options = find_model(context, model)
     channels, height, width = shape  # a list in JSON
     with seeded(seed):
         network = build_model(name, options, (channels, height, width), classes)
@@ -53,15 +53,15 @@ def init(work: Work, *, model: dict[str, Any], shape: tuple[int, int, int], clas
         raise StepError(f"model `{label(name)}` initializes {broken[0]} with values that are not finite")
     layers = {name: weight.numel() for name, weight in prunable_weights(network).items()}
     result = InitResult(model, (channels, height, width), classes, layers, unprunable(network))
-    result.write(work.output, state=state)
+    result.write(context.output, state=state)
 
 
-def find_model(work: Work, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+def find_model(context: Context, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
     """The name and options by which a keyed model is reached here.
 
     Raises StepError when own code is not what the plan found.
     """
-    reach = work.access.get("model", model)
+    reach = context.access.get("model", model)
     name = reach["name"]
     if "sources" in model and sources(name) != model["sources"]:
         raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")

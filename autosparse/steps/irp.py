@@ -14,7 +14,7 @@ from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep
 from autosparse.core.training.loop import Recipe, train
 from autosparse.core.weights import Tensors, state_of, total_of
 from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import StepResult, Work, operations, read_masks
+from autosparse.steps._base import Context, StepResult, operations, read_masks
 from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
 from autosparse.steps.init import InitResult
 from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
@@ -66,7 +66,7 @@ class RewindResult(StepResult):
 @operations.register(
     result=RoundResult,
     version=1,
-    tells="validation_accuracy",
+    metric="validation_accuracy",
     by_team=True,
     chained="rounds",
     spec_paths={
@@ -79,7 +79,7 @@ class RewindResult(StepResult):
     },
 )
 def irp(
-    work: Work,
+    context: Context,
     *,
     training: dict[str, Any],
     per_round: float,
@@ -93,28 +93,30 @@ def irp(
 
     It starts from input `rewind`, the state after `rewind_to` steps, where there is one.
     """
-    start = InitResult.read(work.inputs["init"])
+    start = InitResult.read(context.inputs["init"])
     total = sum(start.layers.values())
     keep = keep_after(total, per_round, number, per_round_of)
     if keep < 1:
         raise StepError(f"round {number} would leave none of {total} weights", f"set `irp.rounds` below {number}")
-    model = build_network(work)
+    previous = context.inputs.get("previous")
+    masks = on_device(context, RoundResult.read(previous).masks) if previous else None
+    model = build_network(context)
     try:
         result = irp_round(
             lambda: model,
-            RewindResult.read(work.inputs["rewind"]).state if "rewind" in work.inputs else start.state,
-            on_device(work, RoundResult.read(work.inputs["previous"]).masks) if "previous" in work.inputs else None,
+            RewindResult.read(context.inputs["rewind"]).state if "rewind" in context.inputs else start.state,
+            masks,
             keep=keep,
-            training=images_of(work, "train"),
-            validation=images_of(work, "validation"),
+            training=images_of(context, "train"),
+            validation=images_of(context, "validation"),
             recipe=Recipe(**training),
             # Every round sees the same batches: what differs between rounds is the mask alone.
             generator=generator("irp", seed),
             rank_by=rank_by,
             begin=rewind_to,
-            evaluation_batch=work.place.evaluation_batch,
-            observe=work.observe,
-            team=work.team,
+            evaluation_batch=context.placement.evaluation_batch,
+            observe=context.observe,
+            team=context.team,
         )
     except ValueError as error:  # such as scores that are not numbers
         if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
@@ -129,28 +131,22 @@ def irp(
         layers=counts,
         losses=result.losses,
         validation_accuracy=result.validation_accuracy,
-    ).write(work.output, masks=result.masks, scores=result.scores)
+    ).write(context.output, masks=result.masks, scores=result.scores)
 
 
 @operations.register(result=RewindResult, version=1, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
-def rewind(work: Work, *, training: dict[str, Any], steps: int, seed: int) -> None:
+def rewind(context: Context, *, training: dict[str, Any], steps: int, seed: int) -> None:
     """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
 
     Late rewinding: Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis".
     """
-    model = load_network(work)
-    train(
-        model,
-        images_of(work, "train"),
-        Recipe(**training),
-        generator("irp", seed),
-        end=steps,
-        observe=work.observe,
-    )
+    model = load_network(context)
+    images, random = images_of(context, "train"), generator("irp", seed)
+    train(model, images, Recipe(**training), random, end=steps, observe=context.observe)
     state = state_of(model)
     if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
         raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
-    RewindResult().write(work.output, state=state)
+    RewindResult().write(context.output, state=state)
 
 
 @costs.register(name="irp")

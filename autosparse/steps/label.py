@@ -15,7 +15,7 @@ from autosparse.core.training.masked_steps import Divergence, warmed_up
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import gather_evidence, generator, images_of
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, costs, short_training
@@ -94,7 +94,7 @@ class LabelResult(StepResult):
     },
 )
 def label(
-    work: Work,
+    context: Context,
     *,
     images: int,
     examples: int,
@@ -114,22 +114,22 @@ def label(
     a layer being divided among them: what is left of it, and whether it survives the round. A network is described
     `warm_up` steps into training under its masks, by what of the recipe `training` holds.
     """
-    made = [*map(RoundResult.read, work.roles("round").values())]
-    used = rounds_that_learned([one.validation_accuracy for one in made], images_of(work, "validation").labels)
+    made = [*map(RoundResult.read, context.roles("round").values())]
+    used = rounds_that_learned([one.validation_accuracy for one in made], images_of(context, "validation").labels)
     rounds = [one.masks for one in made[: used or None]]
     labels = survival(rounds)
     recipe = Recipe(**(training or {}))
-    evidence = gather_evidence(work, seed=seed, recipe=recipe)
+    evidence = gather_evidence(context, seed=seed, recipe=recipe)
     layers = [layer.name for layer in evidence.layers]
     share = {name: part.float() / len(rounds) for name, part in labels.items()}
-    found: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]
+    snapshots: Iterable[tuple[int, Evidence, Tensors]] = [(0, evidence, share)]
     if progressive:
-        found = round_by_round(evidence, rounds, progressive)
+        snapshots = round_by_round(evidence, rounds, progressive)
         examples //= len(rounds_to_describe(len(rounds), progressive))
     random = generator("examples", seed)
     kept: Tensors = {}
     described_rounds: list[DescribedRound] = []
-    for number, network, target in found:
+    for number, network, target in snapshots:
         prefix = f"{number}|" if number else ""
         for described in describe(_warmed_up(network, recipe, warm_up), features, images):
             for name, values in described.values.items():
@@ -142,7 +142,7 @@ def label(
             described_rounds.append(DescribedRound(number, left))
     bins = torch.cat([part.flatten() for part in labels.values()]).long().bincount(minlength=len(rounds) + 1)
     result = LabelResult([*described.columns], layers, bins.tolist(), used, len(made), described_rounds)
-    result.write(work.output, labels=labels, examples=kept)
+    result.write(context.output, labels=labels, examples=kept)
 
 
 def _warmed_up(network: Evidence, recipe: Recipe, steps: int) -> Evidence:

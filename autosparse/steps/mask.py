@@ -23,7 +23,7 @@ from autosparse.core.training.masked_steps import Divergence
 from autosparse.core.weights import Tensors, keep_count, left_out, total_of
 from autosparse.core.zero_scores import with_signal
 from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import StepResult, Work, operations, read_masks
+from autosparse.steps._base import Context, StepResult, operations, read_masks
 from autosparse.steps.context import choose, gather_evidence, generator, on_device
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.scorer import ScorerResult, make_scorer
@@ -84,7 +84,7 @@ class MaskResult(StepResult):
     result=MaskResult, version=1, spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"}
 )
 def mask(
-    work: Work,
+    context: Context,
     *,
     method: dict[str, Any],
     seed: int,
@@ -96,13 +96,13 @@ def mask(
 
     `training` is what of the recipe a schedule with training steps takes, or a scorer with a warm-up.
     """
-    evidence, masks = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
+    evidence, masks = make_masks(context, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
     anatomy = dissect(evidence.masked(masks))
-    MaskResult.of(masks, anatomy, work.notes).write(work.output, masks=masks)
+    MaskResult.of(masks, anatomy, context.notes).write(context.output, masks=masks)
 
 
 def make_masks(
-    work: Work,
+    context: Context,
     method: Mapping[str, Any],
     *,
     seed: int,
@@ -122,16 +122,16 @@ def make_masks(
     Raises StepError when there is no such mask.
     """
     recipe = Recipe(**(training or {}))
-    evidence = gather_evidence(work, seed=seed, recipe=recipe, corrupt=corrupt)
+    evidence = gather_evidence(context, seed=seed, recipe=recipe, corrupt=corrupt)
     if sentence := left_out(evidence.model):
-        work.note(sentence)
-    if learned is None and "scorer" in work.inputs:
-        result = ScorerResult.read(work.inputs["scorer"])
+        context.note(sentence)
+    if learned is None and "scorer" in context.inputs:
+        result = ScorerResult.read(context.inputs["scorer"])
         learned = result.json(), result.state
     if learned is not None:
         device = next(iter(evidence.weights.values())).device
         evidence = replace(evidence, scorer=make_scorer(*learned, recipe, device))
-    if rounds := work.roles("round"):
+    if rounds := context.roles("round"):
         results = map(RoundResult.read, rounds.values())
         evidence = replace(evidence, survival=survival_order((result.masks, result.scores) for result in results))
     total = total_of(evidence.weights)
@@ -144,7 +144,7 @@ def make_masks(
         score=with_signal(choose(criteria, method["criterion"])),
         allocate=allocate,
         select=choose(selections, method["selection"]),
-        observe=work.observe,
+        observe=context.observe,
         recipe=recipe,
         blind=selections[method["selection"]["name"]].facts.get("blind", False),
     )
@@ -171,12 +171,12 @@ def _finite(value: float) -> float | None:
 
 
 @operations.register(result=MaskResult, version=1, spec_paths={"seed": "seeds"})
-def shuffle(work: Work, *, seed: int) -> None:
+def shuffle(context: Context, *, seed: int) -> None:
     """The masks of input `mask`, the same number in every layer at other places."""
-    evidence = gather_evidence(work, seed=seed)
-    before = on_device(work, MaskResult.read(work.inputs["mask"]).masks)
+    evidence = gather_evidence(context, seed=seed)
+    before = on_device(context, MaskResult.read(context.inputs["mask"]).masks)
     masks = permute(before, generator("shuffle", seed))
-    MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(work.output, masks=masks)
+    MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(context.output, masks=masks)
 
 
 @costs.register(name="mask")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
-from autosparse.core.images import Images
 from autosparse.core.sanity import best_of, invert, left_out, overlap, permute_labels, permute_pixels, shuffle
 from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
-from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
@@ -59,7 +57,7 @@ _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels
     },
 )
 def sanity(
-    work: Work,
+    context: Context,
     *,
     check: str,
     candidates: dict[str, Any],
@@ -73,61 +71,61 @@ def sanity(
     `candidates` are methods, id -> keyed choices, with their masks in the inputs `mask.ID`. Of several, inputs
     `evaluate.ID.SEED` tell what they reach.
     """
-    chosen, reached = _choose(work, candidates)
+    chosen, reached = _choose(context, candidates)
     method = candidates[chosen]
-    masks, shared = on_device(work, MaskResult.read(work.roles("mask")[chosen]).masks), None
+    masks, shared = on_device(context, MaskResult.read(context.roles("mask")[chosen]).masks), None
     reason = left_out(check, method)
     if not reason and check == "shuffle":
         masks = shuffle(masks, generator("sanity", check, seed))
     if not reason and check not in ("shuffle", "reinitialize"):
         altered: dict[str, Any] = {"drive": invert, "lowest": True} if check == "invert" else {}
         if check in _CORRUPTED:
-            altered = {"corrupt": partial(_corrupted, check, seed)}
+            altered = {"corrupt": lambda images: _CORRUPTED[check](images, generator("sanity", check, seed))}
         brief = of_a_step(training)
         try:
-            _, made = make_masks(work, method, seed=seed, sparsity=sparsity, budget=budget, training=brief, **altered)
+            _, made = make_masks(
+                context, method, seed=seed, sparsity=sparsity, budget=budget, training=brief, **altered
+            )
         except StepError as error:
             reason = f"there are no such masks: {error.message}"
         else:
             masks, shared = made, overlap(masks, made)
-    accuracies = reason or _train(work, masks, check, training, seed)
+    accuracies = reason or _train(context, masks, check, training, seed)
     if isinstance(accuracies, str):
-        SanityResult(chosen, reached, shared, accuracies).write(work.output)
+        SanityResult(chosen, reached, shared, accuracies).write(context.output)
     else:
-        SanityResult(chosen, reached, shared, "", **accuracies).write(work.output)
+        SanityResult(chosen, reached, shared, "", **accuracies).write(context.output)
 
 
-def _choose(work: Work, candidates: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+def _choose(context: Context, candidates: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     if len(candidates) == 1:
         return next(iter(candidates)), {}
     reached: dict[str, list[float]] = {name: [] for name in candidates}
-    for role, artifact in work.roles("evaluate").items():
+    for role, artifact in context.roles("evaluate").items():
         reached[role.partition(".")[0]].append(EvaluateResult.read(artifact).validation_accuracy)
     return best_of(reached)
 
 
-def _train(work: Work, masks: Tensors, check: str, training: Mapping[str, Any], seed: int) -> dict[str, float] | str:
+def _train(
+    context: Context, masks: Tensors, check: str, training: Mapping[str, Any], seed: int
+) -> dict[str, float] | str:
     # The accuracies of the network, or why there are none.
-    model = load_network(work)
+    model = load_network(context)
     if check == "reinitialize":
         before = prunable_weights(model)
         other = generator("sanity", check, seed).initial_seed()
-        model = build_network(work, seed=other)
+        model = build_network(context, seed=other)
         if all(bool((weight == before[name]).all()) for name, weight in prunable_weights(model).items()):
             return "the network begins with the same weights at every seed"
-    recipe, images = Recipe(**training), images_of(work, "train")
-    train_network(model, images, recipe, generator("train", seed), masks=masks, observe=work.observe)
+    recipe, images = Recipe(**training), images_of(context, "train")
+    train_network(model, images, recipe, generator("train", seed), masks=masks, observe=context.observe)
     if not all(bool(tensor.isfinite().all()) for tensor in state_of(model).values()):
         return "training under its masks diverged"
-    batch = work.place.evaluation_batch
+    batch = context.placement.evaluation_batch
     return {
-        f"{split}_accuracy": accuracy(model, images_of(work, split), recipe.precision, batch=batch)
+        f"{split}_accuracy": accuracy(model, images_of(context, split), recipe.precision, batch=batch)
         for split in ("validation", "test")
     }
-
-
-def _corrupted(check: str, seed: int, images: Images) -> Images:
-    return _CORRUPTED[check](images, generator("sanity", check, seed))
 
 
 @costs.register(name="sanity")

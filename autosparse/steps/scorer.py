@@ -20,7 +20,7 @@ from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
-from autosparse.steps._base import KeyedChoice, StepResult, Work, operations
+from autosparse.steps._base import Context, KeyedChoice, StepResult, operations
 from autosparse.steps.context import choose, generator
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
@@ -49,20 +49,20 @@ class ScorerResult(StepResult):
 @operations.register(
     result=ScorerResult, version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"}
 )
-def scorer(work: Work, *, name: str, version: int, seed: int) -> None:
+def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
-    tuned = TuneResult.read(work.inputs["tune"])
-    own, _ = scorers[name].apart(tuned.options)
-    check_rounds(work, name)
-    features, shares = load_examples(work)
-    state = scorers[name].function(features, shares, generator("scorer", seed), work.observe, **own)
-    ScorerResult(name, tuned.options, version, selection=tuned.selection).write(work.output, state=state)
+    tuned = TuneResult.read(context.inputs["tune"])
+    options, _ = scorers[name].apart(tuned.options)
+    check_rounds(context, name)
+    features, shares = load_examples(context)
+    state = scorers[name].function(features, shares, generator("scorer", seed), context.observe, **options)
+    ScorerResult(name, tuned.options, version, selection=tuned.selection).write(context.output, state=state)
 
 
-def check_rounds(work: Work, scorer: str) -> None:
+def check_rounds(context: Context, scorer: str) -> None:
     """Whether the rounds of every source leave few enough weights for a scorer. Raises StepError."""
     below = scorers[scorer].facts.get("learns_below", 1.0)
-    for source, artifact in work.roles("label").items():
+    for source, artifact in context.roles("label").items():
         survivors = LabelResult.read(artifact).survivors
         if (left := survivors[-1] / sum(survivors)) > below:
             raise StepError(
@@ -72,7 +72,7 @@ def check_rounds(work: Work, scorer: str) -> None:
             )
 
 
-def load_examples(work: Work) -> tuple[Features, Tensors]:
+def load_examples(context: Context) -> tuple[Features, Tensors]:
     """Features and targets of the inputs `label.*`, on the device, layers named `source:layer`.
 
     Targets are survival shares; where rounds were described one by one they are 1 for what survives the round, and
@@ -82,12 +82,12 @@ def load_examples(work: Work) -> tuple[Features, Tensors]:
     shares: Tensors = {}
     sizes: dict[str, int] = {}
     columns: tuple[str, ...] = ()
-    for source, artifact in work.roles("label").items():
+    for source, artifact in context.roles("label").items():
         result = LabelResult.read(artifact)
         columns = tuple(result.columns)
         for (number, layer), (described, share, size) in result.examples.items():
             name = f"{source}{f'@{number}' if number else ''}:{layer}"
-            values[name], shares[name], sizes[name] = described.to(work.device), share.to(work.device), size
+            values[name], shares[name], sizes[name] = described.to(context.device), share.to(context.device), size
     return Features(columns, values, sizes), shares
 
 
@@ -110,14 +110,14 @@ _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learn
 
 
 @operations.register(result=ScorerResult, version=1)
-def pretrained(work: Work, *, scorer: dict[str, Any]) -> None:
-    """Take over the scorer that `work.access` names: `scorer` is what its folder says of it."""
-    folder = work.access["pretrained"]
+def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
+    """Take over the scorer that `context.access` names: `scorer` is what its folder says of it."""
+    folder = context.access["pretrained"]
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
     state = read_state(folder)
     kept = ("name", "version", "options", "features", "selection")
-    ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(work.output, state=state)
+    ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(context.output, state=state)
 
 
 def read_state(folder: str | Path) -> Tensors:
@@ -137,17 +137,18 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     `folder` may be the name of one that ships with the package. Raises UsageError for a folder that is no scorer's, is
     damaged, or holds one that cannot be used here.
     """
-    place = locate_scorer(folder)
+    path = locate_scorer(folder)
+    shipped = ", ".join(pretrained_scorers())
     left = suggestion(Path(folder).name, [*pretrained_scorers()]) or (
-        f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {_known()}"
+        f"a finished run leaves one in its folder, `runs/NAME-N/scorer`; by name, as a text, there is {shipped}"
     )
-    if not place.is_dir():
-        raise UsageError(f"there is no folder {folder}" if not place.exists() else f"{folder} is not a folder", left)
+    if not path.is_dir():
+        raise UsageError(f"there is no folder {folder}" if not path.exists() else f"{folder} is not a folder", left)
     for name in (ABOUT, STATE):
-        if not (place / name).is_file():
-            below = f"did you mean `{folder}/scorer`?" if (place / "scorer" / ABOUT).is_file() else left
+        if not (path / name).is_file():
+            below = f"did you mean `{folder}/scorer`?" if (path / "scorer" / ABOUT).is_file() else left
             raise UsageError(f"{folder} has no {name}: it is not a scorer's folder", below)
-    about = _about(place, folder)
+    about = _about(path, folder)
     if about["name"] not in scorers:
         hint = scorers.suggest(about["name"])
         raise UsageError(f"{folder} holds a scorer `{about['name']}`, which this autosparse does not have", hint)
@@ -164,15 +165,11 @@ def read_scorer(folder: str | Path) -> dict[str, Any]:
     return about
 
 
-def _known() -> str:
-    return ", ".join(pretrained_scorers())
-
-
-def _about(place: Path, folder: str | Path) -> dict[str, Any]:
+def _about(path: Path, folder: str | Path) -> dict[str, Any]:
     damaged = "copy it again from the run that left it"
     try:
-        about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
-        same = file_digest(place / STATE) == about["sha256"] if "sha256" in about else True
+        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        same = file_digest(path / STATE) == about["sha256"] if "sha256" in about else True
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{folder} is damaged: {ABOUT}: {error}", damaged) from None
     for name, kind in _KINDS.items():

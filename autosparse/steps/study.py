@@ -81,15 +81,14 @@ class Untuned:
     value: None
 
 
-def _kind_of(best: Any) -> str:
-    return "trial" if isinstance(best, dict) and "number" in best else "untuned"
-
-
 @dataclass(frozen=True)
 class TuneResult(StepResult):
     """The best trial that was not stopped, the scorer's options with its settings, and the selection it chose."""
 
-    best: Annotated[Annotated[TrialResult, Tag("trial")] | Annotated[Untuned, Tag("untuned")], Discriminator(_kind_of)]
+    best: Annotated[
+        Annotated[TrialResult, Tag("trial")] | Annotated[Untuned, Tag("untuned")],
+        Discriminator(lambda best: "trial" if isinstance(best, dict) and "number" in best else "untuned"),
+    ]
     options: dict[str, Any]
     selection: KeyedChoice | None = None
 
@@ -108,12 +107,12 @@ def propose(
     defaults come first, with each selection in turn: on its objective tuning is never worse than any of these.
     """
     first, running = _first(defaults, space), list[dict[str, Any]]()
-    while (place := len(finished) + len(running)) <= number:
-        if place < len(first):
-            running.append(first[place])
+    while (position := len(finished) + len(running)) <= number:
+        if position < len(first):
+            running.append(first[position])
             continue
         distributions = _distributions(defaults, space)
-        seed = int(digest(f"{study}/{place}")[:8], 16)
+        seed = int(digest(f"{study}/{position}")[:8], 16)
         known = _study(distributions, finished, running, sampler=_sampler(sampler, seed))
         running.append(known.ask(distributions).params)
     return running[-1]
@@ -140,8 +139,8 @@ def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Tr
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     study = _study(_distributions(defaults, space), finished)
-    found = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    return {name: float(share) for name, share in found.items()}
+    shares = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    return {name: float(share) for name, share in shares.items()}
 
 
 def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Space, finished: Sequence[Trial]) -> None:
@@ -177,10 +176,10 @@ def study_url(path: Path) -> str:
 
 
 def _first(defaults: Mapping[str, Any], space: Space) -> list[dict[str, Any]]:
-    own = {name: defaults[name] for name in space if name != SELECTION}
+    proposal = {name: defaults[name] for name in space if name != SELECTION}
     if SELECTION not in space:
-        return [own]
-    return [{**own, SELECTION: value} for value in space[SELECTION]["values"]]
+        return [proposal]
+    return [{**proposal, SELECTION: value} for value in space[SELECTION]["values"]]
 
 
 def _study(

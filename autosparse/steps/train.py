@@ -16,7 +16,7 @@ from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, describe_layers, state_of, total_of
 from autosparse.errors import Diverged
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import StepResult, Work, operations
+from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import build_network, generator, images_of, load_network, on_device, restore
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
@@ -90,37 +90,37 @@ class EvaluateResult(StepResult):
 
 
 @operations.register(result=TrainResult, version=1, by_team=True, spec_paths={"seed": "seeds"})
-def train(work: Work, *, training: dict[str, Any], seed: int) -> None:
+def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
-    model = load_network(work)
-    images = images_of(work, "train")
+    model = load_network(context)
+    images = images_of(context, "train")
     losses = train_network(
         model,
         images,
         Recipe(**training),
         generator("train", seed),
-        masks=on_device(work, MaskResult.read(work.inputs["mask"]).masks) if "mask" in work.inputs else None,
-        observe=work.observe,
-        team=work.team,
+        masks=on_device(context, MaskResult.read(context.inputs["mask"]).masks) if "mask" in context.inputs else None,
+        observe=context.observe,
+        team=context.team,
     )
     broken = [name for name, tensor in state_of(model).items() if not tensor.isfinite().all()]
     if broken or not all(map(math.isfinite, losses)):
         raise Diverged(f"training diverged: {broken[0] if broken else 'its loss'} is not finite", "lower `training.lr`")
-    TrainResult(losses).write(work.output, state=state_of(model))
+    TrainResult(losses).write(context.output, state=state_of(model))
 
 
 @operations.register(
-    result=EvaluateResult, version=1, tells="test_accuracy", spec_paths={"precision": "training.precision"}
+    result=EvaluateResult, version=1, metric="test_accuracy", spec_paths={"precision": "training.precision"}
 )
-def evaluate(work: Work, *, precision: str) -> None:
+def evaluate(context: Context, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
-    model = restore(build_network(work), TrainResult.read(work.inputs["train"]))
-    splits = {name: images_of(work, name) for name in ("validation", "test")}
-    layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=work.device))
-    batch = work.place.evaluation_batch
+    model = restore(build_network(context), TrainResult.read(context.inputs["train"]))
+    splits = {name: images_of(context, name) for name in ("validation", "test")}
+    layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))
+    batch = context.placement.evaluation_batch
     reached = {name: accuracy(model, images, precision, batch=batch) for name, images in splits.items()}
     dense = {layer.name: layer.size for layer in layers}
-    mask = MaskResult.read(work.inputs["mask"]) if "mask" in work.inputs else None
+    mask = MaskResult.read(context.inputs["mask"]) if "mask" in context.inputs else None
     kept, known = (dense, {"effective": dense}) if mask is None else (mask.kept, mask.by_layer)
     if mask is not None:
         mask.require({*kept} == {*dense}, "result.json: `kept` has not the layers of the network")
@@ -147,7 +147,7 @@ def evaluate(work: Work, *, precision: str) -> None:
             for layer in layers
         ],
         parameters=total_of(dict(model.named_parameters())),
-    ).write(work.output)
+    ).write(context.output)
 
 
 @costs.register(name="train")

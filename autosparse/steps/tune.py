@@ -13,7 +13,7 @@ from autosparse.core.training.loop import Recipe, accuracy, of_a_step
 from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
-from autosparse.steps._base import Work, operations
+from autosparse.steps._base import Context, operations
 from autosparse.steps.context import generator, images_of, load_network, on_device
 from autosparse.steps.label import example_bytes
 from autosparse.steps.mask import make_masks, mask_cost
@@ -61,7 +61,7 @@ class TrialOptions:
 @operations.register(
     result=TrialResult,
     version=1,
-    tells="value",
+    metric="value",
     best=True,
     chained="trials",
     spec_paths={
@@ -76,24 +76,24 @@ class TrialOptions:
         "trial.*": "tuning.trials",
     },
 )
-def trial(work: Work, **options: Any) -> None:
+def trial(context: Context, **options: Any) -> None:
     """Trial `number`, from 0: a scorer with proposed options, scored on layers that it did not learn from.
 
     Its options are `TrialOptions`. Inputs `trial` are those of the batches of `parallel` trials before it; by their
     values of a fold it may be stopped after one of its folds, and then has the mean so far.
     """
     asked = TrialOptions(**options)
-    trials = [TrialResult.read(artifact).trial for artifact in work.roles("trial").values()]
+    trials = [TrialResult.read(artifact).trial for artifact in context.roles("trial").values()]
     assert len(trials) == asked.number - asked.number % asked.parallel
-    settings = _propose(work, asked, trials)
+    settings = _propose(context, asked, trials)
     chosen = asked.selections[settings[SELECTION]] if asked.selections else None
     entry = scorers[asked.scorer["name"]]
     scorer = {"name": asked.scorer["name"], "options": _options(asked.scorer, settings)}
     if chosen is not None:
         scorer["selection"] = chosen
     fitted, _ = entry.apart(scorer["options"])
-    check_rounds(work, scorer["name"])
-    features, shares = load_examples(work)
+    check_rounds(context, scorer["name"])
+    features, shares = load_examples(context)
 
     def learn(features: Features, shares: Tensors) -> Tensors:
         state: Tensors = entry.function(features, shares, generator("scorer", asked.seed), **fitted)
@@ -114,7 +114,7 @@ def trial(work: Work, **options: Any) -> None:
         raise StepError(f"tuning cannot hold {asked.split} out: {error}", "set `tuning: {trials: 0}`") from error
     value, reached = held_out.value(asked.objective), None
     if asked.proxy and not stopped:
-        reached = validate_scorer(work, asked, scorer, learn(features, shares))
+        reached = validate_scorer(context, asked, scorer, learn(features, shares))
         value = (1 - asked.proxy["weight"]) * value + asked.proxy["weight"] * reached / 100
     TrialResult(
         number=asked.number,
@@ -125,11 +125,11 @@ def trial(work: Work, **options: Any) -> None:
         **asdict(held_out),
         validation_accuracy=reached,
         selection=chosen,
-    ).write(work.output)
+    ).write(context.output)
 
 
-def _propose(work: Work, asked: TrialOptions, trials: Sequence[Trial]) -> dict[str, Any]:
-    labels = [artifact.key for artifact in work.roles("label").values()]
+def _propose(context: Context, asked: TrialOptions, trials: Sequence[Trial]) -> dict[str, Any]:
+    labels = [artifact.key for artifact in context.roles("label").values()]
     aims = [asked.split, asked.objective, asked.sampler]
     known_by = [asked.scorer, asked.space, asked.folds, asked.seed, labels]
     study = digest(known_by + ([] if aims == ["layers", "rank", "tpe"] else aims))
@@ -137,20 +137,20 @@ def _propose(work: Work, asked: TrialOptions, trials: Sequence[Trial]) -> dict[s
 
 
 @operations.register(result=TuneResult, version=1, spec_paths={"trial.*": "tuning.trials"})
-def tune(work: Work, *, scorer: dict[str, Any]) -> None:
+def tune(context: Context, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
-    trials = map(TrialResult.read, work.roles("trial").values())
+    trials = map(TrialResult.read, context.roles("trial").values())
     whole = (trial for trial in trials if not trial.stopped)
     best = max(whole, key=lambda trial: trial.value, default=Untuned({}, None))
     selection = None if isinstance(best, Untuned) else best.selection
-    TuneResult(best, _options(scorer, best.settings), selection).write(work.output)
+    TuneResult(best, _options(scorer, best.settings), selection).write(context.output)
 
 
 def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**scorer["options"], **{name: value for name, value in settings.items() if name != SELECTION}}
 
 
-def validate_scorer(work: Work, asked: TrialOptions, scorer: Mapping[str, Any], state: Tensors) -> float:
+def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, Any], state: Tensors) -> float:
     """The validation accuracy, in percent, of input `init` pruned with this scorer and trained, as the proxy asks.
 
     0 for a scorer that diverged: it orders nothing.
@@ -162,7 +162,7 @@ def validate_scorer(work: Work, asked: TrialOptions, scorer: Mapping[str, Any], 
         return 0.0
     seed, brief = asked.proxy["seed"], of_a_step(asked.training)
     _, masks = make_masks(
-        work,
+        context,
         asked.method,
         seed=seed,
         sparsity=asked.proxy["sparsity"],
@@ -170,10 +170,12 @@ def validate_scorer(work: Work, asked: TrialOptions, scorer: Mapping[str, Any], 
         training=brief,
         learned=(scorer, state),
     )
-    recipe, model = Recipe(**asked.training, epochs=asked.proxy["epochs"]), load_network(work)
-    masks = on_device(work, masks)
-    train_network(model, images_of(work, "train"), recipe, generator("train", seed), masks=masks, observe=work.observe)
-    return accuracy(model, images_of(work, "validation"), recipe.precision, batch=work.place.evaluation_batch)
+    recipe, model = Recipe(**asked.training, epochs=asked.proxy["epochs"]), load_network(context)
+    masks = on_device(context, masks)
+    train_network(
+        model, images_of(context, "train"), recipe, generator("train", seed), masks=masks, observe=context.observe
+    )
+    return accuracy(model, images_of(context, "validation"), recipe.precision, batch=context.placement.evaluation_batch)
 
 
 @costs.register(name="trial")

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.core.images import Images
 from autosparse.core.torch_compat.memory_layout import lay_out
 from autosparse.core.torch_compat.random_state import seeded
@@ -36,7 +36,7 @@ _LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs that a latency is the media
 
 
 def reload(
-    folder: Path, format: str, network: Mapping[str, Any], data: Artifact, place: Place
+    folder: Path, format: str, network: Mapping[str, Any], data: Artifact, placement: Placement
 ) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:
     """What the emitted model in `folder` gives for the test images, `[images, classes]`, and its latencies: batch ->
     milliseconds of it and of the dense network. Raises ValueError when it does not open, or the process ends.
@@ -46,9 +46,9 @@ def reload(
         "format": format,
         "network": network,
         "data": {"folder": str(data.folder), "key": data.key, "descriptor": data.descriptor},
-        "threads": place.threads,
-        "batch": place.evaluation_batch,
-        "stream": place.stream,
+        "threads": placement.threads,
+        "batch": placement.evaluation_batch,
+        "stream": placement.stream,
     }
     if _process().poll() is not None:
         _process.cache_clear()

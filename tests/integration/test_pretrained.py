@@ -216,7 +216,7 @@ def test_a_scorer_that_changes_after_it_was_planned_is_not_used(folder: Path, tm
     compiled, store = plan(tmp_path / "takes.yaml"), Store.default()
     edited(options={"width": 1})(folder)
     with pytest.raises(StepError) as caught:
-        Execution(compiled, store, Quiet(), place=backends.Place("cpu", 1)).run()
+        Execution(compiled, store, Quiet(), placement=backends.Placement("cpu", 1)).run()
 
     assert "has changed since it was planned" in caught.value.message
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from autosparse.backends import Place, this_machine
+from autosparse.backends import Placement, this_machine
 from autosparse.core.training.loop import Recipe
 from autosparse.cost import fit_plan, measure_speed
 from autosparse.errors import StepError
@@ -29,7 +29,7 @@ def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     fitted = fit_plan(spec, machine, "digits", store, open_index(store), calibration=known)
     before = torch.random.get_rng_state()
     said: list[str] = []
-    found = measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=2, say=said.append)
+    found = measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=2, say=said.append)
 
     assert torch.equal(before, torch.random.get_rng_state())
     assert {"bfloat16", "float32"} == set(found.peaks)
@@ -50,4 +50,4 @@ def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.Monkey
     monkeypatch.setattr("autosparse.cost.bench.sys.executable", shutil.which("false"))
 
     with pytest.raises(StepError, match="the plain loop's process ended with 1"):
-        measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=list[str]().append)
+        measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=1, say=list[str]().append)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.cost.fitted import with_workers
 from autosparse.errors import StepError
 from autosparse.execute import Event, Execution, Note, Started
@@ -44,14 +44,14 @@ target: {device: cpu, threads: 2, workers: 1}
 STEP = Step("train/dense", "train", 1, {}, {}, "key", "network", {})
 INTERRUPTED = """\
 import signal
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.execute.data_parallel import team_of
 from tests.integration.execute.test_data_parallel import STEP
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with team_of(STEP, {}, Place("cpu", 2, devices=2)):
+        with team_of(STEP, {}, Placement("cpu", 2, devices=2)):
             print("joined")
     except KeyboardInterrupt:
         print("stopped")
@@ -94,8 +94,8 @@ def test_workers_and_devices_exclude_each_other(tmp_path: Path) -> None:
     asked = with_workers(fitted(tmp_path, "target.devices=2", "target.workers=3"), 8)
 
     assert (1, 1) == (auto.workers, asked.workers)
-    assert ["target.workers 3 → 1"] == [str(taken) for taken in asked.taken]
-    assert replace(auto, taken=()) == auto
+    assert ["target.workers 3 → 1"] == [str(taken) for taken in asked.adjustments]
+    assert replace(auto, adjustments=()) == auto
 
 
 def test_all_begin_when_all_are_ready() -> None:
@@ -218,7 +218,7 @@ def test_what_fails_in_all_parts_is_told_as_of_one(tmp_path: Path) -> None:
     told = Spoiler(tmp_path)
     plan = compiled(tmp_path / "small.yaml", "training.epochs=1", "seeds=[0]")
     with pytest.raises(StepError) as caught:
-        Execution(plan, Store(tmp_path), told, place=Where("cpu", 2, devices=2)).run()
+        Execution(plan, Store(tmp_path), told, placement=Where("cpu", 2, devices=2)).run()
 
     assert 1 == caught.value.message.count("failed: ")
     assert "` failed: training diverged: " in caught.value.message

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.backends import Raised
 from autosparse.errors import (
     AutosparseError,
@@ -28,11 +28,10 @@ from autosparse.errors import (
 from autosparse.execute import Event, Execution, Failed, Progress
 from autosparse.execute import Finished as StepFinished
 from autosparse.plan import Cell, Plan, Selection, Status, Step, select_steps
-from autosparse.plan.model import step_key
 from autosparse.registry import Registry
 from autosparse.report import Finished
-from autosparse.steps import Work, operations
-from autosparse.store import Store
+from autosparse.steps import Context, operations
+from autosparse.store import Store, key_of
 from tests.conftest import Place, call
 from tests.docs.test_outputs import follows
 from tests.plans import DIGITS, compiled
@@ -99,11 +98,11 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> dict[str, BaseException]:
     monkeypatch.setattr(entries, "_entries", {**entries._entries})
 
     @entries.register(version=1)
-    def toy(work: Work, *, name: str) -> None:
+    def toy(context: Context, *, name: str) -> None:
         """Write a file, or raise."""
         if name in errors:
             raise errors[name]
-        work.output.write_json("result", {"name": name})
+        context.output.write_json("result", {"name": name})
 
     return errors
 
@@ -113,7 +112,7 @@ def toys(**inputs: str) -> Plan:
     steps: dict[str, Step] = {}
     for name, needs in inputs.items():
         named = {other: other for other in needs.split()}
-        key = step_key("toy", 1, {"name": name}, {other: steps[other].key for other in named})
+        key = key_of("toy", 1, {"name": name}, {other: steps[other].key for other in named})
         steps[name] = Step(name, "toy", 1, {"name": name}, named, key, "network")
     cell = Cell("toy", "0.9", 0.9, 0, "method", train=next(iter(steps)), evaluate=next(iter(steps)), mask=None)
     return replace(compiled(DIGITS), steps=steps, sources={}, cells=(cell,), checks=())
@@ -123,7 +122,7 @@ def run(plan: Plan, store: Store, selection: Selection | None = None) -> tuple[R
     """Run a plan of toy steps in turn."""
     recording = Recording()
     statuses = {name: Status("run", "") for name in plan.steps}
-    execution = Execution(plan, store, recording, place=Where("cpu", 1), selection=selection or Selection(statuses))
+    execution = Execution(plan, store, recording, placement=Where("cpu", 1), selection=selection or Selection(statuses))
     execution.attempt()
     return recording, execution
 
@@ -165,7 +164,7 @@ def test_several_failures_are_one_error(tmp_path: Path, broken: dict[str, BaseEx
     broken |= {"b": Diverged("no number", "lower it"), "g": ValueError("odd")}
     selection = Selection({name: Status("run", "") for name in plan.steps})
     with pytest.raises(StepError) as caught:
-        Execution(plan, Store(tmp_path), recording, place=Where("cpu", 1), selection=selection).run()
+        Execution(plan, Store(tmp_path), recording, placement=Where("cpu", 1), selection=selection).run()
 
     assert ["a", "d"] == recording.ran
     assert [
@@ -217,10 +216,10 @@ def test_a_damaged_input_that_cannot_be_rebuilt_fails_its_dependents_alone(
     assert {"a", "c"} == {*execution.outcome.failed}
 
 
-def _reading(function: Any, work: Work, name: str) -> None:
-    for artifact in work.inputs.values():
+def _reading(function: Any, context: Context, name: str) -> None:
+    for artifact in context.inputs.values():
         artifact.json("result")
-    function(work, name=name)
+    function(context, name=name)
 
 
 def test_a_result_that_is_malformed_again_fails_its_step(tmp_path: Path, broken: dict[str, BaseException]) -> None:
@@ -228,10 +227,10 @@ def test_a_result_that_is_malformed_again_fails_its_step(tmp_path: Path, broken:
     plan, store = toys(a="", b="a"), Store(tmp_path)
     make = operations["toy"].function
 
-    def refuse(work: Work, name: str) -> None:
-        for artifact in work.inputs.values():
+    def refuse(context: Context, name: str) -> None:
+        for artifact in context.inputs.values():
             raise artifact.malformed("result.json: odd")
-        make(work, name=name)
+        make(context, name=name)
 
     operations._entries["toy"] = replace(operations["toy"], function=refuse)
     recording, execution = run(plan, store)

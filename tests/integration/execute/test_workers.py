@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.cost import Fitted
 from autosparse.cost.fitted import with_workers
 from autosparse.cost.price import Estimate, Price
@@ -78,7 +78,7 @@ def test_workers_fit_cores_and_memory(
 
     assert expected == found.workers
     lowered = asked == "3" and expected < 3
-    assert ([f"target.workers 3 → {expected}"] if lowered else []) == [str(taken) for taken in found.taken]
+    assert ([f"target.workers 3 → {expected}"] if lowered else []) == [str(taken) for taken in found.adjustments]
     assert (found.seconds < given.seconds) == (expected > 1)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import torch
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.measure import probe
 from autosparse.models.facts import network_facts
 
-CPU = Place("cpu", 1)
+CPU = Placement("cpu", 1)
 
 
 def test_a_network_has_a_rate_for_every_unit() -> None:

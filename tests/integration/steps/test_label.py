@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.backends import this_machine
 from autosparse.console.progress import Quiet
 from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import load_spec, resolve
-from autosparse.steps import Work
+from autosparse.steps import Context
 from autosparse.steps.label import LabelResult
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
@@ -34,7 +34,7 @@ def made(folder: Path) -> tuple[Plan, Store]:
     names = {name for step in needed for name in (step.name, *step.inputs.values())}
     some = replace(plan, steps={name: step for name, step in plan.steps.items() if name in names})
     store = Store.default()
-    Execution(some, store, Quiet(), place=Where("cpu", 1)).run()
+    Execution(some, store, Quiet(), placement=Where("cpu", 1)).run()
     return plan, store
 
 
@@ -48,8 +48,8 @@ def test_every_round_is_described_by_what_it_finds(here: Place) -> None:
     plan, store = made(here.folder)
     label = opened(plan, store, "label/seed100")
     masks: list[Tensors] = [opened(plan, store, f"irp/seed100/round{n}").tensors("masks") for n in (1, 2, 3)]
-    work = Work({"label.100": label}, None, Where("cpu", 1), {})  # type: ignore[arg-type]
-    features, shares = load_examples(work)
+    context = Context({"label.100": label}, None, Where("cpu", 1), {})  # type: ignore[arg-type]
+    features, shares = load_examples(context)
     layers = label.json("result")["layers"]
 
     assert [f"100@{n}:{layer}" for n in (1, 2, 3) for layer in layers] == list(features.values)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from autosparse.backends import Distributed, Event, Finished, Note, Place, Raised, Started, backends, ray
+from autosparse.backends import Distributed, Event, Finished, Note, Placement, Raised, Started, backends, ray
 from autosparse.errors import FitError, MissingRequirement, StepError, UsageError
 
 GIB = 2**30
@@ -68,7 +68,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def of(library: Library, *, scales: bool = False, device: str = "cpu") -> Any:
         monkeypatch.setattr(ray, "_library", lambda: library)
         memory = {"train/a": 4 * GIB}
-        backend: Any = ray.ray(Place(device, 2), address="local", scales=scales)
+        backend: Any = ray.ray(Placement(device, 2), address="local", scales=scales)
         made = backend.pool(print, memory, same_machine=True)
         made._board = SimpleNamespace(drain=SimpleNamespace(remote=lambda: "board"))
         made._task = library
@@ -79,8 +79,8 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 def test_backends_know_where_steps_run() -> None:
     """What runs elsewhere is asked for a crew."""
-    assert isinstance(backends["ray"].function(Place("cpu", 1)), Distributed)
-    assert not isinstance(backends["local"].function(Place("cpu", 1)), Distributed)
+    assert isinstance(backends["ray"].function(Placement("cpu", 1)), Distributed)
+    assert not isinstance(backends["local"].function(Placement("cpu", 1)), Distributed)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from autosparse.backends import Place as Where
+from autosparse.backends import Placement as Where
 from autosparse.console.progress import Lines, Tree
 from autosparse.cost import Fitted
 from autosparse.cost.price import Estimate, Price

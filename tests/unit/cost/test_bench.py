@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from autosparse.backends import Place, this_machine
+from autosparse.backends import Placement, this_machine
 from autosparse.console import show_bench
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
@@ -65,7 +65,7 @@ def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path
     fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store), calibration=known_rates())
 
     with pytest.raises(MissingRequirement, match="nothing is known of the networks yet"):
-        measure_speed(fitted.plan, fitted.price, Place("cpu", 1), rounds=1, say=print)
+        measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=1, say=print)
 
 
 def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,7 +64,7 @@ def test_a_variant_takes_the_choice_whose_rounds_are_there(store: Store, tmp_pat
     after = fitted(store, limit, "budget=[0.95]", spec=path)
 
     assert settings_of(before) != settings_of(own) == settings_of(after)
-    assert {"reuse"} == {after.found[step.name].status for step in after.plan.of("irp")}
+    assert {"reuse"} == {after.statuses[step.name].status for step in after.plan.of("irp")}
 
 
 def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> No
     )
     horizon = fitted(store, "budget=[0.99]", "method.horizon=auto", "target.time=1s", spec=path)
 
-    assert (None, ()) == (fits.problem, fits.taken)
-    assert () == short.taken
+    assert (None, ()) == (fits.problem, fits.adjustments)
+    assert () == short.adjustments
     assert "s, with what is open to lower in the cache, above `target.time`" in str(short.problem)
-    assert ["method.horizon"] == [taken.what for taken in horizon.taken]
+    assert ["method.horizon"] == [taken.what for taken in horizon.adjustments]
     assert "even with the least of method.horizon, above" in str(horizon.problem)
 
 
@@ -93,7 +93,7 @@ def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Pat
     overrides = ("target.time=10s",)
     found = fitted(store, *overrides, spec=path)
 
-    assert (False, (), None) == (found.priced, found.taken, found.problem)
+    assert (False, (), None) == (found.priced, found.adjustments, found.problem)
     assert {} == remembered_settings(load_spec(path, overrides=overrides).spec, store)
 
 
@@ -108,7 +108,7 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
         file.unlink()
     second = fitted(store, limit, spec=path, calibration=known_rates(slow))
 
-    assert (first.taken, ()) == (second.taken, first.notes)
+    assert (first.adjustments, ()) == (second.adjustments, first.notes)
     assert "above `target.time`" in second.notes[0]
     assert "`--refit` chooses anew" in second.notes[0]
 
@@ -156,9 +156,9 @@ def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path) -> None:
 
     assert [30, 7, 1] == [len(found.plan.of("trial")) for found in (open_, written, least)]
     assert [f"tuning.trials auto → 30 for tuning.time {30.5 * each}s"] == [
-        f"{taken} for {taken.limit}" for taken in open_.taken
+        f"{taken} for {taken.limit}" for taken in open_.adjustments
     ]
-    assert () == written.taken
+    assert () == written.adjustments
     assert open_.plan.digest == again.plan.digest != refitted.plan.digest
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.backends import Place, environment
+from autosparse.backends import Placement, environment
 from autosparse.cost import Calibration, count_work, plan_json, remember_use, shared
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
@@ -165,7 +165,7 @@ def made(
     *,
     threads: int = 2,
     peak: int = 7 * 10**8,
-    place: Place | None = None,
+    placement: Placement | None = None,
 ) -> None:
     """Publish steps that took some seconds."""
     work = count_work(plan)
@@ -176,7 +176,7 @@ def made(
             "version": step.version,
             "options": step.options,
             "inputs": {},
-            "environment": environment(place or Place("cpu", threads)),
+            "environment": environment(placement or Placement("cpu", threads)),
             "seconds": taken,
             "peak_bytes": peak,
             "work": {"kind": work[name].kind, "amount": work[name].load.amount, "held": work[name].held},
@@ -204,15 +204,15 @@ def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
     assert "probe" == priced(compiled(DIGITS), store).steps[TRAIN].basis
 
 
-@pytest.mark.parametrize("place", [Place("cpu", 2, evaluation_batch=10), Place("cpu", 2, stream=True)])
-def test_peaks_of_smaller_places_are_not_taken_for_usual_ones(store: Store, place: Place) -> None:
+@pytest.mark.parametrize("placement", [Placement("cpu", 2, evaluation_batch=10), Placement("cpu", 2, stream=True)])
+def test_peaks_of_smaller_places_are_not_taken_for_usual_ones(store: Store, placement: Placement) -> None:
     """What a step held with fewer images at once, or with data on disk, says nothing of the usual."""
     plan = compiled(DIGITS)
-    made(store, plan, {"evaluate/snip/0.9/seed0": 1.0}, place=place)
+    made(store, plan, {"evaluate/snip/0.9/seed0": 1.0}, placement=placement)
     price = priced(plan, store).steps["evaluate/erk/0.9/seed0"]
 
     assert 7 * 10**8 != price.peak_bytes
-    assert ("probe" if place.stream else "finished steps") == price.basis
+    assert ("probe" if placement.stream else "finished steps") == price.basis
 
 
 def test_peaks_of_other_amounts_of_data_are_not_taken(store: Store) -> None:
@@ -239,8 +239,8 @@ def test_a_plan_that_fits_changes_nothing(store: Store) -> None:
     """Without a limit that binds, the defaults stay."""
     found = fitted(store)
 
-    assert ((), None) == (found.taken, found.problem)
-    assert Place("cpu", 2) == found.place
+    assert ((), None) == (found.adjustments, found.problem)
+    assert Placement("cpu", 2) == found.placement
 
 
 def test_memory_is_kept_by_smaller_evaluations(store: Store) -> None:
@@ -265,8 +265,8 @@ def test_evaluation_and_data_are_made_smaller(store: Store) -> None:
     found = fitted(store, f"target.memory={usual - 10**9}B", calibration=large)
 
     assert found.problem is None
-    assert ["images evaluated at once"] == [taken.what for taken in found.taken]
-    assert found.place.evaluation_batch < 1000
+    assert ["images evaluated at once"] == [taken.what for taken in found.adjustments]
+    assert found.placement.evaluation_batch < 1000
     assert max(e.peak_bytes for n, e in found.price.steps.items()) <= found.memory
 
 
@@ -305,7 +305,7 @@ def test_time_takes_from_what_is_open(store: Store, tmp_path: Path) -> None:
     found = fitted(store, f"target.time={limit}s", spec=path)
 
     assert found.left.seconds <= 0.8 * limit < usual.left.seconds
-    assert {"irp.epochs"} == {taken.what for taken in found.taken} - {"tuning.trials"}
+    assert {"irp.epochs"} == {taken.what for taken in found.adjustments} - {"tuning.trials"}
     assert EPOCHS == found.plan.steps[TRAIN].options["training"]["epochs"]
     assert EPOCHS > found.plan.steps["irp/seed100/round1"].options["training"]["epochs"] >= 3
 
@@ -315,7 +315,7 @@ def test_time_never_takes_what_was_written(store: Store) -> None:
     usual = fitted(store)
     found = fitted(store, f"target.time={round(0.9 * usual.left.seconds)}s")
 
-    assert ["irp.epochs"] == [taken.what for taken in found.taken]
+    assert ["irp.epochs"] == [taken.what for taken in found.adjustments]
     assert 8 == found.plan.spec.irp.rounds
 
 
@@ -331,7 +331,7 @@ def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
     second, third = (fitted(store, limit, spec=path, refit=refit, calibration=slower) for refit in (False, True))
 
     assert first.plan.digest == second.plan.digest != third.plan.digest
-    assert first.taken == second.taken
+    assert first.adjustments == second.adjustments
 
 
 def test_a_choice_is_given_up_when_it_takes_far_too_long(store: Store, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_a_finished_choice_has_nothing_to_run(store: Store, tmp_path: Path) -> N
         rates = json.loads(file.read_text(encoding="utf-8"))
         file.write_text(json.dumps({name: 9 * rate for name, rate in rates.items()}), encoding="utf-8")
 
-    assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).found.values()}
+    assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).statuses.values()}
 
 
 def test_too_little_time_is_refused_with_what_would_do(store: Store, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from autosparse.backends import PeakMemory, Place, memory_of, release_memory, resident_memory
+from autosparse.backends import PeakMemory, Placement, memory_of, release_memory, resident_memory
 from autosparse.core.training.loop import Recipe
 from autosparse.errors import MissingExtra
 from autosparse.measure import probe
 
-CPU = Place("cpu", 1)
+CPU = Placement("cpu", 1)
 
 
 def test_compiled_kernels_are_compared_with_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:

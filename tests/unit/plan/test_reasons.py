@@ -10,9 +10,8 @@ import pytest
 
 from autosparse.errors import UsageError
 from autosparse.plan import Plan, Status, chain, compile_plan, count, explained, statuses
-from autosparse.plan.model import step_key
 from autosparse.spec import load_spec, resolve
-from autosparse.store import Store
+from autosparse.store import Store, key_of
 from tests.plans import DIGITS, MACHINE, compiled, finish, publish
 
 LEARNED = {"mask": 9, "train": 9, "evaluate": 9, "emit": 3}  # the method and its two controls, three budgets
@@ -172,7 +171,7 @@ def test_a_new_version_of_a_step_is_the_reason(there: Store) -> None:
     plan = compiled(DIGITS)
     step = plan.steps["train/dense/seed0"]
     keys = {role: plan.steps[name].key for role, name in step.inputs.items()}
-    newer = replace(step, version=9, key=step_key("train", 9, step.options, keys))
+    newer = replace(step, version=9, key=key_of("train", 9, step.options, keys))
     status = statuses(replace(plan, steps={**plan.steps, step.name: newer}), there)[step.name]
 
     assert f"version of autosparse's `train` {step.version} → 9" == status.reason

@@ -35,7 +35,7 @@ def test_without_a_choice_every_step_is_meant(small: Plan) -> None:
     """A selection of nothing in particular is the whole plan, which it finishes."""
     chosen = select_steps(small, held(small))
 
-    assert list(small.steps) == list(chosen.found)
+    assert list(small.steps) == list(chosen.statuses)
     assert (frozenset(), frozenset(), True) == (chosen.forced, chosen.after, chosen.finishes)
 
 
@@ -43,7 +43,7 @@ def test_a_step_brings_what_it_needs(small: Plan) -> None:
     """All inputs of a step that is not there, in the plan's order; no step that it does not need."""
     chosen = select_steps(small, held(small), only=["irp/seed100/round2"])
 
-    assert ["data/digits", "init/resnet8/seed100", "irp/seed100/round1", "irp/seed100/round2"] == list(chosen.found)
+    assert ["data/digits", "init/resnet8/seed100", "irp/seed100/round1", "irp/seed100/round2"] == list(chosen.statuses)
     assert not chosen.finishes
 
 
@@ -51,7 +51,7 @@ def test_what_is_there_needs_nothing(small: Plan) -> None:
     """The inputs of a step that is in the store are not made for it, though they are gone."""
     chosen = select_steps(small, held(small, ["scorer"]), only=["mask/learned/0.8/seed0"])
 
-    assert {"data/digits", "init/resnet8/seed0", "scorer", "mask/learned/0.8/seed0"} == set(chosen.found)
+    assert {"data/digits", "init/resnet8/seed0", "scorer", "mask/learned/0.8/seed0"} == set(chosen.statuses)
 
 
 def test_globs_name_several(small: Plan) -> None:
@@ -59,7 +59,7 @@ def test_globs_name_several(small: Plan) -> None:
     chosen = select_steps(small, held(small, ["data", "init", "mask"]), only=["train/random/*", "train/dense/seed0"])
 
     assert ["train/random/0.8/seed0", "train/random/0.9/seed0", "train/dense/seed0"] == [
-        name for name in chosen.found if name.startswith("train")
+        name for name in chosen.statuses if name.startswith("train")
     ]
 
 
@@ -69,10 +69,10 @@ def test_a_forced_step_is_run_with_what_is_after_it_in_mind(small: Plan) -> None
     chosen = select_steps(small, held(small, present), force=["mask/snip/0.8/seed0"])
 
     assert ("run", "asked for by `--force`") == (
-        chosen.found["mask/snip/0.8/seed0"].status,
-        chosen.found["mask/snip/0.8/seed0"].reason,
+        chosen.statuses["mask/snip/0.8/seed0"].status,
+        chosen.statuses["mask/snip/0.8/seed0"].reason,
     )
-    assert 1 == sum(status.status == "run" for status in chosen.found.values())
+    assert 1 == sum(status.status == "run" for status in chosen.statuses.values())
     assert {"train/snip/0.8/seed0", "evaluate/snip/0.8/seed0"} == chosen.after
 
 

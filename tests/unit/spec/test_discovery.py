@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.errors import UsageError
-from autosparse.spec import FILE, Found, about_shipped, find_spec, remember_spec, shipped
+from autosparse.spec import FILE, SpecPath, about_shipped, find_spec, remember_spec, shipped
 from autosparse.store import Store
 
 
@@ -22,7 +22,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 def test_a_named_file_needs_no_reason(store: Store) -> None:
     """What was named is taken, whether or not it is there."""
-    assert Found(Path("mine.yaml"), None) == find_spec("mine.yaml", store)
+    assert SpecPath(Path("mine.yaml"), None) == find_spec("mine.yaml", store)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits.yaml", "specs/digits.yaml", "specs/digits", "./digits.yaml"])
@@ -38,30 +38,30 @@ def test_a_file_goes_before_the_shipped_spec_of_its_name(store: Store) -> None:
     """A file of that name that is here is the one that is meant."""
     Path("digits.yaml").touch()
 
-    assert Found(Path("digits.yaml"), None) == find_spec("digits.yaml", store)
+    assert SpecPath(Path("digits.yaml"), None) == find_spec("digits.yaml", store)
 
 
 @pytest.mark.parametrize("name", ["elsewhere/digits.yaml", "/digits.yaml", "no-such-spec"])
 def test_another_path_is_not_a_shipped_spec(store: Store, name: str) -> None:
     """A path elsewhere is what it says."""
-    assert Found(Path(name), None) == find_spec(name, store)
+    assert SpecPath(Path(name), None) == find_spec(name, store)
 
 
 def test_another_suffix_is_not_a_shipped_spec(store: Store) -> None:
     """`digits.json` is not `digits.yaml`."""
-    assert Found(Path("digits.json"), None) == find_spec("digits.json", store)
+    assert SpecPath(Path("digits.json"), None) == find_spec("digits.json", store)
 
 
 def test_a_long_name_is_only_a_name(store: Store) -> None:
     """A name that no file can have is refused by the loader, not by a crash."""
-    assert Found(Path("a" * 300), None) == find_spec("a" * 300, store)
+    assert SpecPath(Path("a" * 300), None) == find_spec("a" * 300, store)
 
 
 def test_nothing_else_means_the_digits(store: Store) -> None:
     """Without any spec, the shipped digits spec shows the whole program."""
     found = find_spec(None, store)
 
-    assert Found(shipped("specs")["digits"], "no other spec was found: it ships with autosparse") == found
+    assert SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse") == found
 
 
 def test_the_file_here_or_above(store: Store) -> None:
@@ -71,7 +71,7 @@ def test_the_file_here_or_above(store: Store) -> None:
 
     found = find_spec(None, store)
 
-    assert Found(above / FILE, f"it is in {above}") == found
+    assert SpecPath(above / FILE, f"it is in {above}") == found
 
     Path(FILE).touch()
 
@@ -84,7 +84,7 @@ def test_the_last_one_used_here(store: Store) -> None:
     Path("other.yaml").touch()
     remember_spec(Path("other.yaml"), store)
 
-    assert Found(Path("other.yaml"), "it is the last one used here") == find_spec(None, store)
+    assert SpecPath(Path("other.yaml"), "it is the last one used here") == find_spec(None, store)
 
 
 def test_a_remembered_spec_elsewhere_has_its_whole_path(store: Store) -> None:
@@ -121,8 +121,8 @@ def test_the_variable_goes_before_the_directory(store: Store, monkeypatch: pytes
     remember_spec(Path("used.yaml"), store)
     monkeypatch.setenv("AUTOSPARSE_SPEC", "variable.yaml")
 
-    assert Found(Path("variable.yaml"), "it is in `AUTOSPARSE_SPEC`") == find_spec(None, store)
-    assert Found(Path("named.yaml"), None) == find_spec("named.yaml", store)
+    assert SpecPath(Path("variable.yaml"), "it is in `AUTOSPARSE_SPEC`") == find_spec(None, store)
+    assert SpecPath(Path("named.yaml"), None) == find_spec("named.yaml", store)
 
 
 def test_a_variable_that_names_no_file_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,11 @@ import pytest
 import torch
 from PIL import Image
 
-from autosparse.backends import Place
+from autosparse.backends import Placement
 from autosparse.core.images import Images, epoch
 from autosparse.datasets import open_source
 from autosparse.errors import DamagedArtifact, StepError
-from autosparse.steps import Work, operations
+from autosparse.steps import Context, operations
 from autosparse.steps.context import load_images
 from autosparse.store import Artifact, Store
 from tests.unit.core.conftest import seeded
@@ -29,8 +29,8 @@ def made(folder: Path, **changed: object) -> Artifact:
     identity = {**open_source("digits", DIGITS["dataset"]["options"]).identity, **changed}
 
     def write(draft: object) -> None:
-        work = Work({}, draft, Place("cpu", 1), DIGITS)  # type: ignore[arg-type]
-        operations["data"].function(work, identity=identity)
+        context = Context({}, draft, Placement("cpu", 1), DIGITS)  # type: ignore[arg-type]
+        operations["data"].function(context, identity=identity)
 
     return store.publish("data", "key", write, lambda: {})
 
@@ -63,10 +63,10 @@ def test_a_damaged_file_on_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr("autosparse.steps.data.SHARD", 10_000)
     monkeypatch.setattr("autosparse.steps.context.free_memory", lambda device: 0)
     parts = made(tmp_path)
-    place = parts.folder / "train-00003.safetensors"
-    data = bytearray(place.read_bytes())
+    path = parts.folder / "train-00003.safetensors"
+    data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    place.write_bytes(bytes(data))
+    path.write_bytes(bytes(data))
 
     with pytest.raises(DamagedArtifact, match=r"train-00003.safetensors is not what was published"):
         load_images(parts, "train", CPU)
@@ -89,8 +89,8 @@ def test_images_of_another_size_in_a_later_file_are_told(tmp_path: Path, monkeyp
     source = open_source("image_folder", options)
 
     def write(draft: object) -> None:
-        work = Work({}, draft, Place("cpu", 1), {"dataset": {"name": "image_folder", "options": options}})  # type: ignore[arg-type]
-        operations["data"].function(work, identity=dict(source.identity))
+        context = Context({}, draft, Placement("cpu", 1), {"dataset": {"name": "image_folder", "options": options}})  # type: ignore[arg-type]
+        operations["data"].function(context, identity=dict(source.identity))
 
     with pytest.raises(StepError, match=r"images for \w+ are 9 x 9, the first for training is 8 x 8"):
         Store(tmp_path / "store").publish("data", "key", write, lambda: {})
