@@ -89,14 +89,14 @@ class SpecRequest:
 
 def load(request: SpecRequest, store: Store, *, remember: bool = True) -> LoadedSpec:
     """Find, read and remember the spec that a command means; print which one it is if it was not named."""
-    found = find_spec(request.name, store)
-    refuse_plan(found.path)
-    if found.why and not request.quiet:
-        say(f"spec {found.path}: {found.why}")
-    loaded = load_spec(found.path, overrides=request.overrides or (), budget=request.budget or ())
+    chosen = find_spec(request.name, store)
+    refuse_plan(chosen.path)
+    if chosen.why and not request.quiet:
+        say(f"spec {chosen.path}: {chosen.why}")
+    loaded = load_spec(chosen.path, overrides=request.overrides or (), budget=request.budget or ())
     if remember and request.name is not None:  # a spec that was not named is found in the same way again
         try:
-            remember_spec(found.path, store)
+            remember_spec(chosen.path, store)
         except MissingRequirement as error:
             say(f"note: the next command will not know this spec: {error.message}")
     return loaded

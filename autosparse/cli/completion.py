@@ -18,12 +18,12 @@ from autosparse.store import Store
 def spec_files(incomplete: str) -> list[str]:
     """YAML files below what is written so far, and folders on the way to them."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
-    found = [
+    paths = [
         *folder.glob("*.yaml"),
         *folder.glob("*.yml"),
         *(path for path in folder.glob("*/") if any(path.glob("*.yaml"))),
     ]
-    return beginning((f"{path}/" if path.is_dir() else str(path) for path in sorted(found)), incomplete)
+    return beginning((f"{path}/" if path.is_dir() else str(path) for path in sorted(paths)), incomplete)
 
 
 def run_names(incomplete: str) -> list[str]:

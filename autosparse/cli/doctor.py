@@ -136,7 +136,7 @@ def list_(
         if kind == "scorers":
             ready = dict.fromkeys(pretrained_scorers(), "One that ships with the package.")
             ready["FOLDER"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
-            rows += [(f"{{pretrained: {name}}}", told, "", "") for name, told in ready.items()]
+            rows += [(f"{{pretrained: {name}}}", text, "", "") for name, text in ready.items()]
     elif kind in ("presets", "controls"):
         table = PRESETS if kind == "presets" else CONTROLS
         rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]

@@ -84,11 +84,11 @@ def validate(
     problems: list[tuple[str, str | None]] = []
     valid: list[str] = []
     for name in specs or [None]:  # type: ignore[list-item]
-        found = find_spec(name, store)
-        refuse_plan(found.path)
+        chosen = find_spec(name, store)
+        refuse_plan(chosen.path)
         try:
-            load_spec(found.path, overrides=set_ or ())
-            valid.append(str(found.path))
+            load_spec(chosen.path, overrides=set_ or ())
+            valid.append(str(chosen.path))
         except SpecError as error:
             problems += error.problems
     if json_:

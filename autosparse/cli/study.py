@@ -233,9 +233,9 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
     seen: set[str] = set()
     rows = []
     for variant in variants:
-        own = _to_run(variant)
-        new = {key: time for key, time in own.items() if key not in seen}
-        seen |= own.keys()
+        times = _to_run(variant)
+        new = {key: time for key, time in times.items() if key not in seen}
+        seen |= times.keys()
         rows.append((variant, len(variant.fitted.plan.steps), len(new), sum(new.values())))
     if json_:
         listed = [

@@ -30,7 +30,7 @@ class Row:
     statuses: Sequence[str]
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """Its name in a table."""
         return f"control {self.name}" if self.control else self.name
 
@@ -71,9 +71,9 @@ def _rows(
         accuracies.setdefault(result.method, {}).setdefault(result.label, []).append(result.test_accuracy)
     columns = columns_of(report)
     for method in dict.fromkeys([*accuracies, *(one.method for one in missing)]):
-        own, is_dense = accuracies.get(method, {}), method == "dense" and not control
-        everywhere = next(iter(own.values()), []) if is_dense else []
-        cells = [own.get(label, everywhere) for label in columns]
+        by_budget, is_dense = accuracies.get(method, {}), method == "dense" and not control
+        everywhere = next(iter(by_budget.values()), []) if is_dense else []
+        cells = [by_budget.get(label, everywhere) for label in columns]
         lost = [one for one in missing if one.method == method]
         statuses = [
             statuses_of([one for one in lost if is_dense or one.budget == label], alone=not values)
@@ -101,16 +101,16 @@ def best_of(rows: Sequence[Row], column: int) -> float:
 
 def ranked(report: Report, label: str = "") -> list[str]:
     """Methods, the best first, at one budget or, without one, by the mean over all; last those without a result."""
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for result in report.results:
         if result.label == label or not label:
-            found.setdefault(result.method, []).append(result.test_accuracy)
+            accuracies.setdefault(result.method, []).append(result.test_accuracy)
     lost = dict.fromkeys(one.method for one in report.missing if not one.control and (one.budget == label or not label))
-    order = sorted(found, key=lambda method: -mean_of(found[method]))
-    return [*order, *(method for method in lost if method not in found)]
+    order = sorted(accuracies, key=lambda method: -mean_of(accuracies[method]))
+    return [*order, *(method for method in lost if method not in accuracies)]
 
 
-def own_first(report: Report, label: str) -> list[str]:
+def method_first(report: Report, label: str) -> list[str]:
     """The method of the spec, then the others at a budget, the best first."""
     return [report.method, *(method for method in ranked(report, label) if method != report.method)]
 
@@ -138,11 +138,11 @@ def frontier(report: Report, budget: str) -> list[Point]:
         for cost in report.mask_costs
         if cost.budget == budget and cost.trainings is not None
     }
-    found: dict[str, list[float]] = {method: [] for method in costs}
+    accuracies: dict[str, list[float]] = {method: [] for method in costs}
     for result in report.results:
-        if result.label == budget and result.method in found:
-            found[result.method].append(result.test_accuracy)
-    means = {method: statistics.fmean(values) for method, values in found.items() if values}
+        if result.label == budget and result.method in accuracies:
+            accuracies[result.method].append(result.test_accuracy)
+    means = {method: statistics.fmean(values) for method, values in accuracies.items() if values}
     order = sorted(means, key=lambda method: (costs[method], -means[method]))
     points: list[Point] = []
     for method in order:
@@ -177,7 +177,7 @@ def report_markdown(report: Report) -> str:
 
     A cell names the seeds without a result: `diverged`, `71.20, 1 diverged`.
     """
-    rows = [(literal(row.told), *map(literal, row.texts)) for row in rows_of(report)]
+    rows = [(literal(row.title), *map(literal, row.texts)) for row in rows_of(report)]
     return table(("method", *columns_of(report)), rows, numbers=True)
 
 

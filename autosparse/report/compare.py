@@ -69,21 +69,21 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Every method and budget of any of the runs, controls last."""
-    found = [_by_cell(report) for report in reports]
+    accuracies = [_by_cell(report) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
-    cells = dict.fromkeys([*(cell for one in found for cell in one), *(cell for one in lost for cell in one)])
-    gains = {cell: tuple(_gain(one.get(cell), found[0].get(cell)) for one in found[1:]) for cell in cells}
+    cells = dict.fromkeys([*(cell for one in accuracies for cell in one), *(cell for one in lost for cell in one)])
+    gains = {cell: tuple(_gain(one.get(cell), accuracies[0].get(cell)) for one in accuracies[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
     adjusted = dict(zip(map(id, known), holm([gain.p for gain in known if gain.p is not None]), strict=True))
     return [
         Compared(
             method,
             budget,
-            tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in found),
+            tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in accuracies),
             (None, *(g and Gain(g.difference, g.seeds, adjusted.get(id(g))) for g in gains[method, budget])),
             tuple(
                 statuses_of(gone.get((method, budget), []), alone=(method, budget) not in one)
-                for one, gone in zip(found, lost, strict=True)
+                for one, gone in zip(accuracies, lost, strict=True)
             ),
         )
         for method, budget in cells
@@ -109,8 +109,8 @@ class _Names(list[str]):
     """The names of choices, whose options are told elsewhere."""
 
 
-def _is_of(path: str, place: str, names: Iterable[str]) -> bool:
-    return any(path.startswith(f"{place}[{name}].") for name in names)
+def _is_of(path: str, prefix: str, names: Iterable[str]) -> bool:
+    return any(path.startswith(f"{prefix}[{name}].") for name in names)
 
 
 def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
@@ -121,8 +121,8 @@ def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
     return cells
 
 
-def _gain(own: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
-    pairs = [own[seed] - first[seed] for seed in own if seed in first] if own and first else []
+def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
+    pairs = [accuracies[seed] - first[seed] for seed in accuracies if seed in first] if accuracies and first else []
     if not pairs:
         return None
     p = None
@@ -136,7 +136,7 @@ def _gain(own: Mapping[int, float] | None, first: Mapping[int, float] | None) ->
 def holm(values: Sequence[float]) -> list[float]:
     """p values of m tests together (Holm 1979): the smallest times m, the next m - 1, none less than one before."""
     adjusted, highest = [0.0] * len(values), 0.0
-    for place, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
-        highest = max(highest, min(1.0, values[index] * (len(values) - place)))
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
+        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
         adjusted[index] = highest
     return adjusted

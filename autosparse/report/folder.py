@@ -54,8 +54,8 @@ def open_folder(
     """
     name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
-        found = _load(folder / _PLAN)
-        if isinstance(found, dict) and found.get("digest") == digest:
+        recorded = _load(folder / _PLAN)
+        if isinstance(recorded, dict) and recorded.get("digest") == digest:
             return folder
         if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -90,8 +90,8 @@ def save_metrics(folder: Path, finished: Finished) -> None:
 
 def all_runs() -> list[Run]:
     """The runs of the current directory, the latest last."""
-    found = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
-    return [_run(folder) for folder in sorted(found, key=_time)]
+    folders = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
+    return [_run(folder) for folder in sorted(folders, key=_time)]
 
 
 def find_run(named: str | None) -> Run:
@@ -207,13 +207,13 @@ def history(runs: Sequence[Run]) -> list[Reached]:
     """What each run reached; those of one network on one dataset are compared, where they are several."""
     reached = [_accuracy(run) for run in runs]
     kinds = [_kind(run) for run in runs]
-    found = []
-    for run, kind, own in zip(runs, kinds, reached, strict=True):
+    rows = []
+    for run, kind, accuracies in zip(runs, kinds, reached, strict=True):
         others = [there for n, there in enumerate(reached) if runs[n] is not run and kinds[n] == kind]
-        rivals = {label: [there[label] for there in others if label in there] for label in own}
-        best = tuple(label for label, value in own.items() if rivals[label] and value >= max(rivals[label]))
-        found.append(Reached(run, own, best, _statuses(run)))
-    return found
+        rivals = {label: [there[label] for there in others if label in there] for label in accuracies}
+        best = tuple(label for label, value in accuracies.items() if rivals[label] and value >= max(rivals[label]))
+        rows.append(Reached(run, accuracies, best, _statuses(run)))
+    return rows
 
 
 def _accuracy(run: Run) -> dict[str, float]:
