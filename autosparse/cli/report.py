@@ -21,6 +21,7 @@ from autosparse.report import (
     find_run,
     report_csv,
     report_markdown,
+    report_of,
 )
 
 
@@ -54,11 +55,7 @@ def report(
     _check_sections(section or ())
     outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
     _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
-    chosen = find_run(run)
-    if chosen.report is None:
-        hint = "the command that began it mends that"
-        raise UsageError(f"run {chosen.folder} cannot be shown: {chosen.problem}", hint)
-    shown = _only(chosen.report, method or ())
+    shown = _only(report_of(find_run(run), "shown"), method or ())
     if json_:
         show_text(json_text(shown.json()))
     elif html is not None:

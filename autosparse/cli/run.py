@@ -31,7 +31,7 @@ from autosparse.console import follow, show_made, show_report, show_text
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan import Plan, Selection, Status, Step, select_steps
+from autosparse.plan import Selection, Status, Step, select_steps
 from autosparse.report import (
     LOG,
     Failure,
@@ -67,11 +67,6 @@ class RunRequest:
     wait: bool
     json: bool
 
-    @property
-    def quiet(self) -> bool:
-        """Whether only the result and errors are printed."""
-        return self.spec.quiet
-
 
 @dataclass(frozen=True)
 class SelectedPlan:
@@ -81,11 +76,6 @@ class SelectedPlan:
     fitted: Fitted
     selection: Selection
     before: Mapping[str, Status]
-
-    @property
-    def plan(self) -> Plan:
-        """The plan, all steps of it."""
-        return self.fitted.plan
 
 
 @dataclass(frozen=True)
@@ -170,11 +160,11 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
     if not selected.selection.finishes:
         return None
     folder = open_folder(
-        selected.plan.name,
+        selected.fitted.plan.name,
         plan_json(selected.fitted),
-        digest=selected.plan.digest,
+        digest=selected.fitted.plan.digest,
         spec=selected.loaded.path,
-        resolved=selected.plan.spec.model_dump(mode="json"),
+        resolved=selected.fitted.plan.spec.model_dump(mode="json"),
         out=request.out,
     )
     if request.tags:
@@ -183,7 +173,7 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
 
 
 def _announce(request: RunRequest, selected: SelectedPlan) -> None:
-    if request.quiet:
+    if request.spec.quiet:
         return
     number, left = len(selected.selection.found), _to_run(selected)
     if not left:
@@ -203,12 +193,12 @@ def _to_run(selected: SelectedPlan) -> int:
 def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None) -> RunResult:
     """Run the steps, and save the report of a plan that is finished."""
     fitted, selection = selected.fitted, selected.selection
-    with exit_on_interrupt(quiet=request.quiet) as interruption, ExitStack() as stack:
-        console = stack.enter_context(follow(replace(fitted, found=selection.found), quiet=request.quiet))
+    with exit_on_interrupt(quiet=request.spec.quiet) as interruption, ExitStack() as stack:
+        console = stack.enter_context(follow(replace(fitted, found=selection.found), quiet=request.spec.quiet))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(
-            selected.plan,
+            selected.fitted.plan,
             store,
             Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
             place=fitted.place,
@@ -220,9 +210,9 @@ def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: 
         interruption.text = lambda: _interrupted(execution.outcome, selection)
         outcome = execution.attempt()
         if selected.loaded.identity and selection.finishes:
-            remember_use(selected.plan, store, selected.loaded.identity)
+            remember_use(selected.fitted.plan, store, selected.loaded.identity)
         # No report compares results of old bytes with results of new ones.
-        is_mixed = any(step.key in outcome.stale for step in selected.plan.steps.values())
+        is_mixed = any(step.key in outcome.stale for step in selected.fitted.plan.steps.values())
         report = _report(execution, store, folder) if folder and not is_mixed else None
         if tracking:
             _log_reused(tracking, execution, store)
@@ -231,12 +221,12 @@ def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: 
 
 def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
     # Trackers follow a run once: a call that runs nothing has nothing to add to a reported one.
-    if not folder or not selected.plan.spec.track:
+    if not folder or not selected.fitted.plan.spec.track:
         return None
     if not _to_run(selected) and find_run(str(folder)).report is not None:
         return None
-    settings = dict(leaves(selected.plan.spec.model_dump(mode="json")))
-    choices = [(choice.name, choice.options()) for choice in selected.plan.spec.track]
+    settings = dict(leaves(selected.fitted.plan.spec.model_dump(mode="json")))
+    choices = [(choice.name, choice.options()) for choice in selected.fitted.plan.spec.track]
     return Tracking(choices, Followed(folder.name, folder, settings), lambda text: console.on_event(Note(text)))
 
 
@@ -253,14 +243,14 @@ def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
 
 def _show(request: RunRequest, selected: SelectedPlan, result: RunResult) -> None:
     outcome, report = result.outcome, result.report
-    if not request.quiet and outcome.stale:
+    if not request.spec.quiet and outcome.stale:
         say(_stale(outcome))
     if report:
         show_text(json_text(report.json())) if request.json else show_report(report)
     elif result.is_listed:
-        made = made_json(selected.plan, selected.before, outcome)
+        made = made_json(selected.fitted.plan, selected.before, outcome)
         show_text(json_text(made)) if request.json else show_made(made)
-    if outcome.failed and not request.quiet:
+    if outcome.failed and not request.spec.quiet:
         say(_unfinished(outcome))
 
 

@@ -273,7 +273,7 @@ def _level(variant: _Variant, report: Report, *, test: bool) -> Level:
     accuracies: dict[str, dict[int, float]] = {}
     for result in report.results:
         accuracy = result.test_accuracy if test else result.validation_accuracy
-        accuracies.setdefault(result.label, {})[result.seed] = accuracy
+        accuracies.setdefault(result.budget, {})[result.seed] = accuracy
     lost: dict[str, dict[int, str]] = {}
     for one in report.missing:
         lost.setdefault(one.budget, {})[one.seed] = one.status

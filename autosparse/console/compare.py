@@ -76,9 +76,9 @@ def _costs(reports: Sequence[Report]) -> list[list[str]]:
         ]
         for purpose in purposes
     ]
-    kinds = dict.fromkeys((model.format, model.label) for report in reports for model in report.emitted)
+    kinds = dict.fromkeys((model.format, model.budget) for report in reports for model in report.emitted)
     for format, budget in kinds:
-        matches = [[m for m in report.emitted if (m.format, m.label) == (format, budget)] for report in reports]
+        matches = [[m for m in report.emitted if (m.format, m.budget) == (format, budget)] for report in reports]
         rows.append([f"{format} at {budget}", *(size(models[0].bytes) if models else "–" for models in matches)])
     return rows
 

@@ -86,10 +86,8 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     for model in emitted:
         for count, (_, other) in model.batch_latencies_ms.items():
             dense.setdefault(count, []).append(other)
-    if not dense:  # reports written before they were measured
-        return
     latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
-    sizes = [size(max(model.dense_bytes for model in emitted if model.dense_bytes))]
+    sizes = [size(max(model.dense_bytes for model in emitted))]
     yield f"the dense network: {', '.join([*sizes, *latencies])}"
     reasons = {model.format: model.without_gain for model in emitted if model.without_gain and not _gains(model)}
     for format, why in reasons.items():

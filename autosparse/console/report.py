@@ -29,6 +29,7 @@ from autosparse.report import (
     ranked,
     rows_of,
 )
+from autosparse.report.cells import rounds_by_source, verdict_sentences
 from autosparse.text import number, seconds, shell_word, sparkline
 
 
@@ -162,10 +163,8 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    columns = columns_of(report)
-    for verdict in report.verdicts:
-        title = columns.get(verdict.budget, verdict.budget)
-        console.print(plain(f"{report.method} at {title} has {verdict.words}"))
+    for sentence in verdict_sentences(report):
+        console.print(plain(sentence))
     if report.verdicts:
         console.print()
 
@@ -195,7 +194,7 @@ def _masks(console: Console, report: Report, label: str, title: str) -> None:
     pruned = [result for result in report.results if result.effective_nodes is not None]
     if not pruned:
         return
-    shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
+    shown = [result for result in pruned if result.budget == label and result.seed == pruned[0].seed]
     if not shown:
         return
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
@@ -223,50 +222,36 @@ def _cost(cost: MaskCost | None) -> str:
     return f"{text}, {trainings} training{'s' * (trainings != '1')}"
 
 
-def _source(item: Mapping[str, Any]) -> str:
-    # Several networks are told by name.
-    home = str(item.get("source", "")).rpartition("/")[0]
-    return f"{home}, seed {item['seed']}" if home else f"seed {item['seed']}"
-
-
 def _tuned(scorer: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
-    stopped = sum(scorer.get("stopped", ()))
+    stopped = sum(scorer["stopped"])
     early = f", {stopped} stopped early," if stopped else ""
-    finds = ""
-    if scorer.get("precision") is not None:  # trials of earlier releases did not tell
-        survivors = "the weights that survive a round" if scorer.get("progressive") else "IRP's survivors"
-        finds = f"; it finds {scorer['precision']:.0%} of {survivors}"
-        finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
-    if scorer.get("quotas") is not None:
-        finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
-    if scorer.get("proxy") is not None:
+    survivors = "the weights that survive a round" if scorer["progressive"] else "IRP's survivors"
+    finds = f"; it finds {scorer['precision']:.0%} of {survivors}, {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
+    if scorer["proxy"] is not None:
         finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
-        f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
+        f"{scorer['split']}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
         f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
     )
 
 
 def _mattered(scorer: Mapping[str, Any]) -> str:
-    shares = sorted(scorer.get("importances", {}).items(), key=lambda item: -item[1])
+    shares = sorted(scorer["importances"].items(), key=lambda item: -item[1])
     importances = ", ".join(f"{name} {share:.0%}" for name, share in shares)
     return f"; what mattered: {importances}" if importances else ""
 
 
 def _lessons(console: Console, report: Report) -> None:
-    sources = dict.fromkeys(item.get("source", item["seed"]) for item in report.irp)
-    for source in sources:
-        rounds = [item for item in report.irp if item.get("source", item["seed"]) == source]
+    for name, rounds in rounds_by_source(report).items():
+        network = name.rpartition("/")[0]  # named only where there are several
         values = [item["validation_accuracy"] for item in rounds]
         left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
-        console.print(
-            plain(
-                f"IRP, {_source(rounds[0])}: {len(rounds)} rounds to {left:.2g} % of the weights, "
-                f"validation {values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
-            )
-        )
+        source = f"{f'{network}, ' if network else ''}seed {rounds[0]['seed']}"
+        curve = f"{values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
+        console.print(plain(f"IRP, {source}: {len(rounds)} rounds to {left:.2g} % of the weights, validation {curve}"))
     if report.scorer and report.scorer["rank_correlation"] is not None:
         console.print(plain(_tuned(report.scorer)))
     if report.scorer.get("pretrained"):

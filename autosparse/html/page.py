@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.plan import PURPOSES
 from autosparse.report import LEAST, Report, columns_of, mean_of, method_first, rows_of, spread_of
-from autosparse.report.cells import verified
+from autosparse.report.cells import rounds_by_source, verdict_sentences, verified
 from autosparse.text import seconds
 
 _PAGE = """
@@ -56,10 +56,7 @@ def report_page(report: Report) -> str:
         plots.get("accuracy", ""),
         _accuracies(report),
         "<h2>Can it be believed</h2>",
-        *(
-            f"<p>{escaped(_verdict(report, verdict.budget))} {escaped(verdict.words)}</p>"
-            for verdict in report.verdicts
-        ),
+        *(f"<p>{escaped(sentence)}</p>" for sentence in verdict_sentences(report)),
         *(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings),
     ]
     for name, heading in (
@@ -121,16 +118,15 @@ def _layers(report: Report) -> str:
 
 
 def _irp(report: Report) -> str:
-    sources = dict.fromkeys(str(item.get("source", item["seed"])) for item in report.irp)
-    series = []
-    for source in sources:
-        rounds = [item for item in report.irp if str(item.get("source", item["seed"])) == source]
-        series.append(Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds]))
+    series = [
+        Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds])
+        for source, rounds in rounds_by_source(report).items()
+    ]
     return line_chart("validation accuracy after each round of IRP", "round", "%", series)
 
 
 def _tuning(report: Report) -> str:
-    trials = [value for value in report.scorer.get("trials") or () if value is not None]
+    trials = [value for value in report.scorer.get("trials", ()) if value is not None]
     if len(trials) < 2:
         return ""
     best = [max(trials[: number + 1]) for number in range(len(trials))]
@@ -161,10 +157,6 @@ def _made(report: Report) -> tuple[list[Span], list[str]]:
 def _accuracies(report: Report) -> str:
     rows = [(row.name == report.method and not row.control, [row.title, *row.texts]) for row in rows_of(report)]
     return _table(["method", *columns_of(report).values()], rows)
-
-
-def _verdict(report: Report, budget: str) -> str:
-    return f"{report.method} at {columns_of(report).get(budget, budget)} has"
 
 
 def _emitted(report: Report) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.report.failures import missing_by_cell, statuses_of
+from autosparse.report.failures import counted, missing_by_cell
 from autosparse.report.schema import Report, Result
 from autosparse.report.study import CONFIDENCE, Interval, interval
 
@@ -82,7 +82,7 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
             tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in accuracies),
             (None, *(g and Gain(g.difference, g.seeds, adjusted.get(id(g))) for g in gains[method, budget])),
             tuple(
-                statuses_of(gone.get((method, budget), []), alone=(method, budget) not in one)
+                counted([m.status for m in gone.get((method, budget), [])], alone=(method, budget) not in one)
                 for one, gone in zip(accuracies, lost, strict=True)
             ),
         )
@@ -117,7 +117,7 @@ def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
     cells: dict[tuple[str, str], dict[int, float]] = {}
     results: Sequence[Result] = [*report.results, *report.controls]
     for result in results:
-        cells.setdefault((result.method, result.label), {})[result.seed] = result.test_accuracy
+        cells.setdefault((result.method, result.budget), {})[result.seed] = result.test_accuracy
     return cells
 
 

@@ -73,6 +73,22 @@ def open_folder(
     return folder
 
 
+def resolved_of(run: Run) -> dict[str, Any]:
+    """Return the resolved spec of a run. Raises UsageError where it is absent or damaged."""
+    resolved = _load(run.folder / "resolved.json")
+    if not isinstance(resolved, dict):
+        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again")
+    return resolved
+
+
+def report_of(run: Run, purpose: str) -> Report:
+    """Return the report of a run that is to be `shown` or `compared`. Raises UsageError where it has none."""
+    if run.report is None:
+        hint = "the command that began it mends that"
+        raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", hint)
+    return run.report
+
+
 def save_report(folder: Path, report: Report) -> None:
     """Write a run's report, whole or not at all."""
     _save(folder / _REPORT, report.json())
@@ -205,23 +221,16 @@ class Reached:
 
 def history(runs: Sequence[Run]) -> list[Reached]:
     """What each run reached; those of one network on one dataset are compared, where they are several."""
-    reached = [_accuracy(run) for run in runs]
+    cells = [_cells(run) for run in runs]
+    reached = [{label: mean_of(values) for label, values, _ in one if values} for one in cells]
     kinds = [_kind(run) for run in runs]
     rows = []
-    for run, kind, accuracies in zip(runs, kinds, reached, strict=True):
+    for run, kind, accuracies, row in zip(runs, kinds, reached, cells, strict=True):
         others = [there for n, there in enumerate(reached) if runs[n] is not run and kinds[n] == kind]
         rivals = {label: [there[label] for there in others if label in there] for label in accuracies}
         best = tuple(label for label, value in accuracies.items() if rivals[label] and value >= max(rivals[label]))
-        rows.append(Reached(run, accuracies, best, _statuses(run)))
+        rows.append(Reached(run, accuracies, best, {label: status for label, _, status in row if status}))
     return rows
-
-
-def _accuracy(run: Run) -> dict[str, float]:
-    return {label: mean_of(values) for label, values, _ in _cells(run) if values}
-
-
-def _statuses(run: Run) -> dict[str, str]:
-    return {label: status for label, _, status in _cells(run) if status}
 
 
 def _cells(run: Run) -> list[tuple[str, Sequence[float], str]]:

@@ -59,7 +59,7 @@ def describe_sanity(finished: Finished, results: Sequence[Any]) -> list[Sanity]:
     Checks of which no step is finished are left out, and seeds at which the method or a candidate has no result.
     """
     plan = finished.plan
-    reached = {(result.method, result.label, result.seed) for result in results}
+    reached = {(result.method, result.budget, result.seed) for result in results}
     subjects: dict[str, list[Check]] = {}
     for check in plan.checks:
         names = check.candidates.values()
@@ -180,7 +180,7 @@ def _check(finished: Finished, name: str, checks: Sequence[Check], subject: _Sub
 def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
     plan, first = finished.plan, checks[0]
     seeds = list(dict.fromkeys(check.seed for check in checks))
-    within = [result for result in results if result.label == first.budget]
+    within = [result for result in results if result.budget == first.budget]
     at = [result for result in within if result.seed in seeds]
     reached = {
         key: [result.validation_accuracy for result in at if result.method == name]

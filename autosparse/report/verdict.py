@@ -121,13 +121,13 @@ def judge_results(
     """
 
     def by_seed(networks: Sequence[Any], name: str, budget: str, split: str = "test_accuracy") -> dict[int, float]:
-        return {r.seed: getattr(r, split) for r in networks if (r.method, r.label) == (name, budget)}
+        return {r.seed: getattr(r, split) for r in networks if (r.method, r.budget) == (name, budget)}
 
     def comparable(networks: Sequence[Any], budget: str, accuracies: Accuracies) -> dict[str, None]:
-        return dict.fromkeys(r.method for r in networks if r.label == budget and r.seed in accuracies)
+        return dict.fromkeys(r.method for r in networks if r.budget == budget and r.seed in accuracies)
 
     verdicts = []
-    for budget in dict.fromkeys(result.label for result in results if result.method == method):
+    for budget in dict.fromkeys(result.budget for result in results if result.method == method):
         accuracies = by_seed(results, method, budget)
         names = [name for name in comparable(results, budget, accuracies) if name not in (method, "dense")]
         shuffle = f"{method}.shuffle"

@@ -12,7 +12,7 @@ from autosparse.report import Report, Result, Setting, compare_results, compare_
 
 def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Result:
     """One trained network."""
-    return Result(method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget)
+    return Result(method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget, 1000, 1000, 1.0, 1.0)
 
 
 def report(*results: Result) -> Report:
