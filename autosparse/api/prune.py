@@ -101,7 +101,8 @@ def prune(
         raise UsageError("`prune` is not told how much to remove", "such as `sparsity=0.95`")
     request = _request(method, sparsity, seed)
     plain = unwrap(model)
-    about = read_scorer(_meant(scorer)) if request.method.needs_scorer else None
+    scorer = DEFAULT if scorer is None else scorer
+    about = read_scorer(scorer) if request.method.needs_scorer else None
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
     with _isolated_randomness(plain, request.seed):
@@ -157,6 +158,7 @@ def score(
     have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
     """
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
+    scorer = DEFAULT if scorer is None else scorer
     plain = unwrap(model)
     with _isolated_randomness(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
@@ -197,7 +199,7 @@ def _gather(
     batches: Iterable[Any] | None,
     loss: Loss | None,
     request: _Request,
-    scorer: str | Path | None,
+    scorer: str | Path,
     prunable: Mapping[str, Kind] | None,
     exclude: Sequence[str],
 ) -> Evidence:
@@ -224,7 +226,7 @@ def _gather(
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
         note=_Notes(),
-        scorer=_scorer(_meant(scorer), device) if request.method.needs_scorer else None,
+        scorer=_scorer(scorer, device) if request.method.needs_scorer else None,
     )
 
 
@@ -249,10 +251,6 @@ def _level_of_caller() -> int:
 
 def _is_torch(code: CodeType) -> bool:
     return f"{os.sep}torch{os.sep}" in code.co_filename
-
-
-def _meant(scorer: str | Path | None) -> str | Path:
-    return DEFAULT if scorer is None else scorer
 
 
 def _scorer(folder: str | Path, device: torch.device) -> Scorer:

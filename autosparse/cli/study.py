@@ -88,7 +88,11 @@ def study(
         say(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}" if steps else "nothing to run")
     failures = _Failures()
     levels = _run(variants, store, failures, test=test, quiet=quiet)
-    _show(variants[0], levels, "test" if test else "validation", json_=json_)
+    split, base = "test" if test else "validation", variants[0].fitted.plan
+    if json_:
+        show_text(json_text({"spec": base.name, **study_json(levels, split)}))
+    else:
+        show_study(base.name, base.spec.method.name, levels, split)
     failures.check()
 
 
@@ -132,14 +136,6 @@ def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, *, tes
             failures.add(variant, outcome)
             levels.append(_level(variant, report, test=test))
     return levels
-
-
-def _show(base: _Variant, levels: Sequence[Level], split: str, *, json_: bool) -> None:
-    plan = base.fitted.plan
-    if json_:
-        show_text(json_text({"spec": plan.name, **study_json(levels, split)}))
-    else:
-        show_study(plan.name, plan.spec.method.name, levels, split)
 
 
 def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_Variant]:

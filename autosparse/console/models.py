@@ -9,7 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from autosparse.console.format import plain, results
+from autosparse.console.format import number_table, plain, results
 from autosparse.cost import Bench
 from autosparse.report import Emitted
 from autosparse.report.cells import images_at_once, verified
@@ -23,7 +23,9 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
     console.print(plain(f"product of two matrices, GFLOP/s: {peaks}", "dim"))
-    table = _table("images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share")
+    table = number_table(
+        "images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share", header_style="bold"
+    )
     for item in bench.trained:
         table.add_row(
             *map(plain, (
@@ -36,7 +38,7 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
             ))
         )  # fmt: skip
     console.print(table)
-    table = _table(f"scoring {bench.largest}", "weights a second")
+    table = number_table(f"scoring {bench.largest}", "weights a second", header_style="bold")
     for name, rate in bench.scored.items():
         table.add_row(plain(name), plain(number(rate)))
     console.print(table)
@@ -44,14 +46,6 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     each = f"median (least–most) of {rounds} rounds, in turns" if rounds > 1 else "one round"
     console.print(plain(f"{each}; share: of that product", "dim"))
     console.print(plain("the plain loop: a DataLoader of torchvision's transforms, NCHW, float32", "dim"))
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(plain(title), overflow="fold")
-    for column in columns:
-        table.add_column(plain(column), justify="right", overflow="fold")
-    return table
 
 
 def _spread(values: Sequence[float]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.format import plain, results
+from autosparse.console.format import number_table, plain, results
 from autosparse.core.training.torch_compile import DENSE
 from autosparse.cost import NO_PRICE, Fitted, PayBack, Shared, paybacks
 from autosparse.plan import PURPOSES, SHARED, Between, Plan, Status, Translation, chain, count
@@ -162,10 +162,8 @@ def show_budgets(translations: Sequence[Translation] | None) -> None:
     if translations is None:
         console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    table.add_column(plain("budget"), overflow="fold")
-    for column in ("sparsity", "weights", "parameters", "MACs", "compact size"):
-        table.add_column(plain(column), justify="right", overflow="fold")
+    columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
+    table = number_table(*columns, header_style="")
     for item in translations:
         macs = _shown(item.macs, number)
         if item.budget.endswith(" macs"):
@@ -198,7 +196,6 @@ def _share(sparsity: float) -> str:
     return f"{round(sparsity, digits):.15g}"
 
 
-_STYLES = {"run": "yellow", "resume": "cyan", "reuse": "green"}
 _MOST = 6
 _SIDES = ("before", "after")
 
@@ -235,4 +232,5 @@ def _whole(console: Console, link: Mapping[str, Any]) -> None:
 
 
 def _line(console: Console, text: str, status: str = "") -> None:
-    console.print(plain(text, _STYLES.get(status, "")), soft_wrap=True)
+    style = STYLES[status][1] if status else ""
+    console.print(plain(text, style), soft_wrap=True)
