@@ -211,8 +211,10 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         if entry.pattern is None:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On paper first: its size is not yet known to be the file's.
+        state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
+        weightless = replace(opened.model, state=state)
         with torch.device("meta"):
-            paper, drawn = build_model(name, options, shape, classes), replace(opened, model=_on_paper(opened.model))
+            paper, drawn = build_model(name, options, shape, classes), replace(opened, model=weightless)
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
             _try(place(opened.format, drawn.model, paper), shape, classes)
@@ -236,10 +238,6 @@ def _values(value: Any) -> Iterator[Any]:
 
 def _is_modest(value: Any) -> bool:
     return not isinstance(value, int | float) or (math.isfinite(value) and abs(value) <= _LARGEST_NUMBER)
-
-
-def _on_paper(model: Model) -> Model:
-    return replace(model, state={name: tensor.to("meta") for name, tensor in model.state.items()})
 
 
 def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> None:

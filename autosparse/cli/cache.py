@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -217,14 +217,12 @@ def cache_export(
 def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:
     """Return the artifacts of specs and keys in the local cache; None for those that are missing."""
     store = Store.default()
-    asked = _asked(what, list(_here(store)), all_=all_)
+    here = [
+        _Asked(artifact.descriptor.get("step", ""), artifact.descriptor["operation"], artifact.key)
+        for artifact in store.artifacts()
+    ]
+    asked = _asked(what, here, all_=all_)
     return [(one, store.open(one.operation, one.key) if store.holds(one.operation, one.key) else None) for one in asked]
-
-
-def _here(store: Store) -> Iterator[_Asked]:
-    for artifact in store.artifacts():
-        about = artifact.descriptor
-        yield _Asked(str(about.get("step", "")), str(about.get("operation", "")), artifact.key)
 
 
 def _is_spec(named: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +47,8 @@ def template_names(incomplete: str) -> list[str]:
 def settings(incomplete: str) -> list[str]:
     """`path=` of every value of the spec that a command without SPEC means."""
     with suppress(AutosparseError):
-        return beginning(_paths(leaves(_meant().spec.model_dump(mode="json"))), incomplete)
+        values = leaves(_meant().spec.model_dump(mode="json"))
+        return beginning((f"{path.removesuffix('.name')}=" for path, _ in values if "[" not in path), incomplete)
     return []
 
 
@@ -58,9 +59,3 @@ def beginning(names: Iterable[str], incomplete: str) -> list[str]:
 
 def _meant() -> LoadedSpec:
     return load_spec(find_spec(None, Store.default()).path)
-
-
-def _paths(values: Iterable[tuple[str, object]]) -> Iterator[str]:
-    for path, _ in values:
-        if "[" not in path:
-            yield f"{path.removesuffix('.name')}="

@@ -58,7 +58,8 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
     if not points:
         return ""
     reach = [y + sign * spread for one in series for (_, y), spread in _spread(one) for sign in (-1, 1)]
-    low, high = _widened(min(reach), max(reach))
+    room = 0.06 * (max(reach) - min(reach)) or max(1.0, abs(max(reach))) * 0.06
+    low, high = min(reach) - room, max(reach) + room
     first, last = min(x for x, _ in points), max(x for x, _ in points)
     width, height = _WIDE - _LEFT - _RIGHT, _HIGH - _TOP - _BOTTOM
 
@@ -168,11 +169,6 @@ def _spread(one: Series) -> list[tuple[tuple[float, float], float]]:
 
 def _class(one: Series) -> str:
     return "main" if one.main else "apart" if one.apart else "other"
-
-
-def _widened(low: float, high: float) -> tuple[float, float]:
-    room = 0.06 * (high - low) or max(1.0, abs(high)) * 0.06
-    return low - room, high + room
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +61,9 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
     for one in flat:
         for path, names in one.items():
             if isinstance(names, _Names):
-                alone = {name for name in names if any(name not in other.get(path, ()) for other in flat)}
-                paths = {known: None for known in paths if not _is_of(known, path, alone)}
+                alone = (name for name in names if any(name not in other.get(path, ()) for other in flat))
+                prefixes = tuple(f"{path}[{name}]." for name in alone)
+                paths = {known: None for known in paths if not known.startswith(prefixes)}
     rows = [Setting(path, tuple(one.get(path, ABSENT) for one in flat)) for path in paths]
     return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
@@ -107,10 +108,6 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 class _Names(list[str]):
     """The names of choices, whose options are told elsewhere."""
-
-
-def _is_of(path: str, prefix: str, names: Iterable[str]) -> bool:
-    return any(path.startswith(f"{prefix}[{name}].") for name in names)
 
 
 def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
