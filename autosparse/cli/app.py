@@ -159,10 +159,10 @@ def refuse_plan(path: Path) -> None:
         raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
 
 
-def json_text(value: Any) -> str:
-    """A JSON document as commands print it."""
+def show_json(value: Any) -> None:
+    """Print a JSON document."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, indent=1, ensure_ascii=not unicode)
+    show_text(json.dumps(value, indent=1, ensure_ascii=not unicode))
 
 
 def say(text: str) -> None:

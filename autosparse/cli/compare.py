@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, json_text
+from autosparse.cli.app import JsonOption, app, show_json
 from autosparse.cli.completion import run_names
-from autosparse.console import show_compared, show_text
+from autosparse.console import show_compared
 from autosparse.errors import UsageError
 from autosparse.report import compare_results, compare_settings, find_run, report_of, resolved_of
 
@@ -31,13 +31,14 @@ def compare(
     are_distinct = len({one.folder.name for one in chosen}) == len(chosen)
     names = [one.folder.name if are_distinct else str(one.folder) for one in chosen]
     if json_:
-        document: dict[str, Any] = {
-            "schema_version": 1,
-            "runs": [str(one.folder) for one in chosen],
-            "settings": [asdict(row) for row in settings],
-            "results": [asdict(row) for row in rows],
-            "cost": [dict(report.cost) for report in reports],
-        }
-        show_text(json_text(document))
+        show_json(
+            {
+                "schema_version": 1,
+                "runs": [str(one.folder) for one in chosen],
+                "settings": [asdict(row) for row in settings],
+                "results": [asdict(row) for row in rows],
+                "cost": [dict(report.cost) for report in reports],
+            }
+        )
     else:
         show_compared(names, settings, rows, reports)

@@ -12,10 +12,10 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.api import OpenedModel, read_emitted
-from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
+from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, say, show_json
 from autosparse.cli.completion import run_names
 from autosparse.cli.interrupts import exit_on_interrupt
-from autosparse.console import follow, show_inspected, show_text, show_verified
+from autosparse.console import follow, show_inspected, show_verified
 from autosparse.cost import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
@@ -67,7 +67,7 @@ def export(
     emitted, failed = _emit(fitted, store, out or chosen.folder, quiet=quiet)
     if json_:
         models = [vars(one) for one in emitted]
-        show_text(json_text({"schema_version": 1, "run": str(chosen.folder), "emitted": models}))
+        show_json({"schema_version": 1, "run": str(chosen.folder), "emitted": models})
     else:
         show_verified(emitted, str(out or chosen.folder / "models"))
     if failed:
@@ -82,7 +82,7 @@ def inspect(
     """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
     description = _describe(read_emitted(path))
     if json_:
-        show_text(json_text({"schema_version": 1, **description}))
+        show_json({"schema_version": 1, **description})
     else:
         show_inspected(description)
 
@@ -174,8 +174,7 @@ def _export_study(run: Run, file: Path) -> int:
 
 def _show_study(run: Run, file: Path, trials: int, *, json_: bool, quiet: bool) -> None:
     if json_:
-        document = {"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials}
-        show_text(json_text(document))
+        show_json({"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials})
     elif not quiet:
         say(f"{trials} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
 

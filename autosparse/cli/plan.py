@@ -17,9 +17,9 @@ from autosparse.cli.app import (
     SetOption,
     SpecRequest,
     app,
-    json_text,
     prepare,
     say,
+    show_json,
 )
 from autosparse.cli.completion import step_names
 from autosparse.console import show_chain, show_plan, show_text
@@ -76,7 +76,7 @@ def plan(
     if explain:
         _explain(fitted, explain, json_=json_)
     elif json_:
-        show_text(json_text(plan_json(fitted, sharing)))
+        show_json(plan_json(fitted, sharing))
     elif dot or mermaid:
         show_text((draw_dot if dot else draw_mermaid)(fitted.plan, fitted.found))
     else:
@@ -97,7 +97,7 @@ def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
     compiled, statuses = fitted.plan, fitted.found
     links = [explained(compiled, statuses, name) for name in chain(compiled, statuses, step)]
     if json_:
-        show_text(json_text({"schema_version": 1, "chain": links}))
+        show_json({"schema_version": 1, "chain": links})
     else:
         show_chain(links)
 

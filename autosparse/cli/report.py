@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.app import JsonOption, app, say, show_json
 from autosparse.cli.completion import run_names
 from autosparse.console import SECTIONS, show_report, show_text
 from autosparse.errors import MissingRequirement, UsageError
@@ -57,7 +57,7 @@ def report(
     _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
     shown = _only(report_of(find_run(run), "shown"), method or ())
     if json_:
-        show_text(json_text(shown.json()))
+        show_json(shown.json())
     elif html is not None:
         _write({html: report_page(shown).encode()})
     elif svg is not None:

@@ -21,13 +21,13 @@ from autosparse.cli.app import (
     SetOption,
     SpecRequest,
     app,
-    json_text,
     prepare,
     say,
+    show_json,
 )
 from autosparse.cli.completion import step_names
 from autosparse.cli.interrupts import exit_on_interrupt
-from autosparse.console import follow, show_made, show_report, show_text
+from autosparse.console import follow, show_made, show_report
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
@@ -78,16 +78,6 @@ class SelectedPlan:
     before: Mapping[str, Status]
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """The outcome of the steps, and the report if the plan is finished and has none with artifacts that are stale."""
-
-    outcome: Outcome
-    report: Report | None
-    is_listed: bool
-    """whether the steps are listed, in place of a report"""
-
-
 @app.command()
 def run(
     spec: PlanArgument = None,
@@ -134,9 +124,9 @@ def run(
     selected = _select(request, store)
     folder = _open_folder(request, selected)
     _announce(request, selected)
-    result = _execute(request, selected, store, folder)
-    _show(request, selected, result)
-    result.outcome.check(reported=result.report is not None)
+    outcome, report = _execute(request, selected, store, folder)
+    _show(request, selected, outcome, report)
+    outcome.check(reported=report is not None)
 
 
 def _select(request: RunRequest, store: Store) -> SelectedPlan:
@@ -190,8 +180,10 @@ def _to_run(selected: SelectedPlan) -> int:
     return sum(status.status != "reuse" for status in selected.selection.found.values())
 
 
-def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None) -> RunResult:
-    """Run the steps, and save the report of a plan that is finished."""
+def _execute(
+    request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None
+) -> tuple[Outcome, Report | None]:
+    """Run the steps; save the report of a plan that is finished and has no artifacts that are stale."""
     fitted, selection = selected.fitted, selected.selection
     with exit_on_interrupt(quiet=request.spec.quiet) as interruption, ExitStack() as stack:
         console = stack.enter_context(follow(replace(fitted, found=selection.found), quiet=request.spec.quiet))
@@ -211,12 +203,15 @@ def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: 
         outcome = execution.attempt()
         if selected.loaded.identity and selection.finishes:
             remember_use(selected.fitted.plan, store, selected.loaded.identity)
-        # No report compares results of old bytes with results of new ones.
-        is_mixed = any(step.key in outcome.stale for step in selected.fitted.plan.steps.values())
-        report = _report(execution, store, folder) if folder and not is_mixed else None
+        report = _report(execution, store, folder) if folder and not _is_mixed(selected, outcome) else None
         if tracking:
             _log_reused(tracking, execution, store)
-    return RunResult(outcome, report, is_listed=is_mixed or not folder)
+    return outcome, report
+
+
+def _is_mixed(selected: SelectedPlan, outcome: Outcome) -> bool:
+    # No report compares results of old bytes with results of new ones.
+    return any(step.key in outcome.stale for step in selected.fitted.plan.steps.values())
 
 
 def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
@@ -241,15 +236,14 @@ def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
     return {} if step.name in execution.outcome.unmade else metrics_of(store.open(step.operation, step.key))
 
 
-def _show(request: RunRequest, selected: SelectedPlan, result: RunResult) -> None:
-    outcome, report = result.outcome, result.report
+def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report: Report | None) -> None:
     if not request.spec.quiet and outcome.stale:
         say(_stale(outcome))
     if report:
-        show_text(json_text(report.json())) if request.json else show_report(report)
-    elif result.is_listed:
+        show_json(report.json()) if request.json else show_report(report)
+    elif not selected.selection.finishes or _is_mixed(selected, outcome):
         made = made_json(selected.fitted.plan, selected.before, outcome)
-        show_text(json_text(made)) if request.json else show_made(made)
+        show_json(made) if request.json else show_made(made)
     if outcome.failed and not request.spec.quiet:
         say(_unfinished(outcome))
 

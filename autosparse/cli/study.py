@@ -19,9 +19,9 @@ from autosparse.cli.app import (
     SpecRequest,
     app,
     fit_loaded,
-    json_text,
     load,
     say,
+    show_json,
 )
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, in_words, show_study, show_table, show_text
@@ -90,7 +90,7 @@ def study(
     levels = _run(variants, store, failures, test=test, quiet=quiet)
     split, base = "test" if test else "validation", variants[0].fitted.plan
     if json_:
-        show_text(json_text({"spec": base.name, **study_json(levels, split)}))
+        show_json({"spec": base.name, **study_json(levels, split)})
     else:
         show_study(base.name, base.spec.method.name, levels, split)
     failures.check()
@@ -238,7 +238,7 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
             {"factor": v.factor, "value": v.value, "base": v.base, "steps": steps, "run": new, "seconds": time}
             for v, steps, new, time in rows
         ]
-        show_text(json_text({"schema_version": 1, "variants": listed}))
+        show_json({"schema_version": 1, "variants": listed})
         return
     show_table(
         ["factor", "value", "steps", "to run", "time"],
