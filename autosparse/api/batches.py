@@ -115,9 +115,9 @@ def _from_pair(item: Any, index: int) -> tuple[Any, Any]:
 
 
 def _from_mapping(item: Mapping[str, Any], index: int, signature: Signature) -> tuple[Any, Any]:
-    found = [name for name in _LABELS if name in item]
-    labels = item[found[0]] if found else None
-    inputs = {name: part for name, part in item.items() if name not in found or signature.takes(name)}
+    label_names = [name for name in _LABELS if name in item]
+    labels = item[label_names[0]] if label_names else None
+    inputs = {name: part for name, part in item.items() if name not in label_names or signature.takes(name)}
     if unknown := [name for name in inputs if not signature.takes(name)]:
         # One tensor under the dataset's name for it goes in by position.
         if len(inputs) == 1:

@@ -156,10 +156,10 @@ class _AfterStep:
         if self._homes and all(home.gone for home in self._homes):  # the model was thrown away with its hold
             self._homes = ()
             _IDLE.append(self.handle)  # torch goes through the hooks at this moment: none may go
-        own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        parameter_ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         for home in self._homes:
             weight = home.parameter()
-            if weight is not None and id(weight) in own:
+            if weight is not None and id(weight) in parameter_ids:
                 home.zero(weight)
 
 
@@ -232,9 +232,9 @@ def _observed(optimizer: Any, after: _AfterStep) -> _Observed | None:
     before, step = vars(optimizer).get("step"), optimizer.step
 
     def step_and_zero(self: Any, *arguments: Any, **options: Any) -> Any:
-        found = step(*arguments, **options)
+        result = step(*arguments, **options)
         after(self)
-        return found
+        return result
 
     optimizer.step = types.MethodType(step_and_zero, optimizer)
     return _Observed(optimizer, before)
@@ -254,13 +254,13 @@ def _check_optimizers(
     parameters = {id(parameter) for parameter in model.parameters()}
     held: set[int] = set()
     for optimizer in optimizers:
-        own = _parameters_of(optimizer)
-        if not own & parameters:
+        parameter_ids = _parameters_of(optimizer)
+        if not parameter_ids & parameters:
             raise UsageError(
                 f"the optimizer {type(optimizer).__name__} holds no parameter of the model",
                 "make it from the parameters of the model that the masks are for, or pass `model=`",
             )
-        held |= own
+        held |= parameter_ids
     trains = [name for name, weight in weights.items() if weight.requires_grad]
     if trains and not any(id(weight) in held for weight in weights.values()):
         raise UsageError(
@@ -272,7 +272,7 @@ def _check_optimizers(
 def _parameters_of(optimizer: Any) -> set[int]:
     try:
         groups = optimizer.param_groups
-        found = {id(parameter) for group in groups for parameter in group["params"]}
+        parameter_ids = {id(parameter) for group in groups for parameter in group["params"]}
     except (AttributeError, KeyError, TypeError):
         groups = None
     if groups is None or not callable(getattr(optimizer, "step", None)) or isinstance(optimizer, type):
@@ -280,4 +280,4 @@ def _parameters_of(optimizer: Any) -> set[int]:
             f"`hold` takes optimizers of torch.optim but was given {type(optimizer).__name__}",
             "pass the optimizer inside it",
         )
-    return found
+    return parameter_ids

@@ -101,15 +101,15 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
     compiled or parallel. What is smaller (`shrunk`, `sparse`) comes as another network, `model` is left as it was.
     Raises UsageError for what cannot be obeyed and DamagedFile for bytes that are not what the card says, or no model.
     """
-    found = read_emitted(path)
-    if opener := exporters[found.format].facts.get("opener"):
-        raise UsageError(f"{found.path} is for {opener}, which opens it without autosparse")
+    opened = read_emitted(path)
+    if opener := exporters[opened.format].facts.get("opener"):
+        raise UsageError(f"{opened.path} is for {opener}, which opens it without autosparse")
     if model is None:
-        return fit(found.format, found.model, _network(found))
+        return fit(opened.format, opened.model, _network(opened))
     plain = unwrap(model)
-    if odd := _odd(plain, found):
-        raise UsageError(f"{found.path} is of another network than the given model: {odd}")
-    placed = fit(found.format, found.model, plain)
+    if odd := _odd(plain, opened):
+        raise UsageError(f"{opened.path} is of another network than the given model: {odd}")
+    placed = fit(opened.format, opened.model, plain)
     return model.eval() if placed is plain else placed
 
 
@@ -123,14 +123,14 @@ def read_emitted(path: str | Path) -> OpenedModel:
     if kind is None:
         raise UsageError(f"there is no {where}", "name the folder of an emitted model, or its file")
     try:
-        found = _folder(where) if stat.S_ISDIR(kind) else _file(where, kind)
-        for name, tensor in found.model.state.items():
+        opened = _folder(where) if stat.S_ISDIR(kind) else _file(where, kind)
+        for name, tensor in opened.model.state.items():
             if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
                 raise ValueError(f"tensor {name} has values that are not finite")
-        return found
+        return opened
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
         raise DamagedFile(
-            f"{where} is damaged: {_told(error)}", "copy it again from the run that emitted it"
+            f"{where} is damaged: {_reason(error)}", "copy it again from the run that emitted it"
         ) from error
 
 
@@ -189,11 +189,11 @@ def _bytes(path: Path, most: int | None = None) -> bytes:
     return data
 
 
-def _network(found: OpenedModel) -> torch.nn.Module:
-    if found.card is None:
-        raise UsageError(f"{found.path} does not say which network it is", "load it into one: `load(path, model)`")
+def _network(opened: OpenedModel) -> torch.nn.Module:
+    if opened.card is None:
+        raise UsageError(f"{opened.path} does not say which network it is", "load it into one: `load(path, model)`")
     try:
-        about = found.card.network
+        about = opened.card.network
         name, options, classes = about.model.name, about.model.options, about.classes
         shape = about.shape[0], about.shape[1], about.shape[2]
         if min(*shape, classes) < 1 or not all(map(_is_modest, _values([*shape, classes, options]))):
@@ -203,7 +203,7 @@ def _network(found: OpenedModel) -> torch.nn.Module:
             raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
         if entry.facts.get("user_code"):
             raise UsageError(
-                f"the network of {found.path} is own code, `{name}`, which loading never imports",
+                f"the network of {opened.path} is own code, `{name}`, which loading never imports",
                 "build it and load into it: `load(path, model)`",
             )
         if entry.pattern is not None and any(isinstance(value, str) for value in _values(options)):
@@ -211,17 +211,19 @@ def _network(found: OpenedModel) -> torch.nn.Module:
         if entry.pattern is None:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On paper first: its size is not yet known to be the file's.
+        state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
+        weightless = replace(opened.model, state=state)
         with torch.device("meta"):
-            paper, drawn = build_model(name, options, shape, classes), replace(found, model=_on_paper(found.model))
+            paper, drawn = build_model(name, options, shape, classes), replace(opened, model=weightless)
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
-            _try(fit(found.format, drawn.model, paper), shape, classes)
+            _try(fit(opened.format, drawn.model, paper), shape, classes)
         with seeded(0):
             return build_model(name, options, shape, classes)
     except AutosparseError:
         raise
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise DamagedFile(f"{found.path} is damaged: {CARD}: {_told(error)}") from error
+        raise DamagedFile(f"{opened.path} is damaged: {CARD}: {_reason(error)}") from error
 
 
 def _values(value: Any) -> Iterator[Any]:
@@ -238,10 +240,6 @@ def _is_modest(value: Any) -> bool:
     return not isinstance(value, int | float) or (math.isfinite(value) and abs(value) <= _LARGEST_NUMBER)
 
 
-def _on_paper(model: Model) -> Model:
-    return replace(model, state={name: tensor.to("meta") for name, tensor in model.state.items()})
-
-
 def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> None:
     try:
         with torch.no_grad():
@@ -252,21 +250,21 @@ def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> N
         raise ValueError(f"its network gives {tuple(outputs.shape)} for one image of {classes} classes")
 
 
-def _odd(model: torch.nn.Module, found: OpenedModel) -> str:
+def _odd(model: torch.nn.Module, opened: OpenedModel) -> str:
     # Which tensors a network has not, or has otherwise; empty where they are its own.
-    if "fit" in exporters[found.format].facts:
+    if "fit" in exporters[opened.format].facts:
         try:
-            fit(found.format, found.model, model)
+            fit(opened.format, opened.model, model)
         except ValueError as error:
             return str(error)
         return ""
-    own, state = state_of(model), found.model.state
-    odd = [name for name in (*own, *state) if name not in own or name not in state]
-    odd += [name for name in own if name in state and own[name].shape != state[name].shape]
+    expected, state = state_of(model), opened.model.state
+    odd = [name for name in (*expected, *state) if name not in expected or name not in state]
+    odd += [name for name in expected if name in state and expected[name].shape != state[name].shape]
     return f"{odd[0]}{f' and {len(odd) - 1} more' if odd[1:] else ''}" if odd else ""
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

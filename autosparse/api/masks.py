@@ -148,18 +148,18 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file, whole or not at all. Raises MissingRequirement where it cannot be written."""
-        place = Path(path)
-        draft = place.with_name(f".{place.name}.{os.getpid()}.draft")
+        target = Path(path)
+        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
         try:
             with open(draft, "wb") as file:
                 file.write(dump_tensors(self._masks))
                 file.flush()
                 os.fsync(file.fileno())
-            draft.replace(place)
+            draft.replace(target)
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise MissingRequirement(
-                f"{place} cannot be written: {error.strerror or error}", "name a file in a folder that exists"
+                f"{target} cannot be written: {error.strerror or error}", "name a file in a folder that exists"
             ) from error
 
     @classmethod
@@ -168,17 +168,17 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
         Raises UsageError for a file that cannot be read, is damaged or holds no masks.
         """
-        place = Path(path)
+        source = Path(path)
         try:
-            tensors = load_tensors(place.read_bytes())
+            tensors = load_tensors(source.read_bytes())
         except OSError as error:
-            raise UsageError(f"{place} cannot be read: {error.strerror or error}", "name a file of masks") from error
+            raise UsageError(f"{source} cannot be read: {error.strerror or error}", "name a file of masks") from error
         except ValueError as error:
-            raise UsageError(f"{place} is damaged or no file of masks: {error}", "save the masks again") from error
+            raise UsageError(f"{source} is damaged or no file of masks: {error}", "save the masks again") from error
         try:
             return cls(tensors)
         except AutosparseError as error:
-            raise UsageError(f"{place} is no file of masks: {error.message}", "`Masks.save` writes one") from None
+            raise UsageError(f"{source} is no file of masks: {error.message}", "`Masks.save` writes one") from None
 
     def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
         home = unwrap(model) if model is not None else self._model
@@ -252,8 +252,8 @@ class Summary:
         counts: dict[str, int] = {}
         for reason in self.unprunable.values():
             counts[reason] = counts.get(reason, 0) + 1
-        told = [f"{reason}: {count}" for reason, count in counts.items()]
-        return "\n".join([*lines, *([f"not prunable: {', '.join(told)}"] if told else [])])
+        reasons = [f"{reason}: {count}" for reason, count in counts.items()]
+        return "\n".join([*lines, *([f"not prunable: {', '.join(reasons)}"] if reasons else [])])
 
 
 def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], declared: Mapping[str, Kind]) -> Masks:

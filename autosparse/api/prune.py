@@ -101,10 +101,11 @@ def prune(
         raise UsageError("`prune` is not told how much to remove", "such as `sparsity=0.95`")
     request = _request(method, sparsity, seed)
     plain = unwrap(model)
-    about = read_scorer(_meant(scorer)) if request.method.needs_scorer else None
+    scorer = DEFAULT if scorer is None else scorer
+    about = read_scorer(scorer) if request.method.needs_scorer else None
     if about is not None:
         request = request.model_copy(update={"method": filled(request.method, selection_of(about))})
-    with _own_randomness(plain, request.seed):
+    with _isolated_randomness(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         if sentence := left_out(evidence.model):
             evidence.note(sentence)
@@ -126,15 +127,15 @@ def prune(
                 recipe=_RECIPE,
                 blind=request.method.selection.entry.facts.get("blind", False),
             )
-            found = _function(request.method.schedule)(pruning)
+            masks = _function(request.method.schedule)(pruning)
             costs = {layer.name: 1 for layer in evidence.layers}
-            found = _function(request.method.repair)(evidence, found, pruning.score, costs)
+            masks = _function(request.method.repair)(evidence, masks, pruning.score, costs)
         except ValueError as error:
             name = request.method.criterion.name
             message = f"criterion `{name}` at sparsity {request.sparsity:g}: {error}"
             raise AutosparseError(message, getattr(error, "hint", None)) from error
     weights = named_parameters(plain)
-    placed = {name: mask.to(weights[name].device) for name, mask in found.items()}
+    placed = {name: mask.to(weights[name].device) for name, mask in masks.items()}
     declared = declared_of(evidence.model).kinds
     return Masks(placed, model=plain, unprunable=unprunable(evidence.model), declared=declared)
 
@@ -157,8 +158,9 @@ def score(
     have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
     """
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
+    scorer = DEFAULT if scorer is None else scorer
     plain = unwrap(model)
-    with _own_randomness(plain, request.seed):
+    with _isolated_randomness(plain, request.seed):
         evidence = _gather(plain, batches, loss, request, scorer, prunable, exclude)
         scores = _function(request.method.criterion)(evidence)
     weights = named_parameters(plain)
@@ -197,7 +199,7 @@ def _gather(
     batches: Iterable[Any] | None,
     loss: Loss | None,
     request: _Request,
-    scorer: str | Path | None,
+    scorer: str | Path,
     prunable: Mapping[str, Kind] | None,
     exclude: Sequence[str],
 ) -> Evidence:
@@ -224,7 +226,7 @@ def _gather(
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
         note=_Notes(),
-        scorer=_scorer(_meant(scorer), device) if request.method.needs_scorer else None,
+        scorer=_scorer(scorer, device) if request.method.needs_scorer else None,
     )
 
 
@@ -251,22 +253,18 @@ def _is_torch(code: CodeType) -> bool:
     return f"{os.sep}torch{os.sep}" in code.co_filename
 
 
-def _meant(scorer: str | Path | None) -> str | Path:
-    return DEFAULT if scorer is None else scorer
-
-
 def _scorer(folder: str | Path, device: torch.device) -> Scorer:
     return make_scorer(read_scorer(folder), read_state(folder), _RECIPE, device)
 
 
 def _device(plain: torch.nn.Module) -> torch.device:
-    found = dict.fromkeys(tensor.device for tensor in [*plain.parameters(), *plain.buffers()])
-    if len(found) > 1 or any(device.type == "meta" for device in found):
+    devices = dict.fromkeys(tensor.device for tensor in [*plain.parameters(), *plain.buffers()])
+    if len(devices) > 1 or any(device.type == "meta" for device in devices):
         raise UsageError(
-            f"the model's tensors lie on {', '.join(map(str, found))}, but scoring needs them on one device",
+            f"the model's tensors lie on {', '.join(map(str, devices))}, but scoring needs them on one device",
             "move the model, such as with `model.to('cpu')`, and load its weights",
         )
-    device = next(iter(found), torch.device("cpu"))
+    device = next(iter(devices), torch.device("cpu"))
     # Scores are made in float64 where their authors do, which Apple's GPUs lack.
     return torch.device("cpu") if device.type == "mps" else device
 
@@ -276,7 +274,7 @@ def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 @contextmanager
-def _own_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
+def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
     """Everything inside draws from generators begun at `seed`; afterwards the caller's are as they were.
 
     Also the caller's modes of gradients and precision: scores do not depend on where the call stands.

@@ -34,7 +34,10 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 
 def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """Every parameter of an unwrapped network by every name it has, as if no part of it were compiled."""
-    return {_plain(name): parameter for name, parameter in model.named_parameters(remove_duplicate=False)}
+    return {
+        name.replace(f"{_COMPILED}.", ""): parameter
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
 
 
 def copy_of(model: torch.nn.Module) -> torch.nn.Module:
@@ -67,10 +70,6 @@ def _detaching() -> AbstractContextManager[object]:
             return known[id(tensor)]
 
     return Detaching()
-
-
-def _plain(name: str) -> str:
-    return name.replace(f"{_COMPILED}.", "")
 
 
 def _article(noun: str) -> str:

@@ -89,14 +89,14 @@ class SpecRequest:
 
 def load(request: SpecRequest, store: Store, *, remember: bool = True) -> LoadedSpec:
     """Find, read and remember the spec that a command means; print which one it is if it was not named."""
-    found = find_spec(request.name, store)
-    refuse_plan(found.path)
-    if found.why and not request.quiet:
-        say(f"spec {found.path}: {found.why}")
-    loaded = load_spec(found.path, overrides=request.overrides or (), budget=request.budget or ())
+    chosen = find_spec(request.name, store)
+    refuse_plan(chosen.path)
+    if chosen.why and not request.quiet:
+        say(f"spec {chosen.path}: {chosen.why}")
+    loaded = load_spec(chosen.path, overrides=request.overrides or (), budget=request.budget or ())
     if remember and request.name is not None:  # a spec that was not named is found in the same way again
         try:
-            remember_spec(found.path, store)
+            remember_spec(chosen.path, store)
         except MissingRequirement as error:
             say(f"note: the next command will not know this spec: {error.message}")
     return loaded
@@ -159,10 +159,10 @@ def refuse_plan(path: Path) -> None:
         raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
 
 
-def json_text(value: Any) -> str:
-    """A JSON document as commands print it."""
+def show_json(value: Any) -> None:
+    """Print a JSON document."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    return json.dumps(value, indent=1, ensure_ascii=not unicode)
+    show_text(json.dumps(value, indent=1, ensure_ascii=not unicode))
 
 
 def say(text: str) -> None:

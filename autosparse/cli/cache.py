@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.app import JsonOption, app, say, show_json
 from autosparse.cli.completion import spec_files
 from autosparse.console import show_table, show_text
 from autosparse.cost import remembered_settings
@@ -66,7 +66,7 @@ def cache_ls(json_: JsonOption = False) -> None:
         for artifact in Store.default().artifacts()
     ]
     if json_:
-        show_text(json_text({"schema_version": 1, "artifacts": rows}))
+        show_json({"schema_version": 1, "artifacts": rows})
     elif rows:
         show_table(
             ["operation", "key", "size", "seconds", "made"],
@@ -82,7 +82,7 @@ def cache_verify(json_: JsonOption = False) -> None:
     checked = list(Store.default().verify())
     damaged = [problem for _, problem in checked if problem]
     if json_:
-        show_text(json_text({"schema_version": 1, "checked": len(checked), "damaged": damaged}))
+        show_json({"schema_version": 1, "checked": len(checked), "damaged": damaged})
     else:
         for problem in damaged:
             show_text(problem)
@@ -117,7 +117,7 @@ def cache_gc(
     freed = sum(one.bytes for one in gone)
     if json_:
         rows = [{"operation": one.operation, "key": one.key, "bytes": one.bytes} for one in gone]
-        show_text(json_text({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": rows}))
+        show_json({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": rows})
     else:
         number = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
         show_text(f"{number}, {size(freed)}, {'would be' if dry_run else 'are'} removed")
@@ -217,14 +217,12 @@ def cache_export(
 def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:
     """Return the artifacts of specs and keys in the local cache; None for those that are missing."""
     store = Store.default()
-    asked = _asked(what, list(_here(store)), all_=all_)
+    here = [
+        _Asked(artifact.descriptor.get("step", ""), artifact.descriptor["operation"], artifact.key)
+        for artifact in store.artifacts()
+    ]
+    asked = _asked(what, here, all_=all_)
     return [(one, store.open(one.operation, one.key) if store.holds(one.operation, one.key) else None) for one in asked]
-
-
-def _here(store: Store) -> Iterator[_Asked]:
-    for artifact in store.artifacts():
-        about = artifact.descriptor
-        yield _Asked(str(about.get("step", "")), str(about.get("operation", "")), artifact.key)
 
 
 def _is_spec(named: str) -> bool:
@@ -260,7 +258,7 @@ def _show(rows: Sequence[_Row], url: str, *, json_: bool) -> None:
             {"step": one.step, "operation": one.operation, "key": one.key, "bytes": bytes_, "status": status}
             for one, bytes_, status in rows
         ]
-        show_text(json_text({"schema_version": 1, "place": url, "artifacts": artifacts}))
+        show_json({"schema_version": 1, "place": url, "artifacts": artifacts})
         return
     show_table(
         ["step", "key", "size", ""],

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, json_text
+from autosparse.cli.app import JsonOption, app, show_json
 from autosparse.cli.completion import run_names
-from autosparse.console import show_compared, show_text
+from autosparse.console import show_compared
 from autosparse.errors import UsageError
-from autosparse.report import Report, Run, compare_results, compare_settings, find_run
+from autosparse.report import compare_results, compare_settings, find_run, report_of, resolved_of
 
 
 @app.command()
@@ -27,32 +26,19 @@ def compare(
     if len(run) < 2:
         raise UsageError("`compare` takes two runs or more", "run `autosparse runs` to see those of this directory")
     chosen = [find_run(name) for name in run]
-    reports = [_report_of(one) for one in chosen]
-    settings, rows = compare_settings([_spec(one) for one in chosen]), compare_results(reports)
+    reports = [report_of(one, "compared") for one in chosen]
+    settings, rows = compare_settings([resolved_of(one) for one in chosen]), compare_results(reports)
     are_distinct = len({one.folder.name for one in chosen}) == len(chosen)
     names = [one.folder.name if are_distinct else str(one.folder) for one in chosen]
     if json_:
-        document: dict[str, Any] = {
-            "schema_version": 1,
-            "runs": [str(one.folder) for one in chosen],
-            "settings": [asdict(row) for row in settings],
-            "results": [asdict(row) for row in rows],
-            "cost": [dict(report.cost) for report in reports],
-        }
-        show_text(json_text(document))
+        show_json(
+            {
+                "schema_version": 1,
+                "runs": [str(one.folder) for one in chosen],
+                "settings": [asdict(row) for row in settings],
+                "results": [asdict(row) for row in rows],
+                "cost": [dict(report.cost) for report in reports],
+            }
+        )
     else:
         show_compared(names, settings, rows, reports)
-
-
-def _report_of(run: Run) -> Report:
-    if run.report is None:
-        raise UsageError(f"run {run.folder} cannot be compared: {run.problem}", "the command that began it mends that")
-    return run.report
-
-
-def _spec(run: Run) -> dict[str, Any]:
-    try:
-        resolved: dict[str, Any] = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
-    return resolved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,12 +18,12 @@ from autosparse.store import Store
 def spec_files(incomplete: str) -> list[str]:
     """YAML files below what is written so far, and folders on the way to them."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
-    found = [
+    paths = [
         *folder.glob("*.yaml"),
         *folder.glob("*.yml"),
         *(path for path in folder.glob("*/") if any(path.glob("*.yaml"))),
     ]
-    return beginning((f"{path}/" if path.is_dir() else str(path) for path in sorted(found)), incomplete)
+    return beginning((f"{path}/" if path.is_dir() else str(path) for path in sorted(paths)), incomplete)
 
 
 def run_names(incomplete: str) -> list[str]:
@@ -47,7 +47,8 @@ def template_names(incomplete: str) -> list[str]:
 def settings(incomplete: str) -> list[str]:
     """`path=` of every value of the spec that a command without SPEC means."""
     with suppress(AutosparseError):
-        return beginning(_paths(leaves(_meant().spec.model_dump(mode="json"))), incomplete)
+        values = leaves(_meant().spec.model_dump(mode="json"))
+        return beginning((f"{path.removesuffix('.name')}=" for path, _ in values if "[" not in path), incomplete)
     return []
 
 
@@ -58,9 +59,3 @@ def beginning(names: Iterable[str], incomplete: str) -> list[str]:
 
 def _meant() -> LoadedSpec:
     return load_spec(find_spec(None, Store.default()).path)
-
-
-def _paths(values: Iterable[tuple[str, object]]) -> Iterator[str]:
-    for path, _ in values:
-        if "[" not in path:
-            yield f"{path.removesuffix('.name')}="

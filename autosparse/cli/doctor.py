@@ -20,9 +20,9 @@ from autosparse.cli.app import (
     SpecRequest,
     app,
     fit_loaded,
-    json_text,
     load,
     say,
+    show_json,
 )
 from autosparse.cli.completion import beginning
 from autosparse.console import show_bench, show_table, show_text
@@ -74,7 +74,7 @@ def bench(
     )
     about = environment(fitted.placement)
     if json_:
-        show_text(json_text({"schema_version": 1, "machine": about, **_speed_json(speed)}))
+        show_json({"schema_version": 1, "machine": about, **_speed_json(speed)})
     else:
         show_bench(speed, about)
 
@@ -120,7 +120,7 @@ def list_(
     """List what a spec can name, with one line of help each; without KIND, the kinds."""
     if kind is None:
         if json_:
-            show_text(json_text({"schema_version": 1, "kinds": list(_KINDS)}))
+            show_json({"schema_version": 1, "kinds": list(_KINDS)})
         else:
             show_text("\n".join(_KINDS))
         return
@@ -136,7 +136,7 @@ def list_(
         if kind == "scorers":
             ready = dict.fromkeys(pretrained_scorers(), "One that ships with the package.")
             ready["FOLDER"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
-            rows += [(f"{{pretrained: {name}}}", told, "", "") for name, told in ready.items()]
+            rows += [(f"{{pretrained: {name}}}", text, "", "") for name, text in ready.items()]
     elif kind in ("presets", "controls"):
         table = PRESETS if kind == "presets" else CONTROLS
         rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]
@@ -148,7 +148,7 @@ def list_(
         items = [
             {"name": name, "help": text, "options": options, "source": source} for name, text, options, source in rows
         ]
-        show_text(json_text({"schema_version": 1, "kind": kind, "items": items}))
+        show_json({"schema_version": 1, "kind": kind, "items": items})
         return
     titles = ["name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source"]
     shown = [index for index in range(len(titles)) if index < 2 or any(row[index] for row in rows)]
@@ -178,7 +178,7 @@ def doctor(
     facts |= {f"extra {name}": f"not installed: {command}" for name, command in missing_extras().items()}
     tested = self_test(placement.device) if test else None
     if json_:
-        show_text(json_text({"schema_version": 1, **facts, "self_test": tested and asdict(tested)}))
+        show_json({"schema_version": 1, **facts, "self_test": tested and asdict(tested)})
     else:
         sizes = {name: size(facts.pop(name)) for name in [*facts] if name.endswith("_bytes")}
         facts |= {name.removesuffix("_bytes"): value for name, value in sizes.items()}

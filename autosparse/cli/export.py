@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from autosparse.api import OpenedModel, read_emitted
-from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, json_text, say
+from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, say, show_json
 from autosparse.cli.completion import run_names
 from autosparse.cli.interrupts import exit_on_interrupt
-from autosparse.console import follow, show_inspected, show_text, show_verified
+from autosparse.console import follow, show_inspected, show_verified
 from autosparse.cost import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
@@ -27,22 +27,6 @@ from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_sp
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
-
-
-@dataclass(frozen=True)
-class ExportRequest:
-    """The models of a run to emit, and their formats."""
-
-    run: Run
-    formats: Sequence[Any]
-    method: str | None
-    budgets: Sequence[str]
-    seed: int | None
-
-    def check_formats(self) -> None:
-        """Raise UsageError for a format that is not registered."""
-        if unknown := [name for name in self.formats if isinstance(name, str) and name not in exporters]:
-            raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
 
 
 @app.command()
@@ -75,14 +59,15 @@ def export(
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
     formats = [value for text in format or ["safetensors"] for value in parse_list(text, f"--format {text}")]
-    request = ExportRequest(chosen, formats, method, budget or [], seed)
-    request.check_formats()
+    if unknown := [name for name in formats if isinstance(name, str) and name not in exporters]:
+        raise UsageError(f"there is no format `{unknown[0]}`", exporters.suggest(unknown[0]))
     store = Store.default()
-    fitted = fit_loaded(_spec_of(request), store, open_index(store), quiet=quiet, timed=False)
+    loaded = _spec_of(chosen, formats, method, budget or [], seed)
+    fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, timed=False)
     emitted, failed = _emit(fitted, store, out or chosen.folder, quiet=quiet)
     if json_:
         models = [vars(one) for one in emitted]
-        show_text(json_text({"schema_version": 1, "run": str(chosen.folder), "emitted": models}))
+        show_json({"schema_version": 1, "run": str(chosen.folder), "emitted": models})
     else:
         show_verified(emitted, str(out or chosen.folder / "models"))
     if failed:
@@ -97,30 +82,33 @@ def inspect(
     """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
     description = _describe(read_emitted(path))
     if json_:
-        show_text(json_text({"schema_version": 1, **description}))
+        show_json({"schema_version": 1, **description})
     else:
         show_inspected(description)
 
 
-def _spec_of(request: ExportRequest) -> LoadedSpec:
+def _spec_of(
+    run: Run, formats: Sequence[Any], method: str | None, budgets: Sequence[str], seed: int | None
+) -> LoadedSpec:
     """Return the run's spec, with only the requested models; their steps have the same keys as in the run."""
-    loaded = _recorded(request.run)
+    loaded = _recorded(run)
     spec, resolved = loaded.spec, loaded.document.data
-    chosen = _method_of(request, spec)
-    budgets = [value for value, known in zip(resolved["budget"], spec.budget, strict=True) if _is_asked(known, request)]
-    if not budgets or (request.seed is not None and request.seed not in spec.seeds):
-        absent = f"seed {request.seed}" if budgets else f"budget {', '.join(request.budgets)}"
-        known = spec.seeds if budgets else spec.budget
-        raise UsageError(f"run {request.run.folder} has no {absent}", f"it has {', '.join(map(str, known))}")
-    first = spec.seeds[0] if request.seed is None else request.seed
+    chosen = _method_of(run, method, spec)
+    pairs = zip(resolved["budget"], spec.budget, strict=True)
+    asked = [value for value, budget in pairs if not budgets or str(budget) in budgets]
+    if not asked or (seed is not None and seed not in spec.seeds):
+        absent = f"seed {seed}" if asked else f"budget {', '.join(budgets)}"
+        known = spec.seeds if asked else spec.budget
+        raise UsageError(f"run {run.folder} has no {absent}", f"it has {', '.join(map(str, known))}")
+    first = spec.seeds[0] if seed is None else seed
     # A model card lists other seeds, and the controls that the run made for its method.
-    names = [_format(value) for value in request.formats]
+    names = [str(value.get("name")) if isinstance(value, dict) else str(value) for value in formats]
     whole = any(exporters[name].facts.get("others") for name in names if name in exporters)
     only = {
         "method": chosen.model_dump(mode="json"),
-        "budget": budgets,
+        "budget": asked,
         "seeds": [first, *(other for other in spec.seeds if whole and other != first)],
-        "emit": request.formats,
+        "emit": formats,
         "compare": [],
         "controls": resolved["controls"] if whole and chosen.name == spec.method.name else [],
         "sanity": None,
@@ -138,22 +126,14 @@ def _recorded(run: Run) -> LoadedSpec:
         raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
 
 
-def _method_of(request: ExportRequest, spec: Spec) -> Method:
+def _method_of(run: Run, method: str | None, spec: Spec) -> Method:
     methods = {one.name: one for one in spec.methods}
-    name = spec.method.name if request.method is None else request.method
+    name = spec.method.name if method is None else method
     if name not in methods:
         hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
-        message = f"run {request.run.folder} has no method `{name}` with masks"
+        message = f"run {run.folder} has no method `{name}` with masks"
         raise UsageError(message, hint if name != DENSE else None)
     return methods[name]
-
-
-def _format(value: Any) -> str:
-    return str(value.get("name")) if isinstance(value, dict) else str(value)
-
-
-def _is_asked(budget: object, request: ExportRequest) -> bool:
-    return not request.budgets or str(budget) in request.budgets
 
 
 def _emit(
@@ -196,8 +176,7 @@ def _export_study(run: Run, file: Path) -> int:
 
 def _show_study(run: Run, file: Path, trials: int, *, json_: bool, quiet: bool) -> None:
     if json_:
-        document = {"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials}
-        show_text(json_text(document))
+        show_json({"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials})
     elif not quiet:
         say(f"{trials} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
 

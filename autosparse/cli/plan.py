@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -18,13 +17,13 @@ from autosparse.cli.app import (
     SetOption,
     SpecRequest,
     app,
-    json_text,
     prepare,
     say,
+    show_json,
 )
 from autosparse.cli.completion import step_names
 from autosparse.console import show_chain, show_plan, show_text
-from autosparse.cost import Fitted, Shared, plan_json, shared
+from autosparse.cost import Fitted, plan_json, shared
 from autosparse.errors import UsageError
 from autosparse.plan import (
     chain,
@@ -40,24 +39,6 @@ from autosparse.plan import (
 )
 from autosparse.store import Store
 from autosparse.text import shell_word
-
-
-@dataclass(frozen=True)
-class View:
-    """The document that `plan` prints."""
-
-    every_step: bool
-    explain: str | None
-    dot: bool
-    mermaid: bool
-    json: bool
-
-    def check(self) -> None:
-        """Raise UsageError for options that exclude each other."""
-        if self.explain and self.dot + self.mermaid:
-            raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
-        if self.json + self.dot + self.mermaid > 1:
-            raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
 
 
 @app.command()
@@ -85,11 +66,21 @@ def plan(
     quiet: QuietOption = False,
 ) -> None:
     """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
-    view = View(steps, explain, dot, mermaid, json_)
-    view.check()
+    if explain and dot + mermaid:
+        raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
+    if json_ + dot + mermaid > 1:
+        raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
     store = Store.default()
     loaded, fitted, index = prepare(SpecRequest(spec, budget, set_, quiet=quiet, refit=refit), store)
-    _show(view, fitted, shared(fitted.plan, store, index, fitted.price, loaded.identity))
+    sharing = shared(fitted.plan, store, index, fitted.price, loaded.identity)
+    if explain:
+        _explain(fitted, explain, json_=json_)
+    elif json_:
+        show_json(plan_json(fitted, sharing))
+    elif dot or mermaid:
+        show_text((draw_dot if dot else draw_mermaid)(fitted.plan, fitted.statuses))
+    else:
+        show_plan(fitted, translations(fitted.plan), every_step=steps, sharing=sharing)
     if not quiet:
         _warn(fitted)
     if fitted.problem:
@@ -102,20 +93,13 @@ def plan(
         raise typer.Exit(2)
 
 
-def _show(view: View, fitted: Fitted, sharing: Shared | None) -> None:
+def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
     compiled, statuses = fitted.plan, fitted.statuses
-    if view.explain:
-        links = [explained(compiled, statuses, name) for name in chain(compiled, statuses, view.explain)]
-        if view.json:
-            show_text(json_text({"schema_version": 1, "chain": links}))
-        else:
-            show_chain(links)
-    elif view.json:
-        show_text(json_text(plan_json(fitted, sharing)))
-    elif view.dot or view.mermaid:
-        show_text((draw_dot if view.dot else draw_mermaid)(compiled, statuses))
+    links = [explained(compiled, statuses, name) for name in chain(compiled, statuses, step)]
+    if json_:
+        show_json({"schema_version": 1, "chain": links})
     else:
-        show_plan(fitted, translations(compiled), every_step=view.every_step, sharing=sharing)
+        show_chain(links)
 
 
 def _warn(fitted: Fitted) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.app import JsonOption, app, say, show_json
 from autosparse.cli.completion import run_names
 from autosparse.console import SECTIONS, show_report, show_text
 from autosparse.errors import MissingRequirement, UsageError
@@ -21,6 +21,7 @@ from autosparse.report import (
     find_run,
     report_csv,
     report_markdown,
+    report_of,
 )
 
 
@@ -54,13 +55,9 @@ def report(
     _check_sections(section or ())
     outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
     _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
-    chosen = find_run(run)
-    if chosen.report is None:
-        hint = "the command that began it mends that"
-        raise UsageError(f"run {chosen.folder} cannot be shown: {chosen.problem}", hint)
-    shown = _only(chosen.report, method or ())
+    shown = _only(report_of(find_run(run), "shown"), method or ())
     if json_:
-        show_text(json_text(shown.json()))
+        show_json(shown.json())
     elif html is not None:
         _write({html: report_page(shown).encode()})
     elif svg is not None:

@@ -21,17 +21,17 @@ from autosparse.cli.app import (
     SetOption,
     SpecRequest,
     app,
-    json_text,
     prepare,
     say,
+    show_json,
 )
 from autosparse.cli.completion import step_names
 from autosparse.cli.interrupts import exit_on_interrupt
-from autosparse.console import follow, show_made, show_report, show_text
+from autosparse.console import follow, show_made, show_report
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan import Plan, Selection, Status, Step, select_steps
+from autosparse.plan import Selection, Status, Step, select_steps
 from autosparse.report import (
     LOG,
     Failure,
@@ -67,11 +67,6 @@ class RunRequest:
     wait: bool
     json: bool
 
-    @property
-    def quiet(self) -> bool:
-        """Whether only the result and errors are printed."""
-        return self.spec.quiet
-
 
 @dataclass(frozen=True)
 class SelectedPlan:
@@ -81,21 +76,6 @@ class SelectedPlan:
     fitted: Fitted
     selection: Selection
     before: Mapping[str, Status]
-
-    @property
-    def plan(self) -> Plan:
-        """The plan, all steps of it."""
-        return self.fitted.plan
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """The outcome of the steps, and the report if the plan is finished and has none with artifacts that are stale."""
-
-    outcome: Outcome
-    report: Report | None
-    is_listed: bool
-    """whether the steps are listed, in place of a report"""
 
 
 @app.command()
@@ -144,9 +124,9 @@ def run(
     selected = _select(request, store)
     folder = _open_folder(request, selected)
     _announce(request, selected)
-    result = _execute(request, selected, store, folder)
-    _show(request, selected, result)
-    result.outcome.check(reported=result.report is not None)
+    outcome, report = _execute(request, selected, store, folder)
+    _show(request, selected, outcome, report)
+    outcome.check(reported=report is not None)
 
 
 def _select(request: RunRequest, store: Store) -> SelectedPlan:
@@ -170,11 +150,11 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
     if not selected.selection.finishes:
         return None
     folder = open_folder(
-        selected.plan.name,
+        selected.fitted.plan.name,
         plan_json(selected.fitted),
-        digest=selected.plan.digest,
+        digest=selected.fitted.plan.digest,
         spec=selected.loaded.path,
-        resolved=selected.plan.spec.model_dump(mode="json"),
+        resolved=selected.fitted.plan.spec.model_dump(mode="json"),
         out=request.out,
     )
     if request.tags:
@@ -183,7 +163,7 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
 
 
 def _announce(request: RunRequest, selected: SelectedPlan) -> None:
-    if request.quiet:
+    if request.spec.quiet:
         return
     number, left = len(selected.selection.statuses), _to_run(selected)
     if not left:
@@ -200,15 +180,17 @@ def _to_run(selected: SelectedPlan) -> int:
     return sum(status.status != "reuse" for status in selected.selection.statuses.values())
 
 
-def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None) -> RunResult:
-    """Run the steps, and save the report of a plan that is finished."""
+def _execute(
+    request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None
+) -> tuple[Outcome, Report | None]:
+    """Run the steps; save the report of a plan that is finished and has no artifacts that are stale."""
     fitted, selection = selected.fitted, selected.selection
-    with exit_on_interrupt(quiet=request.quiet) as interruption, ExitStack() as stack:
-        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=request.quiet))
+    with exit_on_interrupt(quiet=request.spec.quiet) as interruption, ExitStack() as stack:
+        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=request.spec.quiet))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(
-            selected.plan,
+            selected.fitted.plan,
             store,
             Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
             placement=fitted.placement,
@@ -220,23 +202,26 @@ def _execute(request: RunRequest, selected: SelectedPlan, store: Store, folder: 
         interruption.text = lambda: _interrupted(execution.outcome, selection)
         outcome = execution.attempt()
         if selected.loaded.identity and selection.finishes:
-            remember_use(selected.plan, store, selected.loaded.identity)
-        # No report compares results of old bytes with results of new ones.
-        is_mixed = any(step.key in outcome.stale for step in selected.plan.steps.values())
-        report = _report(execution, store, folder) if folder and not is_mixed else None
+            remember_use(selected.fitted.plan, store, selected.loaded.identity)
+        report = _report(execution, store, folder) if folder and not _is_mixed(selected, outcome) else None
         if tracking:
             _log_reused(tracking, execution, store)
-    return RunResult(outcome, report, is_listed=is_mixed or not folder)
+    return outcome, report
+
+
+def _is_mixed(selected: SelectedPlan, outcome: Outcome) -> bool:
+    # No report compares results of old bytes with results of new ones.
+    return any(step.key in outcome.stale for step in selected.fitted.plan.steps.values())
 
 
 def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
     # Trackers follow a run once: a call that runs nothing has nothing to add to a reported one.
-    if not folder or not selected.plan.spec.track:
+    if not folder or not selected.fitted.plan.spec.track:
         return None
     if not _to_run(selected) and find_run(str(folder)).report is not None:
         return None
-    settings = dict(leaves(selected.plan.spec.model_dump(mode="json")))
-    choices = [(choice.name, choice.options()) for choice in selected.plan.spec.track]
+    settings = dict(leaves(selected.fitted.plan.spec.model_dump(mode="json")))
+    choices = [(choice.name, choice.options()) for choice in selected.fitted.plan.spec.track]
     return Tracking(choices, Followed(folder.name, folder, settings), lambda text: console.on_event(Note(text)))
 
 
@@ -251,16 +236,15 @@ def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
     return {} if step.name in execution.outcome.unmade else metrics_of(store.open(step.operation, step.key))
 
 
-def _show(request: RunRequest, selected: SelectedPlan, result: RunResult) -> None:
-    outcome, report = result.outcome, result.report
-    if not request.quiet and outcome.stale:
+def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report: Report | None) -> None:
+    if not request.spec.quiet and outcome.stale:
         say(_stale(outcome))
     if report:
-        show_text(json_text(report.json())) if request.json else show_report(report)
-    elif result.is_listed:
-        made = made_json(selected.plan, selected.before, outcome)
-        show_text(json_text(made)) if request.json else show_made(made)
-    if outcome.failed and not request.quiet:
+        show_json(report.json()) if request.json else show_report(report)
+    elif not selected.selection.finishes or _is_mixed(selected, outcome):
+        made = made_json(selected.fitted.plan, selected.before, outcome)
+        show_json(made) if request.json else show_made(made)
+    if outcome.failed and not request.spec.quiet:
         say(_unfinished(outcome))
 
 

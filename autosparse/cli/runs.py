@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, json_text, say
+from autosparse.cli.app import JsonOption, app, say, show_json
 from autosparse.cli.completion import run_names
-from autosparse.console import show_runs, show_text
+from autosparse.console import show_runs
 from autosparse.report import Reached, all_runs, find_run, history, remove_folder, tag_run, tags_of
 
 runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
@@ -38,7 +38,7 @@ def listed(
     ]
     reached = history(chosen)
     if json_:
-        show_text(json_text({"schema_version": 1, "runs": [_run_json(one) for one in reached]}))
+        show_json({"schema_version": 1, "runs": [_run_json(one) for one in reached]})
     elif chosen:
         show_runs(reached)
     elif everything:

@@ -18,10 +18,10 @@ from autosparse.cli.app import (
     SpecArgument,
     SpecRequest,
     app,
-    json_text,
     load,
     refuse_plan,
     say,
+    show_json,
 )
 from autosparse.cli.completion import template_names
 from autosparse.console import show_table, show_text
@@ -84,16 +84,16 @@ def validate(
     problems: list[tuple[str, str | None]] = []
     valid: list[str] = []
     for name in specs or [None]:  # type: ignore[list-item]
-        found = find_spec(name, store)
-        refuse_plan(found.path)
+        chosen = find_spec(name, store)
+        refuse_plan(chosen.path)
         try:
-            load_spec(found.path, overrides=set_ or ())
-            valid.append(str(found.path))
+            load_spec(chosen.path, overrides=set_ or ())
+            valid.append(str(chosen.path))
         except SpecError as error:
             problems += error.problems
     if json_:
         listed = [{"message": message, "hint": hint} for message, hint in problems]
-        show_text(json_text({"schema_version": 1, "valid": valid, "problems": listed}))
+        show_json({"schema_version": 1, "valid": valid, "problems": listed})
     else:
         for path in valid:
             show_text(f"{path} is valid")
@@ -106,7 +106,7 @@ def validate(
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of specs, for editors and CI."""
-    show_text(json_text(spec_schema()))
+    show_json(spec_schema())
 
 
 @app.command()
@@ -127,7 +127,7 @@ def render(
         path: "chosen to fit `tuning.time`" if path in limited else "chosen to fit `target.time`" for path in chosen
     }
     if json_:
-        show_text(json_text({"resolved": resolved, "provenance": origins}))
+        show_json({"resolved": resolved, "provenance": origins})
     else:
         show_text("\n".join(_lines(resolved, origins)))
 

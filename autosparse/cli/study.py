@@ -19,9 +19,9 @@ from autosparse.cli.app import (
     SpecRequest,
     app,
     fit_loaded,
-    json_text,
     load,
     say,
+    show_json,
 )
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, in_words, show_study, show_table, show_text
@@ -88,7 +88,11 @@ def study(
         say(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}" if steps else "nothing to run")
     failures = _Failures()
     levels = _run(variants, store, failures, test=test, quiet=quiet)
-    _show(variants[0], levels, "test" if test else "validation", json_=json_)
+    split, base = "test" if test else "validation", variants[0].fitted.plan
+    if json_:
+        show_json({"spec": base.name, **study_json(levels, split)})
+    else:
+        show_study(base.name, base.spec.method.name, levels, split)
     failures.check()
 
 
@@ -132,14 +136,6 @@ def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, *, tes
             failures.add(variant, outcome)
             levels.append(_level(variant, report, test=test))
     return levels
-
-
-def _show(base: _Variant, levels: Sequence[Level], split: str, *, json_: bool) -> None:
-    plan = base.fitted.plan
-    if json_:
-        show_text(json_text({"spec": plan.name, **study_json(levels, split)}))
-    else:
-        show_study(plan.name, plan.spec.method.name, levels, split)
 
 
 def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_Variant]:
@@ -233,16 +229,16 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
     seen: set[str] = set()
     rows = []
     for variant in variants:
-        own = _to_run(variant)
-        new = {key: time for key, time in own.items() if key not in seen}
-        seen |= own.keys()
+        times = _to_run(variant)
+        new = {key: time for key, time in times.items() if key not in seen}
+        seen |= times.keys()
         rows.append((variant, len(variant.fitted.plan.steps), len(new), sum(new.values())))
     if json_:
         listed = [
             {"factor": v.factor, "value": v.value, "base": v.base, "steps": steps, "run": new, "seconds": time}
             for v, steps, new, time in rows
         ]
-        show_text(json_text({"schema_version": 1, "variants": listed}))
+        show_json({"schema_version": 1, "variants": listed})
         return
     show_table(
         ["factor", "value", "steps", "to run", "time"],
@@ -273,7 +269,7 @@ def _level(variant: _Variant, report: Report, *, test: bool) -> Level:
     accuracies: dict[str, dict[int, float]] = {}
     for result in report.results:
         accuracy = result.test_accuracy if test else result.validation_accuracy
-        accuracies.setdefault(result.label, {})[result.seed] = accuracy
+        accuracies.setdefault(result.budget, {})[result.seed] = accuracy
     lost: dict[str, dict[int, str]] = {}
     for one in report.missing:
         lost.setdefault(one.budget, {})[one.seed] = one.status

@@ -1,7 +1,7 @@
 """What a person sees. The only importer of rich."""
 
 from autosparse.console.compare import in_words, show_compared, show_study
-from autosparse.console.format import notes, plain, results
+from autosparse.console.format import notes, plain
 from autosparse.console.models import show_bench, show_inspected, show_verified
 from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
@@ -13,7 +13,6 @@ __all__ = [
     "in_words",
     "notes",
     "plain",
-    "results",
     "show_bench",
     "show_chain",
     "show_compared",

@@ -43,7 +43,7 @@ def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: i
     low, high = min(values), max(values)
     span = (high - low) or 1.0
     step = (width - 1) / (len(names) - 1)
-    places = [round(number * step) for number in range(len(names))]
+    positions = [round(number * step) for number in range(len(names))]
 
     def row(value: float) -> int:
         return round((high - value) / span * (_HIGH - 1))
@@ -51,26 +51,26 @@ def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: i
     cells: dict[tuple[int, int], tuple[str, str]] = {}
     for mark, one in reversed([*series.items()]):  # the first is drawn over the others
         for (left, before), (right, after) in zip(
-            zip(places, one, strict=True), [*zip(places, one, strict=True)][1:], strict=False
+            zip(positions, one, strict=True), [*zip(positions, one, strict=True)][1:], strict=False
         ):
             for x in range(left + 1, right):
                 value = before + (after - before) * (x - left) / (right - left)
                 cells[row(value), x] = _BETWEEN, _MARKS[mark]
     for mark, one in reversed([*series.items()]):
-        for x, value in zip(places, one, strict=True):
+        for x, value in zip(positions, one, strict=True):
             cells[row(value), x] = mark, _MARKS[mark]
     lines = []
     for y in range(_HIGH):
-        told = f"{high - span * y / (_HIGH - 1):6.1f}" if y % 4 == 0 else " " * 6
+        label = f"{high - span * y / (_HIGH - 1):6.1f}" if y % 4 == 0 else " " * 6
         drawn = [cells.get((y, x), (" ", "")) for x in range(width)]
-        lines.append(Text.assemble((f"{told} │", "dim"), *drawn))
-    return [*lines, _axis(places, names, width)]
+        lines.append(Text.assemble((f"{label} │", "dim"), *drawn))
+    return [*lines, _axis(positions, names, width)]
 
 
-def _axis(places: Sequence[int], names: Sequence[str], width: int) -> Text:
+def _axis(positions: Sequence[int], names: Sequence[str], width: int) -> Text:
     line, free = "", 0
-    for place, name in zip(places, names, strict=True):
-        start = min(max(place - len(name) // 2, 0), max(0, width - len(name)))
+    for position, name in zip(positions, names, strict=True):
+        start = min(max(position - len(name) // 2, 0), max(0, width - len(name)))
         if start >= free:  # a name that would touch the one before is left out
             line = line.ljust(start) + name
             free = len(line) + 1
@@ -120,9 +120,9 @@ MOST_LAYERS = 12
 
 def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence[str], title: str) -> None:
     """The share of each layer that is left at one budget, of the first methods of `order`; `title` names the budget."""
-    found = {profile.method: profile for profile in profiles}
+    by_method = {profile.method: profile for profile in profiles}
     beside = 2 if console.width < _NARROW else 3
-    shown = [found[method] for method in order if method in found][:beside]
+    shown = [by_method[method] for method in order if method in by_method][:beside]
     if not shown:
         return
     cut = any(_is_cut(layer) for profile in shown for layer in profile.layers)
@@ -134,7 +134,7 @@ def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence
     for profile in shown:
         table.add_column(plain(profile.method), overflow="fold")
     for rows in zip(*(profile.layers for profile in shown), strict=True):
-        cells = [plain(f"{_layer_bar(layer)} {_told(layer)}") for layer in rows]
+        cells = [plain(f"{_layer_bar(layer)} {_percentages(layer)}") for layer in rows]
         table.add_row(plain(rows[0].name.removesuffix(".weight")), plain(number(rows[0].size)), *cells)
     console.print(table)
     console.print(plain("bars are logarithmic: empty is 0.1 % or less, full is all", "dim"))
@@ -144,7 +144,7 @@ def _is_cut(layer: LayerShare) -> bool:
     return layer.effective is not None and layer.effective < layer.kept
 
 
-def _told(layer: LayerShare) -> str:
+def _percentages(layer: LayerShare) -> str:
     shares = [layer.kept, *([layer.effective] if _is_cut(layer) and layer.effective is not None else [])]
     return "/".join(f"{100 * share / max(1, layer.size):.3g}" for share in shares)
 

@@ -26,9 +26,9 @@ def show_compared(
         console.print(plain("the specs say the same", "bold"))
     console.print()
     console.print(plain("test accuracy in %, last epoch; mean ± half of the 95 % interval", "bold"))
-    told: list[list[str]] = []
+    lines: list[list[str]] = []
     for row in rows:
-        told.append(
+        lines.append(
             [
                 row.method,
                 "" if row.method == "dense" else row.budget,
@@ -36,8 +36,8 @@ def show_compared(
             ]
         )
         if any(row.gains):
-            told.append(["", "", *map(_gain, row.gains)])
-    show_table(["method", "budget", *names], told)
+            lines.append(["", "", *map(_gain, row.gains)])
+    show_table(["method", "budget", *names], lines)
     console.print(plain(f"below each: less that of {names[0]}, paired by seed; {_significance(rows)}", "dim"))
     console.print()
     show_table(["", *names], _costs(reports))
@@ -76,10 +76,10 @@ def _costs(reports: Sequence[Report]) -> list[list[str]]:
         ]
         for purpose in purposes
     ]
-    kinds = dict.fromkeys((model.format, model.label) for report in reports for model in report.emitted)
+    kinds = dict.fromkeys((model.format, model.budget) for report in reports for model in report.emitted)
     for format, budget in kinds:
-        found = [[m for m in report.emitted if (m.format, m.label) == (format, budget)] for report in reports]
-        rows.append([f"{format} at {budget}", *(size(models[0].bytes) if models else "–" for models in found)])
+        matches = [[m for m in report.emitted if (m.format, m.budget) == (format, budget)] for report in reports]
+        rows.append([f"{format} at {budget}", *(size(models[0].bytes) if models else "–" for models in matches)])
     return rows
 
 
@@ -87,7 +87,7 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
     """Accuracy of every level, and beside it how far it is from what the spec has."""
     console = results()
     budgets = list(dict.fromkeys(budget for level in levels for budget in (*level.accuracies, *level.statuses)))
-    seeds = max((len(found) for level in levels for found in level.accuracies.values()), default=0)
+    seeds = max((len(by_seed) for level in levels for by_seed in level.accuracies.values()), default=0)
     bases = {level.factor: level for level in levels if level.base}
     spread = f"mean ± half of the 95 % interval, {seeds} seeds" if seeds > 1 else "one seed: no interval"
     console.print()
@@ -106,11 +106,11 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
     if any(not level.base for level in levels):
         console.print(plain("below each: less what the spec has, paired by seed", "dim"))
     for at in budgets if split == "validation" else ():
-        if found_at := foretold(levels, at):
-            correlation, number = found_at
+        if prediction := foretold(levels, at):
+            correlation, number = prediction
             measured = next(level.measured for level in levels if level.objective is not None)
-            told = f"tuning's objective ({measured}) foretold {split} accuracy at {at} of {number} scorers"
-            console.print(plain(f"{told} with a rank correlation of {correlation:.2f}"))
+            sentence = f"tuning's objective ({measured}) foretold {split} accuracy at {at} of {number} scorers"
+            console.print(plain(f"{sentence} with a rank correlation of {correlation:.2f}"))
 
 
 def in_words(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from autosparse.console.format import plain, results
+from autosparse.console.format import number_table, plain, results
 from autosparse.cost import Bench
 from autosparse.report import Emitted
 from autosparse.report.cells import images_at_once, verified
@@ -21,9 +21,11 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console = results()
     threads = f"{about['threads']} thread{'s' * (about['threads'] != 1)}"
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
-    told = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
-    console.print(plain(f"product of two matrices, GFLOP/s: {told}", "dim"))
-    table = _table("images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share")
+    peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
+    console.print(plain(f"product of two matrices, GFLOP/s: {peaks}", "dim"))
+    table = number_table(
+        "images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share", header_style="bold"
+    )
     for item in bench.trained:
         table.add_row(
             *map(plain, (
@@ -36,7 +38,7 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
             ))
         )  # fmt: skip
     console.print(table)
-    table = _table(f"scoring {bench.largest}", "weights a second")
+    table = number_table(f"scoring {bench.largest}", "weights a second", header_style="bold")
     for name, rate in bench.scored.items():
         table.add_row(plain(name), plain(number(rate)))
     console.print(table)
@@ -44,14 +46,6 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     each = f"median (least–most) of {rounds} rounds, in turns" if rounds > 1 else "one round"
     console.print(plain(f"{each}; share: of that product", "dim"))
     console.print(plain("the plain loop: a DataLoader of torchvision's transforms, NCHW, float32", "dim"))
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.add_column(plain(title), overflow="fold")
-    for column in columns:
-        table.add_column(plain(column), justify="right", overflow="fold")
-    return table
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -63,7 +57,7 @@ _WIDE = 12  # of a bar
 _FASTER = 1.1  # times as fast: less is what measuring again gives
 
 
-def show_verified(emitted: Sequence[Emitted], place: str) -> None:
+def show_verified(emitted: Sequence[Emitted], folder: str) -> None:
     """A row for every emitted model: bytes, latency, what differs after a reload, accuracy."""
     if not emitted:
         return
@@ -75,10 +69,10 @@ def show_verified(emitted: Sequence[Emitted], place: str) -> None:
     for row in rows:
         table.add_row(*map(plain, row))
     console.print()
-    console.print(plain(f"emitted in {place}; times smaller and faster than the dense network"))
+    console.print(plain(f"emitted in {folder}; times smaller and faster than the dense network"))
     console.print(table)
-    for told in _in_words(emitted):
-        console.print(plain(told, "dim"))
+    for sentence in _in_words(emitted):
+        console.print(plain(sentence, "dim"))
 
 
 def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
@@ -86,10 +80,8 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     for model in emitted:
         for count, (_, other) in model.batch_latencies_ms.items():
             dense.setdefault(count, []).append(other)
-    if not dense:  # reports written before they were measured
-        return
-    latencies = [f"{statistics.median(found):.3g} ms for {images_at_once(count)}" for count, found in dense.items()]
-    sizes = [size(max(model.dense_bytes for model in emitted if model.dense_bytes))]
+    latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
+    sizes = [size(max(model.dense_bytes for model in emitted))]
     yield f"the dense network: {', '.join([*sizes, *latencies])}"
     reasons = {model.format: model.without_gain for model in emitted if model.without_gain and not _gains(model)}
     for format, why in reasons.items():
@@ -97,24 +89,24 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
 
 
 def _gains(model: Emitted) -> bool:
-    return any(other / own >= _FASTER for own, other in model.batch_latencies_ms.values())
+    return any(dense / latency >= _FASTER for latency, dense in model.batch_latencies_ms.values())
 
 
-def show_inspected(found: Mapping[str, Any]) -> None:
+def show_inspected(description: Mapping[str, Any]) -> None:
     """One emitted model: what it is, its layers as bars, where it comes from."""
     console = results()
-    console.print(plain(f"{found['path']}: {found['format']}, {size(found['bytes'])}", "bold"))
+    console.print(plain(f"{description['path']}: {description['format']}, {size(description['bytes'])}", "bold"))
     for name in ("network", "method", "sparsity", "seed", "test_accuracy", "training"):
-        if found.get(name) is not None:
-            console.print(plain(f"{name.replace('_', ' ')}: {found[name]}"))
-    if images := found.get("images"):
+        if description.get(name) is not None:
+            console.print(plain(f"{name.replace('_', ' ')}: {description[name]}"))
+    if images := description.get("images"):
         mean, spread = (", ".join(f"{value:.4g}" for value in images[part]) for part in ("mean", "spread"))
         console.print(plain(f"images: (pixels / 255 - [{mean}]) / [{spread}]"))
-    kept, total = found["kept"], found["total"]
+    kept, total = description["kept"], description["total"]
     if total:
         console.print(plain(f"{kept:,} of {total:,} prunable weights are kept, sparsity {1 - kept / total:.4f}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    rows = [_layer_row(layer) for layer in found["layers"]]
+    rows = [_layer_row(layer) for layer in description["layers"]]
     # Shapes and ways of computing are not known of every format.
     titles = [
         title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if any(title in r for r in rows)
@@ -124,7 +116,7 @@ def show_inspected(found: Mapping[str, Any]) -> None:
         table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=title != "layer")
     for row in rows:
         table.add_row(*(plain(row.get(title, "")) for title in titles))
-    if found["layers"]:
+    if description["layers"]:
         console.print(table)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from autosparse.console.format import plain, results
+from autosparse.console.format import number_table, plain, results
 from autosparse.core.training.torch_compile import DENSE
 from autosparse.cost import NO_PRICE, Fitted, PayBack, Shared, paybacks
 from autosparse.plan import PURPOSES, SHARED, Between, Plan, Status, Translation, chain, count
@@ -27,9 +27,9 @@ def show_plan(
 ) -> None:
     """A plan, grouped by purpose, one line an operation or one a step; its budgets; and what it comes to."""
     console = results()
-    plan, found = fitted.plan, fitted.statuses
-    told = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
-    budget = ", ".join(told).replace(", sparsity", ",")
+    plan, statuses = fitted.plan, fitted.statuses
+    amounts = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
+    budget = ", ".join(amounts).replace(", sparsity", ",")
     about = f"plan {plan.name}: {plan.spec.model.short_name} on {plan.spec.dataset.short_name}, {budget}"
     console.print(plain(about, "bold"))
     for name, source in plan.sources.items():
@@ -40,7 +40,7 @@ def show_plan(
     table = Table(box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("")
-    costs = any(status.status != "reuse" and name in fitted.price.steps for name, status in found.items())
+    costs = any(status.status != "reuse" and name in fitted.price.steps for name, status in statuses.items())
     for title in ("time", "peak", "disk"):
         table.add_column(title if costs else "", justify="right", no_wrap=True)
     for purpose, title in PURPOSES.items():
@@ -56,19 +56,19 @@ def show_plan(
     console.print(table)
     show_budgets(budgets)
     if every_step:
-        for name, status in found.items():
+        for name, status in statuses.items():
             if status.status != "reuse" and not status.because:
                 console.print(plain(f"{name}: {status.reason}"))
     else:
-        _reasons(console, plan, found)
-    for taken in fitted.adjustments:
-        console.print(plain(f"to fit {taken.limit}: {taken}", "cyan"))
+        _reasons(console, plan, statuses)
+    for change in fitted.adjustments:
+        console.print(plain(f"to fit {change.limit}: {change}", "cyan"))
     for item in paybacks(fitted):
         _compiling(console, item)
     for note in fitted.notes:
         console.print(plain(note, "yellow"))
-    _elsewhere(console, found)
-    if shared := sum(status.reason == SHARED for status in found.values()):
+    _elsewhere(console, statuses)
+    if shared := sum(status.reason == SHARED for status in statuses.values()):
         console.print(
             plain(f"{shared} of the reused steps are in the shared store alone, and fetched when needed", "dim")
         )
@@ -90,13 +90,13 @@ def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None
     table.add_row(plain(f"  {symbol} {label}", style), plain(tally), *(plain(cost) for cost in costs))
 
 
-def _reasons(console: Console, plan: Plan, found: Mapping[str, Status]) -> None:
+def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> None:
     # Where reasons lie, and how many steps each makes run.
     roots: Counter[tuple[str, str]] = Counter()
-    for name, status in found.items():
+    for name, status in statuses.items():
         if status.status != "reuse":
-            root = chain(plan, found, name)[-1]
-            roots[found[root].reason, plan.steps[root].purpose] += 1
+            root = chain(plan, statuses, name)[-1]
+            roots[statuses[root].reason, plan.steps[root].purpose] += 1
     reasons: Counter[str] = Counter()
     for (reason, _), times in roots.items():
         reasons[reason] += times
@@ -108,21 +108,21 @@ def _reasons(console: Console, plan: Plan, found: Mapping[str, Status]) -> None:
 
 def _compiling(console: Console, item: PayBack) -> None:
     number = f"each of {item.trainings} trainings" if item.trainings > 1 else "one training"
-    told = f"compiling {item.model} takes {seconds(item.seconds)} of {number}"
-    told += f", the rest is {item.times:.2f} times as fast"
+    sentence = f"compiling {item.model} takes {seconds(item.seconds)} of {number}"
+    sentence += f", the rest is {item.times:.2f} times as fast"
     if item.saved > 0:
-        console.print(plain(f"{told}: {seconds(item.saved)} saved", "cyan"))
+        console.print(plain(f"{sentence}: {seconds(item.saved)} saved", "cyan"))
     else:
         lost = f"{seconds(-item.saved)} lost; {DENSE}"
-        console.print(plain(f"{told}: {lost}", "yellow"))
+        console.print(plain(f"{sentence}: {lost}", "yellow"))
 
 
-def _elsewhere(console: Console, found: Mapping[str, Status]) -> None:
+def _elsewhere(console: Console, statuses: Mapping[str, Status]) -> None:
     # Artifacts of another environment are reused, and the plan says so.
-    made = Counter(f"{change.path} {change.before}" for status in found.values() for change in status.environment)
+    made = Counter(f"{change.path} {change.before}" for status in statuses.values() for change in status.environment)
     if made:
-        told = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
-        console.print(plain(f"reused steps made elsewhere: {told}", "dim"))
+        environments = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
+        console.print(plain(f"reused steps made elsewhere: {environments}", "dim"))
 
 
 def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
@@ -152,8 +152,8 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
             console.print(plain(f"as long as {networks:.1f} trainings of the dense network", "dim"))
     if sharing and sharing.specs > 1:
         each = seconds(sharing.each)
-        told = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"
-        console.print(plain(told, "dim"))
+        sentence = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"
+        console.print(plain(sentence, "dim"))
 
 
 def show_budgets(translations: Sequence[Translation] | None) -> None:
@@ -162,16 +162,14 @@ def show_budgets(translations: Sequence[Translation] | None) -> None:
     if translations is None:
         console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
-    table.add_column(plain("budget"), overflow="fold")
-    for column in ("sparsity", "weights", "parameters", "MACs", "compact size"):
-        table.add_column(plain(column), justify="right", overflow="fold")
+    columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
+    table = number_table(*columns, header_style="")
     for item in translations:
         macs = _shown(item.macs, number)
         if item.budget.endswith(" macs"):
             macs = f"≤ {macs}"
         quantities = (item.sparsity, _share), (item.kept, number), (item.parameters, number)
-        row = [*(_shown(value, tell) for value, tell in quantities), macs, _shown(item.bytes, size)]
+        row = [*(_shown(value, as_text) for value, as_text in quantities), macs, _shown(item.bytes, size)]
         table.add_row(plain(item.budget), *map(plain, row))
         alike = [_uniform(*pair) for pair in (*quantities, (item.macs, number), (item.bytes, size))]
         table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
@@ -179,17 +177,17 @@ def show_budgets(translations: Sequence[Translation] | None) -> None:
     console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
 
 
-def _shown(value: float | Between, tell: Callable[[float], str]) -> str:
+def _shown(value: float | Between, as_text: Callable[[float], str]) -> str:
     if not isinstance(value, Between):
-        return tell(value)
-    low, high = tell(value.lowest), tell(value.highest)
+        return as_text(value)
+    low, high = as_text(value.lowest), as_text(value.highest)
     if low.partition(" ")[2] == high.partition(" ")[2]:  # one unit is enough
         low = low.partition(" ")[0]
     return high if value.lowest == value.highest else f"{low}–{high}"
 
 
-def _uniform(value: float | Between, tell: Callable[[float], str]) -> str:
-    return tell(value.uniform) if isinstance(value, Between) else ""
+def _uniform(value: float | Between, as_text: Callable[[float], str]) -> str:
+    return as_text(value.uniform) if isinstance(value, Between) else ""
 
 
 def _share(sparsity: float) -> str:
@@ -198,7 +196,6 @@ def _share(sparsity: float) -> str:
     return f"{round(sparsity, digits):.15g}"
 
 
-_STYLES = {"run": "yellow", "resume": "cyan", "reuse": "green"}
 _MOST = 6
 _SIDES = ("before", "after")
 
@@ -235,4 +232,5 @@ def _whole(console: Console, link: Mapping[str, Any]) -> None:
 
 
 def _line(console: Console, text: str, status: str = "") -> None:
-    console.print(plain(text, _STYLES.get(status, "")), soft_wrap=True)
+    style = STYLES[status][1] if status else ""
+    console.print(plain(text, style), soft_wrap=True)

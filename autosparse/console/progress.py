@@ -129,12 +129,9 @@ class Tree:
                 self._at_hand.pop(name, None)
                 self._lost |= {name, *skipped}
                 self._remaining.skip([name, *skipped])
-                self._note(with_skipped(message, len(skipped)))
+                _note(self._live.console, with_skipped(message, len(skipped)))
             case Note(text):
-                self._note(text)
-
-    def _note(self, text: str) -> None:
-        self._live.console.print(plain(f"note: {text}"), soft_wrap=True)
+                _note(self._live.console, text)
 
     def _finish(self, event: Finished) -> None:
         self._at_hand.pop(event.step, None)
@@ -260,18 +257,19 @@ class Lines:
                 self._line(f"[{self._number}/{total}] {name}  {seconds(lasted)}")
             case Failed(name, message, skipped):
                 self._remaining.skip([name, *skipped])
-                self._note(with_skipped(message, len(skipped)))
+                _note(self._console, with_skipped(message, len(skipped)))
             case Waiting(name):
-                self._note(f"another process is making `{name}`; waiting for it")
+                _note(self._console, f"another process is making `{name}`; waiting for it")
             case Note(text):
-                self._note(text)
-
-    def _note(self, text: str) -> None:
-        self._console.print(plain(f"note: {text}"), soft_wrap=True)
+                _note(self._console, text)
 
     def _line(self, text: str) -> None:
         now = time.strftime("%H:%M:%S")
         self._console.print(plain(f"{now} {text}  {self._remaining.text}"), soft_wrap=True)
+
+
+def _note(console: Console, text: str) -> None:
+    console.print(plain(f"note: {text}"), soft_wrap=True)
 
 
 def follow(fitted: Fitted, *, quiet: bool) -> AbstractContextManager[Observer]:

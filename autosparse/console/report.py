@@ -25,10 +25,11 @@ from autosparse.report import (
     best_of,
     columns_of,
     mean_of,
-    own_first,
+    method_first,
     ranked,
     rows_of,
 )
+from autosparse.report.cells import rounds_by_source, verdict_sentences
 from autosparse.text import number, seconds, shell_word, sparkline
 
 
@@ -41,8 +42,8 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
     console = results()
     weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
     columns = columns_of(report)
-    told = columns if wide else dict(list(columns.items())[-1:])
-    view = _View(console, report, told, sort, bool(sections) or wide)
+    budgets = columns if wide else dict(list(columns.items())[-1:])
+    view = _View(console, report, budgets, sort, bool(sections) or wide)
     console.print()
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}{weights}", "bold"))
     for name, show in _SHOWN.items():
@@ -69,9 +70,9 @@ def _emitted(console: Console, report: Report) -> None:
 
 def _warnings(console: Console, report: Report) -> None:
     if report.unprunable:
-        reasons = Counter(report.unprunable.values()).most_common()
-        told = ", ".join(f"{reason} {count}" for reason, count in reasons)
-        console.print(plain(f"parameters that are not prunable: {told}", "dim"))
+        counts = Counter(report.unprunable.values()).most_common()
+        reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
+        console.print(plain(f"parameters that are not prunable: {reasons}", "dim"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
     if report.unprunable or report.warnings:
@@ -92,9 +93,9 @@ def show_made(made: Mapping[str, Any]) -> None:
     for sign, kind, style in (("+", "made", "yellow"), ("=", "reused", "green")):
         for name in made[kind]:
             console.print(plain(f"{sign} {kind:<6} {name}", style), soft_wrap=True)
-    told = f"{len(made['made'])} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
+    sentence = f"{len(made['made'])} made, {made['steps']['reuse']} reused, in {seconds(made['seconds'])}"
     left = len(made["missing"])
-    console.print(plain(f"{told}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
+    console.print(plain(f"{sentence}; {left} step{'s' * (left != 1)} of {made['spec']} left to run", "bold"))
 
 
 def show_runs(runs: Sequence[Reached]) -> None:
@@ -145,7 +146,7 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
     )
     table = _table("method", *columns.values(), numbers=len(columns))
     rows = rows_of(report)
-    best = [best_of(rows, place) for place in range(len(columns))]
+    best = [best_of(rows, column) for column in range(len(columns))]
     methods = [row for row in rows if not row.control]
     for row in _sorted(methods, report, sort):
         stars = [
@@ -153,19 +154,17 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
             for values, top in zip(row.cells, best, strict=True)
         ]
         cells = [text + star for text, star in zip(row.texts, stars, strict=True)]
-        table.add_row(plain(row.told, "bold" if row.name == report.method else ""), *map(plain, cells))
+        table.add_row(plain(row.title, "bold" if row.name == report.method else ""), *map(plain, cells))
     table.add_section()
     for row in rows[len(methods) :]:
-        table.add_row(*(plain(cell, "dim") for cell in (row.told, *(f"{text} " for text in row.texts))))
+        table.add_row(*(plain(cell, "dim") for cell in (row.title, *(f"{text} " for text in row.texts))))
     console.print(table)
     show_chart(console, report)
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    columns = columns_of(report)
-    for verdict in report.verdicts:
-        title = columns.get(verdict.budget, verdict.budget)
-        console.print(plain(f"{report.method} at {title} has {verdict.words}"))
+    for sentence in verdict_sentences(report):
+        console.print(plain(sentence))
     if report.verdicts:
         console.print()
 
@@ -187,7 +186,7 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
         command = f"autosparse report {shell_word(report.run)} --section layers"
         console.print(plain(f"`{command}` shows what is left of each of {most} layers", "dim"))
         return
-    show_profiles(console, profiles, own_first(report, label), title)
+    show_profiles(console, profiles, method_first(report, label), title)
 
 
 def _masks(console: Console, report: Report, label: str, title: str) -> None:
@@ -195,7 +194,7 @@ def _masks(console: Console, report: Report, label: str, title: str) -> None:
     pruned = [result for result in report.results if result.effective_nodes is not None]
     if not pruned:
         return
-    shown = [result for result in pruned if result.label == label and result.seed == pruned[0].seed]
+    shown = [result for result in pruned if result.budget == label and result.seed == pruned[0].seed]
     if not shown:
         return
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
@@ -216,63 +215,48 @@ def _masks(console: Console, report: Report, label: str, title: str) -> None:
 def _cost(cost: MaskCost | None) -> str:
     if cost is None:
         return ""
-    told = seconds(cost.seconds)
+    text = seconds(cost.seconds)
     if cost.trainings is None or cost.trainings < 0.05:
-        return told
+        return text
     trainings = f"{cost.trainings:.2g}"
-    return f"{told}, {trainings} training{'s' * (trainings != '1')}"
-
-
-def _source(item: Mapping[str, Any]) -> str:
-    # Several networks are told by name.
-    home = str(item.get("source", "")).rpartition("/")[0]
-    return f"{home}, seed {item['seed']}" if home else f"seed {item['seed']}"
+    return f"{text}, {trainings} training{'s' * (trainings != '1')}"
 
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
-    stopped = sum(scorer.get("stopped", ()))
+    stopped = sum(scorer["stopped"])
     early = f", {stopped} stopped early," if stopped else ""
-    finds = ""
-    if scorer.get("precision") is not None:  # trials of earlier releases did not tell
-        survivors = "the weights that survive a round" if scorer.get("progressive") else "IRP's survivors"
-        finds = f"; it finds {scorer['precision']:.0%} of {survivors}"
-        finds += f", {scorer['beyond_quotas']:.0%} beyond layer quotas"
-    if scorer.get("quotas") is not None:
-        finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
-    if scorer.get("proxy") is not None:
+    survivors = "the weights that survive a round" if scorer["progressive"] else "IRP's survivors"
+    finds = f"; it finds {scorer['precision']:.0%} of {survivors}, {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
+    if scorer["proxy"] is not None:
         finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
-        f"{scorer.get('split', 'layers')}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
+        f"{scorer['split']}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
         f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
     )
 
 
 def _mattered(scorer: Mapping[str, Any]) -> str:
-    shares = sorted(scorer.get("importances", {}).items(), key=lambda item: -item[1])
-    told = ", ".join(f"{name} {share:.0%}" for name, share in shares)
-    return f"; what mattered: {told}" if told else ""
+    shares = sorted(scorer["importances"].items(), key=lambda item: -item[1])
+    importances = ", ".join(f"{name} {share:.0%}" for name, share in shares)
+    return f"; what mattered: {importances}" if importances else ""
 
 
 def _lessons(console: Console, report: Report) -> None:
-    sources = dict.fromkeys(item.get("source", item["seed"]) for item in report.irp)
-    for source in sources:
-        rounds = [item for item in report.irp if item.get("source", item["seed"]) == source]
+    for name, rounds in rounds_by_source(report).items():
+        network = name.rpartition("/")[0]  # named only where there are several
         values = [item["validation_accuracy"] for item in rounds]
         left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
-        console.print(
-            plain(
-                f"IRP, {_source(rounds[0])}: {len(rounds)} rounds to {left:.2g} % of the weights, "
-                f"validation {values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
-            )
-        )
+        source = f"{f'{network}, ' if network else ''}seed {rounds[0]['seed']}"
+        curve = f"{values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
+        console.print(plain(f"IRP, {source}: {len(rounds)} rounds to {left:.2g} % of the weights, validation {curve}"))
     if report.scorer and report.scorer["rank_correlation"] is not None:
         console.print(plain(_tuned(report.scorer)))
     if report.scorer.get("pretrained"):
-        taken = report.scorer.get("taken_from") or "one"  # reports of earlier releases did not tell
-        told = f"scorer {report.scorer['name']}: {taken}, which was trained before; what it cost is not counted here"
-        console.print(plain(told))
+        name = f"scorer {report.scorer['name']}: {report.scorer['taken_from']}"
+        console.print(plain(f"{name}, which was trained before; what it cost is not counted here"))
     if report.scorer.get("path"):
         console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
     if report.irp or report.scorer:

@@ -12,24 +12,24 @@ from autosparse.console.format import plain
 from autosparse.report import Checked, Sanity, signed
 
 
-def show_sanity(console: Console, found: Sequence[Sanity]) -> None:
+def show_sanity(console: Console, items: Sequence[Sanity]) -> None:
     """Test accuracy of every check beside the method's own, and what it says."""
-    if not found:
+    if not items:
         return
-    seeds = ", ".join(map(str, found[0].seeds))
-    where = f"at {_titled(found[0])}, seed{'s' * (len(found[0].seeds) > 1)} {seeds}"
+    seeds = ", ".join(map(str, items[0].seeds))
+    where = f"at {_titled(items[0])}, seed{'s' * (len(items[0].seeds) > 1)} {seeds}"
     console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for item in found:
+    for item in items:
         table.add_column(plain(_name(item)), justify="right", overflow="fold")
-    table.add_row(plain("as it is"), *(plain(f"{item.test_accuracy:.2f}        ") for item in found))
-    for name in dict.fromkeys(check.check for item in found for check in item.checks):
-        table.add_row(plain(name), *(plain(_cell(name, item.checks)) for item in found))
+    table.add_row(plain("as it is"), *(plain(f"{item.test_accuracy:.2f}        ") for item in items))
+    for name in dict.fromkeys(check.check for item in items for check in item.checks):
+        table.add_row(plain(name), *(plain(_cell(name, item.checks)) for item in items))
     console.print(table)
-    for item in found:
-        told = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
-        console.print(plain(f"{_name(item)}, {told}", "dim"))
+    for item in items:
+        sentence = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
+        console.print(plain(f"{_name(item)}, {sentence}", "dim"))
         if item.chosen_from:
             others = ", ".join(f"{name} {value:.1f}" for name, value in item.chosen_from.items())
             console.print(plain(f"{item.method} is the best on validation images: {others}", "dim"))

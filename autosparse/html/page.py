@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.plan import PURPOSES
-from autosparse.report import LEAST, Report, columns_of, mean_of, own_first, rows_of, spread_of
-from autosparse.report.cells import verified
+from autosparse.report import LEAST, Report, columns_of, mean_of, method_first, rows_of, spread_of
+from autosparse.report.cells import rounds_by_source, verdict_sentences, verified
 from autosparse.text import seconds
 
 _PAGE = """
@@ -56,11 +56,8 @@ def report_page(report: Report) -> str:
         plots.get("accuracy", ""),
         _accuracies(report),
         "<h2>Can it be believed</h2>",
-        *(
-            f"<p>{escaped(_verdict(report, verdict.budget))} {escaped(verdict.words)}</p>"
-            for verdict in report.verdicts
-        ),
-        *(f'<p class="warning">{escaped(told)}</p>' for told in report.warnings),
+        *(f"<p>{escaped(sentence)}</p>" for sentence in verdict_sentences(report)),
+        *(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings),
     ]
     for name, heading in (
         ("layers", "Where the weights went"),
@@ -82,16 +79,16 @@ def _accuracy(report: Report) -> str:
     columns, rows, series = columns_of(report), rows_of(report), []
     if len(columns) == 1:  # points, not lines
         (title,) = columns.values()
-        own = [(row.told, row.cells[0]) for row in rows if row.cells[0]]
-        bars = [(name, mean_of(values), spread_of(values)) for name, values in own]
+        accuracies = [(row.title, row.cells[0]) for row in rows if row.cells[0]]
+        bars = [(name, mean_of(values), spread_of(values)) for name, values in accuracies]
         return bar_chart(f"test accuracy in % after the last epoch, {title}", sorted(bars, key=lambda bar: -bar[1]))
     for row in rows:
-        found = [(float(place), values) for place, values in enumerate(row.cells) if values]
-        points = [(place, mean_of(values)) for place, values in found]
-        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in found]
+        measured = [(float(index), values) for index, values in enumerate(row.cells) if values]
+        points = [(index, mean_of(values)) for index, values in measured]
+        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in measured]
         if points:
             main = row.name == report.method and not row.control
-            series.append(Series(row.told, points, spread, main=main, apart=row.apart))
+            series.append(Series(row.title, points, spread, main=main, apart=row.apart))
     series.sort(key=lambda one: (not one.main, one.apart, -one.points[-1][1]))
     names = [title.removeprefix("sparsity ") for title in columns.values()]
     beside = ", mean ± sd" if any(any(one.spread) for one in series) else ""
@@ -103,14 +100,14 @@ def _layers(report: Report) -> str:
     if not columns or not report.profiles:
         return ""
     label, title = columns[-1]
-    found = {profile.method: profile for profile in report.profiles if profile.budget == label}
-    shown = [found[method] for method in own_first(report, label) if method in found][:_BESIDE]
+    by_method = {profile.method: profile for profile in report.profiles if profile.budget == label}
+    shown = [by_method[method] for method in method_first(report, label) if method in by_method][:_BESIDE]
     series = [
         Series(
             profile.method,
             [
-                (float(place), math.log10(max(LEAST, layer.kept / max(1, layer.size))) + 2)
-                for place, layer in enumerate(profile.layers)
+                (float(index), math.log10(max(LEAST, layer.kept / max(1, layer.size))) + 2)
+                for index, layer in enumerate(profile.layers)
             ],
             main=profile.method == report.method,
         )
@@ -121,16 +118,15 @@ def _layers(report: Report) -> str:
 
 
 def _irp(report: Report) -> str:
-    sources = dict.fromkeys(str(item.get("source", item["seed"])) for item in report.irp)
-    series = []
-    for source in sources:
-        rounds = [item for item in report.irp if str(item.get("source", item["seed"])) == source]
-        series.append(Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds]))
+    series = [
+        Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds])
+        for source, rounds in rounds_by_source(report).items()
+    ]
     return line_chart("validation accuracy after each round of IRP", "round", "%", series)
 
 
 def _tuning(report: Report) -> str:
-    trials = [value for value in report.scorer.get("trials") or () if value is not None]
+    trials = [value for value in report.scorer.get("trials", ()) if value is not None]
     if len(trials) < 2:
         return ""
     best = [max(trials[: number + 1]) for number in range(len(trials))]
@@ -159,12 +155,8 @@ def _made(report: Report) -> tuple[list[Span], list[str]]:
 
 
 def _accuracies(report: Report) -> str:
-    rows = [(row.name == report.method and not row.control, [row.told, *row.texts]) for row in rows_of(report)]
+    rows = [(row.name == report.method and not row.control, [row.title, *row.texts]) for row in rows_of(report)]
     return _table(["method", *columns_of(report).values()], rows)
-
-
-def _verdict(report: Report, budget: str) -> str:
-    return f"{report.method} at {columns_of(report).get(budget, budget)} has"
 
 
 def _emitted(report: Report) -> str:

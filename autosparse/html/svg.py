@@ -49,7 +49,7 @@ class Span:
     begin: float
     seconds: float
     kind: int
-    told: str
+    label: str
 
 
 def line_chart(title: str, across: str, up: str, series: Sequence[Series], names: Sequence[str] = ()) -> str:
@@ -58,13 +58,14 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
     if not points:
         return ""
     reach = [y + sign * spread for one in series for (_, y), spread in _spread(one) for sign in (-1, 1)]
-    low, high = _widened(min(reach), max(reach))
+    room = 0.06 * (max(reach) - min(reach)) or max(1.0, abs(max(reach))) * 0.06
+    low, high = min(reach) - room, max(reach) + room
     first, last = min(x for x, _ in points), max(x for x, _ in points)
     width, height = _WIDE - _LEFT - _RIGHT, _HIGH - _TOP - _BOTTOM
 
     def at(x: float, y: float) -> tuple[float, float]:
-        place = (x - first) / (last - first) if last > first else 0.5
-        return _LEFT + place * width, _TOP + height * (high - y) / (high - low)
+        fraction = (x - first) / (last - first) if last > first else 0.5
+        return _LEFT + fraction * width, _TOP + height * (high - y) / (high - low)
 
     parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
     for value in _ticks(low, high):
@@ -98,12 +99,12 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float, str]]) -> str:
         return ""
     most = max(value for _, value, _ in bars) or 1.0
     parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
-    for number, (name, value, told) in enumerate(bars):
+    for number, (name, value, label) in enumerate(bars):
         y, length = _TOP + 26 * number, (_WIDE - 2 * _RIGHT) * value / most
         parts += [
             f'<text x="{_RIGHT - 8}" y="{y + 14}" text-anchor="end">{escaped(_cut(name))}</text>',
             f'<rect x="{_RIGHT}" y="{y}" width="{max(1.0, length):.1f}" height="18" fill="var(--s0)"/>',
-            f'<text class="soft" x="{_RIGHT + length + 6:.1f}" y="{y + 14}">{escaped(told)}</text>',
+            f'<text class="soft" x="{_RIGHT + length + 6:.1f}" y="{y + 14}">{escaped(label)}</text>',
         ]
     return _svg(title, _TOP + 26 * len(bars) + 8, parts)
 
@@ -121,7 +122,7 @@ def timeline_chart(title: str, spans: Sequence[Span], kinds: Sequence[str]) -> s
         parts.append(
             f'<rect x="{_LEFT + width * span.begin / whole:.2f}" y="{_TOP + 22 * row}" '
             f'width="{max(0.5, width * span.seconds / whole):.2f}" height="18" '
-            f'fill="var(--s{span.kind % _COLOURS})"><title>{escaped(span.told)}</title></rect>'
+            f'fill="var(--s{span.kind % _COLOURS})"><title>{escaped(span.label)}</title></rect>'
         )
     floor = _TOP + 22 * len(free)
     for value in _ticks(0.0, whole):
@@ -147,18 +148,18 @@ def _svg(title: str, tall: float, parts: Sequence[str]) -> str:
 
 def _line(one: Series, colour: str, at: object) -> list[str]:
     assert callable(at)
-    found = [(*at(x, y), *at(x, y - spread), *at(x, y + spread)) for (x, y), spread in _spread(one)]
+    coordinates = [(*at(x, y), *at(x, y - spread), *at(x, y + spread)) for (x, y), spread in _spread(one)]
     parts = []
     if any(one.spread):
-        edge = [f"{x:.1f} {lowest:.1f}" for x, _, _, lowest, _, _ in found]
-        edge += [f"{x:.1f} {highest:.1f}" for x, _, _, _, _, highest in reversed(found)]
+        edge = [f"{x:.1f} {lowest:.1f}" for x, _, _, lowest, _, _ in coordinates]
+        edge += [f"{x:.1f} {highest:.1f}" for x, _, _, _, _, highest in reversed(coordinates)]
         parts.append(f'<path class="band" style="fill:{colour}" d="M{"L".join(edge)}Z"/>')
-    parts.append(
-        f'<path class="{_class(one)}" stroke="{colour}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in found)}"/>'
-    )
+    middle = "L".join(f"{x:.1f} {y:.1f}" for x, y, *_ in coordinates)
+    parts.append(f'<path class="{_class(one)}" stroke="{colour}" d="M{middle}"/>')
     for (_, value), spread in _spread(one):
-        (x, y), told = at(_, value), f"{one.name}: {value:.4g}{f' ± {spread:.2g}' if spread else ''}"
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"><title>{escaped(told)}</title></circle>')
+        (x, y), label = at(_, value), f"{one.name}: {value:.4g}{f' ± {spread:.2g}' if spread else ''}"
+        title = f"<title>{escaped(label)}</title>"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}">{title}</circle>')
     return parts
 
 
@@ -170,11 +171,6 @@ def _class(one: Series) -> str:
     return "main" if one.main else "apart" if one.apart else "other"
 
 
-def _widened(low: float, high: float) -> tuple[float, float]:
-    room = 0.06 * (high - low) or max(1.0, abs(high)) * 0.06
-    return low - room, high + room
-
-
 def _ticks(low: float, high: float) -> list[float]:
     step = 10 ** math.floor(math.log10((high - low) / 4))
     step = next(step * times for times in (1, 2, 5, 10) if (high - low) / (step * times) <= 6)
@@ -184,7 +180,7 @@ def _ticks(low: float, high: float) -> list[float]:
 def _across(first: float, last: float, names: Sequence[str]) -> list[tuple[float, str]]:
     if names:
         every = max(1, math.ceil(len(names) / 12))
-        return [(float(place), name) for place, name in enumerate(names) if place % every == 0]
+        return [(float(index), name) for index, name in enumerate(names) if index % every == 0]
     values = _ticks(first, last) if last > first else [first]
     return [(value, f"{value:g}") for value in values if value == int(value)]
 
@@ -211,5 +207,5 @@ def picture(plot: str) -> bytes:
     rules = "\n".join(line for line in STYLE.splitlines() if line.startswith("svg"))
     head, _, rest = plot.partition("\n")
     whole = f"{head}\n<style>{rules}</style>\n{rest}"
-    fixed = re.sub(r"var\(--(\w+)\)", lambda found: light[found[1]], whole)
+    fixed = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], whole)
     return bytes(resvg_py.svg_to_bytes(svg_string=fixed, background=light["paper"], zoom=_TIMES))

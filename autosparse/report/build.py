@@ -98,17 +98,17 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
         latency, dense_latency = measured.latency["1"]
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
-        place = folder / "models" / named / _tag(step).replace("%", "%25").replace("/", "%2F")
-        place.mkdir(parents=True, exist_ok=True)
+        target = folder / "models" / named / _tag(step).replace("%", "%25").replace("/", "%2F")
+        target.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
-            write_file(place / name, artifact.read(name))
+            write_file(target / name, artifact.read(name))
         emitted.append(
             Emitted(
                 format=_tag(step),
                 method=about["method"],
                 sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
                 seed=about["seed"],
-                path=str(place.resolve()),
+                path=str(target.resolve()),
                 latency_ms=latency,
                 dense_latency_ms=dense_latency,
                 budget=cell.budget,
@@ -127,9 +127,9 @@ def _tag(step: Step) -> str:
 
 def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact]]:
     # One model may be within several budgets: it is put where each of them is looked for.
-    own = [cell for cell in finished.plan.cells if cell.role == "method"]
+    cells = [cell for cell in finished.plan.cells if cell.role == "method"]
     for step in finished.with_result(EmitResult):
-        for cell in own:
+        for cell in cells:
             if cell.evaluate == step.inputs["evaluate"]:
                 yield step, cell, finished.open(step.name)
 
@@ -203,17 +203,18 @@ def _mask_costs(finished: Finished) -> list[MaskCost]:
     dense = [cell for cell in cells if cell.mask is None]
     trainings = [_seconds(finished, cell.train) for cell in dense or cells]
     training = statistics.median(trainings) if trainings else 0.0
-    found: dict[tuple[str, str], list[float]] = {}
+    times: dict[tuple[str, str], list[float]] = {}
     for cell in plan.cells:
         if cell.mask is not None and cell.role != "control":
-            own = [
+            steps = [
                 cell.mask,
                 *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith(("round", "rewind"))),
             ]
-            if all(map(finished.has, own)):
-                found.setdefault((cell.method, cell.budget), []).append(sum(_seconds(finished, name) for name in own))
+            if all(map(finished.has, steps)):
+                seconds = sum(_seconds(finished, name) for name in steps)
+                times.setdefault((cell.method, cell.budget), []).append(seconds)
     costs = []
-    for (method, budget), masks in found.items():
+    for (method, budget), masks in times.items():
         mean = statistics.fmean(masks)
         costs.append(MaskCost(method, budget, round(mean, 3), round(mean / training, 3) if training else None))
     return costs
@@ -248,7 +249,7 @@ def _collapsed(name: str, label: Artifact) -> str:
 
 def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
     labels = finished.with_result(LabelResult)
-    warnings = [told for step in labels if (told := _collapsed(step.name, finished.open(step.name)))]
+    warnings = [sentence for step in labels if (sentence := _collapsed(step.name, finished.open(step.name)))]
     for cell in finished.cells:
         if findings := EvaluateResult.read(finished.open(cell.evaluate)).findings:
             others = f", and {len(findings) - 1} more" if len(findings) > 1 else ""

@@ -6,10 +6,11 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from autosparse.report.failures import statuses_of
+from autosparse.report.failures import counted
 from autosparse.report.schema import Emitted, Missing, Report, Result
 from autosparse.text import literal, size, table, visible
 
@@ -30,7 +31,7 @@ class Row:
     statuses: Sequence[str]
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """Its name in a table."""
         return f"control {self.name}" if self.control else self.name
 
@@ -46,7 +47,7 @@ def columns_of(report: Report) -> dict[str, str]:
     sparsities: dict[str, list[float]] = {}
     for result in report.results:
         if result.method != "dense":
-            sparsities.setdefault(result.label, []).append(result.sparsity)
+            sparsities.setdefault(result.budget, []).append(result.sparsity)
     for one in report.missing:
         if one.method != "dense":
             known = sparsities.setdefault(one.budget, [])
@@ -68,15 +69,15 @@ def _rows(
 ) -> Iterator[Row]:
     accuracies: dict[str, dict[str, list[float]]] = {}
     for result in results:
-        accuracies.setdefault(result.method, {}).setdefault(result.label, []).append(result.test_accuracy)
+        accuracies.setdefault(result.method, {}).setdefault(result.budget, []).append(result.test_accuracy)
     columns = columns_of(report)
     for method in dict.fromkeys([*accuracies, *(one.method for one in missing)]):
-        own, is_dense = accuracies.get(method, {}), method == "dense" and not control
-        everywhere = next(iter(own.values()), []) if is_dense else []
-        cells = [own.get(label, everywhere) for label in columns]
+        by_budget, is_dense = accuracies.get(method, {}), method == "dense" and not control
+        everywhere = next(iter(by_budget.values()), []) if is_dense else []
+        cells = [by_budget.get(label, everywhere) for label in columns]
         lost = [one for one in missing if one.method == method]
         statuses = [
-            statuses_of([one for one in lost if is_dense or one.budget == label], alone=not values)
+            counted([one.status for one in lost if is_dense or one.budget == label], alone=not values)
             for label, values in zip(columns, cells, strict=True)
         ]
         yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses)
@@ -101,18 +102,35 @@ def best_of(rows: Sequence[Row], column: int) -> float:
 
 def ranked(report: Report, label: str = "") -> list[str]:
     """Methods, the best first, at one budget or, without one, by the mean over all; last those without a result."""
-    found: dict[str, list[float]] = {}
+    accuracies: dict[str, list[float]] = {}
     for result in report.results:
-        if result.label == label or not label:
-            found.setdefault(result.method, []).append(result.test_accuracy)
+        if result.budget == label or not label:
+            accuracies.setdefault(result.method, []).append(result.test_accuracy)
     lost = dict.fromkeys(one.method for one in report.missing if not one.control and (one.budget == label or not label))
-    order = sorted(found, key=lambda method: -mean_of(found[method]))
-    return [*order, *(method for method in lost if method not in found)]
+    order = sorted(accuracies, key=lambda method: -mean_of(accuracies[method]))
+    return [*order, *(method for method in lost if method not in accuracies)]
 
 
-def own_first(report: Report, label: str) -> list[str]:
+def method_first(report: Report, label: str) -> list[str]:
     """The method of the spec, then the others at a budget, the best first."""
     return [report.method, *(method for method in ranked(report, label) if method != report.method)]
+
+
+def verdict_sentences(report: Report) -> list[str]:
+    """The verdicts on the spec's method, each a sentence with its budget."""
+    columns = columns_of(report)
+    return [
+        f"{report.method} at {columns.get(verdict.budget, verdict.budget)} has {verdict.words}"
+        for verdict in report.verdicts
+    ]
+
+
+def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
+    """The rounds of IRP of every source."""
+    rounds: dict[str, list[Mapping[str, Any]]] = {}
+    for item in report.irp:
+        rounds.setdefault(item["source"], []).append(item)
+    return rounds
 
 
 @dataclass(frozen=True)
@@ -138,11 +156,11 @@ def frontier(report: Report, budget: str) -> list[Point]:
         for cost in report.mask_costs
         if cost.budget == budget and cost.trainings is not None
     }
-    found: dict[str, list[float]] = {method: [] for method in costs}
+    accuracies: dict[str, list[float]] = {method: [] for method in costs}
     for result in report.results:
-        if result.label == budget and result.method in found:
-            found[result.method].append(result.test_accuracy)
-    means = {method: statistics.fmean(values) for method, values in found.items() if values}
+        if result.budget == budget and result.method in accuracies:
+            accuracies[result.method].append(result.test_accuracy)
+    means = {method: statistics.fmean(values) for method, values in accuracies.items() if values}
     order = sorted(means, key=lambda method: (costs[method], -means[method]))
     points: list[Point] = []
     for method in order:
@@ -166,9 +184,9 @@ def report_csv(report: Report) -> str:
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(["role", *_COLUMNS, "status"])
     for role, results in (("result", report.results), ("control", report.controls)):
-        lines.writerows([role, *(_value(result, name) for name in _COLUMNS), "trained"] for result in results)
+        lines.writerows([role, *(_written(result, name) for name in _COLUMNS), "trained"] for result in results)
         missing = [one for one in report.missing if one.control == (role == "control")]
-        lines.writerows([role, *(_known(one, name) for name in _COLUMNS), one.status] for one in missing)
+        lines.writerows([role, *(_written(one, name) for name in _COLUMNS), one.status] for one in missing)
     return file.getvalue().rstrip("\n")
 
 
@@ -177,17 +195,12 @@ def report_markdown(report: Report) -> str:
 
     A cell names the seeds without a result: `diverged`, `71.20, 1 diverged`.
     """
-    rows = [(literal(row.told), *map(literal, row.texts)) for row in rows_of(report)]
+    rows = [(literal(row.title), *map(literal, row.texts)) for row in rows_of(report)]
     return table(("method", *columns_of(report)), rows, numbers=True)
 
 
-def _value(result: Result, name: str) -> object:
-    value = result.label if name == "budget" else getattr(result, name)
-    return visible(value) if isinstance(value, str) else value
-
-
-def _known(missing: Missing, name: str) -> object:
-    value = getattr(missing, name, "")
+def _written(network: Result | Missing, name: str) -> object:
+    value = getattr(network, name, "")
     return visible(value) if isinstance(value, str) else value
 
 
@@ -199,10 +212,10 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
             model.format,
             f"{model.sparsity:g}",
             size(model.bytes),
-            f"{model.dense_bytes / model.bytes:.3g}×" if model.dense_bytes else "",
+            f"{model.dense_bytes / model.bytes:.3g}×",
             *(_faster(model.batch_latencies_ms.get(batch)) for batch in batches),
             f"{model.max_abs_error:.2g}",
-            "" if model.test_accuracy is None else f"{model.test_accuracy:.2f}",
+            f"{model.test_accuracy:.2f}",
         ]
         for model in emitted
     ]

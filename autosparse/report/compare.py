@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from autosparse.report.failures import missing_by_cell, statuses_of
+from autosparse.report.failures import counted, missing_by_cell
 from autosparse.report.schema import Report, Result
 from autosparse.report.study import CONFIDENCE, Interval, interval
 
@@ -61,29 +61,30 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
     for one in flat:
         for path, names in one.items():
             if isinstance(names, _Names):
-                alone = {name for name in names if any(name not in other.get(path, ()) for other in flat)}
-                paths = {known: None for known in paths if not _is_of(known, path, alone)}
+                alone = (name for name in names if any(name not in other.get(path, ()) for other in flat))
+                prefixes = tuple(f"{path}[{name}]." for name in alone)
+                paths = {known: None for known in paths if not known.startswith(prefixes)}
     rows = [Setting(path, tuple(one.get(path, ABSENT) for one in flat)) for path in paths]
     return [row for row in rows if any(value != row.values[0] for value in row.values)]
 
 
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Every method and budget of any of the runs, controls last."""
-    found = [_by_cell(report) for report in reports]
+    accuracies = [_by_cell(report) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
-    cells = dict.fromkeys([*(cell for one in found for cell in one), *(cell for one in lost for cell in one)])
-    gains = {cell: tuple(_gain(one.get(cell), found[0].get(cell)) for one in found[1:]) for cell in cells}
+    cells = dict.fromkeys([*(cell for one in accuracies for cell in one), *(cell for one in lost for cell in one)])
+    gains = {cell: tuple(_gain(one.get(cell), accuracies[0].get(cell)) for one in accuracies[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
     adjusted = dict(zip(map(id, known), holm([gain.p for gain in known if gain.p is not None]), strict=True))
     return [
         Compared(
             method,
             budget,
-            tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in found),
+            tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in accuracies),
             (None, *(g and Gain(g.difference, g.seeds, adjusted.get(id(g))) for g in gains[method, budget])),
             tuple(
-                statuses_of(gone.get((method, budget), []), alone=(method, budget) not in one)
-                for one, gone in zip(found, lost, strict=True)
+                counted([m.status for m in gone.get((method, budget), [])], alone=(method, budget) not in one)
+                for one, gone in zip(accuracies, lost, strict=True)
             ),
         )
         for method, budget in cells
@@ -109,20 +110,16 @@ class _Names(list[str]):
     """The names of choices, whose options are told elsewhere."""
 
 
-def _is_of(path: str, place: str, names: Iterable[str]) -> bool:
-    return any(path.startswith(f"{place}[{name}].") for name in names)
-
-
 def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
     cells: dict[tuple[str, str], dict[int, float]] = {}
     results: Sequence[Result] = [*report.results, *report.controls]
     for result in results:
-        cells.setdefault((result.method, result.label), {})[result.seed] = result.test_accuracy
+        cells.setdefault((result.method, result.budget), {})[result.seed] = result.test_accuracy
     return cells
 
 
-def _gain(own: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
-    pairs = [own[seed] - first[seed] for seed in own if seed in first] if own and first else []
+def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
+    pairs = [accuracies[seed] - first[seed] for seed in accuracies if seed in first] if accuracies and first else []
     if not pairs:
         return None
     p = None
@@ -136,7 +133,7 @@ def _gain(own: Mapping[int, float] | None, first: Mapping[int, float] | None) ->
 def holm(values: Sequence[float]) -> list[float]:
     """p values of m tests together (Holm 1979): the smallest times m, the next m - 1, none less than one before."""
     adjusted, highest = [0.0] * len(values), 0.0
-    for place, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
-        highest = max(highest, min(1.0, values[index] * (len(values) - place)))
+    for rank, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
+        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
         adjusted[index] = highest
     return adjusted

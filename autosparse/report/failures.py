@@ -45,16 +45,11 @@ def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], r
         names = ", ".join(f"`{failure.step}`" for failure in alike[:_NAMED])
         more = f" and {len(alike) - _NAMED} more" if len(alike) > _NAMED else ""
         yield f"step{'s' * (len(alike) > 1)} {names}{more} failed: {reason}{after}"
-    seeds = Counter((result.method, result.label) for result in results)
+    seeds = Counter((result.method, result.budget) for result in results)
     for (method, budget), cells in missing_by_cell(missing).items():
         if left := seeds[method, budget]:
             causes = ", ".join(f"seed {one.seed} {one.status}" for one in cells)
             yield f"{method} at {budget} is the mean over {left} of {left + len(cells)} seeds: {causes}"
-
-
-def statuses_of(missing: Iterable[Missing], *, alone: bool) -> str:
-    """Return the statuses of a cell's missing seeds, as `counted` does."""
-    return counted([one.status for one in missing], alone=alone)
 
 
 def counted(statuses: Sequence[str], *, alone: bool) -> str:

@@ -82,17 +82,17 @@ def describe_profiles(finished: Finished) -> list[Profile]:
 
 def describe_timeline(finished: Finished) -> list[Made]:
     """The steps in the order in which they were begun. Artifacts that do not say when they were made are left out."""
-    found = []
+    timed = []
     for step in finished.steps():
         about = finished.open(step.name).descriptor
         try:
             end = datetime.fromisoformat(about["created"]).timestamp()
-            found.append((end - about["seconds"], about["seconds"], step))
+            timed.append((end - about["seconds"], about["seconds"], step))
         except (KeyError, TypeError, ValueError):
             continue
-    found.sort(key=lambda item: (item[0], item[2].name))
+    timed.sort(key=lambda item: (item[0], item[2].name))
     made, busy, until = [], 0.0, 0.0  # `busy`: seconds in which something was made, up to `until`
-    for begin, seconds, step in found:
+    for begin, seconds, step in timed:
         shown = busy - max(0.0, until - begin)
         made.append(Made(step.name, step.purpose, round(shown, 3), round(seconds, 3)))
         busy += max(0.0, begin + seconds - max(begin, until))

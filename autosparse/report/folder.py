@@ -54,8 +54,8 @@ def open_folder(
     """
     name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
-        found = _load(folder / _PLAN)
-        if isinstance(found, dict) and found.get("digest") == digest:
+        recorded = _load(folder / _PLAN)
+        if isinstance(recorded, dict) and recorded.get("digest") == digest:
             return folder
         if out and out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -71,6 +71,22 @@ def open_folder(
             f"the run folder {error.filename} cannot be written: {error.strerror}", "name another with `--out`"
         ) from error
     return folder
+
+
+def resolved_of(run: Run) -> dict[str, Any]:
+    """Return the resolved spec of a run. Raises UsageError where it is absent or damaged."""
+    resolved = _load(run.folder / "resolved.json")
+    if not isinstance(resolved, dict):
+        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again")
+    return resolved
+
+
+def report_of(run: Run, purpose: str) -> Report:
+    """Return the report of a run that is to be `shown` or `compared`. Raises UsageError where it has none."""
+    if run.report is None:
+        hint = "the command that began it mends that"
+        raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", hint)
+    return run.report
 
 
 def save_report(folder: Path, report: Report) -> None:
@@ -90,8 +106,8 @@ def save_metrics(folder: Path, finished: Finished) -> None:
 
 def all_runs() -> list[Run]:
     """The runs of the current directory, the latest last."""
-    found = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
-    return [_run(folder) for folder in sorted(found, key=_time)]
+    folders = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
+    return [_run(folder) for folder in sorted(folders, key=_time)]
 
 
 def find_run(named: str | None) -> Run:
@@ -205,23 +221,16 @@ class Reached:
 
 def history(runs: Sequence[Run]) -> list[Reached]:
     """What each run reached; those of one network on one dataset are compared, where they are several."""
-    reached = [_accuracy(run) for run in runs]
+    cells = [_cells(run) for run in runs]
+    reached = [{label: mean_of(values) for label, values, _ in one if values} for one in cells]
     kinds = [_kind(run) for run in runs]
-    found = []
-    for run, kind, own in zip(runs, kinds, reached, strict=True):
+    rows = []
+    for run, kind, accuracies, row in zip(runs, kinds, reached, cells, strict=True):
         others = [there for n, there in enumerate(reached) if runs[n] is not run and kinds[n] == kind]
-        rivals = {label: [there[label] for there in others if label in there] for label in own}
-        best = tuple(label for label, value in own.items() if rivals[label] and value >= max(rivals[label]))
-        found.append(Reached(run, own, best, _statuses(run)))
-    return found
-
-
-def _accuracy(run: Run) -> dict[str, float]:
-    return {label: mean_of(values) for label, values, _ in _cells(run) if values}
-
-
-def _statuses(run: Run) -> dict[str, str]:
-    return {label: status for label, _, status in _cells(run) if status}
+        rivals = {label: [there[label] for there in others if label in there] for label in accuracies}
+        best = tuple(label for label, value in accuracies.items() if rivals[label] and value >= max(rivals[label]))
+        rows.append(Reached(run, accuracies, best, {label: status for label, _, status in row if status}))
+    return rows
 
 
 def _cells(run: Run) -> list[tuple[str, Sequence[float], str]]:

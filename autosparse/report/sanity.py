@@ -59,7 +59,7 @@ def describe_sanity(finished: Finished, results: Sequence[Any]) -> list[Sanity]:
     Checks of which no step is finished are left out, and seeds at which the method or a candidate has no result.
     """
     plan = finished.plan
-    reached = {(result.method, result.label, result.seed) for result in results}
+    reached = {(result.method, result.budget, result.seed) for result in results}
     subjects: dict[str, list[Check]] = {}
     for check in plan.checks:
         names = check.candidates.values()
@@ -82,16 +82,16 @@ def judge(
     what was put in its place, there is nothing to tell.
     """
     same, worse, better, done = _WORDS[check]
-    own = accuracy - difference
-    found = worse if difference < 0 else better
-    if max(own, accuracy) <= chance + noticeable:
-        found = "nothing to tell, both are at chance"
+    reference = accuracy - difference
+    finding = worse if difference < 0 else better
+    if max(reference, accuracy) <= chance + noticeable:
+        finding = "nothing to tell, both are at chance"
     elif abs(difference) <= noticeable:
-        small = noticeable <= _SMALL * (own - chance)
-        found = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"
+        small = noticeable <= _SMALL * (reference - chance)
+        finding = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"
     spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
-    on_one = "" if known or found.startswith(("undecided", "nothing")) else "on one seed, "
-    return f"{on_one}{found}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
+    on_one = "" if known or finding.startswith(("undecided", "nothing")) else "on one seed, "
+    return f"{on_one}{finding}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
 
 
 def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int) -> tuple[float, str]:
@@ -100,17 +100,19 @@ def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int
     That of the method's seeds, of the widest of all methods where there are fewer than three, and never less than
     counting on so many test images leaves, which is all that is known of one seed.
     """
-    own = accuracies[method]
-    share = min(max(statistics.fmean(own) / 100, 1 / images), 1 - 1 / images)
+    reached = accuracies[method]
+    share = min(max(statistics.fmean(reached) / 100, 1 / images), 1 - 1 / images)
     floor = 100 * (share * (1 - share) / images) ** 0.5
     counted = f"the standard error of {images:,} test images"
-    if len(own) < 2:
+    if len(reached) < 2:
         return floor, f"{counted}; that of seeds is unknown with one"
-    enough = len(own) >= _ENOUGH
-    spread = max(statistics.stdev(values) for values in ([own] if enough else accuracies.values()) if len(values) > 1)
+    enough = len(reached) >= _ENOUGH
+    spread = max(
+        statistics.stdev(values) for values in ([reached] if enough else accuracies.values()) if len(values) > 1
+    )
     if spread < floor:
-        return floor, f"{counted}, above the spread over {len(own)} seeds"
-    return spread, f"the {'' if enough else 'widest '}sd over {len(own)} seeds"
+        return floor, f"{counted}, above the spread over {len(reached)} seeds"
+    return spread, f"the {'' if enough else 'widest '}sd over {len(reached)} seeds"
 
 
 def signed(value: float, digits: int) -> str:
@@ -178,7 +180,7 @@ def _check(finished: Finished, name: str, checks: Sequence[Check], subject: _Sub
 def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
     plan, first = finished.plan, checks[0]
     seeds = list(dict.fromkeys(check.seed for check in checks))
-    within = [result for result in results if result.label == first.budget]
+    within = [result for result in results if result.budget == first.budget]
     at = [result for result in within if result.seed in seeds]
     reached = {
         key: [result.validation_accuracy for result in at if result.method == name]
@@ -186,19 +188,19 @@ def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check
     }
     chosen, means = best_of(reached)
     method = first.candidates[chosen]
-    own = [result for result in at if result.method == method]
+    chosen_results = [result for result in at if result.method == method]
     methods = dict.fromkeys(result.method for result in within)
     accuracies = {name: [result.test_accuracy for result in within if result.method == name] for name in methods}
     noise, noise_from = noise_of(accuracies, method, finished.test_images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
-    accuracy = statistics.fmean(result.test_accuracy for result in own)
+    accuracy = statistics.fmean(result.test_accuracy for result in chosen_results)
     choices = next(item.choices() for item in plan.spec.methods if item.name == method)
-    subject = _Subject(own, choices, noise, noticeable, len(accuracies[method]) > 1)
+    subject = _Subject(chosen_results, choices, noise, noticeable, len(accuracies[method]) > 1)
     return Sanity(
         subject=first.subject,
         method=method,
         budget=first.budget,
-        sparsity=statistics.fmean(result.sparsity for result in own),
+        sparsity=statistics.fmean(result.sparsity for result in chosen_results),
         seeds=seeds,
         test_accuracy=accuracy,
         validation_accuracy=means[chosen],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -26,20 +26,15 @@ class Result:
     macs: int
     test_accuracy: float
     validation_accuracy: float
-    budget: str = ""
+    budget: str
     """name of the budget"""
-    dense_macs: int | None = None
-    effective_macs: int | None = None
+    dense_macs: int
+    effective_macs: int | None
     """multiply-adds through weights on a path; this and the next two are None where paths cannot be followed"""
-    effective_nodes: float | None = None
+    effective_nodes: float | None
     """share of output channels that a path enters"""
-    paths: float | None = None
+    paths: float | None
     """natural logarithm of the number of paths from input to output; None, too, where there is none"""
-
-    @property
-    def label(self) -> str:
-        """Name of its budget."""
-        return self.budget or str(self.sparsity)
 
 
 @dataclass(frozen=True)
@@ -68,24 +63,19 @@ class Emitted:
     seed: int
     path: str
     bytes: int
-    latency_ms: float | None
-    dense_latency_ms: float | None
+    latency_ms: float
+    dense_latency_ms: float
     max_abs_error: float
-    budget: str = ""
-    max_rel_error: float | None = None
+    budget: str
+    max_rel_error: float
     """the largest difference of an output over the largest output"""
-    test_accuracy: float | None = None
+    test_accuracy: float
     """in float32, after a reload in another process"""
-    dense_bytes: int | None = None
-    batch_latencies_ms: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    dense_bytes: int
+    batch_latencies_ms: Mapping[str, Sequence[float]]
     """images at once -> of the emitted model, and of the same network without a zero"""
-    without_gain: str = ""
+    without_gain: str
     """why it may be no faster"""
-
-    @property
-    def label(self) -> str:
-        """Name of its budget."""
-        return self.budget or str(self.sparsity)
 
 
 @dataclass(frozen=True)
@@ -221,23 +211,23 @@ class Report:
     emitted: Sequence[Emitted]
     cost: Mapping[str, float]
     warnings: Sequence[str]
-    unprunable: Mapping[str, str] = field(default_factory=dict)
+    unprunable: Mapping[str, str]
     """parameter of the network to prune that is not prunable -> why"""
-    mask_costs: Sequence[MaskCost] = ()
+    mask_costs: Sequence[MaskCost]
     """of every method and budget"""
-    oracles: Sequence[str] = ()
+    oracles: Sequence[str]
     """methods that trained the very network before they pruned it: no baselines"""
-    sanity: Sequence[Sanity] = ()
+    sanity: Sequence[Sanity]
     """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
-    verdicts: Sequence[Verdict] = ()
+    verdicts: Sequence[Verdict]
     """of the spec's method at each budget"""
-    profiles: Sequence[Profile] = ()
+    profiles: Sequence[Profile]
     """layers of the masks of the first seed"""
-    timeline: Sequence[Made] = ()
+    timeline: Sequence[Made]
     """times at which its steps were made, by this run and those before it"""
-    failures: Sequence[Failure] = ()
+    failures: Sequence[Failure]
     """steps that failed; all that does not depend on them is in the report"""
-    missing: Sequence[Missing] = ()
+    missing: Sequence[Missing]
     """networks without a result because a step failed"""
 
     def json(self) -> dict[str, Any]:

@@ -38,12 +38,12 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
         "learned_from": list(keys),
         "sha256": artifact.files["state.safetensors"]["sha256"],
     }
-    place = folder / "scorer"
-    place.mkdir(parents=True, exist_ok=True)
-    write_file(place / "state.safetensors", artifact.read("state.safetensors"))
-    write_file(place / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
-    write_file(place / "card.json", (json.dumps(_card(finished, artifact), indent=1) + "\n").encode())
-    return place
+    target = folder / "scorer"
+    target.mkdir(parents=True, exist_ok=True)
+    write_file(target / "state.safetensors", artifact.read("state.safetensors"))
+    write_file(target / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
+    write_file(target / "card.json", (json.dumps(_card(finished, artifact), indent=1) + "\n").encode())
+    return target
 
 
 def _card(finished: Finished, artifact: Artifact) -> dict[str, Any]:
@@ -56,13 +56,13 @@ def _card(finished: Finished, artifact: Artifact) -> dict[str, Any]:
         images = {"shape": start["shape"], "classes": start["classes"], "data": data["identity"]}
         sources.append({"network": start["model"], "seed": start["seed"], **images})
     held_out = ("value", "rank_correlation", "rank_correlation_within_layers", "precision", "beyond_quotas", "quotas")
-    told = describe_scorer(finished, None)
+    description = describe_scorer(finished, None)
     return {
         "sources": sources,
         "irp": spec.irp.model_dump(mode="json", exclude={"model", "models", "dataset", "seeds"}),
         "tuning": spec.tuning.model_dump(mode="json", exclude_defaults=True),
-        "tuned": told["tuned"],
-        "held_out": {name: told[name] for name in held_out},
+        "tuned": description["tuned"],
+        "held_out": {name: description[name] for name in held_out},
         "autosparse": __version__,
         "environment": artifact.descriptor["environment"],
     }

@@ -52,8 +52,8 @@ def interval(values: Sequence[float]) -> Interval:
 
 def difference(level: Level, base: Level, budget: str) -> Interval | None:
     """The level less the base, paired by seed; None where they share no seed at this budget."""
-    own, other = level.accuracies.get(budget, {}), base.accuracies.get(budget, {})
-    pairs = [own[seed] - other[seed] for seed in own if seed in other]
+    accuracies, other = level.accuracies.get(budget, {}), base.accuracies.get(budget, {})
+    pairs = [accuracies[seed] - other[seed] for seed in accuracies if seed in other]
     return interval(pairs) if pairs else None
 
 
@@ -62,11 +62,11 @@ def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
 
     None of fewer than three, of equal accuracies, and where objectives were measured by different things.
     """
-    told = [level for level in levels if level.objective is not None and level.accuracies.get(budget)]
+    tuned = [level for level in levels if level.objective is not None and level.accuracies.get(budget)]
     means: dict[float | None, float] = {}
-    for level in told:
+    for level in tuned:
         means.setdefault(level.objective, statistics.fmean(level.accuracies[budget].values()))
-    if len(means) < 3 or len({*means.values()}) < 2 or len({level.measured for level in told}) > 1:
+    if len(means) < 3 or len({*means.values()}) < 2 or len({level.measured for level in tuned}) > 1:
         return None
     from scipy.stats import spearmanr
 
@@ -76,7 +76,7 @@ def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
 def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
     """The study as `study --json` prints it, accuracies being of this split."""
     bases = {level.factor: level for level in levels if level.base}
-    told = []
+    rows = []
     for level in levels:
         budgets = {}
         for budget in dict.fromkeys([*level.accuracies, *level.statuses]):
@@ -88,7 +88,7 @@ def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
                 "difference": less and asdict(less),
                 "statuses": {str(seed): status for seed, status in level.statuses.get(budget, {}).items()},
             }
-        told.append(
+        rows.append(
             {
                 "factor": level.factor,
                 "value": level.value,
@@ -97,4 +97,4 @@ def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
                 "objective": level.objective,
             }
         )
-    return {"schema_version": 1, "split": split, "confidence": CONFIDENCE, "levels": told}
+    return {"schema_version": 1, "split": split, "confidence": CONFIDENCE, "levels": rows}

@@ -8,14 +8,11 @@ import signal
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from safetensors.torch import load_file
 
-from autosparse.console import show_report
 from autosparse.models import models
-from autosparse.report import Report
 from tests.conftest import Ended, Place
 
 
@@ -105,48 +102,6 @@ def test_budgets_in_other_currencies(place: Place) -> None:
         "snip-5k-macs-seed0": found["snip", "5k macs"]["sparsity"],
     } == folders
     assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
-
-
-def test_a_report_without_names_of_budgets_is_shown(
-    finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Reports of earlier releases have sparsities alone; columns are the same."""
-    show_report(Report.of(finished[1].json))
-    now = capsys.readouterr().out
-    for result in [*finished[1].json["results"], *finished[1].json["controls"]]:
-        assert result["budget"] == str(result["sparsity"])
-    before = {**finished[1].json}
-    for part in ("results", "controls", "emitted"):
-        before[part] = [{k: v for k, v in item.items() if k != "budget"} for item in before[part]]
-    show_report(Report.of(before))
-
-    assert "sparsity 0.8   sparsity 0.9" in now
-    assert now == capsys.readouterr().out
-
-
-@pytest.mark.parametrize("left", [{"precision": None, "beyond_quotas": None, "importances": {}}, {}])
-def test_trials_of_earlier_releases_are_shown(
-    finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str], left: dict[str, Any]
-) -> None:
-    """They told ranks alone: from a cache of then the figures are null, in a report of then there are none."""
-    later = (
-        "split",
-        "objective",
-        "value",
-        "precision",
-        "beyond_quotas",
-        "space",
-        "defaults",
-        "settings",
-        "importances",
-    )
-    scorer = {name: value for name, value in finished[1].json["scorer"].items() if name not in later}
-
-    show_report(Report.of({**finished[1].json, "scorer": {**scorer, **left}}))
-
-    shown = capsys.readouterr().out
-    assert "on held-out layers" in shown
-    assert "survivors" not in shown
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from scipy.stats import ttest_1samp
@@ -12,14 +13,15 @@ from autosparse.report import Report, Result, Setting, compare_results, compare_
 
 def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Result:
     """One trained network."""
-    return Result(method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget)
+    return Result(method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget, 1000, 1000, 1.0, 1.0)
 
 
 def report(*results: Result) -> Report:
     """A run of some results."""
-    empty: dict[str, object] = {"steps": {}, "irp": [], "scorer": {}, "emitted": [], "cost": {}, "warnings": []}
-    told = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
-    return replace(Report.of({**told, **empty, "results": [], "controls": []}), results=results)
+    about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
+    empty: dict[str, Any] = {field.name: [] for field in fields(Report)}
+    empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}}
+    return replace(Report.of({**empty, **about}), results=results)
 
 
 def test_only_what_differs_is_told() -> None:

@@ -12,7 +12,10 @@ from autosparse.report import MaskCost, Report, Result, frontier
 
 def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
     """A report of methods: what their masks cost in trainings, and their accuracies at seeds 0, 1, ... at 0.98."""
-    same: dict[str, Any] = {"kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0}
+    same: dict[str, Any] = {
+        "kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0, "dense_macs": 5,
+        "effective_macs": 5, "effective_nodes": None, "paths": None,
+    }  # fmt: skip
     results = [
         Result(method=method, sparsity=0.98, seed=seed, test_accuracy=accuracy, budget="0.98", **same)
         for method, (_, accuracies) in found.items()
@@ -21,7 +24,8 @@ def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
     return Report(
         schema_version=1, run="runs/s-1", spec="s", model="resnet8", dataset="digits", method=next(iter(found)),
         steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, results=results, controls=[], irp=[], scorer={},
-        emitted=[], cost={}, warnings=[],
+        emitted=[], cost={}, warnings=[], unprunable={}, oracles=[], sanity=[], verdicts=[], profiles=[], timeline=[],
+        failures=[], missing=[],
         mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in found.items()],
     )  # fmt: skip
 

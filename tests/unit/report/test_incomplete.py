@@ -39,7 +39,7 @@ def report() -> Report:
 def lacking(report: Report, method: str, *seeds: int, status: str = "diverged") -> Report:
     """The same report without a method's results at some seeds."""
     gone = [one for one in report.results if one.method == method and one.seed in seeds]
-    missing = [Missing(one.method, one.label, one.sparsity, one.seed, False, status, "train") for one in gone]
+    missing = [Missing(one.method, one.budget, one.sparsity, one.seed, False, status, "train") for one in gone]
     kept = [one for one in report.results if one not in gone]
     return replace(report, results=kept, missing=[*report.missing, *missing])
 
@@ -157,7 +157,7 @@ def test_whole_methods_are_judged_as_before() -> None:
 
 def result(method: str, seed: int, accuracy: float) -> Result:
     """A network at 0.9."""
-    return Result(method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9")
+    return Result(method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9", 10, 10, 1.0, 1.0)
 
 
 def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
@@ -183,13 +183,13 @@ def test_runs_show_the_status_of_their_own_method(
     strictest = [one for one in whole.results if one.method == whole.method][-1]
     broken = replace(
         whole,
-        results=[one for one in whole.results if (one.method, one.label) != (whole.method, strictest.label)],
-        missing=[Missing(whole.method, strictest.label, strictest.sparsity, 0, False, "diverged", "train/x")],
+        results=[one for one in whole.results if (one.method, one.budget) != (whole.method, strictest.budget)],
+        missing=[Missing(whole.method, strictest.budget, strictest.sparsity, 0, False, "diverged", "train/x")],
     )
     path.write_text(json.dumps(broken.json()), encoding="utf-8")
     listed = {Path(run["run"]).name: run for run in call(capsys, "runs --json").json["runs"]}
 
-    assert f"{strictest.label}: diverged" in call(capsys, "runs").out
-    assert {strictest.label: "diverged"} == listed["digits-1"]["statuses"]
-    assert strictest.label not in listed["digits-1"]["accuracy"]
+    assert f"{strictest.budget}: diverged" in call(capsys, "runs").out
+    assert {strictest.budget: "diverged"} == listed["digits-1"]["statuses"]
+    assert strictest.budget not in listed["digits-1"]["accuracy"]
     assert {} == listed["digits-2"]["statuses"]
