@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import sysconfig
 import traceback
@@ -13,6 +14,7 @@ from autosparse.errors import AutosparseError, OwnCodeError
 from autosparse.lazy_torch import torch
 
 _OURS = Path(__file__).parent
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _PACKAGES = {"site-packages", "dist-packages"}
 
 
@@ -58,8 +60,13 @@ def layer_of(error: BaseException, model: torch.nn.Module | None) -> str:
 
 def in_short(error: BaseException) -> str:
     """Return an error's type and the first line of its message."""
-    message = str(error).strip().partition("\n")[0]
+    message = first_line(error)
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, without the colours that torch's exporters write."""
+    return _COLOUR.sub("", str(error)).strip().partition("\n")[0]
 
 
 def _is_foreign(path: Path) -> bool:

@@ -211,12 +211,12 @@ def _child(network: str, export: bool) -> dict[str, Any]:
         try:
             command += ["--export"] * export
             # Of a machine that does other work, too: processor time is what the child limits.
-            ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=5 * limit)
+            ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=20 * limit)
             last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
             fate = f"Crash: exit code {ended.returncode}" + "".join(f", {text[:200]}" for text in last)
             fate = f"TimeLimit: over {limit} s" if ended.returncode == -signal.SIGXCPU else fate
         except subprocess.TimeoutExpired:
-            fate = f"TimeLimit: over {5 * limit} s of the clock"
+            fate = f"TimeLimit: over {20 * limit} s of the clock"
         told: dict[str, Any] = {"family": family, "name": name, "steps": {}}
         for text in record.read_text(encoding="utf-8").splitlines() if record.exists() else []:
             part = json.loads(text)

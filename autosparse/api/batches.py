@@ -24,6 +24,7 @@ class Signature:
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
         self._known: bool | None = None
+        self._runs_unlabelled: bool | None = None
         try:
             parameters = [*inspect.signature(model.forward).parameters.values()]
         except (TypeError, ValueError):  # written in C, or scripted
@@ -52,6 +53,12 @@ class Signature:
         if self._known is None:
             self._known = self._decide(inputs)
         return self._known
+
+    def runs_unlabelled(self, inputs: Inputs) -> bool:
+        """Whether the network runs on inputs that lack its labels, which the first of them decide by a trial."""
+        if self._runs_unlabelled is None:
+            self._runs_unlabelled = self._runs(inputs)
+        return self._runs_unlabelled
 
     def _decide(self, inputs: list[Any]) -> bool:
         if self._most is not None and not self._least <= len(inputs) <= self._most:
@@ -97,11 +104,14 @@ def as_batch(item: Any, index: int, signature: Signature) -> Batch:
 
 
 def without_labels(inputs: Inputs, signature: Signature) -> Inputs:
-    """Return inputs without labels among them, where the network runs without: for passes that look at no loss."""
+    """Return inputs without labels among them, where the network runs without: for passes that look at no loss.
+
+    Encoder-decoder models of transformers make the decoder's inputs of their labels: they keep them.
+    """
     if not isinstance(inputs, Mapping):
         return inputs
     named = {name: part for name, part in inputs.items() if name not in _LABELS or signature.needs(name)}
-    return named or inputs
+    return named if named and (len(named) == len(inputs) or signature.runs_unlabelled(named)) else inputs
 
 
 def _from_pair(item: Any, index: int) -> tuple[Any, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from autosparse.backends import Event, Failed, Finished, Note, Observer, Started, Waiting
 from autosparse.execute.outcome import with_skipped
+from autosparse.foreign_code import in_short
 from autosparse.steps import Metrics
 from autosparse.text import visible
 from autosparse.trackers import Followed, Tracker, trackers
@@ -127,8 +128,7 @@ class Tracking:
     def _disable(self, name: str, error: Exception) -> None:
         missing = isinstance(error, ModuleNotFoundError)
         hint = "; `pip install 'autosparse[track]'` installs it" if missing else ""
-        first = next(iter(str(error).splitlines()), "")
-        self._note(f"tracker `{name}` is given up: {type(error).__name__}: {first}{hint}")
+        self._note(f"tracker `{name}` is given up: {in_short(error)}{hint}")
 
 
 def _curve_of(name: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from autosparse.errors import MissingExtra
 from autosparse.exporters._base import Model, exporters
 from autosparse.exporters.shrunk import smaller
+from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 
 FILE = "model.onnx"
@@ -64,7 +65,7 @@ def onnx(model: Model, *, shrink: Annotated[bool, "leave out channels that carry
                 verbose=False,
             )
     except Exception as error:  # whatever of the network's own code it stumbles over
-        raise ValueError(f"torch.onnx does not export it: {str(error).strip().partition(chr(10))[0]}") from error
+        raise ValueError(f"torch.onnx does not export it: {first_line(error)}") from error
     assert program is not None
     return {FILE: _bare(program.model_proto).SerializeToString(deterministic=True)}
 

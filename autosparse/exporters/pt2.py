@@ -8,6 +8,7 @@ from typing import Annotated
 
 from autosparse.exporters._base import Model, exporters
 from autosparse.exporters.shrunk import smaller
+from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 
 FILE = "model.pt2"
@@ -38,5 +39,5 @@ def pt2(model: Model, *, shrink: Annotated[bool, "leave out channels that carry 
             node.meta.pop("stack_trace", None)
         torch.export.save(recorded, file)
     except Exception as error:  # whatever of the network's own code it stumbles over
-        raise ValueError(f"torch.export does not record it: {str(error).strip().partition(chr(10))[0]}") from error
+        raise ValueError(f"torch.export does not record it: {first_line(error)}") from error
     return {FILE: file.getvalue()}

@@ -9,6 +9,7 @@ from typing import Any
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import explain_unprunable, in_mode, prunable_weights, state_of
 from autosparse.errors import AutosparseError, UsageError
+from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape
 from autosparse.store import Store, digest
@@ -48,7 +49,7 @@ def fits(label: str, shape: Shape) -> Iterator[None]:
         raise
     except Exception as error:  # networks assert, index and reshape: any kind of error
         size = " x ".join(map(str, shape))
-        message = str(error).strip().partition("\n")[0]
+        message = first_line(error)
         raise UsageError(
             f"model `{label}` does not take images of {size}: {type(error).__name__}: {message}",
             "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",

@@ -369,6 +369,42 @@ def test_tokens(method: Any) -> None:
     assert all(finding.kind in ("outputs", "dead") for finding in masks.examine(data[0][0]))
 
 
+class EncoderDecoder(nn.Module):
+    """A decoder whose inputs are the shifted labels, unless they are given, as in transformers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(50, 8)
+        self.encoder, self.decoder, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 50)
+
+    def forward(
+        self, input_ids: Tensor, decoder_input_ids: Tensor | None = None, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Logits of every label, and the loss if labels are given."""
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("decoder_input_ids or labels must be given")
+            decoder_input_ids = labels.roll(1, dims=1)
+        memory = torch.relu(self.encoder(self.words(input_ids))).mean(1, keepdim=True)
+        logits: Tensor = self.head(torch.relu(self.decoder(self.words(decoder_input_ids) + memory)))
+        if labels is None:
+            return {"logits": logits}
+        return {"loss": nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), "logits": logits}
+
+
+@pytest.mark.parametrize("method", ["learned", "snip", "synflow", "prospr"])
+def test_labels_that_the_decoder_needs(method: Any) -> None:
+    """Labels stay among the inputs of a network that does not run without them."""
+    generator = torch.Generator().manual_seed(0)
+    tokens = torch.randint(1, 50, (16, 6), generator=generator)
+    data = [{"input_ids": tokens, "labels": tokens}]
+
+    masks = autosparse.prune(EncoderDecoder(), data, 0.5, method=method, loss=lambda outputs, labels: outputs["loss"])
+
+    assert {"encoder.weight", "decoder.weight", "head.weight"} == set(masks)
+    assert round(0.5 * masks.total) == masks.kept
+
+
 @every_method
 def test_errors_of_a_network_are_one_line(method: Any) -> None:
     """Whatever a network raises in whatever phase becomes one line with its file and line number."""
