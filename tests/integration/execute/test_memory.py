@@ -14,7 +14,7 @@ from autosparse.backends import resident_memory
 FAULTS = """
 import resource
 import torch
-from autosparse.backends import Place, local
+from autosparse.backends import Placement, local
 
 def faults():
     step = lambda: [torch.ones(2_000_000) for _ in range(20)]
@@ -24,7 +24,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
 
 before = faults()
-local.local(Place("cpu", 1)).prepare()
+local.local(Placement("cpu", 1)).prepare()
 faults()
 print(before, faults())
 """
