@@ -18,7 +18,7 @@ class Backend(Protocol):
     def run(self, work: Callable[[Placement], Result]) -> Result: ...
 
 
-Work: TypeAlias = Callable[[str, Emit], None]
+RunStep: TypeAlias = Callable[[str, Emit], None]
 """Runs a step by name, in any process: it can be pickled."""
 
 
@@ -39,7 +39,7 @@ class Distributed(Protocol):
     """A backend whose steps run on other machines. `memory` maps steps to their peak bytes, where these are known."""
 
     def pool(
-        self, work: Work, memory: Mapping[str, int], *, same_machine: bool
+        self, work: RunStep, memory: Mapping[str, int], *, same_machine: bool
     ) -> AbstractContextManager[WorkerPool]: ...
 
 

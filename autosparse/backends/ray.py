@@ -18,7 +18,7 @@ from contextlib import suppress
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
-from autosparse.backends._base import Result, Work, backends
+from autosparse.backends._base import Result, RunStep, backends
 from autosparse.backends.events import Event, Note, Progress, Raised, Started, Waiting
 from autosparse.backends.local import local
 from autosparse.backends.machine import Placement
@@ -64,7 +64,7 @@ class _Ray:
     def run(self, work: Callable[[Placement], Result]) -> Result:
         return self._here.run(work)  # what a report finds damaged is made again where it is read
 
-    def pool(self, work: Work, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
+    def pool(self, work: RunStep, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
         """Return a pool of tasks on the cluster; with `same_machine` all of its nodes must be this machine."""
         return _Pool(self._address, self._placement, work, memory, self._trusted, self._scales, same_machine)
 
@@ -76,7 +76,7 @@ class _Pool:
         self,
         address: str,
         placement: Placement,
-        work: Work,
+        work: RunStep,
         memory: Mapping[str, int],
         trusted: bool,
         scales: bool,
@@ -290,7 +290,7 @@ class Board:
         return events
 
 
-def act(work: Work, name: str, board: Any) -> list[Event | Raised]:
+def act(work: RunStep, name: str, board: Any) -> list[Event | Raised]:
     """Run a step in a task: events of its progress go to the board, the others are the result."""
     ended: list[Event | Raised] = []
 

@@ -157,7 +157,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
 
 
 def show_budgets(translations: Sequence[Translation] | None) -> None:
-    """What each budget is in the other currencies; ranges where only the masks will tell."""
+    """Show each budget in the other currencies, as ranges where these depend on the masks."""
     console = results()
     if translations is None:
         console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))

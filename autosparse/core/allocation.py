@@ -194,11 +194,11 @@ def macs(layers: Sequence[Layer], kept: Mapping[str, int] | None = None) -> int:
 
 
 def by_macs(allocate: Allocation) -> Allocation:
-    """The same allocation told multiply-adds instead of weights: the most weights that do not exceed them.
+    """Return an allocation whose limit is multiply-adds (MACs): it keeps the most weights that do not exceed it.
 
     Found by looking at a few numbers of weights, since counts never fall when it rises; scores are made once.
     A schedule that counts multiply-adds in place of weights goes with it, so that every round costs one scoring
-    as ever: what several rounds leave is not what they leave at the sparsity that comes out.
+    as usual: several rounds leave other weights than one at the resulting sparsity.
     """
 
     def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:

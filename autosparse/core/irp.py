@@ -170,7 +170,7 @@ def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> in
 
     `accuracies` are those of the network that each round trains, in %, on validation images whose labels are `labels`.
     One that is within three standard errors of always naming the commonest class has learned nothing, and what it
-    prunes tells nothing of its weights.
+    prunes says nothing about its weights.
     """
     chance = float(labels.bincount().max()) / len(labels)
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))

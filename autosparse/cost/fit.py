@@ -35,8 +35,10 @@ def fit_plan(
     timed: bool = True,
     calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
-    """Compile, price and fit a spec. What is chosen under `target.time` and `tuning.time` is remembered, unless `refit`
-    measures the machine and asks anew; without `timed` they are left aside, as for a plan that was fitted before.
+    """Compile, price and fit a spec.
+
+    Choices under `target.time` and `tuning.time` are remembered until `refit`, which measures the machine again.
+    Without `timed` these limits do not apply, as for a plan that was fitted before.
 
     Raises UsageError for a budget that is impossible.
     """

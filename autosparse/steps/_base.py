@@ -34,7 +34,7 @@ operations: Registry[Operation] = Registry("operation", "operations")
 
 @dataclass(frozen=True)
 class Context:
-    """A step's inputs (role -> artifact), its output, its place, and what no key knows (paths, downloads)."""
+    """A step's inputs (role -> artifact), its output, its placement, and what no key contains (paths, downloads)."""
 
     inputs: Mapping[str, Artifact]
     output: Draft

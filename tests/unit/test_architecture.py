@@ -11,6 +11,7 @@ import pytest
 
 import autosparse
 from autosparse.steps import operations
+from autosparse.steps.workload import costs
 
 PACKAGE = Path(autosparse.__file__).parent
 LAYERS = [
@@ -141,6 +142,12 @@ def test_a_kind_of_step_is_named_where_it_lives() -> None:
             wrong += [f"{path.relative_to(PACKAGE)}:{node.lineno}: {name}" for name in sorted(map(str, names))]
 
     assert [] == wrong, "\n".join(wrong)
+
+
+def test_every_kind_of_step_is_whole() -> None:
+    """Each has a function that counts its work, and a class that reads its artifacts."""
+    assert [*operations.names] == sorted(costs.names, key=[*operations.names].index)
+    assert all("result" in operations[name].facts for name in operations.names)
 
 
 def test_modules_are_of_a_size() -> None:

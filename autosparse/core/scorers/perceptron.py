@@ -16,7 +16,7 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import OneOf, Range
 
-_CUTS = 64  # at most so many cut points: survival shares are few, unless many rounds tell them apart
+_CUTS = 64  # the most cut points: survival shares are few, unless there are many rounds
 
 
 @dataclass(frozen=True)
