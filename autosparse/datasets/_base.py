@@ -138,7 +138,7 @@ def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: in
     assert every is not None
     # Sets come ordered by class or by writer: shuffled, so that every split has all of them.
     order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
-    if held_test is not None:  # the validation images come first, as they do in every earlier release
+    if held_test is not None:  # the validation images come first
         held, last, rest = numpy.split(order, [validation, validation])
     else:
         rest, held, last = numpy.split(order, [-validation - test, -test])

@@ -13,7 +13,7 @@ from autosparse.plan import Plan
 from autosparse.report.finished import Finished
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
-from autosparse.steps.study import Trial, TrialResult, TuneResult, Untuned, importances
+from autosparse.steps.study import Trial, TrialResult, TuneResult, importances
 from autosparse.store import Artifact
 
 
@@ -74,16 +74,15 @@ def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
         return {}
     plan = finished.plan
     scorer, tuning = ScorerResult.read(finished.open("scorer")), plan.spec.tuning
-    best = TuneResult.read(finished.open("tune")).best if finished.has("tune") else Untuned({}, None)
+    tried = TuneResult.read(finished.open("tune")).best if finished.has("tune") else None
     trials = [TrialResult.read(finished.open(step.name)).trial for step in finished.with_result(TrialResult)]
-    tried = best if isinstance(best, TrialResult) else None
     return {
         "name": scorer.name,
         "options": scorer.options,
-        "tuned": best.settings,
+        "tuned": tried.settings if tried else {},
         "objective": tuning.objective,
         "split": tuning.split,
-        "value": best.value,
+        "value": tried and tried.value,
         "rank_correlation": tried and tried.overall,
         "rank_correlation_within_layers": tried and tried.within,
         "precision": tried and tried.precision,

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, ClassVar, Self, TypeAlias
 
 from pydantic import AfterValidator, TypeAdapter, ValidationError
@@ -105,6 +105,15 @@ class StepResult:
             draft.write_tensors(file, named)
         if self.FILE:
             draft.write_json(self.FILE, self.json())
+
+
+class StateResult(StepResult):
+    """Base of results with named tensors in `state.safetensors`."""
+
+    @cached_property
+    def state(self) -> Tensors:
+        """Every parameter and buffer of a network, or what a scorer learned."""
+        return self.artifact.tensors("state")
 
 
 @cache

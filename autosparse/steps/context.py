@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from autosparse.backends import available_memory
 from autosparse.core.evidence import Batch, Evidence
@@ -13,25 +14,16 @@ from autosparse.core.torch_compat.memory_layout import images_for
 from autosparse.core.torch_compat.random_state import seed_of, seeded
 from autosparse.core.training.loop import Recipe
 from autosparse.core.weights import Tensors, describe_layers, explain_unprunable, load_state, prunable_weights
-from autosparse.errors import StepError
+from autosparse.errors import Diverged, StepError
 from autosparse.lazy_torch import torch
 from autosparse.models import build_model
 from autosparse.registry import Registry
-from autosparse.steps._base import Context
+from autosparse.steps._base import Context, StateResult
 from autosparse.steps.data import DataResult
 from autosparse.steps.init import InitResult, find_model
 from autosparse.store import Artifact
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class HasState(Protocol):
-    """A result with every parameter and buffer of a network."""
-
-    @property
-    def artifact(self) -> Artifact: ...
-    @property
-    def state(self) -> Tensors: ...
 
 
 def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:
@@ -52,12 +44,23 @@ def load_network(context: Context) -> torch.nn.Module:
     return restore(build_network(context), InitResult.read(context.inputs["init"]))
 
 
-def restore(network: torch.nn.Module, result: HasState) -> torch.nn.Module:
+def restore(network: torch.nn.Module, result: StateResult) -> torch.nn.Module:
     """Load the state of a result into the network it is of. Raises DamagedArtifact for the state of another."""
     try:
         return load_state(network, result.state)
     except RuntimeError as error:
         raise result.artifact.malformed(f"state.safetensors: {error}") from error
+
+
+def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The name of the first tensor with a value that is not finite, if any."""
+    return next((name for name, tensor in state.items() if not tensor.isfinite().all()), None)
+
+
+def check_training(state: Mapping[str, torch.Tensor], losses: Iterable[float], option: str) -> None:
+    """Require finite values after a training. Raises Diverged, which suggests to lower `option`."""
+    if broken := not_finite(state) or ("" if all(map(math.isfinite, losses)) else "its loss"):
+        raise Diverged(f"training diverged: {broken} is not finite", f"lower `{option}`")
 
 
 def on_device(context: Context, tensors: Tensors) -> Tensors:

@@ -12,13 +12,13 @@ from autosparse.core.weights import Tensors, prunable_weights, state_of, unpruna
 from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
-from autosparse.steps._base import Context, KeyedChoice, StepResult, operations
+from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
 from autosparse.steps.workload import LINE, Facts, Workload, costs
 from autosparse.user_code import label, sources
 
 
 @dataclass(frozen=True)
-class InitResult(StepResult):
+class InitResult(StateResult):
     """The keyed model, its input shape (channels, height, width) and classes, and the sizes of prunable weights."""
 
     FILE: ClassVar[str] = "network"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,9 +12,9 @@ from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.training.loop import Recipe, train
 from autosparse.core.weights import Tensors, state_of, total_of
-from autosparse.errors import Diverged, StepError
-from autosparse.steps._base import Context, StepResult, operations, read_masks
-from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
+from autosparse.errors import StepError
+from autosparse.steps._base import Context, StateResult, StepResult, operations, read_masks
+from autosparse.steps.context import build_network, check_training, generator, images_of, load_network, on_device
 from autosparse.steps.init import InitResult
 from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
 
@@ -52,15 +51,10 @@ class RoundResult(StepResult):
 
 
 @dataclass(frozen=True)
-class RewindResult(StepResult):
+class RewindResult(StateResult):
     """Tensors alone: the state that every round rewinds to."""
 
     FILE: ClassVar[str] = ""
-
-    @cached_property
-    def state(self) -> Tensors:
-        """Every parameter and buffer after `steps` steps."""
-        return self.artifact.tensors("state")
 
 
 @operations.register(
@@ -118,12 +112,10 @@ def irp(
             observe=context.observe,
             team=context.team,
         )
-    except ValueError as error:  # such as scores that are not numbers
-        if broken := [name for name, tensor in model.state_dict().items() if not tensor.isfinite().all()]:
-            raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`") from error
+    except ValueError:  # such as scores that are not numbers
+        check_training(model.state_dict(), (), "irp.training.lr")
         raise
-    if not all(map(math.isfinite, result.losses)):
-        raise Diverged("training diverged: its loss is not finite", "lower `irp.training.lr`")
+    check_training({}, result.losses, "irp.training.lr")
     counts = kept(result.masks)
     RoundResult(
         kept=sum(counts.values()),
@@ -144,8 +136,7 @@ def rewind(context: Context, *, training: dict[str, Any], steps: int, seed: int)
     images, random = images_of(context, "train"), generator("irp", seed)
     train(model, images, Recipe(**training), random, end=steps, observe=context.observe)
     state = state_of(model)
-    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise Diverged(f"training diverged: {broken[0]} is not finite", "lower `irp.training.lr`")
+    check_training(state, (), "irp.training.lr")
     RewindResult().write(context.output, state=state)
 
 

@@ -12,7 +12,7 @@ from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors, prunable_weights, state_of
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, StepResult, operations
-from autosparse.steps.context import build_network, generator, images_of, load_network, on_device
+from autosparse.steps.context import build_network, generator, images_of, load_network, not_finite, on_device
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
 from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units, training_workload
@@ -119,7 +119,7 @@ def _train(
             return "the network begins with the same weights at every seed"
     recipe, images = Recipe(**training), images_of(context, "train")
     train_network(model, images, recipe, generator("train", seed), masks=masks, observe=context.observe)
-    if not all(bool(tensor.isfinite().all()) for tensor in state_of(model).values()):
+    if not_finite(state_of(model)):
         return "training under its masks diverged"
     batch = context.placement.evaluation_batch
     return {

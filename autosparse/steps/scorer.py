@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +20,8 @@ from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import locate_scorer, pretrained_scorers
 from autosparse.registry import suggestion
-from autosparse.steps._base import Context, KeyedChoice, StepResult, operations
-from autosparse.steps.context import choose, generator
+from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
+from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
 from autosparse.steps.workload import Facts, Workload, costs
@@ -29,7 +29,7 @@ from autosparse.store import file_digest, load_tensors
 
 
 @dataclass(frozen=True)
-class ScorerResult(StepResult):
+class ScorerResult(StateResult):
     """A scorer by its class and options; `features`, the versions of its feature groups, of a pretrained one."""
 
     FILE: ClassVar[str] = "scorer"
@@ -39,11 +39,6 @@ class ScorerResult(StepResult):
     features: dict[str, int] | None = None
     selection: KeyedChoice | None = None
     """the selection that tuning chose with it"""
-
-    @cached_property
-    def state(self) -> Tensors:
-        """Learned tensors."""
-        return self.artifact.tensors("state")
 
 
 @operations.register(
@@ -126,8 +121,8 @@ def read_state(folder: str | Path) -> Tensors:
         state = load_tensors((locate_scorer(folder) / STATE).read_bytes())
     except (ValueError, KeyError, TypeError) as error:
         raise StepError(f"scorer {folder} is damaged: {STATE}: {error}") from error
-    if broken := [name for name, tensor in state.items() if not tensor.isfinite().all()]:
-        raise StepError(f"scorer {folder} has values that are not finite, in {broken[0]}")
+    if broken := not_finite(state):
+        raise StepError(f"scorer {folder} has values that are not finite, in {broken}")
     return state
 
 

@@ -12,9 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import Discriminator, Tag
+from typing import Any, Literal
 
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.steps._base import KeyedChoice, StepResult
@@ -74,22 +72,12 @@ class TrialResult(StepResult):
 
 
 @dataclass(frozen=True)
-class Untuned:
-    """The settings of a scorer without trials: none."""
-
-    settings: dict[str, Any]
-    value: None
-
-
-@dataclass(frozen=True)
 class TuneResult(StepResult):
-    """The best trial that was not stopped, the scorer's options with its settings, and the selection it chose."""
+    """The scorer's options with the settings of the best trial that was not stopped, and the selection it chose."""
 
-    best: Annotated[
-        Annotated[TrialResult, Tag("trial")] | Annotated[Untuned, Tag("untuned")],
-        Discriminator(lambda best: "trial" if isinstance(best, dict) and "number" in best else "untuned"),
-    ]
     options: dict[str, Any]
+    best: TrialResult | None = None
+    """None without trials"""
     selection: KeyedChoice | None = None
 
 

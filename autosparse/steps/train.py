@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Literal
 
 from autosparse.backends import EVALUATION_BATCH
@@ -13,25 +11,27 @@ from autosparse.core.allocation import macs
 from autosparse.core.graph.connectivity import Finding
 from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.training.loop import train as train_network
-from autosparse.core.weights import Tensors, describe_layers, state_of, total_of
-from autosparse.errors import Diverged
+from autosparse.core.weights import describe_layers, state_of, total_of
 from autosparse.lazy_torch import torch
-from autosparse.steps._base import Context, StepResult, operations
-from autosparse.steps.context import build_network, generator, images_of, load_network, on_device, restore
+from autosparse.steps._base import Context, StateResult, StepResult, operations
+from autosparse.steps.context import (
+    build_network,
+    check_training,
+    generator,
+    images_of,
+    load_network,
+    on_device,
+    restore,
+)
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
 
 
 @dataclass(frozen=True)
-class TrainResult(StepResult):
+class TrainResult(StateResult):
     """A trained network: its state, and the mean loss of every epoch."""
 
     losses: list[float]
-
-    @cached_property
-    def state(self) -> Tensors:
-        """Every parameter and buffer after the last step."""
-        return self.artifact.tensors("state")
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,7 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
         observe=context.observe,
         team=context.team,
     )
-    broken = [name for name, tensor in state_of(model).items() if not tensor.isfinite().all()]
-    if broken or not all(map(math.isfinite, losses)):
-        raise Diverged(f"training diverged: {broken[0] if broken else 'its loss'} is not finite", "lower `training.lr`")
+    check_training(state_of(model), losses, "training.lr")
     TrainResult(losses).write(context.output, state=state_of(model))
 
 

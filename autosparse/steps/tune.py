@@ -14,7 +14,7 @@ from autosparse.core.training.loop import train as train_network
 from autosparse.core.weights import Tensors
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, operations
-from autosparse.steps.context import generator, images_of, load_network, on_device
+from autosparse.steps.context import generator, images_of, load_network, not_finite, on_device
 from autosparse.steps.label import example_bytes
 from autosparse.steps.mask import make_masks, mask_cost
 from autosparse.steps.scorer import check_rounds, described_rounds, load_examples
@@ -25,7 +25,6 @@ from autosparse.steps.study import (
     Trial,
     TrialResult,
     TuneResult,
-    Untuned,
     propose,
     should_stop,
 )
@@ -60,7 +59,7 @@ class TrialOptions:
 
 @operations.register(
     result=TrialResult,
-    version=1,
+    version=2,
     metric="value",
     best=True,
     chained="trials",
@@ -131,19 +130,18 @@ def trial(context: Context, **options: Any) -> None:
 def _propose(context: Context, asked: TrialOptions, trials: Sequence[Trial]) -> dict[str, Any]:
     labels = [artifact.key for artifact in context.roles("label").values()]
     aims = [asked.split, asked.objective, asked.sampler]
-    known_by = [asked.scorer, asked.space, asked.folds, asked.seed, labels]
-    study = digest(known_by + ([] if aims == ["layers", "rank", "tpe"] else aims))
+    study = digest([asked.scorer, asked.space, asked.folds, asked.seed, labels, *aims])
     return propose(asked.scorer["options"], asked.space, study, asked.number, trials, asked.sampler)
 
 
-@operations.register(result=TuneResult, version=1, spec_paths={"trial.*": "tuning.trials"})
+@operations.register(result=TuneResult, version=2, spec_paths={"trial.*": "tuning.trials"})
 def tune(context: Context, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
     trials = map(TrialResult.read, context.roles("trial").values())
     whole = (trial for trial in trials if not trial.stopped)
-    best = max(whole, key=lambda trial: trial.value, default=Untuned({}, None))
-    selection = None if isinstance(best, Untuned) else best.selection
-    TuneResult(best, _options(scorer, best.settings), selection).write(context.output)
+    best = max(whole, key=lambda trial: trial.value, default=None)
+    options = _options(scorer, best.settings if best else {})
+    TuneResult(options, best, best.selection if best else None).write(context.output)
 
 
 def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -158,7 +156,7 @@ def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, 
     assert asked.proxy is not None
     assert asked.method is not None
     assert asked.training is not None
-    if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+    if not_finite(state):
         return 0.0
     seed, brief = asked.proxy["seed"], of_a_step(asked.training)
     _, masks = make_masks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from autosparse.steps.label import DescribedRound, LabelResult
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.scorer import ScorerResult
-from autosparse.steps.study import TrialResult, TuneResult, Untuned
+from autosparse.steps.study import TrialResult, TuneResult
 from autosparse.steps.train import EvaluateResult, LayerResult, TrainResult
 from autosparse.store import Artifact, Store, canonical, dump_tensors
 from tests.conftest import Place, call
@@ -128,8 +129,10 @@ SAMPLES: dict[str, Sample] = {
     "scorer": sample(ScorerResult("mlp", {"width": 8}, 1, None, CHOICE), "selection", state={"a": torch.zeros(2)}),
     "pretrained": sample(ScorerResult("mlp", {}, 1, {"layer": 1}), "features", state={"a": torch.zeros(2)}),
     "trial": sample(TRIAL, "validation_accuracy", "selection"),
-    "tune": sample(TuneResult(TRIAL, {"width": 8}, CHOICE), "selection", "best.validation_accuracy", "best.selection"),
-    "tune without trials": sample(TuneResult(Untuned({}, None), {"width": 8})),
+    "tune": sample(
+        TuneResult({"width": 8}, TRIAL, CHOICE), "selection", "best", "best.validation_accuracy", "best.selection"
+    ),
+    "tune without trials": sample(TuneResult({"width": 8})),
     "emit": sample(
         EmitResult(9, 12, 0.0, 0.0, 50.0, {"1": (1.0, 2.0)}, 1), read=read_emission, model={"a": torch.zeros(2)}
     ),
@@ -154,7 +157,7 @@ def publish(folder: Path, one: Sample, files: Mapping[str, bytes | None]) -> Art
 def read_whole(one: Sample, artifact: Artifact) -> StepResult:
     """Read the result and all of its tensors."""
     result = one.read(artifact)
-    for name, item in vars(type(result)).items():
+    for name, item in inspect.getmembers_static(type(result)):
         if isinstance(item, cached_property):
             getattr(result, name)
     return result

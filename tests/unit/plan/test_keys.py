@@ -24,13 +24,13 @@ GOLDEN = {
     "irp/seed100/round1": "cce31f4b0b17fa2b0a55ed8b9a7f56aaf0378940a4bddb0c5061aa6160eb18d2",
     "irp/seed100/round8": "a73a613868b6018a969c0dd02028b22a7bcc277b41e2fe18b163936d1307ba9d",
     "label/seed100": "792286dfc4d3c77684196c4b04fc805fbe1896f40b7001e35f53b02f04766580",
-    "trial/5": "b4651e8bdb9ab608c0fab9bd45729cd64b5d33e9232cba6bc8548367fb62f96f",
-    "scorer": "a79ef21c284535495274af9c8e6dbc33ebe9db8638a7b5acaa647204a6ff6811",
-    "mask/learned/0.95/seed0": "b6713af23e5cd0b758ff4d24f0186e747bf2745a4520b29f727aea34a05f0640",
+    "trial/5": "e36d60f82844ff78e248079ec867766915db77b4f716e91c60b0bdeb87efde59",
+    "scorer": "4a1e0ef1e31bcc6d8c597924eb9286e03c9814dfd93d9d138694534555700973",
+    "mask/learned/0.95/seed0": "022cf900ec5b7293ffc86bd8afbc629fe7250054d48319f177bda7e3d5de5610",
     "mask/synflow/0.9/seed0": "62f59a727f0ae427d1bc89e37ceab0555aaa9a8c85a5f1668985b1c8da787a38",
     "train/dense/seed0": "0e5df0927bdefbfd0495f4d7d34a6058ba71ce0dc6d8669d810f24cfad818b64",
     "evaluate/snip/0.98/seed0": "b955e32a3f5f790072ef36eb983bf1d2fce1f9a0be2dc4b43edd6a0a6d995900",
-    "emit/safetensors/learned/0.9/seed0": "94a109076983f745ec83e9358920a6dbfc8414dc516452f508f8fbbda52dcbd0",
+    "emit/safetensors/learned/0.9/seed0": "e5e66d1f97126e18cd66301a2e078c31651ed623fb9a67a18ee8bcf432eb203c",
 }
 
 BASE = (
