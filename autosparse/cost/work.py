@@ -11,7 +11,8 @@ from autosparse.plan.builder import scorer_options
 from autosparse.plan.lookup import kernels_of, network_of, subject_of
 from autosparse.plan.model import Plan
 from autosparse.spec import Pretrained
-from autosparse.steps.workload import Facts, Workload, costs, kind_of
+from autosparse.steps import operations
+from autosparse.steps.workload import Facts, Workload, kind_of
 from autosparse.store import digest
 
 _COMPILER = 300 * 2**20  # that a process holds once it has compiled; 240 MB were measured
@@ -56,7 +57,7 @@ def count_work(plan: Plan) -> dict[str, Work]:
         network = networks[start]
         kernels = kernels_of(plan, step, network.total)
         facts = Facts(tuple(step.inputs), network, source, groups, updates, warm_up, kernels)
-        load = costs[step.operation].function(step.options, facts)
+        load = operations[step.operation].facts["cost"](step.options, facts)
         kind = kind_of(step.operation, step.version, facts, load)
         works[name] = Work(kind, representative[network.identity] if load.runs_network else None, load)
     return _with_compiler(works)

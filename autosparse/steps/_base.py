@@ -6,6 +6,7 @@ Raise its `version` when the same options and inputs give another output. Facts 
 * `spec_paths`: option -> path of the spec that it comes from, where that is not its name; `role.*` -> the path that
   sets the number of inputs of a role; an empty path for an option that the inputs imply.
 * `result`: the class that reads an artifact of the operation.
+* `cost`: the function `(options, facts) -> Workload` that counts the work of a step before it runs.
 * `metric`: the number in `result.json` that a running plan shows, of which the highest is `best` or the last counts.
 * `by_team`: several processes may do it together, each with the same inputs and options; the first one's output counts.
 * `chained`: the plural of steps of which each continues the one before, such as `rounds`.

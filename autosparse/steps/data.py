@@ -15,7 +15,7 @@ from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
 from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, StepResult, operations
-from autosparse.steps.workload import Facts, Workload, costs
+from autosparse.steps.workload import Facts, Workload
 from autosparse.store import digest
 
 _DECODERS = 64 * 2**20  # bytes that reading a set takes besides its images, such as encoded files
@@ -66,7 +66,20 @@ class DataResult(StepResult):
         return pixels, labels
 
 
-@operations.register(result=DataResult, version=2, spec_paths={"identity": "dataset"})
+def data_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of loading and decoding every image once."""
+    size = facts.images * facts.image_bytes
+    return Workload(
+        {"identity": options["identity"]},
+        {"step": 1, "open": 1, "decoded": size},
+        ({"bytes": 3 * size + _DECODERS},),
+        size + 8 * facts.images,
+        depends_on_network=False,
+        runs_network=False,
+    )
+
+
+@operations.register(result=DataResult, cost=data_cost, version=2, spec_paths={"identity": "dataset"})
 def data(context: Context, *, identity: dict[str, Any]) -> None:
     """Load a dataset: `identity` is what it is, `context.access` how to reach it."""
     choice = context.access["dataset"]
@@ -113,17 +126,3 @@ def _write(
         context.output.write_tensors(f"{name}-{shard:05d}", {"pixels": pixels})
     context.output.write_tensors(name, {"labels": labels})
     return counts
-
-
-@costs.register(name="data")
-def data_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of loading and decoding every image once."""
-    size = facts.images * facts.image_bytes
-    return Workload(
-        {"identity": options["identity"]},
-        {"step": 1, "open": 1, "decoded": size},
-        ({"bytes": 3 * size + _DECODERS},),
-        size + 8 * facts.images,
-        depends_on_network=False,
-        runs_network=False,
-    )

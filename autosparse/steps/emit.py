@@ -21,7 +21,7 @@ from autosparse.steps.init import InitResult, find_model
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import EvaluateResult, TrainResult
 from autosparse.steps.verify_export import outputs_of, reload
-from autosparse.steps.workload import Facts, Workload, costs
+from autosparse.steps.workload import Facts, Workload
 from autosparse.store import Artifact, dump_tensors
 
 _CARD = 8_000  # bytes of a model card
@@ -63,7 +63,29 @@ def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
     return EmitResult.read(artifact) if is_model else FailedEmission.read(artifact)
 
 
-@operations.register(result=EmitResult, version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"})
+def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of writing a model and of its outputs for the test images, here and in another process."""
+    size, images = facts.state_bytes + facts.network.total, facts.source.test_images
+    data = images * facts.image_bytes
+    return Workload(
+        {"format": options["format"], "images": images},
+        {
+            "step": 1,
+            "build": 4 + exporters[options["format"]].facts.get("builds", 0),
+            "forward": 2 * images,
+            "bytes": 2 * size + facts.state_bytes + 2 * data,
+        },
+        (
+            {"data": 3 * data, "bytes": 5 * facts.state_bytes},
+            {"data": data, "bytes": 5 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
+        ),
+        size + _CARD + 150 * len(facts.network.layers),
+    )
+
+
+@operations.register(
+    result=EmitResult, cost=emit_cost, version=3, spec_paths={"format": "emit", "sparsity": "budget", "seed": "seeds"}
+)
 def emit(
     context: Context,
     *,
@@ -171,24 +193,3 @@ def _outputs(context: Context, state: Mapping[str, torch.Tensor], images: Any) -
 
 def _origin(descriptor: Any) -> dict[str, Any]:
     return {name: descriptor[name] for name in ("operation", "key", "version", "options", "environment", "files")}
-
-
-@costs.register(name="emit")
-def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of writing a model and of its outputs for the test images, here and in another process."""
-    size, images = facts.state_bytes + facts.network.total, facts.source.test_images
-    data = images * facts.image_bytes
-    return Workload(
-        {"format": options["format"], "images": images},
-        {
-            "step": 1,
-            "build": 4 + exporters[options["format"]].facts.get("builds", 0),
-            "forward": 2 * images,
-            "bytes": 2 * size + facts.state_bytes + 2 * data,
-        },
-        (
-            {"data": 3 * data, "bytes": 5 * facts.state_bytes},
-            {"data": data, "bytes": 5 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
-        ),
-        size + _CARD + 150 * len(facts.network.layers),
-    )

@@ -13,7 +13,7 @@ from autosparse.errors import StepError
 from autosparse.models import build_model
 from autosparse.models.trace import check_network
 from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
-from autosparse.steps.workload import LINE, Facts, Workload, costs
+from autosparse.steps.workload import LINE, Facts, Workload
 from autosparse.user_code import label, sources
 
 
@@ -39,7 +39,17 @@ class InitResult(StateResult):
         return state
 
 
-@operations.register(result=InitResult, version=1, spec_paths={"seed": "seeds"})
+def init_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of building a network and saving its state."""
+    return Workload(
+        {},
+        {"step": 1, "build": 2, "bytes": facts.state_bytes},
+        ({"bytes": 3 * facts.state_bytes},),
+        facts.state_bytes + LINE + 100 * len(facts.network.layers),
+    )
+
+
+@operations.register(result=InitResult, cost=init_cost, spec_paths={"seed": "seeds"})
 def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int], classes: int, seed: int) -> None:
     """Initialize a network for inputs of `shape` (channels, height, width) at a seed."""
     name, options = find_model(context, model)
@@ -66,14 +76,3 @@ def find_model(context: Context, model: Mapping[str, Any]) -> tuple[str, Mapping
     if "sources" in model and sources(name) != model["sources"]:
         raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
     return name, reach["options"]
-
-
-@costs.register(name="init")
-def init_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of building a network and saving its state."""
-    return Workload(
-        {},
-        {"step": 1, "build": 2, "bytes": facts.state_bytes},
-        ({"bytes": 3 * facts.state_bytes},),
-        facts.state_bytes + LINE + 100 * len(facts.network.layers),
-    )

@@ -16,7 +16,7 @@ from autosparse.errors import StepError
 from autosparse.steps._base import Context, StateResult, StepResult, operations, read_masks
 from autosparse.steps.context import build_network, check_training, generator, images_of, load_network, on_device
 from autosparse.steps.init import InitResult
-from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
+from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,26 @@ class RewindResult(StateResult):
     FILE: ClassVar[str] = ""
 
 
+def irp_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of one round: a training, a validation and a ranking of the remaining weights."""
+    training = training_workload(options, facts)
+    validated = facts.source.validation_images
+    units = {**training.units, "forward": validated, "select": facts.network.total}
+    about = dict(training.about)
+    if options["rank_by"] == "snip":
+        about["rank_by"], units["gradient"] = "snip", RANK_IMAGES
+    after = {
+        "data": facts.training_bytes,
+        "bytes": 7 * 4 * facts.network.parameters,
+        "forward": min(validated, EVALUATION_BATCH),
+    }
+    size = 5 * facts.network.total + LINE
+    return replace(training, about=about, units=units, memory=(*training.memory, after), disk_bytes=size)
+
+
 @operations.register(
     result=RoundResult,
-    version=1,
+    cost=irp_cost,
     metric="validation_accuracy",
     by_team=True,
     chained="rounds",
@@ -126,7 +143,17 @@ def irp(
     ).write(context.output, masks=result.masks, scores=result.scores)
 
 
-@operations.register(result=RewindResult, version=1, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
+def rewind_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of the first steps of a training."""
+    recipe = options["training"]
+    training = training_workload(options, facts)
+    images = float(options["steps"] * facts.batch_of(recipe))
+    compiled = {"compiled": images} if facts.kernels == "compiled" else {}
+    about = {"shape": list(facts.source.shape), "batch": recipe["batch"], **compiled}
+    return replace(training, about=about, amount=images, units={**training.units, **facts.training_units(images)})
+
+
+@operations.register(result=RewindResult, cost=rewind_cost, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
 def rewind(context: Context, *, training: dict[str, Any], steps: int, seed: int) -> None:
     """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
 
@@ -138,32 +165,3 @@ def rewind(context: Context, *, training: dict[str, Any], steps: int, seed: int)
     state = state_of(model)
     check_training(state, (), "irp.training.lr")
     RewindResult().write(context.output, state=state)
-
-
-@costs.register(name="irp")
-def irp_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of one round: a training, a validation and a ranking of the remaining weights."""
-    training = training_workload(options, facts)
-    validated = facts.source.validation_images
-    units = {**training.units, "forward": validated, "select": facts.network.total}
-    about = dict(training.about)
-    if options["rank_by"] == "snip":
-        about["rank_by"], units["gradient"] = "snip", RANK_IMAGES
-    after = {
-        "data": facts.training_bytes,
-        "bytes": 7 * 4 * facts.network.parameters,
-        "forward": min(validated, EVALUATION_BATCH),
-    }
-    size = 5 * facts.network.total + LINE
-    return replace(training, about=about, units=units, memory=(*training.memory, after), disk_bytes=size)
-
-
-@costs.register(name="rewind")
-def rewind_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of the first steps of a training."""
-    recipe = options["training"]
-    training = training_workload(options, facts)
-    images = float(options["steps"] * facts.batch_of(recipe))
-    compiled = {"compiled": images} if facts.kernels == "compiled" else {}
-    about = {"shape": list(facts.source.shape), "batch": recipe["batch"], **compiled}
-    return replace(training, about=about, amount=images, units={**training.units, **facts.training_units(images)})

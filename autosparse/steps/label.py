@@ -18,7 +18,7 @@ from autosparse.lazy_torch import torch
 from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import gather_evidence, generator, images_of
 from autosparse.steps.irp import RoundResult
-from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, costs, short_training
+from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, short_training
 
 IMAGES, EXAMPLES, ROUNDS = 512, 20_000, 8
 """training images that weights are described on, examples a layer, and rounds that progressive scorers learn from"""
@@ -82,8 +82,41 @@ class LabelResult(StepResult):
         return examples
 
 
+def label_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of reading the masks of all rounds and describing the network once or at several rounds."""
+    data, rounds = facts.training_bytes, facts.count("round")
+    masks = rounds * facts.network.total
+    about = {name: options[name] for name in ("progressive", "warm_up", "training") if name in options}
+    times = min(rounds, about.get("progressive", 1))
+    recipe = about.get("training", UNTRAINED)
+    images = min(options["images"], facts.source.train_images)
+    held = masks + 3 * facts.state_bytes
+    return Workload(
+        {"images": images, "rounds": len(facts.roles), **about},
+        {
+            "step": 1,
+            "build": 1,
+            "gradient": times * images,
+            "flow": times * facts.feature_flows,
+            "features": times * facts.network.total,
+            "train": times * about.get("warm_up", 0) * facts.batch_of(recipe),
+            "bytes": data + masks,
+        },
+        (
+            {"data": 3 * data, "bytes": masks},
+            {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH)},
+            {"data": data, "bytes": held + facts.feature_bytes},
+            *short_training(facts, recipe, masks),
+        ),
+        facts.network.total + example_bytes(facts, times) + LINE,
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+    )
+
+
 @operations.register(
     result=LabelResult,
+    cost=label_cost,
     version=2,
     spec_paths={
         "seed": "irp.seeds",
@@ -157,36 +190,3 @@ def example_bytes(facts: Facts, rounds: int) -> int:
     """Return the bytes of the examples of a network that is described at this number of rounds."""
     rows = sum(min(EXAMPLES, rounds * layer.size) for layer in facts.network.layers)
     return 4 * (facts.columns + 1) * rows
-
-
-@costs.register(name="label")
-def label_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of reading the masks of all rounds and describing the network once or at several rounds."""
-    data, rounds = facts.training_bytes, facts.count("round")
-    masks = rounds * facts.network.total
-    about = {name: options[name] for name in ("progressive", "warm_up", "training") if name in options}
-    times = min(rounds, about.get("progressive", 1))
-    recipe = about.get("training", UNTRAINED)
-    images = min(options["images"], facts.source.train_images)
-    held = masks + 3 * facts.state_bytes
-    return Workload(
-        {"images": images, "rounds": len(facts.roles), **about},
-        {
-            "step": 1,
-            "build": 1,
-            "gradient": times * images,
-            "flow": times * facts.feature_flows,
-            "features": times * facts.network.total,
-            "train": times * about.get("warm_up", 0) * facts.batch_of(recipe),
-            "bytes": data + masks,
-        },
-        (
-            {"data": 3 * data, "bytes": masks},
-            {"data": data, "bytes": held, "gradient": min(images, SAMPLE_BATCH)},
-            {"data": data, "bytes": held + facts.feature_bytes},
-            *short_training(facts, recipe, masks),
-        ),
-        facts.network.total + example_bytes(facts, times) + LINE,
-        batch=recipe["batch"],
-        precision=recipe["precision"],
-    )

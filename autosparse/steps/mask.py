@@ -27,7 +27,7 @@ from autosparse.steps._base import Context, StepResult, operations, read_masks
 from autosparse.steps.context import choose, gather_evidence, generator, on_device
 from autosparse.steps.irp import RoundResult
 from autosparse.steps.scorer import ScorerResult, make_scorer
-from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, costs
+from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload
 
 _BY_LAYER = ("effective", "nodes", "channels", "paths_through")
 
@@ -80,8 +80,61 @@ class MaskResult(StepResult):
         return read_masks(self, self.kept, self.total)
 
 
+def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of a method's rounds: scores, selection, training steps between rounds, repair, diagnosis."""
+    method = options["method"]
+    schedule, criterion = method["schedule"], method["criterion"]
+    scores = {
+        name: fact(criterion["options"]) if callable(fact) else fact
+        for name, fact in criteria[criterion["name"]].facts.items()
+    }
+    rounds = schedule["options"].get("rounds", 1)
+    scorings = rounds + ("repair" in method)
+    images = min(criterion["options"].get("images", 0), facts.source.train_images)
+    microbatch = math.ceil(min(images, SAMPLE_BATCH) / criterion["options"].get("parts", 1))
+    gradients, described = scores.get("gradients", 0), bool(scores.get("features"))
+    recipe = options.get("training", UNTRAINED)
+    warm_up = facts.warm_up if scores.get("needs_scorer") else 0
+    step_cost = schedules[schedule["name"]].facts.get("step_cost")
+    steps = training_steps(method) * (step_cost(schedule["options"]) if step_cost else 1) + scorings * warm_up
+    batch = facts.batch_of(recipe)
+    layer_flows = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0) * len(facts.network.layers)
+    about = {**({"training": recipe} if batch else {}), **({"warm_up": warm_up} if warm_up else {})}
+    data, held = facts.training_bytes, (4 + scores.get("states", 0)) * facts.state_bytes
+    return Workload(
+        {"method": method, "images": images, **about},
+        {
+            "step": 1,
+            "build": 1,
+            "bytes": data + facts.state_bytes + 5 * facts.network.total * facts.count("round"),
+            "gradient": scorings * gradients * images,
+            # The diagnosis takes three passes; reconnecting, a few for each disconnected part.
+            "flow": rounds * (scores.get("flows", 0) + layer_flows)
+            + 3
+            + (20 if "repair" in method else 0)
+            + (scorings * facts.feature_flows if described else 0),
+            "features": scorings * scores.get("features", 0) * facts.network.total,
+            "predict": scorings * facts.network.total * bool(scores.get("needs_scorer")),
+            "select": rounds * facts.network.total,
+            "train": steps * batch,
+        },
+        (
+            {"data": 3 * data, "bytes": facts.state_bytes},
+            {"data": data, "bytes": held, "gradient": microbatch * min(2, math.ceil(gradients))},
+            {"data": data, "bytes": held + (facts.feature_bytes if described else 0)},
+            {"data": facts.with_border(recipe["crop"]), "bytes": 3 * held * bool(batch), "train": batch},
+            {"data": data, "bytes": held + 32 * facts.network.total},  # paths are counted in float64
+        ),
+        facts.network.total + LINE + 240 * len(facts.network.layers),
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+    )
+
+
 @operations.register(
-    result=MaskResult, version=1, spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"}
+    result=MaskResult,
+    cost=mask_cost,
+    spec_paths={"sparsity": "budget", "seed": "seeds", "round.*": "irp.rounds"},
 )
 def mask(
     context: Context,
@@ -170,74 +223,6 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-@operations.register(result=MaskResult, version=1, spec_paths={"seed": "seeds"})
-def shuffle(context: Context, *, seed: int) -> None:
-    """The masks of input `mask`, the same number in every layer at other places."""
-    evidence = gather_evidence(context, seed=seed)
-    before = on_device(context, MaskResult.read(context.inputs["mask"]).masks)
-    masks = permute(before, generator("shuffle", seed))
-    MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(context.output, masks=masks)
-
-
-@costs.register(name="mask")
-def mask_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of a method's rounds: scores, selection, training steps between rounds, repair, diagnosis."""
-    method = options["method"]
-    schedule, criterion = method["schedule"], method["criterion"]
-    scores = {
-        name: fact(criterion["options"]) if callable(fact) else fact
-        for name, fact in criteria[criterion["name"]].facts.items()
-    }
-    rounds = schedule["options"].get("rounds", 1)
-    scorings = rounds + ("repair" in method)
-    images = min(criterion["options"].get("images", 0), facts.source.train_images)
-    microbatch = math.ceil(min(images, SAMPLE_BATCH) / criterion["options"].get("parts", 1))
-    gradients, described = scores.get("gradients", 0), bool(scores.get("features"))
-    recipe = options.get("training", UNTRAINED)
-    warm_up = facts.warm_up if scores.get("needs_scorer") else 0
-    step_cost = schedules[schedule["name"]].facts.get("step_cost")
-    steps = training_steps(method) * (step_cost(schedule["options"]) if step_cost else 1) + scorings * warm_up
-    batch = facts.batch_of(recipe)
-    layer_flows = selections[method["selection"]["name"]].facts.get("flows_per_layer", 0) * len(facts.network.layers)
-    about = {**({"training": recipe} if batch else {}), **({"warm_up": warm_up} if warm_up else {})}
-    data, held = facts.training_bytes, (4 + scores.get("states", 0)) * facts.state_bytes
-    return Workload(
-        {"method": method, "images": images, **about},
-        {
-            "step": 1,
-            "build": 1,
-            "bytes": data + facts.state_bytes + 5 * facts.network.total * facts.count("round"),
-            "gradient": scorings * gradients * images,
-            # The diagnosis takes three passes; reconnecting, a few for each disconnected part.
-            "flow": rounds * (scores.get("flows", 0) + layer_flows)
-            + 3
-            + (20 if "repair" in method else 0)
-            + (scorings * facts.feature_flows if described else 0),
-            "features": scorings * scores.get("features", 0) * facts.network.total,
-            "predict": scorings * facts.network.total * bool(scores.get("needs_scorer")),
-            "select": rounds * facts.network.total,
-            "train": steps * batch,
-        },
-        (
-            {"data": 3 * data, "bytes": facts.state_bytes},
-            {"data": data, "bytes": held, "gradient": microbatch * min(2, math.ceil(gradients))},
-            {"data": data, "bytes": held + (facts.feature_bytes if described else 0)},
-            {"data": facts.with_border(recipe["crop"]), "bytes": 3 * held * bool(batch), "train": batch},
-            {"data": data, "bytes": held + 32 * facts.network.total},  # paths are counted in float64
-        ),
-        facts.network.total + LINE + 240 * len(facts.network.layers),
-        batch=recipe["batch"],
-        precision=recipe["precision"],
-    )
-
-
-def takes_training(method: Mapping[str, Any], warm_up: int) -> bool:
-    """Return whether making a method's masks takes training steps, `warm_up` of them before its scorer predicts."""
-    needs_scorer = criteria[method["criterion"]["name"]].facts.get("needs_scorer")
-    return bool(training_steps(method) or (needs_scorer and warm_up))
-
-
-@costs.register(name="shuffle")
 def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     """Return the work of permuting masks and diagnosing them."""
     data = facts.training_bytes
@@ -250,3 +235,18 @@ def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
         ),
         facts.network.total + LINE + 240 * len(facts.network.layers),
     )
+
+
+@operations.register(result=MaskResult, cost=shuffle_cost, spec_paths={"seed": "seeds"})
+def shuffle(context: Context, *, seed: int) -> None:
+    """The masks of input `mask`, the same number in every layer at other places."""
+    evidence = gather_evidence(context, seed=seed)
+    before = on_device(context, MaskResult.read(context.inputs["mask"]).masks)
+    masks = permute(before, generator("shuffle", seed))
+    MaskResult.of(masks, dissect(evidence.masked(masks)), []).write(context.output, masks=masks)
+
+
+def takes_training(method: Mapping[str, Any], warm_up: int) -> bool:
+    """Return whether making a method's masks takes training steps, `warm_up` of them before its scorer predicts."""
+    needs_scorer = criteria[method["criterion"]["name"]].facts.get("needs_scorer")
+    return bool(training_steps(method) or (needs_scorer and warm_up))

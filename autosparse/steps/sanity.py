@@ -15,7 +15,7 @@ from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.context import build_network, generator, images_of, load_network, not_finite, on_device
 from autosparse.steps.mask import MaskResult, make_masks, mask_cost, takes_training
 from autosparse.steps.train import EvaluateResult, evaluate_cost
-from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units, training_workload
+from autosparse.steps.workload import LINE, Facts, Workload, sum_units, training_workload
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,34 @@ class SanityResult(StepResult):
 _CORRUPTED = {"random_labels": permute_labels, "shuffled_pixels": permute_pixels}
 
 
+def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of the most expensive candidate: its masks, one training and one evaluation."""
+    check, recipe = options["check"], options["training"]
+    parts = [training_workload(options, facts), evaluate_cost(recipe, facts)]
+    if check not in ("shuffle", "reinitialize"):
+        steps = {"training": of_a_step(recipe)}
+        masks = [
+            mask_cost({"method": method, **(steps if takes_training(method, facts.warm_up) else {})}, facts)
+            for method in options["candidates"].values()
+            if not left_out(check, method)
+        ]
+        times = 2 if check == "invert" else 1
+        units = {unit: times * max(mask.units[unit] for mask in masks) for unit in masks[0].units}
+        parts.append(replace(masks[0], units=units, memory=tuple(phase for mask in masks for phase in mask.memory)))
+    return Workload(
+        {"check": check, "candidates": sorted(options["candidates"]), "training": recipe},
+        sum_units(parts),
+        tuple(phase for part in parts for phase in part.memory),
+        3 * LINE,
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        kernels=facts.kernels,
+    )
+
+
 @operations.register(
     result=SanityResult,
-    version=1,
+    cost=sanity_cost,
     spec_paths={
         "check": "sanity.checks",
         "candidates": "",
@@ -126,29 +151,3 @@ def _train(
         f"{split}_accuracy": accuracy(model, images_of(context, split), recipe.precision, batch=batch)
         for split in ("validation", "test")
     }
-
-
-@costs.register(name="sanity")
-def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of the most expensive candidate: its masks, one training and one evaluation."""
-    check, recipe = options["check"], options["training"]
-    parts = [training_workload(options, facts), evaluate_cost(recipe, facts)]
-    if check not in ("shuffle", "reinitialize"):
-        steps = {"training": of_a_step(recipe)}
-        masks = [
-            mask_cost({"method": method, **(steps if takes_training(method, facts.warm_up) else {})}, facts)
-            for method in options["candidates"].values()
-            if not left_out(check, method)
-        ]
-        times = 2 if check == "invert" else 1
-        units = {unit: times * max(mask.units[unit] for mask in masks) for unit in masks[0].units}
-        parts.append(replace(masks[0], units=units, memory=tuple(phase for mask in masks for phase in mask.memory)))
-    return Workload(
-        {"check": check, "candidates": sorted(options["candidates"]), "training": recipe},
-        sum_units(parts),
-        tuple(phase for part in parts for phase in part.memory),
-        3 * LINE,
-        batch=recipe["batch"],
-        precision=recipe["precision"],
-        kernels=facts.kernels,
-    )

@@ -24,7 +24,7 @@ from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
 from autosparse.steps.context import choose, generator, not_finite
 from autosparse.steps.label import ROUNDS, LabelResult, example_bytes
 from autosparse.steps.study import TuneResult
-from autosparse.steps.workload import Facts, Workload, costs
+from autosparse.steps.workload import Facts, Workload
 from autosparse.store import file_digest, load_tensors
 
 
@@ -41,8 +41,23 @@ class ScorerResult(StateResult):
     """the selection that tuning chose with it"""
 
 
+def scorer_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of learning a scorer from the examples of every source."""
+    sources = facts.count("label")
+    examples = sources * example_bytes(facts, described_rounds(options["name"]))
+    return Workload(
+        {"name": options["name"], "sources": sources},
+        {"step": 1, "scorer": facts.updates, "bytes": examples},
+        ({"bytes": 3 * examples},),
+        30_000,
+        runs_network=False,
+    )
+
+
 @operations.register(
-    result=ScorerResult, version=1, spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"}
+    result=ScorerResult,
+    cost=scorer_cost,
+    spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"},
 )
 def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
     """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
@@ -104,7 +119,12 @@ ABOUT, STATE = "scorer.json", "state.safetensors"
 _KINDS = {"name": str, "version": int, "options": dict, "features": dict, "learned_from": list, "sha256": str}
 
 
-@operations.register(result=ScorerResult, version=1)
+def pretrained_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of copying a scorer."""
+    return Workload({}, {"step": 1}, ({},), 30_000, depends_on_network=False, runs_network=False)
+
+
+@operations.register(result=ScorerResult, cost=pretrained_cost)
 def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
     """Take over the scorer that `context.access` names: `scorer` is what its folder says of it."""
     folder = context.access["pretrained"]
@@ -191,26 +211,6 @@ def _check_features(made_for: Mapping[str, Any], folder: str | Path) -> None:
             )
 
 
-@costs.register(name="scorer")
-def scorer_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of learning a scorer from the examples of every source."""
-    sources = facts.count("label")
-    examples = sources * example_bytes(facts, described_rounds(options["name"]))
-    return Workload(
-        {"name": options["name"], "sources": sources},
-        {"step": 1, "scorer": facts.updates, "bytes": examples},
-        ({"bytes": 3 * examples},),
-        30_000,
-        runs_network=False,
-    )
-
-
 def described_rounds(scorer: str) -> int:
     """Return the number of rounds at which networks are described for a scorer."""
     return ROUNDS if scorers[scorer].facts.get("progressive") else 1
-
-
-@costs.register(name="pretrained")
-def pretrained_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of copying a scorer."""
-    return Workload({}, {"step": 1}, ({},), 30_000, depends_on_network=False, runs_network=False)

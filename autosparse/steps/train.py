@@ -24,7 +24,7 @@ from autosparse.steps.context import (
     restore,
 )
 from autosparse.steps.mask import MaskResult
-from autosparse.steps.workload import LINE, Facts, Workload, costs, training_workload
+from autosparse.steps.workload import LINE, Facts, Workload, training_workload
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class EvaluateResult(StepResult):
         self.require(is_traced == (self.effective_macs is not None), "result.json: `effective` lacks `effective_macs`")
 
 
-@operations.register(result=TrainResult, version=1, by_team=True, spec_paths={"seed": "seeds"})
+@operations.register(result=TrainResult, cost=training_workload, by_team=True, spec_paths={"seed": "seeds"})
 def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     """Train from input `init` under input `mask`, or dense without it. The batches depend on the seed alone."""
     model = load_network(context)
@@ -107,8 +107,27 @@ def train(context: Context, *, training: dict[str, Any], seed: int) -> None:
     TrainResult(losses).write(context.output, state=state_of(model))
 
 
+def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of one forward pass over the validation and test images."""
+    images = facts.source.validation_images + facts.source.test_images
+    data = images * facts.image_bytes
+    return Workload(
+        {"images": images, "precision": options["precision"]},
+        {"step": 1, "build": 1, "forward": images, "bytes": data + facts.state_bytes},
+        (
+            {"data": 3 * data, "bytes": 2 * facts.state_bytes},
+            {"data": data, "bytes": 2 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
+        ),
+        2 * LINE + 260 * len(facts.network.layers),
+        precision=options["precision"],
+    )
+
+
 @operations.register(
-    result=EvaluateResult, version=1, metric="test_accuracy", spec_paths={"precision": "training.precision"}
+    result=EvaluateResult,
+    cost=evaluate_cost,
+    metric="test_accuracy",
+    spec_paths={"precision": "training.precision"},
 )
 def evaluate(context: Context, *, precision: str) -> None:
     """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
@@ -146,26 +165,3 @@ def evaluate(context: Context, *, precision: str) -> None:
         ],
         parameters=total_of(dict(model.named_parameters())),
     ).write(context.output)
-
-
-@costs.register(name="train")
-def train_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of one training."""
-    return training_workload(options, facts)
-
-
-@costs.register(name="evaluate")
-def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of one forward pass over the validation and test images."""
-    images = facts.source.validation_images + facts.source.test_images
-    data = images * facts.image_bytes
-    return Workload(
-        {"images": images, "precision": options["precision"]},
-        {"step": 1, "build": 1, "forward": images, "bytes": data + facts.state_bytes},
-        (
-            {"data": 3 * data, "bytes": 2 * facts.state_bytes},
-            {"data": data, "bytes": 2 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
-        ),
-        2 * LINE + 260 * len(facts.network.layers),
-        precision=options["precision"],
-    )

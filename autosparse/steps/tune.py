@@ -28,7 +28,7 @@ from autosparse.steps.study import (
     propose,
     should_stop,
 )
-from autosparse.steps.workload import LINE, Facts, Workload, costs, sum_units, training_workload
+from autosparse.steps.workload import LINE, Facts, Workload, sum_units, training_workload
 from autosparse.store import digest
 
 
@@ -57,8 +57,41 @@ class TrialOptions:
     selections: Mapping[str, Any] | None = None
 
 
+def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of cross-validating a scorer and, with a proxy, of pruning and training one network."""
+    scorer, folds, sources = options["scorer"], options["folds"], facts.count("label")
+    examples = sources * example_bytes(facts, described_rounds(scorer["name"]))
+    about = {name: options[name] for name in ("pruner", "proxy", "method", "training") if name in options}
+    work = Workload(
+        {"scorer": scorer, "folds": folds, "sources": sources, **about},
+        {"step": 1, "scorer": folds * scorer["options"].get("steps", 1), "bytes": examples},
+        ({"bytes": 4 * examples},),
+        LINE + 100 * len(facts.roles),
+        runs_network=False,
+    )
+    if "proxy" not in options:
+        return work
+    recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
+    parts = (
+        # For the proxy the scorer is fitted once more, to all examples.
+        replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / folds)}),
+        mask_cost({"method": options["method"], "training": of_a_step(recipe)}, facts),
+        training_workload({"training": recipe}, facts),
+    )
+    return replace(
+        work,
+        units={**sum_units(parts), "forward": facts.source.validation_images},
+        memory=tuple(phase for part in parts for phase in part.memory),
+        runs_network=True,
+        batch=recipe["batch"],
+        precision=recipe["precision"],
+        kernels=facts.kernels,
+    )
+
+
 @operations.register(
     result=TrialResult,
+    cost=trial_cost,
     version=2,
     metric="value",
     best=True,
@@ -134,7 +167,13 @@ def _propose(context: Context, asked: TrialOptions, trials: Sequence[Trial]) -> 
     return propose(asked.scorer["options"], asked.space, study, asked.number, trials, asked.sampler)
 
 
-@operations.register(result=TuneResult, version=2, spec_paths={"trial.*": "tuning.trials"})
+def tune_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
+    """Return the work of reading every trial."""
+    size = LINE + 100 * len(facts.roles)
+    return Workload({}, {"step": 1}, ({},), size, depends_on_network=False, runs_network=False)
+
+
+@operations.register(result=TuneResult, cost=tune_cost, version=2, spec_paths={"trial.*": "tuning.trials"})
 def tune(context: Context, *, scorer: dict[str, Any]) -> None:
     """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
     trials = map(TrialResult.read, context.roles("trial").values())
@@ -174,43 +213,3 @@ def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, 
         model, images_of(context, "train"), recipe, generator("train", seed), masks=masks, observe=context.observe
     )
     return accuracy(model, images_of(context, "validation"), recipe.precision, batch=context.placement.evaluation_batch)
-
-
-@costs.register(name="trial")
-def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of cross-validating a scorer and, with a proxy, of pruning and training one network."""
-    scorer, folds, sources = options["scorer"], options["folds"], facts.count("label")
-    examples = sources * example_bytes(facts, described_rounds(scorer["name"]))
-    about = {name: options[name] for name in ("pruner", "proxy", "method", "training") if name in options}
-    work = Workload(
-        {"scorer": scorer, "folds": folds, "sources": sources, **about},
-        {"step": 1, "scorer": folds * scorer["options"].get("steps", 1), "bytes": examples},
-        ({"bytes": 4 * examples},),
-        LINE + 100 * len(facts.roles),
-        runs_network=False,
-    )
-    if "proxy" not in options:
-        return work
-    recipe = {**options["training"], "epochs": options["proxy"]["epochs"]}
-    parts = (
-        # For the proxy the scorer is fitted once more, to all examples.
-        replace(work, units={**work.units, "scorer": work.units["scorer"] * (1 + 1 / folds)}),
-        mask_cost({"method": options["method"], "training": of_a_step(recipe)}, facts),
-        training_workload({"training": recipe}, facts),
-    )
-    return replace(
-        work,
-        units={**sum_units(parts), "forward": facts.source.validation_images},
-        memory=tuple(phase for part in parts for phase in part.memory),
-        runs_network=True,
-        batch=recipe["batch"],
-        precision=recipe["precision"],
-        kernels=facts.kernels,
-    )
-
-
-@costs.register(name="tune")
-def tune_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
-    """Return the work of reading every trial."""
-    size = LINE + 100 * len(facts.roles)
-    return Workload({}, {"step": 1}, ({},), size, depends_on_network=False, runs_network=False)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 from autosparse.core.features import columns_of, needs_of
 from autosparse.datasets import Source
 from autosparse.models.facts import NetworkFacts
-from autosparse.registry import Registry
 from autosparse.store import digest
 
 SAMPLE_BATCH = 256  # images of one gradient pass
@@ -107,11 +106,6 @@ class Facts:
     @property
     def images(self) -> int:
         return self.source.train_images + self.source.validation_images + self.source.test_images
-
-
-Cost: TypeAlias = Callable[[Mapping[str, Any], Facts], Workload]
-costs: Registry[Cost] = Registry("cost", "costs")
-"""The workload of each operation, by its name: a function of a step's options and facts."""
 
 
 def sum_units(parts: Sequence[Workload]) -> dict[str, float]:
