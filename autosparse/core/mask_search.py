@@ -11,7 +11,7 @@ from autosparse.core.inputs import in_parts
 from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, Learner, seeded_by
-from autosparse.core.training.optimizers import Adam
+from autosparse.core.training.optimizers import adam
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 
@@ -47,7 +47,7 @@ def learn_scores(
     """
     learner = Learner(evidence, recipe, steps)
     scores = torch.nn.Parameter(learner.vector({name: ranks(values) for name, values in start.items()}))
-    optimizer = Adam([scores], score_lr, fused=scores.device.type in ("cpu", "cuda"))
+    optimizer = adam([scores], score_lr, fused=scores.device.type in ("cpu", "cuda"))
     values = scores.detach()
     layers = values.split([weight.numel() for weight in evidence.weights.values()])
     batches = evidence.training_batches()

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt
 
 from autosparse.core.features import Features
 from autosparse.core.scorers._base import scorers
-from autosparse.core.training.optimizers import Adam, forget_gradients
+from autosparse.core.training.optimizers import adam
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 
@@ -57,14 +57,10 @@ def paper(
     with torch.random.fork_rng([]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         network = _network().to(table.device).train()
-    parameters = [*network.parameters()]
-    optimizer = Adam(parameters, lr)
+    optimizer = adam([*network.parameters()], lr)
     for step in range(steps):
         pick = chances.multinomial(batch, replacement=True, generator=generator).to(table.device)
-        loss = torch.nn.functional.mse_loss(network(table[pick]).squeeze(1), targets[pick])
-        forget_gradients(parameters)
-        loss.backward()
-        optimizer.step()
+        optimizer.descend(torch.nn.functional.mse_loss(network(table[pick]).squeeze(1), targets[pick]))
         observe(step + 1, steps)
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
 

@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, MinLen
 
 from autosparse.core.features import Features, feature_groups
 from autosparse.core.scorers._base import scorers
-from autosparse.core.training.optimizers import Adam, forget_gradients
+from autosparse.core.training.optimizers import adam
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import OneOf, Range
@@ -103,48 +103,41 @@ def predict(state: Tensors, features: Features) -> Tensors:
     }
 
 
-def begin(
-    features: Features, groups: Sequence[str], width: int, depth: int, generator: torch.Generator
-) -> tuple[Tensors, list[torch.Tensor]]:
-    """A perceptron that has not learned, and the tables of its columns, of one layer after another."""
-    columns = torch.tensor([i for i, group in enumerate(features.columns) if group in groups])
-    tables = [values[:, columns] for values in features.values.values()]
-    device = tables[0].device
-    state: Tensors = {"columns": columns.to(device)}
-    for number, (fan_in, fan_out) in enumerate(itertools.pairwise([len(columns), *[width] * depth, 1])):
-        spread = (2 / fan_in) ** 0.5
-        state[f"{number}.weight"] = (torch.randn(fan_out, fan_in, generator=generator) * spread).to(device)
-        state[f"{number}.bias"] = torch.zeros(fan_out, device=device)
-    return state, tables
-
-
-def learn(
-    state: Tensors,
-    tables: Sequence[torch.Tensor],
-    targets: Sequence[torch.Tensor],
-    loss: Loss,
+def _learn(
+    features: Features,
+    labels: Tensors,
     generator: torch.Generator,
     observe: Callable[[int, int], None],
+    make_loss: Make,
     *,
+    features_used: Sequence[str],
+    width: int,
+    depth: int,
     lr: float,
     steps: int,
     batch: int,
 ) -> Tensors:
-    """The perceptron after `steps` updates by Adam, whose learning rate falls to zero; every table is drawn alike."""
-    learned = [tensor.requires_grad_() for name, tensor in state.items() if name != "columns"] + [*loss.learned]
-    optimizer = Adam(learned, lr)
+    # A perceptron after `steps` updates by Adam, whose learning rate falls to zero; every layer is drawn alike.
+    columns = torch.tensor([i for i, group in enumerate(features.columns) if group in features_used])
+    tables = [values[:, columns] for values in features.values.values()]
+    targets = [labels[name].float() for name in features.values]
+    device = tables[0].device
+    state: Tensors = {}
+    for number, (fan_in, fan_out) in enumerate(itertools.pairwise([len(columns), *[width] * depth, 1])):
+        spread = (2 / fan_in) ** 0.5
+        state[f"{number}.weight"] = (torch.randn(fan_out, fan_in, generator=generator) * spread).to(device)
+        state[f"{number}.bias"] = torch.zeros(fan_out, device=device)
+    loss = make_loss(targets, generator)
+    optimizer = adam([*(tensor.requires_grad_() for tensor in state.values()), *loss.learned], lr)
     share = max(1, batch // len(tables))
     for step in range(steps):
         optimizer.lr = lr * (1 - step / steps)
         picks = [torch.randint(len(table), (share,), generator=generator).to(table.device) for table in tables]
         inputs = torch.cat([table[pick] for table, pick in zip(tables, picks, strict=True)])
         target = torch.cat([values[pick] for values, pick in zip(targets, picks, strict=True)])
-        value = loss.of(_forward(state, inputs), target)
-        forget_gradients(learned)
-        value.backward()
-        optimizer.step()
+        optimizer.descend(loss.of(_forward(state, inputs), target))
         observe(step + 1, steps)
-    return {name: tensor.detach() for name, tensor in state.items()}
+    return {"columns": columns.to(device)} | {name: tensor.detach() for name, tensor in state.items()}
 
 
 def _forward(state: Tensors, inputs: torch.Tensor) -> torch.Tensor:
@@ -158,7 +151,7 @@ def _forward(state: Tensors, inputs: torch.Tensor) -> torch.Tensor:
 
 
 _LOSSES: Mapping[str, Make] = {
-    "squared": lambda targets, generator: Loss(torch.nn.functional.mse_loss),  # scores are shares of rounds
+    "squared": lambda *_: Loss(torch.nn.functional.mse_loss),  # scores are shares of rounds
     "ordinal": ordinal,
     "pairwise": pairwise,
 }
@@ -189,10 +182,10 @@ def mlp(
     Layers are drawn equally often, whatever their size: a scorer is carried to networks whose layers it
     has not seen, so a layer's facts matter more than its number of weights.
     """
-    state, tables = begin(features, features_used, width, depth, generator)
-    targets = [labels[name].float() for name in features.values]
-    judged = _LOSSES[loss](targets, generator)
-    return learn(state, tables, targets, judged, generator, observe, lr=lr, steps=steps, batch=batch)
+    return _learn(
+        features, labels, generator, observe, _LOSSES[loss],
+        features_used=features_used, width=width, depth=depth, lr=lr, steps=steps, batch=batch,
+    )  # fmt: skip
 
 
 @scorers.register(
@@ -219,7 +212,7 @@ def hazard(
     A discrete-time hazard: cross-entropy over the weights that are still there, in every round that is described.
     The network of a round is the initial one under the masks that the round begins with, its gradient taken there.
     """
-    state, tables = begin(features, features_used, width, depth, generator)
-    targets = [labels[name].float() for name in features.values]
-    judged = Loss(torch.nn.functional.binary_cross_entropy_with_logits)  # scores are log-odds
-    return learn(state, tables, targets, judged, generator, observe, lr=lr, steps=steps, batch=batch)
+    return _learn(
+        features, labels, generator, observe, lambda *_: Loss(torch.nn.functional.binary_cross_entropy_with_logits),
+        features_used=features_used, width=width, depth=depth, lr=lr, steps=steps, batch=batch,
+    )  # fmt: skip
