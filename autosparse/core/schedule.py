@@ -25,7 +25,7 @@ from autosparse.core.selection.top import draws
 from autosparse.core.torch_compat.random_state import seed_of
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import learn_briefly
-from autosparse.core.weights import Layer, Tensors
+from autosparse.core.weights import Layer, Tensors, full_masks
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
 from autosparse.registry import Range, Registry
@@ -64,7 +64,7 @@ class Pruning:
         Raises ValueError as `scored` does, and when training diverges.
         """
         evidence, batches = self.evidence, None
-        masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in evidence.weights.items()}
+        masks = full_masks(evidence.weights)
         for number, keep in enumerate(counts, start=1):
             if steps:
                 start = replace(evidence, trained={}) if rewind else evidence

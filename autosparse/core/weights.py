@@ -181,6 +181,11 @@ def sparsity_of(total: int, keep: int) -> float:
     return next((s for digits in range(1, 17) if keep_count(total, s := round(exact, digits)) == keep), exact)
 
 
+def full_masks(weights: Mapping[str, torch.Tensor]) -> Tensors:
+    """Masks that keep every weight."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
 def total_of(tensors: Mapping[str, torch.Tensor]) -> int:
     """How many numbers the tensors hold together."""
     return sum(tensor.numel() for tensor in tensors.values())

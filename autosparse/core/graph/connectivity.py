@@ -9,7 +9,7 @@ from typing import Any
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.paths import Paths, Untraceable, channels_of, effective_weights, flow_of, trace_paths
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, full_masks
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 
@@ -65,9 +65,7 @@ class Network:
 
 def describe_network(evidence: Evidence) -> Network:
     """The network under full masks. Its joins are read off the graph that autograd records."""
-    full = {name: torch.ones_like(mask, dtype=torch.bool) for name, mask in evidence.masks.items()}
-    dense = replace(evidence, masks=full)
-    value, gradient, leaves = flow_of(dense)
+    value, gradient, leaves = flow_of(replace(evidence, masks=full_masks(evidence.masks)))
     joins, last = _read_graph(value.grad_fn, leaves) if value.grad_fn is not None else ((), None)
     on_path = {name: part > 0 for name, part in gradient.items()}
     return Network(on_path, joins, last)
@@ -123,10 +121,7 @@ def outputs_without(evidence: Evidence, on_path: Mapping[str, torch.Tensor], net
 
 
 def _stops(evidence: Evidence, join: Join) -> bool:
-    masks = {
-        name: mask if name in join.layers else torch.ones_like(mask, dtype=torch.bool)
-        for name, mask in evidence.masks.items()
-    }
+    masks = full_masks(evidence.masks) | {name: evidence.masks[name] for name in join.layers}
     return not bool(flow_of(replace(evidence, masks=masks))[0] > 0)
 
 

@@ -156,7 +156,7 @@ def test_synflow_is_conserved_from_layer_to_layer() -> None:
     )  # fmt: skip
     evidence = evidence_of(network, SHAPE)
     sums = torch.stack([part.sum() for part in score("synflow", evidence).values()])
-    flow = evidence.flow({name: weight.abs().double() for name, weight in evidence.weights.items()})
+    flow, _ = evidence.flow_gradient({name: weight.abs().double() for name, weight in evidence.weights.items()})
 
     torch.testing.assert_close(flow.detach().expand(4), sums)
 
