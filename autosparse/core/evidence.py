@@ -9,7 +9,6 @@ from functools import partial
 from itertools import cycle
 from typing import Any, Literal, TypeAlias, cast
 
-from autosparse.core.features import Features
 from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
 from autosparse.core.torch_compat.function_overrides import in_float64, proportional, twice_differentiable
 from autosparse.core.torch_compat.functional_call import Call, with_state
@@ -34,15 +33,12 @@ def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`.
+    """A trained scorer: `predict(evidence, images)` gives scores of every weight, gradients being over so many images.
 
-    `prepare` gives the network in the state in which the scorer looks at it, `select` is the selection that was chosen
-    with it, if one was.
+    `select` is the selection that was chosen with it, if one was.
     """
 
-    groups: tuple[str, ...]
-    predict: Callable[[Features], Tensors]
-    prepare: Callable[[Evidence], Evidence] = lambda evidence: evidence
+    predict: Callable[[Evidence, int], Tensors]
     select: Callable[[Tensors, Mapping[str, int], Evidence], Tensors] | None = None
 
 

@@ -8,7 +8,6 @@ from annotated_types import Ge
 
 from autosparse.core.criteria._base import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.feature_extraction import describe
 from autosparse.core.weights import Tensors
 
 
@@ -21,12 +20,7 @@ def learned(
     """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
     scorer = evidence.scorer
     assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
-    predictions: Tensors = {}
-    for part in describe(scorer.prepare(evidence), scorer.groups, images):
-        predictions |= {
-            name: scores.view(evidence.weights[name].shape) for name, scores in scorer.predict(part).items()
-        }
-    return predictions
+    return scorer.predict(evidence, images)
 
 
 @criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
