@@ -84,6 +84,10 @@ class Evidence:
         return cls(model, weights, full_masks(weights), layers, draw, generator, example, **others)
 
     @property
+    def layers_by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
+    @property
     def initial(self) -> Tensors:
         """The prunable weights without masks: at initialization, or as they are `trained`.
 

@@ -74,13 +74,6 @@ class Features:
     values: Tensors
     sizes: Mapping[str, int] = field(default_factory=dict)
 
-    def select(self, groups: Sequence[str]) -> Features:
-        """Only the columns of these groups, in their present order."""
-        kept = [index for index, group in enumerate(self.columns) if group in groups]
-        return Features(
-            tuple(self.columns[i] for i in kept), {k: v[:, kept] for k, v in self.values.items()}, self.sizes
-        )
-
     def take(self, layers: Sequence[str]) -> Features:
         """Only these layers."""
         return Features(self.columns, {name: self.values[name] for name in layers}, self.sizes)
@@ -119,10 +112,8 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
     needs = needs_of(groups)
     gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
     flow = _flow_of(evidence) if "flow" in needs else {}
-    if silent_layers({**flow, **gradient}, evidence):
-        carrying, replaced = carrying_signal(evidence)
-        if replaced:
-            return describe(carrying, groups, images)
+    if silent_layers({**flow, **gradient}, evidence) and (carrying := carrying_signal(evidence)) is not evidence:
+        return describe(carrying, groups, images)
     standing = _standings(evidence, gradient, flow) if "standing" in needs else {}
     seen = (
         Seen(

@@ -42,6 +42,18 @@ class Layer:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    def spread(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group.
+
+        A neuron of a linear layer is a channel too.
+        """
+        parts = tensor.reshape(self.groups, self.shape[0] // self.groups, self.shape[1], -1)
+        return parts.transpose(1, 2) if self.transposed else parts
+
+    def gather(self, parts: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """What `spread` gave, in the weight's own shape again."""
+        return (parts.transpose(1, 2) if self.transposed else parts).reshape(shape)
+
 
 def prunable_weights(model: torch.nn.Module) -> Tensors:
     """Weights of convolutions, linear layers, attention and declared layers, name -> parameter, tied ones once.

@@ -10,9 +10,9 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.paths import ChannelLayout, channels_of, effective_weights
+from autosparse.core.graph.paths import effective_weights
 from autosparse.core.selection._base import keep_top, ranks_of, selections
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import Range
 
@@ -25,11 +25,12 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
     leave no choice.
     Output channels choose one after the other, each its best weights from the inputs that were chosen least.
     """
-    channels = channels_of(evidence)
-    return {
-        name: channels[name].gather(spread_evenly(channels[name].spread(values).cpu(), quotas[name])).to(values.device)
-        for name, values in scores.items()
-    }
+    masks: Tensors = {}
+    for name, values in scores.items():
+        layer = evidence.layers_by_name[name]
+        even = spread_evenly(layer.spread(values).cpu(), quotas[name])
+        masks[name] = layer.gather(even, values.shape).to(values.device)
+    return masks
 
 
 def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
@@ -96,18 +97,18 @@ def paths(
     on no path; memory of a few copies
     of the weights. The integer programs of the authors look at one layer and the paths that come in.
     """
-    channels = channels_of(evidence)
-    preferred = {name: _preference(channels[name], values) for name, values in scores.items()}
+    layers = evidence.layers_by_name
+    preferred = {name: _preference(layers[name], values) for name, values in scores.items()}
     value = _passing(evidence, preferred)
     masks = {
-        name: _fill(channels[name], values, value[name] * preferred[name], quotas[name], spread)
+        name: _fill(layers[name], values, value[name] * preferred[name], quotas[name], spread)
         for name, values in scores.items()
     }
     for turn in range(_TURNS):
         for name, values in scores.items():
             if 0 < quotas[name] < values.numel():
                 value = _passing(evidence, {**masks, name: values > -math.inf})
-                masks[name] = _fill(channels[name], values, value[name], quotas[name], spread)
+                masks[name] = _fill(layers[name], values, value[name], quotas[name], spread)
         on_path = effective_weights(replace(evidence, masks=masks))
         if turn and all(torch.equal(on_path[name], mask) for name, mask in masks.items()):
             break
@@ -117,15 +118,15 @@ def paths(
 _TURNS = 3
 
 
-def _preference(channels: ChannelLayout, scores: torch.Tensor) -> torch.Tensor:
+def _preference(layer: Layer, scores: torch.Tensor) -> torch.Tensor:
     """Weights that fall with the number of their channels: those of a sum of layers are then preferred together."""
-    groups, outputs, inputs, _ = channels.spread(scores).shape
+    groups, outputs, inputs, _ = layer.spread(scores).shape
     output, input = (
         1 / torch.arange(1, groups * side + 1, dtype=torch.float64, device=scores.device) for side in (outputs, inputs)
     )
     parts = output.reshape(groups, outputs, 1, 1) * input.reshape(groups, 1, inputs, 1)
-    alive = channels.spread((scores > -math.inf).double())
-    return channels.gather(parts * alive)
+    alive = layer.spread((scores > -math.inf).double())
+    return layer.gather(parts * alive, scores.shape)
 
 
 def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors:
@@ -141,17 +142,15 @@ def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors
     return gradient
 
 
-def _fill(
-    channels: ChannelLayout, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float
-) -> torch.Tensor:
+def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float) -> torch.Tensor:
     alive = scores > -math.inf
     joined = alive & (value > 0)
     # Weights that no path would pass come last, the rest by paths and, of equals, by score.
     ranked = value.masked_fill(~joined, 0.0) * (1 + 1e-9 * ranks_of(scores))
     ranked = ranked.masked_fill(~alive, -math.inf)
-    parts = channels.spread(joined)
+    parts = layer.spread(joined)
     nodes = max(int(parts.any(dim=3).any(dim=1).sum()), int(parts.any(dim=3).any(dim=2).sum()))
     first = min(quota, int(joined.sum()), max(nodes, round(spread * quota)))
-    even = spread_evenly(channels.spread(scores.double().masked_fill(~joined, -math.inf)).cpu(), first)
-    chosen = channels.gather(even).to(scores.device)
+    even = spread_evenly(layer.spread(scores.double().masked_fill(~joined, -math.inf)).cpu(), first)
+    chosen = layer.gather(even, scores.shape).to(scores.device)
     return keep_top(ranked.masked_fill(chosen, math.inf), quota)

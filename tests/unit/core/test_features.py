@@ -264,16 +264,13 @@ def test_only_layer_of_a_network_is_first_and_last() -> None:
     assert [0.0, 1.0, 1.0] == table[0, 5:].tolist()
 
 
-def test_select_and_take() -> None:
-    """`select` keeps the columns of some groups in their order, `take` some layers."""
+def test_take_keeps_some_layers() -> None:
+    """In the order that is asked for, all columns of each."""
     features = table(*weights_of())
     names = [LAYERS[2].name, LAYERS[0].name]
 
-    selected = features.select(["layer", "magnitude"])
     taken = features.take(names)
 
-    assert ("magnitude",) * 2 + ("layer",) * 8 == selected.columns
-    assert torch.equal(features.values[names[0]][:, :2], selected.values[names[0]][:, :2])
     assert names == list(taken.values)
     assert features.columns == taken.columns
     assert torch.equal(torch.cat([features.values[name] for name in names]), taken.table())
