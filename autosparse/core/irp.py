@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from autosparse.core.criteria.saliency import snip
+from autosparse.core.criteria import snip
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from autosparse.core.images import Images, batch_sizes, epoch
 from autosparse.core.torch_compat.memory_layout import flattened, in_shape, lay_out
 from autosparse.core.training.optimizers import Update, adam, sgd
-from autosparse.core.training.torch_compile import Forward, compiled
 from autosparse.core.weights import prunable_weights
-from autosparse.errors import MissingExtra
+from autosparse.errors import MissingExtra, StepError
 from autosparse.lazy_torch import torch
 
 MOST_EPOCHS = 100_000
@@ -72,8 +71,11 @@ def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
 
 
+DENSE = "`--set training.kernels=dense` trains as ever"
+_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # as torch names what it finds none of
 _LEAST = 2  # images that batch normalization needs
 
+Forward: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 Observe = Callable[..., None]
 """Called with epochs done, epochs in all, and the mean loss of the last one."""
 
@@ -301,3 +303,42 @@ def _flat_mask(
         if parameter.requires_grad
     ]
     return torch.cat(parts)
+
+
+@contextmanager
+def compiled(model: torch.nn.Module) -> Iterator[Forward]:
+    """A forward pass of `model`, compiled for batches of as many images as the first has; others go as ever.
+
+    Compiled anew for every training, whatever was compiled in this process before, since its bytes may not depend on
+    that; what torch keeps on disk of an equal network makes it a matter of seconds. Raises MissingExtra where there is
+    no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot compile.
+    """
+    size: int | None = None
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    # Releases of torch before 2.14 take what is on disk though it was compiled for another number of threads.
+    options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
+    torch.compiler.reset()
+    made = torch.compile(model, dynamic=False, options=options)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        nonlocal size
+        size = size or len(images)
+        return made(images) if len(images) == size else model(images)  # type: ignore[no-any-return]
+
+    try:
+        yield forward
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise _explained(error) from error
+        raise
+    finally:
+        torch.compiler.reset()
+
+
+def _explained(error: Exception) -> MissingExtra | StepError:
+    message = f"{type(error).__name__}: {error}"
+    if any(name in message for name in _COMPILERS):
+        needed = "Triton" if "Triton" in message else "a C++ compiler"
+        return MissingExtra(f"torch compiles with {needed}, and finds none", f"install it, or {DENSE}")
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    return StepError(f"torch cannot compile this network: {first}", DENSE)

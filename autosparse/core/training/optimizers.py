@@ -1,7 +1,7 @@
 """Update rules: what torch's optimizers do in a step, by torch's own functions for it.
 
 Its classes import torch's compiler as soon as the first of them is made: 1.4 s of every process, for some 900 modules
-that only `core/training/torch_compile.py` uses.
+that only `torch.compile` uses.
 """
 
 from __future__ import annotations

@@ -1,20 +1,59 @@
-"""Selections that look at channels: `balanced`, and node-path balance (Pham et al. 2023)."""
+"""Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
+
+A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
+joined; -inf marks weights that are gone. What it costs is stated with the registration, in SynFlow passes
+(`flows_per_layer`); one with the fact `blind` looks at no score, one with `plain` at nothing else, one with `draws`
+takes random numbers, and one with `tuned` is what the scorer came with.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.paths import effective_weights
-from autosparse.core.selection._base import keep_top, ranks_of, selections
+from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy_torch import torch
-from autosparse.registry import Range
+from autosparse.registry import Range, Registry
+
+Selection: TypeAlias = Callable[..., Tensors]
+selections: Registry[Selection] = Registry("selection", "selections")
+
+
+def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """A boolean mask with exactly `count` ones at the highest scores; of equal ones the first are kept.
+
+    Raises ValueError when a score is not a number or fewer than `count` are above -inf.
+    """
+    flat = scores.flatten()
+    if bool(flat.isnan().any()):
+        raise ValueError(f"{int(flat.isnan().count_nonzero())} of {flat.numel()} scores are not numbers")
+    if count <= 0:
+        return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    if count > int((flat > -math.inf).count_nonzero()):
+        raise ValueError(
+            f"{count} weights cannot be kept of the {int((flat > -math.inf).count_nonzero())} that are left"
+        )
+    threshold = reached_by(flat, count)
+    mask = flat > threshold
+    ties = (flat == threshold).nonzero().flatten()
+    mask[ties[: count - int(mask.count_nonzero())]] = True
+    return mask.reshape(scores.shape)
+
+
+def ranks_of(scores: torch.Tensor) -> torch.Tensor:
+    """The place of every score among all, float64 in (0, 1), the highest nearest to 1; of equal ones the first."""
+    flat = scores.flatten()
+    ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
+    positions = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
+    ranks[descending(flat)] = positions / (len(flat) + 1)
+    return ranks.reshape(scores.shape)
 
 
 @selections.register
@@ -154,3 +193,74 @@ def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, s
     even = spread_evenly(layer.spread(scores.double().masked_fill(~joined, -math.inf)).cpu(), first)
     chosen = layer.gather(even, scores.shape).to(scores.device)
     return keep_top(ranked.masked_fill(chosen, math.inf), quota)
+
+
+@selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
+def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
+    return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
+
+
+@selections.register(draws=True, source="Kool et al. 2019, Gumbel top-k")
+def sampled(
+    scores: Tensors,
+    quotas: Mapping[str, int],
+    evidence: Evidence,
+    *,
+    temperature: Annotated[
+        float, Gt(0), Range(0.01, 10, log=True), "0.01 is almost the highest scores, 100 almost any weights"
+    ] = 1.0,
+) -> Tensors:
+    """Drawn by softmax of a layer's standardized scores over `temperature` (Kool et al. 2019, Gumbel top-k).
+
+    One after the other without putting back: adding Gumbel noise and keeping the highest does just that, in
+    logarithms, so that no probability underflows and the count is exact. Standard deviations make it the same for
+    scores of any scale; a layer of equal scores is drawn uniformly.
+    """
+    return {
+        name: keep_top(_standard(values) / temperature + _gumbel(values, evidence.generator), quotas[name])
+        for name, values in scores.items()
+    }
+
+
+def _drawn(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    drawn = torch.rand(scores.shape, generator=generator, device="cpu").to(scores.device)
+    return drawn.masked_fill(scores == -math.inf, -math.inf)
+
+
+def _standard(scores: torch.Tensor) -> torch.Tensor:
+    values = scores.double()
+    if bool(values.isnan().any()):
+        return values  # `keep_top` tells
+    alive = values[values.isfinite()]
+    if not alive.numel():
+        return values
+    spread = alive.std(unbiased=False)
+    # Pruned weights stay at -inf.
+    return (values - alive.mean()) / torch.where(spread > 0, spread, 1.0)
+
+
+def _gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    uniform = torch.rand(scores.shape, generator=generator, dtype=torch.float64, device="cpu")
+    return -(-uniform.clamp_min(1e-300).log()).log().to(scores.device)
+
+
+@selections.register(plain=True)
+def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """The highest scores."""
+    return {name: keep_top(values, quotas[name]) for name, values in scores.items()}
+
+
+@selections.register(tuned=True)
+def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """The selection that goes with the scorer: tuned, of `tuning.selections`, or that of its kind."""
+    chosen = evidence.scorer.select if evidence.scorer else None
+    return (chosen or top)(scores, quotas, evidence)
+
+
+def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
+    """Whether a selection, or the one that goes with the scorer, takes random numbers: it breaks ties by itself."""
+    function = getattr(select, "func", select)
+    if function is tuned:
+        return evidence.scorer is not None and draws(evidence.scorer.select or top, evidence)
+    return any(entry.function is function and entry.facts.get("draws", False) for entry in selections)
