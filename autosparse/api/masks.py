@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from autosparse.api.unwrap import copy_of, named_parameters, unwrap
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Finding, emptied, examine
 from autosparse.core.layer_kinds import Kind, declare_layers
-from autosparse.core.weights import describe_layers, prunable_weights
+from autosparse.core.weights import describe_layers
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
@@ -267,16 +267,7 @@ def cuts(
     device = next(iter(plain.parameters())).device
     device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
     model = declare_layers(copy_of(plain).to(device), declared)
-    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
-    full = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     examples = Examples([(x, x)], device, Signature(model))
-    evidence = Evidence(
-        model=model,
-        weights=weights,
-        masks={name: masks[name].to(device) if name in masks else mask for name, mask in full.items()},
-        layers=describe_layers(model),
-        draw=examples.draw,
-        generator=torch.Generator("cpu"),
-        example=examples.example,
-    )
-    return examine(evidence)
+    dense = Evidence.dense(model, describe_layers(model), examples.draw, torch.Generator("cpu"), examples.example)
+    placed = {name: masks[name].to(device) if name in masks else mask for name, mask in dense.masks.items()}
+    return examine(replace(dense, masks=placed))

@@ -213,16 +213,13 @@ def _gather(
         )
     if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
         model = model.float()
-    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     examples = Examples(batches, device, Signature(model), seed=request.seed)
-    return Evidence(
-        model=model,
-        weights=weights,
-        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
-        layers=describe_layers(model),
-        draw=examples.draw,
-        generator=torch.Generator("cpu").manual_seed(request.seed),
-        example=examples.example,
+    return Evidence.dense(
+        model,
+        describe_layers(model),
+        examples.draw,
+        torch.Generator("cpu").manual_seed(request.seed),
+        examples.example,
         objective=loss or mean_cross_entropy,
         stream=examples.stream,
         note=_Notes(),

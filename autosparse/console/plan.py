@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from autosparse.console.format import number_table, plain, results
-from autosparse.core.training.torch_compile import DENSE
+from autosparse.core.training.loop import DENSE
 from autosparse.cost import NO_PRICE, Fitted, PayBack, Shared, paybacks
 from autosparse.plan import PURPOSES, SHARED, Between, Plan, Status, Translation, chain, count
 from autosparse.spec import Amount, binary_size

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import cycle
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, cast
 
-from autosparse.core.features import Features
 from autosparse.core.inputs import Inputs, examples_in, map_tensors, tensors_in
 from autosparse.core.torch_compat.function_overrides import in_float64, proportional, twice_differentiable
 from autosparse.core.torch_compat.functional_call import Call, with_state
-from autosparse.core.weights import Layer, Tensors, prunable_weights
+from autosparse.core.weights import Layer, Tensors, full_masks, prunable_weights
 from autosparse.errors import OwnCodeError, UsageError
 from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
@@ -24,8 +23,6 @@ Batch: TypeAlias = "tuple[Any, Any]"
 Mode: TypeAlias = Literal["training", "evaluation"]
 """How a network is called: BatchNorm on the statistics of the batch and dropout at work, or neither."""
 
-
-Result = TypeVar("Result")
 _DRAWN = 1024  # examples that are trained on where no stream was given
 
 
@@ -36,15 +33,12 @@ def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Ten
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained scorer: the feature groups of the tables that it takes, and what it gives, layer -> `[weights]`.
+    """A trained scorer: `predict(evidence, images)` gives scores of every weight, gradients being over so many images.
 
-    `prepare` gives the network in the state in which the scorer looks at it, `select` is the selection that was chosen
-    with it, if one was.
+    `select` is the selection that was chosen with it, if one was.
     """
 
-    groups: tuple[str, ...]
-    predict: Callable[[Features], Tensors]
-    prepare: Callable[[Evidence], Evidence] = lambda evidence: evidence
+    predict: Callable[[Evidence, int], Tensors]
     select: Callable[[Tensors, Mapping[str, int], Evidence], Tensors] | None = None
 
 
@@ -75,6 +69,24 @@ class Evidence:
     trained: Mapping[str, torch.Tensor] = field(default_factory=dict)
     note: Callable[[str], None] = lambda text: None
 
+    @classmethod
+    def dense(
+        cls,
+        model: torch.nn.Module,
+        layers: tuple[Layer, ...],
+        draw: Callable[[int], Sequence[Batch]],
+        generator: torch.Generator,
+        example: Callable[[], Inputs],
+        **others: Any,
+    ) -> Evidence:
+        """Return the evidence about a network under full masks; `others` are further fields."""
+        weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
+        return cls(model, weights, full_masks(weights), layers, draw, generator, example, **others)
+
+    @property
+    def layers_by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
     @property
     def initial(self) -> Tensors:
         """The prunable weights without masks: at initialization, or as they are `trained`.
@@ -101,41 +113,33 @@ class Evidence:
 
     def training_batches(self) -> Iterator[Batch]:
         """Training batches without end, the same at every call; without a stream, batches that are drawn for scores."""
-        if self.stream is not None:
-            return self.stream()
-        return cycle(self.draw(_DRAWN))
+        return cycle(self.draw(_DRAWN)) if self.stream is None else self.stream()
 
     def state(self) -> Tensors:
         """Every parameter and buffer, copied, by name; weights as if none were masked."""
         return {**{name: weight.clone() for name, weight in self.initial.items()}, **self._rest()}
 
     def loss(
-        self, weights: Tensors, batch: Batch, temperature: float = 1.0, *, mode: Mode = "training", twice: bool = False
-    ) -> torch.Tensor:
-        """Return the objective of one batch, outputs divided by `temperature`.
+        self,
+        weights: Tensors,
+        batch: Batch,
+        temperature: float = 1.0,
+        *,
+        mode: Mode = "training",
+        twice: bool = False,
+        work: Callable[[torch.Tensor], Any] = lambda loss: loss,
+    ) -> Any:
+        """Return the objective of one batch, or what `work` makes of it while the network still has `weights`.
 
-        `weights` may also name parameters that are not prunable. With `twice` it can be differentiated twice, which
-        costs attention more memory.
+        `weights` may also name parameters that are not prunable; outputs are divided by `temperature`. With `twice` it
+        can be differentiated twice, which costs attention more memory.
 
         Raises UsageError for outputs that are no tensor, unless the objective is not the default, and for a
         loss that is not one number or does not depend on the weights.
         """
-        return self._through_loss(weights, batch, lambda loss: loss, temperature, mode=mode, twice=twice)
-
-    def _through_loss(
-        self,
-        weights: Tensors,
-        batch: Batch,
-        work: Callable[[torch.Tensor], Result],
-        temperature: float = 1.0,
-        *,
-        mode: Mode,
-        twice: bool = False,
-    ) -> Result:
-        # What `work` makes of the loss, while the network still has `weights`.
         inputs, labels = batch
 
-        def run(call: Call) -> Result:
+        def run(call: Call) -> Any:
             loss = self._objective(call(inputs), labels, temperature)
             if not loss.requires_grad and any(weight.requires_grad for weight in weights.values()):
                 raise UsageError(
@@ -144,9 +148,9 @@ class Evidence:
                 )
             return work(loss)
 
-        state, training = {**self._rest(), **weights}, mode == "training"
         with twice_differentiable() if twice else nullcontext():
             # A recomputation in the backward pass would not meet the substitutes.
+            state, training = {**self._rest(), **weights}, mode == "training"
             return with_state(self.model, state, run, training=training, recompute=not twice)
 
     def differentiate(
@@ -154,7 +158,7 @@ class Evidence:
         state: Tensors,
         batch: Batch,
         leaves: Sequence[torch.Tensor],
-        forward: AbstractContextManager[object] | None = None,
+        forward: AbstractContextManager[object],
     ) -> None:
         """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and in another state.
 
@@ -163,7 +167,7 @@ class Evidence:
         inputs, labels = batch
 
         def run(call: Call) -> None:
-            with forward or nullcontext():
+            with forward:
                 outputs = call(inputs)
                 if isinstance(outputs, torch.Tensor) and outputs.is_floating_point() and outputs.itemsize < 4:
                     outputs = outputs.float()
@@ -247,49 +251,38 @@ class Evidence:
             def part_of(loss: torch.Tensor, share: float = share) -> Tensors:
                 return work(loss * share, leaves)
 
-            for name, part in self._through_loss(leaves, batch, part_of, temperature, mode=mode, twice=twice).items():
+            for name, part in self.loss(leaves, batch, temperature, mode=mode, twice=twice, work=part_of).items():
                 total[name] += part
         return total
 
-    def flow(self, weights: Tensors, *, paths_only: bool = False) -> torch.Tensor:
-        """Return the sum of the outputs of the linear positive network on inputs of ones (SynFlow, eq. 2).
-
-        Every parameter other than `weights` and every running statistic enters as its absolute value;
-        BatchNorm uses running statistics. In the precision of `weights`. With `paths_only` biases are
-        zero, scales and embeddings one and other layers `proportional`, so that what reaches the output came from the
-        input. Whole numbers, such as tokens, go in as the first example has them.
-        """
-        return self._through_flow(weights, lambda value: value, paths_only=paths_only)
-
     def flow_gradient(self, leaves: Tensors, *, paths_only: bool = False) -> tuple[torch.Tensor, Tensors]:
-        """Return the flow and its gradient in `leaves`, both in the precision of `leaves`.
+        """Return the flow of the linear positive network (SynFlow, eq. 2) and its gradient in `leaves`, in their dtype.
 
-        A network that does not run in float64 is run in float32, and `note` says so.
+        The flow is the sum of the outputs on inputs of ones. Every parameter other than `leaves` and every running
+        statistic enters as its absolute value; BatchNorm uses running statistics. With `paths_only` biases are zero,
+        scales and embeddings one and other layers `proportional`, so that what reaches the output came from the input.
+        Whole numbers, such as tokens, go in as the first example has them. A network that does not run in float64 is
+        run in float32, and `note` says so.
         """
-        return self._through_flow(leaves, lambda value: (value, gradient_of(value, leaves)), paths_only=paths_only)
-
-    def _through_flow(self, weights: Tensors, work: Callable[[torch.Tensor], Result], *, paths_only: bool) -> Result:
-        precision = next(iter(weights.values())).dtype
+        precision = next(iter(leaves.values())).dtype
         try:
-            return self._flow_in(precision, weights, work, paths_only)
+            return self._flow_in(precision, leaves, paths_only)
         except OwnCodeError as error:
             if precision is not torch.float64:
                 raise
-            result = self._flow_in(torch.float32, weights, work, paths_only)
+            result = self._flow_in(torch.float32, leaves, paths_only)
             self.note(f"the network does not run in float64, so its paths are followed in float32 ({error.message})")
             return result
 
-    def _flow_in(
-        self, precision: torch.dtype, weights: Tensors, work: Callable[[torch.Tensor], Result], paths_only: bool
-    ) -> Result:
+    def _flow_in(self, precision: torch.dtype, leaves: Tensors, paths_only: bool) -> tuple[torch.Tensor, Tensors]:
         rest = {
             name: _positive(name, tensor, paths_only).to(precision) if tensor.is_floating_point() else tensor
             for name, tensor in self._rest().items()
         }
-        state = {**rest, **{name: weight.to(precision) for name, weight in weights.items()}}
+        state = {**rest, **{name: leaf.to(precision) for name, leaf in leaves.items()}}
         ones = map_tensors(partial(_ones, precision=precision), self.example())
 
-        def run(call: Call) -> Result:
+        def run(call: Call) -> tuple[torch.Tensor, Tensors]:
             outputs = call(ones)
             sums = [part.sum() for part in _outputs_of(outputs) if part.is_floating_point()]
             if not sums:
@@ -297,13 +290,14 @@ class Evidence:
                     f"the network returns {type(outputs).__name__} without a tensor whose flow could be measured",
                     "return a tensor, or tensors in a tuple, list or mapping",
                 )
-            return work(sums[0] if len(sums) == 1 else torch.stack(sums).sum())
+            value = sums[0] if len(sums) == 1 else torch.stack(sums).sum()
+            return value, gradient_of(value, leaves)
 
         with ExitStack() as stack:
             if precision is torch.float64:
                 stack.enter_context(in_float64(self.model))
             if paths_only:
-                stack.enter_context(proportional(real=[state[name] for name in weights]))
+                stack.enter_context(proportional(real=[state[name] for name in leaves]))
             # A recomputation in the backward pass would not meet the substitutes.
             return with_state(self.model, state, run, training=False, recompute=False)
 

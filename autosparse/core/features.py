@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.connectivity import describe_network
 from autosparse.core.torch_compat.sorting import ascending
 from autosparse.core.weights import Layer, Tensors
+from autosparse.core.zero_scores import carrying_signal, silent_layers
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
@@ -71,13 +74,6 @@ class Features:
     values: Tensors
     sizes: Mapping[str, int] = field(default_factory=dict)
 
-    def select(self, groups: Sequence[str]) -> Features:
-        """Only the columns of these groups, in their present order."""
-        kept = [index for index, group in enumerate(self.columns) if group in groups]
-        return Features(
-            tuple(self.columns[i] for i in kept), {k: v[:, kept] for k, v in self.values.items()}, self.sizes
-        )
-
     def take(self, layers: Sequence[str]) -> Features:
         """Only these layers."""
         return Features(self.columns, {name: self.values[name] for name in layers}, self.sizes)
@@ -104,6 +100,53 @@ def table_layers(layers: Iterable[Seen], groups: Iterable[str]) -> Iterator[Feat
     functions = [feature_groups[name].function for name in dict.fromkeys(columns)]
     for seen in layers:
         yield Features(columns, {seen.layer.name: torch.cat([function(seen) for function in functions], dim=1)})
+
+
+def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator[Features]:
+    """The feature table of one layer after another, gradients being means over `images` training images.
+
+    Only what the groups need is looked at, and the network is seen as it is under its masks. Raises UsageError for a
+    network that takes whole numbers where a group needs its flow.
+    """
+    groups = tuple(groups)
+    needs = needs_of(groups)
+    gradient = evidence.gradient(evidence.weights, evidence.draw(images)) if "gradient" in needs else {}
+    flow = _flow_of(evidence) if "flow" in needs else {}
+    if silent_layers({**flow, **gradient}, evidence) and (carrying := carrying_signal(evidence)) is not evidence:
+        return describe(carrying, groups, images)
+    standing = _standings(evidence, gradient, flow) if "standing" in needs else {}
+    seen = (
+        Seen(
+            layer,
+            position,
+            evidence.weights[layer.name],
+            gradient.get(layer.name),
+            flow.get(layer.name),
+            None if bool(evidence.masks[layer.name].all()) else evidence.masks[layer.name],
+            standing.get(layer.name, (1.0, 1.0)),
+        )
+        for layer, position in zip(evidence.layers, positions_of(evidence, joins="joins" in needs), strict=True)
+    )
+    return table_layers(seen, groups)
+
+
+def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
+    """Where every layer stands; about sums only with `joins`, which takes a pass of the network."""
+    layers = evidence.layers
+    order = [layer.name for layer in layers]
+    branch, shortcut, summed = set[str](), set[str](), set[str]()
+    for join in describe_network(evidence).joins if joins else ():
+        if join.is_sum:
+            for way in join.branches:
+                branch.update(way)
+                shortcut.update(way if join.is_shortcut(way) else ())
+                summed.update(sorted(way, key=order.index)[-1:])
+    total = sum(layer.size for layer in layers)
+    pruned = total - sum(int(mask.count_nonzero()) for mask in evidence.masks.values())
+    return [
+        Position(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
+        for number, layer in enumerate(layers)
+    ]
 
 
 @feature_groups.register(columns=2)
@@ -204,17 +247,17 @@ def _same_for_all(facts: list[float], seen: Seen) -> torch.Tensor:
 def _relative(values: torch.Tensor, seen: Seen) -> torch.Tensor:
     size = values.flatten().abs()
     present = None if seen.mask is None else seen.mask.flatten().bool()
-    return torch.stack([_of_present(describe, size, present) for describe in (_ranks, _spread_out)], dim=1)
+    return torch.stack([_of_present(measure, size, present) for measure in (_ranks, _spread_out)], dim=1)
 
 
 def _of_present(
-    describe: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, present: torch.Tensor | None
+    measure: Callable[[torch.Tensor], torch.Tensor], values: torch.Tensor, present: torch.Tensor | None
 ) -> torch.Tensor:
     if present is None:
-        return describe(values)
+        return measure(values)
     filled = torch.zeros_like(values)
     if bool(present.any()):
-        among = describe(values[present])
+        among = measure(values[present])
         filled.fill_(among.min())
         filled[present] = among
     return filled
@@ -230,3 +273,24 @@ def _spread_out(values: torch.Tensor) -> torch.Tensor:
     # Relative to the layer's own mean: a zero (a dead unit's gradient) lands 14 below it, in any units.
     logarithms = (values / values.mean().clamp_min(1e-30) + 1e-6).log()
     return (logarithms - logarithms.mean()) / logarithms.std(correction=0).clamp_min(1e-6)
+
+
+def _standings(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:
+    # The means of |w g| and of flow over a layer's weights that are present, each over that of the network.
+    present = {name: max(1, int(mask.count_nonzero())) for name, mask in evidence.masks.items()}
+    sums = {
+        name: (float((weight * gradient[name]).abs().double().sum()), float(flow[name].double().sum()))
+        for name, weight in evidence.weights.items()
+    }
+    whole = [sum(pair[side] for pair in sums.values()) / sum(present.values()) for side in (0, 1)]
+    return {
+        name: (pair[0] / present[name] / (whole[0] or 1), pair[1] / present[name] / (whole[1] or 1))
+        for name, pair in sums.items()
+    }
+
+
+def _flow_of(evidence: Evidence) -> Tensors:
+    # In double precision: products over many layers leave the range of float32.
+    leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
+    _, gradient = evidence.flow_gradient(leaves)
+    return {name: leaf.detach() * gradient[name] for name, leaf in leaves.items()}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from autosparse.core.criteria.saliency import snip
+from autosparse.core.criteria import snip
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
@@ -88,14 +88,8 @@ def rank(
         case "magnitude_increase":
             return {name: weight.abs() - initial[name].to(weight.device).abs() for name, weight in weights.items()}
         case "snip":
-            evidence = Evidence(
-                model=model,
-                weights=weights,
-                masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
-                layers=(),
-                draw=lambda count: training.sample(count, generator),
-                generator=generator,
-                example=lambda: torch.zeros(1),
+            evidence = Evidence.dense(
+                model, (), lambda count: training.sample(count, generator), generator, lambda: torch.zeros(1)
             )
             scores: Tensors = snip(evidence, images=min(RANK_IMAGES, len(training)), mode="evaluation")
             return scores

@@ -100,12 +100,11 @@ def reading_of(weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None)
     shape = tuple(weight.shape)
     if kind is None:
         return Reading(shape, int(getattr(module, "groups", 1)), bool(getattr(module, "transposed", False)))
-    if kind == "linear":
-        # [outputs, ...inputs], or of several [groups, outputs, inputs].
-        groups, outputs = (shape[0], shape[1]) if len(shape) == 3 and _is_stacked(module) else (1, shape[0])
-        return Reading((groups * outputs, math.prod(shape) // (groups * outputs)), groups)
-    groups, inputs = (shape[0], shape[1]) if len(shape) == 3 and _is_stacked(module) else (1, shape[0])
-    return Reading((groups * inputs, math.prod(shape) // (groups * inputs)), groups, transposed=True)
+    # [outputs, ...inputs], or of several [groups, outputs, inputs]; unless linear, the other way. XLNet attention
+    # keeps its heads apart: there the first of three dimensions counts no layers.
+    stacked = len(shape) == 3 and type(module).__name__ != "XLNetRelativeAttention"
+    groups, first = shape[:2] if stacked else (1, shape[0])
+    return Reading((groups * first, math.prod(shape) // (groups * first)), groups, transposed=kind != "linear")
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -145,11 +144,6 @@ def _of_transformers(module: torch.nn.Module) -> dict[str, Kind]:
         way: Kind = "linear" if up.shape[2] == down.shape[1] and up.shape[1] == 2 * down.shape[2] else "transposed"
         return {"gate_up_proj": way, "down_proj": way}
     return {}
-
-
-def _is_stacked(module: torch.nn.Module) -> bool:
-    # Of three dimensions the first counts layers, but for attention that keeps its heads apart.
-    return type(module).__name__ != "XLNetRelativeAttention"
 
 
 def _matching(pattern: str, parameters: Mapping[str, Any], option: str) -> list[str]:

@@ -42,6 +42,18 @@ class Layer:
     def size(self) -> int:
         return math.prod(self.shape)
 
+    def spread(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group.
+
+        A neuron of a linear layer is a channel too.
+        """
+        parts = tensor.reshape(self.groups, self.shape[0] // self.groups, self.shape[1], -1)
+        return parts.transpose(1, 2) if self.transposed else parts
+
+    def gather(self, parts: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+        """What `spread` gave, in the weight's own shape again."""
+        return (parts.transpose(1, 2) if self.transposed else parts).reshape(shape)
+
 
 def prunable_weights(model: torch.nn.Module) -> Tensors:
     """Weights of convolutions, linear layers, attention and declared layers, name -> parameter, tied ones once.
@@ -179,6 +191,11 @@ def sparsity_of(total: int, keep: int) -> float:
     """The sparsity with the fewest decimals at which exactly `keep` of `total` weights stay."""
     exact = 1 - keep / total
     return next((s for digits in range(1, 17) if keep_count(total, s := round(exact, digits)) == keep), exact)
+
+
+def full_masks(weights: Mapping[str, torch.Tensor]) -> Tensors:
+    """Masks that keep every weight."""
+    return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
 
 
 def total_of(tensors: Mapping[str, torch.Tensor]) -> int:

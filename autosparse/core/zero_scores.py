@@ -40,15 +40,13 @@ def with_signal(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Te
     def scored(evidence: Evidence) -> Tensors:
         nonlocal silent_before
         if silent_before:
-            return score(carrying_signal(evidence)[0])
+            return score(carrying_signal(evidence))
         scores = score(evidence)
         if not silent_layers(scores, evidence):
             return scores
-        carrying, names = carrying_signal(evidence)
-        if not names:
-            return scores
-        silent_before = True
-        return score(carrying)
+        carrying = carrying_signal(evidence)
+        silent_before = carrying is not evidence
+        return score(carrying) if silent_before else scores
 
     return scored
 
@@ -62,14 +60,13 @@ def silent_layers(scores: Mapping[str, torch.Tensor], evidence: Evidence) -> lis
     ]
 
 
-def carrying_signal(evidence: Evidence) -> tuple[Evidence, list[str]]:
-    """Return the network with what begins at zero replaced, and the names of that; as it is where nothing does."""
-    parameters = {name: evidence.trained.get(name, part) for name, part in evidence.model.named_parameters()}
+def carrying_signal(evidence: Evidence) -> Evidence:
+    """Return the network with what begins at zero replaced, or the same evidence where nothing does."""
     prunable = {id(weight): name for name, weight in prunable_weights(evidence.model).items()}
     layers = {layer.name: layer for layer in evidence.layers or describe_layers(evidence.model)}
     replaced: Tensors = {}
     for name, parameter in evidence.model.named_parameters():
-        part = parameters[name].detach()
+        part = evidence.trained.get(name, parameter).detach()
         if not part.is_floating_point() or not part.numel() or bool(part.any()):
             continue
         if (layer := prunable.get(id(parameter))) is not None:
@@ -79,14 +76,14 @@ def carrying_signal(evidence: Evidence) -> tuple[Evidence, list[str]]:
         elif _is_scale(name, part):
             replaced[name] = torch.ones_like(part)
     if not replaced:
-        return evidence, []
+        return evidence
     names = [*replaced]
     which = f"{names[0]} and {len(names) - 1} more begin" if names[1:] else f"{names[0]} begins"
     evidence.note(
         f"{which} at zero, so that layers behind have no gradient: the network is scored with such "
         "scales at one and such weights drawn at random"
     )
-    return replace(evidence, trained={**evidence.trained, **replaced}).masked(evidence.masks), names
+    return replace(evidence, trained={**evidence.trained, **replaced}).masked(evidence.masks)
 
 
 def is_by_position(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> bool:

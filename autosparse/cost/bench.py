@@ -16,9 +16,7 @@ from functools import partial
 from typing import Any, Self
 
 from autosparse.backends import Placement
-from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Scorer
-from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.scorers import groups_of, score_weights, scorers
 from autosparse.core.training.loop import Recipe, train
 from autosparse.cost.price import Price
 from autosparse.errors import MissingRequirement, StepError
@@ -234,15 +232,15 @@ def _training_rate(network: _Network, recipe: Recipe, steps: int, device: torch.
 def _scoring(name: str, options: Mapping[str, Any], network: _Network, device: torch.device) -> float:
     tables = random_tables(name, options, device)
     state = learn_scorer(name, options, tables, 1)
-    scorer = Scorer(groups_of(name, options), partial(scorers[name].facts["predict"], state))
+    predict = partial(scorers[name].facts["predict"], state)
     model = network.build().to(device)
     images = made_up_images(_SCORED, network.shape, network.classes, device)
     evidence = evidence_of(model, images)
     if name == _PAPER:
         # Its 1.2 million multiply-adds a weight would take minutes: on some weights, without the features.
-        seconds = clock(lambda: scorer.predict(tables), device)
+        seconds = clock(lambda: predict(tables), device)
         return sum(map(len, tables.values.values())) / seconds
-    seconds = clock(lambda: criteria["learned"].function(replace(evidence, scorer=scorer), images=_SCORED), device)
+    seconds = clock(lambda: score_weights(predict, groups_of(name, options), evidence, _SCORED), device)
     return network.facts.total / seconds
 
 

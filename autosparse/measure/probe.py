@@ -226,17 +226,10 @@ def made_up_images(count: int, shape: Shape, classes: int, device: torch.device)
 def evidence_of(model: Any, images: Images) -> Evidence:
     """About a network, one batch of all images, in the layout that it takes."""
     images = images_for(model, images)
-    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     example = images.normalize(images.pixels[:1])  # type: ignore[index]
     batch = (images.normalize(images.pixels[:]), images.labels)  # type: ignore[index]
-    return Evidence(
-        model=model,
-        weights=weights,
-        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
-        layers=describe_layers(model, example),
-        draw=lambda count: [batch],
-        generator=torch.Generator(),
-        example=lambda: example,
+    return Evidence.dense(
+        model, describe_layers(model, example), lambda count: [batch], torch.Generator(), lambda: example
     )
 
 

@@ -12,7 +12,7 @@ from importlib import util
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment, missing_extras
-from autosparse.core.training.torch_compile import DENSE
+from autosparse.core.training.loop import DENSE
 from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, environment_changes, summarize_changes

@@ -120,19 +120,16 @@ def gather_evidence(
     device = torch.device("cpu") if context.device.type == "mps" else context.device
     model = load_network(context).to(device)
     images = images_for(model, corrupt(images_of(context, "train", device)))
-    weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
-    if not weights:
+    if not prunable_weights(model):
         raise StepError(f"the network has no prunable weight: {explain_unprunable(model)}")
     example = torch.zeros((1, *images.input_shape), device=device)
     random = generator("evidence", seed)
-    return Evidence(
-        model=model,
-        weights=weights,
-        masks={name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()},
-        layers=describe_layers(model, example),
-        draw=lambda count: images.sample(count, random),
-        generator=random,
-        example=lambda: example,
+    return Evidence.dense(
+        model,
+        describe_layers(model, example),
+        lambda count: images.sample(count, random),
+        random,
+        lambda: example,
         note=context.note,
         stream=None if recipe is None else partial(training_stream, images, recipe, seed),
     )

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.feature_extraction import describe
+from autosparse.core.features import describe
 from autosparse.core.irp import round_by_round, rounds_that_learned, rounds_to_describe, survival
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, warmed_up

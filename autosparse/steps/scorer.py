@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from autosparse.core.evidence import Scorer
+from autosparse.core.evidence import Evidence, Scorer
 from autosparse.core.features import Features, feature_groups
-from autosparse.core.scorers import groups_of, scorers
+from autosparse.core.scorers import groups_of, score_weights, scorers
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import warmed_up
@@ -105,14 +105,14 @@ def make_scorer(
     about: Mapping[str, Any], state: Mapping[str, torch.Tensor], recipe: Recipe, device: torch.device
 ) -> Scorer:
     """The scorer that `about`, as in `scorer.json`, and its tensors are; `recipe` trains networks that it warms up."""
-    groups = about.get("features") or groups_of(about["name"], about["options"])
+    groups = tuple(about.get("features") or groups_of(about["name"], about["options"]))
     placed = {name: tensor.to(device) for name, tensor in state.items()}
-    return Scorer(
-        tuple(groups),
-        partial(scorers[about["name"]].facts["predict"], placed),
-        partial(warmed_up, recipe=recipe, steps=about["options"].get("warm_up", 0)),
-        choose(selections, about["selection"]) if "selection" in about else None,
-    )
+    learned = partial(scorers[about["name"]].facts["predict"], placed)
+
+    def predict(evidence: Evidence, images: int) -> Tensors:
+        return score_weights(learned, groups, warmed_up(evidence, recipe, about["options"].get("warm_up", 0)), images)
+
+    return Scorer(predict, choose(selections, about["selection"]) if "selection" in about else None)
 
 
 ABOUT, STATE = "scorer.json", "state.safetensors"

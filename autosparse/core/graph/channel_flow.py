@@ -86,12 +86,8 @@ class ChannelFlow:
     fixed: set[int] = field(default_factory=set)
     parents: list[int] = field(default_factory=list)
 
-    def roots(self, units: torch.Tensor) -> torch.Tensor:
-        """The unit that stands for each, of those that were found to be one."""
-        return torch.tensor([self.root(unit) for unit in units.tolist()], dtype=torch.int64)
-
     def root(self, unit: int) -> int:
-        """The unit that stands for one."""
+        """The unit that stands for one, of those that were found to be one."""
         while self.parents[unit] != unit:
             self.parents[unit] = self.parents[self.parents[unit]]
             unit = self.parents[unit]
@@ -141,32 +137,28 @@ class _Walk:
 
     def walk(self) -> ChannelFlow:
         for node in self.nodes:
-            if node.op == "call_function":
-                self.values[node] = self._value(node)
-            elif node.op == "output":
+            if node.op not in ("call_function", "output"):
+                continue
+            self.values[node] = self._value(node) if node.op == "call_function" else None
+            if self.values[node] is None:
                 for read in node.all_input_nodes:
                     self.flow.keep(self.values.get(read))
         return self.flow
 
     def _value(self, node: Any) -> Value | None:
         operation = _named(node)
-        value: Value | None = None
         if operation in _CONVOLUTIONS or operation == "linear":
-            value = self._read(node, operation)
-        elif operation == "_native_batch_norm_legit_no_training":
-            value = self._normalized(node)
-        elif operation == "getitem":
-            value = self.values.get(node.args[0]) if node.args[1] == 0 else None
-        elif operation in ("add", "mul", "sub", "div"):
-            value = self._combined(node, operation)
-        elif operation == "cat":
-            value = self._concatenated(node)
-        elif (source := self.values.get(node.args[0]) if node.args else None) is not None:
-            value = self._passed(node, operation, source)
-        if value is None:
-            for read in node.all_input_nodes:
-                self.flow.keep(self.values.get(read))
-        return value
+            return self._read(node, operation)
+        if operation == "_native_batch_norm_legit_no_training":
+            return self._normalized(node)
+        if operation == "getitem":
+            return self.values.get(node.args[0]) if node.args[1] == 0 else None
+        if operation in ("add", "mul", "sub", "div"):
+            return self._combined(node, operation)
+        if operation == "cat":
+            return self._concatenated(node)
+        source = self.values.get(node.args[0]) if node.args else None
+        return None if source is None else self._passed(node, operation, source)
 
     def _passed(self, node: Any, operation: str, source: Value) -> Value | None:
         if operation in _SAME:
@@ -347,7 +339,7 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
     A constant that is not zero cannot be put into the bias of a layer with zeros around its input: there one channel
     stands for all of them, their weights summed.
     """
-    roots = flow.roots(torch.arange(len(flow.parents)))
+    roots = torch.tensor([flow.root(unit) for unit in range(len(flow.parents))], dtype=torch.int64)
     kept = torch.zeros(len(flow.parents), dtype=torch.bool)
     kept[roots[list(flow.fixed)]] = True
     readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in flow.readers]

@@ -8,8 +8,8 @@ from typing import Any
 
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.paths import Paths, Untraceable, channels_of, effective_weights, flow_of, trace_paths
-from autosparse.core.weights import Tensors
+from autosparse.core.graph.paths import Paths, Untraceable, effective_weights, flow_of, trace_paths
+from autosparse.core.weights import Tensors, full_masks
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 
@@ -26,15 +26,6 @@ class Finding:
     kind: str
     layers: tuple[str, ...]
     message: str
-
-
-def examine(evidence: Evidence) -> tuple[Finding, ...]:
-    """What the evidence's masks cut that the dense network has, the gravest first; nothing of a sound network.
-
-    A layer is named once as what it is part of, a branch or the network, and again if it is empty. Takes two
-    passes of the network, one of them dense; of a network that is cut, one more for every sum without identity.
-    """
-    return find_cuts(evidence, effective_weights(evidence), describe_network(evidence))
 
 
 @dataclass(frozen=True)
@@ -65,16 +56,20 @@ class Network:
 
 def describe_network(evidence: Evidence) -> Network:
     """The network under full masks. Its joins are read off the graph that autograd records."""
-    full = {name: torch.ones_like(mask, dtype=torch.bool) for name, mask in evidence.masks.items()}
-    dense = replace(evidence, masks=full)
-    value, gradient, leaves = flow_of(dense)
+    value, gradient, leaves = flow_of(replace(evidence, masks=full_masks(evidence.masks)))
     joins, last = _read_graph(value.grad_fn, leaves) if value.grad_fn is not None else ((), None)
     on_path = {name: part > 0 for name, part in gradient.items()}
     return Network(on_path, joins, last)
 
 
-def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> tuple[Finding, ...]:
-    """What is cut under the evidence's masks, `on_path` being the weights that are not."""
+def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> tuple[Finding, ...]:
+    """What the evidence's masks cut that the dense network has, the gravest first; nothing of a sound network.
+
+    A layer is named once as what it is part of, a branch or the network, and again if it is empty. Takes two passes of
+    the network, one where the weights that are `on_path` are known; of one that is cut, one more for every such sum.
+    """
+    on_path = effective_weights(evidence) if on_path is None else on_path
+    network = describe_network(evidence)
     kept = {name: int(mask.count_nonzero()) for name, mask in evidence.masks.items()}
     cut = [name for name, part in network.on_path.items() if bool(part.any()) and not bool(on_path[name].any())]
     findings: list[Finding] = []
@@ -87,9 +82,8 @@ def find_cuts(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: 
             for join in network.joins
             if all(join.branches) and _stops(evidence, join)
         ]
-    elif network.last and (count := int(outputs_without(evidence, on_path, network).sum())):
-        of = channels_of(evidence)[network.last]
-        message = f"{count} of {of.outputs} outputs of {network.last} depend on no input"
+    elif network.last and bool((without := outputs_without(evidence, on_path, network)).any()):
+        message = f"{int(without.sum())} of {len(without)} outputs of {network.last} depend on no input"
         findings.append(Finding("outputs", (network.last,), message))
     for join, branch in ((at, way) for at in network.joins for way in at.branches):
         layers = tuple(name for name in branch if bool(network.on_path[name].any()))
@@ -115,18 +109,15 @@ def emptied(masks: Mapping[str, torch.Tensor]) -> tuple[Finding, ...]:
 def outputs_without(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> torch.Tensor:
     """Which outputs of the network's last layer depend on no input, though they do when dense."""
     assert network.last is not None
-    channels = channels_of(evidence)[network.last]
+    layer = evidence.layers_by_name[network.last]
     fed, before = (
-        channels.spread(parts[network.last]).any(dim=3).any(dim=2).flatten() for parts in (on_path, network.on_path)
+        layer.spread(parts[network.last]).any(dim=3).any(dim=2).flatten() for parts in (on_path, network.on_path)
     )
     return before & ~fed
 
 
 def _stops(evidence: Evidence, join: Join) -> bool:
-    masks = {
-        name: mask if name in join.layers else torch.ones_like(mask, dtype=torch.bool)
-        for name, mask in evidence.masks.items()
-    }
+    masks = full_masks(evidence.masks) | {name: evidence.masks[name] for name in join.layers}
     return not bool(flow_of(replace(evidence, masks=masks))[0] > 0)
 
 
@@ -206,7 +197,7 @@ def dissect(evidence: Evidence) -> Anatomy:
     """
     try:
         on_path = effective_weights(evidence)
-        findings = find_cuts(evidence, on_path, describe_network(evidence))
+        findings = examine(evidence, on_path)
         return Anatomy(kept(evidence.masks), trace_paths(evidence, on_path), findings)
     except (UsageError, Untraceable) as error:
         evidence.note(f"effective sparsity and paths are unknown: {error}")

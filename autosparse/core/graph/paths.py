@@ -11,39 +11,6 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 
 
-@dataclass(frozen=True)
-class ChannelLayout:
-    """How a weight's dimensions are to be read. A neuron of a linear layer is a channel too."""
-
-    shape: tuple[int, ...]
-    groups: int = 1
-    transposed: bool = False
-    held: tuple[int, ...] = ()
-    """the weight's own shape, where it is another"""
-
-    @property
-    def outputs(self) -> int:
-        return self.shape[1] * self.groups if self.transposed else self.shape[0]
-
-    def spread(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
-        first, second = self.shape[0] // self.groups, self.shape[1]
-        parts = tensor.reshape(self.groups, first, second, -1)
-        return parts.transpose(1, 2) if self.transposed else parts
-
-    def gather(self, parts: torch.Tensor) -> torch.Tensor:
-        """What `spread` gave, in the weight's shape again."""
-        return (parts.transpose(1, 2) if self.transposed else parts).reshape(self.held or self.shape)
-
-
-def channels_of(evidence: Evidence) -> dict[str, ChannelLayout]:
-    """How the layers of a network connect channels, by the name of their weight."""
-    return {
-        layer.name: ChannelLayout(layer.shape, layer.groups, layer.transposed, tuple(evidence.masks[layer.name].shape))
-        for layer in evidence.layers
-    }
-
-
 class Untraceable(ValueError):
     """A network through which no paths can be counted."""
 
@@ -72,8 +39,8 @@ def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None =
     """
     on_path = effective_weights(evidence) if on_path is None else on_path
     through, total = count_paths(evidence)
-    channels = channels_of(evidence)
-    entered = {name: channels[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}
+    layers = evidence.layers_by_name
+    entered = {name: layers[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}
     return Paths(
         {name: int(part.count_nonzero()) for name, part in on_path.items()},
         {name: int(part.count_nonzero()) for name, part in entered.items()},

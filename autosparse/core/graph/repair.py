@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Network, describe_network, outputs_without
-from autosparse.core.graph.paths import channels_of, effective_weights
-from autosparse.core.weights import Tensors
+from autosparse.core.graph.paths import effective_weights
+from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
@@ -81,11 +81,11 @@ def _first_without_path(evidence: Evidence, network: Network) -> tuple[str, torc
         if bool(part.any()) and not bool(on_path[name].any()):
             return name, part
     if network.last is not None and bool((without := outputs_without(evidence, on_path, network)).any()):
-        channels = channels_of(evidence)[network.last]
+        layer, part = evidence.layers_by_name[network.last], network.on_path[network.last]
         rows = torch.zeros(without.shape, dtype=torch.bool, device=without.device)
         rows[int(without.nonzero()[0])] = True
-        parts = channels.spread(network.on_path[network.last])
-        return network.last, channels.gather(parts & rows.reshape(parts.shape[0], parts.shape[1], 1, 1))
+        parts = layer.spread(part)
+        return network.last, layer.gather(parts & rows.reshape(parts.shape[0], parts.shape[1], 1, 1), part.shape)
     return None
 
 
@@ -165,8 +165,8 @@ def _remove(
             return True
         masks[name].view(-1)[index] = False
         excess -= costs[name]
-    channels = channels_of(evidence)
-    ends_of = {name: _channels_of_weights(channels[name], part) for name, part in on_path.items()}
+    layers = evidence.layers_by_name
+    ends_of = {name: _channels_of_weights(layers[name], part) for name, part in on_path.items()}
     uses = {
         name: tuple(torch.bincount(side.flatten()[part.flatten()], minlength=int(side.max()) + 1) for side in sides)
         for (name, part), sides in zip(on_path.items(), ends_of.values(), strict=True)
@@ -213,13 +213,12 @@ def _by_score(
         yield names[int(layer[index])], int(position[index])
 
 
-def _channels_of_weights(channels: Any, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _channels_of_weights(layer: Layer, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """For every weight the number of its output channel and of its input channel."""
-    groups, outputs, inputs, kernel = channels.spread(part).shape
+    groups, outputs, inputs, _ = (whole := layer.spread(part)).shape
     output = torch.arange(groups * outputs, device=part.device).reshape(groups, outputs, 1, 1)
     input = torch.arange(groups * inputs, device=part.device).reshape(groups, 1, inputs, 1)
-    shape = (groups, outputs, inputs, kernel)
-    first, second = (channels.gather(side.expand(shape)).contiguous() for side in (output, input))
+    first, second = (layer.gather(side.expand_as(whole), part.shape).contiguous() for side in (output, input))
     return first, second
 
 

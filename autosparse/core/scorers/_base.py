@@ -10,12 +10,14 @@ for each of these rounds, of the weights that it found, and a label is 1 for wha
 All scorers share the options of `Shared`, which say what state of a network they look at; they are not passed on.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge
 
+from autosparse.core.evidence import Evidence
+from autosparse.core.features import Features, describe
 from autosparse.core.weights import Tensors
 from autosparse.registry import Registry
 
@@ -41,3 +43,13 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """The feature groups that a scorer with these options, or their defaults, looks at."""
     entry = scorers[name]
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
+
+
+def score_weights(
+    predict: Callable[[Features], Tensors], groups: Sequence[str], evidence: Evidence, images: int
+) -> Tensors:
+    """Scores of every weight, in its shape; the tables of feature `groups` are made for one layer after another."""
+    scores: Tensors = {}
+    for part in describe(evidence, groups, images):
+        scores |= {name: values.view(evidence.weights[name].shape) for name, values in predict(part).items()}
+    return scores

@@ -72,37 +72,45 @@ def _most(values: Any, k: int) -> Any:
 @_rows
 def convolve(
     begin: int, end: int, x: Any, first: Any, reads: Any, down: Any, right: Any, weights: Any, y: Any,
-    images: int, stride: int,
+    images: int, stride: int, spacing: int,
 ) -> None:  # fmt: skip
     """Rows `begin` to `end` of every output channel.
 
     Weights are sorted by output channel, `first` being where each one's begin: `reads` is the input channel of each,
-    `down` and `right` where it reads, relative to the output's position times the stride.
+    `down` and `right` where it reads, relative to the output's position times the stride. With a `spacing` inputs stand
+    that far apart, with nothing between them, as in the gradient of a convolution of that stride; one of the two is 1.
     """
     n, height, width, wide = images, x.shape[1], x.shape[2] // images, y.shape[2] // images
     for h in range(begin, end):
-        top = h * stride
         for o in range(y.shape[0]):
             row = y[o, h]
             row[:] = _ZERO
             k, last = first[o], first[o + 1]
             while k < last:
-                four = stride == 1 and k + 3 < last and top + _least(down, k) >= 0 and top + _most(down, k) < height
+                four = stride == spacing == 1 and k + 3 < last
+                four = four and h + _least(down, k) >= 0 and h + _most(down, k) < height
                 low, high = 0, 0  # the columns that four weights reach at once
                 if four:
                     low, high = max(0, -_least(right, k)), min(wide, width - _most(right, k))
                 if low < high:
                     _add_four(
                         row[low * n : high * n], weights, k,
-                        x[reads[k], top + down[k], (low + right[k]) * n : (high + right[k]) * n],
-                        x[reads[k + 1], top + down[k + 1], (low + right[k + 1]) * n : (high + right[k + 1]) * n],
-                        x[reads[k + 2], top + down[k + 2], (low + right[k + 2]) * n : (high + right[k + 2]) * n],
-                        x[reads[k + 3], top + down[k + 3], (low + right[k + 3]) * n : (high + right[k + 3]) * n],
+                        x[reads[k], h + down[k], (low + right[k]) * n : (high + right[k]) * n],
+                        x[reads[k + 1], h + down[k + 1], (low + right[k + 1]) * n : (high + right[k + 1]) * n],
+                        x[reads[k + 2], h + down[k + 2], (low + right[k + 2]) * n : (high + right[k + 2]) * n],
+                        x[reads[k + 3], h + down[k + 3], (low + right[k + 3]) * n : (high + right[k + 3]) * n],
                     )  # fmt: skip
                 for j in range(k, k + 4 if four else k + 1):
-                    if not 0 <= top + down[j] < height:
+                    shift, top = right[j], h * stride + down[j]
+                    if top < 0 or top % spacing or top // spacing >= height:
                         continue
-                    shift, other = right[j], x[reads[j], top + down[j]]
+                    other = x[reads[j], top // spacing]
+                    if spacing > 1:
+                        a, b = max(0, (spacing - 1 + shift) // spacing), min(width, (wide - 1 + shift) // spacing + 1)
+                        for w in range(a, b):
+                            at = (w * spacing - shift) * n
+                            _add(row[at : at + n], weights[j], other[w * n : (w + 1) * n])
+                        continue
                     a, b = max(0, (stride - 1 - shift) // stride), min(wide, (width - 1 - shift) // stride + 1)
                     if stride > 1:
                         for w in range(a, b):
@@ -115,53 +123,6 @@ def convolve(
                             _add(row[high * n : b * n], weights[j], other[(high + shift) * n : (b + shift) * n])
                     elif a < b:
                         _add(row[a * n : b * n], weights[j], other[(a + shift) * n : (b + shift) * n])
-                k += 4 if four else 1
-
-
-@_rows
-def gradient_of_inputs(
-    begin: int, end: int, g: Any, first: Any, gives: Any, down: Any, right: Any, weights: Any, x: Any,
-    images: int, stride: int,
-) -> None:  # fmt: skip
-    """Rows `begin` to `end` of every input channel; weights are sorted by input channel, `gives` is the output's."""
-    n, height, width, wide = images, g.shape[1], x.shape[2] // images, g.shape[2] // images
-    for h in range(begin, end):
-        for c in range(x.shape[0]):
-            row = x[c, h]
-            row[:] = _ZERO
-            k, last = first[c], first[c + 1]
-            while k < last:
-                four = stride == 1 and k + 3 < last and h - _most(down, k) >= 0 and h - _least(down, k) < height
-                low, high = 0, 0
-                if four:
-                    low, high = max(0, _most(right, k)), min(width, wide + _least(right, k))
-                if low < high:
-                    _add_four(
-                        row[low * n : high * n], weights, k,
-                        g[gives[k], h - down[k], (low - right[k]) * n : (high - right[k]) * n],
-                        g[gives[k + 1], h - down[k + 1], (low - right[k + 1]) * n : (high - right[k + 1]) * n],
-                        g[gives[k + 2], h - down[k + 2], (low - right[k + 2]) * n : (high - right[k + 2]) * n],
-                        g[gives[k + 3], h - down[k + 3], (low - right[k + 3]) * n : (high - right[k + 3]) * n],
-                    )  # fmt: skip
-                for j in range(k, k + 4 if four else k + 1):
-                    shift, top = right[j], h - down[j]
-                    if top < 0 or top % stride or top // stride >= height:
-                        continue
-                    other = g[gives[j], top // stride]
-                    a, b = max(0, (stride - 1 - shift) // stride), min(wide, (width - 1 - shift) // stride + 1)
-                    if stride > 1:
-                        for w in range(a, b):
-                            at = (w * stride + shift) * n
-                            _add(row[at : at + n], weights[j], other[w * n : (w + 1) * n])
-                        continue
-                    a, b = a + shift, b + shift
-                    if low < high:
-                        if a < low:
-                            _add(row[a * n : low * n], weights[j], other[(a - shift) * n : (low - shift) * n])
-                        if high < b:
-                            _add(row[high * n : b * n], weights[j], other[(high - shift) * n : (b - shift) * n])
-                    elif a < b:
-                        _add(row[a * n : b * n], weights[j], other[(a - shift) * n : (b - shift) * n])
                 k += 4 if four else 1
 
 

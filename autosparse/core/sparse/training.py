@@ -107,7 +107,7 @@ class _Left:
         order = numpy.lexsort((self.right, self.down, o, self.reads))
         self.order = torch.from_numpy(order)
         first = numpy.searchsorted(self.reads[order], numpy.arange(inputs * groups + 1))
-        self.inverse = first, o[order], self.down[order], self.right[order]
+        self.inverse = first, o[order], -self.down[order], -self.right[order]
 
 
 def _convolve(module: torch.nn.Conv2d, left: _Left, each: Each, x: torch.Tensor) -> torch.Tensor:
@@ -132,7 +132,7 @@ class _Convolution(torch.autograd.Function):
         outputs = _empty(images, len(weight), height, width)
         each(
             kernels.convolve, height, inputs.numpy(), left.first, left.reads, left.down, left.right, values.numpy(),
-            _innermost(outputs).numpy(), images, stride,
+            _innermost(outputs).numpy(), images, stride, 1,
         )  # fmt: skip
         ctx.save_for_backward(inputs, values)
         ctx.about = left, weight, x.shape, stride, each
@@ -154,8 +154,8 @@ class _Convolution(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_inputs = _empty(*of)
             each(
-                kernels.gradient_of_inputs, of[2], gradient.numpy(), *left.inverse, values[left.order].numpy(),
-                _innermost(of_inputs).numpy(), of[0], stride,
+                kernels.convolve, of[2], gradient.numpy(), *left.inverse, values[left.order].numpy(),
+                _innermost(of_inputs).numpy(), of[0], 1, stride,
             )  # fmt: skip
         return of_inputs, of_weight, None, None, None
 

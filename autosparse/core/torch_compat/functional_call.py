@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cache
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -46,25 +45,13 @@ def with_state(
         with foreign_code(f"calling `{type(model).__name__}`", model):
             return work(call)
 
+    # A module that runs a function while `functional_call` has the network's state replaced.
+    holder = torch.nn.Module()
+    holder.model, holder.forward = model, run
     whole = {f"model.{name}": tensor for name, tensor in state.items()}
     with in_mode(model, training=training), _checkpointing(recompute):
-        result: Result = torch.func.functional_call(_holder()(model), whole, (run,))
+        result: Result = torch.func.functional_call(holder, whole, ())
     return result
-
-
-@cache
-def _holder() -> type[torch.nn.Module]:
-    class Holder(torch.nn.Module):
-        """Runs a function while `functional_call` has the network's state replaced."""
-
-        def __init__(self, model: torch.nn.Module) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, run: Callable[[], Any]) -> Any:
-            return run()
-
-    return Holder
 
 
 @dataclass

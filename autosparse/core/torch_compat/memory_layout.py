@@ -55,6 +55,19 @@ def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
     return len(expected) == len(actual) and all(map(_are_close, expected, actual))
 
 
+def flattened(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
+    """Return a weight as a vector, in the order in which it lies in memory in a network of that layout."""
+    return (tensor.permute(0, 2, 3, 1) if channels_last and tensor.ndim == 4 else tensor).detach().reshape(-1)
+
+
+def in_shape(vector: torch.Tensor, shape: torch.Size, channels_last: bool) -> torch.Tensor:
+    """Return a view of a `flattened` weight in its shape."""
+    if len(shape) != 4 or not channels_last:
+        return vector.view(shape)
+    outputs, inputs, height, width = shape
+    return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
+
+
 def _outputs(model: torch.nn.Module, inputs: Inputs, layout: torch.memory_format) -> list[torch.Tensor]:
     def laid(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.contiguous(memory_format=layout) if tensor.ndim == 4 else tensor

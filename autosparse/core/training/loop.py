@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from autosparse.core.images import Images, batch_sizes, epoch
-from autosparse.core.torch_compat.memory_layout import lay_out
-from autosparse.core.training.optimizers import SGD, Adam, Update
-from autosparse.core.training.torch_compile import Forward, compiled
+from autosparse.core.torch_compat.memory_layout import flattened, in_shape, lay_out
+from autosparse.core.training.optimizers import Update, adam, sgd
 from autosparse.core.weights import prunable_weights
-from autosparse.errors import MissingExtra
+from autosparse.errors import MissingExtra, StepError
 from autosparse.lazy_torch import torch
 
 MOST_EPOCHS = 100_000
@@ -72,8 +71,11 @@ def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
 
 
+DENSE = "`--set training.kernels=dense` trains as ever"
+_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # as torch names what it finds none of
 _LEAST = 2  # images that batch normalization needs
 
+Forward: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 Observe = Callable[..., None]
 """Called with epochs done, epochs in all, and the mean loss of the last one."""
 
@@ -243,8 +245,8 @@ def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
     """The recipe's optimizer over one vector of parameters."""
     fused = flat.device.type in ("cpu", "cuda")  # one pass over the vector instead of three
     if recipe.optimizer == "adamw":
-        return Adam([flat], recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    return SGD(
+        return adam([flat], recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
+    return sgd(
         [flat],
         recipe.lr,
         momentum=recipe.momentum,
@@ -276,15 +278,12 @@ def _flatten(model: torch.nn.Module, *, channels_last: bool) -> torch.nn.Paramet
     # All parameters become views of one vector, and their gradients views of another: the optimizer,
     # the masks and clearing gradients are then one call each instead of one per tensor.
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    vector = torch.cat([_storage_order(parameter, channels_last).reshape(-1) for parameter in parameters])
-    flat = torch.nn.Parameter(vector)
-    flat.grad = torch.zeros_like(vector)
-    offset = 0
-    for parameter in parameters:
-        part = slice(offset, offset + parameter.numel())
-        parameter.data = _like(vector[part], parameter, channels_last)
-        parameter.grad = _like(flat.grad[part], parameter, channels_last)
-        offset += parameter.numel()
+    flat = torch.nn.Parameter(torch.cat([flattened(parameter, channels_last) for parameter in parameters]))
+    flat.grad = torch.zeros_like(flat)
+    sizes = [parameter.numel() for parameter in parameters]
+    for parameter, values, gradient in zip(parameters, flat.data.split(sizes), flat.grad.split(sizes), strict=True):
+        parameter.data = in_shape(values, parameter.shape, channels_last)
+        parameter.grad = in_shape(gradient, parameter.shape, channels_last)
     return flat
 
 
@@ -295,33 +294,51 @@ def _flat_mask(
     if unknown := masks.keys() - weights.keys():
         raise ValueError(f"masks of what is no prunable weight: {', '.join(sorted(unknown))}")
     # By identity: a tied weight goes by another name among the model's parameters.
-    present = {id(weights[name]): mask for name, mask in masks.items()}
+    present = {id(weights[name]): mask.to(flat.device) for name, mask in masks.items()}
     parts = [
-        _storage_order(
-            present[id(parameter)].to(flat.device).contiguous(memory_format=_layout(parameter, channels_last)),
-            channels_last,
-        )
+        flattened(present[id(parameter)], channels_last).to(flat.dtype)
         if id(parameter) in present
-        else torch.ones(parameter.shape, device=flat.device)
+        else torch.ones(parameter.numel(), dtype=flat.dtype, device=flat.device)
         for parameter in model.parameters()
         if parameter.requires_grad
     ]
-    return torch.cat([part.reshape(-1).to(flat.dtype) for part in parts])
+    return torch.cat(parts)
 
 
-def _layout(tensor: torch.Tensor, channels_last: bool) -> torch.memory_format:
-    is_last = channels_last and tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
-    return torch.channels_last if is_last else torch.contiguous_format
+@contextmanager
+def compiled(model: torch.nn.Module) -> Iterator[Forward]:
+    """A forward pass of `model`, compiled for batches of as many images as the first has; others go as ever.
+
+    Compiled anew for every training, whatever was compiled in this process before, since its bytes may not depend on
+    that; what torch keeps on disk of an equal network makes it a matter of seconds. Raises MissingExtra where there is
+    no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot compile.
+    """
+    size: int | None = None
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    # Releases of torch before 2.14 take what is on disk though it was compiled for another number of threads.
+    options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
+    torch.compiler.reset()
+    made = torch.compile(model, dynamic=False, options=options)
+
+    def forward(images: torch.Tensor) -> torch.Tensor:
+        nonlocal size
+        size = size or len(images)
+        return made(images) if len(images) == size else model(images)  # type: ignore[no-any-return]
+
+    try:
+        yield forward
+    except Exception as error:
+        if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise _explained(error) from error
+        raise
+    finally:
+        torch.compiler.reset()
 
 
-def _storage_order(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    # The numbers as they lie in memory: a channels_last weight is contiguous once its channels are last.
-    is_last = _layout(tensor, channels_last) is torch.channels_last
-    return tensor.detach().permute(0, 2, 3, 1) if is_last else tensor.detach()
-
-
-def _like(vector: torch.Tensor, tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    if _layout(tensor, channels_last) is torch.channels_last:
-        outputs, inputs, height, width = tensor.shape
-        return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
-    return vector.view(tensor.shape)
+def _explained(error: Exception) -> MissingExtra | StepError:
+    message = f"{type(error).__name__}: {error}"
+    if any(name in message for name in _COMPILERS):
+        needed = "Triton" if "Triton" in message else "a C++ compiler"
+        return MissingExtra(f"torch compiles with {needed}, and finds none", f"install it, or {DENSE}")
+    first = str(error).strip().partition("\n")[0] or type(error).__name__
+    return StepError(f"torch cannot compile this network: {first}", DENSE)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from autosparse.core.evidence import Batch, Evidence
-from autosparse.core.torch_compat.memory_layout import takes_channels_last
-from autosparse.core.torch_compat.random_state import seeded
+from autosparse.core.torch_compat.memory_layout import flattened, in_shape, takes_channels_last
+from autosparse.core.torch_compat.random_state import Generators, seeded
 from autosparse.core.training.loop import Recipe, autocast, learning_rate, update_rule
 from autosparse.core.weights import Tensors, total_of
 from autosparse.errors import UsageError
@@ -37,11 +36,8 @@ class Learner:
                 "convert the model, such as with `model.float()`",
             )
         trains = {name for name, parameter in evidence.model.named_parameters() if parameter.requires_grad}
-        ordered = {**dict.fromkeys(evidence.weights), **dict.fromkeys(state)}
-        names = [
-            name for name in ordered if name in evidence.weights or (name in trains and state[name].dtype in kinds)
-        ]
-        vector = torch.cat([self._in_storage_order(state[name]) for name in names])
+        names = [name for name in state if name in evidence.weights or (name in trains and state[name].dtype in kinds)]
+        vector = torch.cat([flattened(state[name], self._channels_last) for name in names])
         self.evidence, self.recipe = evidence, replace(recipe, schedule="one_cycle")
         self.steps, self.done = steps, 0.0
         self.prunable = total_of(evidence.weights)
@@ -50,8 +46,8 @@ class Learner:
         self._values.grad = torch.zeros_like(vector)
         self._seen = vector.clone()
         self._optimizer = update_rule(self._values, recipe)
-        leaves = self._named(self._seen)
-        for (name, leaf), gradient in zip(leaves.items(), self._named(self._values.grad).values(), strict=True):
+        leaves = self._parts(self._seen, names)
+        for (name, leaf), gradient in zip(leaves.items(), self._parts(self._values.grad, names).values(), strict=True):
             self._state[name] = leaf.requires_grad_()
             leaf.grad = gradient
         self._leaves = [*leaves.values()]
@@ -82,34 +78,23 @@ class Learner:
         values = self._values.detach()
         if not bool(values.isfinite().all()):
             raise Divergence(f"training for {round(self.done)} steps diverged: a lower learning rate may help")
-        return {**{name: tensor.detach() for name, tensor in self._state.items()}, **self._named(values.clone())}
+        state = {name: tensor.detach() for name, tensor in self._state.items()}
+        return {**state, **self._parts(values.clone(), self._names)}
 
     def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Numbers of the prunable weights, by name, as a vector [prunable] in the order of presences."""
-        return torch.cat([self._in_storage_order(tensors[name]) for name in self.evidence.weights])
+        return torch.cat([flattened(tensors[name], self._channels_last) for name in self.evidence.weights])
 
     def named(self, vector: torch.Tensor) -> Tensors:
         """A vector [prunable] by the weights' names, in their shapes."""
-        sizes = [weight.numel() for weight in self.evidence.weights.values()]
-        parts = zip(self.evidence.weights.items(), vector.split(sizes), strict=True)
-        return {name: self._in_shape(part, weight.shape) for (name, weight), part in parts}
+        return self._parts(vector, [*self.evidence.weights])
 
-    def _named(self, vector: torch.Tensor) -> Tensors:
-        parts = vector.split([self._state[name].numel() for name in self._names])
+    def _parts(self, vector: torch.Tensor, names: Sequence[str]) -> Tensors:
+        parts = vector.split([self._state[name].numel() for name in names])
         return {
-            name: self._in_shape(part, self._state[name].shape) for name, part in zip(self._names, parts, strict=True)
+            name: in_shape(part, self._state[name].shape, self._channels_last)
+            for name, part in zip(names, parts, strict=True)
         }
-
-    def _in_storage_order(self, tensor: torch.Tensor) -> torch.Tensor:
-        # Weights of images are read channels last, as training does, where the network takes that.
-        is_last = self._channels_last and tensor.ndim == 4
-        return (tensor.permute(0, 2, 3, 1) if is_last else tensor).detach().reshape(-1)
-
-    def _in_shape(self, vector: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-        if len(shape) == 4 and self._channels_last:
-            outputs, inputs, height, width = shape
-            return vector.view(outputs, height, width, inputs).permute(0, 3, 1, 2)
-        return vector.view(shape)
 
 
 def learn_briefly(
@@ -137,9 +122,6 @@ def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
     return learn_briefly(evidence, evidence.training_batches(), recipe, steps) if steps else evidence
 
 
-@contextmanager
-def seeded_by(evidence: Evidence) -> Iterator[None]:
+def seeded_by(evidence: Evidence) -> Generators:
     """Seed what the network itself draws, such as dropout, from the evidence's generator, for the length of a block."""
-    seed = int(torch.randint(2**62, (), generator=evidence.generator, device="cpu"))
-    with seeded(seed):
-        yield
+    return seeded(int(torch.randint(2**62, (), generator=evidence.generator, device="cpu")))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from autosparse.core.evidence import Batch, Evidence, Scorer
+from autosparse.core.features import Features
 from autosparse.core.images import Images
+from autosparse.core.scorers import score_weights
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
 
 SHAPE = (2, 6, 6)
@@ -143,4 +146,8 @@ def seeded_like(weight: torch.Tensor) -> torch.Tensor:
 
 def first_feature() -> Scorer:
     """A scorer that predicts the rank of a weight's magnitude in its layer."""
-    return Scorer(("magnitude",), lambda features: {name: table[:, 0] for name, table in features.values.items()})
+
+    def rank(features: Features) -> Tensors:
+        return {name: table[:, 0] for name, table in features.values.items()}
+
+    return Scorer(partial(score_weights, rank, ("magnitude",)))

@@ -125,8 +125,8 @@ def test_flow_by_hand() -> None:
     evidence = evidence_of(network, (2,))
     weights = {name: weight.abs() for name, weight in evidence.weights.items()}
 
-    assert 1 * (1 + 2 + 5) + 2 * (3 + 4 + 1) + 7 == float(evidence.flow(weights))
-    assert 1 * (1 + 2) + 2 * (3 + 4) == float(evidence.flow(weights, paths_only=True))
+    assert 1 * (1 + 2 + 5) + 2 * (3 + 4 + 1) + 7 == float(evidence.flow_gradient(weights)[0])
+    assert 1 * (1 + 2) + 2 * (3 + 4) == float(evidence.flow_gradient(weights, paths_only=True)[0])
 
 
 def test_flow_uses_running_statistics() -> None:
@@ -145,8 +145,8 @@ def test_flow_uses_running_statistics() -> None:
     evidence = evidence_of(network, (1,))
     before = snapshot(network)
 
-    assert 3 * (8 - 2) / 2 + 1 == float(evidence.flow({"0.weight": torch.tensor([[8.0]])}))
-    assert 8 / 2 * 2 == float(evidence.flow({"0.weight": torch.tensor([[8.0]])}, paths_only=True))
+    assert 3 * (8 - 2) / 2 + 1 == float(evidence.flow_gradient({"0.weight": torch.tensor([[8.0]])})[0])
+    assert 8 / 2 * 2 == float(evidence.flow_gradient({"0.weight": torch.tensor([[8.0]])}, paths_only=True)[0])
     assert_same(before, snapshot(network))
     assert network.training
 
@@ -155,7 +155,9 @@ def test_flow_has_the_precision_of_the_weights() -> None:
     """Weights in float64 make the whole flow float64."""
     evidence = evidence_of(small(), SHAPE)
 
-    assert torch.float64 == evidence.flow({name: part.double() for name, part in evidence.weights.items()}).dtype
+    flow, _ = evidence.flow_gradient({name: part.double() for name, part in evidence.weights.items()})
+
+    assert torch.float64 == flow.dtype
 
 
 @pytest.mark.parametrize("name", ["snip", "grasp", "synflow"])
@@ -204,7 +206,9 @@ def test_checkpointing_is_back_after_threads_that_overlap() -> None:
     before = {name: value for name, value in vars(module).items() if callable(value)}
     network = small()
     evidence = evidence_of(network, SHAPE)
-    threads = [threading.Thread(target=lambda: evidence_of(small(), SHAPE).flow(evidence.weights)) for _ in range(8)]
+    threads = [
+        threading.Thread(target=lambda: evidence_of(small(), SHAPE).flow_gradient(evidence.weights)) for _ in range(8)
+    ]
 
     for thread in threads:
         thread.start()

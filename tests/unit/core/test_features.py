@@ -9,9 +9,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from autosparse.core.features import Features, Position, Seen, columns_of, feature_groups, needs_of, table_layers
+from autosparse.core.criteria import criteria
+from autosparse.core.features import (
+    Features,
+    Position,
+    Seen,
+    columns_of,
+    describe,
+    feature_groups,
+    needs_of,
+    positions_of,
+    table_layers,
+)
 from autosparse.core.weights import Layer, Tensors
-from tests.unit.core.conftest import SHAPE, batch_of, evidence_of, seeded, small
+from autosparse.models import build_model
+from tests.unit.core.conftest import SHAPE, all_ones, batch_of, evidence_of, random_masks, seeded, small
+
+BATCHES = [batch_of(SHAPE, 8)]
 
 LAYERS = evidence_of(small(), SHAPE).layers
 PLACE = Position(index=1, layers=3, total=100)
@@ -250,16 +264,13 @@ def test_only_layer_of_a_network_is_first_and_last() -> None:
     assert [0.0, 1.0, 1.0] == table[0, 5:].tolist()
 
 
-def test_select_and_take() -> None:
-    """`select` keeps the columns of some groups in their order, `take` some layers."""
+def test_take_keeps_some_layers() -> None:
+    """In the order that is asked for, all columns of each."""
     features = table(*weights_of())
     names = [LAYERS[2].name, LAYERS[0].name]
 
-    selected = features.select(["layer", "magnitude"])
     taken = features.take(names)
 
-    assert ("magnitude",) * 2 + ("layer",) * 8 == selected.columns
-    assert torch.equal(features.values[names[0]][:, :2], selected.values[names[0]][:, :2])
     assert names == list(taken.values)
     assert features.columns == taken.columns
     assert torch.equal(torch.cat([features.values[name] for name in names]), taken.table())
@@ -295,3 +306,98 @@ def test_only_what_is_asked_for_stands_in_a_table() -> None:
 def test_columns_are_as_many_as_registered(name: str) -> None:
     """Prices count them without torch."""
     assert len(columns_of([name])) == table(*weights_of(), [name]).table().shape[1]
+
+
+def test_layers_of_a_residual_network_stand_where_they_are() -> None:
+    """Both layers of a block are on a branch, the second is summed; a projection is on a shortcut and summed too."""
+    evidence = evidence_of(build_model("resnet8", {"width": 4}, (3, 8, 8), 3), (3, 8, 8))
+
+    positions = dict(zip(evidence.weights, positions_of(evidence, joins=True), strict=True))
+    summed = [name for name, position in positions.items() if position.summed]
+
+    assert [name for name in positions if not positions[name].branch] == [
+        next(iter(positions)),
+        next(reversed(positions)),
+    ]
+    assert len(summed) == 3 + 2  # three blocks, two of them with a projection
+    assert [name for name, position in positions.items() if position.shortcut] == [
+        name for name in summed if "shortcut" in name
+    ]
+
+
+def test_a_network_without_sums_has_none() -> None:
+    """Every layer stands alone in the row."""
+    evidence = evidence_of(small(), SHAPE)
+
+    positions = positions_of(evidence, joins=True)
+
+    assert list(range(len(positions))) == [position.index for position in positions]
+    assert not any(position.branch or position.shortcut or position.summed for position in positions)
+
+
+def test_flow_orders_weights_as_synflow_does() -> None:
+    """The rank in the layer is the rank of SynFlow's score."""
+    evidence = evidence_of(small(), SHAPE, batches=BATCHES)
+
+    (first, *_) = describe(evidence, ["flow"], images=8)
+    name, table = next(iter(first.values.items()))
+
+    expected = criteria["synflow"].function(evidence)[name].flatten()
+    assert torch.equal(expected.argsort(), table[:, 0].argsort())
+
+
+def test_a_network_is_described_under_its_masks() -> None:
+    """The layer's and the network's present shares are told, and ranks are those among the present weights."""
+    model = small()
+    masks = random_masks(model)
+    masks["head.weight"] = torch.ones_like(masks["head.weight"])
+    evidence = evidence_of(model, SHAPE, masks=masks)
+    total, left = (sum(int(part.sum()) for part in each.values()) for each in (all_ones(model), masks))
+
+    parts = describe(evidence, ["magnitude", "remaining"], images=8)
+    found = {name: table for part in parts for name, table in part.values.items()}
+
+    for name, table in found.items():
+        mask = masks[name].flatten()
+        shares = torch.tensor([int(mask.sum()) / len(mask), left / total])
+        torch.testing.assert_close(shares.log().expand(len(mask), 2), table[:, 2:])
+        assert 0.0 == float(table[mask, 0].min())
+        assert not table[~mask, 0].any()
+
+
+def test_full_masks_are_no_masks() -> None:
+    """At initialization every number is bit for bit what it is without looking at masks."""
+    model, groups = build_model("resnet8", {"width": 4}, (3, 8, 8), 3), ["magnitude", "gradient", "channels"]
+    evidence = evidence_of(model, (3, 8, 8), batches=[batch_of((3, 8, 8), 8)])
+    gradient = evidence.gradient(evidence.weights, evidence.draw(8))
+    positions = positions_of(evidence, joins=False)
+
+    for layer, position, part in zip(evidence.layers, positions, describe(evidence, groups, 8), strict=True):
+        (plain,) = table_layers([Seen(layer, position, evidence.weights[layer.name], gradient[layer.name])], groups)
+
+        assert 0 == position.pruned
+        assert torch.equal(plain.values[layer.name], part.values[layer.name])
+
+
+def test_nothing_is_computed_that_no_group_needs() -> None:
+    """No gradient for features of the weights alone: no batch is drawn."""
+    evidence = evidence_of(small(), SHAPE, batches=[])
+
+    assert len(list(describe(evidence, ["magnitude", "layer", "flow"], images=8))) == len(evidence.layers)
+
+
+def test_where_a_layer_stands_by_hand() -> None:
+    """The means of SNIP's and SynFlow's scores over a layer's weights, each over the network's mean, as logarithms."""
+    evidence = evidence_of(small(), SHAPE, batches=BATCHES)
+    snip = criteria["snip"].function(evidence, images=8)
+    synflow = criteria["synflow"].function(evidence)
+
+    parts = describe(evidence, ["standing"], images=8)
+    found = {name: table for part in parts for name, table in part.values.items()}
+
+    for column, scores in enumerate((snip, synflow)):
+        whole = torch.cat([values.flatten().double() for values in scores.values()]).mean()
+        for name, values in scores.items():
+            expected = (values.double().mean() / whole).log()
+            torch.testing.assert_close(expected, found[name][0, column].double(), rtol=1e-4, atol=1e-4)
+            assert len(found[name].unique(dim=0)) == 1

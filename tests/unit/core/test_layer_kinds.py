@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.graph.connectivity import dissect
-from autosparse.core.graph.paths import channels_of
 from autosparse.core.layer_kinds import Kind, declare_layers
 from autosparse.core.schedule import Pruning
 from autosparse.core.selection import selections
@@ -88,13 +87,13 @@ def test_declared_layers_are_prunable() -> None:
 def test_channels_of_declared_layers() -> None:
     """A weight is spread to outputs and inputs whichever way its axes lie, and gathered in its own shape."""
     evidence = evidence_of(declare_layers(Words(), ALL), (4,))
-    channels = channels_of(evidence)
+    layers = evidence.layers_by_name
 
     for name, weight in evidence.weights.items():
-        assert torch.equal(weight, channels[name].gather(channels[name].spread(weight)))
+        assert torch.equal(weight, layers[name].gather(layers[name].spread(weight), weight.shape))
     hidden, experts = evidence.weights["hidden.weight"], evidence.weights["experts.up"]
-    assert torch.equal(hidden.t(), channels["hidden.weight"].spread(hidden)[0, :, :, 0])
-    assert torch.equal(experts, channels["experts.up"].spread(experts)[..., 0])
+    assert torch.equal(hidden.t(), layers["hidden.weight"].spread(hidden)[0, :, :, 0])
+    assert torch.equal(experts, layers["experts.up"].spread(experts)[..., 0])
 
 
 @pytest.mark.parametrize(

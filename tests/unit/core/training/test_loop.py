@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from autosparse.core.images import Images, epoch
 from autosparse.core.training.loop import Recipe, accuracy, learning_rate, train, training_steps_of
-from autosparse.core.training.optimizers import SGD
+from autosparse.core.training.optimizers import Update
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.unit.core.conftest import (
     CLASSES,
@@ -396,14 +396,14 @@ def test_a_fraction_of_an_epoch_stops_halfway() -> None:
     """2.5 epochs of four batches are ten steps of one schedule; the loss of the last is that of the images it saw."""
     network, rates = multilayer(), []
     given = recipe("sgd", replace(SHORT, epochs=2.5, batch=5))
-    original = SGD.step
+    original = Update.step
 
-    def spy(self: SGD) -> None:
+    def spy(self: Update) -> None:
         rates.append(self.lr)
         original(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SGD, "step", spy)
+        patch.setattr(Update, "step", spy)
         history = train(network, images_of(20), given, seeded())
 
     assert 10 == training_steps_of(given, 20) == len(rates)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.evidence import Batch, Evidence, Scorer
 from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors, prunable_weights
 from tests.unit.core.conftest import (
@@ -156,7 +156,7 @@ def test_synflow_is_conserved_from_layer_to_layer() -> None:
     )  # fmt: skip
     evidence = evidence_of(network, SHAPE)
     sums = torch.stack([part.sum() for part in score("synflow", evidence).values()])
-    flow = evidence.flow({name: weight.abs().double() for name, weight in evidence.weights.items()})
+    flow, _ = evidence.flow_gradient({name: weight.abs().double() for name, weight in evidence.weights.items()})
 
     torch.testing.assert_close(flow.detach().expand(4), sums)
 
@@ -297,11 +297,13 @@ def test_learned_looks_at_the_network_as_its_scorer_does() -> None:
     network = nn.Sequential(linear([1.0, -3.0], [0.5, 2.0]))
     evidence = with_scorer(evidence_of(network, (2,), batches=[batch_of((2,), classes=2)]))
     assert evidence.scorer is not None
+    predict = evidence.scorer.predict
 
-    def inverted(given: Evidence) -> Evidence:
-        return replace(given, weights={name: 1 / weight for name, weight in given.weights.items()})
+    def of_inverted(given: Evidence, images: int) -> Tensors:
+        inverted = {name: 1 / weight for name, weight in given.weights.items()}
+        return predict(replace(given, weights=inverted), images)
 
-    scores = score("learned", replace(evidence, scorer=replace(evidence.scorer, prepare=inverted)))
+    scores = score("learned", replace(evidence, scorer=Scorer(of_inverted)))
 
     torch.testing.assert_close(torch.tensor([[2 / 3, 0.0], [1.0, 1 / 3]]), scores["0.weight"])
     assert [[1.0, -3.0], [0.5, 2.0]] == evidence.weights["0.weight"].tolist()

@@ -15,8 +15,7 @@ from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
 from autosparse.core.graph.connectivity import kept
-from autosparse.core.mask_search import learn_scores, ranks, threshold
-from autosparse.core.schedule import Pruning, schedules, training_steps
+from autosparse.core.schedule import Pruning, learn_scores, ranks, schedules, threshold, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Learner, learn_briefly, warmed_up

@@ -1,16 +1,60 @@
-"""Scores from the literature: magnitude, SNIP, GraSP, SynFlow, ProsPr; and random ones, the control."""
+"""Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
+
+A criterion always gives its one-shot score; rounds of re-scoring belong to the schedule. It scores every weight: one
+that is pruned for what it would bring back, and the schedule decides whether it may. What a score costs is stated with
+the registration, in units of one gradient over its `images` (`gradients`), one SynFlow pass (`flows`), one description
+of every weight (`features`), copies of the parameters (`states`), each a number or a function of the options; `source`
+is the paper and equation.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeAlias
 
 from annotated_types import Ge, Gt
 
-from autosparse.core.criteria._base import Parts, ScoringMode, criteria
-from autosparse.core.evidence import Evidence
+from autosparse.core.evidence import Evidence, Mode
 from autosparse.core.inputs import in_parts
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
+from autosparse.registry import Registry
+
+Criterion: TypeAlias = Callable[..., Tensors]
+criteria: Registry[Criterion] = Registry("criterion", "criteria")
+
+
+Parts: TypeAlias = Annotated[
+    int,
+    Ge(1),
+    "into how many parts a batch is cut, each with its own BatchNorm statistics: the gradient is that of all, memory "
+    "that of one",
+]
+
+ScoringMode: TypeAlias = Annotated[
+    Mode,
+    "training, as the authors do: BatchNorm on the statistics of the batch, dropout at work; evaluation: running "
+    "statistics, which are 0 and 1 at initialization",
+]
+
+
+@criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
+def learned(
+    evidence: Evidence,
+    *,
+    images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
+) -> Tensors:
+    """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
+    scorer = evidence.scorer
+    assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
+    return scorer.predict(evidence, images)
+
+
+@criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
+def irp(evidence: Evidence) -> Tensors:
+    """The rounds of IRP on this very network that a weight survives, and how high the last one ranked it."""
+    assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
+    return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}
 
 
 @criteria.register(gradients=1, source="Lee, Ajanthan & Torr 2019, eq. 5")

@@ -278,7 +278,7 @@ def test_tuned_is_what_came_with_the_scorer() -> None:
     scores = {name: torch.arange(float(weight.numel())).view(weight.shape) for name, weight in evidence.weights.items()}
     quotas = dict.fromkeys(scores, 2)
     first = {name: (values < 2) for name, values in scores.items()}
-    known = Scorer(("magnitude",), lambda features: {})
+    known = Scorer(lambda evidence, images: {})
     chosen = replace(known, select=lambda scores, quotas, evidence: first)
     highest = selections["top"].function(scores, quotas, evidence)
 

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from autosparse.core.training.loop import Recipe, train
-from autosparse.core.training.torch_compile import compiled
+from autosparse.core.training.loop import Recipe, compiled, train
 from autosparse.errors import MissingExtra, StepError
 from tests.unit.core.conftest import images_of, seeded
 

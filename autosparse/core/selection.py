@@ -1,0 +1,266 @@
+"""Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
+
+A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
+joined; -inf marks weights that are gone. What it costs is stated with the registration, in SynFlow passes
+(`flows_per_layer`); one with the fact `blind` looks at no score, one with `plain` at nothing else, one with `draws`
+takes random numbers, and one with `tuned` is what the scorer came with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Annotated, TypeAlias
+
+from annotated_types import Ge, Gt, Le
+
+from autosparse.core.evidence import Evidence
+from autosparse.core.graph.paths import effective_weights
+from autosparse.core.torch_compat.sorting import descending, reached_by
+from autosparse.core.weights import Layer, Tensors
+from autosparse.lazy_torch import torch
+from autosparse.registry import Range, Registry
+
+Selection: TypeAlias = Callable[..., Tensors]
+selections: Registry[Selection] = Registry("selection", "selections")
+
+
+def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """A boolean mask with exactly `count` ones at the highest scores; of equal ones the first are kept.
+
+    Raises ValueError when a score is not a number or fewer than `count` are above -inf.
+    """
+    flat = scores.flatten()
+    if bool(flat.isnan().any()):
+        raise ValueError(f"{int(flat.isnan().count_nonzero())} of {flat.numel()} scores are not numbers")
+    if count <= 0:
+        return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    if count > int((flat > -math.inf).count_nonzero()):
+        raise ValueError(
+            f"{count} weights cannot be kept of the {int((flat > -math.inf).count_nonzero())} that are left"
+        )
+    threshold = reached_by(flat, count)
+    mask = flat > threshold
+    ties = (flat == threshold).nonzero().flatten()
+    mask[ties[: count - int(mask.count_nonzero())]] = True
+    return mask.reshape(scores.shape)
+
+
+def ranks_of(scores: torch.Tensor) -> torch.Tensor:
+    """The place of every score among all, float64 in (0, 1), the highest nearest to 1; of equal ones the first."""
+    flat = scores.flatten()
+    ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
+    positions = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
+    ranks[descending(flat)] = positions / (len(flat) + 1)
+    return ranks.reshape(scores.shape)
+
+
+@selections.register
+def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """As many weights for every input and output channel as the quota allows, the highest scores among them.
+
+    Output channels differ by at most one, and so do the input channels of a group, unless weights pruned before
+    leave no choice.
+    Output channels choose one after the other, each its best weights from the inputs that were chosen least.
+    """
+    masks: Tensors = {}
+    for name, values in scores.items():
+        layer = evidence.layers_by_name[name]
+        even = spread_evenly(layer.spread(values).cpu(), quotas[name])
+        masks[name] = layer.gather(even, values.shape).to(values.device)
+    return masks
+
+
+def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """A mask of `scores`, `[groups, outputs, inputs, kernel]`."""
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are not numbers")
+    groups, outputs, inputs, kernel = scores.shape
+    mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    quotas = _even_quotas(scores.reshape(groups * outputs, inputs * kernel), count).tolist()
+    # Each input's weights to one output, the best first.
+    ranked, positions = scores.sort(dim=3, descending=True, stable=True)
+    chosen = torch.zeros(groups, inputs, dtype=torch.int64, device=scores.device)
+    for row, left in enumerate(quotas):
+        group, output = divmod(row, outputs)
+        filled = torch.zeros(inputs, dtype=torch.int64, device=scores.device)
+        while left:
+            best = ranked[group, output].gather(1, filled.clamp_max(kernel - 1)[:, None])[:, 0]
+            best = best.masked_fill(filled == kernel, -math.inf)
+            order = best.argsort(descending=True, stable=True)[: int((best > -math.inf).sum())]
+            order = order[chosen[group, order].argsort(stable=True)][:left]
+            mask[group, output, order, positions[group, output, order, filled[order]]] = True
+            filled[order] += 1
+            chosen[group, order] += 1
+            left -= len(order)
+    return mask
+
+
+def _even_quotas(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """How many of `[rows, weights]` each row keeps: one level for all, the rest to the rows that score best next."""
+    alive = (scores > -math.inf).sum(dim=1)
+    if count > int(alive.sum()):
+        raise ValueError(f"{count} weights cannot be kept of the {int(alive.sum())} that are left")
+    low, high = 0, scores.shape[1]
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if int(alive.clamp_max(middle).sum()) <= count else (low, middle - 1)
+    quotas = alive.clamp_max(low)
+    if left := count - int(quotas.sum()):
+        following = scores.topk(low + 1, dim=1).values[:, low].masked_fill(alive <= low, -math.inf)
+        quotas[following.argsort(descending=True, stable=True)[:left]] += 1
+    return quotas
+
+
+@selections.register(flows_per_layer=2, source="Pham et al. 2023, node-path balance")
+def paths(
+    scores: Tensors,
+    quotas: Mapping[str, int],
+    evidence: Evidence,
+    *,
+    spread: Annotated[
+        float,
+        Ge(0),
+        Le(1),
+        Range(0, 1),
+        "share of a layer's quota spread over channels; one weight for each comes first",
+    ] = 0.25,
+) -> Tensors:
+    """As many channels and then as many paths as the quotas allow, layer by layer (NPB: Pham et al. 2023).
+
+    The number of paths is linear in one layer's weights, so that given the others the best choice is exact: one
+    weight for every channel that is joined to input and output (of equals the best scores), then the weights most
+    paths would pass. Layers take turns in this, from a start that prefers the first channels of each, which so
+    become a dense core. Takes two passes of the network for every layer, three where weights are left
+    on no path; memory of a few copies
+    of the weights. The integer programs of the authors look at one layer and the paths that come in.
+    """
+    layers = evidence.layers_by_name
+    preferred = {name: _preference(layers[name], values) for name, values in scores.items()}
+    value = _passing(evidence, preferred)
+    masks = {
+        name: _fill(layers[name], values, value[name] * preferred[name], quotas[name], spread)
+        for name, values in scores.items()
+    }
+    for turn in range(_TURNS):
+        for name, values in scores.items():
+            if 0 < quotas[name] < values.numel():
+                value = _passing(evidence, {**masks, name: values > -math.inf})
+                masks[name] = _fill(layers[name], values, value[name], quotas[name], spread)
+        on_path = effective_weights(replace(evidence, masks=masks))
+        if turn and all(torch.equal(on_path[name], mask) for name, mask in masks.items()):
+            break
+    return masks
+
+
+_TURNS = 3
+
+
+def _preference(layer: Layer, scores: torch.Tensor) -> torch.Tensor:
+    """Weights that fall with the number of their channels: those of a sum of layers are then preferred together."""
+    groups, outputs, inputs, _ = layer.spread(scores).shape
+    output, input = (
+        1 / torch.arange(1, groups * side + 1, dtype=torch.float64, device=scores.device) for side in (outputs, inputs)
+    )
+    parts = output.reshape(groups, outputs, 1, 1) * input.reshape(groups, 1, inputs, 1)
+    alive = layer.spread((scores > -math.inf).double())
+    return layer.gather(parts * alive, scores.shape)
+
+
+def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors:
+    """How many paths would pass each weight if it were there: the flow network's gradient."""
+    for scaled in (False, True):
+        leaves = {
+            layer.name: (weights[layer.name].double() / (layer.fan_in if scaled else 1)).requires_grad_()
+            for layer in evidence.layers
+        }
+        _, gradient = evidence.flow_gradient(leaves, paths_only=True)
+        if all(bool(part.isfinite().all()) for part in gradient.values()):
+            break  # else there are more paths than float64 holds
+    return gradient
+
+
+def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float) -> torch.Tensor:
+    alive = scores > -math.inf
+    joined = alive & (value > 0)
+    # Weights that no path would pass come last, the rest by paths and, of equals, by score.
+    ranked = value.masked_fill(~joined, 0.0) * (1 + 1e-9 * ranks_of(scores))
+    ranked = ranked.masked_fill(~alive, -math.inf)
+    parts = layer.spread(joined)
+    nodes = max(int(parts.any(dim=3).any(dim=1).sum()), int(parts.any(dim=3).any(dim=2).sum()))
+    first = min(quota, int(joined.sum()), max(nodes, round(spread * quota)))
+    even = spread_evenly(layer.spread(scores.double().masked_fill(~joined, -math.inf)).cpu(), first)
+    chosen = layer.gather(even, scores.shape).to(scores.device)
+    return keep_top(ranked.masked_fill(chosen, math.inf), quota)
+
+
+@selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
+def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
+    return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
+
+
+@selections.register(draws=True, source="Kool et al. 2019, Gumbel top-k")
+def sampled(
+    scores: Tensors,
+    quotas: Mapping[str, int],
+    evidence: Evidence,
+    *,
+    temperature: Annotated[
+        float, Gt(0), Range(0.01, 10, log=True), "0.01 is almost the highest scores, 100 almost any weights"
+    ] = 1.0,
+) -> Tensors:
+    """Drawn by softmax of a layer's standardized scores over `temperature` (Kool et al. 2019, Gumbel top-k).
+
+    One after the other without putting back: adding Gumbel noise and keeping the highest does just that, in
+    logarithms, so that no probability underflows and the count is exact. Standard deviations make it the same for
+    scores of any scale; a layer of equal scores is drawn uniformly.
+    """
+    return {
+        name: keep_top(_standard(values) / temperature + _gumbel(values, evidence.generator), quotas[name])
+        for name, values in scores.items()
+    }
+
+
+def _drawn(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    drawn = torch.rand(scores.shape, generator=generator, device="cpu").to(scores.device)
+    return drawn.masked_fill(scores == -math.inf, -math.inf)
+
+
+def _standard(scores: torch.Tensor) -> torch.Tensor:
+    values = scores.double()
+    if bool(values.isnan().any()):
+        return values  # `keep_top` tells
+    alive = values[values.isfinite()]
+    if not alive.numel():
+        return values
+    spread = alive.std(unbiased=False)
+    # Pruned weights stay at -inf.
+    return (values - alive.mean()) / torch.where(spread > 0, spread, 1.0)
+
+
+def _gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    uniform = torch.rand(scores.shape, generator=generator, dtype=torch.float64, device="cpu")
+    return -(-uniform.clamp_min(1e-300).log()).log().to(scores.device)
+
+
+@selections.register(plain=True)
+def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """The highest scores."""
+    return {name: keep_top(values, quotas[name]) for name, values in scores.items()}
+
+
+@selections.register(tuned=True)
+def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
+    """The selection that goes with the scorer: tuned, of `tuning.selections`, or that of its kind."""
+    chosen = evidence.scorer.select if evidence.scorer else None
+    return (chosen or top)(scores, quotas, evidence)
+
+
+def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
+    """Whether a selection, or the one that goes with the scorer, takes random numbers: it breaks ties by itself."""
+    function = getattr(select, "func", select)
+    if function is tuned:
+        return evidence.scorer is not None and draws(evidence.scorer.select or top, evidence)
+    return any(entry.function is function and entry.facts.get("draws", False) for entry in selections)
