@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from autosparse.errors import DamagedArtifact, MissingRequirement
-from autosparse.store.keys import canonical, file_digest, key_of
+from autosparse.errors import DamagedArtifact
+from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_tensor
 
 if TYPE_CHECKING:
@@ -70,21 +66,17 @@ class Artifact:
 
     def tensor(self, name: str, tensor: str) -> torch.Tensor:
         """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
-        self._check(name)
+        path = self._intact(f"{name}.safetensors")
         try:
-            return read_tensor(self._path(f"{name}.safetensors"), tensor)
+            return read_tensor(path, tensor)
         except ValueError as error:
             raise self.malformed(f"{name}.safetensors: {error}") from error
 
     def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
-        """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
-
-        Every file is checked once, here, without holding it in memory.
-        """
-        for name in names:
-            self._check(name)
+        """One tensor that is spread over the files `<name>.safetensors`, checked here and read from disk row by row."""
+        files = [self._intact(f"{name}.safetensors") for name in names]
         try:
-            return ShardedRows([self._path(f"{name}.safetensors") for name in names], tensor)
+            return ShardedRows(files, tensor)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.malformed(f"{names[0]}.safetensors: `{tensor}` cannot be read: {error}") from error
 
@@ -106,25 +98,22 @@ class Artifact:
         for name in self.files:
             self.read(name)
 
-    def _check(self, name: str) -> None:
-        # The bytes of `<name>.safetensors`, without holding them.
+    def _intact(self, name: str) -> Path:
+        # A file whose bytes are checked without holding them in memory.
+        path = self._path(name)
         try:
-            same = file_digest(self._path(f"{name}.safetensors")) == self.files[f"{name}.safetensors"]["sha256"]
+            same = file_digest(path) == self.files.get(name, {}).get("sha256")
         except OSError as error:
-            raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
+            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
         if not same:
-            raise self._damaged(f"{name}.safetensors is not what was published")
+            raise self._damaged(f"{name} is not what was published")
+        return path
 
     def _path(self, name: str) -> Path:
         path, about = self.folder / name, self.files.get(name)
         if self.fetch and about and not (path.is_file() and file_digest(path) == about["sha256"]):
-            draft = path.with_name(f"{name}.{uuid.uuid4().hex}")
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+            with drafted(path) as draft:
                 self.fetch(about["sha256"], draft)
-                draft.replace(path)
-            finally:
-                draft.unlink(missing_ok=True)
         return path
 
     def _damaged(self, what: str) -> DamagedArtifact:
@@ -140,10 +129,8 @@ class Draft:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, through to the disk."""
-        with writing(self.folder / name), open(self.folder / name, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with writing(self.folder / name):
+            write_through(self.folder / name, data)
         if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
@@ -204,21 +191,3 @@ def check_named(operation: str, key: str) -> None:
 def size_of(descriptor: Mapping[str, Any]) -> int:
     """Bytes of all files that a descriptor tells of."""
     return sum(file["bytes"] for file in descriptor["files"].values())
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise MissingRequirement for an OSError of a block that writes a file."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: OSError) -> MissingRequirement:
-    """What to tell of a file that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return MissingRequirement(
-        f"{path} cannot be written: {error.strerror or error}",
-        "free some space" if full else "name another folder in `AUTOSPARSE_CACHE_DIR`",
-    )

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from autosparse.errors import MissingRequirement
-from autosparse.store.keys import file_digest
+from autosparse.store.files import file_digest
 from autosparse.store.local import Store
 
 

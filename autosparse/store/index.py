@@ -1,4 +1,4 @@
-"""What artifacts say of themselves, in one small database: a plan asks it instead of opening thousands of files.
+"""The descriptors of artifacts in one small database: a plan asks it instead of opening thousands of files.
 
 The artifacts are the truth. The index is compared with them whenever it is opened, and can be deleted at any time.
 """
@@ -68,26 +68,25 @@ class Index:
         return self._records.get(key)
 
     @cached_property
+    def _latest_first(self) -> list[Record]:
+        return sorted(self, key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
+
+    @cached_property
     def operations(self) -> Mapping[str, list[Record]]:
         """Operation -> its records, the latest first."""
         by_operation: dict[str, list[Record]] = {}
-        for record in self:
+        for record in self._latest_first:
             by_operation.setdefault(record.operation, []).append(record)
-        for records in by_operation.values():
-            records.sort(key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
         return by_operation
 
     @cached_property
     def kinds(self) -> Mapping[str, list[Record]]:
         """Kind of work -> the records of finished steps that did it, the latest first."""
         by_kind: dict[str, list[Record]] = {}
-        for records in self.operations.values():
-            for record in records:
-                work = record.about.get("work")
-                if isinstance(work, dict) and "seconds" in record.about:
-                    by_kind.setdefault(work.get("kind", ""), []).append(record)
-        for records in by_kind.values():
-            records.sort(key=lambda record: record.about.get("created", ""), reverse=True)
+        for record in self._latest_first:
+            work = record.about.get("work")
+            if isinstance(work, dict) and "seconds" in record.about:
+                by_kind.setdefault(work.get("kind", ""), []).append(record)
         return by_kind
 
 
@@ -97,16 +96,15 @@ def open_index(store: Store) -> Index:
     present = _present(store.root)
     if not present:
         return Index({})
-    try:
-        return _synchronized(store, str(path), present)
-    except (sqlite3.OperationalError, OSError):  # locked by another process, or on a disk that cannot be written
-        return _synchronized(store, ":memory:", present)
-    except sqlite3.Error:  # damaged, or of another program: it holds nothing that cannot be found again
-        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            with suppress(OSError):
-                file.unlink()
-    with suppress(sqlite3.Error, OSError):
-        return _synchronized(store, str(path), present)
+    for _ in range(2):
+        try:
+            return _synchronized(store, str(path), present)
+        except (sqlite3.OperationalError, OSError):  # locked by another process, or on a disk that cannot be written
+            break
+        except sqlite3.Error:  # damaged, or of another program: it holds nothing that cannot be found again
+            for suffix in ("", "-wal", "-shm"):
+                with suppress(OSError):
+                    path.with_name(path.name + suffix).unlink()
     return _synchronized(store, ":memory:", present)
 
 

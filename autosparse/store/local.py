@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
-from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable, writing
-from autosparse.store.keys import canonical, file_digest
+from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign
+from autosparse.store.files import canonical, drafted, file_digest, flush, writing
 from autosparse.store.remote import Download, Remote
 
 Result = TypeVar("Result")
@@ -88,10 +88,8 @@ class Store:
                 return artifact
         try:
             descriptor = read_descriptor((folder / DESCRIPTOR).read_bytes(), key)
-        except OSError as error:
+        except (OSError, DamagedArtifact) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
-        except DamagedArtifact as damage:
-            raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {damage.message}") from damage
         return Artifact(folder, key, descriptor)
 
     def bring(self, operation: str, key: str) -> Artifact:
@@ -135,19 +133,17 @@ class Store:
         with suppress(OSError, DamagedArtifact):
             if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
                 return Artifact(target, key, parsed)
-        draft = Draft(self.root / "drafts" / f"{key}.{uuid.uuid4().hex}")
-        old = draft.folder.with_name(f"{draft.folder.name}.old")
-        try:
-            draft.folder.mkdir(parents=True)
+        with self._replacing(target, f"{key}.{uuid.uuid4().hex}") as (draft, old):
             for name, about in parsed["files"].items():
-                download(about["sha256"], draft.folder / name)
+                try:
+                    download(about["sha256"], draft.folder / name)
+                except FileNotFoundError as error:
+                    raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
                 if file_digest(draft.folder / name) != about["sha256"]:
                     raise DamagedArtifact(key, f"{name} is not what was published")
-                with open(draft.folder / name, "rb") as file:
-                    os.fsync(file.fileno())
+                flush(draft.folder / name)
             draft.write(DESCRIPTOR, descriptor)
-            _flush_folder(draft.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            flush(draft.folder)
             with suppress(FileNotFoundError):
                 target.rename(old)
             try:
@@ -155,14 +151,6 @@ class Store:
             except OSError:
                 if not self.holds(operation, key):  # else another process has taken it in the meantime
                     raise
-            _flush_folder(target.parent)
-        except FileNotFoundError as error:
-            raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
-        except OSError as error:
-            raise unwritable(target, error) from error
-        finally:
-            for folder in (draft.folder, old):
-                shutil.rmtree(folder, ignore_errors=True)
         return Artifact(target, key, parsed)
 
     @property
@@ -199,30 +187,35 @@ class Store:
         `replace`, one that is there stays until the new one is whole, and is then gone: who reads meanwhile finds
         one, the other, or none, and waits for the lock, but never parts of both.
         """
-        draft = Draft(self.root / "drafts" / key)
-        old = draft.folder.with_name(f"{key}.old")
-        for folder in (draft.folder, old):
-            shutil.rmtree(folder, ignore_errors=True)
         target = self._folder(operation, key)
-        try:
-            draft.folder.mkdir(parents=True)
+        with self._replacing(target, key) as (draft, old):
             write(draft)
             descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
             draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
-            _flush_folder(draft.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            flush(draft.folder)
             if replace and self.holds(operation, key):
                 target.rename(old)
             elif target.exists():  # files that lost their descriptor
                 self.set_aside(operation, key)
             draft.folder.rename(target)
-            _flush_folder(target.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise unwritable(target, error) from error
-        finally:
-            shutil.rmtree(draft.folder, ignore_errors=True)
         return Artifact(target, key, descriptor)
+
+    @contextmanager
+    def _replacing(self, target: Path, name: str) -> Iterator[tuple[Draft, Path]]:
+        # A draft to move to `target`, and where to move what is there: neither is left, however the block ends.
+        draft = Draft(self.root / "drafts" / name)
+        folders = draft.folder, draft.folder.with_name(f"{name}.old")
+        try:
+            for folder in folders:  # of an earlier, killed process
+                shutil.rmtree(folder, ignore_errors=True)
+            with writing(target):
+                draft.folder.mkdir(parents=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                yield draft, folders[1]
+                flush(target.parent)
+        finally:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, operation: str, key: str) -> None:
         """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
@@ -257,20 +250,16 @@ class Store:
     def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the right to make an artifact. Raises Busy when another process has it and `wait` is false."""
         folder = self.root / "locks"
+        lock = FileLock(folder / f"{key}.lock")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+        if not lock.is_locked:
             if not wait:
-                raise Busy(
-                    f"another process is making artifact {key[:12]}", "wait for it, or run without `--no-wait`"
-                ) from None
+                raise Busy(f"another process is making artifact {key[:12]}", "wait for it, or run without `--no-wait`")
             waiting()
             lock.acquire()
-        except OSError as error:
-            raise unwritable(folder, error) from error
         try:
             yield
         finally:
@@ -297,11 +286,8 @@ class Store:
     def remember(self, name: str, value: Any) -> None:
         """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
         path = self.root / "memory" / f"{name}.json"
-        draft = path.with_suffix(f".{os.getpid()}")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path), drafted(path) as draft:
             draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
-            draft.replace(path)
 
     def note(self, name: str, value: Any) -> None:
         """Remember what can be found out again; where the store cannot be written it is."""
@@ -317,13 +303,3 @@ class Store:
 
     def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
-
-
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows cannot open a folder; its rename is durable without
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ import pytest
 
 from autosparse.errors import MissingRequirement
 from autosparse.store import Draft, InUse, Remote, Store, collect, collect_remote, gc, local
-from autosparse.store.keys import key_of
+from autosparse.store.files import key_of
 
 DAY = 86400.0
 _OPTIONS: list[dict[str, Any]] = [{"version": 1, "options": {"seed": seed}, "inputs": {}} for seed in range(6)]

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store import Artifact, Draft, Store, remote
-from autosparse.store.keys import canonical, key_of
+from autosparse.store.files import canonical, key_of
 from autosparse.store.remote import Remote
 
 MADE_FROM: dict[str, Any] = {"version": 1, "options": {"seed": 0}, "inputs": {}}
