@@ -6,15 +6,11 @@ import logging
 import os
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import TypeVar
 
-from autosparse.backends._base import backends
-from autosparse.backends.machine import Placement
-from autosparse.backends.memory import keep_memory
+from autosparse.backends._base import Result, backends
+from autosparse.backends.machine import Placement, keep_memory
 from autosparse.errors import MissingDevice
 from autosparse.lazy_torch import torch
-
-Result = TypeVar("Result")
 
 
 class _Local:

@@ -7,14 +7,15 @@ whenever the process dies. Every read is compared with the descriptor.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from filelock import FileLock, Timeout
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
 from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign
 from autosparse.store.files import canonical, drafted, file_digest, flush, writing
-from autosparse.store.remote import Download, Remote
+from autosparse.store.remote import Remote
 
 Result = TypeVar("Result")
 
@@ -119,39 +120,35 @@ class Store:
         return bool(self._ask(act))
 
     def take(self, remote: Remote, operation: str, key: str) -> Artifact:
-        """Copy an artifact from a shared store into this one. Raises DamagedArtifact unless every byte is right."""
-        return remote.fetch(operation, key, partial(self.adopt, operation, key))
+        """Copy an artifact from a shared store into this one, in place of one of the same key with other files.
 
-    def adopt(self, operation: str, key: str, descriptor: bytes, download: Download) -> Artifact:
-        """Take an artifact that was published elsewhere, its files by `download`.
-
-        One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
-        is what the descriptor says.
+        Raises DamagedArtifact unless every byte is what its descriptor says.
         """
-        parsed = read_foreign(descriptor, operation, key)
         target = self._folder(operation, key)
-        with suppress(OSError, DamagedArtifact):
-            if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
-                return Artifact(target, key, parsed)
-        with self._replacing(target, f"{key}.{uuid.uuid4().hex}") as (draft, old):
-            for name, about in parsed["files"].items():
+        with remote.reading(operation, key) as (descriptor, download):
+            parsed = read_foreign(descriptor, operation, key)
+            with suppress(OSError, DamagedArtifact):
+                if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
+                    return Artifact(target, key, parsed)
+            with self._replacing(target, f"{key}.{uuid.uuid4().hex}") as (draft, old):
+                for name, about in parsed["files"].items():
+                    try:
+                        download(about["sha256"], draft.folder / name)
+                    except FileNotFoundError as error:
+                        raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
+                    if file_digest(draft.folder / name) != about["sha256"]:
+                        raise DamagedArtifact(key, f"{name} is not what was published")
+                    flush(draft.folder / name)
+                draft.write(DESCRIPTOR, descriptor)
+                flush(draft.folder)
+                with suppress(FileNotFoundError):
+                    target.rename(old)
                 try:
-                    download(about["sha256"], draft.folder / name)
-                except FileNotFoundError as error:
-                    raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
-                if file_digest(draft.folder / name) != about["sha256"]:
-                    raise DamagedArtifact(key, f"{name} is not what was published")
-                flush(draft.folder / name)
-            draft.write(DESCRIPTOR, descriptor)
-            flush(draft.folder)
-            with suppress(FileNotFoundError):
-                target.rename(old)
-            try:
-                draft.folder.rename(target)
-            except OSError:
-                if not self.holds(operation, key):  # else another process has taken it in the meantime
-                    raise
-        return Artifact(target, key, parsed)
+                    draft.folder.rename(target)
+                except OSError:
+                    if not self.holds(operation, key):  # else another process has taken it in the meantime
+                        raise
+            return Artifact(target, key, parsed)
 
     @property
     def _reachable(self) -> bool:
@@ -227,12 +224,7 @@ class Store:
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Note in the shared store, where there is one, which keys a run uses, and when; False if it is not reached."""
-
-        def act(remote: Remote) -> bool:
-            remote.claim(name, note)
-            return True
-
-        return self.url is None or bool(self._ask(act))
+        return self.url is None or bool(self._ask(lambda remote: remote.claim(name, note)))
 
     def set_aside(self, operation: str, key: str) -> Path:
         """Move a damaged artifact out of the way, and say where to."""
@@ -303,3 +295,29 @@ class Store:
 
     def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
+
+
+def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
+    """sha256 of every file, in the order of their names; all lie below `folder`. What is unchanged is not read again.
+
+    A file is taken to be unchanged while its size, and when it was written and last replaced, are what they were.
+    """
+    store = Store.default()
+    memory = f"contents-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()}"
+    known = store.recall(memory) or {}
+    names = {path: name_in(folder, path) for path in files}
+    marks = {path: [(a := path.stat()).st_size, a.st_mtime_ns, a.st_ctime_ns] for path in names}
+    digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
+    changed = [path for path in names if path not in digests]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter
+        digests |= zip(changed, pool.map(file_digest, changed), strict=True)
+    if changed:
+        entries = {name: [*marks[path], digests[path]] for path, name in names.items()}
+        store.note(memory, {**known, **entries})
+    return {path: digests[path] for path in sorted(names, key=names.__getitem__)}
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """A path relative to a folder, alike on every system; what is not UTF-8 in it is escaped."""
+    name = path.relative_to(folder).as_posix()
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

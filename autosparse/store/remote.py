@@ -66,30 +66,30 @@ class Remote:
         """Whether the artifact is there."""
         return key in self.present([(operation, key)])
 
-    def fetch(self, operation: str, key: str, adopt: Callable[[bytes, Download], Artifact]) -> Artifact:
-        """Give `adopt` the bytes of the descriptor and a function that downloads a file, and return its artifact.
+    @contextmanager
+    def reading(self, operation: str, key: str) -> Iterator[tuple[bytes, Download]]:
+        """Give the bytes of an artifact's descriptor, and a function that downloads a file.
 
-        `adopt` checks every byte and raises DamagedArtifact for a mismatch; the artifact is then not offered again.
+        An artifact that the block finds damaged, or of which something is gone, is not offered again.
         """
         with self._reached("read"), self._judged(key):
-            return adopt(self._read(operation, key), self._download)
+            yield self._read(operation, key), self._download
 
     def look(self, operation: str, key: str, folder: Path) -> Artifact:
-        """An artifact of which only what is read is fetched, into a folder. Raises DamagedArtifact as `fetch` does."""
+        """Return an artifact that fetches the files that are read, into a folder. Raises DamagedArtifact."""
 
-        def download(sha256: str, path: Path) -> None:
+        def fetch(sha256: str, path: Path) -> None:
             try:
-                with self._reached("read"), self._judged(key):
-                    self._download(sha256, path)
+                with self.reading(operation, key) as (_, download):
+                    download(sha256, path)
                     if file_digest(path) != sha256:
                         raise DamagedArtifact(key, "a file is not what was published")
             except MissingRequirement as problem:  # who reads must go on, and makes it again
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem
 
-        with self._reached("read"), self._judged(key):
-            descriptor = read_foreign(self._read(operation, key), operation, key)
-        return Artifact(folder, key, descriptor, download)
+        with self.reading(operation, key) as (descriptor, _):
+            return Artifact(folder, key, read_foreign(descriptor, operation, key), fetch)
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; False if one is there already, which stays unless it is damaged or `replace`d."""
@@ -119,11 +119,11 @@ class Remote:
                 check_named(operation, key)
                 yield (operation, key), read_descriptor(data, key)
 
-    def claim(self, name: str, note: Mapping[str, Any]) -> None:
-        """Note which keys a run uses, and when: what is noted is not collected."""
+    def claim(self, name: str, note: Mapping[str, Any]) -> bool:
+        """Note which keys a run uses, and when: they are not collected."""
+        path, data = f"{self._root}/uses/{name}.json", canonical(note).encode()
         with self._reached("written"):
-            data = canonical(note).encode()
-            self._patiently(lambda: self._create(f"{self._root}/uses/{name}.json", data, replace=True))
+            return self._patiently(lambda: self._create(path, data, replace=True))
 
     def claims(self) -> Iterator[dict[str, Any]]:
         """What runs noted. One that cannot be read is of a run of another release, or half written: nothing is safe."""

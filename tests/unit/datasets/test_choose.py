@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,23 +23,19 @@ def numbered(labels: Any, first: int = 0) -> Split:
     """A split whose image number n is the two bytes of `first` + n."""
     numbers = numpy.arange(first, first + len(labels))
     pixels = numpy.stack([numbers // 256, numbers % 256], axis=1).astype("uint8").reshape(-1, 1, 2, 1)
-    return Split.of(pixels, numpy.asarray(labels, dtype="int64"))
+    return Split(numpy.asarray(labels, dtype="int64"), pixels.__getitem__)
 
 
 def pool_of(train: Any, validation: Any = None, test: Any = None, classes: int = 4) -> Pool:
     """A set of these labels, whose images tell their numbers: validation from 20,000, test from 40,000."""
-    parts = (
-        numbered(train),
-        None if validation is None else numbered(validation, 20_000),
-        None if test is None else numbered(test, 40_000),
-    )
+    given = {"train": train, "validation": validation, "test": test}
+    first = {"train": 0, "validation": 20_000, "test": 40_000}
+    parts = {purpose: numbered(labels, first[purpose]) for purpose, labels in given.items() if labels is not None}
     return Pool(
         identity={"name": "numbers"},
         shape=(1, 1, 2),
         classes=tuple("abcdefgh"[:classes]),
-        train_images=len(train),
-        validation_images=0 if validation is None else len(validation),
-        test_images=0 if test is None else len(test),
+        images=Counter({purpose: len(part.labels) for purpose, part in parts.items()}),
         load=lambda size: parts,
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from autosparse.datasets import Source, image_folder, open_source
+from autosparse.datasets import Source, builtin, open_source
 from autosparse.errors import MissingData, StepError, UsageError
 from tests.unit.datasets.conftest import everything, load_all, picture, write_pictures
 
@@ -351,12 +351,12 @@ def test_tiny_imagenet_is_counted(tiny: Path) -> None:
 
 def test_tiny_imagenets_layout(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training images lie below their class, validation images are listed with theirs and tested on."""
-    monkeypatch.setattr(image_folder, "_TINY_IMAGES", (6, 2, 2))
-    train, validation, test = image_folder.tiny_imagenet(root=str(tiny)).load(None)
+    monkeypatch.setattr(builtin, "_TINY_IMAGES", (6, 2, 2))
+    splits = builtin.tiny_imagenet(root=str(tiny)).load(None)
+    train, test = splits["train"], splits["test"]
 
+    assert {"train", "test"} == set(splits)
     assert [0, 0, 0, 1, 1, 1] == train.labels.tolist()
-    assert validation is None
-    assert test is not None
     assert [0, 1] == test.labels.tolist()
     assert (2, 64, 64, 3) == everything(test).shape
     assert [1, 0] == everything(test)[:, 0, 0, 2].tolist()

@@ -144,11 +144,11 @@ def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch:
     attempts: list[bool] = []
     claim = Remote.claim
 
-    def fails_once(self: Remote, name: str, note: dict[str, Any]) -> None:
+    def fails_once(self: Remote, name: str, note: dict[str, Any]) -> bool:
         attempts.append(True)
         if len(attempts) == 1:
             raise MissingRequirement("not reached")
-        claim(self, name, note)
+        return claim(self, name, note)
 
     monkeypatch.setattr(Remote, "claim", fails_once)
     with InUse(Store(tmp_path / "other", remote.url), "run", KEYS):

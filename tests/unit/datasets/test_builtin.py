@@ -12,8 +12,8 @@ import pytest
 import torchvision
 from torchvision.datasets.utils import download_and_extract_archive
 
-from autosparse.datasets import image_folder, open_source
-from autosparse.datasets.torchvision import _CIFAR10, _CIFAR100, _FASHION, _MNIST, _SVHN
+from autosparse.datasets import builtin, open_source
+from autosparse.datasets.builtin import _CIFAR10, _CIFAR100, _FASHION, _MNIST, _SVHN
 from autosparse.errors import MissingData
 from tests.unit.datasets.conftest import everything, load_all
 
@@ -56,11 +56,11 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_digests_are_those_that_torchvision_compares() -> None:
     """What names a set in keys is what torchvision checks its download with."""
-    assert [digest for _, digest in KNOWN.MNIST.resources] == _MNIST.identity["md5"]
-    assert [digest for _, digest in KNOWN.FashionMNIST.resources] == _FASHION.identity["md5"]
-    assert KNOWN.CIFAR10.tgz_md5 == _CIFAR10.identity["md5"]
-    assert KNOWN.CIFAR100.tgz_md5 == _CIFAR100.identity["md5"]
-    assert [KNOWN.SVHN.split_list[part][2] for part in ("train", "test")] == _SVHN.identity["md5"]
+    assert [digest for _, digest in KNOWN.MNIST.resources] == _MNIST.md5
+    assert [digest for _, digest in KNOWN.FashionMNIST.resources] == _FASHION.md5
+    assert KNOWN.CIFAR10.tgz_md5 == _CIFAR10.md5
+    assert KNOWN.CIFAR100.tgz_md5 == _CIFAR100.md5
+    assert [KNOWN.SVHN.split_list[part][2] for part in ("train", "test")] == _SVHN.md5
 
 
 def test_files_are_those_that_torchvision_reads() -> None:
@@ -212,7 +212,7 @@ def test_tiny_imagenet_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(MissingData, match="Tiny ImageNet cannot be fetched"):
         open_source("tiny_imagenet", {"root": str(tmp_path), "download": True}).load()
 
-    assert [((image_folder._TINY_URL, str(tmp_path)), image_folder._TINY_MD5)] == calls
+    assert [((builtin._TINY_URL, str(tmp_path)), builtin._TINY_MD5)] == calls
 
 
 def test_numbers_choose_classes_of_a_set_that_is_not_there(tmp_path: Path) -> None:
