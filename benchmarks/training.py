@@ -229,7 +229,7 @@ def cifar(data: str) -> tuple[Images, Images]:
         Images(
             torch.as_tensor(split.read(numpy.arange(len(split.labels)))), torch.as_tensor(split.labels), mean, spread
         )
-        for split in (splits.train, splits.test)
+        for split in (splits["train"], splits["test"])
     )
     return train_images, test_images
 

@@ -1,6 +1,6 @@
 """Backends by name, and the machine that steps run on."""
 
-from autosparse.backends import local, ray
+from autosparse.backends import ray
 from autosparse.backends._base import (
     Backend,
     Distributed,
@@ -12,11 +12,11 @@ from autosparse.backends._base import (
     Observer,
     Progress,
     Raised,
-    RunStep,
     Started,
     Waiting,
     WorkerPool,
     backends,
+    local,
 )  # fmt: skip
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
@@ -35,7 +35,7 @@ from autosparse.backends.machine import (
 
 __all__ = [
     "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Machine", "Note", "Observer",
-    "PeakMemory", "Placement", "Progress", "Raised", "RunStep", "Started", "Waiting", "WorkerPool", "available_memory",
+    "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool", "available_memory",
     "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory", "resident_memory",
     "system_load", "this_machine",
 ]  # fmt: skip

@@ -26,16 +26,13 @@ EVALUATION_BATCH = 1000
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a step runs: a torch device string and the number of threads on the CPU.
-
-    What else may change without changing results: how many images are evaluated at once, and whether a dataset
-    that would fit into memory stays on disk nevertheless.
-    """
+    """Where a step runs: a torch device string, the number of CPU threads, and choices that change no result."""
 
     device: str
     threads: int
     evaluation_batch: int = EVALUATION_BATCH
     stream: bool = False
+    """whether a dataset that would fit into memory stays on disk"""
     devices: int = 1
     """how many of them train one network together; their threads are shared"""
 
@@ -211,10 +208,7 @@ def release_memory() -> None:
 
 
 def keep_memory() -> None:
-    """Have the C library keep what is freed for what comes next, up to 2 GiB.
-
-    Tensors of megabytes are otherwise taken from the system anew, page by page, in every step of a training.
-    """
+    """Have the C library keep up to 2 GiB of freed memory: tensors else take it page by page in every training step."""
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_MAX, 0)
@@ -222,10 +216,7 @@ def keep_memory() -> None:
 
 
 def resident_memory(*, children: bool = False) -> int:
-    """Bytes that this process, and with `children` those that it began, hold now.
-
-    Where the system does not tell, the most that this one ever held.
-    """
+    """Bytes that this process, and with `children` its child processes, hold now; else the most that it ever held."""
     tasks = Path("/proc/self/task").glob("*/children") if children else ()
     processes = ["self", *(process for task in tasks for process in read_system(str(task)).split())]
     return sum(_kilobytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()

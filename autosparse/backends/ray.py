@@ -1,8 +1,4 @@
-"""Steps as tasks of a Ray cluster, or of one that is begun on this machine alone.
-
-Names, numbers and texts travel; what steps read and write goes through the store. A task that a lost machine or process
-took with it is submitted again: whatever it had published is found there.
-"""
+"""Steps as tasks of a Ray cluster: they read and write the store, and are submitted again if a machine is lost."""
 
 from __future__ import annotations
 
@@ -21,19 +17,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
-from autosparse.backends._base import (
-    Backend,
-    Event,
-    Note,
-    Progress,
-    Raised,
-    Result,
-    RunStep,
-    Started,
-    Waiting,
-    backends,
-)
-from autosparse.backends.local import local
+from autosparse.backends._base import Event, Note, Progress, Raised, Result, RunStep, Started, Waiting, backends, local
 from autosparse.backends.machine import Placement
 from autosparse.errors import AutosparseError, FitError, MissingExtra, MissingRequirement, StepError, UsageError
 
@@ -56,22 +40,21 @@ def ray(
     scales: Annotated[bool, "whether the cluster starts machines when they are asked for: nothing is refused"] = False,
 ) -> _Ray:
     """As tasks of a Ray cluster (extra `ray`), many at once, each with the threads, GPU and memory that it takes."""
-    return _Ray(placement, local(placement), address, trusted, scales)
+    return _Ray(placement, address, trusted, scales)
 
 
 @dataclass(frozen=True)
 class _Ray:
     placement: Placement
-    here: Backend
     address: str
     trusted: bool
     scales: bool
 
     def prepare(self) -> None:
-        self.here.prepare()
+        local(self.placement).prepare()
 
     def run(self, work: Callable[[Placement], Result]) -> Result:
-        return self.here.run(work)  # what a report finds damaged is made again where it is read
+        return local(self.placement).run(work)  # what a report finds damaged is made again where it is read
 
     def pool(self, work: RunStep, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
         """Return a pool of tasks on the cluster; with `same_machine` all of its nodes must be this machine."""
@@ -86,8 +69,8 @@ class _Pool:
         self._work, self._memory, self._same_machine = work, memory, same_machine
         self._trusted, self._scales = backend.trusted, backend.scales
         self._address = "local" if backend.address == "local" else _known(backend.address, trusted=backend.trusted)
-        place = backend.placement
-        self._needs = {"CPU": place.threads, "GPU": place.devices if place.device.startswith("cuda") else 0}
+        on_gpu = backend.placement.device.startswith("cuda")
+        self._needs = {"CPU": backend.placement.threads, "GPU": backend.placement.devices if on_gpu else 0}
         self._at: dict[Any, str] = {}
         self._lost: Counter[str] = Counter()
         self._begun: set[str] = set()
@@ -224,14 +207,12 @@ class _Pool:
         return self._slots
 
     def _begin(self) -> None:
-        quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if self._address == "local":  # within the machine alone: nothing listens for others
+            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ends = signal.getsignal(signal.SIGTERM)
         try:
-            if self._address == "local":
-                # Within the machine alone: nothing listens for others.
-                self._ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-            else:
-                self._ray.init(self._address, **quiet)
+            self._ray.init(self._address, **options)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, ends)  # Ray has put its own in its place
         except Exception as error:

@@ -23,10 +23,9 @@ _SHARE = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose: integer `labels` `[images]`, and `read`, which gives the pixels of some of them.
+    """Images of one purpose: integer labels `[images]`, and their pixels, read from files if need be.
 
-    `read(numbers)` is uint8 `[len(numbers), height, width, channels]`; it may decode files, so that a split
-    can be larger than memory.
+    `read(numbers)` is uint8 `[len(numbers), height, width, channels]`.
     """
 
     labels: Array
@@ -37,14 +36,8 @@ class Split:
         return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]))
 
 
-@dataclass(frozen=True)
-class Splits:
-    """The three splits of a set."""
-
-    train: Split
-    validation: Split
-    test: Split
-
+Splits = Mapping[str, Split]
+"""Purpose -> split: of a `Source` train, validation and test."""
 
 Problem = tuple[str, str]
 """What is not there, in one sentence, and how to get it, in another."""
@@ -54,16 +47,15 @@ Problem = tuple[str, str]
 class Pool:
     """A labelled set as it comes, before images are chosen, resized and split.
 
-    `images` counts those of `train`, `validation` and `test`; some training images are set aside for a purpose that
-    has none. `load(size)` gives these splits, scaled to `size` pixels unless it is None. `shape` is (channels, height,
-    width) unscaled.
+    `images` counts those of `train`, `validation` and `test`. `load(size)` gives these splits, scaled to `size` pixels
+    unless it is None. `shape` is (channels, height, width) unscaled.
     """
 
     identity: Mapping[str, Any]
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     images: Counter[str]
-    load: Callable[[int | None], Mapping[str, Split]]
+    load: Callable[[int | None], Splits]
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False
     reading: str = ""
@@ -81,11 +73,9 @@ class Pool:
 class Source:
     """A dataset that can be planned with before its files are there.
 
-    `identity` is what its content depends on, and enters keys: digests and choices, never a path. `missing`
-    says in one sentence what is not there and in another how to get it, or gives None; `fetches` tells that
-    `load` will download. `shape` is (channels, height, width). `train_images` is an estimate where classes
-    are of different sizes, and so is `validation_images`. Unless it is `known`, shape and classes are guesses about
-    files that are not there.
+    `identity` enters keys: digests and choices, never a path. `fetches` says that `load` downloads. `shape` is
+    (channels, height, width). Numbers of images are estimates where classes are of different sizes. Unless it is
+    `known`, shape and classes are guesses about files that are not there.
     """
 
     identity: Mapping[str, Any]
@@ -105,6 +95,9 @@ class Source:
     """both as those of its `Pool`"""
 
 
+_Number = Annotated[int, Ge(1)] | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """Options of every dataset."""
@@ -113,28 +106,21 @@ class Part:
         Annotated[tuple[str | int, ...], MinLen(2)] | None,
         "names or numbers of the classes to use, numbered anew in this order; by default all",
     ] = None
-    images_per_class: Annotated[
-        Annotated[int, Ge(1)] | None, "training images of each class, at most; by default all"
-    ] = None
+    images_per_class: Annotated[_Number, "training images of each class, at most; by default all"] = None
     size: Annotated[
         Annotated[int, Ge(1), Le(4096)] | None,
         "side in pixels of the square that images are scaled and centre-cropped to; by default as they are",
     ] = None
     validation: Annotated[
-        Annotated[int, Ge(1)] | None,
-        "training images set aside for every choice; by default the set's own validation images, or a tenth",
+        _Number, "training images set aside for every choice; by default the set's own validation images, or a tenth"
     ] = None
-    test: Annotated[
-        Annotated[int, Ge(1)] | None,
-        "images set aside for testing where the set has no test images; by default a tenth",
-    ] = None
+    test: Annotated[_Number, "images set aside for testing where the set has no test images; by default a tenth"] = None
 
 
 def choose_part(pool: Pool, part: Part, name: str) -> Source:
-    """The part of a set that a spec asks for. Raises UsageError where the set cannot give it.
+    """Return the part of a set that a spec asks for. Raises UsageError where the set cannot give it.
 
-    Images are taken in one fixed shuffled order, the same for every part, so that a smaller
-    `images_per_class` is a subset of a larger one with the same validation and test images.
+    Images are shuffled in one fixed order: a smaller `images_per_class` is a subset of a larger one.
     """
     numbers = None if part.classes is None or not pool.classes else _numbers(part.classes, pool.classes, name)
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
@@ -154,12 +140,7 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
         return _split(pool, part, numbers, validation, test, name)
 
     return Source(
-        identity={
-            **pool.identity,
-            **split,
-            "order": "pcg64-0",
-            **{key: value for key, value in chosen.items() if value is not None},
-        },
+        identity={**pool.identity, **split, "order": "pcg64-0", **{k: v for k, v in chosen.items() if v is not None}},
         shape=shape,
         classes=classes,
         train_images=train if part.images_per_class is None else min(train, part.images_per_class * classes),
@@ -227,18 +208,18 @@ def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: in
         rest, held, last = numpy.split(order, [-validation - test, -test])
     if part.images_per_class is not None:
         rest = _at_most(rest, every.labels, part.images_per_class)
-    splits = Splits(
-        train=every.part(rest),
-        validation=every.part(held) if validation or "validation" not in own else own["validation"],
-        test=own.get("test", every.part(last)),
-    )
+    splits = {
+        "train": every.part(rest),
+        "validation": every.part(held) if validation or "validation" not in own else own["validation"],
+        "test": own.get("test", every.part(last)),
+    }
     hints = {
         "train": "lower `validation` or `test`",
         "validation": "set `validation` to how many to set aside of the training images",
         "test": "choose other `classes`",
     }
     for purpose, hint in hints.items():
-        if not len(getattr(splits, purpose).labels):
+        if not len(splits[purpose].labels):
             raise UsageError(f"dataset {name} has no {purpose} image of the classes that are used", hint)
     return splits
 

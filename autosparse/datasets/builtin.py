@@ -14,15 +14,14 @@ from typing import Annotated, Any
 from autosparse.datasets._base import Pool, Problem, Split, datasets
 from autosparse.datasets.decode import array_split
 from autosparse.datasets.image_folder import files_split, images_by_class
-from autosparse.errors import MissingData, MissingExtra
+from autosparse.errors import MissingData
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
 
 _ROOT = "~/.cache/torchvision"
 _DIGITS = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
 _TINY = "tiny-imagenet-200"
-_TINY_IMAGES = (100_000, 10_000, 200)
-"""for training, for testing, and classes"""
+_TINY_IMAGES = (100_000, 10_000, 200)  # for training, for testing, and classes
 _TINY_URL, _TINY_MD5 = f"http://cs231n.stanford.edu/{_TINY}.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 _OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
 _CLOTHES = "t-shirt/top trouser pullover dress coat sandal shirt sneaker bag boot"
@@ -112,10 +111,8 @@ class _Published:
         return [*self.parts.values()] if self.parts == _SPLITS else [{}]
 
     def _load(self, folder: Path, *, download: bool) -> dict[str, tuple[Any, Any]]:
-        try:
-            import torchvision.datasets
-        except ImportError as error:
-            raise MissingExtra(f"{self.name} needs torchvision", "run `pip install torchvision`") from error
+        import torchvision.datasets
+
         kind = getattr(torchvision.datasets, self.kind)
         if download:
             with _fetching(self.name, folder):

@@ -14,13 +14,9 @@ from autosparse.datasets._base import Array, Split
 from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import numpy
 
-Encoded = Callable[[int], tuple[str, bytes]]
-"""Number of an image -> what to call it in an error, and its file's bytes."""
+Encoded = Callable[[int], tuple[str, bytes]]  # number of an image -> its name in errors, and its file's bytes
 
-
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""EXIF orientation -> `PIL.Image.Transpose`: mirrors, rotations and both."""
-
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> `PIL.Image.Transpose`
 SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
 """What to do about images of several sizes."""
 
@@ -43,9 +39,9 @@ def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
 
 
 def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | None) -> Split:
-    """A split of image files, decoded when they are read, `channels` 1 (grey) or 3 (RGB).
+    """Return a split of image files, decoded to 1 (grey) or 3 (RGB) channels when they are read.
 
-    Reading raises StepError for a file that is no image, or when images differ in size and none was asked for.
+    Reading raises StepError for a file that is no image, and for images of several sizes without `size`.
     """
 
     def read(numbers: Array) -> Array:
@@ -65,10 +61,9 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
 
 
 def pixels_of(images: Any, where: str) -> Array:
-    """Images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
+    """Return images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
 
-    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; those the other way
-    round are told by 1 or 3 channels at that end alone. Lists hold such arrays or PIL images.
+    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; lists hold these or PIL images.
     """
     if isinstance(images, list | tuple):
         arrays = [_plain(image) for image in images]

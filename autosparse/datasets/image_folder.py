@@ -51,7 +51,7 @@ def image_folder(
         reading += ", tested on the validation images"
     every = [path for files in parts.values() for paths in files.values() for path in paths]
     digests = contents(folder, every)
-    listed = {
+    by_class = {
         purpose: {name: [digests[path] for path in paths] for name, paths in files.items()}
         for purpose, files in parts.items()
     }
@@ -62,7 +62,7 @@ def image_folder(
         return {purpose: files_split(files, channels, size) for purpose, files in splits.items()}
 
     return Pool(
-        identity={"name": "image_folder", "sha256": digest(listed), "channels": channels},
+        identity={"name": "image_folder", "sha256": digest(by_class), "channels": channels},
         shape=shape_of(lambda number: (str(first), first.read_bytes()), channels),
         classes=classes,
         images=Counter({purpose: sum(map(len, files.values())) for purpose, files in parts.items()}),
@@ -132,7 +132,7 @@ class _Folder:
 
 
 def read_layout(root: Path) -> Layout:
-    """Find the classes of a folder and its splits. Parts are empty where no subfolder holds images.
+    """Find the classes and splits of a folder; there are none where no subfolder holds images.
 
     A folder named for a split is one if it holds class folders and no other folder next to it holds images, or if the
     training split has one of its classes. Otherwise every folder is a class.

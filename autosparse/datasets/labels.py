@@ -14,8 +14,7 @@ from autosparse.errors import UsageError
 from autosparse.store import digest
 from autosparse.text import listed
 
-Counts = Mapping[str, Mapping[Any, int]]
-"""Split -> label -> number of images."""
+Counts = Mapping[str, Mapping[Any, int]]  # split -> label -> number of images
 
 
 @dataclass(frozen=True)
@@ -104,6 +103,38 @@ class Role:
         """Return the columns whose type fits."""
         return [field.name for field in schema if re.fullmatch(self.pattern, str(field.type))]
 
+    def choose(self, schema: Any, name: str, file: Path) -> str:
+        """Return the column that is named, or for `auto` the only one by features of the hub, usual names, or types.
+
+        Raises:
+            UsageError: No column fits, or several do.
+        """
+        if name != "auto":
+            self.check(schema, name, file)
+            return name
+        # pandas writes row numbers as `__index_level_0__`.
+        fits = [column for column in self.fits(schema) if not column.startswith("__index_level_")]
+        if not fits:
+            columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            raise UsageError(f"{file} has no column of {self.name}s", f"its columns: {columns}")
+        features = features_of(schema, file)
+        several = [column for column in fits if features.get(column, {}).get("_type") == self.feature] or fits
+        usual = [column for column in self.columns if column in several]
+        if usual or len(several) == 1:
+            return (usual or several)[0]
+        raise UsageError(
+            f"{file} has {len(several)} columns that can be the {self.name}s: {', '.join(several)}",
+            f"choose one with `dataset.{self.name}: NAME`",
+        )
+
+    def check(self, schema: Any, name: str, file: Path) -> None:
+        """Raise UsageError unless the column exists and its type fits."""
+        kinds = {field.name: str(field.type) for field in schema}
+        if name not in kinds:
+            raise UsageError(f"{file} has no column {name!r}", f"its columns: {', '.join(kinds)}")
+        if name not in self.fits(schema):
+            raise UsageError(f"column {name!r} of {file} does not hold {self.content}: it is {kinds[name]}")
+
 
 IMAGE = Role(
     "image",
@@ -124,11 +155,7 @@ LABEL = Role(
 
 
 def features_of(schema: Any, file: Path) -> Mapping[str, Any]:
-    """Return the Hugging Face features of a schema by column; empty without such metadata.
-
-    Raises:
-        UsageError: The metadata is damaged.
-    """
+    """Return the Hugging Face features of a schema by column. Raises UsageError for damaged metadata."""
     about = (schema.metadata or {}).get(b"huggingface")
     if about is None:
         return {}
@@ -137,38 +164,3 @@ def features_of(schema: Any, file: Path) -> Mapping[str, Any]:
         return {column: feature for column, feature in features.items() if isinstance(feature, dict)}
     except (ValueError, AttributeError):
         raise UsageError(f"the `huggingface` metadata of {file} is damaged", "write the file without it") from None
-
-
-def choose_column(schema: Any, name: str, role: Role, file: Path) -> str:
-    """Return the column of a role: the one that is named, or for `auto` the only one that can be meant.
-
-    Features of the Hugging Face hub decide first, then usual names, then types.
-
-    Raises:
-        UsageError: No column fits, or several do.
-    """
-    if name != "auto":
-        check_column(schema, name, role, file)
-        return name
-    fits = [column for column in role.fits(schema) if not column.startswith("__index_level_")]  # pandas' row numbers
-    if not fits:
-        columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
-        raise UsageError(f"{file} has no column of {role.name}s", f"its columns: {columns}")
-    features = features_of(schema, file)
-    several = [column for column in fits if features.get(column, {}).get("_type") == role.feature] or fits
-    usual = [column for column in role.columns if column in several]
-    if usual or len(several) == 1:
-        return (usual or several)[0]
-    raise UsageError(
-        f"{file} has {len(several)} columns that can be the {role.name}s: {', '.join(several)}",
-        f"choose one with `dataset.{role.name}: NAME`",
-    )
-
-
-def check_column(schema: Any, name: str, role: Role, file: Path) -> None:
-    """Raise UsageError unless the column exists and its type fits."""
-    kinds = {field.name: str(field.type) for field in schema}
-    if name not in kinds:
-        raise UsageError(f"{file} has no column {name!r}", f"its columns: {', '.join(kinds)}")
-    if name not in role.fits(schema):
-        raise UsageError(f"column {name!r} of {file} does not hold {role.content}: it is {kinds[name]}")

@@ -15,16 +15,7 @@ from annotated_types import MinLen
 
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
-from autosparse.datasets.labels import (
-    IMAGE,
-    LABEL,
-    Classes,
-    check_column,
-    choose_column,
-    classes_of,
-    features_of,
-    hardly_repeats,
-)  # fmt: skip
+from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
 from autosparse.errors import MissingData, MissingExtra, UsageError
 from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
@@ -32,8 +23,7 @@ from autosparse.store import contents, digest
 from autosparse.text import listed
 
 _PURPOSES = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
-_ROWS = 1024
-"""of a file, read at a time where their bytes may be absent"""
+_ROWS = 1024  # of a file, read at a time where their bytes may be absent
 
 
 @datasets.register(holds=200 * 2**20)  # measured: libraries 70 MiB, and the pool that Arrow keeps
@@ -63,7 +53,7 @@ def parquet(
         return Pool.absent({"name": "parquet", "missing": list(patterns)}, channels, problem)
     with _opened(file := files["train"][0]) as opened:  # the first training file decides for all
         schema = opened.schema_arrow
-    columns = choose_column(schema, image, IMAGE, file), choose_column(schema, label, LABEL, file)
+    columns = IMAGE.choose(schema, image, file), LABEL.choose(schema, label, file)
     tables = {purpose: [_Table.of(file, *columns) for file in part] for purpose, part in files.items()}
     every = [table for part in tables.values() for table in part]
     first = next((table for table in tables["train"] if table.rows), None)
@@ -103,8 +93,8 @@ class _Table:
     def of(cls, file: Path, image: str, label: str) -> _Table:
         with _opened(file) as opened:
             schema, rows = opened.schema_arrow, opened.metadata.num_rows
-            check_column(schema, image, IMAGE, file)
-            check_column(schema, label, LABEL, file)
+            IMAGE.check(schema, image, file)
+            LABEL.check(schema, label, file)
             names = features_of(schema, file).get(label, {}).get("names")
             outside = tuple(_outside(opened, image, file)) if _lacks_bytes(opened, image) else ()
         return cls(file, image, label, rows, tuple(names) if names else None, outside)

@@ -17,26 +17,22 @@ from autosparse.text import listed
 from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
 
 _SPLITS = ("train", "validation", "test")
-
-
 _PAIRS = "give (image, label) for each item, or mappings with keys `image` and `label`"
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images uint8 `[images, height, width, channels]`, a label for each, and the names of classes if the set has any.
-
-    `reading` says which part holds the images and which the labels.
-    """
+    """Images uint8 `[images, height, width, channels]`, their labels, and the names of classes if the set has any."""
 
     pixels: Array
     labels: Array
     names: tuple[str, ...] | None
     reading: str
+    """which part holds the images and which the labels"""
 
 
 def _is_set(value: Any) -> bool:
-    """Return whether a value is one set of images and labels, rather than several or none."""
+    # Whether a value is one set of images and labels, rather than several or none.
     if isinstance(value, Mapping):
         return not {*_SPLITS} & set(value) and bool(_usual(value, IMAGE) or _usual(value, LABEL))
     if isinstance(value, tuple | list):
@@ -46,11 +42,7 @@ def _is_set(value: Any) -> bool:
 
 
 def _labelled(part: Any, where: str) -> Labelled:
-    """Read the images and labels of one split; `where` names it in errors.
-
-    Raises:
-        UsageError: The split has no form that is known, or its keys can be read in several ways.
-    """
+    # Of one split, which `where` names in errors.
     features = getattr(part, "features", None)
     features = features if isinstance(features, Mapping) else {}
     names, reading = getattr(part, "classes", None), "images first, labels second"
@@ -81,7 +73,6 @@ def _labelled(part: Any, where: str) -> Labelled:
 
 
 def _described(value: Any) -> str:
-    """Name a value's kind, for errors."""
     if isinstance(value, Mapping):
         return f"a mapping with {', '.join(map(str, value)) or 'nothing'}"
     return f"{len(value)} items" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
@@ -152,10 +143,6 @@ def _names(names: Any, where: str) -> tuple[str, ...] | None:
     return tuple(map(str, names))
 
 
-_FACTS = 2
-"""Version of what the store remembers of a set."""
-
-
 @datasets.register(name="FILE.py:FACTORY", pattern=PATTERN, user_code=True)
 def user_code(name: str, **options: Any) -> Pool:
     """Your own: `factory(**options)` in a file or `package.module`, giving training and test images.
@@ -168,7 +155,7 @@ def user_code(name: str, **options: Any) -> Pool:
     share are applied to what the factory gives; it does not receive them.
     """
     identity = identity_of(name, options)
-    store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': _FACTS})}"
+    store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': 2})}"  # the version of the facts
     if (facts := store.recall(memory)) is None:
         facts = _facts(*_load(name, options))
         store.remember(memory, facts)

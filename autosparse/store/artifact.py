@@ -6,16 +6,17 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact
+from autosparse.lazy_torch import torch
 from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_tensor
 
-if TYPE_CHECKING:
-    from autosparse.lazy_torch import torch
+Parsed = TypeVar("Parsed")
 
 DESCRIPTOR = "artifact.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
@@ -27,7 +28,7 @@ _OPERATION = re.compile(r"[a-z][a-z0-9_]*")
 class Artifact:
     """A published artifact. Files are read whole, checked, and only then interpreted.
 
-    `fetch`, of one that lies elsewhere, writes the file of a sha256 to a path; what is read once stays in `folder`.
+    `fetch`, of one in a shared store, writes the file of a sha256 to a path in `folder`.
     """
 
     folder: Path
@@ -59,33 +60,29 @@ class Artifact:
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
         """The tensors of `<name>.safetensors`, on the CPU."""
-        try:
-            return load_tensors(self.read(f"{name}.safetensors"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self.malformed(f"{name}.safetensors: {error}") from error
+        data = self.read(f"{name}.safetensors")
+        return self._parsed(f"{name}.safetensors", lambda: load_tensors(data))
 
     def tensor(self, name: str, tensor: str) -> torch.Tensor:
         """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
         path = self._intact(f"{name}.safetensors")
-        try:
-            return read_tensor(path, tensor)
-        except ValueError as error:
-            raise self.malformed(f"{name}.safetensors: {error}") from error
+        return self._parsed(path.name, lambda: read_tensor(path, tensor))
 
     def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
         """One tensor that is spread over the files `<name>.safetensors`, checked here and read from disk row by row."""
         files = [self._intact(f"{name}.safetensors") for name in names]
-        try:
-            return ShardedRows(files, tensor)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self.malformed(f"{names[0]}.safetensors: `{tensor}` cannot be read: {error}") from error
+        return self._parsed(f"{files[0].name}: `{tensor}` cannot be read", lambda: ShardedRows(files, tensor))
 
     def json(self, name: str) -> Any:
         """The value of `<name>.json`."""
+        data = self.read(f"{name}.json")
+        return self._parsed(f"{name}.json", lambda: json.loads(data))
+
+    def _parsed(self, what: str, parse: Callable[[], Parsed]) -> Parsed:
         try:
-            return json.loads(self.read(f"{name}.json"))
-        except ValueError as error:
-            raise self.malformed(f"{name}.json: {error}") from error
+            return parse()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.malformed(f"{what}: {error}") from error
 
     def malformed(self, problem: str) -> DamagedArtifact:
         """Return the error for published bytes whose content has not the form of its step's result."""
@@ -165,21 +162,15 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
 
 
 def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
-    """The descriptor of an artifact that was published elsewhere.
-
-    Raises DamagedArtifact for one that is no artifact's, of this operation, whose key is that of what it was made from.
-    """
+    """Return a descriptor from elsewhere. Raises DamagedArtifact unless operation and key are those of its content."""
     check_named(operation, key)
     descriptor = read_descriptor(data, key)
     if descriptor.get("operation") != operation:
         raise DamagedArtifact(key, "it describes an artifact of another operation")
-    try:
-        known = key == key_of(operation, descriptor["version"], descriptor["options"], descriptor["inputs"])
-    except (KeyError, TypeError, ValueError):
-        known = False
-    if not known:
-        raise DamagedArtifact(key, "its key is not that of what it says it was made from")
-    return descriptor
+    with suppress(KeyError, TypeError, ValueError):
+        if key == key_of(operation, descriptor["version"], descriptor["options"], descriptor["inputs"]):
+            return descriptor
+    raise DamagedArtifact(key, "its key is not that of what it says it was made from")
 
 
 def check_named(operation: str, key: str) -> None:

@@ -37,13 +37,13 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def drafted(path: Path, place: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
-    """Give the name of a file to write in the block, which `place` moves to `path` at its end, whole or not at all."""
+def drafted(path: Path, move: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
+    """Give the name of a file to write in the block, which `move` puts at `path` at its end, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
         yield draft
-        place(draft, path)
+        move(draft, path)
     finally:
         draft.unlink(missing_ok=True)
 

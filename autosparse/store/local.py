@@ -1,8 +1,6 @@
-"""Artifacts on disk: `artifacts/<operation>/<key>/` holds files and, written last, their descriptor.
+"""Artifacts on disk: `artifacts/<operation>/<key>/` holds files and a descriptor with the sha256 of each.
 
-A key names what an artifact was made from; the descriptor names the sha256 of every file in it. An artifact
-is drafted beside its place, flushed to disk and moved there in one rename, so it exists whole or not at all,
-whenever the process dies. Every read is compared with the descriptor.
+An artifact is drafted elsewhere, flushed and moved here in one rename: whole or not at all, whenever the process dies.
 """
 
 from __future__ import annotations
@@ -34,9 +32,8 @@ _AGAIN = 60.0  # seconds until a shared store that could not be reached is tried
 class Store:
     """A folder of artifacts that any number of processes may share.
 
-    Once connected to a shared store (see `autosparse.store.remote`) it is a cache of that: what is there is fetched
-    when it is read, and `share` publishes there too. While it cannot be reached it is as if there were nothing in it,
-    and `problem` says why.
+    Connected to a shared store it is a cache of that: artifacts are fetched when they are read, and `share` publishes
+    there. A store that cannot be reached counts as empty, and `problem` says why.
     """
 
     def __init__(self, root: Path, url: str | None = None) -> None:
@@ -100,10 +97,9 @@ class Store:
         return self.open(operation, key)
 
     def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
-        """Publish an artifact of the folder where others find it; False where that is not possible now.
+        """Publish an artifact in the shared store; False where that is not possible now.
 
-        If another machine has published the same one before, it takes the place of the one here, so that all go on
-        from the same bytes; unless `replace`. Raises DamagedArtifact for one whose bytes are not those that were made.
+        Unless `replace`, one that is there already replaces the one here, so that all go on from the same bytes.
         """
         artifact = self.open(operation, key)
         if self._reachable:
@@ -120,10 +116,7 @@ class Store:
         return bool(self._ask(act))
 
     def take(self, remote: Remote, operation: str, key: str) -> Artifact:
-        """Copy an artifact from a shared store into this one, in place of one of the same key with other files.
-
-        Raises DamagedArtifact unless every byte is what its descriptor says.
-        """
+        """Copy an artifact from a shared store here, in place of one with other files. Raises DamagedArtifact."""
         target = self._folder(operation, key)
         with remote.reading(operation, key) as (descriptor, download):
             parsed = read_foreign(descriptor, operation, key)
@@ -178,11 +171,10 @@ class Store:
         *,
         replace: bool = False,
     ) -> Artifact:
-        """Make an artifact: `write` fills the draft, `describe` tells what else its descriptor records.
+        """Make an artifact, holding `lock(key)`: `write` fills the draft, `describe` adds to its descriptor.
 
-        Call it while holding `lock(key)`. Whatever an earlier, killed process left of this draft goes first. With
-        `replace`, one that is there stays until the new one is whole, and is then gone: who reads meanwhile finds
-        one, the other, or none, and waits for the lock, but never parts of both.
+        With `replace`, an old artifact stays until the new one is whole: readers find one, the other or none, but
+        never parts of both.
         """
         target = self._folder(operation, key)
         with self._replacing(target, key) as (draft, old):
@@ -298,10 +290,7 @@ class Store:
 
 
 def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
-    """sha256 of every file, in the order of their names; all lie below `folder`. What is unchanged is not read again.
-
-    A file is taken to be unchanged while its size, and when it was written and last replaced, are what they were.
-    """
+    """Return the sha256 of every file below `folder`, by name; one of the same size and times is not read again."""
     store = Store.default()
     memory = f"contents-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()}"
     known = store.recall(memory) or {}

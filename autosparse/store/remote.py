@@ -1,9 +1,7 @@
 """Artifacts where several machines reach them: a bucket, a shared folder, anything that fsspec opens.
 
-`files/<sha256>` hold bytes under their own digest, and `artifacts/<operation>/<key>.json` is the descriptor of one
-artifact. The descriptor is written last, by a write that succeeds for one writer alone: before it there is no artifact,
-and after it all of its files are there. What a file holds is compared with its name whenever it is fetched, so that
-nothing that a lost connection or another program left behind is taken for an artifact.
+`files/<sha256>` hold bytes under their own digest, compared whenever they are fetched. The descriptor
+`artifacts/<operation>/<key>.json` is written last, by a write that succeeds for one writer alone.
 """
 
 from __future__ import annotations
@@ -27,10 +25,8 @@ from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_de
 from autosparse.store.files import canonical, drafted, file_digest, write_through
 
 Result = TypeVar("Result")
-Named = tuple[str, str]
-"""An artifact by its operation and key."""
-Download = Callable[[str, Path], None]
-"""Writes the file of a sha256 to a path."""
+Named = tuple[str, str]  # operation and key of an artifact
+Download = Callable[[str, Path], None]  # writes the file of a sha256 to a path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::.*://)")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -68,10 +64,7 @@ class Remote:
 
     @contextmanager
     def reading(self, operation: str, key: str) -> Iterator[tuple[bytes, Download]]:
-        """Give the bytes of an artifact's descriptor, and a function that downloads a file.
-
-        An artifact that the block finds damaged, or of which something is gone, is not offered again.
-        """
+        """Give a descriptor and a downloader; an artifact that the block finds damaged is not offered again."""
         with self._reached("read"), self._judged(key):
             yield self._read(operation, key), self._download
 
@@ -100,10 +93,9 @@ class Remote:
                 self._upload(artifact.folder / name, about, force=artifact.key in self._bad)
             made = self._patiently(lambda: self._create(path, data, replace=replace))
             if not made and not self._is_whole(operation, artifact.key):
-                self._patiently(lambda: self._create(path, data, replace=True))
-                made = True
-            if made and self._patiently(lambda: self._files.cat_file(path)) != data:
-                made = False  # one that replaced it in the meantime stays
+                made = self._patiently(lambda: self._create(path, data, replace=True))
+            if made:  # one that replaced it in the meantime stays
+                made = self._patiently(lambda: self._files.cat_file(path)) == data
         self._bad.discard(artifact.key)
         self._lost.discard(artifact.key)
         self._known.add(artifact.key)
@@ -204,9 +196,9 @@ class Remote:
             return False
         return True
 
-    def _write(self, path: str, write: Callable[[str], object], place: Callable[[Path, Path], object]) -> None:
+    def _write(self, path: str, write: Callable[[str], object], move: Callable[[Path, Path], object]) -> None:
         if self._local:
-            with drafted(Path(path), place) as draft:
+            with drafted(Path(path), move) as draft:
                 write(str(draft))
             return
         try:

@@ -89,9 +89,9 @@ def test_a_dataset_gives_what_it_promises(entry: Any, tmp_path: Path, monkeypatc
     assert source.missing() is None
     assert source.identity == again.identity
     assert str(tmp_path) not in str(source.identity)
-    assert (source.train_images, source.test_images) == (len(splits.train.labels), len(splits.test.labels))
+    assert (source.train_images, source.test_images) == (len(splits["train"].labels), len(splits["test"].labels))
     for purpose in ("train", "validation", "test"):
-        split, other = getattr(splits, purpose), getattr(others, purpose)
+        split, other = splits[purpose], others[purpose]
         some = numpy.arange(len(split.labels))[:50]
         pixels = split.read(some)
         channels, height, width = source.shape

@@ -92,11 +92,11 @@ def test_mnist_is_loaded(tmp_path: Path) -> None:
     splits = source.load()
 
     assert source.missing() is None
-    assert [55_000, 5000, 10_000] == [len(s.labels) for s in (splits.train, splits.validation, splits.test)]
-    assert 10 == source.classes == len(numpy.unique(splits.train.labels))
-    assert (10_000, 28, 28, 1) == everything(splits.test).shape
+    assert [55_000, 5000, 10_000] == [len(s.labels) for s in (splits["train"], splits["validation"], splits["test"])]
+    assert 10 == source.classes == len(numpy.unique(splits["train"].labels))
+    assert (10_000, 28, 28, 1) == everything(splits["test"]).shape
     few = open_source("mnist", {"root": str(tmp_path), "classes": ("3", "8"), "images_per_class": 5, "validation": 10})
-    assert [5, 5] == numpy.bincount(few.load().train.labels).tolist()
+    assert [5, 5] == numpy.bincount(few.load()["train"].labels).tolist()
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_cifar_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     root = str(write_cifar(tmp_path, monkeypatch))
     splits = open_source("cifar10", {"root": root, "validation": 5000}).load()
 
-    assert [45_000, 5000, 10_000] == [len(s.labels) for s in (splits.train, splits.validation, splits.test)]
-    pixels = splits.test.read(numpy.arange(5))
+    assert [45_000, 5000, 10_000] == [len(s.labels) for s in (splits["train"], splits["validation"], splits["test"])]
+    pixels = splits["test"].read(numpy.arange(5))
     assert ((5, 32, 32, 3), [7, 0, 0]) == (pixels.shape, pixels[0, 0, 0].tolist())
     assert (3, 8, 8) == open_source("cifar10", {"root": root, "size": 8}).shape
 
@@ -193,7 +193,7 @@ def test_a_download_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(KNOWN.MNIST, "download", download)
     source = open_source("mnist", {"root": str(tmp_path), "download": True})
     for _ in range(2):
-        assert 10_000 == len(source.load().test.labels)
+        assert 10_000 == len(source.load()["test"].labels)
 
     assert [str(tmp_path)] == calls
 
@@ -230,4 +230,4 @@ def test_mnist_in_colour_of_its_own(tmp_path: Path) -> None:
 
     assert source.missing() is None
     assert open_source("mnist", {"root": str(tmp_path)}).missing() is not None
-    assert 20 == len(load_all(source).train.labels)
+    assert 20 == len(load_all(source)["train"].labels)
