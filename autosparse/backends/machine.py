@@ -148,24 +148,21 @@ def _torch_has_cuda() -> bool:
 def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
     # Compute capability of the first GPU, and bytes of memory of all. The driver's own library answers in
     # milliseconds; asking torch costs its import.
+    def ask(function: Any, *arguments: int, kind: Any = ctypes.c_int) -> int:
+        answer = kind()
+        function(ctypes.byref(answer), *arguments)
+        return int(answer.value)
+
     try:
         cuda = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
-        device, number = ctypes.c_int(), ctypes.c_int()
-        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(number)) or not number.value:
+        devices = [] if cuda.cuInit(0) else [ask(cuda.cuDeviceGet, at) for at in range(ask(cuda.cuDeviceGetCount))]
+        if not devices:
             return None, ()
-        memory = []
-        for index in range(number.value):
-            size = ctypes.c_size_t()
-            cuda.cuDeviceGet(ctypes.byref(device), index)
-            cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-            memory.append(size.value)
-        major, minor = ctypes.c_int(), ctypes.c_int()
-        cuda.cuDeviceGet(ctypes.byref(device), 0)
-        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        memory = tuple(ask(cuda.cuDeviceTotalMem_v2, device, kind=ctypes.c_size_t) for device in devices)
+        major, minor = (ask(cuda.cuDeviceGetAttribute, attribute, devices[0]) for attribute in (75, 76))
     except (OSError, AttributeError):
         return None, ()
-    return (major.value, minor.value), tuple(memory)
+    return (major, minor), memory
 
 
 def read_system(path: str) -> str:
