@@ -1,4 +1,4 @@
-"""One stand-in for torch that imports it on first use, so that plans and help texts never wait for it.
+"""Stand-ins for torch and numpy that import them on first use, so that plans and help texts never wait for them.
 
 `from autosparse.lazy_torch import torch` is all a module needs: attributes work as ever, the 2 s of importing
 torch are paid when the first one is read. A proxy, not `importlib.util.LazyLoader`: nothing is put into
@@ -23,6 +23,7 @@ class _LazyModule(ModuleType):
 
 
 if TYPE_CHECKING:
+    import numpy as numpy
     import torch as torch
 else:
-    torch = _LazyModule("torch")
+    numpy, torch = _LazyModule("numpy"), _LazyModule("torch")

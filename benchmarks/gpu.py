@@ -80,7 +80,7 @@ def images(data: str) -> list[Images]:
     splits = open_source("parquet", {"path": data, "validation": 5000}).load()
     mean, spread = torch.tensor([0.491, 0.482, 0.447]), torch.tensor([0.247, 0.244, 0.262])
     found = []
-    for split in (splits.train, splits.validation, splits.test):
+    for split in (splits["train"], splits["validation"], splits["test"]):
         pixels = torch.as_tensor(split.read(numpy.arange(len(split.labels))))
         found.append(Images(pixels, torch.as_tensor(split.labels), mean, spread).to(DEVICE))
     return found

@@ -23,7 +23,7 @@ import numpy
 import torch
 
 from autosparse.backends import this_machine
-from autosparse.backends.memory import keep_memory
+from autosparse.backends.machine import keep_memory
 from autosparse.core.allocation import erk
 from autosparse.core.images import Images
 from autosparse.core.irp import irp_round, keep_after, prune_survivors
@@ -229,7 +229,7 @@ def cifar(data: str) -> tuple[Images, Images]:
         Images(
             torch.as_tensor(split.read(numpy.arange(len(split.labels)))), torch.as_tensor(split.labels), mean, spread
         )
-        for split in (splits.train, splits.test)
+        for split in (splits["train"], splits["test"])
     )
     return train_images, test_images
 

@@ -1,8 +1,9 @@
 """Backends by name, and the machine that steps run on."""
 
-from autosparse.backends import local, ray
-from autosparse.backends._base import Backend, Distributed, RunStep, WorkerPool, backends
-from autosparse.backends.events import (
+from autosparse.backends import ray
+from autosparse.backends._base import (
+    Backend,
+    Distributed,
     Emit,
     Event,
     Failed,
@@ -13,47 +14,28 @@ from autosparse.backends.events import (
     Raised,
     Started,
     Waiting,
-)
+    WorkerPool,
+    backends,
+    local,
+)  # fmt: skip
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
+    PeakMemory,
     Placement,
     available_memory,
     environment,
+    memory_of,
     missing_extras,
+    release_memory,
+    resident_memory,
     system_load,
     this_machine,
 )  # fmt: skip
-from autosparse.backends.memory import PeakMemory, memory_of, release_memory, resident_memory
 
 __all__ = [
-    "EVALUATION_BATCH",
-    "Backend",
-    "Distributed",
-    "Emit",
-    "Event",
-    "Failed",
-    "Finished",
-    "Machine",
-    "Note",
-    "Observer",
-    "PeakMemory",
-    "Placement",
-    "Progress",
-    "Raised",
-    "RunStep",
-    "Started",
-    "Waiting",
-    "WorkerPool",
-    "available_memory",
-    "backends",
-    "environment",
-    "local",
-    "memory_of",
-    "missing_extras",
-    "ray",
-    "release_memory",
-    "resident_memory",
-    "system_load",
-    "this_machine",
+    "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Machine", "Note", "Observer",
+    "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool", "available_memory",
+    "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory", "resident_memory",
+    "system_load", "this_machine",
 ]  # fmt: skip

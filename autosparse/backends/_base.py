@@ -1,14 +1,91 @@
-"""The registry of backends: each runs steps on a device, with a number of threads, here or on other machines."""
+"""The interface of backends: their registry, the events of a running plan, and the backend of this process."""
 
-from collections.abc import Callable, Iterator, Mapping
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from autosparse.backends.events import Emit, Event, Raised
-from autosparse.backends.machine import Placement
+from autosparse.backends.machine import Placement, keep_memory
+from autosparse.errors import AutosparseError, MissingDevice
+from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Started:
+    """A step starts; `machine` is empty where all steps run on this one."""
+
+    step: str
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A part of a step is done; `loss` is the mean training loss so far, where the step trains."""
+
+    step: str
+    done: int
+    total: int
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A step has ended as `run`, `resume` or `reuse`; a reused step has metrics only if one that continues it runs."""
+
+    step: str
+    status: str
+    seconds: float
+    metrics: Mapping[str, float | Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A step failed; `skipped` are the steps that depend on it."""
+
+    step: str
+    message: str
+    skipped: Collection[str]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process runs a step, and this one waits for it."""
+
+    step: str
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the user that concerns no step's progress."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Raised:
+    """An error in a worker: it fails one step if it names one, and ends the run otherwise."""
+
+    error: AutosparseError
+
+
+Event: TypeAlias = Started | Progress | Finished | Failed | Waiting | Note
+
+Emit: TypeAlias = Callable[[Event], None]
+"""Sends an event to the run."""
+
+
+class Observer(Protocol):
+    """Receives every event of a running plan, in order."""
+
+    def on_event(self, event: Event) -> None: ...
 
 
 class Backend(Protocol):
@@ -43,5 +120,45 @@ class Distributed(Protocol):
     ) -> AbstractContextManager[WorkerPool]: ...
 
 
-Open: TypeAlias = Callable[..., Backend]
-backends: Registry[Open] = Registry("backend", "backends")
+backends: Registry[Callable[..., Backend]] = Registry("backend", "backends")
+
+
+class _Local:
+    def __init__(self, placement: Placement) -> None:
+        self._placement = placement
+        self._ready = False
+
+    def prepare(self) -> None:
+        """Import torch, which takes seconds and memory, and set it up for this place."""
+        if not self._ready:
+            _prepare(self._placement)
+            self._ready = True
+
+    def run(self, work: Callable[[Placement], Result]) -> Result:
+        self.prepare()
+        return work(self._placement)
+
+
+@backends.register
+def local(placement: Placement) -> _Local:
+    """In this process, one step at a time."""
+    return _Local(placement)
+
+
+def _prepare(placement: Placement) -> None:
+    # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
+    torch.set_num_threads(placement.threads)
+    keep_memory()
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA that no CPU needs
+    if placement.device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        if not torch.cuda.is_available():
+            raise MissingDevice(
+                f"`target.device` is {placement.device} but torch {version('torch')} finds no such device",
+                "run with `--set target.device=cpu`, or see `autosparse doctor`",
+            )
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False  # float32 means float32
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if placement.device == "mps" and not torch.backends.mps.is_available():
+        raise MissingDevice("`target.device` is mps but torch finds no such device", "use `--set target.device=cpu`")

@@ -1,4 +1,4 @@
-"""What this machine is, found out without importing torch."""
+"""The machine that steps run on: its processor, devices and memory, read without importing torch."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import ctypes
 import os
 import platform
 import re
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata, util
 from pathlib import Path
+from typing import Any
+
+from autosparse.lazy_torch import torch
 
 _ABSENT = "not installed"
+_UNLIMITED = 2**60
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 EVALUATION_BATCH = 1000
 """Images that are evaluated at once, where memory does not ask for fewer."""
@@ -19,16 +26,13 @@ EVALUATION_BATCH = 1000
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a step runs: a torch device string and the number of threads on the CPU.
-
-    What else may change without changing results: how many images are evaluated at once, and whether a dataset
-    that would fit into memory stays on disk nevertheless.
-    """
+    """Where a step runs: a torch device string, the number of CPU threads, and choices that change no result."""
 
     device: str
     threads: int
     evaluation_batch: int = EVALUATION_BATCH
     stream: bool = False
+    """whether a dataset that would fit into memory stays on disk"""
     devices: int = 1
     """how many of them train one network together; their threads are shared"""
 
@@ -65,22 +69,16 @@ class Machine:
 @cache
 def this_machine() -> Machine:
     """This machine: processor, usable cores, devices that torch would find, best first."""
-    text = read_system("/proc/cpuinfo")
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    vendor = re.search(r"^vendor_id\s*:\s*(\S+)", text, re.MULTILINE)
-    known = set(flags[1].split()) if flags else set()
+    entries = re.findall(r"^([^\t\n:]+)\t*: *(.+)$", read_system("/proc/cpuinfo"), re.MULTILINE)
+    facts: dict[str, str] = dict(reversed(entries))  # of the first processor
+    flags = {*facts.get("flags", "").split(), *facts.get("Features", "").split()}
     capability, cuda_memory = _cuda() if _torch_has_cuda() else (None, ())
-    devices: tuple[str, ...] = ("cpu",)
-    if capability:
-        devices = ("cuda", *devices)
-    elif platform.system() == "Darwin" and platform.machine() == "arm64":
-        devices = ("mps", *devices)
+    is_apple = platform.system() == "Darwin" and platform.machine() == "arm64"
     return Machine(
-        processor=model[1].strip() if model else platform.processor() or platform.machine(),
+        processor=facts.get("model name", "").strip() or platform.processor() or platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        cpu_bfloat16=gains_by_bfloat16(known, vendor[1] if vendor else ""),
-        devices=devices,
+        cpu_bfloat16=gains_by_bfloat16(flags, facts.get("vendor_id", "")),
+        devices=("cuda", "cpu") if capability else ("mps", "cpu") if is_apple else ("cpu",),
         cuda_bfloat16=bool(capability and capability >= (8, 0)),
         cuda_memory=cuda_memory,
     )
@@ -94,12 +92,8 @@ def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
 
 
 def available_memory() -> int:
-    """Bytes of memory that a process may take without swapping: all, where the system does not tell what is free."""
-    if match := re.search(r"^MemAvailable:\s*(\d+) kB", read_system("/proc/meminfo"), re.MULTILINE):
-        return 1024 * int(match[1])
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return 8 * 2**30
+    """Return the bytes that a process may take without swapping: all, where the system does not tell what is free."""
+    return _kilobytes("/proc/meminfo", "MemAvailable") or _physical_memory() or 8 * 2**30
 
 
 def system_load() -> float:
@@ -154,24 +148,21 @@ def _torch_has_cuda() -> bool:
 def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
     # Compute capability of the first GPU, and bytes of memory of all. The driver's own library answers in
     # milliseconds; asking torch costs its import.
+    def ask(function: Any, *arguments: int, kind: Any = ctypes.c_int) -> int:
+        answer = kind()
+        function(ctypes.byref(answer), *arguments)
+        return int(answer.value)
+
     try:
         cuda = ctypes.CDLL("libcuda.so.1" if os.name == "posix" else "nvcuda.dll")
-        device, number = ctypes.c_int(), ctypes.c_int()
-        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(number)) or not number.value:
+        devices = [] if cuda.cuInit(0) else [ask(cuda.cuDeviceGet, at) for at in range(ask(cuda.cuDeviceGetCount))]
+        if not devices:
             return None, ()
-        memory = []
-        for index in range(number.value):
-            size = ctypes.c_size_t()
-            cuda.cuDeviceGet(ctypes.byref(device), index)
-            cuda.cuDeviceTotalMem_v2(ctypes.byref(size), device)
-            memory.append(size.value)
-        major, minor = ctypes.c_int(), ctypes.c_int()
-        cuda.cuDeviceGet(ctypes.byref(device), 0)
-        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, device)
-        cuda.cuDeviceGetAttribute(ctypes.byref(minor), 76, device)
+        memory = tuple(ask(cuda.cuDeviceTotalMem_v2, device, kind=ctypes.c_size_t) for device in devices)
+        major, minor = (ask(cuda.cuDeviceGetAttribute, attribute, devices[0]) for attribute in (75, 76))
     except (OSError, AttributeError):
         return None, ()
-    return (major.value, minor.value), tuple(memory)
+    return (major, minor), memory
 
 
 def read_system(path: str) -> str:
@@ -180,3 +171,90 @@ def read_system(path: str) -> str:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
+
+
+def memory_of(device: str) -> int:
+    """Bytes of memory that a target has: the device's own, or the machine's as far as this process may use it."""
+    memories, index = this_machine().cuda_memory, int(device.partition(":")[2] or 0)
+    return memories[index] if device.startswith("cuda") and index < len(memories) else _host_memory()
+
+
+class PeakMemory:
+    """The most memory that was in use since it was made: of the process, or on a GPU what torch took of it."""
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device if device.startswith("cuda") else ""
+        self._resettable = not self._cuda and _reset_peak()
+        self._before = _highest()
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+
+    @property
+    def bytes(self) -> int | None:
+        """None where the system tells only the highest of all times, and it did not rise."""
+        if self._cuda:
+            return int(torch.cuda.max_memory_reserved(self._cuda))
+        now = _highest()
+        return now if self._resettable or now > self._before else None
+
+
+def release_memory() -> None:
+    """Give memory that was freed back to the system: C libraries keep it, and the next step's peak would show it."""
+    with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library of that name
+        ctypes.CDLL(None).malloc_trim(0)  # glibc
+
+
+def keep_memory() -> None:
+    """Have the C library keep up to 2 GiB of freed memory: tensors else take it page by page in every training step."""
+    with suppress(OSError, AttributeError, TypeError):
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_MAX, 0)
+        library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def resident_memory(*, children: bool = False) -> int:
+    """Bytes that this process, and with `children` its child processes, hold now; else the most that it ever held."""
+    tasks = Path("/proc/self/task").glob("*/children") if children else ()
+    processes = ["self", *(process for task in tasks for process in read_system(str(task)).split())]
+    return sum(_kilobytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()
+
+
+def _highest() -> int:
+    if highest := _kilobytes("/proc/self/status", "VmHWM"):
+        return highest
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _reset_peak() -> bool:
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): resets the peak resident set size
+    except OSError:
+        return False
+    return True
+
+
+@cache
+def _host_memory() -> int:
+    total = _kilobytes("/proc/meminfo", "MemTotal") or _physical_memory() or _UNLIMITED
+    # A container's limit, of either version of control groups.
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        limit: Any = read_system(path).strip()
+        if limit.isdecimal():
+            total = min(total, int(limit))
+    return total
+
+
+def _physical_memory() -> int:
+    known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
+
+
+def _kilobytes(path: str, name: str) -> int:
+    # Bytes of an entry such as `MemTotal: 16 kB`; 0 where there is none.
+    match = re.search(rf"^{name}:\s*(\d+) kB", read_system(path), re.MULTILINE)
+    return 1024 * int(match[1]) if match else 0

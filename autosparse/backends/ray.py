@@ -1,8 +1,4 @@
-"""Steps as tasks of a Ray cluster, or of one that is begun on this machine alone.
-
-Names, numbers and texts travel; what steps read and write goes through the store. A task that a lost machine or process
-took with it is submitted again: whatever it had published is found there.
-"""
+"""Steps as tasks of a Ray cluster: they read and write the store, and are submitted again if a machine is lost."""
 
 from __future__ import annotations
 
@@ -13,23 +9,17 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Annotated, Any
 
-from autosparse.backends._base import Result, RunStep, backends
-from autosparse.backends.events import Event, Note, Progress, Raised, Started, Waiting
-from autosparse.backends.local import local
+from autosparse.backends._base import Event, Note, Progress, Raised, Result, RunStep, Started, Waiting, backends, local
 from autosparse.backends.machine import Placement
-from autosparse.errors import (
-    AutosparseError,
-    FitError,
-    MissingExtra,
-    MissingRequirement,
-    StepError,
-    UsageError,
-)
+from autosparse.errors import AutosparseError, FitError, MissingExtra, MissingRequirement, StepError, UsageError
 
 _AGAIN = 10  # retries of a step after a machine or process was lost
 _AHEAD, _AHEAD_SCALING = 2, 64  # steps that are submitted beyond the room that there is
@@ -50,49 +40,41 @@ def ray(
     scales: Annotated[bool, "whether the cluster starts machines when they are asked for: nothing is refused"] = False,
 ) -> _Ray:
     """As tasks of a Ray cluster (extra `ray`), many at once, each with the threads, GPU and memory that it takes."""
-    return _Ray(placement, address, trusted=trusted, scales=scales)
+    return _Ray(placement, address, trusted, scales)
 
 
+@dataclass(frozen=True)
 class _Ray:
-    def __init__(self, placement: Placement, address: str, *, trusted: bool, scales: bool) -> None:
-        self._placement, self._here = placement, local(placement)
-        self._address, self._trusted, self._scales = address, trusted, scales
+    placement: Placement
+    address: str
+    trusted: bool
+    scales: bool
 
     def prepare(self) -> None:
-        self._here.prepare()
+        local(self.placement).prepare()
 
     def run(self, work: Callable[[Placement], Result]) -> Result:
-        return self._here.run(work)  # what a report finds damaged is made again where it is read
+        return local(self.placement).run(work)  # what a report finds damaged is made again where it is read
 
     def pool(self, work: RunStep, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
         """Return a pool of tasks on the cluster; with `same_machine` all of its nodes must be this machine."""
-        return _Pool(self._address, self._placement, work, memory, self._trusted, self._scales, same_machine)
+        return _Pool(self, work, memory, same_machine=same_machine)
 
 
 class _Pool:
     """Steps that are tasks; a context manager that leaves none behind."""
 
-    def __init__(
-        self,
-        address: str,
-        placement: Placement,
-        work: RunStep,
-        memory: Mapping[str, int],
-        trusted: bool,
-        scales: bool,
-        same_machine: bool,
-    ) -> None:
+    def __init__(self, backend: _Ray, work: RunStep, memory: Mapping[str, int], *, same_machine: bool) -> None:
         self._ray = _library()
-        self._address = address if address == "local" else _known(address, trusted=trusted)
-        self._needs = {"CPU": placement.threads, "GPU": placement.devices if placement.device.startswith("cuda") else 0}
-        self._memory = memory
-        self._trusted, self._scales, self._same_machine = trusted, scales, same_machine
-        self._work = work
+        self._work, self._memory, self._same_machine = work, memory, same_machine
+        self._trusted, self._scales = backend.trusted, backend.scales
+        self._address = "local" if backend.address == "local" else _known(backend.address, trusted=backend.trusted)
+        on_gpu = backend.placement.device.startswith("cuda")
+        self._needs = {"CPU": backend.placement.threads, "GPU": backend.placement.devices if on_gpu else 0}
         self._at: dict[Any, str] = {}
-        self._lost: dict[str, int] = {}
+        self._lost: Counter[str] = Counter()
         self._begun: set[str] = set()
         self._waiting: dict[str, float] = {}  # since when no machine has room for them
-        self._stdout = -1
         self._slots, self._looked, self._asked = 1, -_LOOKS, time.monotonic()
 
     def __enter__(self) -> _Pool:
@@ -201,7 +183,7 @@ class _Pool:
             return
         needs = {**self._needs, "memory": self._memory.get(name, 0)}
         nodes = self._nodes()
-        if any(all(node.get(what, 0) >= number for what, number in needs.items()) for node in nodes):
+        if any(_fits(needs, node) for node in nodes):
             return
         units = {"CPU": "threads", "GPU": "GPUs", "memory": "bytes of memory"}
         most = {what: max((node.get(what, 0) for node in nodes), default=0) for what in needs}
@@ -221,20 +203,16 @@ class _Pool:
         # Machines come and go.
         now = time.monotonic()
         if now - self._looked > _LOOKS:
-            needs = [(what, number) for what, number in self._needs.items() if number]
-            self._slots = sum(min(int(node.get(what, 0) // number) for what, number in needs) for node in self._nodes())
-            self._looked = now
+            self._slots, self._looked = sum(_fits(self._needs, node) for node in self._nodes()), now
         return self._slots
 
     def _begin(self) -> None:
-        quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
+        if self._address == "local":  # within the machine alone: nothing listens for others
+            options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ends = signal.getsignal(signal.SIGTERM)
         try:
-            if self._address == "local":
-                # Within the machine alone: nothing listens for others.
-                self._ray.init("local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
-            else:
-                self._ray.init(self._address, **quiet)
+            self._ray.init(self._address, **options)
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGTERM, ends)  # Ray has put its own in its place
         except Exception as error:
@@ -259,7 +237,7 @@ class _Pool:
     def _retry(self, name: str, error: Exception) -> Event | Raised:
         # Its process or machine is lost, which is no fault of the step.
         self._begun.discard(name)
-        self._lost[name] = self._lost.get(name, 0) + 1
+        self._lost[name] += 1
         reason = type(error).__name__
         if self._lost[name] > _AGAIN or isinstance(error, self._ray.exceptions.RuntimeEnvSetupError):
             first = next(iter(str(error).splitlines()), "")
@@ -272,6 +250,11 @@ class _Pool:
             return Raised(failed)
         self.start(None, name)
         return Note(f"`{name}` is begun again: its process was lost ({reason})")
+
+
+def _fits(needs: Mapping[str, int], node: Mapping[str, float]) -> int:
+    # How many steps with these needs a machine has room for.
+    return min(int(node.get(what, 0) // number) for what, number in needs.items() if number)
 
 
 class Board:
@@ -339,7 +322,10 @@ def _known(address: str, *, trusted: bool) -> str:
 
 def _check_trust(host: str) -> None:
     """Raise UsageError for a machine that others reach and that asks for no token, as far as is known here."""
-    if not _is_loopback(host) and os.environ.get("RAY_AUTH_MODE") != "token":
+    is_loopback = host == "localhost"
+    with suppress(ValueError):
+        is_loopback = ipaddress.ip_address(host).is_loopback
+    if not is_loopback and os.environ.get("RAY_AUTH_MODE") != "token":
         raise UsageError(
             f"the cluster at {host} is reached over a network and asks for no token: anyone there may run anything",
             "set RAY_AUTH_MODE=token where it is started and here, or `--set target.backend.trusted=true`",
@@ -348,19 +334,9 @@ def _check_trust(host: str) -> None:
 
 def _current() -> str:
     try:
-        with open(_CURRENT, encoding="utf-8") as file:
-            return file.read().strip()
+        return Path(_CURRENT).read_text(encoding="utf-8").strip()
     except OSError:
         raise MissingRequirement(
             "there is no Ray cluster on this machine",
             "`ray start --head` begins one, `--set target.backend.address=local` one for this run alone",
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    return host == "localhost"
-
-
-__all__ = ["Board", "act", "ray"]

@@ -1,25 +1,101 @@
-"""Datasets by name, and the options that all share: selection, size and splits of their images."""
+"""Datasets by name: the interface of a set, and the options that all share: selection, size and splits of images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Le, MinLen
 
 from autosparse.datasets.labels import class_name
-from autosparse.datasets.source import Pool, Source, Split, Splits
 from autosparse.errors import MissingData, UsageError
+from autosparse.lazy_torch import numpy
 from autosparse.registry import Registry, suggestion
 from autosparse.text import listed
 
-if TYPE_CHECKING:
-    from autosparse.datasets.source import Array
-
+Array: TypeAlias = "numpy.ndarray[Any, Any]"
 
 _SHARE = 10
 """One in so many training images is set aside where a set has no images for a purpose and nothing is said."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one purpose: integer labels `[images]`, and their pixels, read from files if need be.
+
+    `read(numbers)` is uint8 `[len(numbers), height, width, channels]`.
+    """
+
+    labels: Array
+    read: Callable[[Array], Array]
+
+    def part(self, numbers: Array) -> Split:
+        """Some of the images, in the order of their numbers."""
+        return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]))
+
+
+Splits = Mapping[str, Split]
+"""Purpose -> split: of a `Source` train, validation and test."""
+
+Problem = tuple[str, str]
+"""What is not there, in one sentence, and how to get it, in another."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """A labelled set as it comes, before images are chosen, resized and split.
+
+    `images` counts those of `train`, `validation` and `test`. `load(size)` gives these splits, scaled to `size` pixels
+    unless it is None. `shape` is (channels, height, width) unscaled.
+    """
+
+    identity: Mapping[str, Any]
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    images: Counter[str]
+    load: Callable[[int | None], Splits]
+    missing: Callable[[], Problem | None] = lambda: None
+    fetches: bool = False
+    reading: str = ""
+    """where images and labels come from, such as columns or folders; empty for published sets"""
+    warnings: tuple[str, ...] = ()
+    """one sentence for each kind of file, folder or label that is left out or renumbered"""
+
+    @classmethod
+    def absent(cls, identity: Mapping[str, Any], channels: int, problem: Problem) -> Pool:
+        """A set of which nothing is known yet: the keys that it makes are of no run."""
+        return cls(identity, (channels, 32, 32), (), Counter(), lambda size: {}, missing=lambda: problem)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that can be planned with before its files are there.
+
+    `identity` enters keys: digests and choices, never a path. `fetches` says that `load` downloads. `shape` is
+    (channels, height, width). Numbers of images are estimates where classes are of different sizes. Unless it is
+    `known`, shape and classes are guesses about files that are not there.
+    """
+
+    identity: Mapping[str, Any]
+    shape: tuple[int, int, int]
+    classes: int
+    train_images: int
+    test_images: int
+    load: Callable[[], Splits]
+    validation_images: int = 0
+    known: bool = True
+    missing: Callable[[], Problem | None] = lambda: None
+    fetches: bool = False
+    class_names: tuple[str, ...] = ()
+    """in the order of their labels; empty unless the set is `known`"""
+    reading: str = ""
+    warnings: tuple[str, ...] = ()
+    """both as those of its `Pool`"""
+
+
+_Number = Annotated[int, Ge(1)] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,38 +106,31 @@ class Part:
         Annotated[tuple[str | int, ...], MinLen(2)] | None,
         "names or numbers of the classes to use, numbered anew in this order; by default all",
     ] = None
-    images_per_class: Annotated[
-        Annotated[int, Ge(1)] | None, "training images of each class, at most; by default all"
-    ] = None
+    images_per_class: Annotated[_Number, "training images of each class, at most; by default all"] = None
     size: Annotated[
         Annotated[int, Ge(1), Le(4096)] | None,
         "side in pixels of the square that images are scaled and centre-cropped to; by default as they are",
     ] = None
     validation: Annotated[
-        Annotated[int, Ge(1)] | None,
-        "training images set aside for every choice; by default the set's own validation images, or a tenth",
+        _Number, "training images set aside for every choice; by default the set's own validation images, or a tenth"
     ] = None
-    test: Annotated[
-        Annotated[int, Ge(1)] | None,
-        "images set aside for testing where the set has no test images; by default a tenth",
-    ] = None
+    test: Annotated[_Number, "images set aside for testing where the set has no test images; by default a tenth"] = None
 
 
 def choose_part(pool: Pool, part: Part, name: str) -> Source:
-    """The part of a set that a spec asks for. Raises UsageError where the set cannot give it.
+    """Return the part of a set that a spec asks for. Raises UsageError where the set cannot give it.
 
-    Images are taken in one fixed shuffled order, the same for every part, so that a smaller
-    `images_per_class` is a subset of a larger one with the same validation and test images.
+    Images are shuffled in one fixed order: a smaller `images_per_class` is a subset of a larger one.
     """
     numbers = None if part.classes is None or not pool.classes else _numbers(part.classes, pool.classes, name)
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
     if pool.classes and classes < 2:
         raise UsageError(f"dataset {name} has one class, {pool.classes[0]!r}: there is nothing to tell apart")
     share = classes / max(1, len(pool.classes))
-    images = round(pool.train_images * share)
+    images = round(pool.images["train"] * share)
     train, validation, test = _sizes(pool, part, images, name)
     shape = pool.shape if part.size is None else (pool.shape[0], part.size, part.size)
-    has_test = bool(pool.test_images)
+    has_test = bool(pool.images["test"])
     split: dict[str, Any] = {"validation": validation} if has_test else {"split": [train, validation, test]}
     chosen: dict[str, Any] = {"classes": numbers, "images_per_class": part.images_per_class, "size": part.size}
 
@@ -71,18 +140,13 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
         return _split(pool, part, numbers, validation, test, name)
 
     return Source(
-        identity={
-            **pool.identity,
-            **split,
-            "order": "pcg64-0",
-            **{key: value for key, value in chosen.items() if value is not None},
-        },
+        identity={**pool.identity, **split, "order": "pcg64-0", **{k: v for k, v in chosen.items() if v is not None}},
         shape=shape,
         classes=classes,
         train_images=train if part.images_per_class is None else min(train, part.images_per_class * classes),
-        test_images=round(pool.test_images * share) if has_test else test,
+        test_images=round(pool.images["test"] * share) if has_test else test,
         load=load,
-        validation_images=validation or round(pool.validation_images * share),
+        validation_images=validation or round(pool.images["validation"] * share),
         known=bool(pool.classes),
         missing=pool.missing,
         fetches=pool.fetches,
@@ -117,11 +181,11 @@ def _numbers(wanted: Sequence[str | int], known: Sequence[str], name: str) -> li
 
 def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, int]:
     # Training, validation and test images, before `images_per_class`.
-    if pool.test_images and part.test is not None:
+    if pool.images["test"] and part.test is not None:
         raise UsageError(f"dataset {name} has test images of its own", "leave `test` out")
     aside = max(1, images // _SHARE)
-    validation = part.validation or (0 if pool.validation_images else aside)
-    test = 0 if pool.test_images else part.test or aside
+    validation = part.validation or (0 if pool.images["validation"] else aside)
+    test = 0 if pool.images["test"] else part.test or aside
     if images and images - validation - test < 1:
         raise UsageError(
             f"{validation + test} images cannot be set aside of the {images} of dataset {name}",
@@ -132,43 +196,37 @@ def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, in
 
 def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: int, test: int, name: str) -> Splits:
     # `validation` and `test` training images are set aside: as many as the identity says, whatever classes hold.
-    import numpy
-
-    every, held_validation, held_test = (_only(split, numbers) for split in pool.load(part.size))
-    assert every is not None
+    own = pool.load(part.size)
+    if numbers is not None:
+        own = {purpose: _only(split, numbers) for purpose, split in own.items()}
+    every = own["train"]
     # Sets come ordered by class or by writer: shuffled, so that every split has all of them.
     order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
-    if held_test is not None:  # the validation images come first
+    if "test" in own:  # the validation images come first
         held, last, rest = numpy.split(order, [validation, validation])
     else:
         rest, held, last = numpy.split(order, [-validation - test, -test])
     if part.images_per_class is not None:
         rest = _at_most(rest, every.labels, part.images_per_class)
-    splits = Splits(
-        train=every.part(rest),
-        validation=every.part(held) if validation or held_validation is None else held_validation,
-        test=every.part(last) if held_test is None else held_test,
-    )
+    splits = {
+        "train": every.part(rest),
+        "validation": every.part(held) if validation or "validation" not in own else own["validation"],
+        "test": own.get("test", every.part(last)),
+    }
     hints = {
         "train": "lower `validation` or `test`",
         "validation": "set `validation` to how many to set aside of the training images",
         "test": "choose other `classes`",
     }
     for purpose, hint in hints.items():
-        if not len(getattr(splits, purpose).labels):
+        if not len(splits[purpose].labels):
             raise UsageError(f"dataset {name} has no {purpose} image of the classes that are used", hint)
     return splits
 
 
-def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
-    if split is None or numbers is None:
-        return split
-    import numpy
-
-    renumbered = numpy.full(int(split.labels.max(initial=0)) + 1, -1)
-    renumbered[[number for number in numbers if number < len(renumbered)]] = [
-        index for index, number in enumerate(numbers) if number < len(renumbered)
-    ]
+def _only(split: Split, numbers: Sequence[int]) -> Split:
+    renumbered = numpy.full(max(*numbers, split.labels.max(initial=0)) + 1, -1)
+    renumbered[[*numbers]] = range(len(numbers))
     labels = renumbered[split.labels]
     kept = numpy.flatnonzero(labels >= 0)
     return Split(labels[kept], split.part(kept).read)
@@ -176,8 +234,6 @@ def _only(split: Split | None, numbers: Sequence[int] | None) -> Split | None:
 
 def _at_most(numbers: Array, labels: Array, limit: int) -> Array:
     # The first `limit` of every class, in the order they were in.
-    import numpy
-
     ordered = numbers[numpy.argsort(labels[numbers], kind="stable")]
     classes = labels[ordered]
     first = numpy.searchsorted(classes, classes)  # where each one's class begins
@@ -185,8 +241,7 @@ def _at_most(numbers: Array, labels: Array, limit: int) -> Array:
     return kept
 
 
-Dataset: TypeAlias = Callable[..., Pool]
-datasets: Registry[Dataset] = Registry("dataset", "datasets", shared=Part)
+datasets: Registry[Callable[..., Pool]] = Registry("dataset", "datasets", shared=Part)
 
 
 def open_source(name: str, options: Mapping[str, Any]) -> Source:

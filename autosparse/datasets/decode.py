@@ -8,21 +8,15 @@ import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from autosparse.datasets.source import Split
+from autosparse.datasets._base import Array, Split
 from autosparse.errors import StepError, UsageError
+from autosparse.lazy_torch import numpy
 
-if TYPE_CHECKING:
-    from autosparse.datasets.source import Array
+Encoded = Callable[[int], tuple[str, bytes]]  # number of an image -> its name in errors, and its file's bytes
 
-Encoded = Callable[[int], tuple[str, bytes]]
-"""Number of an image -> what to call it in an error, and its file's bytes."""
-
-
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
-"""EXIF orientation -> `PIL.Image.Transpose`: mirrors, rotations and both."""
-
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> `PIL.Image.Transpose`
 SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
 """What to do about images of several sizes."""
 
@@ -31,10 +25,9 @@ def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
     """Pixels in memory, uint8 `[images, height, width, channels]`, and labels; scaled to `size` unless it is None."""
     pixels, labels = arrays
     if size is None or pixels.shape[1:3] == (size, size):
-        return Split.of(pixels, labels)
+        return Split(labels, pixels.__getitem__)
 
     def read(numbers: Array) -> Array:
-        import numpy
         from PIL import Image
 
         if pixels.shape[-1] not in (1, 3):
@@ -46,14 +39,12 @@ def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
 
 
 def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | None) -> Split:
-    """A split of image files, decoded when they are read, `channels` 1 (grey) or 3 (RGB).
+    """Return a split of image files, decoded to 1 (grey) or 3 (RGB) channels when they are read.
 
-    Reading raises StepError for a file that is no image, or when images differ in size and none was asked for.
+    Reading raises StepError for a file that is no image, and for images of several sizes without `size`.
     """
 
     def read(numbers: Array) -> Array:
-        import numpy
-
         decode = partial(_decode, encoded, channels, size)
         with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the interpreter
             arrays = list(pool.map(decode, numbers.tolist()))
@@ -70,13 +61,10 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
 
 
 def pixels_of(images: Any, where: str) -> Array:
-    """Images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
+    """Return images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
 
-    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; those the other way
-    round are told by 1 or 3 channels at that end alone. Lists hold such arrays or PIL images.
+    Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; lists hold these or PIL images.
     """
-    import numpy
-
     if isinstance(images, list | tuple):
         arrays = [_plain(image) for image in images]
         shapes = {array.shape for array in arrays}
@@ -137,7 +125,6 @@ def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> A
 
 def _plain(image: Any) -> Array:
     """Return an image as an array; a PIL image turned upright, its palette or printing colours converted to RGB."""
-    import numpy
     from PIL import Image
 
     if isinstance(image, Image.Image):
@@ -162,7 +149,6 @@ def _upright(picture: Any) -> Any:
 
 def _bytes(picture: Any) -> Any:
     # Pillow would cut 16-bit grey off at 255, and warn of a palette with transparency.
-    import numpy
     from PIL import Image
 
     if picture.mode.startswith("I;16"):
@@ -180,7 +166,5 @@ def _fit(picture: Any, size: int) -> Any:
 
 
 def _array(picture: Any) -> Array:
-    import numpy
-
     array = numpy.asarray(picture, dtype="uint8")
     return array[..., None] if array.ndim == 2 else array

@@ -1,18 +1,20 @@
-"""Labels of sets that name no classes: distinct values become classes 0 to n - 1 and keep their names."""
+"""Labels: the column or key that holds them, and the classes that their values become."""
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from autosparse.errors import UsageError
 from autosparse.store import digest
 from autosparse.text import listed
 
-Counts = Mapping[str, Mapping[Any, int]]
-"""Split -> label -> number of images."""
+Counts = Mapping[str, Mapping[Any, int]]  # split -> label -> number of images
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,85 @@ def classes_of(counts: Counts, where: str) -> Classes:
 def hardly_repeats(labels: Mapping[Any, int]) -> bool:
     """Return whether labels look like identifiers: no class has two images, or fewer than two on average."""
     return max(labels.values()) < 2 or 2 * len(labels) > sum(labels.values())
+
+
+@dataclass(frozen=True)
+class Role:
+    """Images or labels: how hubs and files mark the column or key that holds them."""
+
+    name: str
+    feature: str
+    """class of its Hugging Face feature"""
+    keys: tuple[str, ...]
+    """usual keys of items, in lower case"""
+    columns: tuple[str, ...]
+    """usual names of columns"""
+    pattern: str
+    """of its type in Arrow"""
+    content: str
+
+    def fits(self, schema: Any) -> list[str]:
+        """Return the columns whose type fits."""
+        return [field.name for field in schema if re.fullmatch(self.pattern, str(field.type))]
+
+    def choose(self, schema: Any, name: str, file: Path) -> str:
+        """Return the column that is named, or for `auto` the only one by features of the hub, usual names, or types.
+
+        Raises:
+            UsageError: No column fits, or several do.
+        """
+        if name != "auto":
+            self.check(schema, name, file)
+            return name
+        # pandas writes row numbers as `__index_level_0__`.
+        fits = [column for column in self.fits(schema) if not column.startswith("__index_level_")]
+        if not fits:
+            columns = ", ".join(f"{field.name} ({field.type})" for field in schema)
+            raise UsageError(f"{file} has no column of {self.name}s", f"its columns: {columns}")
+        features = features_of(schema, file)
+        several = [column for column in fits if features.get(column, {}).get("_type") == self.feature] or fits
+        usual = [column for column in self.columns if column in several]
+        if usual or len(several) == 1:
+            return (usual or several)[0]
+        raise UsageError(
+            f"{file} has {len(several)} columns that can be the {self.name}s: {', '.join(several)}",
+            f"choose one with `dataset.{self.name}: NAME`",
+        )
+
+    def check(self, schema: Any, name: str, file: Path) -> None:
+        """Raise UsageError unless the column exists and its type fits."""
+        kinds = {field.name: str(field.type) for field in schema}
+        if name not in kinds:
+            raise UsageError(f"{file} has no column {name!r}", f"its columns: {', '.join(kinds)}")
+        if name not in self.fits(schema):
+            raise UsageError(f"column {name!r} of {file} does not hold {self.content}: it is {kinds[name]}")
+
+
+IMAGE = Role(
+    "image",
+    "Image",
+    ("image", "images", "img", "imgs", "pixel_values", "pixels", "x", "input", "inputs"),
+    ("image", "img"),
+    r"(large_)?binary(_view)?|struct<(.*, )?bytes: ((large_)?binary(_view)?|null)(, .*)?>",
+    "encoded images",
+)
+LABEL = Role(
+    "label",
+    "ClassLabel",
+    ("label", "labels", "y", "target", "targets", "class", "category", "fine_label", "coarse_label"),
+    ("label", "labels"),
+    r"bool|u?int\d+|(large_)?string(_view)?|dictionary<values=(u?int\d+|(large_)?string)\b.*",
+    "numbers or names of classes",
+)
+
+
+def features_of(schema: Any, file: Path) -> Mapping[str, Any]:
+    """Return the Hugging Face features of a schema by column. Raises UsageError for damaged metadata."""
+    about = (schema.metadata or {}).get(b"huggingface")
+    if about is None:
+        return {}
+    try:
+        features = json.loads(about).get("info", {}).get("features") or {}
+        return {column: feature for column, feature in features.items() if isinstance(feature, dict)}
+    except (ValueError, AttributeError):
+        raise UsageError(f"the `huggingface` metadata of {file} is damaged", "write the file without it") from None

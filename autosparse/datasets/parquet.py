@@ -13,19 +13,17 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from autosparse.datasets._base import datasets
-from autosparse.datasets.columns import IMAGE, LABEL, check_column, choose_column, features_of
+from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
-from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
-from autosparse.datasets.source import Pool, Split
+from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
 from autosparse.errors import MissingData, MissingExtra, UsageError
+from autosparse.lazy_torch import numpy
 from autosparse.registry import FilePath
 from autosparse.store import contents, digest
 from autosparse.text import listed
 
 _PURPOSES = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
-_ROWS = 1024
-"""of a file, read at a time where their bytes may be absent"""
+_ROWS = 1024  # of a file, read at a time where their bytes may be absent
 
 
 @datasets.register(holds=200 * 2**20)  # measured: libraries 70 MiB, and the pool that Arrow keeps
@@ -42,10 +40,20 @@ def parquet(
 ) -> Pool:
     """Your Parquet files of encoded images and labels, as on the Hugging Face hub (needs `autosparse[data]`)."""
     patterns = (path,) if isinstance(path, str) else path
-    files = _files(patterns)
-    if not files:
-        return _absent(patterns, channels)
-    columns = _columns(files["train"][0], image, label)
+    purposes = _files(patterns)
+    files: dict[str, list[Path]] = {}
+    for file, purpose in purposes.items():
+        files.setdefault(purpose or "train", []).append(file)
+    if "train" not in files:
+        problem = (
+            f"no Parquet file for training at {', '.join(patterns)}",
+            "set `dataset.path` to the folder of a set, fetched such as by "
+            "`hf download uoft-cs/cifar10 --repo-type dataset --local-dir data/cifar10`",
+        )
+        return Pool.absent({"name": "parquet", "missing": list(patterns)}, channels, problem)
+    with _opened(file := files["train"][0]) as opened:  # the first training file decides for all
+        schema = opened.schema_arrow
+    columns = IMAGE.choose(schema, image, file), LABEL.choose(schema, label, file)
     tables = {purpose: [_Table.of(file, *columns) for file in part] for purpose, part in files.items()}
     every = [table for part in tables.values() for table in part]
     first = next((table for table in tables["train"] if table.rows), None)
@@ -58,20 +66,14 @@ def parquet(
         tables["test"] = tables.pop("validation")
         reading += ", tested on the validation images"
 
-    def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
-        splits = {purpose: _split(parts, classes, channels, size) for purpose, parts in tables.items()}
-        return splits["train"], splits.get("validation"), splits.get("test")
-
     return Pool(
         identity={**_identity(tables, columns, channels), **classes.identity},
         shape=shape_of(first.first, channels),
         classes=classes.names,
-        train_images=sum(table.rows for table in tables["train"]),
-        validation_images=sum(table.rows for table in tables.get("validation", ())),
-        test_images=sum(table.rows for table in tables.get("test", ())),
-        load=load,
+        images=Counter({purpose: sum(table.rows for table in part) for purpose, part in tables.items()}),
+        load=lambda size: {purpose: _split(part, classes, channels, size) for purpose, part in tables.items()},
         reading=reading,
-        warnings=(*_unnamed(patterns, files), *classes.warnings),
+        warnings=(*_unnamed(patterns, purposes), *classes.warnings),
     )
 
 
@@ -91,8 +93,8 @@ class _Table:
     def of(cls, file: Path, image: str, label: str) -> _Table:
         with _opened(file) as opened:
             schema, rows = opened.schema_arrow, opened.metadata.num_rows
-            check_column(schema, image, IMAGE, file)
-            check_column(schema, label, LABEL, file)
+            IMAGE.check(schema, image, file)
+            LABEL.check(schema, label, file)
             names = features_of(schema, file).get(label, {}).get("names")
             outside = tuple(_outside(opened, image, file)) if _lacks_bytes(opened, image) else ()
         return cls(file, image, label, rows, tuple(names) if names else None, outside)
@@ -125,8 +127,8 @@ def _opened(file: Path) -> Any:
         raise UsageError(f"{file} is not a Parquet file: {error}") from error
 
 
-def _files(patterns: Sequence[str]) -> dict[str, list[Path]]:
-    # Purpose -> files, in the order of their names; files of no purpose are for training.
+def _files(patterns: Sequence[str]) -> dict[Path, str | None]:
+    # File -> purpose, in the order of their names; files of no purpose are for training.
     files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser().absolute()
@@ -137,10 +139,7 @@ def _files(patterns: Sequence[str]) -> dict[str, list[Path]]:
             pattern = os.path.join(glob.escape(str(folder)), path.relative_to(folder))
             names = [path] if path.is_file() else [Path(file) for file in sorted(glob.glob(pattern))]
         files |= dict.fromkeys(file for file in names if file.is_file())
-    splits: dict[str, list[Path]] = {}
-    for file in files:
-        splits.setdefault(_purpose(file.relative_to(_folder(files))) or "train", []).append(file)
-    return splits if "train" in splits else {}
+    return {file: _purpose(file.relative_to(_folder(files))) for file in files}
 
 
 def _below(folder: Path) -> list[Path]:
@@ -167,22 +166,6 @@ def _purpose(file: Path) -> str | None:
 
 def _folder(files: Iterable[Path]) -> Path:
     return Path(os.path.commonpath([file.parent for file in files]))
-
-
-def _absent(patterns: Sequence[str], channels: int) -> Pool:
-    problem = (
-        f"no Parquet file for training at {', '.join(patterns)}",
-        "set `dataset.path` to the folder of a set, fetched such as by "
-        "`hf download uoft-cs/cifar10 --repo-type dataset --local-dir data/cifar10`",
-    )
-    return Pool.absent({"name": "parquet", "missing": list(patterns)}, channels, problem)
-
-
-def _columns(file: Path, image: str, label: str) -> tuple[str, str]:
-    # The first training file decides for all.
-    with _opened(file) as opened:
-        schema = opened.schema_arrow
-    return choose_column(schema, image, IMAGE, file), choose_column(schema, label, LABEL, file)
 
 
 def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], channels: int) -> dict[str, Any]:
@@ -235,17 +218,14 @@ def _path(file: Path, name: str | bytes) -> Path:
     return Path(os.path.normpath(file.parent / os.fsdecode(name)))
 
 
-def _unnamed(patterns: Sequence[str], files: Mapping[str, Sequence[Path]]) -> list[str]:
+def _unnamed(patterns: Sequence[str], purposes: Mapping[Path, str | None]) -> list[str]:
     # Files that a folder's name covers but nothing reads, and files that are read as training images by default.
     folders = [folder for pattern in patterns if (folder := Path(pattern).expanduser()).is_dir()]
-    suffixes = (".parq", ".pq", ".parquet")
-    below = [file for folder in folders for file in _below(folder)]
-    others = [file for file in below if file.suffix.lower() in suffixes and file.suffix != ".parquet"]
+    others = [file for folder in folders for file in _below(folder) if file.suffix != ".parquet"]
+    others = [file for file in others if file.suffix.lower() in (".parq", ".pq", ".parquet")]
     warnings = [f"left out: {listed(others, 3)}; names of Parquet files end in `.parquet`"] if others else []
-    every = [file for part in files.values() for file in part]
-    purposes = {file: _purpose(file.relative_to(_folder(every))) for file in files["train"]}
     unnamed = [file for file, purpose in purposes.items() if purpose is None]
-    if unnamed and len(unnamed) < len(purposes):
+    if unnamed and "train" in purposes.values():
         warnings.append(f"used for training though no name says so: {listed(unnamed, 3)}")
     return warnings
 
@@ -268,8 +248,6 @@ def _classes(tables: Mapping[str, Sequence[_Table]]) -> Classes:
 
 
 def _split(tables: Sequence[_Table], classes: Classes, channels: int, size: int | None) -> Split:
-    import numpy
-
     labels = [number for table in tables for number in classes.numbers_of(table.labels(), str(table.file))]
     columns = [_arrow().read_table(table.file, columns=[table.image]).column(table.image) for table in tables]
     starts = numpy.cumsum([0, *(len(column) for column in columns)])

@@ -5,70 +5,44 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from autosparse.datasets._base import datasets
+from autosparse.datasets._base import Array, Pool, Split, datasets
 from autosparse.datasets.decode import array_split, pixels_of
-from autosparse.datasets.labels import Classes, classes_of, hardly_repeats
-from autosparse.datasets.source import Pool, Split
+from autosparse.datasets.labels import IMAGE, LABEL, Classes, Role, classes_of, hardly_repeats
 from autosparse.errors import UsageError
+from autosparse.lazy_torch import numpy
 from autosparse.store import Store, digest
 from autosparse.text import listed
 from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
 
-if TYPE_CHECKING:
-    from autosparse.datasets.source import Array
-
-
-SPLITS = ("train", "validation", "test")
-
-
-@dataclass(frozen=True)
-class _Role:
-    # Usual keys in lower case, and the class of its Hugging Face feature.
-    name: str
-    keys: tuple[str, ...]
-    feature: str
-
-
-_IMAGE = _Role("image", ("image", "images", "img", "imgs", "pixel_values", "pixels", "x", "input", "inputs"), "Image")
-_LABEL = _Role(
-    "label",
-    ("label", "labels", "y", "target", "targets", "class", "category", "fine_label", "coarse_label"),
-    "ClassLabel",
-)
+_SPLITS = ("train", "validation", "test")
 _PAIRS = "give (image, label) for each item, or mappings with keys `image` and `label`"
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images uint8 `[images, height, width, channels]`, a label for each, and the names of classes if the set has any.
-
-    `reading` says which part holds the images and which the labels.
-    """
+    """Images uint8 `[images, height, width, channels]`, their labels, and the names of classes if the set has any."""
 
     pixels: Array
     labels: Array
     names: tuple[str, ...] | None
     reading: str
+    """which part holds the images and which the labels"""
 
 
-def is_set(value: Any) -> bool:
-    """Return whether a value is one set of images and labels, rather than several or none."""
+def _is_set(value: Any) -> bool:
+    # Whether a value is one set of images and labels, rather than several or none.
     if isinstance(value, Mapping):
-        return not {*SPLITS} & set(value) and bool(_usual(value, _IMAGE) or _usual(value, _LABEL))
+        return not {*_SPLITS} & set(value) and bool(_usual(value, IMAGE) or _usual(value, LABEL))
     if isinstance(value, tuple | list):
-        items = len(value) > len(SPLITS) and isinstance(value[0], Mapping | tuple)
+        items = len(value) > len(_SPLITS) and isinstance(value[0], Mapping | tuple)
         return items or (len(value) == 2 and len(getattr(value[1], "shape", ())) == 1)
     return _is_sequence(value)
 
 
-def labelled(part: Any, where: str) -> Labelled:
-    """Read the images and labels of one split; `where` names it in errors.
-
-    Raises:
-        UsageError: The split has no form that is known, or its keys can be read in several ways.
-    """
+def _labelled(part: Any, where: str) -> Labelled:
+    # Of one split, which `where` names in errors.
     features = getattr(part, "features", None)
     features = features if isinstance(features, Mapping) else {}
     names, reading = getattr(part, "classes", None), "images first, labels second"
@@ -77,13 +51,13 @@ def labelled(part: Any, where: str) -> Labelled:
     elif not isinstance(part, Mapping) and ((hasattr(part, "shape") and not features) or not _is_sequence(part)):
         hint = "give its `dataset`, not a loader of batches" if hasattr(part, "dataset") else None
         raise UsageError(
-            f"{where}: must be (images, labels) or a torch dataset, not {described(part)}",
+            f"{where}: must be (images, labels) or a torch dataset, not {_described(part)}",
             hint or "the factory gives ((images, labels), (images, labels)): for training and for testing",
         )
     else:
         columns = part if isinstance(part, Mapping) else _columns(part, where)
         if isinstance(columns, Mapping):
-            image, label = (_key(columns, features, role, where) for role in (_IMAGE, _LABEL))
+            image, label = (_key(columns, features, role, where) for role in (IMAGE, LABEL))
             images, labels = columns[image], columns[label]
             reading = f"`{image}` holds the images, `{label}` the labels"
             names = getattr(features.get(label), "names", None) if names is None else names
@@ -98,8 +72,7 @@ def labelled(part: Any, where: str) -> Labelled:
     return Labelled(pixels, _labels(labels, len(pixels), where), _names(names, where), reading)
 
 
-def described(value: Any) -> str:
-    """Name a value's kind, for errors."""
+def _described(value: Any) -> str:
     if isinstance(value, Mapping):
         return f"a mapping with {', '.join(map(str, value)) or 'nothing'}"
     return f"{len(value)} items" if isinstance(value, tuple | list) else f"a {type(value).__name__}"
@@ -116,12 +89,12 @@ def _columns(part: Any, where: str) -> Mapping[str, list[Any]] | tuple[list[Any]
     if items and isinstance(items[0], Mapping):
         for number, item in enumerate(items):
             if not isinstance(item, Mapping) or (absent := [key for key in items[0] if key not in item]):
-                lacks = f"has no `{absent[0]}`" if isinstance(item, Mapping) else f"is {described(item)}"
-                raise UsageError(f"{where}: item 0 is {described(items[0])} but item {number} {lacks}", _PAIRS)
+                lacks = f"has no `{absent[0]}`" if isinstance(item, Mapping) else f"is {_described(item)}"
+                raise UsageError(f"{where}: item 0 is {_described(items[0])} but item {number} {lacks}", _PAIRS)
         return {key: [item[key] for item in items] for key in items[0]}
     for number, item in enumerate(items):
         if not isinstance(item, tuple | list):
-            raise UsageError(f"{where}: items must be (image, label) or mappings, not {described(item)}", _PAIRS)
+            raise UsageError(f"{where}: items must be (image, label) or mappings, not {_described(item)}", _PAIRS)
         if len(item) != 2:
             raise UsageError(f"{where}: item {number} has {len(item)} parts, not an image and a label", _PAIRS)
     return [item[0] for item in items], [item[1] for item in items]
@@ -132,11 +105,11 @@ def _is_batch(image: Any) -> bool:
     return getattr(image, "ndim", 0) > 3 or getattr(first, "ndim", 0) > 1 or hasattr(first, "getbands")
 
 
-def _usual(keys: Iterable[Any], role: _Role) -> list[Any]:
+def _usual(keys: Iterable[Any], role: Role) -> list[Any]:
     return [key for key in keys if str(key).lower() in role.keys]
 
 
-def _key(keys: Iterable[Any], features: Mapping[Any, Any], role: _Role, where: str) -> Any:
+def _key(keys: Iterable[Any], features: Mapping[Any, Any], role: Role, where: str) -> Any:
     # Features of Hugging Face sets decide first, then usual names.
     marked = [key for key in keys if type(features.get(key)).__name__ == role.feature]
     candidates = [key for key in marked if key == role.name] or marked or _usual(keys, role)
@@ -148,8 +121,6 @@ def _key(keys: Iterable[Any], features: Mapping[Any, Any], role: _Role, where: s
 
 
 def _labels(labels: Any, images: int, where: str) -> Array:
-    import numpy
-
     try:
         values = numpy.asarray(labels)
     except ValueError:  # of several shapes
@@ -168,12 +139,8 @@ def _names(names: Any, where: str) -> tuple[str, ...] | None:
     if names is None:
         return None
     if isinstance(names, str | Mapping) or not _is_sequence(names):
-        raise UsageError(f"{where}: `classes` must be a list of names but is {described(names)}")
+        raise UsageError(f"{where}: `classes` must be a list of names but is {_described(names)}")
     return tuple(map(str, names))
-
-
-_FACTS = 2
-"""Version of what the store remembers of a set."""
 
 
 @datasets.register(name="FILE.py:FACTORY", pattern=PATTERN, user_code=True)
@@ -188,66 +155,55 @@ def user_code(name: str, **options: Any) -> Pool:
     share are applied to what the factory gives; it does not receive them.
     """
     identity = identity_of(name, options)
-    store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': _FACTS})}"
+    store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': 2})}"  # the version of the facts
     if (facts := store.recall(memory)) is None:
-        facts = _load(name, options).facts()
+        facts = _facts(*_load(name, options))
         store.remember(memory, facts)
 
-    def load(size: int | None) -> tuple[Split, Split | None, Split | None]:
-        parts = _load(name, options).parts
-        splits = {purpose: array_split((part.pixels, part.labels), size) for purpose, part in parts.items()}
-        return splits["train"], splits.get("validation"), splits.get("test")
+    def load(size: int | None) -> dict[str, Split]:
+        parts, _ = _load(name, options)
+        return {purpose: array_split((part.pixels, part.labels), size) for purpose, part in parts.items()}
 
     return Pool(
         identity={**identity, **facts["identity"]},
         shape=tuple(facts["shape"]),
         classes=tuple(facts["classes"]),
-        train_images=facts["images"]["train"],
-        validation_images=facts["images"].get("validation", 0),
-        test_images=facts["images"].get("test", 0),
+        images=Counter(facts["images"]),
         load=load,
         reading=facts["reading"],
         warnings=tuple(facts["warnings"]),
     )
 
 
-@dataclass(frozen=True)
-class _Loaded:
-    """The set that a factory returned: labels are numbers of its classes."""
-
-    parts: Mapping[str, Labelled]
-    classes: Classes
-
-    def facts(self) -> dict[str, Any]:
-        train = self.parts["train"]
-        return {
-            "shape": [train.pixels.shape[at] for at in (3, 1, 2)],
-            "classes": self.classes.names,
-            "images": {purpose: len(part.labels) for purpose, part in self.parts.items()},
-            "identity": self.classes.identity,
-            "reading": train.reading,
-            "warnings": self.classes.warnings,
-        }
+def _facts(parts: Mapping[str, Labelled], classes: Classes) -> dict[str, Any]:
+    train = parts["train"]
+    return {
+        "shape": [train.pixels.shape[at] for at in (3, 1, 2)],
+        "classes": classes.names,
+        "images": {purpose: len(part.labels) for purpose, part in parts.items()},
+        "identity": classes.identity,
+        "reading": train.reading,
+        "warnings": classes.warnings,
+    }
 
 
-def _load(name: str, options: Mapping[str, Any]) -> _Loaded:
-    import numpy
-
+def _load(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Labelled], Classes]:
+    # The set that a factory returned; labels are numbers of its classes.
     result = call(name, load_factory(name), **options)
     called = f"dataset `{label(name)}`"
     with guarded(name, "reading"):
-        if is_set(result):
+        if _is_set(result):
             result = {"train": result}
         elif isinstance(result, tuple | list) and len(result) in (2, 3):
-            names = SPLITS if len(result) == 3 else ("train", "test")
+            names = _SPLITS if len(result) == 3 else ("train", "test")
             result = dict(zip(names, result, strict=True))
-        if not isinstance(result, Mapping) or "train" not in result or set(result) - {*SPLITS}:
+        if not isinstance(result, Mapping) or "train" not in result or set(result) - {*_SPLITS}:
             raise UsageError(
-                f"{called} must give (train, test), (train, validation, test) or a mapping, not {described(result)}",
+                f"{called} must give (train, test), (train, validation, test) or a mapping, not {_described(result)}",
                 "each is (images, labels) or a torch dataset; a mapping needs `train`",
             )
         parts = {
-            purpose: labelled(part, f"{called}, {purpose}") for purpose, part in result.items() if part is not None
+            purpose: _labelled(part, f"{called}, {purpose}") for purpose, part in result.items() if part is not None
         }
         parts = {purpose: part for purpose, part in parts.items() if len(part.labels)}
         if "train" not in parts:
@@ -256,11 +212,10 @@ def _load(name: str, options: Mapping[str, Any]) -> _Loaded:
         if other := next((purpose for purpose, shape in shapes.items() if shape != shapes["train"]), None):
             raise UsageError(f"{called} gives images of {shapes['train']} for train, of {shapes[other]} for {other}")
         classes = _classes(called, parts)
-        numbers = {
-            purpose: numpy.asarray(classes.numbers_of(part.labels.tolist(), called), dtype="int64")
-            for purpose, part in parts.items()
-        }
-        return _Loaded({key: replace(part, labels=numbers[key]) for key, part in parts.items()}, classes)
+        for purpose, part in parts.items():
+            numbers = numpy.asarray(classes.numbers_of(part.labels.tolist(), called), dtype="int64")
+            parts[purpose] = replace(part, labels=numbers)
+        return parts, classes
 
 
 def _classes(called: str, parts: Mapping[str, Labelled]) -> Classes:

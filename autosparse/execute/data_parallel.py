@@ -187,7 +187,7 @@ def _serve(member: _Assignment, run: Connection) -> None:
     if member.placement.device.startswith("cuda"):
         member = replace(member, placement=replace(member.placement, device=f"cuda:{member.rank}"))
     try:
-        local.local(member.placement).prepare()
+        local(member.placement).prepare()
         run.send("ready")
         run.recv()
         _join(member)

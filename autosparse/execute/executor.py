@@ -17,7 +17,7 @@ from autosparse.execute.outcome import Outcome, find_stale, is_stale, release
 from autosparse.execute.step_runner import StepRunner
 from autosparse.execute.workers import Order, Workers, run_remote
 from autosparse.plan import Plan, Selection, Step, missing_data, missing_libraries, select_steps, statuses, urgency
-from autosparse.store import InUse, Store
+from autosparse.store import Store, in_use
 
 Result = TypeVar("Result")
 _UNKNOWN = 1.0  # seconds of a step without a price
@@ -65,7 +65,7 @@ class Execution:
         """
         begin = time.monotonic()
         try:
-            with InUse(self._store, self.plan.digest, {*self._runner.by_key}):
+            with in_use(self._store, self.plan.digest, {*self._runner.by_key}):
                 self._check_requirements()
                 self._run_steps([self.plan.steps[name] for name in self._selection.statuses])
                 if self.outcome.changed:

@@ -24,7 +24,7 @@ from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.step_runner import StepRunner
 from autosparse.plan import Plan, compile_plan
 from autosparse.spec import take_spec
-from autosparse.store import InUse, Store
+from autosparse.store import Store, in_use
 
 _INTERVAL = 0.1  # seconds between two progress events
 
@@ -73,7 +73,7 @@ def run_remote(order: Order, name: str, emit: Emit) -> None:
     runner = _runner(order, Relay(emit, platform.node()))
     with ExitStack() as stack:
         if order.store is None:  # a cache that the run does not see
-            stack.enter_context(InUse(Store(Store.default().root), order.digest, {*runner.by_key}))
+            stack.enter_context(in_use(Store(Store.default().root), order.digest, {*runner.by_key}))
         runner.run(runner.plan.steps[name])
 
 
@@ -116,7 +116,7 @@ def _runner(order: Order, relay: Relay) -> StepRunner:
         store.connect(order.shared)
     else:
         store = Store(order.store, order.shared)
-    return StepRunner(plan, store, relay, local.local(order.placement), wait=order.wait)
+    return StepRunner(plan, store, relay, local(order.placement), wait=order.wait)
 
 
 def _end(*_: object) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from autosparse.core.weights import Tensors
 from autosparse.exporters._base import Model, exporters
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 from autosparse.store import dump_tensors, load_tensors
 
 FILE = "model.compact.safetensors"
@@ -64,8 +64,6 @@ def compact(
 
 
 def _smallest(mask: torch.Tensor) -> Tensors:
-    import numpy
-
     bits = torch.from_numpy(numpy.packbits(mask.numpy(), bitorder="little"))  # eight positions a byte, lowest bit first
     ways = [{"bits": bits}, {"steps": _steps(mask, torch.uint8)}, {"steps": _steps(mask, torch.uint16)}]
     return min(ways, key=lambda way: sum(tensor.numel() * tensor.element_size() for tensor in way.values()))
@@ -103,8 +101,6 @@ def _mask(name: str, shape: list[int], stored: Mapping[str, torch.Tensor]) -> to
 
 
 def _from_bits(name: str, bits: torch.Tensor, size: int) -> torch.Tensor:
-    import numpy
-
     if bits.dtype != torch.uint8 or bits.ndim != 1 or len(bits) != (size + 7) // 8:
         raise ValueError(f"tensor {name} does not say of each of its {size} places whether it is kept")
     return torch.from_numpy(numpy.unpackbits(bits.numpy(), count=size, bitorder="little")).bool()

@@ -13,7 +13,7 @@ from autosparse.core.weights import Tensors
 from autosparse.datasets import Split, open_source
 from autosparse.datasets.decode import SET_SIZE
 from autosparse.errors import StepError
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.workload import Facts, Workload
 from autosparse.store import digest
@@ -87,11 +87,11 @@ def data(context: Context, *, identity: dict[str, Any]) -> None:
     if digest(dict(source.identity)) != digest(identity):
         raise StepError(f"dataset `{choice['name']}` has changed since it was planned", "run again: it is planned anew")
     splits = source.load()
-    images = sum(len(getattr(splits, name).labels) for name in ("train", "validation", "test"))
+    images = sum(len(splits[name].labels) for name in ("train", "validation", "test"))
     channels, height, width = source.shape
     done, counts = 0, {}
     for name in ("train", "validation", "test"):
-        split = getattr(splits, name)
+        split = splits[name]
         counts[name] = _write(context, name, split, (height, width, channels), done, images)
         done += len(split.labels)
     # Over 50,000 images float32 sums drift; a histogram per channel is exact and needs no float copy of the set.
@@ -107,8 +107,6 @@ def _write(
     context: Context, name: str, split: Split, shape: tuple[int, int, int], before: int, images: int
 ) -> torch.Tensor:
     # The split's files; gives how often each channel has each value, [channels, 256].
-    import numpy
-
     labels = torch.as_tensor(split.labels)
     numbers = numpy.arange(len(labels))
     size = max(1, SHARD // math.prod(shape))

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import re
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
-from autosparse.errors import DamagedArtifact, MissingRequirement
-from autosparse.store.keys import canonical, file_digest, key_of
+from autosparse.errors import DamagedArtifact
+from autosparse.lazy_torch import torch
+from autosparse.store.files import canonical, drafted, file_digest, key_of, write_through, writing
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors, read_tensor
 
-if TYPE_CHECKING:
-    from autosparse.lazy_torch import torch
+Parsed = TypeVar("Parsed")
 
 DESCRIPTOR = "artifact.json"
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
@@ -31,7 +28,7 @@ _OPERATION = re.compile(r"[a-z][a-z0-9_]*")
 class Artifact:
     """A published artifact. Files are read whole, checked, and only then interpreted.
 
-    `fetch`, of one that lies elsewhere, writes the file of a sha256 to a path; what is read once stays in `folder`.
+    `fetch`, of one in a shared store, writes the file of a sha256 to a path in `folder`.
     """
 
     folder: Path
@@ -63,37 +60,29 @@ class Artifact:
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
         """The tensors of `<name>.safetensors`, on the CPU."""
-        try:
-            return load_tensors(self.read(f"{name}.safetensors"))
-        except (ValueError, KeyError, TypeError) as error:
-            raise self.malformed(f"{name}.safetensors: {error}") from error
+        data = self.read(f"{name}.safetensors")
+        return self._parsed(f"{name}.safetensors", lambda: load_tensors(data))
 
     def tensor(self, name: str, tensor: str) -> torch.Tensor:
         """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
-        self._check(name)
-        try:
-            return read_tensor(self._path(f"{name}.safetensors"), tensor)
-        except ValueError as error:
-            raise self.malformed(f"{name}.safetensors: {error}") from error
+        path = self._intact(f"{name}.safetensors")
+        return self._parsed(path.name, lambda: read_tensor(path, tensor))
 
     def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
-        """One tensor that is spread over the files `<name>.safetensors`, left on disk and read row by row.
-
-        Every file is checked once, here, without holding it in memory.
-        """
-        for name in names:
-            self._check(name)
-        try:
-            return ShardedRows([self._path(f"{name}.safetensors") for name in names], tensor)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self.malformed(f"{names[0]}.safetensors: `{tensor}` cannot be read: {error}") from error
+        """One tensor that is spread over the files `<name>.safetensors`, checked here and read from disk row by row."""
+        files = [self._intact(f"{name}.safetensors") for name in names]
+        return self._parsed(f"{files[0].name}: `{tensor}` cannot be read", lambda: ShardedRows(files, tensor))
 
     def json(self, name: str) -> Any:
         """The value of `<name>.json`."""
+        data = self.read(f"{name}.json")
+        return self._parsed(f"{name}.json", lambda: json.loads(data))
+
+    def _parsed(self, what: str, parse: Callable[[], Parsed]) -> Parsed:
         try:
-            return json.loads(self.read(f"{name}.json"))
-        except ValueError as error:
-            raise self.malformed(f"{name}.json: {error}") from error
+            return parse()
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise self.malformed(f"{what}: {error}") from error
 
     def malformed(self, problem: str) -> DamagedArtifact:
         """Return the error for published bytes whose content has not the form of its step's result."""
@@ -106,25 +95,22 @@ class Artifact:
         for name in self.files:
             self.read(name)
 
-    def _check(self, name: str) -> None:
-        # The bytes of `<name>.safetensors`, without holding them.
+    def _intact(self, name: str) -> Path:
+        # A file whose bytes are checked without holding them in memory.
+        path = self._path(name)
         try:
-            same = file_digest(self._path(f"{name}.safetensors")) == self.files[f"{name}.safetensors"]["sha256"]
+            same = file_digest(path) == self.files.get(name, {}).get("sha256")
         except OSError as error:
-            raise self._damaged(f"{name}.safetensors cannot be read ({error.strerror})") from error
+            raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
         if not same:
-            raise self._damaged(f"{name}.safetensors is not what was published")
+            raise self._damaged(f"{name} is not what was published")
+        return path
 
     def _path(self, name: str) -> Path:
         path, about = self.folder / name, self.files.get(name)
         if self.fetch and about and not (path.is_file() and file_digest(path) == about["sha256"]):
-            draft = path.with_name(f"{name}.{uuid.uuid4().hex}")
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
+            with drafted(path) as draft:
                 self.fetch(about["sha256"], draft)
-                draft.replace(path)
-            finally:
-                draft.unlink(missing_ok=True)
         return path
 
     def _damaged(self, what: str) -> DamagedArtifact:
@@ -140,10 +126,8 @@ class Draft:
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file, through to the disk."""
-        with writing(self.folder / name), open(self.folder / name, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        with writing(self.folder / name):
+            write_through(self.folder / name, data)
         if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
@@ -178,21 +162,15 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
 
 
 def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
-    """The descriptor of an artifact that was published elsewhere.
-
-    Raises DamagedArtifact for one that is no artifact's, of this operation, whose key is that of what it was made from.
-    """
+    """Return a descriptor from elsewhere. Raises DamagedArtifact unless operation and key are those of its content."""
     check_named(operation, key)
     descriptor = read_descriptor(data, key)
     if descriptor.get("operation") != operation:
         raise DamagedArtifact(key, "it describes an artifact of another operation")
-    try:
-        known = key == key_of(operation, descriptor["version"], descriptor["options"], descriptor["inputs"])
-    except (KeyError, TypeError, ValueError):
-        known = False
-    if not known:
-        raise DamagedArtifact(key, "its key is not that of what it says it was made from")
-    return descriptor
+    with suppress(KeyError, TypeError, ValueError):
+        if key == key_of(operation, descriptor["version"], descriptor["options"], descriptor["inputs"]):
+            return descriptor
+    raise DamagedArtifact(key, "its key is not that of what it says it was made from")
 
 
 def check_named(operation: str, key: str) -> None:
@@ -204,21 +182,3 @@ def check_named(operation: str, key: str) -> None:
 def size_of(descriptor: Mapping[str, Any]) -> int:
     """Bytes of all files that a descriptor tells of."""
     return sum(file["bytes"] for file in descriptor["files"].values())
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raise MissingRequirement for an OSError of a block that writes a file."""
-    try:
-        yield
-    except OSError as error:
-        raise unwritable(path, error) from error
-
-
-def unwritable(path: Path, error: OSError) -> MissingRequirement:
-    """What to tell of a file that cannot be written."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return MissingRequirement(
-        f"{path} cannot be written: {error.strerror or error}",
-        "free some space" if full else "name another folder in `AUTOSPARSE_CACHE_DIR`",
-    )

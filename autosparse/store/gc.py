@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,48 +34,38 @@ class Unused:
     bytes: int
 
 
-class InUse:
-    """The artifacts of a run, for as long as it goes on, and noted for later; a context manager.
+@contextmanager
+def in_use(store: Store, name: str, keys: Collection[str]) -> Iterator[None]:
+    """Note the artifacts of a run while it goes on and for later; in a shared store again every hour."""
+    from_thread, ended = Store(store.root, store.url), threading.Event()
 
-    What is noted in a shared store is noted again every hour, however long a step takes.
-    """
+    def mark() -> bool:
+        note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "keys": sorted(keys)}
+        from_thread.note(f"used-{name}", note)
+        return from_thread.claim(name, note)
 
-    def __init__(self, store: Store, name: str, keys: Collection[str]) -> None:
-        self._store = Store(store.root, store.url)  # of its own: it is used from another thread
-        self._name, self._keys = name, sorted(keys)
-        self._lock = FileLock(store.root / "locks" / f"use-{name}-{os.getpid()}.lock")
-        self._ended = threading.Event()
+    def mark_again(marked: bool) -> None:
+        while not ended.wait(_REFRESH if marked else _AGAIN):
+            marked = mark()
 
-    def __enter__(self) -> InUse:
-        with suppress(OSError, Timeout):
-            (self._store.root / "locks").mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        marked = self._mark()
-        if self._store.url:
-            threading.Thread(target=self._go_on, args=(marked,), name="autosparse in use", daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._lock.release()
+    lock = FileLock(store.root / "locks" / f"use-{name}-{os.getpid()}.lock")
+    with suppress(OSError, Timeout):
+        (store.root / "locks").mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    try:
+        marked = mark()
+        if store.url:
+            threading.Thread(target=mark_again, args=(marked,), name="autosparse in use", daemon=True).start()
+        yield
+    finally:
+        ended.set()
+        lock.release()
         with suppress(OSError):
-            Path(self._lock.lock_file).unlink()
-
-    def _go_on(self, marked: bool) -> None:
-        while not self._ended.wait(_REFRESH if marked else _AGAIN):
-            marked = self._mark()
-
-    def _mark(self) -> bool:
-        note = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "keys": self._keys}
-        self._store.note(f"used-{self._name}", note)
-        return self._store.claim(self._name, note)
+            Path(lock.lock_file).unlink()
 
 
 def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
-    """Take away what was made, and last used by a run, longer ago than so many seconds; with `dry` only tell.
-
-    What a run that goes on uses stays, and what another process makes at the moment.
-    """
+    """Delete, or with `dry` list, artifacts that were made and last used by a run more than some seconds ago."""
     since = time.time() - seconds
     there = list(store.artifacts())
     used = _used(store, since)  # after what is there was listed: of a run that has begun meanwhile too
@@ -104,10 +94,9 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
 
 
 def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
-    """The same of a shared store, with what runs of all machines noted there.
+    """Delete unused artifacts of a shared store, and files that no descriptor names a day after they were written.
 
-    A file goes when no descriptor names it and it was written a day ago or more: who publishes writes it first. Should
-    one be published at that moment with a file that goes, a reader notices, and it is made again.
+    Should an artifact be published with such a file at that moment, a reader notices, and it is made again.
     """
     since = time.time() - seconds
     there = list(remote.artifacts())

@@ -1,4 +1,4 @@
-"""What artifacts say of themselves, in one small database: a plan asks it instead of opening thousands of files.
+"""The descriptors of all artifacts in one file: a plan reads it instead of opening thousands.
 
 The artifacts are the truth. The index is compared with them whenever it is opened, and can be deleted at any time.
 """
@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,11 +18,8 @@ from autosparse.errors import DamagedArtifact
 from autosparse.store.artifact import DESCRIPTOR, size_of
 from autosparse.store.local import Store
 
-_VERSION = 1
-_TABLE = (
-    "create table if not exists artifacts "
-    "(operation text, key text primary key, step text, marked integer, bytes integer, about text) without rowid"
-)
+_MEMORY = "index-1"
+"""Key -> when the descriptor was written, and step, bytes and text of its record; the number is the form's version."""
 
 
 @dataclass(frozen=True)
@@ -68,82 +64,63 @@ class Index:
         return self._records.get(key)
 
     @cached_property
+    def _latest_first(self) -> list[Record]:
+        return sorted(self, key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
+
+    @cached_property
     def operations(self) -> Mapping[str, list[Record]]:
         """Operation -> its records, the latest first."""
         by_operation: dict[str, list[Record]] = {}
-        for record in self:
+        for record in self._latest_first:
             by_operation.setdefault(record.operation, []).append(record)
-        for records in by_operation.values():
-            records.sort(key=lambda record: (record.about.get("created", ""), record.key), reverse=True)
         return by_operation
 
     @cached_property
     def kinds(self) -> Mapping[str, list[Record]]:
         """Kind of work -> the records of finished steps that did it, the latest first."""
         by_kind: dict[str, list[Record]] = {}
-        for records in self.operations.values():
-            for record in records:
-                work = record.about.get("work")
-                if isinstance(work, dict) and "seconds" in record.about:
-                    by_kind.setdefault(work.get("kind", ""), []).append(record)
-        for records in by_kind.values():
-            records.sort(key=lambda record: record.about.get("created", ""), reverse=True)
+        for record in self._latest_first:
+            work = record.about.get("work")
+            if isinstance(work, dict) and "seconds" in record.about:
+                by_kind.setdefault(work.get("kind", ""), []).append(record)
         return by_kind
 
 
 def open_index(store: Store) -> Index:
-    """The index of a store, brought up to date. Where it cannot be kept on disk it is made anew in memory."""
-    path = store.root / "index.sqlite"
-    present = _present(store.root)
-    if not present:
-        return Index({})
-    try:
-        return _synchronized(store, str(path), present)
-    except (sqlite3.OperationalError, OSError):  # locked by another process, or on a disk that cannot be written
-        return _synchronized(store, ":memory:", present)
-    except sqlite3.Error:  # damaged, or of another program: it holds nothing that cannot be found again
-        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
-            with suppress(OSError):
-                file.unlink()
-    with suppress(sqlite3.Error, OSError):
-        return _synchronized(store, str(path), present)
-    return _synchronized(store, ":memory:", present)
+    """Return the index of a store, brought up to date; what is new is read again where it cannot be kept on disk."""
+    recalled = store.recall(_MEMORY)
+    known = recalled if isinstance(recalled, dict) else {}
+    entries: dict[str, list[Any]] = {}
+    records: dict[str, Record] = {}
+    for (operation, key), marked in sorted(_present(store.root).items()):
+        match known.get(key):
+            case [seen, str(), int(), str()] as entry if seen == marked:
+                entries[key] = entry
+            case _ if fields := _fields(store, operation, key):
+                entries[key] = [marked, *fields]
+            case _:
+                continue
+        records[key] = Record(operation, key, *entries[key][1:])
+    if entries != known:
+        store.note(_MEMORY, entries)
+    return Index(records)
 
 
-def _present(root: Path) -> dict[str, tuple[str, int]]:
-    # key -> operation, and when its descriptor was written.
-    present: dict[str, tuple[str, int]] = {}
+def _present(root: Path) -> dict[tuple[str, str], int]:
+    # Operation and key -> when the descriptor was written.
+    present: dict[tuple[str, str], int] = {}
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / "artifacts") as operations:
         for operation in operations:
             with suppress(NotADirectoryError), os.scandir(operation.path) as folders:
                 for folder in folders:
                     with suppress(OSError):  # no descriptor: not an artifact
                         marked = os.stat(os.path.join(folder.path, DESCRIPTOR)).st_mtime_ns
-                        present[folder.name] = (operation.name, marked)
+                        present[operation.name, folder.name] = marked
     return present
 
 
-def _synchronized(store: Store, path: str, present: Mapping[str, tuple[str, int]]) -> Index:
-    with closing(sqlite3.connect(path, timeout=10)) as base:
-        if base.execute("pragma user_version").fetchone()[0] != _VERSION:
-            base.execute("drop table if exists artifacts")
-            base.execute(f"pragma user_version = {_VERSION}")
-        base.execute("pragma journal_mode = wal")
-        base.execute("pragma synchronous = normal")
-        base.execute(_TABLE)
-        known = dict(base.execute("select key, marked from artifacts"))
-        gone = [(key,) for key in known if key not in present]
-        new = [row for key in present if known.get(key) != present[key][1] and (row := _row(store, key, present[key]))]
-        if gone or new:
-            with base:
-                base.executemany("delete from artifacts where key = ?", gone)
-                base.executemany("insert or replace into artifacts values (?, ?, ?, ?, ?, ?)", new)
-        rows = base.execute("select operation, key, step, bytes, about from artifacts order by operation, key")
-        return Index({key: Record(operation, key, step, size, text) for operation, key, step, size, text in rows})
-
-
-def _row(store: Store, key: str, location: tuple[str, int]) -> tuple[str, str, str, int, int, str] | None:
-    operation, marked = location
+def _fields(store: Store, operation: str, key: str) -> tuple[str, int, str] | None:
+    # What a record holds; None for a damaged artifact, which a run will notice.
     try:
         about = dict(store.open(operation, key).descriptor)
         size = size_of(about)
@@ -151,6 +128,6 @@ def _row(store: Store, key: str, location: tuple[str, int]) -> tuple[str, str, s
         if not isinstance(about["options"], dict) or not isinstance(about["inputs"], dict):
             return None
     except (DamagedArtifact, KeyError, TypeError):
-        return None  # a run will see
+        return None
     about.pop("consumed", None)
-    return operation, key, str(about.get("step", "")), marked, size, json.dumps(about, sort_keys=True)
+    return str(about.get("step", "")), size, json.dumps(about, sort_keys=True)

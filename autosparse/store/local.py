@@ -1,29 +1,28 @@
-"""Artifacts on disk: `artifacts/<operation>/<key>/` holds files and, written last, their descriptor.
+"""Artifacts on disk: `artifacts/<operation>/<key>/` holds files and a descriptor with the sha256 of each.
 
-A key names what an artifact was made from; the descriptor names the sha256 of every file in it. An artifact
-is drafted beside its place, flushed to disk and moved there in one rename, so it exists whole or not at all,
-whenever the process dies. Every read is compared with the descriptor.
+An artifact is drafted elsewhere, flushed and moved here in one rename: whole or not at all, whenever the process dies.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
 from autosparse.errors import Busy, DamagedArtifact, MissingExtra, MissingRequirement
-from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign, unwritable, writing
-from autosparse.store.keys import canonical, file_digest
-from autosparse.store.remote import Download, Remote
+from autosparse.store.artifact import DESCRIPTOR, Artifact, Draft, read_descriptor, read_foreign
+from autosparse.store.files import canonical, drafted, file_digest, flush, writing
+from autosparse.store.remote import Remote
 
 Result = TypeVar("Result")
 
@@ -33,9 +32,8 @@ _AGAIN = 60.0  # seconds until a shared store that could not be reached is tried
 class Store:
     """A folder of artifacts that any number of processes may share.
 
-    Once connected to a shared store (see `autosparse.store.remote`) it is a cache of that: what is there is fetched
-    when it is read, and `share` publishes there too. While it cannot be reached it is as if there were nothing in it,
-    and `problem` says why.
+    Connected to a shared store it is a cache of that: artifacts are fetched when they are read, and `share` publishes
+    there. A store that cannot be reached counts as empty, and `problem` says why.
     """
 
     def __init__(self, root: Path, url: str | None = None) -> None:
@@ -88,10 +86,8 @@ class Store:
                 return artifact
         try:
             descriptor = read_descriptor((folder / DESCRIPTOR).read_bytes(), key)
-        except OSError as error:
+        except (OSError, DamagedArtifact) as error:
             raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {error}") from error
-        except DamagedArtifact as damage:
-            raise DamagedArtifact(key, f"artifact {folder} is damaged: {DESCRIPTOR}: {damage.message}") from damage
         return Artifact(folder, key, descriptor)
 
     def bring(self, operation: str, key: str) -> Artifact:
@@ -101,10 +97,9 @@ class Store:
         return self.open(operation, key)
 
     def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
-        """Publish an artifact of the folder where others find it; False where that is not possible now.
+        """Publish an artifact in the shared store; False where that is not possible now.
 
-        If another machine has published the same one before, it takes the place of the one here, so that all go on
-        from the same bytes; unless `replace`. Raises DamagedArtifact for one whose bytes are not those that were made.
+        Unless `replace`, one that is there already replaces the one here, so that all go on from the same bytes.
         """
         artifact = self.open(operation, key)
         if self._reachable:
@@ -121,49 +116,32 @@ class Store:
         return bool(self._ask(act))
 
     def take(self, remote: Remote, operation: str, key: str) -> Artifact:
-        """Copy an artifact from a shared store into this one. Raises DamagedArtifact unless every byte is right."""
-        return remote.fetch(operation, key, partial(self.adopt, operation, key))
-
-    def adopt(self, operation: str, key: str, descriptor: bytes, download: Download) -> Artifact:
-        """Take an artifact that was published elsewhere, its files by `download`.
-
-        One of the same key that is here is replaced if its files are others. Raises DamagedArtifact unless every byte
-        is what the descriptor says.
-        """
-        parsed = read_foreign(descriptor, operation, key)
+        """Copy an artifact from a shared store here, in place of one with other files. Raises DamagedArtifact."""
         target = self._folder(operation, key)
-        with suppress(OSError, DamagedArtifact):
-            if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
-                return Artifact(target, key, parsed)
-        draft = Draft(self.root / "drafts" / f"{key}.{uuid.uuid4().hex}")
-        old = draft.folder.with_name(f"{draft.folder.name}.old")
-        try:
-            draft.folder.mkdir(parents=True)
-            for name, about in parsed["files"].items():
-                download(about["sha256"], draft.folder / name)
-                if file_digest(draft.folder / name) != about["sha256"]:
-                    raise DamagedArtifact(key, f"{name} is not what was published")
-                with open(draft.folder / name, "rb") as file:
-                    os.fsync(file.fileno())
-            draft.write(DESCRIPTOR, descriptor)
-            _flush_folder(draft.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):
-                target.rename(old)
-            try:
-                draft.folder.rename(target)
-            except OSError:
-                if not self.holds(operation, key):  # else another process has taken it in the meantime
-                    raise
-            _flush_folder(target.parent)
-        except FileNotFoundError as error:
-            raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
-        except OSError as error:
-            raise unwritable(target, error) from error
-        finally:
-            for folder in (draft.folder, old):
-                shutil.rmtree(folder, ignore_errors=True)
-        return Artifact(target, key, parsed)
+        with remote.reading(operation, key) as (descriptor, download):
+            parsed = read_foreign(descriptor, operation, key)
+            with suppress(OSError, DamagedArtifact):
+                if read_descriptor((target / DESCRIPTOR).read_bytes(), key)["files"] == parsed["files"]:
+                    return Artifact(target, key, parsed)
+            with self._replacing(target, f"{key}.{uuid.uuid4().hex}") as (draft, old):
+                for name, about in parsed["files"].items():
+                    try:
+                        download(about["sha256"], draft.folder / name)
+                    except FileNotFoundError as error:
+                        raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
+                    if file_digest(draft.folder / name) != about["sha256"]:
+                        raise DamagedArtifact(key, f"{name} is not what was published")
+                    flush(draft.folder / name)
+                draft.write(DESCRIPTOR, descriptor)
+                flush(draft.folder)
+                with suppress(FileNotFoundError):
+                    target.rename(old)
+                try:
+                    draft.folder.rename(target)
+                except OSError:
+                    if not self.holds(operation, key):  # else another process has taken it in the meantime
+                        raise
+            return Artifact(target, key, parsed)
 
     @property
     def _reachable(self) -> bool:
@@ -193,36 +171,40 @@ class Store:
         *,
         replace: bool = False,
     ) -> Artifact:
-        """Make an artifact: `write` fills the draft, `describe` tells what else its descriptor records.
+        """Make an artifact, holding `lock(key)`: `write` fills the draft, `describe` adds to its descriptor.
 
-        Call it while holding `lock(key)`. Whatever an earlier, killed process left of this draft goes first. With
-        `replace`, one that is there stays until the new one is whole, and is then gone: who reads meanwhile finds
-        one, the other, or none, and waits for the lock, but never parts of both.
+        With `replace`, an old artifact stays until the new one is whole: readers find one, the other or none, but
+        never parts of both.
         """
-        draft = Draft(self.root / "drafts" / key)
-        old = draft.folder.with_name(f"{key}.old")
-        for folder in (draft.folder, old):
-            shutil.rmtree(folder, ignore_errors=True)
         target = self._folder(operation, key)
-        try:
-            draft.folder.mkdir(parents=True)
+        with self._replacing(target, key) as (draft, old):
             write(draft)
             descriptor = {**describe(), "operation": operation, "key": key, "files": draft.files}
             draft.write(DESCRIPTOR, json.dumps(descriptor, sort_keys=True, indent=1).encode())
-            _flush_folder(draft.folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
+            flush(draft.folder)
             if replace and self.holds(operation, key):
                 target.rename(old)
             elif target.exists():  # files that lost their descriptor
                 self.set_aside(operation, key)
             draft.folder.rename(target)
-            _flush_folder(target.parent)
-            shutil.rmtree(old, ignore_errors=True)
-        except OSError as error:
-            raise unwritable(target, error) from error
-        finally:
-            shutil.rmtree(draft.folder, ignore_errors=True)
         return Artifact(target, key, descriptor)
+
+    @contextmanager
+    def _replacing(self, target: Path, name: str) -> Iterator[tuple[Draft, Path]]:
+        # A draft to move to `target`, and where to move what is there: neither is left, however the block ends.
+        draft = Draft(self.root / "drafts" / name)
+        folders = draft.folder, draft.folder.with_name(f"{name}.old")
+        try:
+            for folder in folders:  # of an earlier, killed process
+                shutil.rmtree(folder, ignore_errors=True)
+            with writing(target):
+                draft.folder.mkdir(parents=True)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                yield draft, folders[1]
+                flush(target.parent)
+        finally:
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, operation: str, key: str) -> None:
         """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
@@ -234,12 +216,7 @@ class Store:
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
         """Note in the shared store, where there is one, which keys a run uses, and when; False if it is not reached."""
-
-        def act(remote: Remote) -> bool:
-            remote.claim(name, note)
-            return True
-
-        return self.url is None or bool(self._ask(act))
+        return self.url is None or bool(self._ask(lambda remote: remote.claim(name, note)))
 
     def set_aside(self, operation: str, key: str) -> Path:
         """Move a damaged artifact out of the way, and say where to."""
@@ -257,20 +234,16 @@ class Store:
     def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Hold the right to make an artifact. Raises Busy when another process has it and `wait` is false."""
         folder = self.root / "locks"
+        lock = FileLock(folder / f"{key}.lock")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / f"{key}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
+            with suppress(Timeout):
+                lock.acquire(timeout=0)
+        if not lock.is_locked:
             if not wait:
-                raise Busy(
-                    f"another process is making artifact {key[:12]}", "wait for it, or run without `--no-wait`"
-                ) from None
+                raise Busy(f"another process is making artifact {key[:12]}", "wait for it, or run without `--no-wait`")
             waiting()
             lock.acquire()
-        except OSError as error:
-            raise unwritable(folder, error) from error
         try:
             yield
         finally:
@@ -297,11 +270,8 @@ class Store:
     def remember(self, name: str, value: Any) -> None:
         """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
         path = self.root / "memory" / f"{name}.json"
-        draft = path.with_suffix(f".{os.getpid()}")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path), drafted(path) as draft:
             draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
-            draft.replace(path)
 
     def note(self, name: str, value: Any) -> None:
         """Remember what can be found out again; where the store cannot be written it is."""
@@ -319,11 +289,24 @@ class Store:
         return self.root / "artifacts" / operation / key
 
 
-def _flush_folder(folder: Path) -> None:
-    if os.name != "posix":  # Windows cannot open a folder; its rename is durable without
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
+    """Return the sha256 of every file below `folder`, by name; one of the same size and times is not read again."""
+    store = Store.default()
+    memory = f"contents-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()}"
+    known = store.recall(memory) or {}
+    names = {path: name_in(folder, path) for path in files}
+    marks = {path: [(a := path.stat()).st_size, a.st_mtime_ns, a.st_ctime_ns] for path in names}
+    digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
+    changed = [path for path in names if path not in digests]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter
+        digests |= zip(changed, pool.map(file_digest, changed), strict=True)
+    if changed:
+        entries = {name: [*marks[path], digests[path]] for path, name in names.items()}
+        store.note(memory, {**known, **entries})
+    return {path: digests[path] for path in sorted(names, key=names.__getitem__)}
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """A path relative to a folder, alike on every system; what is not UTF-8 in it is escaped."""
+    name = path.relative_to(folder).as_posix()
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,9 +1,7 @@
 """Artifacts where several machines reach them: a bucket, a shared folder, anything that fsspec opens.
 
-`files/<sha256>` hold bytes under their own digest, and `artifacts/<operation>/<key>.json` is the descriptor of one
-artifact. The descriptor is written last, by a write that succeeds for one writer alone: before it there is no artifact,
-and after it all of its files are there. What a file holds is compared with its name whenever it is fetched, so that
-nothing that a lost connection or another program left behind is taken for an artifact.
+`files/<sha256>` hold bytes under their own digest, compared whenever they are fetched. The descriptor
+`artifacts/<operation>/<key>.json` is written last, by a write that succeeds for one writer alone.
 """
 
 from __future__ import annotations
@@ -12,10 +10,9 @@ import errno
 import glob
 import json
 import os
+import posixpath
 import re
-import shutil
 import time
-import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -25,13 +22,11 @@ from typing import Any, TypeVar
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
-from autosparse.store.keys import canonical, file_digest
+from autosparse.store.files import canonical, drafted, file_digest, write_through
 
 Result = TypeVar("Result")
-Named = tuple[str, str]
-"""An artifact by its operation and key."""
-Download = Callable[[str, Path], None]
-"""Writes the file of a sha256 to a path."""
+Named = tuple[str, str]  # operation and key of an artifact
+Download = Callable[[str, Path], None]  # writes the file of a sha256 to a path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::.*://)")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
@@ -57,39 +52,37 @@ class Remote:
         """The keys of those artifacts that are there. Asks for each by its name: listings may be of yesterday."""
         named = list(named)
         asked = [one for one in named if one[1] not in {*self._known, *self._bad, *self._lost}]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            existing = list(pool.map(lambda one: self._exists(self._descriptor(*one)), asked))
-        self._known |= {key for (_, key), there in zip(asked, existing, strict=True) if there}
+        with self._reached("read"), ThreadPoolExecutor(_AT_ONCE) as pool:
+            paths = [self._descriptor(*one) for one in asked]
+            infos = list(pool.map(lambda path: self._patiently(lambda: self._info(path)), paths))
+        self._known |= {key for (_, key), info in zip(asked, infos, strict=True) if info is not None}
         return {key for _, key in named if key in self._known - self._lost}
 
     def has(self, operation: str, key: str) -> bool:
         """Whether the artifact is there."""
         return key in self.present([(operation, key)])
 
-    def fetch(self, operation: str, key: str, adopt: Callable[[bytes, Download], Artifact]) -> Artifact:
-        """Give `adopt` the bytes of the descriptor and a function that downloads a file, and return its artifact.
-
-        `adopt` checks every byte and raises DamagedArtifact for a mismatch; the artifact is then not offered again.
-        """
+    @contextmanager
+    def reading(self, operation: str, key: str) -> Iterator[tuple[bytes, Download]]:
+        """Give a descriptor and a downloader; an artifact that the block finds damaged is not offered again."""
         with self._reached("read"), self._judged(key):
-            return adopt(self._read(operation, key), self._download)
+            yield self._read(operation, key), self._download
 
     def look(self, operation: str, key: str, folder: Path) -> Artifact:
-        """An artifact of which only what is read is fetched, into a folder. Raises DamagedArtifact as `fetch` does."""
+        """Return an artifact that fetches the files that are read, into a folder. Raises DamagedArtifact."""
 
-        def download(sha256: str, path: Path) -> None:
+        def fetch(sha256: str, path: Path) -> None:
             try:
-                with self._reached("read"), self._judged(key):
-                    self._download(sha256, path)
+                with self.reading(operation, key) as (_, download):
+                    download(sha256, path)
                     if file_digest(path) != sha256:
                         raise DamagedArtifact(key, "a file is not what was published")
             except MissingRequirement as problem:  # who reads must go on, and makes it again
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem
 
-        with self._reached("read"), self._judged(key):
-            descriptor = read_foreign(self._read(operation, key), operation, key)
-        return Artifact(folder, key, descriptor, download)
+        with self.reading(operation, key) as (descriptor, _):
+            return Artifact(folder, key, read_foreign(descriptor, operation, key), fetch)
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
         """Publish an artifact; False if one is there already, which stays unless it is damaged or `replace`d."""
@@ -100,10 +93,9 @@ class Remote:
                 self._upload(artifact.folder / name, about, force=artifact.key in self._bad)
             made = self._patiently(lambda: self._create(path, data, replace=replace))
             if not made and not self._is_whole(operation, artifact.key):
-                self._patiently(lambda: self._create(path, data, replace=True))
-                made = True
-            if made and self._patiently(lambda: self._files.cat_file(path)) != data:
-                made = False  # one that replaced it in the meantime stays
+                made = self._patiently(lambda: self._create(path, data, replace=True))
+            if made:  # one that replaced it in the meantime stays
+                made = self._patiently(lambda: self._files.cat_file(path)) == data
         self._bad.discard(artifact.key)
         self._lost.discard(artifact.key)
         self._known.add(artifact.key)
@@ -112,31 +104,27 @@ class Remote:
 
     def artifacts(self) -> Iterator[tuple[Named, dict[str, Any]]]:
         """What is listed: operation and key, and the descriptor."""
-        with self._reached("read"):
-            self._files.invalidate_cache()
-            for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/artifacts/*/*.json")):
-                operation, name = path.split("/")[-2:]
-                key = name.removesuffix(".json")
-                with suppress(FileNotFoundError, DamagedArtifact):
-                    check_named(operation, key)
-                    yield (operation, key), read_descriptor(self._files.cat_file(path), key)
+        for path, data in self._listed("artifacts/*/*.json"):
+            operation, name = path.split("/")[-2:]
+            key = name.removesuffix(".json")
+            with suppress(DamagedArtifact):
+                check_named(operation, key)
+                yield (operation, key), read_descriptor(data, key)
 
-    def claim(self, name: str, note: Mapping[str, Any]) -> None:
-        """Note which keys a run uses, and when: what is noted is not collected."""
+    def claim(self, name: str, note: Mapping[str, Any]) -> bool:
+        """Note which keys a run uses, and when: they are not collected."""
+        path, data = f"{self._root}/uses/{name}.json", canonical(note).encode()
         with self._reached("written"):
-            data = canonical(note).encode()
-            self._patiently(lambda: self._create(f"{self._root}/uses/{name}.json", data, replace=True))
+            return self._patiently(lambda: self._create(path, data, replace=True))
 
     def claims(self) -> Iterator[dict[str, Any]]:
         """What runs noted. One that cannot be read is of a run of another release, or half written: nothing is safe."""
         with self._reached("read"):
-            self._files.invalidate_cache()
-            for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/uses/*.json")):
-                with suppress(FileNotFoundError):
-                    note = json.loads(self._files.cat_file(path))
-                    if not isinstance(note, dict):
-                        raise ValueError(f"{path} is no note of a run")
-                    yield note
+            for path, data in self._listed("uses/*.json"):
+                note = json.loads(data)
+                if not isinstance(note, dict):
+                    raise ValueError(f"{path} is no note of a run")
+                yield note
 
     def remove(self, operation: str, key: str) -> None:
         """Take a descriptor away, and with it the artifact; `sweep` takes its files."""
@@ -153,6 +141,14 @@ class Remote:
                     with suppress(FileNotFoundError):
                         self._files.rm_file(path)
 
+    def _listed(self, pattern: str) -> Iterator[tuple[str, bytes]]:
+        # Path and content of every file that is listed.
+        with self._reached("read"):
+            self._files.invalidate_cache()
+            for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/{pattern}")):
+                with suppress(FileNotFoundError):
+                    yield path, self._files.cat_file(path)
+
     def _read(self, operation: str, key: str) -> bytes:
         # The descriptor; it is read once in a process.
         if key not in self._descriptors:
@@ -166,29 +162,19 @@ class Remote:
             return False
         try:
             descriptor = read_descriptor(self._files.cat_file(self._descriptor(operation, key)), key)
-            return all(self._size(about["sha256"]) == about["bytes"] for about in descriptor["files"].values())
+            files = descriptor["files"].values()
+            return all(self._size(self._file(file["sha256"])) == file["bytes"] for file in files)
         except (FileNotFoundError, DamagedArtifact):
             return False
 
     def _upload(self, path: Path, about: Mapping[str, Any], *, force: bool) -> None:
-        sha256, size = about["sha256"], about["bytes"]
-        target = self._file(sha256)
+        target, size = self._file(about["sha256"]), about["bytes"]
 
         def attempt() -> None:
-            if not force and self._size(sha256) == size:
+            if not force and self._size(target) == size:
                 return
-            if self._local:
-                self._files.makedirs(os.path.dirname(target), exist_ok=True)
-                draft = f"{target}.{uuid.uuid4().hex}"
-                try:
-                    self._files.put_file(str(path), draft)
-                    os.replace(draft, target)
-                finally:
-                    with suppress(FileNotFoundError):
-                        os.unlink(draft)
-            else:
-                self._in_folder(target, lambda: self._files.put_file(str(path), target))
-            if self._size(sha256) != size:
+            self._write(target, lambda draft: self._files.put_file(str(path), draft), os.replace)
+            if self._size(target) != size:
                 raise OSError(f"{target} has another size than was written")
 
         self._patiently(attempt)
@@ -198,45 +184,35 @@ class Remote:
 
     def _create(self, path: str, data: bytes, *, replace: bool) -> bool:
         # An object store writes an object whole and, if asked so, only where there is none; a folder does by a link.
-        if self._local:
-            self._files.makedirs(os.path.dirname(path), exist_ok=True)
-            draft = f"{path}.{uuid.uuid4().hex}"
-            try:
-                with open(draft, "xb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                (os.replace if replace else _link)(draft, path)
-            except FileExistsError:
-                return False
-            finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(draft)
-            return True
+        def write(target: str) -> None:
+            if self._local:
+                write_through(Path(target), data)
+            else:
+                self._files.pipe_file(target, data, mode="overwrite" if replace else "create")
+
         try:
-            self._in_folder(path, lambda: self._files.pipe_file(path, data, mode="overwrite" if replace else "create"))
+            self._write(path, write, os.replace if replace else _link)
         except FileExistsError:
             return False
         return True
 
-    def _in_folder(self, path: str, write: Callable[[], object]) -> None:
-        # Buckets have no folders, disks of other machines do.
+    def _write(self, path: str, write: Callable[[str], object], move: Callable[[Path, Path], object]) -> None:
+        if self._local:
+            with drafted(Path(path), move) as draft:
+                write(str(draft))
+            return
         try:
-            write()
-        except FileNotFoundError:
-            self._files.makedirs(self._parent(path), exist_ok=True)
-            write()
+            write(path)
+        except FileNotFoundError:  # buckets have no folders, disks of other machines do
+            self._files.makedirs(posixpath.dirname(path), exist_ok=True)
+            write(path)
 
-    def _exists(self, path: str) -> bool:
-        with self._reached("read"):
-            return self._patiently(lambda: self._info(path)) is not None
-
-    def _size(self, sha256: str) -> int | None:
-        info = self._info(self._file(sha256))
+    def _size(self, path: str) -> int | None:
+        info = self._info(path)
         return None if info is None else int(info["size"])
 
     def _info(self, path: str) -> Any:
-        self._files.invalidate_cache(self._parent(path))
+        self._files.invalidate_cache(posixpath.dirname(path))
         try:
             return self._files.info(path)
         except FileNotFoundError:
@@ -285,10 +261,6 @@ class Remote:
     def _file(self, sha256: str) -> str:
         return f"{self._root}/files/{sha256[:2]}/{sha256}"
 
-    @staticmethod
-    def _parent(path: str) -> str:
-        return path.rpartition("/")[0]
-
 
 def _opened(url: str) -> tuple[Any, str]:
     from fsspec import filesystem
@@ -322,14 +294,11 @@ def _written(about: Mapping[str, Any]) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def _link(draft: str, path: str) -> None:
+def _link(draft: Path, path: Path) -> None:
     # Move a file to where there is none. Raises FileExistsError where there is one.
     try:
         os.link(draft, path)
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        with open(draft, "rb") as written, open(path, "xb") as file:
-            shutil.copyfileobj(written, file)
-            file.flush()
-            os.fsync(file.fileno())
+        write_through(path, draft.read_bytes(), "xb")

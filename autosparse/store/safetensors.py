@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from autosparse.lazy_torch import torch
 
-_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2, "I32": 4, "U32": 4, "F32": 4, "I64": 8,
-    "U64": 8, "F64": 8,
-}  # fmt: skip
 _LARGEST_HEADER = 32 * 2**20
 
 
 def dump_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """safetensors bytes; equal tensors give equal bytes, whatever device or layout they had."""
+    """Return safetensors bytes: equal tensors give equal bytes, whatever device or layout they had."""
     from safetensors.torch import save
 
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
@@ -27,12 +24,12 @@ def dump_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
-    """The tensors of safetensors bytes, in the order they lie in the file. Raises ValueError on anything odd."""
+    """Return the tensors of safetensors bytes, in the order they lie in the file. Raises ValueError on anything odd."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
     try:
-        names = _check_header(data)
+        names = _names(data)
         tensors = load(data)
     except (KeyError, IndexError, TypeError, OverflowError, RecursionError, SafetensorError) as error:
         raise ValueError(f"the header is not one of safetensors: {error}") from error
@@ -51,61 +48,43 @@ def read_tensor(path: Path, name: str) -> torch.Tensor:
     return tensor
 
 
-def _check_header(data: bytes) -> list[str]:
-    # safetensors accepts repeated names and shapes that the bytes cannot hold: refuse them before it looks.
+def _names(data: bytes) -> list[str]:
+    # In the order of the file, which the library forgets; it also accepts repeated names.
     if len(data) < 8:
         raise ValueError("the file is too short to hold tensors")
     size = int.from_bytes(data[:8], "little")
     if size > min(_LARGEST_HEADER, len(data) - 8):
         raise ValueError(f"the header claims {size} bytes, the file has {len(data)}")
     pairs = json.loads(data[8 : 8 + size], object_pairs_hook=list)
-    if not isinstance(pairs, list) or len({name for name, _ in pairs}) != len(pairs):
+    if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("the header repeats a name")
-    end = 0
-    names: list[str] = []
-    for name, fields in sorted(pairs, key=_start):
-        if name == "__metadata__":
-            continue
-        entry: dict[str, Any] = dict(fields)
-        begin, stop = entry["data_offsets"]
-        if begin != end or stop - begin != math.prod(entry["shape"]) * _BYTES[entry["dtype"]]:
-            raise ValueError(f"tensor {name} does not fill its place in the file")
-        end = stop
-        names.append(name)
-    if end > len(data) - 8 - size:
-        raise ValueError(
-            f"the file is cut off: its tensors take {end:,} bytes, of which {len(data) - 8 - size:,} are there"
-        )
-    if end != len(data) - 8 - size:
-        raise ValueError("the file has bytes that belong to no tensor")
-    return names
-
-
-def _start(pair: tuple[str, Any]) -> int:
-    entry = dict(pair[1])
-    return int(entry["data_offsets"][0]) if "data_offsets" in entry else -1
+    offsets = {name: dict(fields)["data_offsets"] for name, fields in pairs if name != "__metadata__"}
+    end, there = max((stop for _, stop in offsets.values()), default=0), len(data) - 8 - size
+    if end > there:
+        raise ValueError(f"the file is cut off: its tensors take {end:,} bytes, of which {there:,} are there")
+    return sorted(offsets, key=offsets.__getitem__)
 
 
 class ShardedRows:
     """uint8 tensors of equal rows in safetensors files, as one tensor along their first dimension.
 
-    `rows[numbers]` reads some rows from disk. Files are opened where they are first read, so that the object
-    can be sent to another process.
+    `rows[numbers]` reads some rows from disk. Files open at their first read: the object can go to another process.
     """
 
     def __init__(self, files: Sequence[Path], name: str) -> None:
         self._files = [*files]
-        self._offsets: list[tuple[int, int]] = []  # of each file: its first row, and the byte at which it begins
+        self._starts: list[int] = []  # first row of each file
+        self._offsets: list[int] = []  # byte of each file at which that row begins
         self._opened: dict[int, Any] = {}
-        first = 0
-        row: tuple[int, ...] = ()
+        count, row = 0, None
         for file in files:
-            begin, (count, *inner) = _find(file, name)
-            if self._offsets and tuple(inner) != row:
+            offset, (rows, *inner) = _find(file, name)
+            if row not in (None, inner):
                 raise ValueError(f"rows of {file.name} are of another shape than those before")
-            self._offsets.append((first, begin))
-            first, row = first + count, tuple(inner)
-        self.shape = (first, *row)
+            self._starts.append(count)
+            self._offsets.append(offset)
+            count, row = count + rows, inner
+        self.shape: tuple[int, ...] = (count, *(row or ()))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -116,12 +95,10 @@ class ShardedRows:
         array: Any = rows.view(-1).numpy()
         view = memoryview(array)
         size = math.prod(self.shape[1:])
-        starts = torch.tensor([first for first, _ in self._offsets])
-        shards = torch.searchsorted(starts, numbers.cpu().long(), right=True) - 1
-        for at, (number, shard) in enumerate(zip(numbers.tolist(), shards.tolist(), strict=True)):
-            first, begin = self._offsets[shard]
+        for at, number in enumerate(numbers.tolist()):
+            shard = bisect_right(self._starts, number) - 1
             file = self._open(shard)
-            file.seek(begin + (number - first) * size)
+            file.seek(self._offsets[shard] + (number - self._starts[shard]) * size)
             if file.readinto(view[at * size : (at + 1) * size]) != size:
                 raise OSError(f"{self._files[shard]} ends too early")
         return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 
 _POSITION_BITS = 32
 
@@ -13,8 +13,6 @@ def ascending(values: torch.Tensor) -> torch.Tensor:
     What `argsort(stable=True)` gives, NaN last. On a CPU the bits of float32 values become integers in the same order,
     to which their positions are appended: sorting whole numbers is many times as fast as sorting pairs.
     """
-    import numpy  # which takes a tenth of a second, and plans sort nothing
-
     if values.device.type != "cpu" or values.dtype != torch.float32 or len(values) >= 2 ** (_POSITION_BITS - 1):
         return values.argsort(stable=True)
     if bool(values.isnan().any()):  # whose bits have no order
@@ -35,7 +33,5 @@ def reached_by(values: torch.Tensor, count: int) -> torch.Tensor:
     """The value that `count` of a vector's values reach, in [1, len(values)]: the `count`-th from above. Of no NaN."""
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return values.topk(count, sorted=False).values.min()
-    import numpy
-
     index = len(values) - count
     return torch.from_numpy(numpy.partition(values.detach().numpy(), index))[index].clone()

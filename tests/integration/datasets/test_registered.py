@@ -10,10 +10,10 @@ import numpy
 import pytest
 import torchvision
 
-from autosparse.datasets import datasets, image_folder, open_source
-from autosparse.datasets.torchvision import _CIFAR100, _SVHN
+from autosparse.datasets import builtin, datasets, open_source
+from autosparse.datasets.builtin import _CIFAR100, _SVHN
 from tests.unit.datasets.conftest import encoded, write_parquet, write_pictures
-from tests.unit.datasets.test_torchvision import write_cifar, write_idx
+from tests.unit.datasets.test_builtin import write_cifar, write_idx
 
 Patch = pytest.MonkeyPatch
 
@@ -45,7 +45,7 @@ def tiny(root: Path, patch: Patch) -> dict[str, Any]:
     write_pictures(base, {**{f"train/{name}/images": 12 for name in names}, "val/images": 6}, size=(64, 64))
     lines = [f"{number:04d}.png\t{names[number % 3]}\t0\t0\t1\t1" for number in range(6)]
     (base / "val" / "val_annotations.txt").write_text("\n".join(lines))
-    patch.setattr(image_folder, "_TINY_IMAGES", (36, 6, 3))
+    patch.setattr(builtin, "_TINY_IMAGES", (36, 6, 3))
     return {"root": str(root), "validation": 5}
 
 
@@ -89,9 +89,9 @@ def test_a_dataset_gives_what_it_promises(entry: Any, tmp_path: Path, monkeypatc
     assert source.missing() is None
     assert source.identity == again.identity
     assert str(tmp_path) not in str(source.identity)
-    assert (source.train_images, source.test_images) == (len(splits.train.labels), len(splits.test.labels))
+    assert (source.train_images, source.test_images) == (len(splits["train"].labels), len(splits["test"].labels))
     for purpose in ("train", "validation", "test"):
-        split, other = getattr(splits, purpose), getattr(others, purpose)
+        split, other = splits[purpose], others[purpose]
         some = numpy.arange(len(split.labels))[:50]
         pixels = split.read(some)
         channels, height, width = source.shape

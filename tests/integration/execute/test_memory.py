@@ -24,7 +24,7 @@ def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - begin
 
 before = faults()
-local.local(Placement("cpu", 1)).prepare()
+local(Placement("cpu", 1)).prepare()
 faults()
 print(before, faults())
 """

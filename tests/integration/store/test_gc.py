@@ -23,8 +23,8 @@ def store(tmp_path: Path) -> Store:
 def test_what_a_run_uses_that_goes_on_stays(store: Store) -> None:
     """However long ago it began; until it ends, or dies."""
     code = (
-        "import sys, time; from pathlib import Path; from autosparse.store import InUse, Store\n"
-        f"with InUse(Store(Path(sys.argv[1])), 'run', {KEYS[2:4]}): print('begun', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from autosparse.store import in_use, Store\n"
+        f"with in_use(Store(Path(sys.argv[1])), 'run', {KEYS[2:4]}): print('begun', flush=True); time.sleep(600)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(store.root)], stdout=subprocess.PIPE, text=True)
     assert process.stdout

@@ -67,7 +67,7 @@ def load_all(source: Source) -> Splits:
     """The splits of a source, every image of them read."""
     splits = source.load()
     for purpose in ("train", "validation", "test"):
-        everything(getattr(splits, purpose))
+        everything(splits[purpose])
     return splits
 
 

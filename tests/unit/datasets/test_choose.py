@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,23 +23,19 @@ def numbered(labels: Any, first: int = 0) -> Split:
     """A split whose image number n is the two bytes of `first` + n."""
     numbers = numpy.arange(first, first + len(labels))
     pixels = numpy.stack([numbers // 256, numbers % 256], axis=1).astype("uint8").reshape(-1, 1, 2, 1)
-    return Split.of(pixels, numpy.asarray(labels, dtype="int64"))
+    return Split(numpy.asarray(labels, dtype="int64"), pixels.__getitem__)
 
 
 def pool_of(train: Any, validation: Any = None, test: Any = None, classes: int = 4) -> Pool:
     """A set of these labels, whose images tell their numbers: validation from 20,000, test from 40,000."""
-    parts = (
-        numbered(train),
-        None if validation is None else numbered(validation, 20_000),
-        None if test is None else numbered(test, 40_000),
-    )
+    given = {"train": train, "validation": validation, "test": test}
+    first = {"train": 0, "validation": 20_000, "test": 40_000}
+    parts = {purpose: numbered(labels, first[purpose]) for purpose, labels in given.items() if labels is not None}
     return Pool(
         identity={"name": "numbers"},
         shape=(1, 1, 2),
         classes=tuple("abcdefgh"[:classes]),
-        train_images=len(train),
-        validation_images=0 if validation is None else len(validation),
-        test_images=0 if test is None else len(test),
+        images=Counter({purpose: len(part.labels) for purpose, part in parts.items()}),
         load=lambda size: parts,
     )
 
@@ -56,7 +53,7 @@ def numbers_of(split: Split) -> list[int]:
 
 def counts(splits: Splits) -> tuple[int, ...]:
     """Images of each split."""
-    return tuple(len(getattr(splits, purpose).labels) for purpose in PURPOSES)
+    return tuple(len(splits[purpose].labels) for purpose in PURPOSES)
 
 
 EVEN = [number % 4 for number in range(100)]
@@ -101,20 +98,20 @@ def test_own_splits_are_kept(validation: int | None, test: int | None, part: Any
     splits = chosen(pool, **part).load()
 
     assert expected == counts(splits)
-    assert (test is not None) == (min(numbers_of(splits.test)) >= 40_000)
+    assert (test is not None) == (min(numbers_of(splits["test"])) >= 40_000)
     own = validation is not None and "validation" not in part
-    assert own == (min(numbers_of(splits.validation)) >= 20_000)
+    assert own == (min(numbers_of(splits["validation"])) >= 20_000)
 
 
 def test_fewer_images_are_a_subset() -> None:
     """A smaller `images_per_class` is part of a larger one, in the same order, and tested on the same images."""
     loaded = [chosen(pool_of(EVEN), images_per_class=count).load() for count in (2, 5, 11)]
     for less, more in pairwise(loaded):
-        kept = set(numbers_of(less.train))
+        kept = set(numbers_of(less["train"]))
 
-        assert numbers_of(less.train) == [number for number in numbers_of(more.train) if number in kept]
-        assert numbers_of(less.validation) == numbers_of(more.validation)
-        assert numbers_of(less.test) == numbers_of(more.test)
+        assert numbers_of(less["train"]) == [number for number in numbers_of(more["train"]) if number in kept]
+        assert numbers_of(less["validation"]) == numbers_of(more["validation"])
+        assert numbers_of(less["test"]) == numbers_of(more["test"])
 
 
 def test_classes_are_numbered_anew() -> None:
@@ -123,9 +120,9 @@ def test_classes_are_numbered_anew() -> None:
     by_number = chosen(pool_of(EVEN), classes=(3, 1)).load()
 
     for purpose in PURPOSES:
-        split = getattr(by_name, purpose)
+        split = by_name[purpose]
         assert [{3: 0, 1: 1}[number % 4] for number in numbers_of(split)] == split.labels.tolist()
-        assert numbers_of(split) == numbers_of(getattr(by_number, purpose))
+        assert numbers_of(split) == numbers_of(by_number[purpose])
     assert 2 == chosen(pool_of(EVEN), classes=("d", "b")).classes
 
 
@@ -275,18 +272,18 @@ def test_splits_share_nothing_and_leave_nothing_out(
     classes, labels = found
     source = chosen(pool_of(labels, classes=classes), validation=validation, test=test, images_per_class=limit)
     splits = source.load()
-    numbers = [numbers_of(getattr(splits, purpose)) for purpose in PURPOSES]
+    numbers = [numbers_of(splits[purpose]) for purpose in PURPOSES]
     together = [number for part in numbers for number in part]
 
     assert (validation, test) == (len(numbers[1]), len(numbers[2]))
     assert len(together) == len(set(together))
     for part, purpose in zip(numbers, PURPOSES, strict=True):
-        assert [labels[number] for number in part] == getattr(splits, purpose).labels.tolist()
+        assert [labels[number] for number in part] == splits[purpose].labels.tolist()
     if limit is None:
         assert set(range(len(labels))) == set(together)
     else:
-        assert limit >= max(numpy.bincount(splits.train.labels))
-    assert numbers == [numbers_of(getattr(source.load(), purpose)) for purpose in PURPOSES]
+        assert limit >= max(numpy.bincount(splits["train"].labels))
+    assert numbers == [numbers_of(source.load()[purpose]) for purpose in PURPOSES]
 
 
 def test_a_part_of_a_part() -> None:
@@ -308,4 +305,4 @@ def test_digits_are_split_as_ever() -> None:
     source = open_source("digits", {"validation": 300, "test": 300})
 
     assert (1197, 300, 300) == counts(splits := source.load())
-    assert [set(range(10))] * 3 == [set(getattr(splits, purpose).labels.tolist()) for purpose in PURPOSES]
+    assert [set(range(10))] * 3 == [set(splits[purpose].labels.tolist()) for purpose in PURPOSES]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from autosparse.datasets import Source, image_folder, open_source
+from autosparse.datasets import Source, builtin, open_source
 from autosparse.errors import MissingData, StepError, UsageError
 from tests.unit.datasets.conftest import everything, load_all, picture, write_pictures
 
@@ -36,7 +36,7 @@ def test_splits_of_a_folder(tmp_path: Path, folders: dict[str, int], expected: t
     source = opened(write_pictures(tmp_path, folders))
     splits = source.load()
 
-    assert expected == tuple(len(getattr(splits, purpose).labels) for purpose in ("train", "validation", "test"))
+    assert expected == tuple(len(splits[purpose].labels) for purpose in ("train", "validation", "test"))
     assert (expected[0], expected[2]) == (source.train_images, source.test_images)
     assert ((3, 4, 6), 2) == (source.shape, source.classes)
 
@@ -52,8 +52,8 @@ def test_classes_are_in_the_order_of_their_names(tmp_path: Path) -> None:
 
     assert (3, 30) == (source.classes, source.train_images)
     splits = source.load()
-    expected = [{1: 0, 2: 1, 4: 2}[red] for red in everything(splits.train)[:, 0, 0, 0].tolist()]
-    assert expected == splits.train.labels.tolist()
+    expected = [{1: 0, 2: 1, 4: 2}[red] for red in everything(splits["train"])[:, 0, 0, 0].tolist()]
+    assert expected == splits["train"].labels.tolist()
 
 
 def test_the_identity_is_the_content(tmp_path: Path) -> None:
@@ -267,7 +267,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     source = opened(tmp_path)
 
     assert (3, 6, 4) == source.shape
-    assert (20, 6, 4, 3) == everything(source.load().train).shape
+    assert (20, 6, 4, 3) == everything(source.load()["train"]).shape
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_file_that_is_gone_when_it_is_read(tmp_path: Path) -> None:
         file.unlink()
 
     with pytest.raises(MissingData, match=r"\.png cannot be read: No such file"):
-        everything(source.load().train)
+        everything(source.load()["train"])
 
 
 def test_a_loop_of_links_is_not_followed(tmp_path: Path) -> None:
@@ -351,12 +351,12 @@ def test_tiny_imagenet_is_counted(tiny: Path) -> None:
 
 def test_tiny_imagenets_layout(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training images lie below their class, validation images are listed with theirs and tested on."""
-    monkeypatch.setattr(image_folder, "_TINY_IMAGES", (6, 2, 2))
-    train, validation, test = image_folder.tiny_imagenet(root=str(tiny)).load(None)
+    monkeypatch.setattr(builtin, "_TINY_IMAGES", (6, 2, 2))
+    splits = builtin.tiny_imagenet(root=str(tiny)).load(None)
+    train, test = splits["train"], splits["test"]
 
+    assert {"train", "test"} == set(splits)
     assert [0, 0, 0, 1, 1, 1] == train.labels.tolist()
-    assert validation is None
-    assert test is not None
     assert [0, 1] == test.labels.tolist()
     assert (2, 64, 64, 3) == everything(test).shape
     assert [1, 0] == everything(test)[:, 0, 0, 2].tolist()

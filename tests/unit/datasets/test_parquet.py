@@ -30,7 +30,7 @@ def opened(path: Any, **options: Any) -> Source:
 
 def reds(splits: Splits, purpose: str) -> list[int]:
     """The numbers that the pictures of a split tell."""
-    return sorted(int(pixel[1]) for pixel in everything(getattr(splits, purpose))[:, 0, 0])
+    return sorted(int(pixel[1]) for pixel in everything(splits[purpose])[:, 0, 0])
 
 
 def hub(folder: Path, train: int = 20, test: int = 6) -> Path:
@@ -53,7 +53,7 @@ def test_the_layout_of_the_hub(tmp_path: Path) -> None:
     assert all(
         number % 2 == label
         for number, label in zip(
-            everything(splits.train)[:, 0, 0, 1].tolist(), splits.train.labels.tolist(), strict=True
+            everything(splits["train"])[:, 0, 0, 1].tolist(), splits["train"].labels.tolist(), strict=True
         )
     )
     assert [1, 0] == opened(str(tmp_path), classes=("dog", "cat")).identity["classes"]
@@ -139,7 +139,7 @@ def test_columns_of_images(tmp_path: Path, column: Any, expected: tuple[int, ...
 
     assert expected == source.shape
     assert "picture" == source.identity["image"]
-    assert (10, 4, 6, 3) == everything(source.load().train).shape
+    assert (10, 4, 6, 3) == everything(source.load()["train"]).shape
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_columns_of_labels(tmp_path: Path, labels: Any, name: str, classes: int)
     splits = source.load()
     plain = labels.to_pylist() if hasattr(labels, "to_pylist") else labels
     number = {"a": 0, "b": 1, "c": 2}
-    for at, label in zip(everything(splits.train)[:, 0, 0, 1], splits.train.labels, strict=True):
+    for at, label in zip(everything(splits["train"])[:, 0, 0, 1], splits["train"].labels, strict=True):
         assert number.get(plain[at], plain[at]) == label
 
 
@@ -314,7 +314,7 @@ def test_labels_become_numbers_of_classes(tmp_path: Path, first: int) -> None:
     assert (str(first), str(first + 1), str(first + 2)) == source.class_names
     assert all(
         labels[pixel] - first == label
-        for pixel, label in zip(everything(splits.train)[:, 0, 0, 1], splits.train.labels, strict=True)
+        for pixel, label in zip(everything(splits["train"])[:, 0, 0, 1], splits["train"].labels, strict=True)
     )
     warning = (
         f"column `label` of a.parquet: labels are not 0 to 2; {first}, {first + 1}, {first + 2} become classes 0 to 2"
@@ -342,7 +342,7 @@ def test_unicode_forms_of_a_label_are_one_class(tmp_path: Path) -> None:
     source = opened(str(tmp_path), classes=("z", decomposed))
 
     assert ("z", composed) == source.class_names
-    assert [1, 0, 1, 0] == source.load().test.labels.tolist()
+    assert [1, 0, 1, 0] == source.load()["test"].labels.tolist()
 
 
 def test_classes_without_training_images_are_named(tmp_path: Path) -> None:
@@ -523,9 +523,7 @@ def test_images_keep_their_file_order_and_labels(tmp_path: Path) -> None:
     found = {
         int(pixel): int(label)
         for purpose in ("train", "validation", "test")
-        for pixel, label in zip(
-            everything(getattr(splits, purpose))[:, 0, 0, 1], getattr(splits, purpose).labels, strict=True
-        )
+        for pixel, label in zip(everything(splits[purpose])[:, 0, 0, 1], splits[purpose].labels, strict=True)
     }
 
     assert {number: number % 2 for number in (0, 1, 2, 20, *range(40, 48))} == found
@@ -537,4 +535,4 @@ def test_grey(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", {"image": files, "label": [0, 1] * 6})
 
     assert (1, 4, 6) == opened(str(tmp_path), channels=1).shape
-    assert (10, 4, 6, 1) == everything(opened(str(tmp_path), channels=1).load().train).shape
+    assert (10, 4, 6, 1) == everything(opened(str(tmp_path), channels=1).load()["train"]).shape

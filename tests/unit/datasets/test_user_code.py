@@ -44,8 +44,8 @@ def test_what_a_factory_gives(tmp_path: Path, given: str, expected: tuple[int, .
     splits = source.load()
 
     assert ((1, 4, 4), 3, expected[2]) == (source.shape, source.classes, source.test_images)
-    assert expected == tuple(len(getattr(splits, purpose).labels) for purpose in ("train", "validation", "test"))
-    assert (expected[0], 4, 4, 1) == everything(splits.train).shape
+    assert expected == tuple(len(splits[purpose].labels) for purpose in ("train", "validation", "test"))
+    assert (expected[0], 4, 4, 1) == everything(splits["train"]).shape
 
 
 def test_torch_datasets(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def load(): return Set(30), torch.utils.data.Subset(Set(30), range(6))
 
     assert (3, 4, 4) == source.shape
     splits = source.load()
-    assert (everything(splits.train)[:, 0, 0, 0] % 3).tolist() == splits.train.labels.tolist()
+    assert (everything(splits["train"])[:, 0, 0, 0] % 3).tolist() == splits["train"].labels.tolist()
     assert [2, 0] == few.identity["classes"]
 
 
@@ -128,7 +128,7 @@ def test_items_and_arrays_with_keys(tmp_path: Path, body: str, reading: str) -> 
     source = opened(tmp_path, f"{ITEMS}def load(): return {body}")
 
     assert (reading, ("0", "1", "2"), ()) == (source.reading, source.class_names, source.warnings)
-    assert (4, 4, 1) == everything(source.load().train).shape[1:]
+    assert (4, 4, 1) == everything(source.load()["train"]).shape[1:]
 
 
 HUGGING_FACE = """
@@ -206,7 +206,7 @@ def test_labels_are_numbered_by_their_order(tmp_path: Path, labels: str, names: 
     source = opened(tmp_path, f"def load(): return (images(30), {labels}), None")
 
     assert names == source.class_names
-    assert set(range(len(names))) == {*source.load().train.labels.tolist()}
+    assert set(range(len(names))) == {*source.load()["train"].labels.tolist()}
     assert warns == any("become classes 0 to 2, in this order" in warning for warning in source.warnings)
     assert warns == ("labels" in source.identity)
 
@@ -219,7 +219,7 @@ def test_named_classes_keep_their_numbers(tmp_path: Path) -> None:
     source = opened(tmp_path, body)
 
     assert (("x", "y", "z"), ()) == (source.class_names, source.warnings)
-    assert {0, 2} == {*source.load().train.labels.tolist()}
+    assert {0, 2} == {*source.load()["train"].labels.tolist()}
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypat
     rebuild: Callable[[Any, DamagedArtifact], None] = lambda self, damage: time.sleep(0.5)  # noqa: E731
     monkeypatch.setattr(StepRunner, "_publish", publish)
     monkeypatch.setattr(StepRunner, "rebuild", rebuild)
-    StepRunner(plan, Store(tmp_path), told, local.local(Placement("cpu", 1))).run(plan.steps["tune"])
+    StepRunner(plan, Store(tmp_path), told, local(Placement("cpu", 1))).run(plan.steps["tune"])
 
     assert ["tune", "tune"] == tried
     assert told.seconds["tune"] < 0.5

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from autosparse.errors import MissingRequirement
-from autosparse.store import Draft, InUse, Remote, Store, collect, collect_remote, gc, local
-from autosparse.store.keys import key_of
+from autosparse.store import Draft, Remote, Store, collect, collect_remote, gc, in_use, local
+from autosparse.store.files import key_of
 
 DAY = 86400.0
 _OPTIONS: list[dict[str, Any]] = [{"version": 1, "options": {"seed": seed}, "inputs": {}} for seed in range(6)]
@@ -108,7 +108,7 @@ def remote(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Remo
 def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store: Store, tmp_path: Path) -> None:
     """And files that another artifact names; files go only when they were written a day ago."""
     other = Store(tmp_path / "other", remote.url)
-    with InUse(other, "run", [KEYS[2]]):
+    with in_use(other, "run", [KEYS[2]]):
         pass
     told = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
     done = sorted(one.key for one in collect_remote(remote, 30 * DAY))
@@ -144,14 +144,14 @@ def test_a_run_that_goes_on_says_so(remote: Remote, tmp_path: Path, monkeypatch:
     attempts: list[bool] = []
     claim = Remote.claim
 
-    def fails_once(self: Remote, name: str, note: dict[str, Any]) -> None:
+    def fails_once(self: Remote, name: str, note: dict[str, Any]) -> bool:
         attempts.append(True)
         if len(attempts) == 1:
             raise MissingRequirement("not reached")
-        claim(self, name, note)
+        return claim(self, name, note)
 
     monkeypatch.setattr(Remote, "claim", fails_once)
-    with InUse(Store(tmp_path / "other", remote.url), "run", KEYS):
+    with in_use(Store(tmp_path / "other", remote.url), "run", KEYS):
         end = time.monotonic() + 20
         while len(attempts) < 4 and time.monotonic() < end:
             time.sleep(0.01)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store import Artifact, Draft, Store, remote
-from autosparse.store.keys import canonical, key_of
+from autosparse.store.files import canonical, key_of
 from autosparse.store.remote import Remote
 
 MADE_FROM: dict[str, Any] = {"version": 1, "options": {"seed": 0}, "inputs": {}}
@@ -245,7 +245,7 @@ def test_a_damaged_one_that_was_there_first_is_replaced(tmp_path: Path, url: str
     ],
 )
 def test_names_and_keys_that_no_artifact_has_are_refused(
-    tmp_path: Path, url: str, operation: str, key: str, about: dict[str, Any]
+    tmp_path: Path, url: str, operation: str, key: str, about: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is written outside of the artifact's folder, nothing is taken away, whatever a descriptor leaves out."""
     store, place = store_at(tmp_path / "a", url), Remote(url)
@@ -253,10 +253,11 @@ def test_names_and_keys_that_no_artifact_has_are_refused(
     descriptor = canonical({"operation": operation, "key": key, "files": {}, **about}).encode()
     fetched: list[str] = []
 
-    with pytest.raises(DamagedArtifact):
-        store.adopt(operation, key, descriptor, lambda sha256, path: fetched.append(sha256))
     place._files.makedirs(f"{place._root}/artifacts/{operation}", exist_ok=True)
     place._files.pipe_file(f"{place._root}/artifacts/{operation}/{key}.json", descriptor)
+    monkeypatch.setattr(place, "_download", lambda sha256, path: fetched.append(sha256))
+    with pytest.raises(DamagedArtifact):
+        store.take(place, operation, key)
     with pytest.raises(DamagedArtifact):
         place.look(operation, key, tmp_path / "looked")
     listed = [(o, k) for (o, k), _ in place.artifacts() if o == ".." or len(k) < 64]

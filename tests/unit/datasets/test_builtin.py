@@ -12,8 +12,8 @@ import pytest
 import torchvision
 from torchvision.datasets.utils import download_and_extract_archive
 
-from autosparse.datasets import image_folder, open_source
-from autosparse.datasets.torchvision import _CIFAR10, _CIFAR100, _FASHION, _MNIST, _SVHN
+from autosparse.datasets import builtin, open_source
+from autosparse.datasets.builtin import _CIFAR10, _CIFAR100, _FASHION, _MNIST, _SVHN
 from autosparse.errors import MissingData
 from tests.unit.datasets.conftest import everything, load_all
 
@@ -56,11 +56,11 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_digests_are_those_that_torchvision_compares() -> None:
     """What names a set in keys is what torchvision checks its download with."""
-    assert [digest for _, digest in KNOWN.MNIST.resources] == _MNIST.identity["md5"]
-    assert [digest for _, digest in KNOWN.FashionMNIST.resources] == _FASHION.identity["md5"]
-    assert KNOWN.CIFAR10.tgz_md5 == _CIFAR10.identity["md5"]
-    assert KNOWN.CIFAR100.tgz_md5 == _CIFAR100.identity["md5"]
-    assert [KNOWN.SVHN.split_list[part][2] for part in ("train", "test")] == _SVHN.identity["md5"]
+    assert [digest for _, digest in KNOWN.MNIST.resources] == _MNIST.md5
+    assert [digest for _, digest in KNOWN.FashionMNIST.resources] == _FASHION.md5
+    assert KNOWN.CIFAR10.tgz_md5 == _CIFAR10.md5
+    assert KNOWN.CIFAR100.tgz_md5 == _CIFAR100.md5
+    assert [KNOWN.SVHN.split_list[part][2] for part in ("train", "test")] == _SVHN.md5
 
 
 def test_files_are_those_that_torchvision_reads() -> None:
@@ -92,11 +92,11 @@ def test_mnist_is_loaded(tmp_path: Path) -> None:
     splits = source.load()
 
     assert source.missing() is None
-    assert [55_000, 5000, 10_000] == [len(s.labels) for s in (splits.train, splits.validation, splits.test)]
-    assert 10 == source.classes == len(numpy.unique(splits.train.labels))
-    assert (10_000, 28, 28, 1) == everything(splits.test).shape
+    assert [55_000, 5000, 10_000] == [len(s.labels) for s in (splits["train"], splits["validation"], splits["test"])]
+    assert 10 == source.classes == len(numpy.unique(splits["train"].labels))
+    assert (10_000, 28, 28, 1) == everything(splits["test"]).shape
     few = open_source("mnist", {"root": str(tmp_path), "classes": ("3", "8"), "images_per_class": 5, "validation": 10})
-    assert [5, 5] == numpy.bincount(few.load().train.labels).tolist()
+    assert [5, 5] == numpy.bincount(few.load()["train"].labels).tolist()
 
 
 @pytest.mark.parametrize(
@@ -123,8 +123,8 @@ def test_cifar_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     root = str(write_cifar(tmp_path, monkeypatch))
     splits = open_source("cifar10", {"root": root, "validation": 5000}).load()
 
-    assert [45_000, 5000, 10_000] == [len(s.labels) for s in (splits.train, splits.validation, splits.test)]
-    pixels = splits.test.read(numpy.arange(5))
+    assert [45_000, 5000, 10_000] == [len(s.labels) for s in (splits["train"], splits["validation"], splits["test"])]
+    pixels = splits["test"].read(numpy.arange(5))
     assert ((5, 32, 32, 3), [7, 0, 0]) == (pixels.shape, pixels[0, 0, 0].tolist())
     assert (3, 8, 8) == open_source("cifar10", {"root": root, "size": 8}).shape
 
@@ -193,7 +193,7 @@ def test_a_download_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(KNOWN.MNIST, "download", download)
     source = open_source("mnist", {"root": str(tmp_path), "download": True})
     for _ in range(2):
-        assert 10_000 == len(source.load().test.labels)
+        assert 10_000 == len(source.load()["test"].labels)
 
     assert [str(tmp_path)] == calls
 
@@ -212,7 +212,7 @@ def test_tiny_imagenet_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(MissingData, match="Tiny ImageNet cannot be fetched"):
         open_source("tiny_imagenet", {"root": str(tmp_path), "download": True}).load()
 
-    assert [((image_folder._TINY_URL, str(tmp_path)), image_folder._TINY_MD5)] == calls
+    assert [((builtin._TINY_URL, str(tmp_path)), builtin._TINY_MD5)] == calls
 
 
 def test_numbers_choose_classes_of_a_set_that_is_not_there(tmp_path: Path) -> None:
@@ -230,4 +230,4 @@ def test_mnist_in_colour_of_its_own(tmp_path: Path) -> None:
 
     assert source.missing() is None
     assert open_source("mnist", {"root": str(tmp_path)}).missing() is not None
-    assert 20 == len(load_all(source).train.labels)
+    assert 20 == len(load_all(source)["train"].labels)
