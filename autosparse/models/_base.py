@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from autosparse.core.layer_kinds import declare_layers
-from autosparse.registry import Registry, keyed
+from autosparse.registry import Registry
 
 if TYPE_CHECKING:
     from autosparse.lazy_torch import torch
@@ -67,5 +67,5 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
     given, shared = entry.apart(options)
     identity: dict[str, Any] = entry.facts["identify"](name, given, shape, classes)
     if "options" in identity:  # those that only the factory knows; those of every model are keyed as anywhere
-        identity["options"] = {**identity["options"], **keyed(entry.shared, shared)}
+        identity["options"] = {**identity["options"], **shared}
     return identity
