@@ -14,6 +14,7 @@ from autosparse.models.facts import fits, structure_of
 from autosparse.registry import suggestion
 from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
 
+
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
     # Without memory for numbers: only names and shapes are looked at.
     try:
