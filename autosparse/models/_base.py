@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from autosparse.lazy_torch import torch
 
 Shape: TypeAlias = tuple[int, int, int]
-Factory: TypeAlias = "Callable[..., torch.nn.Module]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Start:
     exclude: Annotated[tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`"] = ()
 
 
-models: Registry[Factory] = Registry("model", "models", shared=Start)
+models: Registry[Callable[..., torch.nn.Module]] = Registry("model", "models", shared=Start)
 
 
 def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
