@@ -36,12 +36,12 @@ def foreign_code(doing: str, model: torch.nn.Module | None = None) -> Iterator[N
         raise OwnCodeError(f"{start}{doing} failed{where}: {in_short(error)}") from error
 
 
-def location_of(error: BaseException) -> str:
-    """Return `file:line` of the deepest frame of the user's code, else of a library other than torch, else nothing."""
+def location_of(error: BaseException, *, libraries: bool = True) -> str:
+    """Return `file:line` of the deepest frame of the user's code, else of `libraries` other than torch; or nothing."""
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if _is_foreign(Path(frame.filename))]
     users = [frame for frame in theirs if not _PACKAGES & {*Path(frame.filename).parts}]
-    chosen = (users or theirs)[-1:]
+    chosen = (users or theirs if libraries else users)[-1:]
     return f"{chosen[0].filename}:{chosen[0].lineno}" if chosen else ""
 
 
@@ -72,7 +72,8 @@ def first_line(error: BaseException) -> str:
 def _is_foreign(path: Path) -> bool:
     if str(path).startswith("<") or path.is_relative_to(_OURS):
         return False
-    if path.is_relative_to(Path(sys.modules["torch"].__file__ or "").parent):
+    imported = getattr(sys.modules.get("torch"), "__file__", None)
+    if imported and path.is_relative_to(Path(imported).parent):
         return False
     standard = Path(sysconfig.get_path("stdlib"))
     return not path.is_relative_to(standard) or bool(_PACKAGES & {*path.parts})

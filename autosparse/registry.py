@@ -55,16 +55,6 @@ class OneOf:
 
 
 @dataclass(frozen=True)
-class AddedLater:
-    """Marks an option that a later release added; at `as_before` it is left out of keys.
-
-    Artifacts made before the option existed stay reusable.
-    """
-
-    as_before: Any
-
-
-@dataclass(frozen=True)
 class FilePath:
     """Marks an option that names files: relative to the spec that says so."""
 
@@ -99,10 +89,6 @@ class Option:
     def is_path(self) -> bool:
         return any(isinstance(item, FilePath) for item in self.metadata)
 
-    @property
-    def added_later(self) -> AddedLater | None:
-        return next((item for item in self.metadata if isinstance(item, AddedLater)), None)
-
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """The keyword-only arguments of a function or dataclass, in order, with their types resolved."""
@@ -117,22 +103,6 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     return {
         p.name: Option(p.name, types[p.name], p.default, getattr(types[p.name], "__metadata__", ())) for p in parameters
     }
-
-
-def keyed(options: Mapping[str, Option], values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that identify a result: all of them, less later additions at their `as before` value."""
-    return {
-        name: value
-        for name, value in values.items()
-        if not ((option := options.get(name)) and option.added_later and _same(option.added_later.as_before, value))
-    }
-
-
-def _same(before: Any, value: Any) -> bool:
-    # Values come as JSON, where a tuple is a list; False is not 0.
-    if isinstance(before, tuple | list) and isinstance(value, tuple | list):
-        return len(before) == len(value) and all(map(_same, before, value))
-    return bool(before == value and isinstance(before, bool) == isinstance(value, bool))
 
 
 @dataclass(frozen=True)

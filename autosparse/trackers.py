@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from autosparse.registry import Registry
 
@@ -25,11 +25,12 @@ class Followed:
     settings: Mapping[str, Any]
 
 
-class Tracker(Protocol):
-    """Takes numbers as they come; `close` is told whether the run came to its end."""
+@dataclass(frozen=True)
+class Tracker:
+    """Logs a value by its name and step; `close` takes whether the run came to its end."""
 
-    def log(self, name: str, value: float, step: int) -> None: ...
-    def close(self, *, finished: bool) -> None: ...
+    log: Callable[[str, float, int], object]
+    close: Callable[[bool], object]
 
 
 Open: TypeAlias = Callable[..., Tracker]
@@ -41,24 +42,13 @@ _LONGEST, _MOST, _LONGEST_NAME = 500, 100, 250  # of a parameter's text, of para
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|databricks(-uc)?$|uc$")
 
 
-class _MlflowRun:
-    def __init__(self, client: Any, run: str) -> None:
-        self._client, self._run = client, run
-
-    def log(self, name: str, value: float, step: int) -> None:
-        self._client.log_metric(self._run, _named(name), value, step=step)
-
-    def close(self, *, finished: bool) -> None:
-        self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
-
-
 @trackers.register(package="mlflow")
 def mlflow(
     followed: Followed,
     *,
     uri: Annotated[str, "of the tracking server or folder; by default MLflow's own setting"] = "",
     experiment: Annotated[str, "that the run belongs to"] = "autosparse",
-) -> _MlflowRun:
+) -> Tracker:
     """A run of MLflow, with the spec's settings as parameters."""
     library: Any = importlib.import_module("mlflow")  # it has no types where it is not installed
     client = library.MlflowClient(_address(uri) or None)
@@ -69,7 +59,10 @@ def mlflow(
     params = [library.entities.Param(name, value) for name, value in settings.items() if value]
     for first in range(0, len(params), _MOST):
         client.log_batch(run, params=params[first : first + _MOST])
-    return _MlflowRun(client, run)
+    return Tracker(
+        lambda name, value, step: client.log_metric(run, _named(name), value, step=step),
+        lambda finished: client.set_terminated(run, "FINISHED" if finished else "KILLED"),
+    )
 
 
 def _address(uri: str) -> str:
@@ -83,44 +76,17 @@ def _named(name: str) -> str:
     return "/".join(parts)[:_LONGEST_NAME].rstrip("/")
 
 
-class _TensorBoardRun:
-    def __init__(self, writer: Any) -> None:
-        self._writer = writer
-
-    def log(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)
-
-    def close(self, *, finished: bool) -> None:
-        self._writer.close()
-
-
 @trackers.register(package="tensorboard")
 def tensorboard(
     followed: Followed,
     *,
     folder: Annotated[str, "where event files go; by default `tensorboard` in the run's folder"] = "",
-) -> _TensorBoardRun:
+) -> Tracker:
     """Event files that `tensorboard --logdir runs` shows."""
     library: Any = importlib.import_module("torch.utils.tensorboard")
     writer = library.SummaryWriter(folder or str(followed.folder / "tensorboard"))
     writer.add_text("spec", "\n".join(f"    {name}: {value}" for name, value in followed.settings.items()))
-    return _TensorBoardRun(writer)
-
-
-class _WandbRun:
-    def __init__(self, run: Any) -> None:
-        self._run = run
-        self._axes: set[str] = set()
-
-    def log(self, name: str, value: float, step: int) -> None:
-        # Steps of a plan do not come in one order: each number has an axis of its own.
-        if name not in self._axes:
-            self._axes.add(name)
-            self._run.define_metric(name, step_metric=f"{name}:step")
-        self._run.log({name: value, f"{name}:step": step})
-
-    def close(self, *, finished: bool) -> None:
-        self._run.finish(exit_code=0 if finished else 1)
+    return Tracker(writer.add_scalar, lambda finished: writer.close())
 
 
 @trackers.register(package="wandb")
@@ -129,7 +95,7 @@ def wandb(
     *,
     project: Annotated[str, "that the run belongs to"] = "autosparse",
     mode: Annotated[str, "`online`, `offline`; by default W&B's own setting"] = "",
-) -> _WandbRun:
+) -> Tracker:
     """A run of Weights & Biases, with the spec's settings as its configuration."""
     library: Any = importlib.import_module("wandb")  # it has no types where it is not installed
     run = library.init(
@@ -140,4 +106,13 @@ def wandb(
         settings=library.Settings(silent=True),
         **({"mode": mode} if mode else {}),
     )
-    return _WandbRun(run)
+    axes: set[str] = set()
+
+    def log(name: str, value: float, step: int) -> None:
+        # Steps of a plan do not come in one order: each number has an axis of its own.
+        if name not in axes:
+            axes.add(name)
+            run.define_metric(name, step_metric=f"{name}:step")
+        run.log({name: value, f"{name}:step": step})
+
+    return Tracker(log, lambda finished: run.finish(exit_code=0 if finished else 1))

@@ -12,7 +12,6 @@ import importlib.util
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from importlib.machinery import PathFinder
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.errors import AutosparseError, OwnCodeError, UsageError
-from autosparse.foreign_code import in_short
+from autosparse.foreign_code import in_short, location_of
 from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
 
@@ -146,8 +145,9 @@ def guarded(name: str, doing: str) -> Iterator[None]:
     except AutosparseError:
         raise
     except (Exception, SystemExit) as error:  # a script that reads its arguments exits
+        location = location_of(error, libraries=False) or _find(name)[0]
         raise OwnCodeError(
-            f"{_location(name, error)}: {doing} `{label(name)}` failed: {in_short(error)}",
+            f"{location}: {doing} `{label(name)}` failed: {in_short(error)}",
             "`autosparse --debug` shows all of it",
         ) from error
 
@@ -240,15 +240,3 @@ def _load_file(file: Path) -> Any:
             del sys.modules[known]
             raise
     return sys.modules[known]
-
-
-def _location(name: str, error: BaseException) -> str:
-    # The deepest line of the user's own files on the way to the error; the file, where none of its lines ran.
-    file, folder = _find(name)
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).is_relative_to(folder) and "site-packages" not in Path(frame.filename).parts
-        and not Path(frame.filename).is_relative_to(Path(__file__).parent)
-    ]  # fmt: skip
-    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else str(file)

@@ -11,7 +11,7 @@ from autosparse.core.evidence import Batch
 from autosparse.core.inputs import ExampleList, Inputs, arguments, can_be_cut, cut, examples_in, map_tensors, tensors_in
 from autosparse.core.torch_compat.random_state import Generators, seed_of
 from autosparse.core.weights import in_mode
-from autosparse.errors import OwnCodeError, UsageError
+from autosparse.errors import UsageError
 from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
@@ -216,16 +216,13 @@ class Examples:
                 "pass `batches`, such as a DataLoader that gives `(x, y)`",
             )
         if self._source is None:
-            try:
-                with self._generators, reading():
-                    self._source = iter(self.batches)
-            except OwnCodeError as error:
-                if not isinstance(error.__cause__, TypeError) or hasattr(type(self.batches), "__iter__"):
-                    raise
+            if not any(hasattr(type(self.batches), method) for method in ("__iter__", "__getitem__")):
                 raise UsageError(
                     f"`batches` must be an iterable of `(x, y)` but is {type(self.batches).__name__}",
                     "pass a DataLoader, or a list such as `[(x, y)]`",
-                ) from None
+                )
+            with self._generators, reading():
+                self._source = iter(self.batches)
         item = next(self._drawn(self._source), _END)
         while item is not _END and index and _is_leftover(self._prepare(item, index), self._fetched[0]):
             item = next(self._drawn(self._source), _END)

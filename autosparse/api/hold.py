@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeAlias
 
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
@@ -57,8 +57,7 @@ def hold_zero(
         raise UsageError("`hold` needs the optimizer that trains the model", "write `masks.hold(optimizer)`")
     while _IDLE:
         _IDLE.pop().remove()
-    _check_weights(weights)
-    _check_optimizers(model, weights, optimizers)
+    _check(model, weights, optimizers)
     zeros = {id(weight): _Zero(~masks[name].to(weight.device)) for name, weight in weights.items()}
     handles: list[Any] = []
     homes: list[_Home] = []
@@ -67,22 +66,25 @@ def hold_zero(
             # Every module that has the weight: a tied one is loaded several times, by the last of them last.
             if id(parameter) in zeros:
                 zero = zeros[id(parameter)]
-                homes.append(_Home(weakref.ref(module), name, zero))
-                handles.append(module.register_load_state_dict_post_hook(_AfterLoad(name, zero)))
-    held = [*zeros.values()]
+                homes.append((weakref.ref(module), name, zero))
+                handles.append(module.register_load_state_dict_post_hook(_Zeroing([(name, zero)])))
     step = _AfterStep(homes)
     step.handle = import_module("torch.optim.optimizer").register_optimizer_step_post_hook(step)
     known = {id(parameter): name for name, parameter in model.named_parameters()}
     places = tuple((known[key], zero) for key, zero in zeros.items())
     handles += [
         step.handle,
-        model.register_forward_pre_hook(_BeforeForward(places)),
-        model.register_state_dict_pre_hook(_BeforeState(places)),
-        *(handle for optimizer in optimizers if (handle := _observed(optimizer, step))),
+        model.register_forward_pre_hook(_Zeroing(places, before_forward=True)),
+        model.register_state_dict_pre_hook(_Zeroing(places)),
+        *(
+            _Observed(optimizer, step)
+            for optimizer in optimizers
+            if not hasattr(optimizer, "_optimizer_step_post_hooks")
+        ),
     ]
     for weight in weights.values():
         zeros[id(weight)].mask_gradient(weight)
-    return Hold(held, handles)
+    return Hold([*zeros.values()], handles)
 
 
 class _Zero:
@@ -128,21 +130,8 @@ class _Zero:
         return self.pruned
 
 
-class _Home:
-    """A module that has a held weight under a name; which parameter that is may change."""
-
-    def __init__(self, module: weakref.ref[torch.nn.Module], name: str, zero: _Zero) -> None:
-        self._module = module
-        self._name = name
-        self.zero = zero
-
-    @property
-    def gone(self) -> bool:
-        return self._module() is None
-
-    def parameter(self) -> torch.nn.Parameter | None:
-        module = self._module()
-        return None if module is None else module._parameters.get(self._name)
+_Home: TypeAlias = "tuple[weakref.ref[torch.nn.Module], str, _Zero]"
+"""A module that has a held weight under a name; which parameter that is may change."""
 
 
 class _AfterStep:
@@ -153,66 +142,56 @@ class _AfterStep:
         self.handle: Any = None
 
     def __call__(self, optimizer: Any, arguments: Any = (), options: Any = None) -> None:
-        if self._homes and all(home.gone for home in self._homes):  # the model was thrown away with its hold
+        alive = [(module, name, zero) for home, name, zero in self._homes if (module := home()) is not None]
+        if self._homes and not alive:  # the model was thrown away with its hold
             self._homes = ()
             _IDLE.append(self.handle)  # torch goes through the hooks at this moment: none may go
-        parameter_ids = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        for home in self._homes:
-            weight = home.parameter()
+        parameter_ids = _parameter_ids(optimizer)
+        for module, name, zero in alive:
+            weight = module._parameters.get(name)
             if weight is not None and id(weight) in parameter_ids:
-                home.zero(weight)
+                zero(weight)
 
 
-class _OfModel:
-    """A hook of a model that zeroes its parameters by name; a class, so that the model can still be pickled."""
+class _Zeroing:
+    """A hook of a module that zeroes parameters, looked up by name; a class, so that the module can be pickled."""
 
-    def __init__(self, places: Sequence[tuple[str, _Zero]]) -> None:
+    def __init__(self, places: Sequence[tuple[str, _Zero]], *, before_forward: bool = False) -> None:
         self.places = places
+        self.before_forward = before_forward
 
-    def parameters(self, model: torch.nn.Module) -> Iterator[tuple[torch.nn.Parameter, _Zero]]:
+    def __call__(self, module: torch.nn.Module, *_: Any) -> None:
+        if self.before_forward and (not module.training or torch.compiler.is_compiling()):
+            return
         for name, zero in self.places:
             try:
-                parameter = model.get_parameter(name)
+                parameter = module.get_parameter(name)
             except AttributeError:  # a copy that was changed since, or a functional call's plain tensor
                 continue
-            if parameter.shape == zero.pruned.shape:
-                yield parameter, zero
-
-
-class _BeforeForward(_OfModel):
-    def __call__(self, model: torch.nn.Module, inputs: Any) -> None:
-        if not model.training or torch.compiler.is_compiling():
-            return
-        for parameter, zero in self.parameters(model):
-            zero.mask_gradient(parameter)  # it may have been frozen, or another parameter, before
+            if parameter.shape != zero.pruned.shape:
+                continue
+            if self.before_forward:
+                zero.mask_gradient(parameter)  # it may have been frozen, or another parameter, before
             zero(parameter)
-
-
-class _BeforeState(_OfModel):
-    def __call__(self, model: torch.nn.Module, prefix: str, keep_vars: bool) -> None:
-        for parameter, zero in self.parameters(model):
-            zero(parameter)
-
-
-class _AfterLoad:
-    """A hook of the module that has the weight; it looks the parameter up, so that it serves a copy as well."""
-
-    def __init__(self, name: str, zero: _Zero) -> None:
-        self.name = name
-        self.zero = zero
-
-    def __call__(self, module: torch.nn.Module, incompatible: Any) -> None:
-        parameter = module._parameters.get(self.name)
-        if parameter is not None and parameter.shape == self.zero.pruned.shape:
-            self.zero(parameter)
 
 
 class _Observed:
-    """The `step` of an optimizer that has no hooks of torch's, followed by a hold's."""
+    """The `step` of an optimizer that has no hooks of torch's, followed by a hold's.
 
-    def __init__(self, optimizer: Any, before: Any) -> None:
+    Wrappers that do not run `torch.optim.Optimizer.__init__` have none, and may move weights after the step of the
+    optimizer inside. The new step is a method, since schedulers of learning rates wrap it once more.
+    """
+
+    def __init__(self, optimizer: Any, after: _AfterStep) -> None:
         self._optimizer = weakref.ref(optimizer)
-        self._before = before
+        self._before, step = vars(optimizer).get("step"), optimizer.step
+
+        def step_and_zero(self: Any, *arguments: Any, **options: Any) -> Any:
+            result = step(*arguments, **options)
+            after(self)
+            return result
+
+        optimizer.step = types.MethodType(step_and_zero, optimizer)
 
     def remove(self) -> None:
         optimizer = self._optimizer()
@@ -224,37 +203,24 @@ class _Observed:
                     optimizer.step = self._before
 
 
-def _observed(optimizer: Any, after: _AfterStep) -> _Observed | None:
-    # Wrappers that do not run `torch.optim.Optimizer.__init__` have none of its hooks, and may move weights after the
-    # step of the optimizer inside. A method, since schedulers of learning rates wrap the step once more.
-    if hasattr(optimizer, "_optimizer_step_post_hooks"):
-        return None
-    before, step = vars(optimizer).get("step"), optimizer.step
-
-    def step_and_zero(self: Any, *arguments: Any, **options: Any) -> Any:
-        result = step(*arguments, **options)
-        after(self)
-        return result
-
-    optimizer.step = types.MethodType(step_and_zero, optimizer)
-    return _Observed(optimizer, before)
-
-
-def _check_weights(weights: Mapping[str, torch.nn.Parameter]) -> None:
+def _check(model: torch.nn.Module, weights: Mapping[str, torch.nn.Parameter], optimizers: Sequence[Any]) -> None:
     if sharded := [name for name, weight in weights.items() if hasattr(weight, "placements")]:
         raise UsageError(
             f"{sharded[0]} is sharded over processes, and masks hold whole weights",
             "apply the masks before the model is sharded, and hold them under DistributedDataParallel",
         )
-
-
-def _check_optimizers(
-    model: torch.nn.Module, weights: Mapping[str, torch.nn.Parameter], optimizers: Sequence[Any]
-) -> None:
     parameters = {id(parameter) for parameter in model.parameters()}
     held: set[int] = set()
     for optimizer in optimizers:
-        parameter_ids = _parameters_of(optimizer)
+        try:
+            parameter_ids = _parameter_ids(optimizer)
+        except (AttributeError, KeyError, TypeError):
+            parameter_ids = None
+        if parameter_ids is None or not callable(getattr(optimizer, "step", None)) or isinstance(optimizer, type):
+            raise UsageError(
+                f"`hold` takes optimizers of torch.optim but was given {type(optimizer).__name__}",
+                "pass the optimizer inside it",
+            )
         if not parameter_ids & parameters:
             raise UsageError(
                 f"the optimizer {type(optimizer).__name__} holds no parameter of the model",
@@ -269,15 +235,5 @@ def _check_optimizers(
         )
 
 
-def _parameters_of(optimizer: Any) -> set[int]:
-    try:
-        groups = optimizer.param_groups
-        parameter_ids = {id(parameter) for group in groups for parameter in group["params"]}
-    except (AttributeError, KeyError, TypeError):
-        groups = None
-    if groups is None or not callable(getattr(optimizer, "step", None)) or isinstance(optimizer, type):
-        raise UsageError(
-            f"`hold` takes optimizers of torch.optim but was given {type(optimizer).__name__}",
-            "pass the optimizer inside it",
-        )
-    return parameter_ids
+def _parameter_ids(optimizer: Any) -> set[int]:
+    return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

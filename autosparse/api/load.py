@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +15,7 @@ from annotated_types import Ge, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from autosparse.api.unwrap import unwrap
+from autosparse.core.inputs import leaves
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
 from autosparse.errors import AutosparseError, DamagedFile, UsageError
@@ -196,7 +197,7 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         about = opened.card.network
         name, options, classes = about.model.name, about.model.options, about.classes
         shape = about.shape[0], about.shape[1], about.shape[2]
-        if min(*shape, classes) < 1 or not all(map(_is_modest, _values([*shape, classes, options]))):
+        if min(*shape, classes) < 1 or not all(map(_is_modest, leaves([*shape, classes, options]))):
             raise ValueError("its network is none that could be built")
         entry = models.find(name)
         if entry is None:
@@ -206,7 +207,7 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
                 f"the network of {opened.path} is own code, `{name}`, which loading never imports",
                 "build it and load into it: `load(path, model)`",
             )
-        if entry.pattern is not None and any(isinstance(value, str) for value in _values(options)):
+        if entry.pattern is not None and any(isinstance(value, str) for value in leaves(options)):
             raise ValueError("its network's options hold texts")  # names of files, perhaps, that a library would open
         if entry.pattern is None:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
@@ -224,16 +225,6 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         raise
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise DamagedFile(f"{opened.path} is damaged: {CARD}: {_reason(error)}") from error
-
-
-def _values(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        value = [*value.values()]
-    if isinstance(value, list | tuple):
-        for part in value:
-            yield from _values(part)
-    else:
-        yield value
 
 
 def _is_modest(value: Any) -> bool:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from autosparse.api.batches import Examples, Signature
@@ -77,7 +80,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return Masks(self, model=home, unprunable=self.unprunable, declared=self._declared)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self._masks, self.unprunable, self._declared)
+        return partial(Masks, unprunable=self.unprunable, declared=self._declared), (self._masks,)
 
     @property
     def kept(self) -> int:
@@ -106,7 +109,13 @@ class Masks(Mapping[str, "torch.Tensor"]):
         output is found that no path reaches, by two passes of one example through a copy in float64; without
         them, only layers that keep no weight. `model` is by default the one that the masks were made for.
         """
-        return emptied(self._masks) if x is None else cuts(self._home(model), self._masks, x, self._declared)
+        if x is None:
+            return emptied(self._masks)
+        plain = self._home(model)
+        device = next(iter(plain.parameters())).device
+        device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
+        copied = declare_layers(copy_of(plain).to(device), self._declared)
+        return examine(evidence_of(copied, Examples([(x, x)], device, Signature(copied)), self))
 
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the masked weights of a network in place, once; `hold` keeps them zero.
@@ -249,25 +258,20 @@ class Summary:
             "  ".join(cell.ljust(width) if index < 2 else cell.rjust(width) for index, (cell, width) in enumerate(pair))
             for pair in (zip(row, widths, strict=True) for row in cells)
         ]
-        counts: dict[str, int] = {}
-        for reason in self.unprunable.values():
-            counts[reason] = counts.get(reason, 0) + 1
-        reasons = [f"{reason}: {count}" for reason, count in counts.items()]
+        reasons = [f"{reason}: {count}" for reason, count in Counter(self.unprunable.values()).items()]
         return "\n".join([*lines, *([f"not prunable: {', '.join(reasons)}"] if reasons else [])])
 
 
-def _rebuilt(masks: Mapping[str, torch.Tensor], unprunable: Mapping[str, str], declared: Mapping[str, Kind]) -> Masks:
-    return Masks(masks, unprunable=unprunable, declared=declared)
-
-
-def cuts(
-    plain: torch.nn.Module, masks: Mapping[str, torch.Tensor], x: Any, declared: Mapping[str, Kind]
-) -> tuple[Finding, ...]:
-    """The findings about a network under masks; weights without one are kept whole, and `declared` ones are layers'."""
-    device = next(iter(plain.parameters())).device
-    device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
-    model = declare_layers(copy_of(plain).to(device), declared)
-    examples = Examples([(x, x)], device, Signature(model))
-    dense = Evidence.dense(model, describe_layers(model), examples.draw, torch.Generator("cpu"), examples.example)
-    placed = {name: masks[name].to(device) if name in masks else mask for name, mask in dense.masks.items()}
-    return examine(replace(dense, masks=placed))
+def evidence_of(
+    model: torch.nn.Module,
+    examples: Examples,
+    masks: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    *,
+    seed: int = 0,
+    **others: Any,
+) -> Evidence:
+    """The evidence about a network under masks, with `others` of its fields; weights without a mask are kept whole."""
+    generator = torch.Generator("cpu").manual_seed(seed)
+    layers = describe_layers(model)
+    dense = Evidence.dense(model, layers, examples.draw, generator, examples.example, stream=examples.stream, **others)
+    return replace(dense, masks={name: masks.get(name, mask).to(mask.device) for name, mask in dense.masks.items()})

@@ -7,25 +7,23 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
 from pydantic import ValidationError
 
 from autosparse.api.batches import Examples, Signature
-from autosparse.api.masks import Masks
+from autosparse.api.masks import Masks, evidence_of
 from autosparse.api.unwrap import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
-from autosparse.core.evidence import Evidence, Scorer, mean_cross_entropy
+from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
 from autosparse.core.schedule import Pruning
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.training.loop import Recipe
 from autosparse.core.weights import (
     Tensors,
-    describe_layers,
     explain_unprunable,
     keep_count,
     left_out,
@@ -213,45 +211,25 @@ def _gather(
         )
     if any(part.is_floating_point() and part.itemsize < 4 for part in model.parameters()):
         model = model.float()
-    examples = Examples(batches, device, Signature(model), seed=request.seed)
-    return Evidence.dense(
+    needed = request.method.needs_scorer
+    return evidence_of(
         model,
-        describe_layers(model),
-        examples.draw,
-        torch.Generator("cpu").manual_seed(request.seed),
-        examples.example,
+        Examples(batches, device, Signature(model), seed=request.seed),
+        seed=request.seed,
         objective=loss or mean_cross_entropy,
-        stream=examples.stream,
-        note=_Notes(),
-        scorer=_scorer(scorer, device) if request.method.needs_scorer else None,
+        note=cache(_warn),  # each sentence once
+        scorer=make_scorer(read_scorer(scorer), read_state(scorer), _RECIPE, device) if needed else None,
     )
 
 
-class _Notes:
-    # Sentences as warnings, each once.
-    def __init__(self) -> None:
-        self._seen: set[str] = set()
-
-    def __call__(self, text: str) -> None:
-        if text not in self._seen:
-            self._seen.add(text)
-            warnings.warn(text, AutosparseWarning, stacklevel=_level_of_caller())
-
-
-def _level_of_caller() -> int:
-    # How far up the stack the code that called autosparse is: a warning is about its line.
+def _warn(text: str) -> None:
+    # A warning is about the line that called autosparse.
     package, level, frame = str(Path(__file__).parent.parent), 1, inspect.currentframe()
-    while frame is not None and (frame.f_code.co_filename.startswith((package, "<")) or _is_torch(frame.f_code)):
+    while frame is not None and (
+        (file := frame.f_code.co_filename).startswith((package, "<")) or f"{os.sep}torch{os.sep}" in file
+    ):
         level, frame = level + 1, frame.f_back
-    return level - 1
-
-
-def _is_torch(code: CodeType) -> bool:
-    return f"{os.sep}torch{os.sep}" in code.co_filename
-
-
-def _scorer(folder: str | Path, device: torch.device) -> Scorer:
-    return make_scorer(read_scorer(folder), read_state(folder), _RECIPE, device)
+    warnings.warn(text, AutosparseWarning, stacklevel=level)
 
 
 def _device(plain: torch.nn.Module) -> torch.device:

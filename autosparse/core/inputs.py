@@ -24,9 +24,18 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     return (tuple(inputs), {}) if isinstance(inputs, tuple | list) else ((inputs,), {})
 
 
+def leaves(value: Any) -> Iterator[Any]:
+    """Return everything in a nest of tuples, lists and mappings that is none itself, in order."""
+    if isinstance(value, tuple | list | Mapping):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     """The tensors of a nest of tuples, lists and mappings, in order."""
-    return (leaf for leaf in _leaves(value) if isinstance(leaf, torch.Tensor))
+    return (leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
@@ -61,16 +70,8 @@ def can_be_cut(batch: Any) -> bool:
         part.ndim > 0 and len(part) == examples
         if isinstance(part, torch.Tensor)
         else isinstance(part, str | bool | None)
-        for part in _leaves(batch)
+        for part in leaves(batch)
     )
-
-
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, tuple | list | Mapping):
-        for item in value.values() if isinstance(value, Mapping) else value:
-            yield from _leaves(item)
-    else:
-        yield value
 
 
 def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:

@@ -96,7 +96,7 @@ class Tracking:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._each(methodcaller("close", finished=kind is None and self._is_whole))
+        self._each(methodcaller("close", kind is None and self._is_whole))
 
     def on_event(self, event: Event) -> None:
         """Log the metrics of a finished step; cache hits are logged by `log`, once the run is over."""

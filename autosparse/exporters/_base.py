@@ -10,7 +10,7 @@ has a `run` instead, which gives a function of images, and `opener`, that progra
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from autosparse.registry import Registry
 
@@ -35,8 +35,7 @@ class Model:
     about: Mapping[str, Any] = field(default_factory=dict)
 
 
-Export: TypeAlias = Callable[..., "dict[str, bytes]"]
-exporters: Registry[Export] = Registry("format", "formats")
+exporters: Registry[Callable[..., dict[str, bytes]]] = Registry("format", "formats")
 BATCHES = (1, 32)
 """how many images at once a model is made for and timed with"""
 

@@ -1,28 +1,24 @@
-"""A smaller ordinary network: the pruned one without its dead channels."""
+"""Networks without dead channels: the state of a smaller one, and what `torch.export` and ONNX record of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 from autosparse.core.graph.shrink import resize
 from autosparse.core.graph.shrink import shrink as without_dead
 from autosparse.core.weights import load_state, state_of
+from autosparse.errors import MissingExtra
 from autosparse.exporters._base import Model, exporters
+from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
 
-FILE = "model.shrunk.safetensors"
-
-
-def read(files: Mapping[str, bytes]) -> Model:
-    """The tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
-    state = load_tensors(files[FILE])
-    return Model(state, {name: t != 0 for name, t in state.items() if name.endswith("weight") and t.ndim > 1})
-
-
-def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the network that was pruned, its layers made smaller. Raises ValueError for tensors of another."""
-    return resize(network, model.state)
+STATE, ONNX, PT2 = "model.shrunk.safetensors", "model.onnx", "model.pt2"
+INPUTS, OUTPUTS = "images", "logits"
+Shrink = Annotated[bool, "leave out channels that carry nothing"]
 
 
 def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
@@ -35,10 +31,106 @@ def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
     return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network
 
 
-@exporters.register(read=read, fit=fit, files=(FILE,), exact=False, builds=10, gain="too few channels are dead")
+def read(files: Mapping[str, bytes]) -> Model:
+    """The tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
+    state = load_tensors(files[STATE])
+    return Model(state, {name: t != 0 for name, t in state.items() if name.endswith("weight") and t.ndim > 1})
+
+
+def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
+    """A copy of the network that was pruned, its layers made smaller. Raises ValueError for tensors of another."""
+    return resize(network, model.state)
+
+
+@exporters.register(read=read, fit=fit, files=(STATE,), exact=False, builds=10, gain="too few channels are dead")
 def shrunk(model: Model) -> dict[str, bytes]:
     """`model.shrunk.safetensors`: the state of a smaller ordinary network, without channels that carry nothing.
 
     `autosparse.load` makes the layers smaller and puts it in. As many channels go as the masks have left dead.
     """
-    return {FILE: dump_tensors(state_of(smaller(model)))}
+    return {STATE: dump_tensors(state_of(smaller(model)))}
+
+
+def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model in onnxruntime, on a CPU, in torch's number of threads. Raises ValueError for bytes that are none."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise _missing() from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its classes are made anew for each kind of failure
+        raise ValueError(f"onnxruntime does not open it: {error}") from error
+    return lambda images: torch.from_numpy(session.run([OUTPUTS], {INPUTS: images.contiguous().numpy()})[0])
+
+
+@exporters.register(run=run_onnx, files=(ONNX,), exact=False, extra="onnx", opener="onnxruntime", builds=60)
+def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
+    """`model.onnx`: for onnxruntime, without dead channels; input `images`, output `logits`, any number of images."""
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise _missing() from error
+    nowhere = io.StringIO()  # it tells its progress on stdout, which is the result's
+    with (
+        _recorded(model, shrink, "torch.onnx does not export it") as (network, images, shapes),
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        program = torch.onnx.export(
+            network,
+            images,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=[INPUTS],
+            output_names=[OUTPUTS],
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    graph = proto.graph
+    for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        del holder.metadata_props[:]  # where in which file of this machine it was written is no part of a model
+    return {ONNX: proto.SerializeToString(deterministic=True)}
+
+
+def run_pt2(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The model in torch: only for files of one's own. Raises ValueError for bytes that are none."""
+    try:
+        module = torch.export.load(io.BytesIO(files[PT2])).module()
+    except Exception as error:  # whatever it stumbles over
+        raise ValueError(f"torch.export does not open it: {error}") from error
+    return lambda images: module(images)  # a module that has no other mode than that in which it was recorded
+
+
+@exporters.register(run=run_pt2, files=(PT2,), exact=False, opener="torch.export.load", builds=20)
+def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
+    """`model.pt2`: what `torch.export` records, without dead channels; for torch without the network's code.
+
+    It takes any number of images. Open only what you trust: `torch.export.load` is torch's, and may unpickle.
+    """
+    file = io.BytesIO()
+    with _recorded(model, shrink, "torch.export does not record it") as (network, images, shapes):
+        program = torch.export.export(network, images, dynamic_shapes=shapes)
+        for node in program.graph.nodes:  # where in which file of this machine it was written is no part of a model
+            node.meta.pop("stack_trace", None)
+        torch.export.save(program, file)
+    return {PT2: file.getvalue()}
+
+
+@contextlib.contextmanager
+def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any]]:
+    # A network, two images, and that there may be any number; whatever its code raises becomes a ValueError.
+    network = smaller(model, shrink=shrink)
+    try:
+        yield network, (torch.zeros(2, *model.shape),), ({0: torch.export.Dim("batch")},)
+    except Exception as error:
+        raise ValueError(f"{problem}: {first_line(error)}") from error
+
+
+def _missing() -> MissingExtra:
+    return MissingExtra("format `onnx` needs onnxscript and onnxruntime", "run `pip install 'autosparse[onnx]'`")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Any
 
 from autosparse.core.graph.shrink import fuse, like_fused, resize
 from autosparse.core.sparse.inference import DENSE, SPARSE, apply_ways, choose_ways
@@ -13,7 +13,7 @@ from autosparse.core.torch_compat.memory_layout import takes_channels_last
 from autosparse.core.weights import state_of
 from autosparse.exporters import compact
 from autosparse.exporters._base import BATCHES, Model, exporters
-from autosparse.exporters.shrunk import smaller
+from autosparse.exporters.shrunk import Shrink, smaller
 from autosparse.lazy_torch import torch
 from autosparse.store import canonical
 
@@ -35,9 +35,7 @@ def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
 
 
 @exporters.register(read=read, fit=fit, files=(FILE, WAYS), exact=False, builds=20)
-def sparse(
-    model: Model, *, shrink: Annotated[bool, "leave out channels that carry nothing"] = True
-) -> dict[str, bytes]:
+def sparse(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.sparse.safetensors`, `model.sparse.json`: layers that skip zeros where that is faster, measured.
 
     For `autosparse.load` and inference: convolutions and linear layers are products of sparse matrices, for one image

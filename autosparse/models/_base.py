@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from autosparse.core.layer_kinds import declare_layers
-from autosparse.registry import Registry, keyed
+from autosparse.registry import Registry
 
 if TYPE_CHECKING:
     from autosparse.lazy_torch import torch
 
 Shape: TypeAlias = tuple[int, int, int]
-Factory: TypeAlias = "Callable[..., torch.nn.Module]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Start:
     exclude: Annotated[tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`"] = ()
 
 
-models: Registry[Factory] = Registry("model", "models", shared=Start)
+models: Registry[Callable[..., torch.nn.Module]] = Registry("model", "models", shared=Start)
 
 
 def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
@@ -67,5 +66,5 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
     given, shared = entry.apart(options)
     identity: dict[str, Any] = entry.facts["identify"](name, given, shape, classes)
     if "options" in identity:  # those that only the factory knows; those of every model are keyed as anywhere
-        identity["options"] = {**identity["options"], **keyed(entry.shared, shared)}
+        identity["options"] = {**identity["options"], **shared}
     return identity

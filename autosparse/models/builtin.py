@@ -16,53 +16,27 @@ from autosparse.models._base import Shape, models
 Width = Annotated[int, Ge(1), "channels of the first stage"]
 
 
-@models.register
-def resnet8(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
-    """CIFAR-family ResNet of depth 8: three stages of one block."""
-    return _cifar(shape, classes, blocks=1, width=width)
+def _resnet(name: str, base: int, blocks: Sequence[int], about: str, block: str = "Block") -> None:
+    @models.register(name=name)
+    def resnet(shape: Shape, classes: int, *, width: Width = base) -> torch.nn.Module:
+        from autosparse.models import networks
+
+        widths = [width * 2**stage for stage in range(len(blocks))]
+        return networks.ResNet(shape[0], classes, widths=widths, blocks=blocks, block=getattr(networks, block))
+
+    resnet.__doc__ = about
 
 
-@models.register
-def resnet20(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
-    """CIFAR-family ResNet of depth 20: three stages of three blocks."""
-    return _cifar(shape, classes, blocks=3, width=width)
-
-
-@models.register
-def resnet32(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
-    """CIFAR-family ResNet of depth 32: three stages of five blocks."""
-    return _cifar(shape, classes, blocks=5, width=width)
-
-
-@models.register
-def resnet56(shape: Shape, classes: int, *, width: Width = 16) -> torch.nn.Module:
-    """CIFAR-family ResNet of depth 56: three stages of nine blocks."""
-    return _cifar(shape, classes, blocks=9, width=width)
-
-
-@models.register
-def resnet18(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
-    """ResNet-18 with a 3 x 3 stem for small images: four stages of two blocks."""
-    from autosparse.models.networks import ResNet
-
-    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(2, 2, 2, 2))
-
-
-@models.register
-def resnet34(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
-    """ResNet-34 with a 3 x 3 stem for small images: sixteen blocks in four stages."""
-    from autosparse.models.networks import ResNet
-
-    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width, 8 * width), blocks=(3, 4, 6, 3))
-
-
-@models.register
-def resnet50(shape: Shape, classes: int, *, width: Width = 64) -> torch.nn.Module:
-    """ResNet-50 with a 3 x 3 stem for small images: sixteen bottleneck blocks in four stages."""
-    from autosparse.models.networks import Bottleneck, ResNet
-
-    widths = (width, 2 * width, 4 * width, 8 * width)
-    return ResNet(shape[0], classes, widths=widths, blocks=(3, 4, 6, 3), block=Bottleneck, stem=width)
+_resnet("resnet8", 16, (1, 1, 1), "CIFAR-family ResNet of depth 8: three stages of one block.")
+_resnet("resnet20", 16, (3, 3, 3), "CIFAR-family ResNet of depth 20: three stages of three blocks.")
+_resnet("resnet32", 16, (5, 5, 5), "CIFAR-family ResNet of depth 32: three stages of five blocks.")
+_resnet("resnet56", 16, (9, 9, 9), "CIFAR-family ResNet of depth 56: three stages of nine blocks.")
+_resnet("resnet18", 64, (2, 2, 2, 2), "ResNet-18 with a 3 x 3 stem for small images: four stages of two blocks.")
+_resnet("resnet34", 64, (3, 4, 6, 3), "ResNet-34 with a 3 x 3 stem for small images: sixteen blocks in four stages.")
+_resnet(
+    "resnet50", 64, (3, 4, 6, 3),
+    "ResNet-50 with a 3 x 3 stem for small images: sixteen bottleneck blocks in four stages.", "Bottleneck",
+)  # fmt: skip
 
 
 @models.register
@@ -82,37 +56,24 @@ def wide_resnet(
     return ResNet(shape[0], classes, widths=widths, blocks=((depth - 4) // 6,) * 3, stem=16)
 
 
-def _cifar(shape: Shape, classes: int, *, blocks: int, width: int) -> torch.nn.Module:
-    from autosparse.models.networks import ResNet
-
-    return ResNet(shape[0], classes, widths=(width, 2 * width, 4 * width), blocks=(blocks,) * 3)
-
-
 VggWidth = Annotated[int, Ge(1), "channels of the first stage; later ones have up to eight times as many"]
 
 
-@models.register
-def vgg11(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
-    """VGG-11 with BatchNorm and one linear layer: eight convolutions."""
-    return _vgg(shape, classes, (1, 1, 2, 2, 2), width)
+def _vgg(name: str, convolutions: Sequence[int], about: str) -> None:
+    @models.register(name=name)
+    def vgg(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
+        from autosparse.models.networks import VGG
+
+        widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
+        return VGG(shape, classes, stages=[(w,) * count for w, count in zip(widths, convolutions, strict=True)])
+
+    vgg.__doc__ = about
 
 
-@models.register
-def vgg13(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
-    """VGG-13 with BatchNorm and one linear layer: ten convolutions."""
-    return _vgg(shape, classes, (2, 2, 2, 2, 2), width)
-
-
-@models.register
-def vgg16(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
-    """VGG-16 with BatchNorm and one linear layer: thirteen convolutions."""
-    return _vgg(shape, classes, (2, 2, 3, 3, 3), width)
-
-
-@models.register
-def vgg19(shape: Shape, classes: int, *, width: VggWidth = 64) -> torch.nn.Module:
-    """VGG-19 with BatchNorm and one linear layer: sixteen convolutions."""
-    return _vgg(shape, classes, (2, 2, 4, 4, 4), width)
+_vgg("vgg11", (1, 1, 2, 2, 2), "VGG-11 with BatchNorm and one linear layer: eight convolutions.")
+_vgg("vgg13", (2, 2, 2, 2, 2), "VGG-13 with BatchNorm and one linear layer: ten convolutions.")
+_vgg("vgg16", (2, 2, 3, 3, 3), "VGG-16 with BatchNorm and one linear layer: thirteen convolutions.")
+_vgg("vgg19", (2, 2, 4, 4, 4), "VGG-19 with BatchNorm and one linear layer: sixteen convolutions.")
 
 
 @models.register
@@ -127,14 +88,6 @@ def vgg(
     """VGG with BatchNorm, of any size; as it stands six convolutions and 0.54 M weights, for a CPU."""
     from autosparse.models.networks import VGG
 
-    return VGG(shape, classes, stages=stages)
-
-
-def _vgg(shape: Shape, classes: int, convolutions: Sequence[int], width: int) -> torch.nn.Module:
-    from autosparse.models.networks import VGG
-
-    widths = (width, 2 * width, 4 * width, 8 * width, 8 * width)
-    stages = [(channels,) * count for channels, count in zip(widths, convolutions, strict=True)]
     return VGG(shape, classes, stages=stages)
 
 

@@ -1,20 +1,20 @@
-"""What plans know of a network without its weights: layers, parameters, and the bytes that an image takes in it."""
+"""What plans know of a network without its weights: that it works, its structure, its layers, the bytes of an image."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from autosparse.core.torch_compat.random_state import seeded
-from autosparse.core.weights import describe_layers, in_mode, total_of
-from autosparse.errors import AutosparseError
+from autosparse.core.weights import describe_layers, explain_unprunable, in_mode, prunable_weights, state_of, total_of
+from autosparse.errors import AutosparseError, UsageError
+from autosparse.foreign_code import first_line
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, build_model
-from autosparse.models.trace import fits
 from autosparse.store import Store, digest
 from autosparse.user_code import label
 
@@ -96,8 +96,7 @@ def _on_paper(network: Any, shape: Shape) -> bool:
     return "torch._dynamo" in sys.modules or work > _SMALL
 
 
-@contextmanager
-def _nothing_drawn() -> Iterator[None]:
+def _nothing_drawn() -> AbstractContextManager[object]:
     # Weights that are no numbers need no drawing, which there imports the compiler too.
     class Undrawn(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -105,8 +104,7 @@ def _nothing_drawn() -> Iterator[None]:
             draws = getattr(func, "__name__", "") in ("normal_", "uniform_") and tensor is not None and tensor.is_meta
             return tensor if draws else func(*args, **(kwargs or {}))
 
-    with Undrawn():
-        yield
+    return Undrawn()
 
 
 def _read(identity: str, remembered: Any) -> NetworkFacts:
@@ -153,3 +151,86 @@ def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
 
 def _address_of(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def structure_of(
+    label: str, build: Callable[[], torch.nn.Module], identity: Any, shape: Shape, classes: int, *, device: str
+) -> str:
+    """Digest of the names, shapes and types of a network's state, remembered under `identity`.
+
+    Raises UsageError when the network does not take images of `shape` or give a logit for each class.
+    """
+    memory = f"structure-{digest([identity, list(shape), classes])}"
+    store = Store.default()
+    if (known := store.recall(memory)) is not None:
+        return str(known)
+    with seeded(0):
+        try:
+            with torch.device(device):
+                network = build()
+        except NotImplementedError:  # some look at their weights while they are built
+            network = build()
+        check_network(label, network, shape, classes)
+        _logits(label, network, shape, training=True)  # moves running statistics: the network is thrown away
+    state = state_of(network)
+    structure = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
+    store.remember(memory, structure)
+    return structure
+
+
+@contextmanager
+def fits(label: str, shape: Shape) -> Iterator[None]:
+    """Turn whatever a library's network raises on images of `shape` into a UsageError that says so."""
+    try:
+        yield
+    except AutosparseError:
+        raise
+    except Exception as error:  # networks assert, index and reshape: any kind of error
+        size = " x ".join(map(str, shape))
+        message = first_line(error)
+        raise UsageError(
+            f"model `{label}` does not take images of {size}: {type(error).__name__}: {message}",
+            "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
+        ) from error
+
+
+def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
+    """Raise UsageError unless a network has prunable weights and one image gives it one row of `classes` logits."""
+    if not isinstance(network, torch.nn.Module):
+        raise UsageError(f"model `{label}` must give a torch.nn.Module but gives {_a(network)}")
+    lazy = [name for name, parameter in network.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
+    if lazy:
+        raise UsageError(
+            f"model `{label}` is built lazily: {lazy[0]} has no shape before the first batch",
+            "name the sizes, or run one batch through it before it is returned",
+        )
+    if not prunable_weights(network):
+        raise UsageError(
+            f"model `{label}` has no prunable weight: {explain_unprunable(network)}",
+            "weights of convolutions, linear layers and attention are, if they train",
+        )
+    outputs, size = _logits(label, network, shape, training=False), " x ".join(map(str, shape))
+    if tuple(outputs.shape) != (1, classes):
+        raise UsageError(
+            f"model `{label}` gives outputs of shape {list(outputs.shape)} for one image of {size}, "
+            f"not [1, {classes}]: one logit a class",
+            "a factory is called as `factory(input_shape, classes, **options)`",
+        )
+
+
+def _logits(label: str, network: torch.nn.Module, shape: Shape, *, training: bool) -> torch.Tensor:
+    # Two images while it trains, for BatchNorm's sake.
+    images = torch.zeros((2 if training else 1, *shape), device=next(network.parameters()).device)
+    with in_mode(network, training=training), torch.no_grad():
+        outputs = network(images)
+    if not isinstance(outputs, torch.Tensor):
+        problem = f"model `{label}` must give a tensor of logits but gives {_a(outputs)}"
+        if training:
+            hint = "turn auxiliary outputs off, such as by the option `aux_logits: false`"
+            raise UsageError(f"{problem} while it trains", hint)
+        raise UsageError(problem)
+    return outputs
+
+
+def _a(value: Any) -> str:
+    return f"a {type(value).__name__}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +23,10 @@ def draw(network: nn.Module, how: str) -> None:
     (Saxe et al. 2014). Everything else keeps what the network gave it.
     """
     for weight in prunable_weights(network).values():
-        match how:
-            case "kaiming_normal":
-                nn.init.kaiming_normal_(weight, mode="fan_in", nonlinearity="relu")
-            case "kaiming_uniform":
-                nn.init.kaiming_uniform_(weight, mode="fan_in", nonlinearity="relu")
-            case "orthogonal":
-                nn.init.orthogonal_(weight, gain=math.sqrt(2))
-            case _:
-                raise ValueError(f"no initialization is named {how!r}")
+        if how == "orthogonal":
+            nn.init.orthogonal_(weight, gain=math.sqrt(2))
+        else:
+            getattr(nn.init, f"{how}_")(weight, mode="fan_in", nonlinearity="relu")
 
 
 class LeNet(nn.Module):
@@ -63,11 +57,11 @@ class MobileNet(nn.Module):
 
     def __init__(self, channels: int, classes: int, *, stem: int, blocks: Sequence[tuple[int, int]]) -> None:
         super().__init__()
-        layers = _convolution(channels, stem, 3, 1, groups=1)
+        layers = _convolution(channels, stem)
         inputs = stem
         for outputs, stride in blocks:
             layers += _convolution(inputs, inputs, 3, stride, groups=inputs)
-            layers += _convolution(inputs, outputs, 1, 1, groups=1)
+            layers += _convolution(inputs, outputs, 1)
             inputs = outputs
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, classes)
@@ -77,20 +71,12 @@ class MobileNet(nn.Module):
         return self.head(self.features(x).mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, stride: int, *, groups: int) -> list[nn.Module]:
+def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *, groups: int = 1) -> list[nn.Module]:
     return [
         nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     ]
-
-
-class MakeBlock(Protocol):
-    """A residual block's class: what it is built from, and how many outputs it has per unit of width."""
-
-    expansion: int
-
-    def __call__(self, inputs: int, width: int, stride: int) -> nn.Module: ...
 
 
 class Block(nn.Module):
@@ -145,7 +131,7 @@ class ResNet(nn.Module):
         *,
         widths: Sequence[int],
         blocks: Sequence[int],
-        block: MakeBlock = Block,
+        block: type[Block] | type[Bottleneck] = Block,
         stem: int | None = None,
     ) -> None:
         super().__init__()
@@ -192,11 +178,7 @@ class VGG(nn.Module):
                 layers.append(nn.MaxPool2d(2))
                 size //= 2
             for outputs in channels:
-                layers += [
-                    nn.Conv2d(inputs, outputs, 3, padding=1, bias=False),
-                    nn.BatchNorm2d(outputs),
-                    nn.ReLU(inplace=True),
-                ]
+                layers += _convolution(inputs, outputs)
                 inputs = outputs
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(inputs, classes)

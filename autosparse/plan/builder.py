@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
-from autosparse.core.training.loop import Recipe, of_a_step
+from autosparse.core.training.loop import of_a_step
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
 from autosparse.plan.model import Step
-from autosparse.registry import OneOf, Option, Range, keyed, options_of
+from autosparse.registry import OneOf, Option, Range
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice
 from autosparse.spec.irp import whole
@@ -77,7 +76,7 @@ def blame(path: str) -> Iterator[None]:
 
 def keyed_recipe(training: Any) -> dict[str, Any]:
     """A recipe's fields as steps are told them."""
-    options = keyed(_recipe(), training.model_dump(mode="json"))
+    options: dict[str, Any] = training.model_dump(mode="json")
     options["epochs"] = whole(options["epochs"])
     return options
 
@@ -126,11 +125,6 @@ def tag_of(choice: Any) -> str:
 
 def _tag(name: str, value: Any) -> str:
     return (name if value else f"no_{name}") if isinstance(value, bool) else str(value)
-
-
-@cache
-def _recipe() -> dict[str, Option]:
-    return options_of(Recipe)
 
 
 def tunable_limits(option: Option) -> dict[str, Any]:

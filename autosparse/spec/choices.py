@@ -31,7 +31,7 @@ from autosparse.core.training.loop import Recipe
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
-from autosparse.registry import Entry, Option, Registry, keyed, options_of, suggestion
+from autosparse.registry import Entry, Option, Registry, options_of, suggestion
 from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 from autosparse.trackers import trackers
@@ -76,11 +76,7 @@ class Choice(Section):
 
     def keyed(self) -> dict[str, Any]:
         """What of the choice enters a key."""
-        return {
-            "name": self.name,
-            "version": self.entry.version,
-            "options": keyed(self.entry.options, self.options()),
-        }
+        return {"name": self.name, "version": self.entry.version, "options": self.options()}
 
 
 class OpenChoice(Choice):

@@ -11,7 +11,7 @@ from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import Tensors, prunable_weights, state_of, unprunable
 from autosparse.errors import StepError
 from autosparse.models import build_model
-from autosparse.models.trace import check_network
+from autosparse.models.facts import check_network
 from autosparse.steps._base import Context, KeyedChoice, StateResult, operations
 from autosparse.steps.workload import LINE, Facts, Workload
 from autosparse.user_code import label, sources

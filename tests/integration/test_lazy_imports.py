@@ -12,7 +12,7 @@ import pytest
 import autosparse
 from autosparse.models import identify_model
 from tests.conftest import Ended, Place
-from tests.unit.models.test_libraries import SHAPE
+from tests.unit.models.test_external import SHAPE
 from tests.unit.plan.test_budgets import BASE
 from tests.unit.report.test_frontier import report_of
 

@@ -19,7 +19,7 @@ from autosparse.datasets import datasets
 from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.models import models
-from autosparse.registry import AddedLater, OneOf, Option, Range, Registry, keyed, options_of, suggestion
+from autosparse.registry import OneOf, Option, Range, Registry, options_of, suggestion
 from autosparse.spec import Spec
 from autosparse.steps import operations
 
@@ -43,7 +43,6 @@ def example(
     needed: str,
     bounded: Annotated[float, Gt(0), Range(0.1, 10, log=True), "how much"] = 1.0,
     word: Annotated[Literal["a", "b"], OneOf(("a", "b"))] = "a",
-    late: Annotated[bool, "since the second release", AddedLater(False)] = False,
     several: tuple[Annotated[int, Ge(1)], ...] = (1, 2),
 ) -> Network:
     """Does nothing.
@@ -68,7 +67,7 @@ def things() -> Registry[Any]:
 
 def test_options_are_the_keyword_only_arguments_in_order() -> None:
     """Positional arguments are the program's, and their types, which may not be importable, are never looked at."""
-    assert ["plain", "needed", "bounded", "word", "late", "several"] == list(options_of(example))
+    assert ["plain", "needed", "bounded", "word", "several"] == list(options_of(example))
 
 
 def test_an_option_has_its_type_and_default() -> None:
@@ -89,8 +88,7 @@ def test_an_option_has_what_its_annotation_says() -> None:
     assert Range(0.1, 10, log=True) == found["bounded"].tunable
     assert Gt(0) in found["bounded"].metadata
     assert OneOf(("a", "b")) == found["word"].tunable
-    assert AddedLater(False) == found["late"].added_later
-    assert ("", None, None) == (found["plain"].help, found["plain"].tunable, found["plain"].added_later)
+    assert ("", None) == (found["plain"].help, found["plain"].tunable)
 
 
 def asked(
@@ -193,45 +191,6 @@ def test_an_unknown_name_is_told_what_to_write(things: Registry[Any], name: str,
 def test_a_suggestion_is_near_or_nothing(word: str, expected: str | None) -> None:
     """Only a name that could have been meant is suggested."""
     assert expected == suggestion(word, ["grasp", "snip"])
-
-
-def test_keyed_writes_out_defaults() -> None:
-    """Every option enters a key, also at its default."""
-    values = {"plain": 3, "needed": "x", "bounded": 1.0, "word": "a", "several": [1, 2]}
-
-    assert values == keyed(options_of(example), values)
-
-
-def test_keyed_leaves_out_a_later_option_that_changes_nothing() -> None:
-    """An option that a later release added is left out where it means `as before`, and only there."""
-    options = options_of(example)
-
-    assert {"plain": 3} == keyed(options, {"plain": 3, "late": False})
-    assert {"plain": 3, "late": True} == keyed(options, {"plain": 3, "late": True})
-
-
-def test_keyed_keeps_what_it_does_not_know() -> None:
-    """A value without an option of its name stays."""
-    assert {"unknown": 1} == keyed({}, {"unknown": 1})
-
-
-def later(
-    *,
-    shares: Annotated[tuple[float, ...], AddedLater((0.5,))] = (0.5,),
-    count: Annotated[int, AddedLater(0)] = 0,
-) -> None:
-    """Got two options later."""
-
-
-def test_keyed_leaves_out_a_later_list() -> None:
-    """A later option whose values are tuples is left out at its `as before` value too."""
-    assert {} == keyed(options_of(later), {"shares": [0.5]})
-    assert {"shares": [0.25]} == keyed(options_of(later), {"shares": [0.25]})
-
-
-def test_keyed_tells_false_from_zero() -> None:
-    """A boolean is not the number that Python takes it for."""
-    assert {"count": False} == keyed(options_of(later), {"count": False})
 
 
 @pytest.mark.parametrize(("registry", "entry"), ENTRIES)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from autosparse.exporters import Model, exporters
 from autosparse.exporters.compact import FILE, compact, read
-from autosparse.exporters.hub import hub
+from autosparse.exporters.dense import hub
 from autosparse.models import build_model
 from autosparse.store import dump_tensors
 

@@ -1,4 +1,4 @@
-"""A folder for a model hub: dense weights, masks, and a model card for people."""
+"""Dense weights with zeros, and the masks beside them; for a model hub with a model card for people."""
 
 from __future__ import annotations
 
@@ -10,15 +10,33 @@ from typing import Annotated, Any
 
 import yaml
 
-from autosparse.exporters import safetensors as dense
 from autosparse.exporters._base import Model, exporters
 from autosparse.packaged import template
+from autosparse.store import dump_tensors, load_tensors
 from autosparse.text import literal, table
 
-CARD = "README.md"
+GAIN = "zeros in dense tensors are stored and multiplied like any other number"
+FILE, MASKS, CARD = "model.safetensors", "masks.safetensors", "README.md"
 
 
-@exporters.register(read=dense.read, files=(CARD, dense.FILE, dense.MASKS), exact=True, others=True, gain=dense.GAIN)
+def read(files: Mapping[str, bytes]) -> Model:
+    """The model that `safetensors` wrote. Raises ValueError for bytes that are not one."""
+    model = Model(load_tensors(files[FILE]), load_tensors(files[MASKS]) if MASKS in files else {})
+    for name, mask in model.masks.items():
+        if name not in model.state or model.state[name].shape != mask.shape or mask.dtype.is_floating_point:
+            raise ValueError(f"mask {name} is of no tensor of {FILE}")
+        if bool((model.state[name][~mask.bool()] != 0).any()):
+            raise ValueError(f"tensor {name} is not zero where its mask is")
+    return model
+
+
+@exporters.register(read=read, files=(FILE, MASKS), exact=True, gain=GAIN)
+def safetensors(model: Model) -> dict[str, bytes]:
+    """`model.safetensors` loads into the plain network by `load_state_dict`; `masks.safetensors` beside it."""
+    return {FILE: dump_tensors(model.state), MASKS: dump_tensors(model.masks)}
+
+
+@exporters.register(read=read, files=(CARD, FILE, MASKS), exact=True, others=True, gain=GAIN)
 def hub(
     model: Model,
     *,
@@ -28,7 +46,7 @@ def hub(
 
     The card tells what the network is, its accuracy over seeds beside its controls, how to load it and how it was made.
     """
-    return {CARD: _card(model.about, license).encode(), **dense.safetensors(model)}
+    return {CARD: _card(model.about, license).encode(), **safetensors(model)}
 
 
 def _card(about: Mapping[str, Any], license: str) -> str:

@@ -1,0 +1,97 @@
+"""Networks from outside the package: `torchvision:NAME`, `timm:NAME` with an extra, and your own, `FILE.py:FACTORY`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from importlib import metadata
+from typing import Any
+
+from autosparse.errors import MissingExtra, UsageError
+from autosparse.lazy_torch import torch
+from autosparse.models._base import Shape, models
+from autosparse.models.facts import fits, structure_of
+from autosparse.registry import suggestion
+from autosparse.user_code import PATTERN, call, guarded, identity_of, label, load_factory
+
+
+def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
+    # Without memory for numbers: only names and shapes are looked at.
+    try:
+        version = metadata.version(name.partition(":")[0])
+    except metadata.PackageNotFoundError as error:
+        raise _missing(name) from error
+    build = partial(models[name].function, shape, classes, **options)
+    with fits(name, shape):
+        structure_of(name, build, [name, options, version], shape, classes, device="meta")
+    return {"name": name}
+
+
+@models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify)
+def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
+    """A network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
+    try:
+        import timm
+    except ImportError as error:
+        raise _missing(name) from error
+    wanted = name.removeprefix("timm:")
+    if not timm.is_model(wanted):
+        raise _unknown(name, timm.list_models(), "timm.list_models()")
+    try:
+        made: torch.nn.Module = timm.create_model(
+            wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
+        )
+    except NotImplementedError:  # not what was asked for, but what it was asked on: the "meta" device
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name} cannot be built: {error}", "options are those of timm's `create_model`") from error
+    return made
+
+
+@models.register(name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify)
+def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
+    """A classification network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
+    try:
+        import torchvision.models
+    except ImportError as error:
+        raise _missing(name) from error
+    wanted = name.removeprefix("torchvision:")
+    known = torchvision.models.list_models(module=torchvision.models)
+    if wanted not in known:
+        raise _unknown(name, known, "torchvision.models.list_models()")
+    if shape[0] != 3:
+        raise UsageError(
+            f"{name} takes images of 3 channels but the dataset's have {shape[0]}",
+            "set `dataset.channels: 3` where the dataset has it, or take a network of autosparse",
+        )
+    try:
+        made: torch.nn.Module = torchvision.models.get_model(wanted, weights=None, num_classes=classes, **options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be built: {error}", "options are those of torchvision's function") from error
+    return made
+
+
+def _identify_own(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
+    identity = identity_of(name, options)
+    with guarded(name, f"running an image of {' x '.join(map(str, shape))} through"):
+        structure = structure_of(
+            label(name), lambda: own_network(name, shape, classes, **options), identity, shape, classes, device="cpu"
+        )
+    return {**identity, "structure": structure}
+
+
+@models.register(name="FILE.py:FACTORY", pattern=PATTERN, identify=_identify_own, user_code=True)
+def own_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
+    """Your own: `factory(input_shape, classes, **options)` in a file or `package.module`, giving an nn.Module."""
+    return call(name, load_factory(name), shape, classes, **options)  # type: ignore[no-any-return]
+
+
+def _missing(name: str) -> MissingExtra:
+    library = name.partition(":")[0]
+    package = {"timm": "'autosparse[timm]'"}.get(library, library)
+    return MissingExtra(f"{name} needs {library}, which is not installed", f"run `pip install {package}`")
+
+
+def _unknown(name: str, known: Sequence[str], listing: str) -> UsageError:
+    library, _, wanted = name.partition(":")
+    return UsageError(f"{library} has no network {wanted!r}", suggestion(wanted, known) or f"`{listing}` lists them")
