@@ -9,6 +9,7 @@ from typing import Any
 from autosparse.backends import Machine, Placement, environment
 from autosparse.cost import Calibration
 from autosparse.cost.price import price
+from autosparse.models.facts import Network
 from autosparse.plan import Plan, Step, compile_plan, statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store, open_index
@@ -52,8 +53,8 @@ def known_rates(
         recorded.append("machine")
         return pick(MACHINE_RATES)
 
-    def network(name: str, *about: Any) -> dict[str, float]:
-        recorded.append(name)
+    def network(network: Network, *about: Any) -> dict[str, float]:
+        recorded.append(network.name)
         others = {unit for kernels, units in _KERNEL_RATES.items() if kernels not in about for unit in units}
         return pick(unit for unit in NETWORK_RATES if unit not in others)
 

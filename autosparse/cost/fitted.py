@@ -10,7 +10,7 @@ from autosparse.cost.price import Estimate, Price
 from autosparse.errors import FitError
 from autosparse.plan.critical_path import makespan
 from autosparse.plan.model import Plan
-from autosparse.plan.status import Status
+from autosparse.plan.status import Status, to_run
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,12 @@ class Fitted:
     @property
     def to_run(self) -> list[str]:
         """The steps that are left to make."""
-        return [name for name, status in self.statuses.items() if status.status != "reuse"]
+        return to_run(self.statuses)
 
     @property
     def priced(self) -> bool:
         """Whether it is known what every step to run costs."""
-        return all(status.status == "reuse" or name in self.price.steps for name, status in self.statuses.items())
+        return self.price.steps.keys() >= set(self.to_run)
 
 
 _SAVES = 0.8  # several at once are worth it where they take no more than this share of the time
@@ -79,17 +79,15 @@ _BRIEF = 20.0  # seconds below which workers, which take seconds to begin, are n
 def with_workers(fitted: Fitted, cores: int) -> Fitted:
     """The plan with as many workers as its target asks for and memory holds, or as `auto` stands for."""
     target = fitted.plan.spec.target
-    peaks = sorted(
-        (fitted.price.steps[name].peak_bytes for name in fitted.to_run if name in fitted.price.steps), reverse=True
-    )
     asked = target.workers
     assert isinstance(target.threads, int)
-    if asked == "auto" and (
-        target.devices > 1 or target.device != "cpu" or not fitted.priced or fitted.seconds < _BRIEF
-    ):
+    alone = target.devices > 1  # workers have no processes of their own
+    if asked == "auto" and (alone or target.device != "cpu" or not fitted.priced or fitted.seconds < _BRIEF):
         return fitted
-    if target.devices > 1:  # workers have no processes of their own
+    if alone:
         return replace(fitted, adjustments=(*fitted.adjustments, Adjustment("target.workers", asked, 1, "devices")))
+    estimates = [fitted.price.steps[name] for name in fitted.to_run if name in fitted.price.steps]
+    peaks = sorted((estimate.peak_bytes for estimate in estimates), reverse=True)
     wanted = max(1, cores // target.threads) if asked == "auto" else asked
     room = next((n for n in range(len(peaks)) if sum(peaks[: n + 1]) > fitted.memory), wanted)
     number = max(1, min(wanted, room))

@@ -45,12 +45,11 @@ def paybacks(fitted: Fitted) -> list[PayBack]:
         rates = price.network_rates(names[0])
         if "compiling" not in rates:
             continue
-        step = plan.steps[start or ""]
-        reach = step.access.get("model", step.options["model"])
+        network = plan.steps[start or ""].network
         images = sum(price.works[name].load.units["compiled"] for name in names)
         gained = images * (rates["train"] - rates["compiled"]) - len(names) * rates["compiling"]
         times = rates["train"] / rates["compiled"] if rates["compiled"] else 1.0
-        gains.append(PayBack(label(reach["name"]), len(names), rates["compiling"], times, gained))
+        gains.append(PayBack(label(network.name), len(names), rates["compiling"], times, gained))
     return gains
 
 

@@ -11,8 +11,7 @@ from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
-from autosparse.plan.builder import blame
-from autosparse.plan.lookup import facts_of
+from autosparse.plan.builder import blame, facts_of
 from autosparse.plan.model import Plan
 from autosparse.spec import Amount
 
@@ -182,5 +181,5 @@ def _facts(plan: Plan) -> NetworkFacts | None:
     inputs = plan.steps[plan.cells[0].train].inputs
     if not plan.sources[inputs["data"]].known:
         return None
-    facts = facts_of(plan.steps[inputs["init"]], plan.spec.model)
+    facts = facts_of(plan.steps[inputs["init"]])
     return facts if facts.total else None  # a network with nothing to prune fails in its first mask, saying why

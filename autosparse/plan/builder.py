@@ -10,6 +10,7 @@ from typing import Any
 from autosparse.core.training.loop import Recipe, of_a_step
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
+from autosparse.models.facts import NetworkFacts
 from autosparse.plan.model import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
@@ -75,6 +76,12 @@ def blame(path: str) -> Iterator[None]:
         raise InvalidValue(error.message, error.hint, path) from error
 
 
+def facts_of(start: Step) -> NetworkFacts:
+    """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
+    with blame("model"):
+        return start.network.facts
+
+
 def keyed_recipe(training: Any) -> dict[str, Any]:
     """A recipe's fields as steps are told them."""
     options = keyed(_recipe(), training.model_dump(mode="json"))
@@ -92,12 +99,14 @@ def keyed_steps(training: Any) -> dict[str, Any]:
     return of_a_step(keyed_recipe(training))
 
 
-def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:
-    """The options of the scorer that a plan of these steps trains or takes."""
-    if isinstance(spec.scorer, Pretrained):
-        options: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
-        return options
-    return spec.scorer.options()
+def scorer_of(spec: Spec, steps: Mapping[str, Step]) -> tuple[str, Mapping[str, Any]]:
+    """The name and options of the scorer that a plan of these steps trains or takes; no name where it takes none."""
+    if not isinstance(spec.scorer, Pretrained):
+        return spec.scorer.name, spec.scorer.options()
+    about: Mapping[str, Any] = {"name": "", "options": {}}
+    if "scorer" in steps:
+        about = steps["scorer"].options["scorer"]
+    return about["name"], about["options"]
 
 
 def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:

@@ -17,16 +17,16 @@ from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.builder import (
     Builder,
     blame,
+    facts_of,
     keyed_aims,
     keyed_proxy,
     keyed_recipe,
     keyed_steps,
-    scorer_options,
+    scorer_of,
     tag_of,
     tunable_limits,
 )
 from autosparse.plan.checks import controls_of, plan_checks
-from autosparse.plan.lookup import facts_of
 from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
@@ -102,7 +102,7 @@ def _budgets(build: Builder, spec: Spec, network: tuple[str, str]) -> list[Plann
             # How large the network is, is not known before the images are there; nor is any key that is final.
             budgets.append(PlannedBudget(label, None, budget))
         else:
-            facts = facts_of(start, spec.model)
+            facts = facts_of(start)
             with blame(f"budget.{index}"):
                 budgets.append(PlannedBudget(label, sparsity_for(budget, facts, spec.model.short_name)))
     return budgets
@@ -122,7 +122,7 @@ def _method_paths(section: str, *, searched: bool) -> dict[str, str]:
 
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     options = {"method": method.choices(), **budget.options, "seed": seed}
-    if takes_training(method.choices(), scorer_options(spec, build.steps).get("warm_up", 0)):
+    if takes_training(method.choices(), scorer_of(spec, build.steps)[1].get("warm_up", 0)):
         options["training"] = keyed_steps(spec.training)
     return options
 
@@ -214,7 +214,7 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
     paths = _source_paths(spec, "tuning.proxy.seed")
     start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", paths)
     if build.sources[data].known and spec.tuning.proxy is not None:
-        facts, sparsity = facts_of(build.steps[start], irp.networks[0]), spec.tuning.proxy.sparsity
+        facts, sparsity = facts_of(build.steps[start]), spec.tuning.proxy.sparsity
         if (keep := keep_count(facts.total, sparsity)) < len(facts.layers):
             with blame("tuning.proxy.sparsity"):
                 what = f"{facts.total:,} weights of {irp.networks[0].short_name} for {len(facts.layers)} layers"
@@ -279,7 +279,7 @@ def _oracle_rounds(
     assert isinstance(irp.rounds, int)
     number = irp.rounds
     if source.known and budget.sparsity is not None:
-        total = facts_of(build.steps[network[0]], spec.model).total
+        total = facts_of(build.steps[network[0]]).total
         number = rounds_to(total, irp.per_round, keep_count(total, budget.sparsity), irp.per_round_of)
     home = f"{spec.model.short_name}/seed{seed}"
     return _rounds(build, spec, network, number, seed, home, purpose)

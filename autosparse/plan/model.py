@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from autosparse.datasets import Source
+from autosparse.models.facts import Network
 from autosparse.spec import Amount, Spec
 from autosparse.steps import operations
 from autosparse.steps._base import StepResult
@@ -41,6 +43,13 @@ class Step:
     purpose: str
     access: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network that an `init` step makes."""
+        about = self.options
+        reach = self.access.get("model", about["model"])
+        return Network(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
 
     def gives(self, result: object) -> bool:
         """Return whether the step's artifact is read by this class of results."""

@@ -70,6 +70,11 @@ def count(statuses: Mapping[str, Status]) -> dict[str, int]:
     return {kind: sum(status.status == kind for status in statuses.values()) for kind in ("run", "reuse", "resume")}
 
 
+def to_run(statuses: Mapping[str, Status]) -> list[str]:
+    """The names of steps that run or are resumed."""
+    return [name for name, status in statuses.items() if status.status != "reuse"]
+
+
 def _reused(record: Record | None, here: Mapping[str, Any]) -> Status:
     if record is None or not (changes := environment_changes(record, here)):
         return Status("reuse", "in the cache", nearest=record)
@@ -105,19 +110,17 @@ def _made(
 
 def missing_data(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What datasets lack that steps to run need, and how to get it."""
-    absent = []
-    for name, source in plan.sources.items():
-        if _is_to_run(statuses, name) and not source.fetches and (problem := source.missing()):
-            absent.append(problem)
-    return absent
+    sources = [plan.sources[name] for name in to_run(statuses) if name in plan.sources]
+    return [problem for source in sources if not source.fetches and (problem := source.missing())]
 
 
 def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What steps to run need of which something is not installed, and how to get it."""
-    formats = dict.fromkeys(step.options["format"] for step in plan.of(EmitResult) if _is_to_run(statuses, step.name))
+    steps = [plan.steps[name] for name in to_run(statuses)]
+    formats = dict.fromkeys(step.options["format"] for step in steps if step.gives(EmitResult))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
     needed = {f"format `{format}`": extra for format, extra in extras.items()}
-    recipes = [step.options.get("training", {}) for step in plan.steps.values() if _is_to_run(statuses, step.name)]
+    recipes = [step.options.get("training", {}) for step in steps]
     if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "sparse" for recipe in recipes):
         needed["`training.kernels: sparse`"] = "sparse"
     missing = missing_extras() if needed else {}
@@ -143,10 +146,6 @@ def _missing_compiler(device: str) -> list[tuple[str, str]]:
         return []
     hint = f"install a C++ compiler or name one by the variable CXX, or {DENSE}"
     return [(f"{what} a C++ compiler, and there is no {compiler}", hint)]
-
-
-def _is_to_run(statuses: Mapping[str, Status], name: str) -> bool:
-    return name in statuses and statuses[name].status != "reuse"
 
 
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
