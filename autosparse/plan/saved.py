@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, summarize_changes
 from autosparse.plan.status import Status, count, missing_device
 from autosparse.spec import LoadedSpec, take_spec
+from autosparse.spec.document import texts
 from autosparse.store import Index, Record
 
 KIND = "autosparse plan"
@@ -71,7 +72,7 @@ def save_plan(
     known = frozenset(relative)
     dotted: list[str] = []
     resolved = plan.spec.model_dump(mode="json")
-    for keys, value, holder in _texts(resolved):
+    for keys, value, holder in texts(resolved):
         if value in known:
             holder[keys[-1]] = _from(path, value)
             dotted.append(".".join(map(str, keys)))
@@ -139,7 +140,7 @@ def read_plan(path: Path) -> SavedPlan | None:
 def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
     """The spec that a plan was compiled from, with its paths as they are to be reached from the file's folder."""
     resolved, relative = json.loads(json.dumps(saved.resolved)), set()
-    for keys, value, holder in _texts(resolved):
+    for keys, value, holder in texts(resolved):
         if ".".join(map(str, keys)) in saved.relative:
             holder[keys[-1]] = os.path.normpath(path.parent.absolute() / value)
             relative.add(holder[keys[-1]])
@@ -197,15 +198,6 @@ def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
     record = Record(before.operation, before.key, name, 0, json.dumps(about))
     changes: Sequence[Change] = History(plan, Index({})).changes(plan.steps[name], record)
     return summarize_changes(changes)
-
-
-def _texts(value: Any, keys: tuple[str | int, ...] = (), holder: Any = None) -> Iterator[tuple[Any, str, Any]]:
-    # Every text in a JSON value: its place, itself, and what holds it, where it may be replaced.
-    if isinstance(value, str):
-        yield keys, value, holder
-    elif isinstance(value, dict | list):
-        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            yield from _texts(inner, (*keys, key), value)
 
 
 def _from(path: Path, value: str) -> str:

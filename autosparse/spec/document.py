@@ -87,6 +87,15 @@ def parse_document(text: str, name: str) -> Document:
         raise SpecError(f"{reader.last}: the text cannot be read ({error})") from None
 
 
+def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path, str, Any]]:
+    """Every text in plain data: its path, itself, and what holds it, where it may be replaced."""
+    if isinstance(data, str):
+        yield path, data, holder
+    elif isinstance(data, dict | list):
+        for key, inner in list(data.items() if isinstance(data, dict) else enumerate(data)):
+            yield from texts(inner, (*path, key), data)
+
+
 def parse_scalar(text: str, mark: Mark) -> Any:
     """A plain scalar by YAML 1.2's core schema. Raises SpecError on a number that is not finite."""
     if text in _WORDS:

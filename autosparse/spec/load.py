@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -20,7 +20,7 @@ from autosparse.models import models
 from autosparse.packaged import is_shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import explain
-from autosparse.spec.document import Document, Mark, Path, parse_document
+from autosparse.spec.document import Document, Mark, Path, parse_document, texts
 from autosparse.spec.schema import Spec
 
 
@@ -77,14 +77,11 @@ def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> Loaded
     if budget:
         values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
-    relative: set[str] = set()
-    choices: list[Path] = [("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")]
-    several = document.at(("irp", "models"))
-    choices += [("irp", "models", number) for number in range(len(several) if isinstance(several, list) else 0)]
-    for choice in choices:
-        relative |= _make_absolute(document, choice)
-    relative |= _make_scorer_absolute(document)
-    return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
+    written = [text for _, text, _ in texts(document.data)]
+    _make_absolute(document)
+    now = [text for _, text, _ in texts(document.data)]
+    relative = frozenset(after for before, after in zip(written, now, strict=True) if after != before)
+    return LoadedSpec(_validate(document), path.stem, path, document, relative)
 
 
 def parse_list(text: str, name: str) -> list[Any]:
@@ -215,21 +212,15 @@ def _given_budget(text: str) -> Any:
     return {currency.strip(): value} if equals else value
 
 
-def _make_absolute(document: Document, path: Path) -> set[str]:
-    # Files are meant relative to the spec that names them, or to where the command line is typed. Gives the paths
-    # that were not written as they are then.
-    written = set(_texts(document.at(path)))
-    _write_out(document, path)
-    return {text for text in _texts(document.at(path)) if text not in written}
-
-
-def _make_scorer_absolute(document: Document) -> set[str]:
-    scorer = document.data.get("scorer")
-    written = scorer.get("pretrained") if isinstance(scorer, dict) else None
-    if not isinstance(written, str) or not written or written in pretrained_scorers():
-        return set()
-    scorer["pretrained"] = _absolute(written, _folder(document, ("scorer", "pretrained")))
-    return {scorer["pretrained"]} - {written}
+def _make_absolute(document: Document) -> None:
+    # Files are meant relative to the spec that names them, or to where the command line is typed.
+    several = document.at(("irp", "models"))
+    models: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
+    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *models):
+        _write_out(document, path)
+    written = document.at(path := ("scorer", "pretrained"))
+    if isinstance(written, str) and written and written not in pretrained_scorers():
+        document.data["scorer"]["pretrained"] = _absolute(written, _folder(document, path))
 
 
 def _write_out(document: Document, path: Path) -> None:
@@ -263,14 +254,6 @@ def _absolute(value: Any, folder: FilePath) -> Any:
     if not isinstance(value, str) or value.startswith("~"):
         return value
     return os.path.normpath(FilePath(folder, value).absolute())
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
 
 
 def _frozen(data: Any) -> Any:

@@ -190,14 +190,9 @@ class Method(Section):
 
     def choices(self) -> dict[str, Any]:
         """The keyed form of the choices: what the method is, whatever its name. No repair is not mentioned."""
-        repair = {"repair": self.repair.keyed()} if self.repair.name != "none" else {}
-        return {
-            "criterion": self.criterion.keyed(),
-            "allocation": self.allocation.keyed(),
-            "selection": self.selection.keyed(),
-            "schedule": self.schedule.keyed(),
-            **repair,
-        }
+        repair = ("repair",) if self.repair.name != "none" else ()
+        parts = ("criterion", "allocation", "selection", "schedule", *repair)
+        return {part: getattr(self, part).keyed() for part in parts}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
