@@ -49,32 +49,27 @@ def fit_plan(
         check_budget(plan)
         target = plan.spec.target
         assert isinstance(target.threads, int)
-        current = statuses(plan, store, index)
-        return with_workers(
-            Fitted(
-                plan,
-                current,
-                price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
-                if machine.has(target.device)
-                else NO_PRICE,
-                Placement(target.device, target.threads, devices=target.devices),
-                target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
-            ),
-            machine.cores,
-        )
+        current, cost = statuses(plan, store, index), NO_PRICE
+        if machine.has(target.device):
+            cost = price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
+        placement = Placement(target.device, target.threads, devices=target.devices)
+        memory = target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device))
+        return with_workers(Fitted(plan, current, cost, placement, memory), machine.cores)
 
-    asked = spec
-    spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
-    fitted, settings = within_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
+    asked, settings = spec, dict[str, float]()
+    if timed:
+        spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit)
+        fitted, settings = within_time(spec, attempt, store, refit=refit)
+    else:
+        fitted = attempt(spec)
     if spec.tuning.trials != asked.tuning.trials:
         limit = f"tuning.time {asked.tuning.time}"
         chosen = Adjustment("tuning.trials", asked.tuning.trials, spec.tuning.trials, limit)
         notes = (*fitted.notes, *trials_too_long(fitted, asked))
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
     fitted, heavy = within_memory(fitted)
-    return (
-        replace(fitted, problem=too_large(fitted, heavy, with_settings(spec, settings), attempt)) if heavy else fitted
-    )
+    problem = too_large(fitted, heavy, with_settings(spec, settings), attempt) if heavy else fitted.problem
+    return replace(fitted, problem=problem)
 
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:

@@ -57,7 +57,7 @@ class Fitted:
 
     def lasting(self, workers: int) -> float:
         """How long it takes with so many workers, each of which begins once."""
-        left = {name: self.price.steps[name].seconds for name in self.to_run if name in self.price.steps}
+        left = {name: estimate.seconds for name, estimate in self.estimates.items()}
         begin = self.left.seconds - sum(left.values())
         return begin + makespan(self.plan.steps.values(), left, workers)
 
@@ -65,6 +65,11 @@ class Fitted:
     def to_run(self) -> list[str]:
         """The steps that are left to make."""
         return to_run(self.statuses)
+
+    @property
+    def estimates(self) -> dict[str, Estimate]:
+        """Those of the steps to make, where they are known."""
+        return {name: self.price.steps[name] for name in self.to_run if name in self.price.steps}
 
     @property
     def priced(self) -> bool:
@@ -86,8 +91,7 @@ def with_workers(fitted: Fitted, cores: int) -> Fitted:
         return fitted
     if alone:
         return replace(fitted, adjustments=(*fitted.adjustments, Adjustment("target.workers", asked, 1, "devices")))
-    estimates = [fitted.price.steps[name] for name in fitted.to_run if name in fitted.price.steps]
-    peaks = sorted((estimate.peak_bytes for estimate in estimates), reverse=True)
+    peaks = sorted((estimate.peak_bytes for estimate in fitted.estimates.values()), reverse=True)
     wanted = max(1, cores // target.threads) if asked == "auto" else asked
     room = next((n for n in range(len(peaks)) if sum(peaks[: n + 1]) > fitted.memory), wanted)
     number = max(1, min(wanted, room))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ def within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
     if not _too_heavy(fitted):
         return fitted, {}
     word = memory_word(fitted)
-    for placement in _smaller(fitted):
+    for placement in _smaller(fitted.placement):
         smaller = replace(fitted, placement=placement)
         if not _too_heavy(smaller):
             adjustments = []
@@ -46,29 +46,22 @@ def memory_word(fitted: Fitted) -> str:
     return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
 
 
-def _smaller(fitted: Fitted) -> Sequence[Placement]:
+def _smaller(placement: Placement) -> list[Placement]:
     batches = [EVALUATION_BATCH]
     while batches[-1] > 1:
         batches.append(-(-batches[-1] // 2))
-    placement = fitted.placement
     return [replace(placement, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
 
 
 def _peaks(fitted: Fitted) -> dict[str, float]:
     # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
-    peaks = {}
-    for name, status in fitted.statuses.items():
-        if status.status == "reuse" or name not in fitted.price.steps:
-            continue
-        estimate = fitted.price.steps[name].peak_bytes
-        if not fitted.placement.usual:
-            work, rates = fitted.price.works[name], fitted.price.network_rates(name)
-            most = peak_bytes(work, rates)
-            small = peak_bytes(
-                work, rates, evaluated=fitted.placement.evaluation_batch, streamed=fitted.placement.stream
-            )
-            estimate = round(estimate - (most - small))
-        peaks[name] = float(estimate)
+    peaks = {name: float(estimate.peak_bytes) for name, estimate in fitted.estimates.items()}
+    if (placement := fitted.placement).usual:
+        return peaks
+    for name in peaks:
+        work, rates = fitted.price.works[name], fitted.price.network_rates(name)
+        small = peak_bytes(work, rates, evaluated=placement.evaluation_batch, streamed=placement.stream)
+        peaks[name] = float(round(peaks[name] - (peak_bytes(work, rates) - small)))
     return peaks
 
 

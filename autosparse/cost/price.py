@@ -21,6 +21,7 @@ from autosparse.datasets import datasets
 from autosparse.foreign_code import foreign_code
 from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
 from autosparse.plan.model import Plan
+from autosparse.plan.reasons import SAME
 from autosparse.plan.status import Status, to_run
 from autosparse.spec import Pretrained
 from autosparse.steps.data import DataResult
@@ -30,7 +31,6 @@ from autosparse.user_code import label
 _VERSION = 1  # of what is remembered
 _LATEST = 5
 _LIBRARIES = 75 * 2**20  # that data sets are read with; a registration that says more (`holds`) is taken at its word
-_SAME = ("torch", "processor", "device", "threads")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class _History:
 
     def __init__(self, index: Index, here: Mapping[str, Any]) -> None:
         self._index = index
-        self._here = {name: here[name] for name in _SAME}
+        self._here = {name: here[name] for name in SAME}
 
     def _latest(self, kind: str) -> list[Record]:
         def alike(record: Record) -> bool:
@@ -236,7 +236,7 @@ class _Rates:
         self.placement = Placement(target.device, min(target.threads, this_machine().cores))
         self.backend = backends[target.backend.name].function(self.placement)
         self.environment = environment(replace(self.placement, threads=target.threads))
-        self.here = {name: value for name, value in environment(self.placement).items() if name in _SAME}
+        self.here = {name: value for name, value in environment(self.placement).items() if name in SAME}
 
     @cached_property
     def machine(self) -> Rates:

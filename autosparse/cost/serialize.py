@@ -41,7 +41,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
         "schema_version": 1,
         "spec": plan.name,
         "budgets": plan.spec.model_dump(mode="json", include={"budget"})["budget"],
-        "translations": None if (converted := translations(plan)) is None else [item.json() for item in converted],
+        "translations": None if (converted := translations(plan)) is None else [asdict(item) for item in converted],
         "datasets": [
             {"step": name, "reading": source.reading, "classes": list(source.class_names)}
             for name, source in plan.sources.items()

@@ -36,9 +36,7 @@ class Pictures:
 
         moves: list[Any] = [transforms.RandomCrop(self._pixels.shape[1:3], padding=self._crop)] if self._crop else []
         moves += [transforms.RandomHorizontalFlip()] if self._flip else []
-        composed = transforms.Compose(
-            [*moves, transforms.ToTensor(), transforms.Normalize(self._mean, self._spread)],
-        )
+        composed = transforms.Compose([*moves, transforms.ToTensor(), transforms.Normalize(self._mean, self._spread)])
         return lambda picture: composed(picture)
 
     def __len__(self) -> int:

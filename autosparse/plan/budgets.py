@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
@@ -38,9 +38,6 @@ class Translation:
     parameters: float | Between
     macs: float | Between
     bytes: float | Between
-
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
@@ -126,13 +123,9 @@ def _written(budget: Amount) -> str:
 
 def _affordable(limit: int, facts: NetworkFacts) -> Between:
     """How many weights stay within multiply-adds: dearest layers filled first, cheapest first, all alike."""
-    first, total = len(facts.layers), facts.total
-    dearest, cheapest = _dearest_first(facts), _dearest_first(facts)[::-1]
-    return Between(
-        most_within(lambda keep: _filled(dearest, keep), limit, first, total),
-        most_within(lambda keep: _filled(cheapest, keep), limit, first, total),
-        most_within(lambda keep: _uniform(facts, keep), limit, first, total),
-    )
+    dearest = _dearest_first(facts)
+    macs = (partial(_filled, dearest), partial(_filled, dearest[::-1]), partial(_uniform, facts))
+    return Between(*(most_within(count, limit, len(facts.layers), facts.total) for count in macs))
 
 
 def _dearest_first(facts: NetworkFacts) -> list[LayerFacts]:

@@ -19,6 +19,8 @@ from autosparse.spec.irp import whole
 from autosparse.steps import operations
 from autosparse.store import digest, key_of
 
+_options_of = cache(options_of)
+
 
 class Builder:
     """What is being compiled: steps by name, and what their datasets tell of themselves."""
@@ -84,14 +86,9 @@ def facts_of(start: Step) -> NetworkFacts:
 
 def keyed_recipe(training: Any) -> dict[str, Any]:
     """A recipe's fields as steps are told them."""
-    options = keyed(_recipe(), training.model_dump(mode="json"))
+    options = keyed(_options_of(Recipe), training.model_dump(mode="json"))
     options["epochs"] = whole(options["epochs"])
     return options
-
-
-def keyed_aims(tuning: Any) -> dict[str, Any]:
-    """Return how trials are split, scored and proposed."""
-    return {name: getattr(tuning, name) for name in ("split", "objective", "sampler", "parallel", "pruner")}
 
 
 def keyed_steps(training: Any) -> dict[str, Any]:
@@ -116,30 +113,22 @@ def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
         return {}
     recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
     settings = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
-    chosen = {called(choice): choice.keyed() for choice in tuning.selections}
+    chosen = {_called(choice): choice.keyed() for choice in tuning.selections}
     return {**settings, "selections": chosen} if chosen else settings
 
 
-def called(choice: Any) -> str:
-    """A choice as a proposal names it: `sampled temperature 0.3`."""
+def _called(choice: Choice) -> str:
+    # As a proposal names it: `sampled temperature 0.3`.
     return " ".join([choice.name, *(f"{name} {value}" for name, value in choice.options().items())])
 
 
-def tag_of(choice: Any) -> str:
+def tag_of(choice: Choice) -> str:
     """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
-    unasked = {name: option.default for name, option in choice.entry.options.items()}
-    return "-".join(
-        [choice.name, *(_tag(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
-    )
-
-
-def _tag(name: str, value: Any) -> str:
-    return (name if value else f"no_{name}") if isinstance(value, bool) else str(value)
-
-
-@cache
-def _recipe() -> dict[str, Option]:
-    return options_of(Recipe)
+    tags = [choice.name]
+    for name, value in choice.options().items():
+        if value != choice.entry.options[name].default:
+            tags.append((name if value else f"no_{name}") if isinstance(value, bool) else str(value))
+    return "-".join(tags)
 
 
 def tunable_limits(option: Option) -> dict[str, Any]:

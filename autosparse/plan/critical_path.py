@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
+from graphlib import TopologicalSorter
 
 from autosparse.plan.model import Step
 
@@ -31,21 +32,19 @@ def makespan(steps: Iterable[Step], seconds: Mapping[str, float], workers: int) 
     urgent = urgency(chosen, seconds)
     chosen.sort(key=lambda step: -urgent[step.name])  # stable: else in the plan's order
     positions = {step.name: number for number, step in enumerate(chosen)}
-    needs = [{positions[name] for name in step.inputs.values() if name in positions} for step in chosen]
-    serves: list[list[int]] = [[] for _ in chosen]
-    for number, needed in enumerate(needs):
-        for name in needed:
-            serves[name].append(number)
-    ready = [number for number, needed in enumerate(needs) if not needed]
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for number, step in enumerate(chosen):
+        sorter.add(number, *(positions[name] for name in step.inputs.values() if name in positions))
+    sorter.prepare()
+    ready: list[int] = []
     running: list[tuple[float, int]] = []
     now = 0.0
-    while ready or running:
+    while sorter.is_active():
+        for number in sorter.get_ready():
+            heapq.heappush(ready, number)
         while ready and len(running) < workers:
             number = heapq.heappop(ready)
             heapq.heappush(running, (now + seconds[chosen[number].name], number))
         now, done = heapq.heappop(running)
-        for number in serves[done]:
-            needs[number].discard(done)
-            if not needs[number]:
-                heapq.heappush(ready, number)
+        sorter.done(done)
     return now

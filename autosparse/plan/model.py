@@ -134,6 +134,10 @@ class Plan:
         """Sentences about files, folders and labels that its datasets leave out or renumber."""
         return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
 
+    def input_keys(self, step: Step) -> dict[str, str]:
+        """Role -> key of the input."""
+        return {role: self.steps[name].key for role, name in step.inputs.items()}
+
     def of(self, kind: str | type[StepResult]) -> list[Step]:
         """Return the steps of an operation, or those with a class of result, in order."""
         return [step for step in self.steps.values() if step.operation == kind or step.gives(kind)]

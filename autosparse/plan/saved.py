@@ -127,8 +127,7 @@ def read_plan(path: Path) -> SavedPlan | None:
     if data.get("schema_version") != _SCHEMA_VERSION:
         version = data.get("autosparse", "another version")
         raise UsageError(
-            f"{path} was saved by autosparse {version} in a form that {__version__} does not read",
-            _again(path),
+            f"{path} was saved by autosparse {version} in a form that {__version__} does not read", _again(path)
         )
     try:
         return TypeAdapter(SavedPlan).validate_python(data)
@@ -149,8 +148,7 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
         return replace(loaded, origin=path.parent.absolute() / saved.path) if saved.path else loaded
     except SpecError as error:
         raise UsageError(
-            f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",
-            _again(path),
+            f"{path} holds a spec that autosparse {__version__} does not take: {error.message}", _again(path)
         ) from None
 
 
@@ -169,8 +167,7 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
         others = f"; {len(moved)} steps are others than planned" if len(moved) > 1 else ""
         versions = f" (saved by autosparse {saved.autosparse}, this is {__version__})"
         raise UsageError(
-            f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}",
-            again,
+            f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}", again
         )
     gone = [step.name for step in saved.steps if step.status == "reuse" and statuses[step.name].status != "reuse"]
     if gone:
@@ -182,10 +179,8 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
 
 
 def _saved(plan: Plan, step: Step, status: Status) -> SavedStep:
-    inputs = {role: plan.steps[name].key for role, name in step.inputs.items()}
-    return SavedStep(
-        step.name, step.operation, step.version, step.key, step.options, inputs, status.status, status.reason
-    )
+    about = step.name, step.operation, step.version, step.key, step.options, plan.input_keys(step)
+    return SavedStep(*about, status.status, status.reason)
 
 
 def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:

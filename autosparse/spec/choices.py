@@ -76,11 +76,7 @@ class Choice(Section):
 
     def keyed(self) -> dict[str, Any]:
         """What of the choice enters a key."""
-        return {
-            "name": self.name,
-            "version": self.entry.version,
-            "options": keyed(self.entry.options, self.options()),
-        }
+        return {"name": self.name, "version": self.entry.version, "options": keyed(self.entry.options, self.options())}
 
 
 class OpenChoice(Choice):

@@ -114,9 +114,7 @@ class Method(Section):
     """
 
     name: Annotated[
-        str,
-        AfterValidator(_method_name),
-        about("what reports call it; by default the parts that are written"),
+        str, AfterValidator(_method_name), about("what reports call it; by default the parts that are written")
     ]
     criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
     allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
@@ -154,32 +152,18 @@ class Method(Section):
         return value
 
     @model_validator(mode="after")
-    def _check_name(self) -> Method:
+    def _consistent(self) -> Method:
         # A preset under another name: validating it under its own would come back here.
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
             raise refusal(f"cannot be named {self.name!r}: that is another method")
-        return self
-
-    def _is_preset(self, parts: Mapping[str, Any]) -> bool:
-        preset = Method.model_validate({"name": "preset", **parts})
-        if preset.selection.entry.facts.get("tuned"):  # whatever goes with the scorer
-            preset = preset.model_copy(update={"selection": self.selection})
-        return preset.choices() == self.choices()
-
-    @model_validator(mode="after")
-    def _what_tuned_is(self) -> Method:
         if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
             raise refusal(
                 f"is what goes with a scorer, but criterion `{self.criterion.name}` has none",
                 "such as `selection: top`",
                 ("selection",),
             )
-        return self
-
-    @model_validator(mode="after")
-    def _one_way_to_train(self) -> Method:
         if self.horizon is not None and "rounds" in self.schedule.entry.options:
             raise refusal(
                 f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`",
@@ -187,6 +171,12 @@ class Method(Section):
                 ("horizon",),
             )
         return self
+
+    def _is_preset(self, parts: Mapping[str, Any]) -> bool:
+        preset = Method.model_validate({"name": "preset", **parts})
+        if preset.selection.entry.facts.get("tuned"):  # whatever goes with the scorer
+            preset = preset.model_copy(update={"selection": self.selection})
+        return preset.choices() == self.choices()
 
     def choices(self) -> dict[str, Any]:
         """The keyed form of the choices: what the method is, whatever its name. No repair is not mentioned."""

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from annotated_types import MinLen
-from pydantic import (
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from autosparse.pretrained import pretrained_scorers
