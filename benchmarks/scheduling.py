@@ -18,7 +18,7 @@ from autosparse.backends import this_machine
 from autosparse.html import standalone
 from autosparse.html.svg import Series, line_chart
 from autosparse.plan import Plan, compile_plan
-from autosparse.plan.critical_path import makespan
+from autosparse.plan.graph import makespan
 from autosparse.spec import load_spec, resolve
 
 SPEC = """\

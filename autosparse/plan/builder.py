@@ -15,7 +15,7 @@ from autosparse.plan.model import Step
 from autosparse.registry import OneOf, Option, Range, keyed, options_of
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice
-from autosparse.spec.irp import whole
+from autosparse.spec.learning import whole
 from autosparse.steps import operations
 from autosparse.store import digest, key_of
 

@@ -1,4 +1,4 @@
-"""What a plan finds in the store: for every step `reuse`, `resume` or `run`, and why."""
+"""The status of every step, `reuse`, `resume` or `run`, and why; and the steps that a run goes through."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from importlib import util
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment, missing_extras
 from autosparse.core.training.torch_compile import DENSE
+from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, environment_changes, summarize_changes
+from autosparse.registry import suggestion
 from autosparse.steps import operations
 from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, open_index
@@ -164,3 +168,108 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
         return []
     text = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
     return [(text, "`--set target.threads=auto` takes as many as there are")]
+
+
+def chain(plan: Plan, statuses: Mapping[str, Status], name: str) -> list[str]:
+    """The step and those whose own reason it has, down to where the reason lies. Raises UsageError for no step."""
+    if name not in plan.steps:
+        hint = suggestion(name, list(plan.steps)) or "`autosparse plan --steps` lists them"
+        raise UsageError(f"this plan has no step `{name}`", hint)
+    links = [name]
+    while because := statuses[links[-1]].because:
+        links.append(because[0])
+    return links
+
+
+def explained(plan: Plan, statuses: Mapping[str, Status], name: str) -> dict[str, Any]:
+    """What is known of a step: its key, the artifact it is nearest to, its inputs, and what takes its result."""
+    step, status = plan.steps[name], statuses[name]
+    nearest = status.nearest
+    return {
+        "name": name,
+        "operation": step.operation,
+        "version": step.version,
+        "key": step.key,
+        "status": status.status,
+        "reason": status.reason,
+        "changes": [change.json() for change in status.changes],
+        "environment": [change.json() for change in status.environment],
+        "nearest": nearest
+        and {
+            "key": nearest.key,
+            "step": nearest.step or None,
+            "spec": nearest.about.get("spec"),
+            "created": nearest.about.get("created"),
+        },
+        "options": dict(step.options),
+        "inputs": {
+            role: {"step": source, "status": statuses[source].status, "reason": statuses[source].reason}
+            for role, source in step.inputs.items()
+        },
+        "outputs": [other.name for other in plan.steps.values() if name in other.inputs.values()],
+    }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The steps that a run goes through, with their statuses, in the plan's order.
+
+    `forced` are made though they are there; `after` are the steps that depend on those. `finishes` tells that the
+    whole plan is there afterwards.
+    """
+
+    statuses: Mapping[str, Status]
+    forced: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
+    finishes: bool = True
+
+
+def select_steps(
+    plan: Plan, statuses: Mapping[str, Status], *, only: Sequence[str] = (), force: Sequence[str] = ()
+) -> Selection:
+    """The steps that names or globs mean. Raises UsageError for one that means no step."""
+    forced = frozenset(name for pattern in force for name in _matching(plan, pattern, "--force"))
+    chosen = frozenset(name for pattern in only for name in _matching(plan, pattern, "--only")) if only else plan.steps
+    names = _needed(plan, statuses, chosen, forced) if only else frozenset(plan.steps)
+    selected = {
+        name: Status("run", "asked for by `--force`") if name in forced else status
+        for name, status in statuses.items()
+        if name in names
+    }
+    finishes = all(status.status == "reuse" for name, status in statuses.items() if name not in names)
+    return Selection(selected, forced, _after(plan, forced), finishes)
+
+
+def _matching(plan: Plan, pattern: str, option: str) -> list[str]:
+    if pattern in plan.steps:
+        return [pattern]
+    if names := [name for name in plan.steps if fnmatchcase(name, pattern)]:
+        return names
+    kind, slash, rest = pattern.partition("/")
+    kinds = list(dict.fromkeys(name.partition("/")[0] for name in plan.steps if "/" in name))
+    near = kind if kind in kinds else next(iter(get_close_matches(kind, kinds, n=1)), None)
+    hint = suggestion(pattern, list(plan.steps)) or "`autosparse plan --steps` lists them"
+    if near and (not slash or ("*" in rest and near != kind)):
+        hint = f"did you mean `{near}/{rest or '*'}`?"
+    raise UsageError(f"`{option} {pattern}` names no step", hint)
+
+
+def _needed(
+    plan: Plan, statuses: Mapping[str, Status], chosen: Collection[str], forced: Collection[str]
+) -> frozenset[str]:
+    # What is there needs nothing, unless it is made again.
+    needed: set[str] = set()
+    for name in reversed(list(plan.steps)):  # inputs come before what takes them
+        if name in chosen or name in forced or name in needed:
+            needed.add(name)
+            if statuses[name].status != "reuse" or name in forced:
+                needed.update(plan.steps[name].inputs.values())
+    return frozenset(needed)
+
+
+def _after(plan: Plan, names: Collection[str]) -> frozenset[str]:
+    after: set[str] = set()
+    for name, step in plan.steps.items():
+        if any(source in names or source in after for source in step.inputs.values()):
+            after.add(name)
+    return frozenset(after)

@@ -1,4 +1,4 @@
-"""A spec from a file, its bases and the command line: merged, validated, with the origin of every value."""
+"""A spec from a file, its bases and the command line: found, merged, validated, with the origin of every value."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from autosparse.core.presets import PRESETS
 from autosparse.datasets import datasets
 from autosparse.errors import SpecError, UsageError
 from autosparse.models import models
-from autosparse.packaged import is_shipped
+from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import explain
 from autosparse.spec.document import Document, Mark, Path, parse_document, texts
 from autosparse.spec.schema import Spec
+from autosparse.store import Store, digest
+
+FILE = "autosparse.yaml"
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,50 @@ class LoadedSpec:
         """The resolved path of the spec's file, however it was named."""
         file = self.path or self.origin
         return str(file.resolve()) if file else None
+
+
+@dataclass(frozen=True)
+class SpecPath:
+    """A spec file and, when it was not named, why it was taken."""
+
+    path: FilePath
+    why: str | None
+
+
+def find_spec(named: str | None, store: Store) -> SpecPath:
+    """The named spec; else `AUTOSPARSE_SPEC`, the last one used here, `autosparse.yaml` here or above, digits.
+
+    A name that is no file but that of a shipped spec, with or without its folder, means the shipped one.
+    """
+    if named is not None:
+        path = FilePath(named)
+        known = shipped("specs")
+        ships = path.stem in known and path.suffix in ("", ".yaml") and str(path.parent) in (".", "specs")
+        if ships and not path.exists():
+            return SpecPath(known[path.stem], f"{named} is not here; taking the spec of that name that ships")
+        return SpecPath(path, None)
+    if variable := os.environ.get("AUTOSPARSE_SPEC"):
+        if not FilePath(variable).is_file():
+            raise UsageError(f"`AUTOSPARSE_SPEC` names {variable}, which is not a file")
+        return SpecPath(FilePath(variable), "it is in `AUTOSPARSE_SPEC`")
+    last = store.recall(_memory_key())
+    if isinstance(last, str) and FilePath(last).is_file():
+        path = FilePath(os.path.relpath(last) if FilePath(last).is_relative_to(FilePath.cwd()) else last)
+        return SpecPath(path, "it is the last one used here")
+    here = FilePath.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return SpecPath(folder / FILE if folder != here else FilePath(FILE), f"it is in {folder}")
+    return SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse")
+
+
+def remember_spec(path: FilePath, store: Store) -> None:
+    """Make a spec the one that commands in this directory mean."""
+    store.remember(_memory_key(), str(path.resolve()))
+
+
+def _memory_key() -> str:
+    return "spec-" + digest(str(FilePath.cwd()))[:16]
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
@@ -215,8 +262,8 @@ def _given_budget(text: str) -> Any:
 def _make_absolute(document: Document) -> None:
     # Files are meant relative to the spec that names them, or to where the command line is typed.
     several = document.at(("irp", "models"))
-    models: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
-    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *models):
+    networks: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
+    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *networks):
         _write_out(document, path)
     written = document.at(path := ("scorer", "pretrained"))
     if isinstance(written, str) and written and written not in pretrained_scorers():

@@ -12,10 +12,10 @@ from autosparse.backends import Machine
 from autosparse.core.scorers import scorers
 from autosparse.spec.choices import Choice, SelectionChoice
 from autosparse.spec.document import Document, Path
+from autosparse.spec.learning import Pretrained
 from autosparse.spec.method import HORIZON, USUAL, Method, in_percent, searched, written_out
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec
-from autosparse.spec.scorer import Pretrained
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""

@@ -24,12 +24,19 @@ from autosparse.spec.choices import (
     listed,
 )
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.irp import MOST_ROUNDS, Irp
+from autosparse.spec.learning import (
+    MOST_ROUNDS,
+    Irp,
+    Pretrained,
+    Scorer,
+    Tuning,
+    check_proxy,
+    check_selections,
+    check_split,
+)
 from autosparse.spec.method import DENSE, Method
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
-from autosparse.spec.scorer import Pretrained, Scorer
 from autosparse.spec.target import Target
-from autosparse.spec.tuning import Tuning, check_proxy, check_selections, check_split
 from autosparse.text import quoted
 
 
