@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from autosparse.backends import Placement
@@ -56,7 +57,7 @@ class Fitted:
         """What is left to do."""
         return self.price.to_run(self.statuses)
 
-    @property
+    @cached_property
     def seconds(self) -> float:
         """How long what is left takes, with the time until the first step begins."""
         return self.lasting(self.workers)

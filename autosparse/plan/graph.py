@@ -7,7 +7,6 @@ import json
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 
 from autosparse.plan.model import PURPOSES, Plan, Step
 from autosparse.plan.status import Status
@@ -48,21 +47,23 @@ def makespan(steps: Iterable[Step], seconds: Mapping[str, float], workers: int) 
     urgent = urgency(chosen, seconds)
     chosen.sort(key=lambda step: -urgent[step.name])  # stable: else in the plan's order
     positions = {step.name: number for number, step in enumerate(chosen)}
-    sorter: TopologicalSorter[int] = TopologicalSorter()
-    for number, step in enumerate(chosen):
-        sorter.add(number, *(positions[name] for name in step.inputs.values() if name in positions))
-    sorter.prepare()
-    ready: list[int] = []
+    needs = [{positions[name] for name in step.inputs.values() if name in positions} for step in chosen]
+    serves: list[list[int]] = [[] for _ in chosen]
+    for number, needed in enumerate(needs):
+        for name in needed:
+            serves[name].append(number)
+    ready = [number for number, needed in enumerate(needs) if not needed]
     running: list[tuple[float, int]] = []
     now = 0.0
-    while sorter.is_active():
-        for number in sorter.get_ready():
-            heapq.heappush(ready, number)
+    while ready or running:
         while ready and len(running) < workers:
             number = heapq.heappop(ready)
             heapq.heappush(running, (now + seconds[chosen[number].name], number))
         now, done = heapq.heappop(running)
-        sorter.done(done)
+        for number in serves[done]:
+            needs[number].discard(done)
+            if not needs[number]:
+                heapq.heappush(ready, number)
     return now
 
 
