@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment
-from autosparse.cost import Calibration
-from autosparse.cost.price import price
+from autosparse.cost.price import Calibration, price
 from autosparse.models.facts import Network
-from autosparse.plan import Plan, Step, compile_plan, statuses
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan, Step
+from autosparse.plan.status import statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store, open_index
 

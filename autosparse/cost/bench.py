@@ -39,10 +39,9 @@ _PAPER = "paper"
 
 @dataclass(frozen=True)
 class Trained:
-    """Training of one network, images a second in rounds in which it and the plain loop took turns.
+    """Training of one network, in images a second, in rounds in which it and the plain loop took turns.
 
-    `operations` are floating-point operations a second, two for each multiply-add and three passes of the network
-    a step, `share` what of a matrix product's in the same precision.
+    `operations` a second count three passes of two for each multiply-add, `share` is of a matrix product's peak.
     """
 
     model: str
@@ -61,8 +60,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured: operations a second of a matrix product, by precision; trainings; and weights a second that
-    scorers score, features and gradients included, by scorer, on `largest`."""
+    """Operations a second of a matrix product, by precision; trainings; weights a second on `largest`, by scorer."""
 
     peaks: Mapping[str, float]
     trained: tuple[Trained, ...]
@@ -127,8 +125,7 @@ def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], fl
 
 
 def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int, say: Callable[[str], None]) -> Bench:
-    """Measure the networks of a resolved spec's plan on made-up images: each trained in its own batches, in its own
-    precision and in float32, `rounds` times; the spec's scorer and the paper's on the largest of them.
+    """Measure a plan's networks, trained in their batches in their precision and float32, and scorers on the largest.
 
     Raises MissingRequirement while no step's network is known.
     """

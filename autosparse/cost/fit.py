@@ -1,7 +1,4 @@
-"""Makes a plan fit its target: leaves data on disk, evaluates in smaller batches, lowers what the spec leaves open.
-
-Nothing that was written is touched, and never the training of the networks that are compared.
-"""
+"""The fit of a plan to its target: data left on disk, smaller evaluation batches, lower settings that are open."""
 
 from __future__ import annotations
 
@@ -35,12 +32,9 @@ def fit_plan(
     timed: bool = True,
     calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
-    """Compile, price and fit a spec.
+    """Compile, price and fit a spec. Raises UsageError for a budget that is impossible.
 
-    Choices under `target.time` and `tuning.time` are remembered until `refit`, which measures the machine again.
-    Without `timed` these limits do not apply, as for a plan that was fitted before.
-
-    Raises UsageError for a budget that is impossible.
+    Choices under limits of time, which apply only if `timed`, are kept until `refit` measures the machine again.
     """
     rates: dict[str, Rates] = {}
 

@@ -35,10 +35,7 @@ class Adjustment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A plan with what it found in the store, its price, and where it runs; `problem` says why it does not fit.
-
-    `notes` are what else the limits have to say.
-    """
+    """A plan with its statuses, price and placement; `problem` says why it does not fit, `notes` what limits add."""
 
     plan: Plan
     statuses: Mapping[str, Status]
@@ -110,11 +107,7 @@ def with_workers(fitted: Fitted, cores: int) -> Fitted:
 
 @dataclass(frozen=True)
 class PayBack:
-    """What compiling does to the trainings of one network that are to run, by the rates of this machine.
-
-    `seconds` are those that compiling takes of each training, `times` how many times as fast the rest is, and `saved`
-    the seconds that all of them take less, compiling included; below 0 it does not pay.
-    """
+    """What compiling gains the trainings of one network: it takes `seconds` each, is `times` as fast, saves `saved`."""
 
     model: str
     trainings: int
@@ -169,9 +162,7 @@ def remember_use(plan: Plan, store: Store, spec: str) -> None:
 
 
 def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str | None) -> Shared | None:
-    """What a plan's IRPs cost, and who shares them, the spec of this path too; None for a plan without, or of
-    unknown cost.
-    """
+    """The cost of a plan's IRPs, shared with the spec of this path; None for a plan without, or of unknown cost."""
     labels = plan.of(LabelResult)
     seconds = 0.0
     for step in plan.steps.values():

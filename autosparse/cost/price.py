@@ -35,11 +35,7 @@ _LIBRARIES = 75 * 2**20  # that data sets are read with; a registration that say
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step takes: `seconds`, the most memory at one time, and bytes in the store; `basis` says how it is known.
-
-    `basis` is `made` for what this very step took, `finished steps` of its kind, or `probe` for rates that were
-    measured on made-up images.
-    """
+    """The seconds, peak memory and bytes on disk of a step, known as it was `made`, by `finished steps` or `probe`."""
 
     seconds: float
     peak_bytes: int
@@ -49,10 +45,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Price:
-    """The estimates of a plan's steps, reused ones too, and what is spent once: `startup` seconds, `base` bytes.
+    """The estimates of steps whose network and data are known, and what is spent once: `startup` seconds, `base` bytes.
 
-    Steps whose network or data are not known yet have no estimate. `dense` is what training the dense network
-    takes.
+    `dense` is the seconds of training the dense network.
     """
 
     steps: Mapping[str, Estimate]
@@ -87,11 +82,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Calibration:
-    """The rates of a machine, by unit of work: remembered in a store, and measured by probes where they are not.
-
-    The fields are the probes: of the machine, of a network, and of the load that slows both. Probes that return
-    constants are the calibration of a machine of known speed.
-    """
+    """The probes that measure a machine's rates, by unit of work: of the machine, of a network, and of its load."""
 
     probe_machine: Callable[[Placement, str, Mapping[str, Any]], Rates] = probe_machine
     probe_network: Callable[..., Rates] = probe_network
@@ -120,10 +111,9 @@ def price(
     calibration: Calibration = THIS_MACHINE,
     refit: bool = False,
 ) -> Price:
-    """Price every step of a resolved spec's plan. `say` is called before the machine is probed.
+    """Price every step of a resolved spec's plan; a reused step has the price that it had.
 
-    A reused step has the price that it had; a plan with nothing to run needs no rates. `known` keeps the rates of
-    one call for the next; `refit` measures the others again although they are remembered.
+    `say` is called before a probe, `known` keeps rates for the next call, and `refit` measures remembered ones again.
     """
     left = to_run(statuses)
     read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if step.name in left]
@@ -134,7 +124,6 @@ def price(
     if left:
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
     works = count_work(plan)
-    history = _History(index, rates.environment)
     steps = {}
     for name, work in works.items():
         record = index.find(plan.steps[name].key)
@@ -142,16 +131,11 @@ def price(
             about = record.about
             steps[name] = Estimate(about.get("seconds", 0.0), about.get("peak_bytes") or 0, record.bytes, "made")
             continue
-        rate = history.rate(work.kind)
-        seconds = rate * work.load.amount if rate is not None else rates.seconds(work)
-        stored = history.bytes(work.kind)
-        peak = history.peak(work) or rates.peak(work)
-        steps[name] = Estimate(
-            round(seconds, 4),
-            round(peak),
-            stored if stored is not None else work.load.disk_bytes,
-            "probe" if rate is None else "finished steps",
-        )
+        rate, peak, stored = _past(index, rates.environment, work)
+        seconds = rates.seconds(work) if rate is None else rate * work.load.amount
+        basis = "probe" if rate is None else "finished steps"
+        stored = work.load.disk_bytes if stored is None else stored
+        steps[name] = Estimate(round(seconds, 4), round(peak or rates.peak(work)), stored, basis)
     # Without a dense one: the network under a mask is trained alike.
     trained = sorted((cell for cell in plan.cells if cell.train in steps), key=lambda cell: cell.mask is not None)
     dense = next((steps[cell.train].seconds for cell in trained), None)
@@ -160,10 +144,7 @@ def price(
 
 
 def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
-    """The most memory of a step above what the process holds before it.
-
-    `evaluated` images are in the network at once, instead of as many as usual; `streamed` leaves data on disk.
-    """
+    """The most memory of a step above its process, with `evaluated` images at once, or data `streamed` from disk."""
     factors = {"bytes": 1.0, "data": 0.0 if streamed else 1.0}
 
     def held(unit: str, count: float) -> float:
@@ -174,46 +155,25 @@ def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, stream
     return max((sum(held(unit, count) for unit, count in phase.items()) for phase in work.load.memory), default=0.0)
 
 
-class _History:
-    """Finished steps, by the kind of their work."""
+def _past(index: Index, here: Mapping[str, Any], work: Work) -> tuple[float | None, float | None, int | None]:
+    # Of the latest finished steps of a kind of work: seconds per unit of its amount, peak of memory, bytes on disk.
+    def alike(record: Record) -> bool:
+        made = record.about.get("environment", {})
+        # A step whose data stayed on disk is slower than usual, and holds less.
+        return all(made.get(name) == here[name] for name in SAME) and not made.get("stream")
 
-    def __init__(self, index: Index, here: Mapping[str, Any]) -> None:
-        self._index = index
-        self._here = {name: here[name] for name in SAME}
-
-    def _latest(self, kind: str) -> list[Record]:
-        def alike(record: Record) -> bool:
-            made = record.about.get("environment", {})
-            # A step whose data stayed on disk is slower than usual, and holds less.
-            return self._here.items() <= made.items() and not made.get("stream")
-
-        return [*islice(filter(alike, self._index.kinds.get(kind, ())), _LATEST)]
-
-    def rate(self, kind: str) -> float | None:
-        """Seconds per unit of the amount, the median of the latest."""
-        abouts = [record.about for record in self._latest(kind)]
-        return _median([about["seconds"] / amount for about in abouts if (amount := about["work"]["amount"])])
-
-    def peak(self, work: Work) -> float | None:
-        """The most memory of steps of this kind that held as much and evaluated as many images at once as usual."""
-        return _median(
-            [
-                peak
-                for record in self._latest(work.kind)
-                if (peak := record.about.get("peak_bytes"))
-                and record.about["work"].get("held") == work.held
-                and record.about["environment"].get("evaluation_batch") == EVALUATION_BATCH
-            ]
-        )
-
-    def bytes(self, kind: str) -> int | None:
-        """Bytes on disk of the latest artifact of a kind."""
-        latest = self._index.kinds.get(kind)
-        return latest[0].bytes if latest else None
-
-
-def _median(values: list[float]) -> float | None:
-    return statistics.median(values) if values else None
+    records = index.kinds.get(work.kind, ())
+    abouts = [record.about for record in islice(filter(alike, records), _LATEST)]
+    rates = [about["seconds"] / amount for about in abouts if (amount := about["work"]["amount"])]
+    peaks = [
+        about["peak_bytes"]
+        for about in abouts
+        if about.get("peak_bytes")
+        and about["work"].get("held") == work.held
+        and about["environment"].get("evaluation_batch") == EVALUATION_BATCH
+    ]
+    rate, peak = (statistics.median(values) if values else None for values in (rates, peaks))
+    return rate, peak, records[0].bytes if records else None
 
 
 @dataclass

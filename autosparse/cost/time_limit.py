@@ -34,10 +34,7 @@ _LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, HORIZON: 0}
 
 
 def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, refit: bool) -> Spec:
-    """The spec with a number of trials in place of `tuning.time`, at least one; as it is where a trial has no price.
-
-    What was chosen before is kept, however the price has moved, unless `refit`.
-    """
+    """The spec with a number of trials, remembered until `refit`, for its `tuning.time`, where they have a price."""
     limit, chosen = _trial_limit(spec), {} if refit else remembered_trials(spec, store)
     few = {"tuning.trials": min(_SEEN, _most(spec))}
     if limit is not None and not chosen and (trials := _trial_seconds(price(with_settings(spec, few)))):
@@ -118,21 +115,17 @@ def within_time(
 
     chosen = first_fitting(len(steps), fits)
     best, settings = attempts[chosen], steps[chosen]
-    last = best if first.seconds > _AIM * limit else None
-    if last is not None and first.seconds <= limit and first.seconds <= best.seconds:
+    if first.seconds <= min(limit, best.seconds):
         # Less would not be cheaper, as where the usual IRP is in the cache.
-        best, settings, last = first, steps[0], None
-    if last is not None and last.seconds > limit:
+        best, settings = first, steps[0]
+    if best.seconds > limit:
         return replace(best, problem=_too_long(best, spec, open_here, cached=len(open_here) < len(usual))), settings
     _remember(spec, settings, store)
     return best, settings
 
 
 def first_fitting(count: int, fits: Callable[[int], bool]) -> int:
-    """Return the first of `count` numbers that fits, or the last one; once a number fits, so do those after it.
-
-    Asks for the first, then the last, then by bisection.
-    """
+    """Return the first of `count` numbers that fits, else the last: by bisection, after the first and the last."""
     low, high = 0, count - 1
     if fits(low):
         return low

@@ -22,11 +22,7 @@ _COMPILER = 300 * 2**20  # that a process holds once it has compiled; 240 MB wer
 
 @dataclass(frozen=True)
 class Work:
-    """The workload of a step in a plan.
-
-    `kind` is the digest of the kind of work; `network` names an `init` step of the same structure, or is None where
-    no network runs.
-    """
+    """The workload of a step, the digest of its kind, and an `init` step of the network that it runs, if any."""
 
     kind: str
     network: str | None
@@ -39,10 +35,7 @@ class Work:
 
 
 def count_work(plan: Plan) -> dict[str, Work]:
-    """Count the work of every step whose network is known; a network never seen before is traced.
-
-    Steps whose data are missing are left out: neither the shape nor the number of the images is known.
-    """
+    """Count the work of every step whose data are there; a network never seen before is traced."""
     works: dict[str, Work] = {}
     representative: dict[str, str] = {}
     scorer, options = scorer_of(plan.spec, plan.steps)

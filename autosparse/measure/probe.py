@@ -1,7 +1,6 @@
 """Probes of the machine: speed and memory of each kind of work, measured for a moment on synthetic images.
 
-Rates are seconds a unit, by the units of cost/work.py, and `_bytes` an image. They are remembered for the processor,
-the device, the threads and the torch that they were measured with.
+Rates are seconds a unit, by the units of steps/workload.py, and `_bytes` an image.
 """
 
 from __future__ import annotations
@@ -84,11 +83,9 @@ def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -
 
 
 def probe_network(network: Network, batch: int, precision: str, kernels: str, placement: Placement) -> Rates:
-    """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
+    """Rates of one network: trained by dense and other available kernels, evaluated, differentiated, described.
 
-    With other kernels also trained by those, unless they lack something, which a run tells; by those for few weights
-    while a fiftieth of them are left. Where one batch takes longer than a moment, a smaller one stands for it. Memory
-    is measured where a batch is large enough for it to be seen, else it is what the network saves on paper.
+    A smaller batch stands for one that takes longer than a moment; its memory is then what the network saves on paper.
     """
     device, facts = torch.device(placement.device), network.facts
 

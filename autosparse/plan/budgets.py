@@ -57,19 +57,13 @@ def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
 
 
 def compact_bytes(keep: int, facts: NetworkFacts) -> int:
-    """The compact format's bound: kept weights with a bitmap, or with their places, whichever is smaller.
-
-    All other parameters and the buffers take 4 bytes each; names and shapes, a few kB, are not counted.
-    """
+    """The compact format's bytes without names: all other numbers, and kept weights with a bitmap or their places."""
     weights = min(math.ceil(facts.total / 8) + _FLOAT * keep, (_FLOAT + _INDEX) * keep)
     return weights + _FLOAT * (facts.parameters - facts.total + facts.buffers)
 
 
 def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> float:
-    """The sparsity that a budget in weights, parameters or bytes is.
-
-    Raises UsageError, with what is possible, when it leaves fewer weights than layers or is more than there is.
-    """
+    """The sparsity of a budget in weights, parameters or bytes. Raises UsageError for an impossible one."""
     total, layers = facts.total, len(facts.layers)
     if not isinstance(budget, Amount):
         if (keep := keep_count(total, budget)) < layers:
@@ -149,10 +143,7 @@ def _uniform(facts: NetworkFacts, keep: int) -> int:
 
 
 def check_budget(plan: Plan) -> None:
-    """Refuse a budget that leaves the network fewer weights than layers, or more than it has, before anything runs.
-
-    Raises UsageError with what is possible. A network whose images are not there yet is not looked at.
-    """
+    """Raise UsageError for a budget of fewer weights than layers, or more than there are, once the images are there."""
     if (facts := _facts(plan)) is None:
         return
     name = plan.spec.model.short_name

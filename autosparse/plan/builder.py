@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from autosparse.core.training.loop import Recipe, of_a_step
+from autosparse.core.training.loop import Recipe
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
 from autosparse.models.facts import NetworkFacts
@@ -89,11 +89,6 @@ def keyed_recipe(training: Any) -> dict[str, Any]:
     options = keyed(_options_of(Recipe), training.model_dump(mode="json"))
     options["epochs"] = whole(options["epochs"])
     return options
-
-
-def keyed_steps(training: Any) -> dict[str, Any]:
-    """What of a recipe makes a step, where networks are trained for some steps and rewound."""
-    return of_a_step(keyed_recipe(training))
 
 
 def scorer_of(spec: Spec, steps: Mapping[str, Step]) -> tuple[str, Mapping[str, Any]]:

@@ -13,10 +13,7 @@ from autosparse.store import digest
 
 
 def plan_checks(build: Builder, spec: Spec, cells: Sequence[Cell], budgets: Sequence[PlannedBudget]) -> Iterator[Check]:
-    """Add the checks that a resolved spec asks for.
-
-    Which baseline is best is known when it is evaluated: its checks take all of them as candidates.
-    """
+    """Add the checks that a resolved spec asks for; those of the best baseline take all of them as candidates."""
     if spec.sanity is None:
         return
     assert spec.sanity.methods != "auto", "plan_checks takes a resolved spec"

@@ -8,7 +8,7 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.scorers import groups_of
-from autosparse.core.training.loop import training_steps_of
+from autosparse.core.training.loop import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
@@ -20,7 +20,6 @@ from autosparse.plan.builder import (
     facts_of,
     keyed_proxy,
     keyed_recipe,
-    keyed_steps,
     scorer_of,
     tag_of,
     tunable_limits,
@@ -73,9 +72,9 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                         paths["method.schedule.options.steps"] = f"{paths['method']}.horizon"
                     mask = build.add(step_name, "mask", options, inputs, purpose, paths=paths)
                 method_mask = method_mask or mask  # the method itself comes first
-                cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
+                cells.append(_cell(build, spec, {**base, "mask": mask}, name_of, budget, seed, role))
         if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE, None))
+            cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE))
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget, cells)
@@ -112,7 +111,7 @@ def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     options = {"method": method.choices(), **budget.options, "seed": seed}
     if takes_training(method.choices(), scorer_of(spec, build.steps)[1].get("warm_up", 0)):
-        options["training"] = keyed_steps(spec.training)
+        options["training"] = of_a_step(keyed_recipe(spec.training))
     return options
 
 
@@ -256,7 +255,7 @@ def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, ho
     if scorer.entry.facts.get("progressive"):
         options["progressive"] = ROUNDS
     if warm_up := scorer.options()["warm_up"]:
-        options |= {"warm_up": warm_up, "training": keyed_steps(irp.training)}
+        options |= {"warm_up": warm_up, "training": of_a_step(keyed_recipe(irp.training))}
     return build.add(f"label/{home}", "label", options, {**rounds, **network}, "source", paths=_recipe_paths(spec))
 
 
@@ -264,14 +263,12 @@ def _oracle_rounds(
     build: Builder, spec: Spec, network: Mapping[str, str], budget: PlannedBudget, seed: int, purpose: str
 ) -> dict[str, str]:
     # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
-    irp = spec.irp
-    assert isinstance(irp.rounds, int)
-    number = irp.rounds
+    irp, number = spec.irp, spec.irp.rounds
+    assert isinstance(number, int)
     if build.sources[network["data"]].known and budget.sparsity is not None:
         total = facts_of(build.steps[network["init"]]).total
         number = rounds_to(total, irp.per_round, keep_count(total, budget.sparsity), irp.per_round_of)
-    home = f"{spec.model.short_name}/seed{seed}"
-    return _rounds(build, spec, network, number, seed, home, purpose)
+    return _rounds(build, spec, network, number, seed, f"{spec.model.short_name}/seed{seed}", purpose)
 
 
 def _rounds(
@@ -308,23 +305,15 @@ def _check_rewind(spec: Spec, source: Source) -> None:
 
 
 def _cell(
-    build: Builder,
-    spec: Spec,
-    base: Mapping[str, str],
-    method: str,
-    budget: PlannedBudget,
-    seed: int,
-    role: str,
-    mask: str | None,
+    build: Builder, spec: Spec, inputs: Mapping[str, str], method: str, budget: PlannedBudget, seed: int, role: str
 ) -> Cell:
+    mask = inputs.get("mask")
     suffix = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
     purpose = "network" if role == "method" else "comparison"
-    inputs = {**base, **({"mask": mask} if mask else {})}
     recipe = {"training": keyed_recipe(spec.training), "seed": seed}
     train = build.add(f"train/{suffix}", "train", recipe, inputs, purpose)
-    evaluate = build.add(
-        f"evaluate/{suffix}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
-    )
+    precision, given = {"precision": spec.training.precision}, {**inputs, "train": train}
+    evaluate = build.add(f"evaluate/{suffix}", "evaluate", precision, given, purpose)
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 

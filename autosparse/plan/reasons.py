@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.plan.model import Plan, Step
+from autosparse.spec.document import leaves
 from autosparse.steps import operations
 from autosparse.store import Index, Record
 
@@ -159,19 +160,8 @@ def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple
 
 def _flat(operation: str, options: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     implied = {name for name, path in operations[operation].facts.get("spec_paths", {}).items() if not path}
-    flattened: dict[tuple[str, ...], Any] = {}
-
-    def walk(value: Any, path: tuple[str, ...]) -> None:
-        if isinstance(value, Mapping) and value:
-            for name, inner in value.items():
-                walk(inner, (*path, name))
-        else:
-            flattened[path] = list(value) if isinstance(value, tuple) else value
-
-    for name, inner in options.items():
-        if name not in implied:
-            walk(inner, (name,))
-    return flattened
+    told = {name: value for name, value in options.items() if name not in implied}
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in leaves(told) if path}
 
 
 def _short(value: Any) -> str:

@@ -43,11 +43,7 @@ class SavedStep:
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """What a file of a plan holds. Equal plans of equal stores give equal files.
-
-    `relative` are the dotted places in `resolved` of paths that are relative to the file; `budgets` and `summary`
-    are there to be read.
-    """
+    """What a file of a plan holds; `relative` are the places in `resolved` of paths that are relative to the file."""
 
     kind: str
     schema_version: int
@@ -66,9 +62,7 @@ class SavedPlan:
 def save_plan(
     path: Path, plan: Plan, statuses: Mapping[str, Status], relative: Iterable[str], spec: Path | None = None
 ) -> None:
-    """Write a plan of the file `spec` to a file, whole or not at all. `relative` are the paths that the spec names
-    relative to itself.
-    """
+    """Write a plan of the file `spec`, which names the paths `relative` relative to itself, whole or not at all."""
     known = frozenset(relative)
     dotted: list[str] = []
     resolved = plan.spec.model_dump(mode="json")

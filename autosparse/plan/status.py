@@ -30,10 +30,9 @@ SHARED = "in the shared store"
 
 @dataclass(frozen=True)
 class Status:
-    """`reuse`, `resume` or `run`, and why, in a few words.
+    """`reuse`, `resume` or `run`, and why: what changed since the `nearest` artifact, or `because` of which inputs.
 
-    `changes` is what differs from the nearest artifact made before, `nearest`; `because` names the inputs that are
-    made first; `environment` is what was different where a reused artifact was made.
+    `environment` is what was different where a reused artifact was made.
     """
 
     status: str
@@ -212,11 +211,7 @@ def explained(plan: Plan, statuses: Mapping[str, Status], name: str) -> dict[str
 
 @dataclass(frozen=True)
 class Selection:
-    """The steps that a run goes through, with their statuses, in the plan's order.
-
-    `forced` are made though they are there; `after` are the steps that depend on those. `finishes` tells that the
-    whole plan is there afterwards.
-    """
+    """The steps that a run goes through, those `forced`, those `after` them, and whether it `finishes` the plan."""
 
     statuses: Mapping[str, Status]
     forced: frozenset[str] = frozenset()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -94,6 +94,15 @@ def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path
     elif isinstance(data, dict | list):
         for key, inner in list(data.items() if isinstance(data, dict) else enumerate(data)):
             yield from texts(inner, (*path, key), data)
+
+
+def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value in mappings that is no mapping with keys, and its path."""
+    if isinstance(data, Mapping) and data:
+        for key, inner in data.items():
+            yield from leaves(inner, (*path, key))
+    else:
+        yield path, data
 
 
 def parse_scalar(text: str, mark: Mark) -> Any:

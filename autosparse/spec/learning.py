@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
 from autosparse.core.training.loop import MOST_EPOCHS
@@ -97,6 +96,8 @@ class Irp(Section):
 class Pretrained(Section):
     """A scorer that was trained before: the plan then holds no IRP, and nothing to tune."""
 
+    unknown: ClassVar[str | None] = "a pretrained scorer keeps the options that it was trained with"
+
     pretrained: Annotated[
         str,
         MinLen(1),
@@ -105,15 +106,6 @@ class Pretrained(Section):
             "relative to this spec"
         ),
     ]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _alone(cls, value: Any) -> Any:
-        other = next((key for key in value if key != "pretrained"), None) if isinstance(value, Mapping) else None
-        if other is not None:
-            hint = "a pretrained scorer keeps the options that it was trained with"
-            raise PydanticCustomError("unknown_key", "unknown key `{key}`", {"key": str(other), "hint": hint})
-        return value
 
 
 def scorer_kind(value: Any) -> str:
@@ -245,10 +237,7 @@ def check_split(tuning: Tuning, irp: Irp) -> None:
 
 
 def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
-    """Whether the proxy is a network of its own. Raises PydanticCustomError.
-
-    `same` says whether the network that is compared at `seeds` is its network.
-    """
+    """Refuse a proxy that scorers learn from or, if it is the `same` network, are compared on."""
     proxy = tuning.proxy
     if proxy is None or not proxy.weight or tuning.trials == 0:
         return

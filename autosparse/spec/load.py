@@ -29,10 +29,7 @@ FILE = "autosparse.yaml"
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec, the name it goes by, and where its values were written.
-
-    `relative` are the paths in it that were written relative to a file or to a folder, as they are now: absolute.
-    """
+    """A validated spec, where its values were written, and the paths, now absolute, that were written `relative`."""
 
     spec: Spec
     name: str

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from autosparse.backends import Machine
 from autosparse.core.scorers import scorers
 from autosparse.spec.choices import Choice, SelectionChoice
-from autosparse.spec.document import Document, Path
+from autosparse.spec.document import Document, Path, leaves
 from autosparse.spec.learning import Pretrained
 from autosparse.spec.method import HORIZON, USUAL, Method, in_percent, searched, written_out
 from autosparse.spec.sanity import BEST
@@ -95,17 +95,8 @@ def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
 
 def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
     """Dotted path of every value in a resolved spec -> where it was written, `auto`, `as ...` or `default`."""
-    origins: dict[str, str] = {}
-
-    def walk(value: Any, path: Path) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, (*path, key))
-        else:
-            origins[".".join(map(str, path))] = _origin(path, document)
-
-    walk(resolved, ())
-    return origins
+    paths = [path for path, value in leaves(resolved) if value != {}]
+    return {".".join(map(str, path)): _origin(path, document) for path in paths}
 
 
 def _origin(path: Path, document: Document) -> str:
@@ -151,10 +142,7 @@ def _with_methods(spec: Spec, change: Callable[[Method], Method]) -> Spec:
 
 
 def with_selections(spec: Spec, pretrained: Mapping[str, Any] | None) -> Spec:
-    """The spec with the selection that each method's `tuned` stands for, unless its own trials are to choose one.
-
-    `pretrained` is what the folder of its scorer says, if it has one.
-    """
+    """The spec with the selection, of its scorer or `pretrained`, for each `tuned` that no trial is to choose."""
     if isinstance(spec.scorer, Choice):
         tried = spec.tuning.selections and spec.tuning.trials
         chosen = None if tried else selection_of({"name": spec.scorer.name})
@@ -183,10 +171,7 @@ _SELECTION: TypeAdapter[Any] = TypeAdapter(SelectionChoice)
 
 
 def with_horizon(spec: Spec, steps: int) -> Spec:
-    """The spec with the masks of every method that has a horizon searched for so long, if at all.
-
-    `steps` are those of one training of the network that is pruned.
-    """
+    """The spec with a search for every method that has a horizon; `steps` are those of one training of its network."""
     if all(method.horizon is None for method in spec.methods):
         return spec
     return _with_methods(spec, lambda method: searched(method, steps))

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Placement, environment
-from autosparse.cost import Calibration, count_work, plan_json, remember_use, shared
 from autosparse.cost.fit import fit_plan
-from autosparse.cost.fitted import Fitted
-from autosparse.cost.price import Price, peak_bytes, price
-from autosparse.cost.work import Work
+from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
+from autosparse.cost.price import Calibration, Price, peak_bytes, price
+from autosparse.cost.work import Work, count_work
 from autosparse.errors import FitError
-from autosparse.plan import Plan, statuses
+from autosparse.plan.model import Plan
+from autosparse.plan.status import statuses
 from autosparse.spec import load_spec
 from autosparse.steps.workload import Workload
 from autosparse.store import Store, open_index
