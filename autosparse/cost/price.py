@@ -201,9 +201,9 @@ class _Rates:
     @cached_property
     def machine(self) -> Rates:
         scorer = self.plan.spec.scorer
-        name, options = (
-            ("mlp", {"steps": 1}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
-        )
+        name, options = "mlp", {"steps": 1}
+        if not isinstance(scorer, Pretrained):
+            name, options = scorer.name, scorer.keyed()["options"]
         needed = ("startup", "base", "step", "bytes")
         return self._rates("machine", [name, options], needed, lambda: self._probe_machine(name, options))
 

@@ -140,15 +140,9 @@ def _network(
     with blame(paths["identity"]):
         source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
-    data = build.add(
-        f"data/{dataset.short_name}{suffix}",
-        "data",
-        {"identity": dict(source.identity)},
-        {},
-        purpose,
-        access={"dataset": {"name": dataset.name, "options": dataset.options()}},
-        paths=paths,
-    )
+    name, access = f"data/{dataset.short_name}{suffix}", {"name": dataset.name, "options": dataset.options()}
+    identity = {"identity": dict(source.identity)}
+    data = build.add(name, "data", identity, {}, purpose, access={"dataset": access}, paths=paths)
     build.sources.setdefault(data, source)
     keyed = model.keyed()
     if source.known or model.entry.pattern is None:
@@ -157,8 +151,8 @@ def _network(
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
     suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
-    access = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
-    start = build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access, paths=paths)
+    reach = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
+    start = build.add(f"{name}{suffix}", "init", options, {}, purpose, access=reach, paths=paths)
     return {"init": start, "data": data}
 
 

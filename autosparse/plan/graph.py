@@ -115,14 +115,12 @@ def _nodes(plan: Plan, statuses: Mapping[str, Status]) -> list[_Node]:
     nodes = []
     for number, steps in enumerate(groups):
         node_id = f"n{number}"
-        sources = list(
-            dict.fromkeys(home[name] for step in steps for name in step.inputs.values() if home[name] != node_id)
-        )
-        behind[node_id] = set(sources).union(*(behind.get(other, set()) for other in sources))
+        inputs = [home[name] for step in steps for name in step.inputs.values()]
+        sources = [other for other in dict.fromkeys(inputs) if other != node_id]
+        brought = set[str]().union(*(behind.get(other, set()) for other in sources))
+        behind[node_id] = {*sources, *brought}
         # What another input brings along is not drawn: `evaluate` takes `train`, which takes all the rest.
-        direct = tuple(
-            other for other in sources if not any(other in behind.get(another, set()) for another in sources)
-        )
+        direct = tuple(other for other in sources if other not in brought)
         nodes.append(_Node(node_id, steps[0].purpose, _label_lines(steps, statuses), _status(steps, statuses), direct))
     return nodes
 
@@ -136,11 +134,9 @@ def _label_lines(steps: list[Step], statuses: Mapping[str, Status]) -> tuple[str
     if len(steps) == 1:
         return steps[0].name, statuses[steps[0].name].status
     there = sum(statuses[step.name].status == "reuse" for step in steps)
-    left = {0: f"run {len(steps)}", len(steps): f"reuse {len(steps)}"}
-    return (
-        f"{steps[0].name} ... {steps[-1].name.rpartition('/')[2]}",
-        left.get(there, f"run {len(steps) - there}, reuse {there}"),
-    )
+    numbers = {"run": len(steps) - there, "reuse": there}
+    left = ", ".join(f"{kind} {number}" for kind, number in numbers.items() if number)
+    return f"{steps[0].name} ... {steps[-1].name.rpartition('/')[2]}", left
 
 
 def _status(steps: list[Step], statuses: Mapping[str, Status]) -> str:

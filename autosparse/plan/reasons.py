@@ -101,12 +101,12 @@ class History:
 
     def counted(self, step: Step, nearest: Nearest) -> tuple[Change, ...]:
         """Which of a step's inputs are more or fewer than they were, by the option that says how many."""
-        changes = []
         before, after = (Counter(role.partition(".")[0] for role in of) for of in (nearest.record.inputs, step.inputs))
-        for role in {**before, **after}:
-            if before[role] != after[role]:
-                changes.append(Change(step.origins.get(f"{role}.*", f"inputs `{role}`"), before[role], after[role]))
-        return tuple(changes)
+        return tuple(
+            Change(step.origins.get(f"{role}.*", f"inputs `{role}`"), before[role], after[role])
+            for role in {**before, **after}
+            if before[role] != after[role]
+        )
 
     def origin(self, step: Step, nearest: Nearest) -> tuple[Step, tuple[Change, ...]] | None:
         """Where the first of a step's inputs that is another became one: that step, and what changed there."""

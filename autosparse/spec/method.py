@@ -61,13 +61,6 @@ Horizon = Annotated[
 """Steps, a share of one training of the network such as `10%`, or `auto`."""
 
 
-def horizon_name(value: Any) -> str:
-    """What a horizon adds to the name of a method."""
-    if isinstance(value, str):
-        return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
-    return f"{value}steps" if isinstance(value, int) else ""
-
-
 def searched(method: Method, steps: int) -> Method:
     """The method with a search of as many steps as its horizon in place of its schedule; without one as it is.
 
@@ -75,13 +68,11 @@ def searched(method: Method, steps: int) -> Method:
     """
     if method.horizon is None:
         return method
-    length, schedule = _steps(method.horizon, steps), method.schedule
-    learns = schedule.entry.facts.get("learns", False)
-    search: Any = (
-        {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": length} if length else "one_shot"
-    )
+    length, schedule, search = _steps(method.horizon, steps), method.schedule, {"name": _SEARCH}
+    if schedule.entry.facts.get("learns"):
+        search = schedule.model_dump()
     kept = method.model_dump(exclude={"horizon", "schedule"})
-    return type(method).model_validate({**kept, "schedule": search})
+    return type(method).model_validate({**kept, "schedule": {**search, "steps": length} if length else "one_shot"})
 
 
 def in_percent(value: float) -> str:
@@ -227,13 +218,10 @@ def _method_name(value: str) -> str:
 def _default_name(method: Mapping[str, Any]) -> str:
     # The parts that were written; all four where those are the name of a preset with other parts.
     defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
-    written = [_part_name(method.get(part)) for part in ("criterion", *defaults, "repair")]
-    if method.get("horizon") is not None:
-        written.append(horizon_name(method["horizon"]))
-    name = "+".join(filter(None, written))
+    name = _joined({part: method.get(part) for part in ("criterion", *defaults, "repair", "horizon")})
     parts = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
     if "criterion" in method and name in PRESETS and {**defaults, **parts} != PRESETS[name][1]:
-        name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
+        name = _joined({part: {**defaults, **method}[part] for part in ("criterion", *defaults)})
     return name[:60] or "unnamed"
 
 
@@ -249,12 +237,20 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
     name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
-    names = (
-        horizon_name(value) if key == "horizon" else _part_name(value) for key, value in parts.items() if key != "name"
-    )
-    changed = "+".join(filter(None, names))
+    changed = _joined({key: value for key, value in parts.items() if key != "name"})
     full_name = f"{name}+{changed}"[:60] if changed else name
     return {"name": full_name, **_preset_of(name), **parts}
+
+
+def _joined(parts: Mapping[str, Any]) -> str:
+    names = (_horizon_name(value) if part == "horizon" else _part_name(value) for part, value in parts.items())
+    return "+".join(filter(None, names))
+
+
+def _horizon_name(value: Any) -> str:
+    if isinstance(value, str):
+        return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
+    return f"{value}steps" if isinstance(value, int) else ""
 
 
 def _part_name(part: Any) -> str:
