@@ -68,10 +68,8 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
     if not isinstance(budget, Amount):
         if (keep := keep_count(total, budget)) < layers:
             highest = math.floor((1 - layers / total) * 10**6) / 10**6
-            raise UsageError(
-                f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}",
-                f"the highest that leaves one a layer is {highest:.6f}",
-            )
+            message = f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
+            raise UsageError(message, f"the highest that leaves one a layer is {highest:.6f}")
         return budget
     if not total:
         raise UsageError(f"{network} has no weight that can be pruned")
@@ -104,10 +102,8 @@ def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
 
 def _refuse_more(budget: Amount, dense: int, network: str) -> None:
     if budget.amount > dense:
-        raise UsageError(
-            f"{_written(budget)} is more than the {dense:,} {budget.currency} of {network} before it is pruned",
-            "a budget is the most that is left: name less, or 0 to prune nothing",
-        )
+        message = f"{_written(budget)} is more than the {dense:,} {budget.currency} of {network} before it is pruned"
+        raise UsageError(message, "a budget is the most that is left: name less, or 0 to prune nothing")
 
 
 def _written(budget: Amount) -> str:

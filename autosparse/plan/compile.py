@@ -202,10 +202,8 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
         if (keep := keep_count(facts.total, sparsity)) < len(facts.layers):
             with blame("tuning.proxy.sparsity"):
                 what = f"{facts.total:,} weights of {irp.networks[0].short_name} for {len(facts.layers)} layers"
-                raise UsageError(
-                    f"sparsity {sparsity:g} leaves {keep} of the {what}",
-                    f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each",
-                )
+                message = f"sparsity {sparsity:g} leaves {keep} of the {what}"
+                raise UsageError(message, f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each")
     return network
 
 
@@ -213,10 +211,8 @@ def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Ma
     with blame("scorer.pretrained"):
         for seed, network in networks.items():
             if {role: build.steps[name].key for role, name in network.items()} in about["learned_from"]:
-                raise UsageError(
-                    f"scorer {folder} learned from the network to prune at seed {seed}: it would be judged on it",
-                    "such as `seeds: [1]`",
-                )
+                message = f"scorer {folder} learned from the network to prune at seed {seed}: it would be judged on it"
+                raise UsageError(message, "such as `seeds: [1]`")
     return build.add("scorer", "pretrained", {"scorer": about}, {}, "scorer", access={"pretrained": folder})
 
 
@@ -291,11 +287,8 @@ def _check_rewind(spec: Spec, source: Source) -> None:
     assert spec.irp.training is not None
     recipe = spec.irp.training
     if source.known and spec.irp.rewind_to >= (steps := training_steps_of(recipe, source.train_images)):
-        raise InvalidValue(
-            f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round",
-            f"such as {max(1, steps // 10)}",
-            "irp.rewind_to",
-        )
+        message = f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round"
+        raise InvalidValue(message, f"such as {max(1, steps // 10)}", "irp.rewind_to")
 
 
 def _cell(

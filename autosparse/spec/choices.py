@@ -90,10 +90,8 @@ class OpenChoice(Choice):
     def _plain_options(self) -> OpenChoice:
         for name, value in (self.model_extra or {}).items():
             if not _is_plain(value):
-                raise refusal(
-                    f"has option `{name}` with a value that cannot be passed on",
-                    "numbers, texts, true, false, null and lists of them",
-                )
+                message = f"has option `{name}` with a value that cannot be passed on"
+                raise refusal(message, "numbers, texts, true, false, null and lists of them")
         return self
 
 

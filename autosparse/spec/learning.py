@@ -116,10 +116,8 @@ def scorer_kind(value: Any) -> str:
 
 def _not_a_name(value: Any) -> Any:
     if isinstance(value, str) and value in pretrained_scorers():
-        raise refusal(
-            f"must be a scorer but is {quoted(value)}, which has been trained",
-            f"such as `scorer: {{pretrained: {value}}}`",
-        )
+        message = f"must be a scorer but is {quoted(value)}, which has been trained"
+        raise refusal(message, f"such as `scorer: {{pretrained: {value}}}`")
     return value
 
 
@@ -229,11 +227,8 @@ def check_split(tuning: Tuning, irp: Irp) -> None:
         _refuse(tuning, "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`")
     parts = {"layers": tuning.folds, "seeds": len(irp.seeds), "networks": len(irp.models)}[tuning.split]
     if tuning.pruner == "wilcoxon" and (folds := min(tuning.folds, parts)) < WILCOXON_FOLDS:
-        raise refusal(
-            f"wilcoxon needs {WILCOXON_FOLDS} folds to stop a trial, but has {folds}",
-            f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`",
-            ("tuning", "pruner"),
-        )
+        message = f"wilcoxon needs {WILCOXON_FOLDS} folds to stop a trial, but has {folds}"
+        raise refusal(message, f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`", ("tuning", "pruner"))
 
 
 def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
@@ -245,11 +240,8 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
     for path, (why, others) in used.items():
         if proxy.seed in others:
             free = next(seed for seed in count(proxy.seed + 1) if seed not in (*irp.seeds, *seeds))
-            raise refusal(
-                f"begins at seed {proxy.seed}, one of `{path}`: a network {why} would choose the scorer",
-                f"such as `proxy: {{seed: {free}}}`",
-                ("tuning", "proxy"),
-            )
+            message = f"begins at seed {proxy.seed}, one of `{path}`: a network {why} would choose the scorer"
+            raise refusal(message, f"such as `proxy: {{seed: {free}}}`", ("tuning", "proxy"))
 
 
 def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *, searches: bool) -> None:

@@ -45,10 +45,8 @@ def _horizon(value: Any) -> Any:
         meant = ""
         if isinstance(value, float) and (0 < value < 10 or value.is_integer()):
             meant = f"{100 * value:g}%" if 0 < value < 10 else f"{value:.0f}"
-        raise refusal(
-            f"must be whole steps, a share of one training such as 10%, or auto, but is {quoted(value)}",
-            f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
-        )
+        message = f"must be whole steps, a share of one training such as 10%, or auto, but is {quoted(value)}"
+        raise refusal(message, f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto")
     if float(match[1]) > _MOST:
         raise refusal(f"must be at most {_MOST}% of one training but is {value.strip()}")
     return in_percent(float(match[1]))
@@ -150,17 +148,11 @@ class Method(Section):
         if self.name == DENSE or other:
             raise refusal(f"cannot be named {self.name!r}: that is another method")
         if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
-            raise refusal(
-                f"is what goes with a scorer, but criterion `{self.criterion.name}` has none",
-                "such as `selection: top`",
-                ("selection",),
-            )
+            message = f"is what goes with a scorer, but criterion `{self.criterion.name}` has none"
+            raise refusal(message, "such as `selection: top`", ("selection",))
         if self.horizon is not None and "rounds" in self.schedule.entry.options:
-            raise refusal(
-                f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`",
-                "with `schedule: one_shot` it can be",
-                ("horizon",),
-            )
+            message = f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`"
+            raise refusal(message, "with `schedule: one_shot` it can be", ("horizon",))
         return self
 
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:

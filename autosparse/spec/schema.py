@@ -191,11 +191,8 @@ class Spec(Section):
     def _rounds_leave_something(self) -> None:
         rounds, share = self.irp.rounds, self.irp.per_round
         if self.irp.per_round_of == "all" and rounds != "auto" and rounds * share >= 1:
-            raise refusal(
-                f"removes {share:g} of all weights in each of {rounds} rounds: none would be left",
-                f"such as `per_round: {0.95 / rounds:.2g}`",
-                ("irp", "per_round"),
-            )
+            message = f"removes {share:g} of all weights in each of {rounds} rounds: none would be left"
+            raise refusal(message, f"such as `per_round: {0.95 / rounds:.2g}`", ("irp", "per_round"))
 
     def _rounds_teach_something(self) -> None:
         rounds = self.fewest_rounds if self.irp.rounds == "auto" else self.irp.rounds
