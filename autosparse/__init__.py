@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from autosparse.api import score as score
     from autosparse.errors import AutosparseError as AutosparseError
     from autosparse.errors import AutosparseWarning as AutosparseWarning
-    from autosparse.plan import compile_plan as compile_plan
+    from autosparse.plan.compile import compile_plan as compile_plan
     from autosparse.spec import load_spec as load_spec
     from autosparse.store import Store as Store
 
@@ -31,7 +31,7 @@ _HOMES = {
     "AutosparseWarning": "autosparse.errors",
     "Masks": "autosparse.api",
     "Store": "autosparse.store",
-    "compile_plan": "autosparse.plan",
+    "compile_plan": "autosparse.plan.compile",
     "load": "autosparse.api",
     "load_spec": "autosparse.spec",
     "prune": "autosparse.api",

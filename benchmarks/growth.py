@@ -26,10 +26,11 @@ from autosparse.core.images import epoch
 from autosparse.core.irp import irp_round, keep_after, prune_survivors
 from autosparse.core.training.loop import Recipe, accuracy
 from autosparse.core.weights import prunable_weights, total_of
-from autosparse.cost import count_work
+from autosparse.cost.work import count_work
 from autosparse.measure.probe import made_up_images
 from autosparse.models import build_model
-from autosparse.plan import compile_plan, statuses
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.status import statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store
 

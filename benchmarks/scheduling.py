@@ -17,8 +17,9 @@ from pathlib import Path
 from autosparse.backends import this_machine
 from autosparse.html import standalone
 from autosparse.html.svg import Series, line_chart
-from autosparse.plan import Plan, compile_plan
-from autosparse.plan.critical_path import makespan
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.graph import makespan
+from autosparse.plan.model import Plan
 from autosparse.spec import load_spec, resolve
 
 SPEC = """\

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment
-from autosparse.cost import Calibration
-from autosparse.cost.price import price
-from autosparse.plan import Plan, Step, compile_plan, statuses
+from autosparse.cost.price import Calibration, price
+from autosparse.models.facts import Network
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan, Step
+from autosparse.plan.status import statuses
 from autosparse.spec import load_spec, resolve
 from autosparse.store import Store, open_index
 
@@ -52,8 +54,8 @@ def known_rates(
         recorded.append("machine")
         return pick(MACHINE_RATES)
 
-    def network(name: str, *about: Any) -> dict[str, float]:
-        recorded.append(name)
+    def network(network: Network, *about: Any) -> dict[str, float]:
+        recorded.append(network.name)
         others = {unit for kernels, units in _KERNEL_RATES.items() if kernels not in about for unit in units}
         return pick(unit for unit in NETWORK_RATES if unit not in others)
 

@@ -15,10 +15,12 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli.completion import settings, spec_files
 from autosparse.console import notes, plain, show_text
-from autosparse.cost import Fitted, fit_plan
+from autosparse.cost.fit import fit_plan
+from autosparse.cost.fitted import Fitted
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.packaged import __version__
-from autosparse.plan import check_unmoved, named_user_code, read_plan, spec_of
+from autosparse.plan.compile import named_user_code
+from autosparse.plan.saved import check_unmoved, read_plan, spec_of
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index

@@ -16,9 +16,9 @@ from autosparse.backends import this_machine
 from autosparse.cli.app import JsonOption, app, say, show_json
 from autosparse.cli.completion import spec_files
 from autosparse.console import show_table, show_text
-from autosparse.cost import remembered_settings
+from autosparse.cost.time_limit import remembered_settings
 from autosparse.errors import UsageError
-from autosparse.plan import compile_plan
+from autosparse.plan.compile import compile_plan
 from autosparse.spec import find_spec, load_spec, resolve, with_settings
 from autosparse.spec.target import read_seconds
 from autosparse.store import Artifact, Remote, Store, collect, collect_remote

@@ -9,7 +9,7 @@ from pathlib import Path
 from autosparse.backends import this_machine
 from autosparse.errors import AutosparseError
 from autosparse.packaged import shipped
-from autosparse.plan import compile_plan
+from autosparse.plan.compile import compile_plan
 from autosparse.report import all_runs, leaves
 from autosparse.spec import LoadedSpec, find_spec, load_spec, resolve
 from autosparse.store import Store

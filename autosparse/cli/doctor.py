@@ -35,12 +35,12 @@ from autosparse.core.sanity import CHECKS
 from autosparse.core.schedule import schedules
 from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
-from autosparse.cost import Bench, measure_speed
+from autosparse.cost.bench import Bench, measure_speed
 from autosparse.datasets import datasets
 from autosparse.errors import MissingRequirement, StepError, UsageError
 from autosparse.exporters import exporters
 from autosparse.models import models
-from autosparse.plan import missing_device
+from autosparse.plan.status import missing_device
 from autosparse.pretrained import pretrained_scorers
 from autosparse.registry import suggestion
 from autosparse.spec import about_shipped, shipped

@@ -16,11 +16,11 @@ from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, say, sh
 from autosparse.cli.completion import run_names
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, show_inspected, show_verified
-from autosparse.cost import Fitted
+from autosparse.cost.fitted import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.exporters import exporters
-from autosparse.plan import statuses
+from autosparse.plan.status import statuses
 from autosparse.registry import suggestion
 from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
 from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_spec

@@ -23,20 +23,12 @@ from autosparse.cli.app import (
 )
 from autosparse.cli.completion import step_names
 from autosparse.console import show_chain, show_plan, show_text
-from autosparse.cost import Fitted, plan_json, shared
+from autosparse.cost.fitted import Fitted, plan_json, shared
 from autosparse.errors import UsageError
-from autosparse.plan import (
-    chain,
-    draw_dot,
-    draw_mermaid,
-    excess_threads,
-    explained,
-    missing_data,
-    missing_device,
-    missing_libraries,
-    save_plan,
-    translations,
-)
+from autosparse.plan.budgets import translations
+from autosparse.plan.graph import draw_dot, draw_mermaid
+from autosparse.plan.saved import save_plan
+from autosparse.plan.status import chain, excess_threads, explained, missing_data, missing_device, missing_libraries
 from autosparse.store import Store
 from autosparse.text import shell_word
 

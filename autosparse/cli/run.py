@@ -28,10 +28,12 @@ from autosparse.cli.app import (
 from autosparse.cli.completion import step_names
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, show_made, show_report
-from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
+from autosparse.cost.fit import fit_steps
+from autosparse.cost.fitted import Fitted, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan import Selection, Status, Step, select_steps
+from autosparse.plan.model import Step
+from autosparse.plan.status import Selection, Status, select_steps
 from autosparse.report import (
     LOG,
     Failure,

@@ -25,7 +25,7 @@ from autosparse.cli.app import (
 )
 from autosparse.cli.completion import template_names
 from autosparse.console import show_table, show_text
-from autosparse.cost import remembered_settings, remembered_trials
+from autosparse.cost.time_limit import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
 from autosparse.registry import suggestion
 from autosparse.spec import (

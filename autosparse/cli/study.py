@@ -25,10 +25,11 @@ from autosparse.cli.app import (
 )
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, in_words, show_study, show_table, show_text
-from autosparse.cost import Fitted
+from autosparse.cost.fitted import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
-from autosparse.plan import Plan, statuses
+from autosparse.plan.model import Plan
+from autosparse.plan.status import statuses
 from autosparse.report import (
     Failure,
     Finished,

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 
 from autosparse.console.format import number_table, plain, results
-from autosparse.cost import Bench
+from autosparse.cost.bench import Bench
 from autosparse.report import Emitted
 from autosparse.report.cells import images_at_once, verified
 from autosparse.text import number, size

@@ -13,8 +13,11 @@ from rich.table import Table
 
 from autosparse.console.format import number_table, plain, results
 from autosparse.core.training.loop import DENSE
-from autosparse.cost import NO_PRICE, Fitted, PayBack, Shared, paybacks
-from autosparse.plan import PURPOSES, SHARED, Between, Plan, Status, Translation, chain, count
+from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
+from autosparse.cost.price import NO_PRICE
+from autosparse.plan.budgets import Between, Translation
+from autosparse.plan.model import PURPOSES, Plan
+from autosparse.plan.status import SHARED, Status, chain, count
 from autosparse.spec import Amount, binary_size
 from autosparse.text import listed, number, seconds, size
 

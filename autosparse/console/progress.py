@@ -16,9 +16,9 @@ from rich.text import Text
 
 from autosparse.backends import resident_memory
 from autosparse.console.format import notes, plain
-from autosparse.cost import Fitted
+from autosparse.cost.fitted import Fitted
 from autosparse.execute import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, with_skipped
-from autosparse.plan import PURPOSES, Step
+from autosparse.plan.model import PURPOSES, Step
 from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
 

@@ -16,7 +16,7 @@ from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, sho
 from autosparse.console.format import plain, results
 from autosparse.console.models import show_verified
 from autosparse.console.sanity import show_sanity
-from autosparse.plan import PURPOSES
+from autosparse.plan.model import PURPOSES
 from autosparse.report import (
     MaskCost,
     Reached,

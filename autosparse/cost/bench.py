@@ -10,10 +10,10 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 from autosparse.backends import Placement
 from autosparse.core.scorers import groups_of, score_weights, scorers
@@ -23,9 +23,7 @@ from autosparse.errors import MissingRequirement, StepError
 from autosparse.lazy_torch import torch
 from autosparse.measure.probe import clock, evidence_of, learn_scorer, made_up_images, random_tables
 from autosparse.measure.reference_loop import WARM_UP
-from autosparse.models import Shape, build_model
-from autosparse.models.facts import NetworkFacts
-from autosparse.plan.lookup import network_of
+from autosparse.models.facts import Network
 from autosparse.plan.model import Plan
 from autosparse.spec import Pretrained
 from autosparse.user_code import label
@@ -39,10 +37,9 @@ _PAPER = "paper"
 
 @dataclass(frozen=True)
 class Trained:
-    """Training of one network, images a second in rounds in which it and the plain loop took turns.
+    """Training of one network, in images a second, in rounds in which it and the plain loop took turns.
 
-    `operations` are floating-point operations a second, two for each multiply-add and three passes of the network
-    a step, `share` what of a matrix product's in the same precision.
+    `operations` a second count three passes of two for each multiply-add, `share` is of a matrix product's peak.
     """
 
     model: str
@@ -61,8 +58,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured: operations a second of a matrix product, by precision; trainings; and weights a second that
-    scorers score, features and gradients included, by scorer, on `largest`."""
+    """Operations a second of a matrix product, by precision; trainings; weights a second on `largest`, by scorer."""
 
     peaks: Mapping[str, float]
     trained: tuple[Trained, ...]
@@ -71,114 +67,95 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class _Network:
-    """A network of the plan in the batches that it is trained in."""
+class _Case:
+    """A network of the plan, by its `init` step, in the batches and precision that it is trained in."""
 
     step: str
-    name: str
-    facts: NetworkFacts
-    shape: Shape
-    classes: int
-    build: partial[torch.nn.Module]
+    network: Network
     batch: int
     precision: str
 
+    @property
+    def name(self) -> str:
+        return label(self.network.name)
 
-class _PlainLoop:
-    """A process of its own for the plain loop, as anybody's is: in this one the C library keeps memory that is freed.
 
-    A context manager; `python -m autosparse.measure.reference_loop` answers until it is left.
+@contextmanager
+def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], float]]:
+    """Give a function of a case, steps and readers -> images a second; it raises StepError where the process ends.
+
+    The loop runs in a process, as anybody's does: in this one the C library keeps memory that is freed.
     """
+    # In its own session: Ctrl-C is told by this process, which ends it with the readers that it began.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "autosparse.measure.reference_loop"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
-    def __init__(self, placement: Placement) -> None:
-        self._placement = placement
+    def rate(case: _Case, steps: int, readers: int) -> float:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        network = case.network
+        request = {
+            "name": network.name, "options": network.options, "shape": network.shape, "classes": network.classes,
+            "batch": case.batch, "steps": steps, "readers": readers, "device": placement.device,
+            "threads": placement.threads,
+        }  # fmt: skip
+        try:
+            process.stdin.write(json.dumps(request) + "\n")
+            process.stdin.flush()
+            return float(process.stdout.readline())
+        except (OSError, ValueError):
+            raise StepError(f"the plain loop's process ended with {process.wait()}") from None
 
-    def __enter__(self) -> Self:
-        # In a session of its own: Ctrl-C is told by this one, which ends it with the readers that it began.
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "autosparse.measure.reference_loop"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    try:
+        yield rate
+    finally:
         if os.name == "posix":
             with suppress(ProcessLookupError):  # it has ended
-                os.killpg(self._process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL)
         else:
-            self._process.kill()
-        self._process.communicate()
-
-    def rate(self, network: _Network, steps: int, readers: int) -> float:
-        """Images a second; raises StepError where the process ends."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        name, options, shape, classes = network.build.args
-        request = {
-            "name": name,
-            "options": options,
-            "shape": shape,
-            "classes": classes,
-            "batch": network.batch,
-            "steps": steps,
-            "readers": readers,
-            "device": self._placement.device,
-            "threads": self._placement.threads,
-        }
-        try:
-            self._process.stdin.write(json.dumps(request) + "\n")
-            self._process.stdin.flush()
-            return float(self._process.stdout.readline())
-        except (OSError, ValueError):
-            raise StepError(f"the plain loop's process ended with {self._process.wait()}") from None
+            process.kill()
+        process.communicate()
 
 
 def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int, say: Callable[[str], None]) -> Bench:
-    """Measure the networks of a resolved spec's plan on made-up images: each trained in its own batches, in its own
-    precision and in float32, `rounds` times; the spec's scorer and the paper's on the largest of them.
+    """Measure a plan's networks, trained in their batches in their precision and float32, and scorers on the largest.
 
     Raises MissingRequirement while no step's network is known.
     """
     device = torch.device(placement.device)
-    networks = [*_networks(plan, price)]
-    if not networks:
+    cases = _cases(plan, price)
+    if not cases:
         raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
-    for network in networks:
-        price.network_rates(network.step)  # those of steps that are reused too: it keeps them for plans
-    precisions = dict.fromkeys([*(network.precision for network in networks), "float32"])
+    for case in cases:
+        price.network_rates(case.step)  # those of steps that are reused too: it keeps them for plans
+    precisions = dict.fromkeys([*(case.precision for case in cases), "float32"])
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
         trained: list[Trained] = []
-        with _PlainLoop(placement) as plainly:
-            for network in networks:
-                say(f"training {network.name} in batches of {network.batch}")
-                trained += _compare(network, peaks, device, rounds, plainly)
-        largest = max(networks, key=lambda network: network.facts.total)
+        with _plain_loop(placement) as plainly:
+            for case in cases:
+                say(f"training {case.name} in batches of {case.batch}")
+                trained += _compare(case, peaks, device, rounds, plainly)
+        largest = max(cases, key=lambda case: case.network.facts.total)
         scored = {}
         for name, options in _scorers(plan).items():
             say(f"scoring {largest.name} with `{name}`")
-            scored[name] = _scoring(name, options, largest, device)
+            scored[name] = _scoring(name, options, largest.network, device)
     return Bench(peaks, tuple(trained), largest.name, scored)
 
 
-def _networks(plan: Plan, price: Price) -> Iterator[_Network]:
-    seen = set()
+def _cases(plan: Plan, price: Price) -> list[_Case]:
+    cases: dict[tuple[str, int, str], _Case] = {}
     for work in price.works.values():
-        if work.network is None or not work.load.batch:
-            continue
-        facts, about = network_of(plan, work.network), plan.steps[work.network].options
-        if (key := (facts.identity, work.load.batch, work.load.precision)) in seen:
-            continue
-        seen.add(key)
-        reach = plan.steps[work.network].access.get("model", about["model"])
-        shape, classes = tuple(about["shape"]), about["classes"]
-        build = partial(build_model, reach["name"], reach["options"], shape, classes)
-        yield _Network(
-            work.network, label(reach["name"]), facts, shape, classes, build, work.load.batch, work.load.precision
-        )
+        if work.network is not None and (batch := work.load.batch):
+            case = _Case(work.network, plan.steps[work.network].network, batch, work.load.precision)
+            cases.setdefault((case.network.facts.identity, batch, case.precision), case)
+    return [*cases.values()]
 
 
 def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:
@@ -188,30 +165,26 @@ def _scorers(plan: Plan) -> dict[str, Mapping[str, Any]]:
 
 
 def _compare(
-    network: _Network, peaks: Mapping[str, float], device: torch.device, rounds: int, plainly: _PlainLoop
+    case: _Case,
+    peaks: Mapping[str, float],
+    device: torch.device,
+    rounds: int,
+    plainly: Callable[[_Case, int, int], float],
 ) -> Iterator[Trained]:
-    recipe = Recipe(epochs=1, batch=network.batch, precision=network.precision)  # type: ignore[arg-type]
-    precisions = dict.fromkeys((network.precision, "float32"))
-    tried = {readers: plainly.rate(network, _LEAST, readers) for readers in (0, 2)}
+    tried = {readers: plainly(case, _LEAST, readers) for readers in (0, 2)}
     readers = max(tried, key=tried.__getitem__)
-    rates: dict[str, list[float]] = {precision: [] for precision in precisions}
+    rates: dict[str, list[float]] = {precision: [] for precision in (case.precision, "float32")}
     plain: list[float] = []
     for _ in range(rounds):
-        plain.append(plainly.rate(network, _steps([tried[readers], *plain], network.batch), readers))
+        plain.append(plainly(case, _steps([tried[readers], *plain], case.batch), readers))
         for precision, measured in rates.items():
-            kept = replace(recipe, precision=precision)  # type: ignore[arg-type]
-            measured.append(_training_rate(network, kept, _steps(measured or plain, network.batch), device))
+            recipe = Recipe(epochs=1, batch=case.batch, precision=precision)  # type: ignore[arg-type]
+            steps = _steps(measured or plain, case.batch)
+            measured.append(_training_rate(case.network, recipe, steps, device))
     for precision, measured in rates.items():
-        operations = statistics.median(measured) * 6 * network.facts.macs
-        yield Trained(
-            network.name,
-            network.batch,
-            precision,
-            tuple(measured),
-            tuple(plain),
-            operations,
-            operations / peaks[precision],
-        )
+        operations = statistics.median(measured) * 6 * case.network.facts.macs
+        share = operations / peaks[precision]
+        yield Trained(case.name, case.batch, precision, tuple(measured), tuple(plain), operations, share)
 
 
 def _steps(rates: Sequence[float], batch: int) -> int:
@@ -219,7 +192,7 @@ def _steps(rates: Sequence[float], batch: int) -> int:
     return max(_LEAST, min(_MOST, math.ceil(_MOMENT * rates[-1] / batch)))
 
 
-def _training_rate(network: _Network, recipe: Recipe, steps: int, device: torch.device) -> float:
+def _training_rate(network: Network, recipe: Recipe, steps: int, device: torch.device) -> float:
     model = network.build().to(device)
     few, images = (
         made_up_images(count * recipe.batch, network.shape, network.classes, device) for count in (WARM_UP, steps)
@@ -229,17 +202,15 @@ def _training_rate(network: _Network, recipe: Recipe, steps: int, device: torch.
     return len(images) / seconds
 
 
-def _scoring(name: str, options: Mapping[str, Any], network: _Network, device: torch.device) -> float:
+def _scoring(name: str, options: Mapping[str, Any], network: Network, device: torch.device) -> float:
     tables = random_tables(name, options, device)
     state = learn_scorer(name, options, tables, 1)
     predict = partial(scorers[name].facts["predict"], state)
-    model = network.build().to(device)
-    images = made_up_images(_SCORED, network.shape, network.classes, device)
-    evidence = evidence_of(model, images)
     if name == _PAPER:
         # Its 1.2 million multiply-adds a weight would take minutes: on some weights, without the features.
-        seconds = clock(lambda: predict(tables), device)
-        return sum(map(len, tables.values.values())) / seconds
+        return sum(map(len, tables.values.values())) / clock(lambda: predict(tables), device)
+    images = made_up_images(_SCORED, network.shape, network.classes, device)
+    evidence = evidence_of(network.build().to(device), images)
     seconds = clock(lambda: score_weights(predict, groups_of(name, options), evidence, _SCORED), device)
     return network.facts.total / seconds
 

@@ -1,25 +1,22 @@
-"""Makes a plan fit its target: leaves data on disk, evaluates in smaller batches, lowers what the spec leaves open.
-
-Nothing that was written is touched, and never the training of the networks that are compared.
-"""
+"""The fit of a plan to its target: data left on disk, smaller evaluation batches, lower settings that are open."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
-from autosparse.backends import Machine, Placement, memory_of
+from autosparse.backends import EVALUATION_BATCH, Machine, Placement, memory_of
 from autosparse.cost.fitted import Adjustment, Fitted, with_workers
-from autosparse.cost.memory_limit import highest_peak, mebibytes, memory_word, too_large, within_memory
-from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, price
+from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
 from autosparse.measure.probe import Rates
 from autosparse.plan.budgets import check_budget
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.status import statuses
-from autosparse.spec import Spec, resolve, with_settings
+from autosparse.spec import Spec, binary_size, resolve, with_settings
 from autosparse.store import Index, Store
 
 
@@ -35,12 +32,9 @@ def fit_plan(
     timed: bool = True,
     calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
-    """Compile, price and fit a spec.
+    """Compile, price and fit a spec. Raises UsageError for a budget that is impossible.
 
-    Choices under `target.time` and `tuning.time` are remembered until `refit`, which measures the machine again.
-    Without `timed` these limits do not apply, as for a plan that was fitted before.
-
-    Raises UsageError for a budget that is impossible.
+    Choices under limits of time, which apply only if `timed`, are kept until `refit` measures the machine again.
     """
     rates: dict[str, Rates] = {}
 
@@ -49,46 +43,138 @@ def fit_plan(
         check_budget(plan)
         target = plan.spec.target
         assert isinstance(target.threads, int)
-        current = statuses(plan, store, index)
-        return with_workers(
-            Fitted(
-                plan,
-                current,
-                price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
-                if machine.has(target.device)
-                else NO_PRICE,
-                Placement(target.device, target.threads, devices=target.devices),
-                target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device)),
-            ),
-            machine.cores,
-        )
+        current, cost = statuses(plan, store, index), NO_PRICE
+        if machine.has(target.device):
+            cost = price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
+        placement = Placement(target.device, target.threads, devices=target.devices)
+        memory = target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device))
+        return with_workers(Fitted(plan, current, cost, placement, memory), machine.cores)
 
-    asked = spec
-    spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit) if timed else spec
-    fitted, settings = within_time(spec, attempt, store, refit=refit) if timed else (attempt(spec), {})
+    asked, settings = spec, dict[str, float]()
+    if timed:
+        spec = limit_trials(spec, store, lambda spec: attempt(spec).price, refit=refit)
+        fitted, settings = within_time(spec, attempt, store, refit=refit)
+    else:
+        fitted = attempt(spec)
     if spec.tuning.trials != asked.tuning.trials:
         limit = f"tuning.time {asked.tuning.time}"
         chosen = Adjustment("tuning.trials", asked.tuning.trials, spec.tuning.trials, limit)
         notes = (*fitted.notes, *trials_too_long(fitted, asked))
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
-    fitted, heavy = within_memory(fitted)
-    return (
-        replace(fitted, problem=too_large(fitted, heavy, with_settings(spec, settings), attempt)) if heavy else fitted
-    )
+    fitted, heavy = _within_memory(fitted)
+    problem = _too_large(fitted, heavy, with_settings(spec, settings), attempt) if heavy else fitted.problem
+    return replace(fitted, problem=problem)
 
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
     """A plan of which only some steps run: where they fit though all do not, `problem` is None."""
     if fitted.problem is None or len(names) == len(fitted.statuses):
         return fitted
-    some, heavy = within_memory(replace(fitted, statuses={name: fitted.statuses[name] for name in names}, problem=None))
+    some, heavy = _within_memory(
+        replace(fitted, statuses={name: fitted.statuses[name] for name in names}, problem=None)
+    )
     problem = None
     if heavy:
-        size = f"`--set target.memory={mebibytes(heavy)}`"
-        problem = FitError(f"{highest_peak(heavy)}, above {memory_word(fitted)}", f"{size} would fit")
+        message, size = _excess(fitted, heavy)
+        problem = FitError(message, f"{size} would fit")
     elif (limit := fitted.plan.spec.target.seconds) is not None and (need := some.seconds) > limit:
         problem = FitError(
             f"these steps take about {minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
             f"`--set target.time={sufficient_time(need)}` would do",
         )
     return replace(fitted, placement=some.placement, problem=problem)
+
+
+def _within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
+    """Return the plan where it fits, and the peaks of the steps that exceed the memory at their smallest."""
+    if not _too_heavy(fitted):
+        return fitted, {}
+    word = _memory_word(fitted)
+    for placement in _smaller(fitted.placement):
+        smaller = replace(fitted, placement=placement)
+        if not _too_heavy(smaller):
+            adjustments = []
+            if (batch := placement.evaluation_batch) < EVALUATION_BATCH:
+                adjustments.append(Adjustment("images evaluated at once", EVALUATION_BATCH, batch, word))
+            if placement.stream:
+                adjustments.append(Adjustment("data", "in memory", "on disk", word))
+            peaks = _peaks(smaller)
+            steps = {
+                name: replace(estimate, peak_bytes=round(peaks.get(name, estimate.peak_bytes)))
+                for name, estimate in fitted.price.steps.items()
+            }
+            price = replace(fitted.price, steps=steps)
+            return replace(smaller, price=price, adjustments=(*fitted.adjustments, *adjustments)), {}
+    return fitted, _too_heavy(replace(fitted, placement=placement))
+
+
+def _too_heavy(fitted: Fitted) -> dict[str, float]:
+    return {name: peak for name, peak in _peaks(fitted).items() if peak > fitted.memory}
+
+
+def _memory_word(fitted: Fitted) -> str:
+    """Return the limit of memory in words."""
+    limit = fitted.plan.spec.target.memory
+    return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
+
+
+def _smaller(placement: Placement) -> list[Placement]:
+    batches = [EVALUATION_BATCH]
+    while batches[-1] > 1:
+        batches.append(-(-batches[-1] // 2))
+    return [replace(placement, evaluation_batch=batch, stream=stream) for stream in (False, True) for batch in batches]
+
+
+def _peaks(fitted: Fitted) -> dict[str, float]:
+    # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
+    peaks = {name: float(estimate.peak_bytes) for name, estimate in fitted.estimates.items()}
+    if (placement := fitted.placement).usual:
+        return peaks
+    for name in peaks:
+        work, rates = fitted.price.works[name], fitted.price.network_rates(name)
+        small = peak_bytes(work, rates, evaluated=placement.evaluation_batch, streamed=placement.stream)
+        peaks[name] = float(round(peaks[name] - (peak_bytes(work, rates) - small)))
+    return peaks
+
+
+def _too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
+    """Return the error with the sizes that would fit: of memory and, if a smaller one is enough, of the batch."""
+    message, size = _excess(fitted, heavy)
+    if fitted.memory <= fitted.price.base:
+        base = binary_size(fitted.price.base)
+        return FitError(message, f"torch and what reads images take {base} here; {size} would fit")
+    if batch := _batch_that_fits(fitted, heavy, spec, attempt):
+        return FitError(message, f"{size} or `--set {batch}` would fit, the latter with other results")
+    return FitError(message, f"{size} would fit")
+
+
+def _batch_that_fits(
+    fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]
+) -> str | None:
+    name = max(heavy, key=lambda step: heavy[step])
+    work, rates = fitted.price.works[name], fitted.price.network_rates(name)
+    if not work.load.batch or not rates.get("train_bytes"):
+        return None
+    fixed = fitted.price.base + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
+    batch = int((fitted.memory - fixed) / rates["train_bytes"])
+    if not 2 <= batch < work.load.batch:
+        return None
+    batch = 1 << (batch.bit_length() - 1)
+    proxy = fitted.plan.steps[name].purpose == "source" and spec.irp.training is not None
+    for size in (batch, batch // 2):
+        if size > 1 and not _within_memory(attempt(_with_batch(spec, size, proxy=proxy)))[1]:
+            return f"{'irp.' if proxy else ''}training.batch={size}"
+    return None
+
+
+def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
+    section: Any = spec.irp if proxy else spec
+    changed = section.model_copy(update={"training": section.training.model_copy(update={"batch": batch})})
+    return spec.model_copy(update={"irp": changed}) if proxy else changed
+
+
+def _excess(fitted: Fitted, heavy: Mapping[str, float]) -> tuple[str, str]:
+    # The step with the highest peak in words, and the option with a `target.memory` in which it fits.
+    name, peak = max(heavy.items(), key=lambda item: item[1])
+    message = f"step `{name}` takes about {binary_size(peak)} of memory at its peak, above {_memory_word(fitted)}"
+    return message, f"`--set target.memory={-(-1.05 * peak // 2**20):.0f}MiB`"

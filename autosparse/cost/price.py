@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, TypeGuard
 
 from autosparse.backends import EVALUATION_BATCH, Placement, backends, environment, system_load, this_machine
@@ -19,9 +20,9 @@ from autosparse.cost.work import Work, count_work
 from autosparse.datasets import datasets
 from autosparse.foreign_code import foreign_code
 from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
-from autosparse.plan.lookup import network_of
 from autosparse.plan.model import Plan
-from autosparse.plan.status import Status
+from autosparse.plan.reasons import SAME
+from autosparse.plan.status import Status, to_run
 from autosparse.spec import Pretrained
 from autosparse.steps.data import DataResult
 from autosparse.store import Index, Record, Store, digest
@@ -30,16 +31,11 @@ from autosparse.user_code import label
 _VERSION = 1  # of what is remembered
 _LATEST = 5
 _LIBRARIES = 75 * 2**20  # that data sets are read with; a registration that says more (`holds`) is taken at its word
-_SAME = ("torch", "processor", "device", "threads")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a step takes: `seconds`, the most memory at one time, and bytes in the store; `basis` says how it is known.
-
-    `basis` is `made` for what this very step took, `finished steps` of its kind, or `probe` for rates that were
-    measured on made-up images.
-    """
+    """The seconds, peak memory and bytes on disk of a step, known as it was `made`, by `finished steps` or `probe`."""
 
     seconds: float
     peak_bytes: int
@@ -49,10 +45,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Price:
-    """The estimates of a plan's steps, reused ones too, and what is spent once: `startup` seconds, `base` bytes.
+    """The estimates of steps whose network and data are known, and what is spent once: `startup` seconds, `base` bytes.
 
-    Steps whose network or data are not known yet have no estimate. `dense` is what training the dense network
-    takes.
+    `dense` is the seconds of training the dense network.
     """
 
     steps: Mapping[str, Estimate]
@@ -75,9 +70,8 @@ class Price:
 
     def to_run(self, statuses: Mapping[str, Status]) -> Estimate:
         """What is left to do, with the time until the first step begins."""
-        left = self.of(name for name, status in statuses.items() if status.status != "reuse")
-        begin = self.startup if any(status.status != "reuse" for status in statuses.values()) else 0.0
-        return Estimate(left.seconds + begin, left.peak_bytes, left.disk_bytes, left.basis)
+        left = self.of(names := to_run(statuses))
+        return replace(left, seconds=left.seconds + (self.startup if names else 0.0))
 
 
 NO_PRICE = Price({}, 0.0, 0, None)
@@ -88,24 +82,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Calibration:
-    """The rates of a machine, by unit of work: remembered in a store, and measured by probes where they are not.
-
-    The fields are the probes: of the machine, of a network, and of the load that slows both. Probes that return
-    constants are the calibration of a machine of known speed.
-    """
+    """The probes that measure a machine's rates, by unit of work: of the machine, of a network, and of its load."""
 
     probe_machine: Callable[[Placement, str, Mapping[str, Any]], Rates] = probe_machine
     probe_network: Callable[..., Rates] = probe_network
     load: Callable[[], float] = system_load
-
-    def remembered(self, store: Store, key: str, needed: Iterable[str]) -> Rates | None:
-        """Return the rates that a store remembers, or None where it lacks a needed unit or holds no rates."""
-        rates = store.recall(f"rates-{key}")
-        return rates if _are_rates(rates, needed) else None
-
-    def remember(self, store: Store, key: str, rates: Rates) -> None:
-        """Write rates to a store, for later commands."""
-        store.note(f"rates-{key}", rates)
 
     def warning(self) -> str | None:
         """Warn of a load that makes rates too slow."""
@@ -130,19 +111,19 @@ def price(
     calibration: Calibration = THIS_MACHINE,
     refit: bool = False,
 ) -> Price:
-    """Price every step of a resolved spec's plan. `say` is called before the machine is probed.
+    """Price every step of a resolved spec's plan; a reused step has the price that it had.
 
-    A reused step has the price that it had; a plan with nothing to run needs no rates. `known` keeps the rates of
-    one call for the next; `refit` measures the others again although they are remembered.
+    `say` is called before a probe, `known` keeps rates for the next call, and `refit` measures remembered ones again.
     """
-    read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if statuses[step.name].status != "reuse"]
+    left = to_run(statuses)
+    read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if step.name in left]
     libraries = max((datasets[name].facts.get("holds", _LIBRARIES) for name in read), default=0)
-    rates = _Rates(plan, store, say, libraries, {} if known is None else known, calibration, refit=refit)
+    libraries = 0 if plan.spec.target.device.startswith("cuda") else libraries
+    rates = _Rates(plan, store, say, libraries, {} if known is None else known, calibration, refit)
     machine = {"startup": 0.0, "base": 0.0}
-    if any(status.status != "reuse" for status in statuses.values()):
+    if left:
         machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
     works = count_work(plan)
-    history = _History(index, rates.environment)
     steps = {}
     for name, work in works.items():
         record = index.find(plan.steps[name].key)
@@ -150,28 +131,20 @@ def price(
             about = record.about
             steps[name] = Estimate(about.get("seconds", 0.0), about.get("peak_bytes") or 0, record.bytes, "made")
             continue
-        rate = history.rate(work.kind)
-        seconds = rate * work.load.amount if rate is not None else rates.seconds(work)
-        stored = history.bytes(work.kind)
-        peak = history.peak(work) or rates.peak(work)
-        steps[name] = Estimate(
-            round(seconds, 4),
-            round(peak),
-            stored if stored is not None else work.load.disk_bytes,
-            "probe" if rate is None else "finished steps",
-        )
-    dense = next((steps[c.train].seconds for c in plan.cells if c.mask is None and c.train in steps), None)
-    if dense is None:  # the network under a mask is trained as the dense one is
-        dense = next((steps[cell.train].seconds for cell in plan.cells if cell.train in steps), None)
+        rate, peak, stored = _past(index, rates.environment, work)
+        seconds = rates.seconds(work) if rate is None else rate * work.load.amount
+        basis = "probe" if rate is None else "finished steps"
+        stored = work.load.disk_bytes if stored is None else stored
+        steps[name] = Estimate(round(seconds, 4), round(peak or rates.peak(work)), stored, basis)
+    # Without a dense one: the network under a mask is trained alike.
+    trained = sorted((cell for cell in plan.cells if cell.train in steps), key=lambda cell: cell.mask is not None)
+    dense = next((steps[cell.train].seconds for cell in trained), None)
     base = round(machine["base"]) + rates.libraries
     return Price(steps, machine["startup"], base, dense, works, lambda name: rates.network(works[name]))
 
 
 def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
-    """The most memory of a step above what the process holds before it.
-
-    `evaluated` images are in the network at once, instead of as many as usual; `streamed` leaves data on disk.
-    """
+    """The most memory of a step above its process, with `evaluated` images at once, or data `streamed` from disk."""
     factors = {"bytes": 1.0, "data": 0.0 if streamed else 1.0}
 
     def held(unit: str, count: float) -> float:
@@ -182,135 +155,86 @@ def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, stream
     return max((sum(held(unit, count) for unit, count in phase.items()) for phase in work.load.memory), default=0.0)
 
 
-class _History:
-    """Finished steps, by the kind of their work."""
+def _past(index: Index, here: Mapping[str, Any], work: Work) -> tuple[float | None, float | None, int | None]:
+    # Of the latest finished steps of a kind of work: seconds per unit of its amount, peak of memory, bytes on disk.
+    def alike(record: Record) -> bool:
+        made = record.about.get("environment", {})
+        # A step whose data stayed on disk is slower than usual, and holds less.
+        return all(made.get(name) == here[name] for name in SAME) and not made.get("stream")
 
-    def __init__(self, index: Index, here: Mapping[str, Any]) -> None:
-        self._index = index
-        self._here = {name: here[name] for name in _SAME}
-
-    def _latest(self, kind: str) -> list[Record]:
-        records = []
-        for record in self._index.kinds.get(kind, ()):
-            made = record.about.get("environment", {})
-            # A step whose data stayed on disk is slower than usual, and holds less.
-            if all(made.get(name) == value for name, value in self._here.items()) and not made.get("stream"):
-                records.append(record)
-                if len(records) == _LATEST:
-                    break
-        return records
-
-    def rate(self, kind: str) -> float | None:
-        """Seconds per unit of the amount, the median of the latest."""
-        values = [
-            record.about["seconds"] / record.about["work"]["amount"]
-            for record in self._latest(kind)
-            if record.about["work"]["amount"]
-        ]
-        return statistics.median(values) if values else None
-
-    def peak(self, work: Work) -> float | None:
-        """The most memory of steps of this kind that held as much and evaluated as many images at once as usual."""
-        peaks = [
-            peak
-            for record in self._latest(work.kind)
-            if (peak := record.about.get("peak_bytes"))
-            and record.about["work"].get("held") == work.held
-            and record.about["environment"].get("evaluation_batch") == EVALUATION_BATCH
-        ]
-        return statistics.median(peaks) if peaks else None
-
-    def bytes(self, kind: str) -> int | None:
-        """Bytes on disk of the latest artifact of a kind."""
-        latest = self._index.kinds.get(kind)
-        return latest[0].bytes if latest else None
+    records = index.kinds.get(work.kind, ())
+    abouts = [record.about for record in islice(filter(alike, records), _LATEST)]
+    rates = [about["seconds"] / amount for about in abouts if (amount := about["work"]["amount"])]
+    peaks = [
+        about["peak_bytes"]
+        for about in abouts
+        if about.get("peak_bytes")
+        and about["work"].get("held") == work.held
+        and about["environment"].get("evaluation_batch") == EVALUATION_BATCH
+    ]
+    rate, peak = (statistics.median(values) if values else None for values in (rates, peaks))
+    return rate, peak, records[0].bytes if records else None
 
 
-def _are_rates(rates: object, needed: Iterable[str]) -> TypeGuard[Rates]:
-    if not isinstance(rates, dict) or not rates.keys() >= set(needed):
-        return False
-    return all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in rates.values())
-
-
+@dataclass
 class _Rates:
     """The rates that a plan needs, from a calibration."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        store: Store,
-        say: Say,
-        libraries: int,
-        known: dict[str, Rates],
-        calibration: Calibration,
-        *,
-        refit: bool,
-    ) -> None:
-        target = plan.spec.target
+    plan: Plan
+    store: Store
+    say: Say
+    libraries: int
+    known: dict[str, Rates]
+    calibration: Calibration
+    refit: bool
+    networks: dict[tuple[str, int, str, str], Rates] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        target = self.plan.spec.target
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
-        self._plan, self._store, self._say = plan, store, say
-        self.libraries = 0 if target.device.startswith("cuda") else libraries
         # More threads than there are cores, which machines of a cluster may have, are slower here and tell nothing.
-        self._placement = Placement(target.device, min(target.threads, this_machine().cores))
-        self._backend = backends[target.backend.name].function(self._placement)
-        self.environment = environment(replace(self._placement, threads=target.threads))
-        self._here = {name: value for name, value in environment(self._placement).items() if name in _SAME}
-        self._known = known
-        self._calibration = calibration
-        self._refit = refit
-        self._networks: dict[tuple[str, int, str, str], Rates] = {}
+        self.placement = Placement(target.device, min(target.threads, this_machine().cores))
+        self.backend = backends[target.backend.name].function(self.placement)
+        self.environment = environment(replace(self.placement, threads=target.threads))
+        self.here = {name: value for name, value in environment(self.placement).items() if name in SAME}
 
     @cached_property
     def machine(self) -> Rates:
-        scorer = self._plan.spec.scorer
-        name, options = (
-            ("mlp", {"steps": 1}) if isinstance(scorer, Pretrained) else (scorer.name, scorer.keyed()["options"])
-        )
+        scorer = self.plan.spec.scorer
+        name, options = "mlp", {"steps": 1}
+        if not isinstance(scorer, Pretrained):
+            name, options = scorer.name, scorer.keyed()["options"]
         needed = ("startup", "base", "step", "bytes")
         return self._rates("machine", [name, options], needed, lambda: self._probe_machine(name, options))
 
     def _probe_machine(self, scorer: str, options: Mapping[str, Any]) -> Rates:
         begin = time.perf_counter()
-        self._backend.prepare()
-        rates = {"startup": time.perf_counter() - begin, "base": float(resident(self._placement))}
+        self.backend.prepare()
+        rates = {"startup": time.perf_counter() - begin, "base": float(resident(self.placement))}
         if rates["startup"] < 1:  # torch was there: what importing it takes is not known
             rates["startup"] = 3.0
-        return rates | self._backend.run(lambda placement: self._calibration.probe_machine(placement, scorer, options))
+        return rates | self.backend.run(lambda placement: self.calibration.probe_machine(placement, scorer, options))
 
     def network(self, work: Work) -> Rates:
         """The rates of a step's network, in its batches and precision."""
         if work.network is None:
             return {}
         trained = (work.network, *self._training(work), work.load.kernels)
-        if (known := self._networks.get(trained)) is None:
-            known = self._networks[trained] = self._network(*trained)
+        if (known := self.networks.get(trained)) is None:
+            known = self.networks[trained] = self._network(*trained)
         return known
 
     def _network(self, start: str, batch: int, precision: str, kernels: str) -> Rates:
-        step = self._plan.steps[start]
-        about, reach = step.options, step.access.get("model", step.options["model"])
-        facts = network_of(self._plan, start)
+        network, measure = self.plan.steps[start].network, self.calibration.probe_network
+        identity = network.facts.identity
 
         def probe() -> Rates:
             self.machine  # noqa: B018 -- the first probe measures how long torch takes to come
-            shape = tuple(about["shape"])
-            with foreign_code(f"measuring `{label(reach['name'])}`"):
-                return self._backend.run(
-                    lambda placement: self._calibration.probe_network(
-                        reach["name"],
-                        reach["options"],
-                        facts,
-                        shape,
-                        about["classes"],
-                        batch,
-                        precision,
-                        kernels,
-                        placement,
-                    )
-                )
+            with foreign_code(f"measuring `{label(network.name)}`"):
+                return self.backend.run(lambda placement: measure(network, batch, precision, kernels, placement))
 
         units = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
-        rates = self._rates(facts.identity, [batch, precision, *units], ("build", "train", *units), probe)
+        rates = self._rates(identity, [batch, precision, *units], ("build", "train", *units), probe)
         # Kernels that lack something are not known; a run tells what.
         return {**{name: rates["train"] for name in units if name != "compiling"}, **rates}
 
@@ -318,8 +242,8 @@ class _Rates:
         # Steps that do not train take the rates that were measured for training the same network.
         if work.load.batch:
             return work.load.batch, work.load.precision
-        step = self._plan.steps[work.network or ""]
-        recipe = self._plan.spec.irp.training if step.purpose == "source" else self._plan.spec.training
+        step = self.plan.steps[work.network or ""]
+        recipe = self.plan.spec.irp.training if step.purpose == "source" else self.plan.spec.training
         assert recipe is not None
         return recipe.batch, recipe.precision
 
@@ -331,15 +255,21 @@ class _Rates:
         return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
 
     def _rates(self, subject: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:
-        key = digest([_VERSION, subject, details, self._here])
-        if key not in self._known:
-            rates = None if self._refit else self._calibration.remembered(self._store, key, needed)
-            if rates is None:
-                if not self._known:
-                    self._say("measuring this machine, once for a network and a batch size; a few seconds")
-                    if warning := self._calibration.warning():
-                        self._say(warning)
+        key = digest([_VERSION, subject, details, self.here])
+        if key not in self.known:
+            rates = None if self.refit else self.store.recall(f"rates-{key}")
+            if not _are_rates(rates, needed):
+                if not self.known:
+                    self.say("measuring this machine, once for a network and a batch size; a few seconds")
+                    if warning := self.calibration.warning():
+                        self.say(warning)
                 rates = probe()
-                self._calibration.remember(self._store, key, rates)
-            self._known[key] = rates
-        return self._known[key]
+                self.store.note(f"rates-{key}", rates)
+            self.known[key] = rates
+        return self.known[key]
+
+
+def _are_rates(rates: object, needed: Iterable[str]) -> TypeGuard[Rates]:
+    if not isinstance(rates, dict) or not rates.keys() >= set(needed):
+        return False
+    return all(isinstance(value, int | float) and math.isfinite(value) and value >= 0 for value in rates.values())

@@ -34,35 +34,31 @@ _LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, HORIZON: 0}
 
 
 def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, refit: bool) -> Spec:
-    """The spec with a number of trials in place of `tuning.time`, at least one; as it is where a trial has no price.
-
-    What was chosen before is kept, however the price has moved, unless `refit`.
-    """
-    limit = spec.tuning.seconds
-    if limit is None or not spec.learns or spec.tuning.trials == 0:
-        return spec
-    chosen = {} if refit else remembered_trials(spec, store)
-    if not chosen and (each := _seconds(spec, price)) is not None:
-        number = max(1, len(spec.tuning.selections), min(_most(spec), int(limit / max(each, 1e-6))))
+    """The spec with a number of trials, remembered until `refit`, for its `tuning.time`, where they have a price."""
+    limit, chosen = _trial_limit(spec), {} if refit else remembered_trials(spec, store)
+    few = {"tuning.trials": min(_SEEN, _most(spec))}
+    if limit is not None and not chosen and (trials := _trial_seconds(price(with_settings(spec, few)))):
+        number = int(limit / max(statistics.fmean(trials), 1e-6))
+        number = max(1, len(spec.tuning.selections), min(_most(spec), number))
         store.note(_trials_memory(spec), number)
         chosen = _chosen(number)
     return with_settings(spec, chosen)
 
 
-def _seconds(spec: Spec, price: Callable[[Spec], Price]) -> float | None:
-    # What a trial takes; None where it has no price.
-    steps = price(with_settings(spec, {"tuning.trials": min(_SEEN, _most(spec))})).steps
-    trials = [estimate.seconds for name, estimate in steps.items() if name.startswith("trial/")]
-    return statistics.fmean(trials) if trials else None
-
-
 def remembered_trials(spec: Spec, store: Store) -> dict[str, Any]:
     """What was chosen for a spec's `tuning.time`, by path: a number of trials, and no limit; or nothing."""
-    if spec.tuning.seconds is None or not spec.learns or spec.tuning.trials == 0:
+    if _trial_limit(spec) is None:
         return {}
     kept = store.recall(_trials_memory(spec))
-    sound = isinstance(kept, int) and 0 < kept <= _most(spec)
-    return _chosen(kept) if sound else {}
+    return _chosen(kept) if isinstance(kept, int) and 0 < kept <= _most(spec) else {}
+
+
+def _trial_limit(spec: Spec) -> float | None:
+    return spec.tuning.seconds if spec.learns and spec.tuning.trials != 0 else None
+
+
+def _trial_seconds(price: Price) -> list[float]:
+    return [estimate.seconds for name, estimate in price.steps.items() if name.startswith("trial/")]
 
 
 def _chosen(number: int) -> dict[str, Any]:
@@ -93,7 +89,7 @@ def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
 
 def within_time(
     spec: Spec, attempt: Callable[[Spec], Fitted], store: Store, *, refit: bool
-) -> tuple[Fitted, Mapping[str, float]]:
+) -> tuple[Fitted, dict[str, float]]:
     """Return the plan within `target.time`, and its settings of what the spec leaves open, by path."""
     limit = spec.target.seconds
     if limit is None:
@@ -119,21 +115,17 @@ def within_time(
 
     chosen = first_fitting(len(steps), fits)
     best, settings = attempts[chosen], steps[chosen]
-    last = best if first.seconds > _AIM * limit else None
-    if last is not None and first.seconds <= limit and first.seconds <= best.seconds:
+    if first.seconds <= min(limit, best.seconds):
         # Less would not be cheaper, as where the usual IRP is in the cache.
-        best, settings, last = first, steps[0], None
-    if last is not None and last.seconds > limit:
+        best, settings = first, steps[0]
+    if best.seconds > limit:
         return replace(best, problem=_too_long(best, spec, open_here, cached=len(open_here) < len(usual))), settings
     _remember(spec, settings, store)
     return best, settings
 
 
 def first_fitting(count: int, fits: Callable[[int], bool]) -> int:
-    """Return the first of `count` numbers that fits, or the last one; once a number fits, so do those after it.
-
-    Asks for the first, then the last, then by bisection.
-    """
+    """Return the first of `count` numbers that fits, else the last: by bisection, after the first and the last."""
     low, high = 0, count - 1
     if fits(low):
         return low
@@ -148,7 +140,7 @@ def first_fitting(count: int, fits: Callable[[int], bool]) -> int:
 def trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
     """Return a note if even the fewest trials take longer than `tuning.time`."""
     tuning = asked.tuning
-    need = sum(estimate.seconds for name, estimate in fitted.price.steps.items() if name.startswith("trial/"))
+    need = sum(_trial_seconds(fitted.price))
     number = fitted.plan.spec.tuning.trials
     if need <= _KEPT * (tuning.seconds or math.inf) or number != max(1, len(tuning.selections)):
         return []
@@ -165,7 +157,7 @@ def _memories(spec: Spec) -> tuple[str, str]:
 
 def _kept(
     spec: Spec, usual: Mapping[str, float], tried: Callable[[Mapping[str, float]], Fitted], store: Store
-) -> tuple[Fitted, Mapping[str, float]] | None:
+) -> tuple[Fitted, dict[str, float]] | None:
     # The choice that was made for this spec; else that for a variant of it whose rounds or trials are in the store.
     limit = spec.target.seconds
     assert limit is not None
@@ -205,13 +197,12 @@ def _remember(spec: Spec, settings: Mapping[str, float], store: Store) -> None:
 
 
 def _as_choice(remembered: object, usual: Mapping[str, float], least: Mapping[str, float]) -> dict[str, float] | None:
-    if not isinstance(remembered, dict) or remembered.keys() != usual.keys():
+    if not isinstance(remembered, dict) or not remembered or remembered.keys() != usual.keys():
         return None
-    sound = all(
-        isinstance(value, int | float) and (least[path] <= value <= usual[path] or value == least[path])
-        for path, value in remembered.items()
-    )
-    return remembered if sound and remembered else None
+    for path, value in remembered.items():
+        if not isinstance(value, int | float) or not least[path] <= value <= max(least[path], usual[path]):
+            return None
+    return remembered
 
 
 def _least(spec: Spec) -> dict[str, float]:
@@ -221,7 +212,7 @@ def _least(spec: Spec) -> dict[str, float]:
 
 def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
     # Rounds and trials in the cache take no time, and with other settings would have to run.
-    steps = [first.plan.steps[name] for name, status in first.statuses.items() if status.status != "reuse"]
+    steps = [first.plan.steps[name] for name in first.to_run]
     trials = [step.purpose == "scorer" for step in steps if "chained" in operations[step.operation].facts]
     to_run = {"irp.epochs": False in trials, "irp.rounds": False in trials, "tuning.trials": True in trials}
     return [path for path in usual if to_run.get(path, True)]
@@ -253,16 +244,11 @@ def _as_written(path: str, value: float) -> object:
 
 def _too_long(best: Fitted, spec: Spec, lowered: Collection[str], *, cached: bool) -> FitError:
     need = best.seconds
-    attempted = ", and the spec leaves nothing open to lower"
-    if lowered or cached:
-        attempted = (
-            f" even with the least of {', '.join(lowered)}" if lowered else ", with what is open to lower in the cache"
-        )
-    compared = best.price.of(
-        name
-        for name, status in best.statuses.items()
-        if status.status != "reuse" and best.plan.steps[name].purpose in ("network", "comparison")
-    )
+    attempted = ", with what is open to lower in the cache" if cached else ", and the spec leaves nothing open to lower"
+    if lowered:
+        attempted = f" even with the least of {', '.join(lowered)}"
+    steps = best.plan.steps
+    compared = best.price.of(name for name in best.to_run if steps[name].purpose in ("network", "comparison"))
     share = f"; {minutes(compared.seconds)} of that is training what is compared" if compared.seconds > need / 2 else ""
     return FitError(
         f"the plan takes about {minutes(need)}{attempted}, above `target.time` {spec.target.time}",

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from autosparse.core.irp import keep_after
 from autosparse.core.scorers import groups_of
-from autosparse.models.facts import NetworkFacts
-from autosparse.plan.builder import scorer_options
-from autosparse.plan.lookup import kernels_of, network_of, subject_of
-from autosparse.plan.model import Plan
-from autosparse.spec import Pretrained
+from autosparse.core.training.loop import FEW
+from autosparse.datasets import Source
+from autosparse.plan.builder import scorer_of
+from autosparse.plan.model import Plan, Step
 from autosparse.steps import operations
+from autosparse.steps.data import DataResult
+from autosparse.steps.init import InitResult
+from autosparse.steps.irp import RoundResult
 from autosparse.steps.workload import Facts, Workload, kind_of
 from autosparse.store import digest
 
@@ -20,11 +23,7 @@ _COMPILER = 300 * 2**20  # that a process holds once it has compiled; 240 MB wer
 
 @dataclass(frozen=True)
 class Work:
-    """The workload of a step in a plan.
-
-    `kind` is the digest of the kind of work; `network` names an `init` step of the same structure, or is None where
-    no network runs.
-    """
+    """The workload of a step, the digest of its kind, and an `init` step of the network that it runs, if any."""
 
     kind: str
     network: str | None
@@ -37,30 +36,52 @@ class Work:
 
 
 def count_work(plan: Plan) -> dict[str, Work]:
-    """Count the work of every step whose network is known; a network never seen before is traced.
-
-    Steps whose data are missing are left out: neither the shape nor the number of the images is known.
-    """
-    networks: dict[str, NetworkFacts] = {}
+    """Count the work of every step whose data are there; a network never seen before is traced."""
     works: dict[str, Work] = {}
     representative: dict[str, str] = {}
-    groups, scorer = _feature_groups(plan), plan.spec.scorer
-    updates = 1 if isinstance(scorer, Pretrained) else scorer.options().get("steps", 1)
-    warm_up = scorer_options(plan.spec, plan.steps).get("warm_up", 0)
+    scorer, options = scorer_of(plan.spec, plan.steps)
+    groups = groups_of(scorer, options) if scorer else ()
+    updates, warm_up = options.get("steps", 1), options.get("warm_up", 0)
     for name, step in plan.steps.items():
-        if not (subject := subject_of(plan, step)):
+        if not (subject := _subject_of(plan, step)):
             continue
         start, source = subject
-        if start not in networks:
-            networks[start] = network_of(plan, start)
-            representative.setdefault(networks[start].identity, start)
-        network = networks[start]
-        kernels = kernels_of(plan, step, network.total)
+        network = plan.steps[start].network.facts
+        representative.setdefault(network.identity, start)
+        kernels = _kernels_of(plan, step, network.total)
         facts = Facts(tuple(step.inputs), network, source, groups, updates, warm_up, kernels)
         load = operations[step.operation].facts["cost"](step.options, facts)
         kind = kind_of(step.operation, step.version, facts, load)
         works[name] = Work(kind, representative[network.identity] if load.runs_network else None, load)
     return _with_compiler(works)
+
+
+def _subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
+    # The `init` step and the data of the step, of the first one that it needs, or of one that needs it.
+    # None where the data are not there yet.
+    about: Step | None = step
+    if role := "init" if step.gives(InitResult) else "data" if step.gives(DataResult) else "":
+        about = next((other for other in plan.steps.values() if other.inputs.get(role) == step.name), None)
+    while about and "init" not in about.inputs:
+        # A pretrained scorer belongs to no network: any does.
+        about = plan.steps[next(iter(about.inputs.values()), plan.cells[0].train)]
+    source = about and plan.sources.get(about.inputs.get("data", ""))
+    return (about.inputs["init"], source) if about and source and source.known else None
+
+
+def _kernels_of(plan: Plan, step: Step, total: int) -> str:
+    # Those for few weights by the share that masks leave of a network's `total`.
+    kernels = str(step.options.get("training", {}).get("kernels", "dense"))
+    return kernels if kernels != "sparse" or _leaves_few(plan, step, total) else "dense"
+
+
+def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
+    about = step.options
+    if not step.gives(RoundResult):
+        mask = plan.steps.get(step.inputs.get("mask", ""))
+        return mask is not None and 1 - mask.options.get("sparsity", 0.0) <= FEW
+    left = keep_after(total, about["per_round"], about["number"] - 1, about["per_round_of"])
+    return left <= FEW * total
 
 
 def _with_compiler(works: dict[str, Work]) -> dict[str, Work]:
@@ -75,10 +96,3 @@ def _with_compiler(works: dict[str, Work]) -> dict[str, Work]:
         name: replace(work, load=replace(work.load, memory=tuple(map(grown, work.load.memory))))
         for name, work in works.items()
     }
-
-
-def _feature_groups(plan: Plan) -> tuple[str, ...]:
-    scorer = plan.spec.scorer
-    if isinstance(scorer, Pretrained):
-        return tuple(plan.steps["scorer"].options["scorer"]["features"]) if "scorer" in plan.steps else ()
-    return groups_of(scorer.name, scorer.options())

@@ -11,12 +11,14 @@ from functools import partial
 from typing import TypeVar
 
 from autosparse.backends import Distributed, Event, Failed, Finished, Note, Observer, Placement, Raised, WorkerPool
-from autosparse.cost import Estimate
+from autosparse.cost.price import Estimate
 from autosparse.errors import AutosparseError, DamagedArtifact, MissingData, MissingExtra, UsageError
 from autosparse.execute.outcome import Outcome, find_stale, is_stale, release
 from autosparse.execute.step_runner import StepRunner
 from autosparse.execute.workers import Order, Workers, run_remote
-from autosparse.plan import Plan, Selection, Step, missing_data, missing_libraries, select_steps, statuses, urgency
+from autosparse.plan.graph import urgency
+from autosparse.plan.model import Plan, Step
+from autosparse.plan.status import Selection, missing_data, missing_libraries, select_steps, statuses
 from autosparse.store import Store, in_use
 
 Result = TypeVar("Result")

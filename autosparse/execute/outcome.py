@@ -10,7 +10,8 @@ from typing import Any
 
 from autosparse.errors import AutosparseError, DamagedArtifact, DamagedFile, Diverged, StepError, UsageError
 from autosparse.foreign_code import in_short, location_of
-from autosparse.plan import Plan, Status, Step
+from autosparse.plan.model import Plan, Step
+from autosparse.plan.status import Status
 from autosparse.store import Store, digest, open_index
 
 

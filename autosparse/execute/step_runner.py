@@ -21,11 +21,11 @@ from autosparse.backends import (
     environment,
     release_memory,
 )
-from autosparse.cost import Work, count_work
+from autosparse.cost.work import Work, count_work
 from autosparse.errors import DamagedArtifact, StepError
 from autosparse.execute.data_parallel import write_output
 from autosparse.execute.outcome import Outcome, files_of
-from autosparse.plan import Plan, Step
+from autosparse.plan.model import Plan, Step
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Artifact, Draft, Store, digest
 

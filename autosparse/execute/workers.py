@@ -22,7 +22,8 @@ from typing import Any
 from autosparse.backends import Emit, Event, Placement, Progress, Raised, Started, local
 from autosparse.errors import AutosparseError, StepError
 from autosparse.execute.step_runner import StepRunner
-from autosparse.plan import Plan, compile_plan
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan
 from autosparse.spec import take_spec
 from autosparse.store import Store, in_use
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
-from autosparse.plan import PURPOSES
+from autosparse.plan.model import PURPOSES
 from autosparse.report import LEAST, Report, columns_of, mean_of, method_first, rows_of, spread_of
 from autosparse.report.cells import rounds_by_source, verdict_sentences, verified
 from autosparse.text import seconds

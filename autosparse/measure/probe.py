@@ -1,7 +1,6 @@
 """Probes of the machine: speed and memory of each kind of work, measured for a moment on synthetic images.
 
-Rates are seconds a unit, by the units of cost/work.py, and `_bytes` an image. They are remembered for the processor,
-the device, the threads and the torch that they were measured with.
+Rates are seconds a unit, by the units of steps/workload.py, and `_bytes` an image.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import Tensors, describe_layers, prunable_weights
 from autosparse.errors import AutosparseError, UsageError
 from autosparse.lazy_torch import torch
-from autosparse.models import Shape, build_model
-from autosparse.models.facts import NetworkFacts
+from autosparse.models import Shape
+from autosparse.models.facts import Network, NetworkFacts
 
 Rates = dict[str, float]
 
@@ -83,65 +82,52 @@ def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -
     )
 
 
-def probe_network(
-    name: str,
-    options: Mapping[str, Any],
-    facts: NetworkFacts,
-    shape: Shape,
-    classes: int,
-    batch: int,
-    precision: str,
-    kernels: str,
-    placement: Placement,
-) -> Rates:
-    """Rates of one network: trained in batches of `batch`, evaluated, differentiated, described.
+def probe_network(network: Network, batch: int, precision: str, kernels: str, placement: Placement) -> Rates:
+    """Rates of one network: trained by dense and other available kernels, evaluated, differentiated, described.
 
-    With other kernels also trained by those, unless they lack something, which a run tells; by those for few weights
-    while a fiftieth of them are left.
-
-    Where one batch takes longer than a moment, a smaller one stands for it. Memory is measured where a batch is
-    large enough for it to be seen, else it is what the network saves on paper.
+    A smaller batch stands for one that takes longer than a moment; its memory is then what the network saves on paper.
     """
-    device = torch.device(placement.device)
+    device, facts = torch.device(placement.device), network.facts
+
+    def some(count: float) -> Images:
+        return made_up_images(max(2, int(count)), network.shape, network.classes, device)
+
     begin = time.perf_counter()
     with seeded(0):
-        model = build_model(name, options, shape, classes)
+        model = network.build()
     build = time.perf_counter() - begin
     model = model.to(device)
-    images = made_up_images(max(2, min(batch, 8)), shape, classes, device)
+    images = some(min(batch, 8))
     recipe = Recipe(epochs=1, batch=len(images), crop=0, precision=precision)  # type: ignore[arg-type]
     random = torch.Generator().manual_seed(0)
     train(model, images, recipe, random)
     first = clock(lambda: train(model, images, recipe, random), device) / len(images)
     size = max(2, min(batch, int(_SLOW / first)))
-    full = made_up_images(size, shape, classes, device)
-    recipe = replace(recipe, batch=size)
+    full, recipe = some(size), replace(recipe, batch=size)
     once = clock(lambda: train(model, full, recipe, random), device)
     epochs = max(1, min(50, int(_MOMENT / once)))  # what a training does once should not be seen
     recipe = replace(recipe, epochs=epochs)
     used: Rates = {"build": build}
     used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
     used["train"] /= epochs
-    if kernels == "sparse":
+    if kernels == "sparse" and util.find_spec("numba"):
         masks = {n: torch.rand(w.shape, generator=random) < _LEFT for n, w in prunable_weights(model).items()}
-        extra = _sparse(lambda given: train(model, full, given, random, masks=masks), recipe, size, device)
-        used["train_bytes"] = max(used["train_bytes"], extra.pop("sparse_bytes", 0.0))  # what it saves is float32
-        used |= extra
+        sparse = replace(recipe, kernels="sparse")
+        train(model, full, replace(sparse, epochs=1), random, masks=masks)
+        seconds, held = _measured(lambda: train(model, full, sparse, random, masks=masks), size, device)
+        used["sparse"] = seconds / epochs
+        used["train_bytes"] = max(used["train_bytes"], held)  # what it saves is float32
     elif kernels == "compiled":
         used |= (extra := _compiled(partial(train, model, full), recipe, used["train"], device))
         if extra and size < batch:  # torch has then an equal network on disk for what is to run, too
             real = replace(recipe, batch=batch, epochs=1, kernels="compiled")
-            train(model, made_up_images(batch, shape, classes, device), real, random)
+            train(model, some(batch), real, random)
     # Parameters, gradients, momentum and the state that is read are counted apart.
-    parameters = 4.0 * sum(parameter.numel() for parameter in model.parameters())
-    used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * parameters / size)
+    used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * 4.0 * facts.parameters / size)
     if size < min(batch, _SEEN):
         used["train_bytes"] = _PAPER * facts.saved_bytes * (0.5 if precision == "bfloat16" else 1)
-
-    def some(seconds: float) -> Images:
-        return made_up_images(max(2, min(256, int(seconds / first))), shape, classes, device)
-
-    return used | _scoring(model, some(2 * _SLOW), some(_SLOW), facts, precision)
+    evaluated, scored = (some(min(256, seconds / first)) for seconds in (2 * _SLOW, _SLOW))
+    return used | _scoring(model, evaluated, scored, facts, precision)
 
 
 def _scoring(model: torch.nn.Module, evaluated: Images, scored: Images, facts: NetworkFacts, precision: str) -> Rates:
@@ -151,12 +137,11 @@ def _scoring(model: torch.nn.Module, evaluated: Images, scored: Images, facts: N
         lambda: accuracy(model, evaluated, precision, batch=len(evaluated)), len(evaluated), device
     )
     evidence = evidence_of(model, scored)
-    number = len(evidence.draw(0)[0][1])
-    parameters = sum(parameter.numel() for parameter in model.parameters())
+    number = len(scored)
     used["gradient"], used["gradient_bytes"] = _measured(
         lambda: evidence.gradient(evidence.weights, evidence.draw(number)), number, device
     )
-    used["gradient_bytes"] = max(0.0, used["gradient_bytes"] - 2 * 4.0 * parameters / number)
+    used["gradient_bytes"] = max(0.0, used["gradient_bytes"] - 2 * 4.0 * facts.parameters / number)
     if number < _SEEN:
         used["gradient_bytes"] = _PAPER * facts.saved_bytes
     if len(evaluated) < _SEEN:
@@ -172,15 +157,6 @@ def _scoring(model: torch.nn.Module, evaluated: Images, scored: Images, facts: N
     seen = [Seen(layer, there, evidence.weights[layer.name], evidence.weights[layer.name]) for layer in few]
     used["features"] = _timed(lambda: [*table_layers(seen, _GROUPS)], device) / weights
     return used
-
-
-def _sparse(train: Callable[[Recipe], object], recipe: Recipe, size: int, device: torch.device) -> Rates:
-    if not util.find_spec("numba"):
-        return {}
-    sparse = replace(recipe, kernels="sparse")
-    train(replace(sparse, epochs=1))
-    seconds, held = _measured(lambda: train(sparse), size, device)
-    return {"sparse": seconds / recipe.epochs, "sparse_bytes": held}
 
 
 def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device: torch.device) -> Rates:

@@ -36,9 +36,7 @@ class Pictures:
 
         moves: list[Any] = [transforms.RandomCrop(self._pixels.shape[1:3], padding=self._crop)] if self._crop else []
         moves += [transforms.RandomHorizontalFlip()] if self._flip else []
-        composed = transforms.Compose(
-            [*moves, transforms.ToTensor(), transforms.Normalize(self._mean, self._spread)],
-        )
+        composed = transforms.Compose([*moves, transforms.ToTensor(), transforms.Normalize(self._mean, self._spread)])
         return lambda picture: composed(picture)
 
     def __len__(self) -> int:
@@ -62,9 +60,9 @@ def train_plainly(
     readers: int = 2,
     observe: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train `model` in place by a recipe of SGD, as a careful person would: a DataLoader of `readers` processes that
-    transforms images one at a time, NCHW, float32 whatever the recipe's precision, and masks multiplied in Python, a
-    tensor at a time. `observe` is called with the steps done before each step.
+    """Train `model` in place by SGD as a careful person would, in NCHW and float32 with masks multiplied in Python.
+
+    A DataLoader of `readers` processes transforms images one at a time; `observe` gets the steps done before each.
     """
     device = images.labels.device
     loader: Any = torch.utils.data.DataLoader(

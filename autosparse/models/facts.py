@@ -59,6 +59,25 @@ class NetworkFacts:
         return sum(layer.size * layer.positions for layer in self.layers)
 
 
+@dataclass(frozen=True)
+class Network:
+    """A network as plans describe it: its identity in keys, and what builds it for images of a shape."""
+
+    identity: Mapping[str, Any]
+    name: str
+    options: Mapping[str, Any]
+    shape: Shape
+    classes: int
+
+    @cached_property
+    def facts(self) -> NetworkFacts:
+        """Raises UsageError for a network that cannot be built or run."""
+        return network_facts(self.identity, self.name, self.options, self.shape, self.classes)
+
+    def build(self) -> torch.nn.Module:
+        return build_model(self.name, self.options, self.shape, self.classes)
+
+
 def network_facts(
     identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
 ) -> NetworkFacts:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 from autosparse.core.allocation import apportion, most_within
 from autosparse.core.weights import keep_count, sparsity_of
 from autosparse.errors import UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
-from autosparse.plan.builder import blame
-from autosparse.plan.lookup import facts_of
+from autosparse.plan.builder import blame, facts_of
 from autosparse.plan.model import Plan
 from autosparse.spec import Amount
 
@@ -40,9 +39,6 @@ class Translation:
     macs: float | Between
     bytes: float | Between
 
-    def json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
     """One possible budget in every currency."""
@@ -61,27 +57,19 @@ def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
 
 
 def compact_bytes(keep: int, facts: NetworkFacts) -> int:
-    """The compact format's bound: kept weights with a bitmap, or with their places, whichever is smaller.
-
-    All other parameters and the buffers take 4 bytes each; names and shapes, a few kB, are not counted.
-    """
+    """The compact format's bytes without names: all other numbers, and kept weights with a bitmap or their places."""
     weights = min(math.ceil(facts.total / 8) + _FLOAT * keep, (_FLOAT + _INDEX) * keep)
     return weights + _FLOAT * (facts.parameters - facts.total + facts.buffers)
 
 
 def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> float:
-    """The sparsity that a budget in weights, parameters or bytes is.
-
-    Raises UsageError, with what is possible, when it leaves fewer weights than layers or is more than there is.
-    """
+    """The sparsity of a budget in weights, parameters or bytes. Raises UsageError for an impossible one."""
     total, layers = facts.total, len(facts.layers)
     if not isinstance(budget, Amount):
         if (keep := keep_count(total, budget)) < layers:
             highest = math.floor((1 - layers / total) * 10**6) / 10**6
-            raise UsageError(
-                f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}",
-                f"the highest that leaves one a layer is {highest:.6f}",
-            )
+            message = f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
+            raise UsageError(message, f"the highest that leaves one a layer is {highest:.6f}")
         return budget
     if not total:
         raise UsageError(f"{network} has no weight that can be pruned")
@@ -114,10 +102,8 @@ def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
 
 def _refuse_more(budget: Amount, dense: int, network: str) -> None:
     if budget.amount > dense:
-        raise UsageError(
-            f"{_written(budget)} is more than the {dense:,} {budget.currency} of {network} before it is pruned",
-            "a budget is the most that is left: name less, or 0 to prune nothing",
-        )
+        message = f"{_written(budget)} is more than the {dense:,} {budget.currency} of {network} before it is pruned"
+        raise UsageError(message, "a budget is the most that is left: name less, or 0 to prune nothing")
 
 
 def _written(budget: Amount) -> str:
@@ -127,13 +113,9 @@ def _written(budget: Amount) -> str:
 
 def _affordable(limit: int, facts: NetworkFacts) -> Between:
     """How many weights stay within multiply-adds: dearest layers filled first, cheapest first, all alike."""
-    first, total = len(facts.layers), facts.total
-    dearest, cheapest = _dearest_first(facts), _dearest_first(facts)[::-1]
-    return Between(
-        most_within(lambda keep: _filled(dearest, keep), limit, first, total),
-        most_within(lambda keep: _filled(cheapest, keep), limit, first, total),
-        most_within(lambda keep: _uniform(facts, keep), limit, first, total),
-    )
+    dearest = _dearest_first(facts)
+    macs = (partial(_filled, dearest), partial(_filled, dearest[::-1]), partial(_uniform, facts))
+    return Between(*(most_within(count, limit, len(facts.layers), facts.total) for count in macs))
 
 
 def _dearest_first(facts: NetworkFacts) -> list[LayerFacts]:
@@ -157,10 +139,7 @@ def _uniform(facts: NetworkFacts, keep: int) -> int:
 
 
 def check_budget(plan: Plan) -> None:
-    """Refuse a budget that leaves the network fewer weights than layers, or more than it has, before anything runs.
-
-    Raises UsageError with what is possible. A network whose images are not there yet is not looked at.
-    """
+    """Raise UsageError for a budget of fewer weights than layers, or more than there are, once the images are there."""
     if (facts := _facts(plan)) is None:
         return
     name = plan.spec.model.short_name
@@ -182,5 +161,5 @@ def _facts(plan: Plan) -> NetworkFacts | None:
     inputs = plan.steps[plan.cells[0].train].inputs
     if not plan.sources[inputs["data"]].known:
         return None
-    facts = facts_of(plan.steps[inputs["init"]], plan.spec.model)
+    facts = facts_of(plan.steps[inputs["init"]])
     return facts if facts.total else None  # a network with nothing to prune fails in its first mask, saying why

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from autosparse.core.training.loop import of_a_step
 from autosparse.datasets import Source, open_source
 from autosparse.errors import InvalidValue, OwnCodeError, UsageError
+from autosparse.models.facts import NetworkFacts
 from autosparse.plan.model import Step
 from autosparse.registry import OneOf, Option, Range
 from autosparse.spec import Pretrained, Spec
 from autosparse.spec.choices import Choice
-from autosparse.spec.irp import whole
+from autosparse.spec.learning import whole
 from autosparse.steps import operations
 from autosparse.store import digest, key_of
 
@@ -74,6 +74,12 @@ def blame(path: str) -> Iterator[None]:
         raise InvalidValue(error.message, error.hint, path) from error
 
 
+def facts_of(start: Step) -> NetworkFacts:
+    """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
+    with blame("model"):
+        return start.network.facts
+
+
 def keyed_recipe(training: Any) -> dict[str, Any]:
     """A recipe's fields as steps are told them."""
     options: dict[str, Any] = training.model_dump(mode="json")
@@ -81,22 +87,14 @@ def keyed_recipe(training: Any) -> dict[str, Any]:
     return options
 
 
-def keyed_aims(tuning: Any) -> dict[str, Any]:
-    """Return how trials are split, scored and proposed."""
-    return {name: getattr(tuning, name) for name in ("split", "objective", "sampler", "parallel", "pruner")}
-
-
-def keyed_steps(training: Any) -> dict[str, Any]:
-    """What of a recipe makes a step, where networks are trained for some steps and rewound."""
-    return of_a_step(keyed_recipe(training))
-
-
-def scorer_options(spec: Spec, steps: Mapping[str, Step]) -> Mapping[str, Any]:
-    """The options of the scorer that a plan of these steps trains or takes."""
-    if isinstance(spec.scorer, Pretrained):
-        options: dict[str, Any] = steps["scorer"].options["scorer"]["options"] if "scorer" in steps else {}
-        return options
-    return spec.scorer.options()
+def scorer_of(spec: Spec, steps: Mapping[str, Step]) -> tuple[str, Mapping[str, Any]]:
+    """The name and options of the scorer that a plan of these steps trains or takes; no name where it takes none."""
+    if not isinstance(spec.scorer, Pretrained):
+        return spec.scorer.name, spec.scorer.options()
+    about: Mapping[str, Any] = {"name": "", "options": {}}
+    if "scorer" in steps:
+        about = steps["scorer"].options["scorer"]
+    return about["name"], about["options"]
 
 
 def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
@@ -106,16 +104,16 @@ def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
         return {}
     recipe = {name: value for name, value in keyed_recipe(training).items() if name != "epochs"}
     settings = {"proxy": proxy.model_dump(mode="json"), "method": method.choices(), "training": recipe}
-    chosen = {called(choice): choice.keyed() for choice in tuning.selections}
+    chosen = {_called(choice): choice.keyed() for choice in tuning.selections}
     return {**settings, "selections": chosen} if chosen else settings
 
 
-def called(choice: Any) -> str:
-    """A choice as a proposal names it: `sampled temperature 0.3`."""
+def _called(choice: Choice) -> str:
+    # As a proposal names it: `sampled temperature 0.3`.
     return " ".join([choice.name, *(f"{name} {value}" for name, value in choice.options().items())])
 
 
-def tag_of(choice: Any) -> str:
+def tag_of(choice: Choice) -> str:
     """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
     unasked = {name: option.default for name, option in choice.entry.options.items()}
     return "-".join(

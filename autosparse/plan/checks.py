@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from autosparse.core.sanity import is_shuffled_by_selection, left_out
-from autosparse.plan.model import Cell, Check, Step
+from autosparse.plan.builder import Builder, keyed_recipe
+from autosparse.plan.model import Cell, Check, PlannedBudget, strictest
 from autosparse.spec import BEST, Method, Spec
 from autosparse.store import digest
 
-Add = Callable[[str, str, Mapping[str, Any], Mapping[str, str], str], str]
 
-
-def plan_checks(
-    spec: Spec, cells: Sequence[Cell], steps: Mapping[str, Step], add: Add, options: Mapping[str, Any]
-) -> Iterator[Check]:
-    """Add the checks that a resolved spec asks for. `cells` are those within their budget, `options` what all share.
-
-    Which baseline is best is known when it is evaluated: its checks take all of them as candidates.
-    """
-    assert spec.sanity is not None
+def plan_checks(build: Builder, spec: Spec, cells: Sequence[Cell], budgets: Sequence[PlannedBudget]) -> Iterator[Check]:
+    """Add the checks that a resolved spec asks for; those of the best baseline take all of them as candidates."""
+    if spec.sanity is None:
+        return
     assert spec.sanity.methods != "auto", "plan_checks takes a resolved spec"
+    named = spec.sanity.budget
+    budget = strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
+    shared = {"training": keyed_recipe(spec.training), **budget.options}
     seeds = spec.seeds[: spec.sanity.seeds]
-    placed = {(cell.method, cell.seed): cell for cell in cells}
+    placed = {(cell.method, cell.seed): cell for cell in cells if cell.budget == budget.label}
     for subject in spec.sanity.methods:
         methods = spec.baselines if subject == BEST else [item for item in spec.methods if item.name == subject]
         candidates = {_id(method): method.choices() for method in methods}
         names = {_id(method): method.name for method in methods}
         for seed in seeds:
-            inputs = _inputs(names, steps, placed, seed, seeds)
+            inputs = _inputs(build, names, placed, seed, seeds)
             for check in spec.sanity.checks:
-                planned = partial(Check, subject, check, cells[0].budget, seed, names)
+                planned = partial(Check, subject, check, budget.label, seed, names)
                 reasons = [left_out(check, method) for method in candidates.values()]
                 control = placed.get((f"{subject}.{check}", seed))
                 if all(reasons):
@@ -40,9 +37,9 @@ def plan_checks(
                 elif control and control.role == "control":
                     yield planned(control.evaluate)
                 else:
-                    name = f"{subject}/{cells[0].budget.replace(' ', '-')}/seed{seed}/{check}"
-                    settings = {"check": check, "candidates": candidates, **options, "seed": seed}
-                    yield planned(add(f"sanity/{name}", "sanity", settings, inputs, "sanity"))
+                    name = f"sanity/{subject}/{budget.name}/seed{seed}/{check}"
+                    options = {"check": check, "candidates": candidates, **shared, "seed": seed}
+                    yield planned(build.add(name, "sanity", options, inputs, "sanity"))
 
 
 def _id(method: Method) -> str:
@@ -51,15 +48,11 @@ def _id(method: Method) -> str:
 
 
 def _inputs(
-    names: Mapping[str, str],
-    steps: Mapping[str, Step],
-    placed: Mapping[tuple[str, int], Cell],
-    seed: int,
-    seeds: Sequence[int],
+    build: Builder, names: Mapping[str, str], placed: Mapping[tuple[str, int], Cell], seed: int, seeds: Sequence[int]
 ) -> dict[str, str]:
     # The candidates' masks and what those are made from; of several, also what tells which is best at all the seeds.
     masks = {f"mask.{key}": placed[name, seed].mask or "" for key, name in names.items()}
-    inputs = {role: step for mask in masks.values() for role, step in steps[mask].inputs.items()}
+    inputs = {role: step for mask in masks.values() for role, step in build.steps[mask].inputs.items()}
     if len(names) > 1:
         inputs |= {f"evaluate.{key}.{at}": placed[name, at].evaluate for key, name in names.items() for at in seeds}
     return {**inputs, **masks}

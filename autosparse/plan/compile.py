@@ -8,7 +8,7 @@ from typing import Any
 from autosparse.core.features import feature_groups
 from autosparse.core.irp import rounds_to
 from autosparse.core.scorers import groups_of
-from autosparse.core.training.loop import training_steps_of
+from autosparse.core.training.loop import of_a_step, training_steps_of
 from autosparse.core.weights import keep_count
 from autosparse.datasets import Source
 from autosparse.errors import InvalidValue, UsageError
@@ -17,17 +17,15 @@ from autosparse.plan.budgets import sparsity_for
 from autosparse.plan.builder import (
     Builder,
     blame,
-    keyed_aims,
+    facts_of,
     keyed_proxy,
     keyed_recipe,
-    keyed_steps,
-    scorer_options,
+    scorer_of,
     tag_of,
     tunable_limits,
 )
 from autosparse.plan.checks import controls_of, plan_checks
-from autosparse.plan.lookup import facts_of
-from autosparse.plan.model import Cell, Check, Plan, PlannedBudget, strictest
+from autosparse.plan.model import Cell, Plan, PlannedBudget
 from autosparse.spec import DENSE, Amount, Method, Pretrained, Spec, with_horizon, with_selections
 from autosparse.spec.choices import Choice
 from autosparse.steps.label import EXAMPLES, IMAGES, ROUNDS
@@ -42,7 +40,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     build = Builder()
     # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}
-    source = build.sources[networks[spec.seeds[0]][1]]
+    source = build.sources[networks[spec.seeds[0]]["data"]]
     # How long a training is, is not known before the images are there; nor is any key that is final.
     horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
     spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
@@ -56,8 +54,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
     budgets = _budgets(build, spec, networks[spec.seeds[0]])
     cells: list[Cell] = []
     for seed in spec.seeds:
-        start, data = networks[seed]
-        base = {"init": start, "data": data}
+        base = networks[seed]
         for budget in budgets:
             method_mask = ""
             for name_of, method, role in _methods(spec):
@@ -68,19 +65,20 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                 else:
                     inputs = {**base, **({"scorer": scorer} if method.needs_scorer and scorer else {})}
                     if method.needs_rounds:
-                        inputs |= _oracle_rounds(build, spec, networks[seed], budget, seed, purpose)
+                        inputs |= _oracle_rounds(build, spec, base, budget, seed, purpose)
                     options = _mask_options(build, spec, method, budget, seed)
-                    section = f"compare.{name_of}" if role == "compared" else "method"
-                    paths = _method_paths(section, searched=name_of in horizons)
+                    paths = {"method": f"compare.{name_of}" if role == "compared" else "method"}
+                    if name_of in horizons:  # the steps of a search come from it
+                        paths["method.schedule.options.steps"] = f"{paths['method']}.horizon"
                     mask = build.add(step_name, "mask", options, inputs, purpose, paths=paths)
                 method_mask = method_mask or mask  # the method itself comes first
-                cells.append(_cell(build, spec, base, name_of, budget, seed, role, mask))
+                cells.append(_cell(build, spec, {**base, "mask": mask}, name_of, budget, seed, role))
         if DENSE in spec.compare:
-            cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE, None))
+            cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE))
     first = [cell for cell in cells if cell.role == "method" and cell.seed == spec.seeds[0]]
     for cell, budget in zip(first, budgets, strict=True):
         _emit(build, spec, cell, budget, cells)
-    checks = _checks(build, spec, cells, budgets)
+    checks = tuple(plan_checks(build, spec, cells, budgets))
     return Plan(name, spec, build.steps, build.sources, tuple(cells), checks, horizons)
 
 
@@ -91,20 +89,16 @@ def named_user_code(spec: Spec) -> tuple[str, ...]:
     return tuple(dict.fromkeys(named))
 
 
-def _budgets(build: Builder, spec: Spec, network: tuple[str, str]) -> list[PlannedBudget]:
-    start, source = build.steps[network[0]], build.sources[network[1]]
+def _budgets(build: Builder, spec: Spec, network: Mapping[str, str]) -> list[PlannedBudget]:
     budgets = []
     for index, budget in enumerate(spec.budget):
-        label = str(budget)
-        if not isinstance(budget, Amount):
-            budgets.append(PlannedBudget(label, budget))
-        elif budget.currency == "macs" or not source.known:
-            # How large the network is, is not known before the images are there; nor is any key that is final.
-            budgets.append(PlannedBudget(label, None, budget))
-        else:
-            facts = facts_of(start, spec.model)
+        sparsity, amount = (None, budget) if isinstance(budget, Amount) else (budget, None)
+        # How large the network is, is not known before the images are there; nor is any key that is final.
+        if amount and amount.currency != "macs" and build.sources[network["data"]].known:
+            facts = facts_of(build.steps[network["init"]])
             with blame(f"budget.{index}"):
-                budgets.append(PlannedBudget(label, sparsity_for(budget, facts, spec.model.short_name)))
+                sparsity, amount = sparsity_for(amount, facts, spec.model.short_name), None
+        budgets.append(PlannedBudget(str(budget), sparsity, amount))
     return budgets
 
 
@@ -114,16 +108,10 @@ def _methods(spec: Spec) -> list[tuple[str, Method | None, str]]:
     return [(spec.method.name, spec.method, "method"), *controls, *compared]
 
 
-def _method_paths(section: str, *, searched: bool) -> dict[str, str]:
-    # The steps of a search come from the method's horizon, where it has one.
-    horizon = {"method.schedule.options.steps": f"{section}.horizon"} if searched else {}
-    return {"method": section, **horizon}
-
-
 def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBudget, seed: int) -> dict[str, Any]:
     options = {"method": method.choices(), **budget.options, "seed": seed}
-    if takes_training(method.choices(), scorer_options(spec, build.steps).get("warm_up", 0)):
-        options["training"] = keyed_steps(spec.training)
+    if takes_training(method.choices(), scorer_of(spec, build.steps)[1].get("warm_up", 0)):
+        options["training"] = of_a_step(keyed_recipe(spec.training))
     return options
 
 
@@ -147,19 +135,14 @@ def _recipe_paths(spec: Spec) -> dict[str, str]:
 
 def _network(
     build: Builder, model: Choice, dataset: Choice, seed: int, purpose: str, paths: Mapping[str, str]
-) -> tuple[str, str]:
+) -> dict[str, str]:
+    # The steps of a network and its data, by the roles in which others take them.
     with blame(paths["identity"]):
         source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
-    data = build.add(
-        f"data/{dataset.short_name}{suffix}",
-        "data",
-        {"identity": dict(source.identity)},
-        {},
-        purpose,
-        access={"dataset": {"name": dataset.name, "options": dataset.options()}},
-        paths=paths,
-    )
+    name, access = f"data/{dataset.short_name}{suffix}", {"name": dataset.name, "options": dataset.options()}
+    identity = {"identity": dict(source.identity)}
+    data = build.add(name, "data", identity, {}, purpose, access={"dataset": access}, paths=paths)
     build.sources.setdefault(data, source)
     keyed = model.keyed()
     if source.known or model.entry.pattern is None:
@@ -168,12 +151,13 @@ def _network(
     options = {"model": keyed, "shape": list(source.shape), "classes": source.classes, "seed": seed}
     name = f"init/{model.short_name}/seed{seed}"
     suffix = f"/{digest(options)[:6]}" if name in build.steps else ""
-    access = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
-    return build.add(f"{name}{suffix}", "init", options, {}, purpose, access=access, paths=paths), data
+    reach = {"model": {"name": model.name, "options": model.options()}} if model.entry.pattern else {}
+    start = build.add(f"{name}{suffix}", "init", options, {}, purpose, access=reach, paths=paths)
+    return {"init": start, "data": data}
 
 
 def _scorer(
-    build: Builder, spec: Spec, pretrained: dict[str, Any] | None, networks: Mapping[int, tuple[str, str]]
+    build: Builder, spec: Spec, pretrained: dict[str, Any] | None, networks: Mapping[int, Mapping[str, str]]
 ) -> str:
     if isinstance(spec.scorer, Pretrained):
         assert pretrained is not None
@@ -191,6 +175,7 @@ def _scorer(
     if "selections" in proxy:
         space[SELECTION] = {"values": [*proxy["selections"]]}
     given = {**labels, **(_proxy(build, spec, proxy["proxy"]["seed"]) if proxy and spec.tuning.trials else {})}
+    aims = {name: getattr(spec.tuning, name) for name in ("split", "objective", "sampler", "parallel", "pruner")}
     finished: dict[str, str] = {}
     paths = _recipe_paths(spec)
     for number in range(spec.tuning.trials):
@@ -199,11 +184,10 @@ def _scorer(
             finished = dict(trials)
         options = {
             "scorer": scorer, "space": space, "folds": spec.tuning.folds, "number": number, "seed": spec.tuning.seed,
-            **keyed_aims(spec.tuning), **proxy,
+            **aims, **proxy,
         }  # fmt: skip
-        trials[f"trial.{number:04d}"] = build.add(
-            f"trial/{number}", "trial", options, {**given, **finished}, "scorer", paths=paths
-        )
+        inputs = {**given, **finished}
+        trials[f"trial.{number:04d}"] = build.add(f"trial/{number}", "trial", options, inputs, "scorer", paths=paths)
     tune = build.add("tune", "tune", {"scorer": scorer}, trials, "scorer")
     return build.add("scorer", "scorer", {**chosen, "seed": spec.tuning.seed}, {**labels, "tune": tune}, "scorer")
 
@@ -212,27 +196,23 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
     irp = spec.irp
     assert irp.dataset is not None, "compile takes a resolved spec"
     paths = _source_paths(spec, "tuning.proxy.seed")
-    start, data = _network(build, irp.networks[0], irp.dataset, seed, "scorer", paths)
-    if build.sources[data].known and spec.tuning.proxy is not None:
-        facts, sparsity = facts_of(build.steps[start], irp.networks[0]), spec.tuning.proxy.sparsity
+    network = _network(build, irp.networks[0], irp.dataset, seed, "scorer", paths)
+    if build.sources[network["data"]].known and spec.tuning.proxy is not None:
+        facts, sparsity = facts_of(build.steps[network["init"]]), spec.tuning.proxy.sparsity
         if (keep := keep_count(facts.total, sparsity)) < len(facts.layers):
             with blame("tuning.proxy.sparsity"):
                 what = f"{facts.total:,} weights of {irp.networks[0].short_name} for {len(facts.layers)} layers"
-                raise UsageError(
-                    f"sparsity {sparsity:g} leaves {keep} of the {what}",
-                    f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each",
-                )
-    return {"init": start, "data": data}
+                message = f"sparsity {sparsity:g} leaves {keep} of the {what}"
+                raise UsageError(message, f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each")
+    return network
 
 
-def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, tuple[str, str]]) -> str:
+def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Mapping[int, Mapping[str, str]]) -> str:
     with blame("scorer.pretrained"):
-        for seed, (start, data) in networks.items():
-            if {"init": build.steps[start].key, "data": build.steps[data].key} in about["learned_from"]:
-                raise UsageError(
-                    f"scorer {folder} learned from the network to prune at seed {seed}: it would be judged on it",
-                    "such as `seeds: [1]`",
-                )
+        for seed, network in networks.items():
+            if {role: build.steps[name].key for role, name in network.items()} in about["learned_from"]:
+                message = f"scorer {folder} learned from the network to prune at seed {seed}: it would be judged on it"
+                raise UsageError(message, "such as `seeds: [1]`")
     return build.add("scorer", "pretrained", {"scorer": about}, {}, "scorer", access={"pretrained": folder})
 
 
@@ -265,52 +245,41 @@ def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, ho
     if scorer.entry.facts.get("progressive"):
         options["progressive"] = ROUNDS
     if warm_up := scorer.options()["warm_up"]:
-        options |= {"warm_up": warm_up, "training": keyed_steps(irp.training)}
-    start, data = network
-    inputs = {**rounds, "init": start, "data": data}
-    return build.add(f"label/{home}", "label", options, inputs, "source", paths=_recipe_paths(spec))
+        options |= {"warm_up": warm_up, "training": of_a_step(keyed_recipe(irp.training))}
+    return build.add(f"label/{home}", "label", options, {**rounds, **network}, "source", paths=_recipe_paths(spec))
 
 
 def _oracle_rounds(
-    build: Builder, spec: Spec, network: tuple[str, str], budget: PlannedBudget, seed: int, purpose: str
+    build: Builder, spec: Spec, network: Mapping[str, str], budget: PlannedBudget, seed: int, purpose: str
 ) -> dict[str, str]:
     # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
-    irp, source = spec.irp, build.sources[network[1]]
-    assert isinstance(irp.rounds, int)
-    number = irp.rounds
-    if source.known and budget.sparsity is not None:
-        total = facts_of(build.steps[network[0]], spec.model).total
+    irp, number = spec.irp, spec.irp.rounds
+    assert isinstance(number, int)
+    if build.sources[network["data"]].known and budget.sparsity is not None:
+        total = facts_of(build.steps[network["init"]]).total
         number = rounds_to(total, irp.per_round, keep_count(total, budget.sparsity), irp.per_round_of)
-    home = f"{spec.model.short_name}/seed{seed}"
-    return _rounds(build, spec, network, number, seed, home, purpose)
+    return _rounds(build, spec, network, number, seed, f"{spec.model.short_name}/seed{seed}", purpose)
 
 
 def _rounds(
-    build: Builder, spec: Spec, network: tuple[str, str], number: int, seed: int, home: str, purpose: str
+    build: Builder, spec: Spec, network: Mapping[str, str], number: int, seed: int, home: str, purpose: str
 ) -> dict[str, str]:
-    irp, (start, data) = spec.irp, network
+    irp, inputs = spec.irp, dict(network)
     assert irp.training is not None, "compile takes a resolved spec"
     options = {
         "training": keyed_recipe(irp.training), "per_round": irp.per_round, "rank_by": irp.rank_by,
         "per_round_of": irp.per_round_of, "rewind_to": irp.rewind_to, "seed": seed,
     }  # fmt: skip
-    inputs = {"init": start, "data": data}
     paths = {**_recipe_paths(spec), "seed": "irp.seeds" if purpose == "source" else "seeds"}
     if irp.rewind_to:
-        _check_rewind(spec, build.sources[data])
+        _check_rewind(spec, build.sources[network["data"]])
         about = {"training": options["training"], "steps": irp.rewind_to, "seed": seed}
         inputs["rewind"] = build.add(f"rewind/{home}", "rewind", about, inputs, purpose, paths=paths)
     rounds: dict[str, str] = {}
     for count in range(1, number + 1):
         previous = {"previous": rounds[f"round.{count - 1:04d}"]} if rounds else {}
-        rounds[f"round.{count:04d}"] = build.add(
-            f"irp/{home}/round{count}",
-            "irp",
-            {**options, "number": count},
-            {**inputs, **previous},
-            purpose,
-            paths=paths,
-        )
+        about, given = {**options, "number": count}, {**inputs, **previous}
+        rounds[f"round.{count:04d}"] = build.add(f"irp/{home}/round{count}", "irp", about, given, purpose, paths=paths)
     return rounds
 
 
@@ -318,63 +287,36 @@ def _check_rewind(spec: Spec, source: Source) -> None:
     assert spec.irp.training is not None
     recipe = spec.irp.training
     if source.known and spec.irp.rewind_to >= (steps := training_steps_of(recipe, source.train_images)):
-        raise InvalidValue(
-            f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round",
-            f"such as {max(1, steps // 10)}",
-            "irp.rewind_to",
-        )
+        message = f"`irp.rewind_to` {spec.irp.rewind_to} is not before the end of the {steps} steps of a round"
+        raise InvalidValue(message, f"such as {max(1, steps // 10)}", "irp.rewind_to")
 
 
 def _cell(
-    build: Builder,
-    spec: Spec,
-    base: Mapping[str, str],
-    method: str,
-    budget: PlannedBudget,
-    seed: int,
-    role: str,
-    mask: str | None,
+    build: Builder, spec: Spec, inputs: Mapping[str, str], method: str, budget: PlannedBudget, seed: int, role: str
 ) -> Cell:
+    mask = inputs.get("mask")
     suffix = f"{method}/seed{seed}" if mask is None else f"{method}/{budget.name}/seed{seed}"
     purpose = "network" if role == "method" else "comparison"
-    inputs = {**base, **({"mask": mask} if mask else {})}
     recipe = {"training": keyed_recipe(spec.training), "seed": seed}
     train = build.add(f"train/{suffix}", "train", recipe, inputs, purpose)
-    evaluate = build.add(
-        f"evaluate/{suffix}", "evaluate", {"precision": spec.training.precision}, {**inputs, "train": train}, purpose
-    )
+    precision, given = {"precision": spec.training.precision}, {**inputs, "train": train}
+    evaluate = build.add(f"evaluate/{suffix}", "evaluate", precision, given, purpose)
     return Cell(method, budget.label, budget.sparsity, seed, role, train, evaluate, mask)
 
 
 def _emit(build: Builder, spec: Spec, cell: Cell, budget: PlannedBudget, cells: Sequence[Cell]) -> None:
     inputs = {**build.steps[cell.evaluate].inputs, "evaluate": cell.evaluate}
-    reported = [
-        one for one in cells if one.budget == cell.budget and one.role in ("method", "control") and one is not cell
-    ]
-    others = {f"{one.role}.{one.method}.{one.seed}": one.evaluate for one in reported}
+    others = {
+        f"{one.role}.{one.method}.{one.seed}": one.evaluate
+        for one in cells
+        if one.budget == cell.budget and one.role in ("method", "control") and one is not cell
+    }
     for format in spec.emit:
         chosen = format.keyed()
-        build.add(
-            f"emit/{tag_of(format)}/{cell.method}/{budget.name}/seed{cell.seed}",
-            "emit",
-            {
-                "format": format.name,
-                "format_version": chosen["version"],
-                "method": cell.method,
-                **budget.options,
-                "seed": cell.seed,
-                "options": chosen["options"],
-            },
-            {**inputs, **(others if format.entry.facts.get("others") else {})},
-            "emission",
-        )
-
-
-def _checks(build: Builder, spec: Spec, cells: list[Cell], budgets: list[PlannedBudget]) -> tuple[Check, ...]:
-    if spec.sanity is None:
-        return ()
-    named = spec.sanity.budget
-    budget = strictest(budgets) if named == "max" else budgets[spec.budget.index(named)]
-    within = [cell for cell in cells if cell.budget == budget.label]
-    options = {"training": keyed_recipe(spec.training), **budget.options}
-    return tuple(plan_checks(spec, within, build.steps, build.add, options))
+        options = {
+            "format": format.name, "format_version": chosen["version"], "method": cell.method, **budget.options,
+            "seed": cell.seed, "options": chosen["options"],
+        }  # fmt: skip
+        given = {**inputs, **(others if format.entry.facts.get("others") else {})}
+        name = f"emit/{tag_of(format)}/{cell.method}/{budget.name}/seed{cell.seed}"
+        build.add(name, "emit", options, given, "emission")

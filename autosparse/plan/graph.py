@@ -1,10 +1,11 @@
-"""The graph of a plan as text for Graphviz or Mermaid."""
+"""The graph of a plan: its critical path, and its drawing as text for Graphviz or Mermaid."""
 
 from __future__ import annotations
 
+import heapq
 import json
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from autosparse.plan.model import PURPOSES, Plan, Step
@@ -21,6 +22,49 @@ _MERMAID = {
     "resume": "fill:#fff2cc,stroke:#000,stroke-width:3px,stroke-dasharray:5 3,color:#000",
     "reuse": "fill:#e2f0d9,stroke:#000,stroke-width:1px,color:#000",
 }
+
+
+def urgency(steps: Iterable[Step], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Step name -> seconds until the end of the longest chain of steps that begins with it.
+
+    Of steps that can begin the most urgent goes first (critical path scheduling). `steps` come after what they take.
+    """
+    urgent: dict[str, float] = {}
+    for step in reversed([*steps]):
+        # What takes it has raised it already: to its own seconds must be added those of what follows.
+        urgent[step.name] = urgent.get(step.name, 0.0) + seconds.get(step.name, 0.0)
+        for name in step.inputs.values():
+            urgent[name] = max(urgent.get(name, 0.0), urgent[step.name])
+    return urgent
+
+
+def makespan(steps: Iterable[Step], seconds: Mapping[str, float], workers: int) -> float:
+    """Seconds until the last of the `steps` is made, `workers` at once, each the most urgent whose inputs are there.
+
+    `seconds` are those of the steps to make, by name; inputs without any are there already.
+    """
+    chosen = [step for step in steps if step.name in seconds]
+    urgent = urgency(chosen, seconds)
+    chosen.sort(key=lambda step: -urgent[step.name])  # stable: else in the plan's order
+    positions = {step.name: number for number, step in enumerate(chosen)}
+    needs = [{positions[name] for name in step.inputs.values() if name in positions} for step in chosen]
+    serves: list[list[int]] = [[] for _ in chosen]
+    for number, needed in enumerate(needs):
+        for name in needed:
+            serves[name].append(number)
+    ready = [number for number, needed in enumerate(needs) if not needed]
+    running: list[tuple[float, int]] = []
+    now = 0.0
+    while ready or running:
+        while ready and len(running) < workers:
+            number = heapq.heappop(ready)
+            heapq.heappush(running, (now + seconds[chosen[number].name], number))
+        now, done = heapq.heappop(running)
+        for number in serves[done]:
+            needs[number].discard(done)
+            if not needs[number]:
+                heapq.heappush(ready, number)
+    return now
 
 
 @dataclass(frozen=True)
@@ -71,14 +115,12 @@ def _nodes(plan: Plan, statuses: Mapping[str, Status]) -> list[_Node]:
     nodes = []
     for number, steps in enumerate(groups):
         node_id = f"n{number}"
-        sources = list(
-            dict.fromkeys(home[name] for step in steps for name in step.inputs.values() if home[name] != node_id)
-        )
-        behind[node_id] = set(sources).union(*(behind.get(other, set()) for other in sources))
+        inputs = [home[name] for step in steps for name in step.inputs.values()]
+        sources = [other for other in dict.fromkeys(inputs) if other != node_id]
+        brought = set[str]().union(*(behind.get(other, set()) for other in sources))
+        behind[node_id] = {*sources, *brought}
         # What another input brings along is not drawn: `evaluate` takes `train`, which takes all the rest.
-        direct = tuple(
-            other for other in sources if not any(other in behind.get(another, set()) for another in sources)
-        )
+        direct = tuple(other for other in sources if other not in brought)
         nodes.append(_Node(node_id, steps[0].purpose, _label_lines(steps, statuses), _status(steps, statuses), direct))
     return nodes
 
@@ -92,11 +134,9 @@ def _label_lines(steps: list[Step], statuses: Mapping[str, Status]) -> tuple[str
     if len(steps) == 1:
         return steps[0].name, statuses[steps[0].name].status
     there = sum(statuses[step.name].status == "reuse" for step in steps)
-    left = {0: f"run {len(steps)}", len(steps): f"reuse {len(steps)}"}
-    return (
-        f"{steps[0].name} ... {steps[-1].name.rpartition('/')[2]}",
-        left.get(there, f"run {len(steps) - there}, reuse {there}"),
-    )
+    numbers = {"run": len(steps) - there, "reuse": there}
+    left = ", ".join(f"{kind} {number}" for kind, number in numbers.items() if number)
+    return f"{steps[0].name} ... {steps[-1].name.rpartition('/')[2]}", left
 
 
 def _status(steps: list[Step], statuses: Mapping[str, Status]) -> str:

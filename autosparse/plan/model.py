@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from autosparse.datasets import Source
+from autosparse.models.facts import Network
 from autosparse.spec import Amount, Spec
 from autosparse.steps import operations
 from autosparse.steps._base import StepResult
@@ -41,6 +43,13 @@ class Step:
     purpose: str
     access: Mapping[str, Any] = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network that an `init` step makes."""
+        about = self.options
+        reach = self.access.get("model", about["model"])
+        return Network(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
 
     def gives(self, result: object) -> bool:
         """Return whether the step's artifact is read by this class of results."""
@@ -124,6 +133,10 @@ class Plan:
     def warnings(self) -> tuple[str, ...]:
         """Sentences about files, folders and labels that its datasets leave out or renumber."""
         return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
+
+    def input_keys(self, step: Step) -> dict[str, str]:
+        """Role -> key of the input."""
+        return {role: self.steps[name].key for role, name in step.inputs.items()}
 
     def of(self, kind: str | type[StepResult]) -> list[Step]:
         """Return the steps of an operation, or those with a class of result, in order."""

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.plan.model import Plan, Step
+from autosparse.spec.document import leaves
 from autosparse.steps import operations
 from autosparse.store import Index, Record
 
 _NAMED, _RELATED, _LATEST = 4, 8, 4  # how many earlier artifacts are looked at: same step, same inputs, latest
 _ABSENT: Any = object()
+
+SAME = ("torch", "processor", "device", "threads")
+"""What of an environment decides numbers and speed."""
 
 
 @dataclass(frozen=True)
@@ -66,21 +70,19 @@ class History:
     def nearest(self, step: Step) -> Nearest | None:
         """The artifact of this kind that differs least, the latest of equals; None when none is alike."""
         options = _flat(step.operation, step.options)
-        keys = {role: self._plan.steps[name].key for role, name in step.inputs.items()}
-        best: Nearest | None = None
-        least = (0, False)
+        keys = self._plan.input_keys(step)
+        alike = []
         for record in self._candidates(step, keys.values()):
-            before = self._flat(record)
-            differing = _differing(before, options)
-            inputs = [r for r in dict.fromkeys((*keys, *record.inputs)) if keys.get(r) != record.inputs.get(r)]
-            version = record.about.get("version") != step.version
-            distance = (len(differing) + len(inputs) + version, record.key in self._planned)
+            differing = _differing(self._flat(record), options)
+            inputs = tuple(r for r in {**keys, **record.inputs} if keys.get(r) != record.inputs.get(r))
             sections = {path[0] for path in differing}
-            alike = record.step == step.name or (len(sections) <= 1 and len(inputs) < max(1, len(keys)))
-            if alike and (best is None or distance < least):
-                changes = self.changes(step, record)
-                best, least = Nearest(record, changes, tuple(inputs), record.key in self._planned), distance
-        return best
+            if record.step == step.name or (len(sections) <= 1 and len(inputs) < max(1, len(keys))):
+                number = len(differing) + len(inputs) + (record.about.get("version") != step.version)
+                alike.append(((number, record.key in self._planned), record, inputs))
+        if not alike:
+            return None
+        (_, kept), record, inputs = min(alike, key=lambda item: item[0])
+        return Nearest(record, self.changes(step, record), inputs, kept)
 
     def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
         """What of a step's own options and version is not as it was in an artifact."""
@@ -99,12 +101,12 @@ class History:
 
     def counted(self, step: Step, nearest: Nearest) -> tuple[Change, ...]:
         """Which of a step's inputs are more or fewer than they were, by the option that says how many."""
-        changes = []
         before, after = (Counter(role.partition(".")[0] for role in of) for of in (nearest.record.inputs, step.inputs))
-        for role in {**before, **after}:
-            if before[role] != after[role]:
-                changes.append(Change(step.origins.get(f"{role}.*", f"inputs `{role}`"), before[role], after[role]))
-        return tuple(changes)
+        return tuple(
+            Change(step.origins.get(f"{role}.*", f"inputs `{role}`"), before[role], after[role])
+            for role in {**before, **after}
+            if before[role] != after[role]
+        )
 
     def origin(self, step: Step, nearest: Nearest) -> tuple[Step, tuple[Change, ...]] | None:
         """Where the first of a step's inputs that is another became one: that step, and what changed there."""
@@ -113,15 +115,12 @@ class History:
                 continue
             source = self._plan.steps[step.inputs[role]]
             if before.operation != source.operation:
-                kinds = (
-                    _variant(before.operation, before.about["options"]),
-                    _variant(source.operation, source.options),
-                )
-                return source, (Change(role.partition(".")[0], *kinds),)
+                # A step that can be of several operations, such as a scorer: one that learns has a name as an option.
+                was, now = before.about["options"].get("name", before.operation), source.options.get("name")
+                return source, (Change(role.partition(".")[0], was, now or source.operation),)
             if changes := self.changes(source, before):
                 return source, changes
-            keys = {r: self._plan.steps[name].key for r, name in source.inputs.items()}
-            others = tuple(r for r, key in keys.items() if key != before.inputs.get(r))
+            others = tuple(r for r, key in self._plan.input_keys(source).items() if key != before.inputs.get(r))
             if origin := self.origin(source, Nearest(before, (), others)):
                 return origin
         return None
@@ -134,23 +133,15 @@ class History:
     def _candidates(self, step: Step, keys: Any) -> Iterator[Record]:
         named = self._named.get(step.name, [])[:_NAMED]
         yield from named
-        related: dict[str, tuple[int, Record]] = {}
-        for key in keys:
-            for record in self._using.get((step.operation, key), ())[:200]:
-                related[record.key] = (related.get(record.key, (0, record))[0] + 1, record)
-        best = sorted(related.values(), key=lambda pair: -pair[0])[:_RELATED]
-        yield from (record for _, record in best)
+        related = [record for key in keys for record in self._using.get((step.operation, key), ())[:200]]
+        times = Counter(record.key for record in related)
+        yield from sorted({r.key: r for r in related}.values(), key=lambda record: -times[record.key])[:_RELATED]
         if not named:
             yield from self._index.operations.get(step.operation, ())[:_LATEST]
 
 
 def _differing(before: Mapping[tuple[str, ...], Any], after: Mapping[tuple[str, ...], Any]) -> list[tuple[str, ...]]:
     return [path for path in {**after, **before} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
-
-
-def _variant(operation: str, options: Mapping[str, Any]) -> str:
-    # The name of a step that can be of several operations, such as a scorer: one that learns has a name as an option.
-    return str(options.get("name", operation))
 
 
 def summarize_changes(changes: Sequence[Change], *, added: bool = False) -> str:
@@ -163,29 +154,14 @@ def summarize_changes(changes: Sequence[Change], *, added: bool = False) -> str:
 def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple[Change, ...]:
     """What is not as it was where an artifact was made: torch, processor, device or threads."""
     made = record.about.get("environment", {})
-    names = ("torch", "processor", "device", "threads")
-    return tuple(
-        Change(name, made[name], environment[name])
-        for name in names
-        if name in made and made[name] != environment[name]
-    )
+    changed = (name for name in SAME if name in made and made[name] != environment[name])
+    return tuple(Change(name, made[name], environment[name]) for name in changed)
 
 
 def _flat(operation: str, options: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     implied = {name for name, path in operations[operation].facts.get("spec_paths", {}).items() if not path}
-    flattened: dict[tuple[str, ...], Any] = {}
-
-    def walk(value: Any, path: tuple[str, ...]) -> None:
-        if isinstance(value, Mapping) and value:
-            for name, inner in value.items():
-                walk(inner, (*path, name))
-        else:
-            flattened[path] = list(value) if isinstance(value, tuple) else value
-
-    for name, inner in options.items():
-        if name not in implied:
-            walk(inner, (name,))
-    return flattened
+    told = {name: value for name, value in options.items() if name not in implied}
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in leaves(told) if path}
 
 
 def _short(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, summarize_changes
 from autosparse.plan.status import Status, count, missing_device
 from autosparse.spec import LoadedSpec, take_spec
+from autosparse.spec.document import texts
 from autosparse.store import Index, Record
 
 KIND = "autosparse plan"
@@ -42,11 +43,7 @@ class SavedStep:
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """What a file of a plan holds. Equal plans of equal stores give equal files.
-
-    `relative` are the dotted places in `resolved` of paths that are relative to the file; `budgets` and `summary`
-    are there to be read.
-    """
+    """What a file of a plan holds; `relative` are the places in `resolved` of paths that are relative to the file."""
 
     kind: str
     schema_version: int
@@ -65,13 +62,11 @@ class SavedPlan:
 def save_plan(
     path: Path, plan: Plan, statuses: Mapping[str, Status], relative: Iterable[str], spec: Path | None = None
 ) -> None:
-    """Write a plan of the file `spec` to a file, whole or not at all. `relative` are the paths that the spec names
-    relative to itself.
-    """
+    """Write a plan of the file `spec`, which names the paths `relative` relative to itself, whole or not at all."""
     known = frozenset(relative)
     dotted: list[str] = []
     resolved = plan.spec.model_dump(mode="json")
-    for keys, value, holder in _texts(resolved):
+    for keys, value, holder in texts(resolved):
         if value in known:
             holder[keys[-1]] = _from(path, value)
             dotted.append(".".join(map(str, keys)))
@@ -126,8 +121,7 @@ def read_plan(path: Path) -> SavedPlan | None:
     if data.get("schema_version") != _SCHEMA_VERSION:
         version = data.get("autosparse", "another version")
         raise UsageError(
-            f"{path} was saved by autosparse {version} in a form that {__version__} does not read",
-            _again(path),
+            f"{path} was saved by autosparse {version} in a form that {__version__} does not read", _again(path)
         )
     try:
         return TypeAdapter(SavedPlan).validate_python(data)
@@ -139,7 +133,7 @@ def read_plan(path: Path) -> SavedPlan | None:
 def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
     """The spec that a plan was compiled from, with its paths as they are to be reached from the file's folder."""
     resolved, relative = json.loads(json.dumps(saved.resolved)), set()
-    for keys, value, holder in _texts(resolved):
+    for keys, value, holder in texts(resolved):
         if ".".join(map(str, keys)) in saved.relative:
             holder[keys[-1]] = os.path.normpath(path.parent.absolute() / value)
             relative.add(holder[keys[-1]])
@@ -148,8 +142,7 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
         return replace(loaded, origin=path.parent.absolute() / saved.path) if saved.path else loaded
     except SpecError as error:
         raise UsageError(
-            f"{path} holds a spec that autosparse {__version__} does not take: {error.message}",
-            _again(path),
+            f"{path} holds a spec that autosparse {__version__} does not take: {error.message}", _again(path)
         ) from None
 
 
@@ -168,8 +161,7 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
         others = f"; {len(moved)} steps are others than planned" if len(moved) > 1 else ""
         versions = f" (saved by autosparse {saved.autosparse}, this is {__version__})"
         raise UsageError(
-            f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}",
-            again,
+            f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}", again
         )
     gone = [step.name for step in saved.steps if step.status == "reuse" and statuses[step.name].status != "reuse"]
     if gone:
@@ -181,10 +173,8 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
 
 
 def _saved(plan: Plan, step: Step, status: Status) -> SavedStep:
-    inputs = {role: plan.steps[name].key for role, name in step.inputs.items()}
-    return SavedStep(
-        step.name, step.operation, step.version, step.key, step.options, inputs, status.status, status.reason
-    )
+    about = step.name, step.operation, step.version, step.key, step.options, plan.input_keys(step)
+    return SavedStep(*about, status.status, status.reason)
 
 
 def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
@@ -197,15 +187,6 @@ def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
     record = Record(before.operation, before.key, name, 0, json.dumps(about))
     changes: Sequence[Change] = History(plan, Index({})).changes(plan.steps[name], record)
     return summarize_changes(changes)
-
-
-def _texts(value: Any, keys: tuple[str | int, ...] = (), holder: Any = None) -> Iterator[tuple[Any, str, Any]]:
-    # Every text in a JSON value: its place, itself, and what holds it, where it may be replaced.
-    if isinstance(value, str):
-        yield keys, value, holder
-    elif isinstance(value, dict | list):
-        for key, inner in list(value.items() if isinstance(value, dict) else enumerate(value)):
-            yield from _texts(inner, (*keys, key), value)
 
 
 def _from(path: Path, value: str) -> str:

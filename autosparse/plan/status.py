@@ -1,4 +1,4 @@
-"""What a plan finds in the store: for every step `reuse`, `resume` or `run`, and why."""
+"""The status of every step, `reuse`, `resume` or `run`, and why; and the steps that a run goes through."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from importlib import util
 from typing import Any
 
 from autosparse.backends import Machine, Placement, environment, missing_extras
 from autosparse.core.training.loop import DENSE
+from autosparse.errors import UsageError
 from autosparse.exporters import exporters
 from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import Change, History, environment_changes, summarize_changes
+from autosparse.registry import suggestion
 from autosparse.steps import operations
 from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, open_index
@@ -26,10 +30,9 @@ SHARED = "in the shared store"
 
 @dataclass(frozen=True)
 class Status:
-    """`reuse`, `resume` or `run`, and why, in a few words.
+    """`reuse`, `resume` or `run`, and why: what changed since the `nearest` artifact, or `because` of which inputs.
 
-    `changes` is what differs from the nearest artifact made before, `nearest`; `because` names the inputs that are
-    made first; `environment` is what was different where a reused artifact was made.
+    `environment` is what was different where a reused artifact was made.
     """
 
     status: str
@@ -70,6 +73,11 @@ def count(statuses: Mapping[str, Status]) -> dict[str, int]:
     return {kind: sum(status.status == kind for status in statuses.values()) for kind in ("run", "reuse", "resume")}
 
 
+def to_run(statuses: Mapping[str, Status]) -> list[str]:
+    """The names of steps that run or are resumed."""
+    return [name for name, status in statuses.items() if status.status != "reuse"]
+
+
 def _reused(record: Record | None, here: Mapping[str, Any]) -> Status:
     if record is None or not (changes := environment_changes(record, here)):
         return Status("reuse", "in the cache", nearest=record)
@@ -105,19 +113,17 @@ def _made(
 
 def missing_data(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What datasets lack that steps to run need, and how to get it."""
-    absent = []
-    for name, source in plan.sources.items():
-        if _is_to_run(statuses, name) and not source.fetches and (problem := source.missing()):
-            absent.append(problem)
-    return absent
+    sources = [plan.sources[name] for name in to_run(statuses) if name in plan.sources]
+    return [problem for source in sources if not source.fetches and (problem := source.missing())]
 
 
 def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
     """What steps to run need of which something is not installed, and how to get it."""
-    formats = dict.fromkeys(step.options["format"] for step in plan.of(EmitResult) if _is_to_run(statuses, step.name))
+    steps = [plan.steps[name] for name in to_run(statuses)]
+    formats = dict.fromkeys(step.options["format"] for step in steps if step.gives(EmitResult))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
     needed = {f"format `{format}`": extra for format, extra in extras.items()}
-    recipes = [step.options.get("training", {}) for step in plan.steps.values() if _is_to_run(statuses, step.name)]
+    recipes = [step.options.get("training", {}) for step in steps]
     if plan.spec.target.device == "cpu" and any(recipe.get("kernels") == "sparse" for recipe in recipes):
         needed["`training.kernels: sparse`"] = "sparse"
     missing = missing_extras() if needed else {}
@@ -145,10 +151,6 @@ def _missing_compiler(device: str) -> list[tuple[str, str]]:
     return [(f"{what} a C++ compiler, and there is no {compiler}", hint)]
 
 
-def _is_to_run(statuses: Mapping[str, Status], name: str) -> bool:
-    return name in statuses and statuses[name].status != "reuse"
-
-
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     """What the target's device lacks on this machine, and what to do about it."""
     device = plan.spec.target.device
@@ -165,3 +167,104 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
         return []
     text = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
     return [(text, "`--set target.threads=auto` takes as many as there are")]
+
+
+def chain(plan: Plan, statuses: Mapping[str, Status], name: str) -> list[str]:
+    """The step and those whose own reason it has, down to where the reason lies. Raises UsageError for no step."""
+    if name not in plan.steps:
+        hint = suggestion(name, list(plan.steps)) or "`autosparse plan --steps` lists them"
+        raise UsageError(f"this plan has no step `{name}`", hint)
+    links = [name]
+    while because := statuses[links[-1]].because:
+        links.append(because[0])
+    return links
+
+
+def explained(plan: Plan, statuses: Mapping[str, Status], name: str) -> dict[str, Any]:
+    """What is known of a step: its key, the artifact it is nearest to, its inputs, and what takes its result."""
+    step, status = plan.steps[name], statuses[name]
+    nearest = status.nearest
+    return {
+        "name": name,
+        "operation": step.operation,
+        "version": step.version,
+        "key": step.key,
+        "status": status.status,
+        "reason": status.reason,
+        "changes": [change.json() for change in status.changes],
+        "environment": [change.json() for change in status.environment],
+        "nearest": nearest
+        and {
+            "key": nearest.key,
+            "step": nearest.step or None,
+            "spec": nearest.about.get("spec"),
+            "created": nearest.about.get("created"),
+        },
+        "options": dict(step.options),
+        "inputs": {
+            role: {"step": source, "status": statuses[source].status, "reason": statuses[source].reason}
+            for role, source in step.inputs.items()
+        },
+        "outputs": [other.name for other in plan.steps.values() if name in other.inputs.values()],
+    }
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The steps that a run goes through, those `forced`, those `after` them, and whether it `finishes` the plan."""
+
+    statuses: Mapping[str, Status]
+    forced: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
+    finishes: bool = True
+
+
+def select_steps(
+    plan: Plan, statuses: Mapping[str, Status], *, only: Sequence[str] = (), force: Sequence[str] = ()
+) -> Selection:
+    """The steps that names or globs mean. Raises UsageError for one that means no step."""
+    forced = frozenset(name for pattern in force for name in _matching(plan, pattern, "--force"))
+    chosen = frozenset(name for pattern in only for name in _matching(plan, pattern, "--only")) if only else plan.steps
+    names = _needed(plan, statuses, chosen, forced) if only else frozenset(plan.steps)
+    selected = {
+        name: Status("run", "asked for by `--force`") if name in forced else status
+        for name, status in statuses.items()
+        if name in names
+    }
+    finishes = all(status.status == "reuse" for name, status in statuses.items() if name not in names)
+    return Selection(selected, forced, _after(plan, forced), finishes)
+
+
+def _matching(plan: Plan, pattern: str, option: str) -> list[str]:
+    if pattern in plan.steps:
+        return [pattern]
+    if names := [name for name in plan.steps if fnmatchcase(name, pattern)]:
+        return names
+    kind, slash, rest = pattern.partition("/")
+    kinds = list(dict.fromkeys(name.partition("/")[0] for name in plan.steps if "/" in name))
+    near = kind if kind in kinds else next(iter(get_close_matches(kind, kinds, n=1)), None)
+    hint = suggestion(pattern, list(plan.steps)) or "`autosparse plan --steps` lists them"
+    if near and (not slash or ("*" in rest and near != kind)):
+        hint = f"did you mean `{near}/{rest or '*'}`?"
+    raise UsageError(f"`{option} {pattern}` names no step", hint)
+
+
+def _needed(
+    plan: Plan, statuses: Mapping[str, Status], chosen: Collection[str], forced: Collection[str]
+) -> frozenset[str]:
+    # What is there needs nothing, unless it is made again.
+    needed: set[str] = set()
+    for name in reversed(list(plan.steps)):  # inputs come before what takes them
+        if name in chosen or name in forced or name in needed:
+            needed.add(name)
+            if statuses[name].status != "reuse" or name in forced:
+                needed.update(plan.steps[name].inputs.values())
+    return frozenset(needed)
+
+
+def _after(plan: Plan, names: Collection[str]) -> frozenset[str]:
+    after: set[str] = set()
+    for name, step in plan.steps.items():
+        if any(source in names or source in after for source in step.inputs.values()):
+            after.add(name)
+    return frozenset(after)

@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.core.weights import sparsity_of
 from autosparse.exporters import exporters
-from autosparse.plan import Cell, Step
+from autosparse.plan.model import Cell, Step
 from autosparse.report.failures import describe_failures, describe_notes, find_missing
 from autosparse.report.finished import Finished, describe_profiles, describe_timeline
 from autosparse.report.sanity import describe_sanity

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from autosparse.plan import Cell, Plan, Step
+from autosparse.plan.model import Cell, Plan, Step
 from autosparse.report.schema import LayerShare, Made, Profile
 from autosparse.steps._base import StepResult
 from autosparse.steps.train import EvaluateResult

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.sanity import best_of, left_out
-from autosparse.plan import Check
+from autosparse.plan.model import Check
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Checked, Sanity
 from autosparse.steps.sanity import SanityResult

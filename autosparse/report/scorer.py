@@ -9,7 +9,7 @@ from typing import Any
 
 from autosparse.core.scorers import scorers
 from autosparse.packaged import __version__
-from autosparse.plan import Plan
+from autosparse.plan.model import Plan
 from autosparse.report.finished import Finished
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult

@@ -2,8 +2,8 @@
 
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec.budget import Amount
-from autosparse.spec.discovery import FILE, SpecPath, find_spec, remember_spec
-from autosparse.spec.load import LoadedSpec, load_spec, parse_list, take_spec
+from autosparse.spec.learning import Pretrained
+from autosparse.spec.load import FILE, LoadedSpec, SpecPath, find_spec, load_spec, parse_list, remember_spec, take_spec
 from autosparse.spec.method import DENSE, HORIZON, Method, in_percent
 from autosparse.spec.resolve import (
     open_settings,
@@ -16,7 +16,6 @@ from autosparse.spec.resolve import (
 )
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec, spec_schema
-from autosparse.spec.scorer import Pretrained
 from autosparse.spec.target import binary_size
 
 __all__ = [

@@ -42,6 +42,8 @@ class Section(BaseModel):
     """A frozen part of a spec that knows all its keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+    unknown: ClassVar[str | None] = None
+    """hint for all keys that are not known, in place of those that are"""
 
     @model_validator(mode="before")
     @classmethod
@@ -50,7 +52,7 @@ class Section(BaseModel):
             known = list(cls.model_fields)
             for key in value:
                 if key not in known:
-                    hint = suggestion(str(key), known) or f"known here: {', '.join(known)}"
+                    hint = cls.unknown or suggestion(str(key), known) or f"known here: {', '.join(known)}"
                     raise PydanticCustomError("unknown_key", "unknown key `{key}`", {"key": str(key), "hint": hint})
         return value
 
@@ -88,10 +90,8 @@ class OpenChoice(Choice):
     def _plain_options(self) -> OpenChoice:
         for name, value in (self.model_extra or {}).items():
             if not _is_plain(value):
-                raise refusal(
-                    f"has option `{name}` with a value that cannot be passed on",
-                    "numbers, texts, true, false, null and lists of them",
-                )
+                message = f"has option `{name}` with a value that cannot be passed on"
+                raise refusal(message, "numbers, texts, true, false, null and lists of them")
         return self
 
 

@@ -43,8 +43,7 @@ def refusal(message: str, hint: str | None = None, at: Path = ()) -> PydanticCus
 
 def explain(error: ValidationError, document: Document) -> SpecError:
     """All problems of a spec, in the order they were written, as one SpecError."""
-    sentences: dict[Path, tuple[Mark, str, str | None]] = {}
-    kinds: dict[Path, str] = {}
+    sentences: dict[Path, tuple[str, Mark, str, str | None]] = {}
     for problem in error.errors(include_url=False):
         context = problem.get("ctx", {})
         # A list of which some items are wrong is also told to be short of valid ones: only an empty list is.
@@ -53,12 +52,11 @@ def explain(error: ValidationError, document: Document) -> SpecError:
         # A rule over several sections says at which of them it is broken.
         loc = (*problem["loc"], *context.get("at", ()))
         path = _path(loc, document.data, missing=problem["type"] == "missing")
-        mark, text, hint = _sentence(problem, path, document)
         # A union reports one problem for each of its members: the first will do, but a number need not be whole.
-        if path not in sentences or (kinds[path], problem["type"]) == ("int_type", "float_type"):
-            sentences[path], kinds[path] = (mark, text, hint), problem["type"]
-    ordered = sorted(sentences.values(), key=lambda item: (item[0].line, item[0].column))
-    return SpecError.of([(f"{mark}: {text}", hint) for mark, text, hint in ordered])
+        if path not in sentences or (sentences[path][0], problem["type"]) == ("int_type", "float_type"):
+            sentences[path] = (problem["type"], *_sentence(problem, path, document))
+    ordered = sorted(sentences.values(), key=lambda item: (item[1].line, item[1].column))
+    return SpecError.of([(f"{mark}: {text}", hint) for _, mark, text, hint in ordered])
 
 
 @contextmanager

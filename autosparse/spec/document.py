@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -85,6 +85,24 @@ def parse_document(text: str, name: str) -> Document:
         raise SpecError(f"{mark}: character {error.character!r} is not allowed in YAML") from None
     except (ValueError, OverflowError) as error:  # PyYAML trusts numbers in escapes and directives
         raise SpecError(f"{reader.last}: the text cannot be read ({error})") from None
+
+
+def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path, str, Any]]:
+    """Every text in plain data: its path, itself, and what holds it, where it may be replaced."""
+    if isinstance(data, str):
+        yield path, data, holder
+    elif isinstance(data, dict | list):
+        for key, inner in list(data.items() if isinstance(data, dict) else enumerate(data)):
+            yield from texts(inner, (*path, key), data)
+
+
+def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every value in mappings that is no mapping with keys, and its path."""
+    if isinstance(data, Mapping) and data:
+        for key, inner in data.items():
+            yield from leaves(inner, (*path, key))
+    else:
+        yield path, data
 
 
 def parse_scalar(text: str, mark: Mark) -> Any:

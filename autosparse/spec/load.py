@@ -1,11 +1,11 @@
-"""A spec from a file, its bases and the command line: merged, validated, with the origin of every value."""
+"""A spec from a file, its bases and the command line: found, merged, validated, with the origin of every value."""
 
 from __future__ import annotations
 
 import codecs
 import copy
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -17,19 +17,19 @@ from autosparse.core.presets import PRESETS
 from autosparse.datasets import datasets
 from autosparse.errors import SpecError, UsageError
 from autosparse.models import models
-from autosparse.packaged import is_shipped
+from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import explain
-from autosparse.spec.document import Document, Mark, Path, parse_document
+from autosparse.spec.document import Document, Mark, Path, parse_document, texts
 from autosparse.spec.schema import Spec
+from autosparse.store import Store, digest
+
+FILE = "autosparse.yaml"
 
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec, the name it goes by, and where its values were written.
-
-    `relative` are the paths in it that were written relative to a file or to a folder, as they are now: absolute.
-    """
+    """A validated spec, where its values were written, and the paths, now absolute, that were written `relative`."""
 
     spec: Spec
     name: str
@@ -44,6 +44,50 @@ class LoadedSpec:
         """The resolved path of the spec's file, however it was named."""
         file = self.path or self.origin
         return str(file.resolve()) if file else None
+
+
+@dataclass(frozen=True)
+class SpecPath:
+    """A spec file and, when it was not named, why it was taken."""
+
+    path: FilePath
+    why: str | None
+
+
+def find_spec(named: str | None, store: Store) -> SpecPath:
+    """The named spec; else `AUTOSPARSE_SPEC`, the last one used here, `autosparse.yaml` here or above, digits.
+
+    A name that is no file but that of a shipped spec, with or without its folder, means the shipped one.
+    """
+    if named is not None:
+        path = FilePath(named)
+        known = shipped("specs")
+        ships = path.stem in known and path.suffix in ("", ".yaml") and str(path.parent) in (".", "specs")
+        if ships and not path.exists():
+            return SpecPath(known[path.stem], f"{named} is not here; taking the spec of that name that ships")
+        return SpecPath(path, None)
+    if variable := os.environ.get("AUTOSPARSE_SPEC"):
+        if not FilePath(variable).is_file():
+            raise UsageError(f"`AUTOSPARSE_SPEC` names {variable}, which is not a file")
+        return SpecPath(FilePath(variable), "it is in `AUTOSPARSE_SPEC`")
+    last = store.recall(_memory_key())
+    if isinstance(last, str) and FilePath(last).is_file():
+        path = FilePath(os.path.relpath(last) if FilePath(last).is_relative_to(FilePath.cwd()) else last)
+        return SpecPath(path, "it is the last one used here")
+    here = FilePath.cwd()
+    for folder in (here, *here.parents):
+        if (folder / FILE).is_file():
+            return SpecPath(folder / FILE if folder != here else FilePath(FILE), f"it is in {folder}")
+    return SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse")
+
+
+def remember_spec(path: FilePath, store: Store) -> None:
+    """Make a spec the one that commands in this directory mean."""
+    store.remember(_memory_key(), str(path.resolve()))
+
+
+def _memory_key() -> str:
+    return "spec-" + digest(str(FilePath.cwd()))[:16]
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
@@ -77,14 +121,11 @@ def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> Loaded
     if budget:
         values = [_given_budget(text) for text in budget]
         _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
-    relative: set[str] = set()
-    choices: list[Path] = [("model",), ("dataset",), ("irp", "model"), ("irp", "dataset")]
-    several = document.at(("irp", "models"))
-    choices += [("irp", "models", number) for number in range(len(several) if isinstance(several, list) else 0)]
-    for choice in choices:
-        relative |= _make_absolute(document, choice)
-    relative |= _make_scorer_absolute(document)
-    return LoadedSpec(_validate(document), path.stem, path, document, frozenset(relative))
+    written = [text for _, text, _ in texts(document.data)]
+    _make_absolute(document)
+    now = [text for _, text, _ in texts(document.data)]
+    relative = frozenset(after for before, after in zip(written, now, strict=True) if after != before)
+    return LoadedSpec(_validate(document), path.stem, path, document, relative)
 
 
 def parse_list(text: str, name: str) -> list[Any]:
@@ -215,21 +256,15 @@ def _given_budget(text: str) -> Any:
     return {currency.strip(): value} if equals else value
 
 
-def _make_absolute(document: Document, path: Path) -> set[str]:
-    # Files are meant relative to the spec that names them, or to where the command line is typed. Gives the paths
-    # that were not written as they are then.
-    written = set(_texts(document.at(path)))
-    _write_out(document, path)
-    return {text for text in _texts(document.at(path)) if text not in written}
-
-
-def _make_scorer_absolute(document: Document) -> set[str]:
-    scorer = document.data.get("scorer")
-    written = scorer.get("pretrained") if isinstance(scorer, dict) else None
-    if not isinstance(written, str) or not written or written in pretrained_scorers():
-        return set()
-    scorer["pretrained"] = _absolute(written, _folder(document, ("scorer", "pretrained")))
-    return {scorer["pretrained"]} - {written}
+def _make_absolute(document: Document) -> None:
+    # Files are meant relative to the spec that names them, or to where the command line is typed.
+    several = document.at(("irp", "models"))
+    networks: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
+    for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *networks):
+        _write_out(document, path)
+    written = document.at(path := ("scorer", "pretrained"))
+    if isinstance(written, str) and written and written not in pretrained_scorers():
+        document.data["scorer"]["pretrained"] = _absolute(written, _folder(document, path))
 
 
 def _write_out(document: Document, path: Path) -> None:
@@ -263,14 +298,6 @@ def _absolute(value: Any, folder: FilePath) -> Any:
     if not isinstance(value, str) or value.startswith("~"):
         return value
     return os.path.normpath(FilePath(folder, value).absolute())
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _texts(inner)
 
 
 def _frozen(data: Any) -> Any:

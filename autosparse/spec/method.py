@@ -45,10 +45,8 @@ def _horizon(value: Any) -> Any:
         meant = ""
         if isinstance(value, float) and (0 < value < 10 or value.is_integer()):
             meant = f"{100 * value:g}%" if 0 < value < 10 else f"{value:.0f}"
-        raise refusal(
-            f"must be whole steps, a share of one training such as 10%, or auto, but is {quoted(value)}",
-            f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto",
-        )
+        message = f"must be whole steps, a share of one training such as 10%, or auto, but is {quoted(value)}"
+        raise refusal(message, f"did you mean `{meant}`?" if meant else "such as 300, 10% or auto")
     if float(match[1]) > _MOST:
         raise refusal(f"must be at most {_MOST}% of one training but is {value.strip()}")
     return in_percent(float(match[1]))
@@ -61,13 +59,6 @@ Horizon = Annotated[
 """Steps, a share of one training of the network such as `10%`, or `auto`."""
 
 
-def horizon_name(value: Any) -> str:
-    """What a horizon adds to the name of a method."""
-    if isinstance(value, str):
-        return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
-    return f"{value}steps" if isinstance(value, int) else ""
-
-
 def searched(method: Method, steps: int) -> Method:
     """The method with a search of as many steps as its horizon in place of its schedule; without one as it is.
 
@@ -75,13 +66,11 @@ def searched(method: Method, steps: int) -> Method:
     """
     if method.horizon is None:
         return method
-    length, schedule = _steps(method.horizon, steps), method.schedule
-    learns = schedule.entry.facts.get("learns", False)
-    search: Any = (
-        {"name": _SEARCH, **(schedule.model_dump() if learns else {}), "steps": length} if length else "one_shot"
-    )
+    length, schedule, search = _steps(method.horizon, steps), method.schedule, {"name": _SEARCH}
+    if schedule.entry.facts.get("learns"):
+        search = schedule.model_dump()
     kept = method.model_dump(exclude={"horizon", "schedule"})
-    return type(method).model_validate({**kept, "schedule": search})
+    return type(method).model_validate({**kept, "schedule": {**search, "steps": length} if length else "one_shot"})
 
 
 def in_percent(value: float) -> str:
@@ -114,9 +103,7 @@ class Method(Section):
     """
 
     name: Annotated[
-        str,
-        AfterValidator(_method_name),
-        about("what reports call it; by default the parts that are written"),
+        str, AfterValidator(_method_name), about("what reports call it; by default the parts that are written")
     ]
     criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
     allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
@@ -154,12 +141,18 @@ class Method(Section):
         return value
 
     @model_validator(mode="after")
-    def _check_name(self) -> Method:
+    def _consistent(self) -> Method:
         # A preset under another name: validating it under its own would come back here.
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
             raise refusal(f"cannot be named {self.name!r}: that is another method")
+        if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
+            message = f"is what goes with a scorer, but criterion `{self.criterion.name}` has none"
+            raise refusal(message, "such as `selection: top`", ("selection",))
+        if self.horizon is not None and "rounds" in self.schedule.entry.options:
+            message = f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`"
+            raise refusal(message, "with `schedule: one_shot` it can be", ("horizon",))
         return self
 
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
@@ -168,36 +161,11 @@ class Method(Section):
             preset = preset.model_copy(update={"selection": self.selection})
         return preset.choices() == self.choices()
 
-    @model_validator(mode="after")
-    def _what_tuned_is(self) -> Method:
-        if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
-            raise refusal(
-                f"is what goes with a scorer, but criterion `{self.criterion.name}` has none",
-                "such as `selection: top`",
-                ("selection",),
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _one_way_to_train(self) -> Method:
-        if self.horizon is not None and "rounds" in self.schedule.entry.options:
-            raise refusal(
-                f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`",
-                "with `schedule: one_shot` it can be",
-                ("horizon",),
-            )
-        return self
-
     def choices(self) -> dict[str, Any]:
         """The keyed form of the choices: what the method is, whatever its name. No repair is not mentioned."""
-        repair = {"repair": self.repair.keyed()} if self.repair.name != "none" else {}
-        return {
-            "criterion": self.criterion.keyed(),
-            "allocation": self.allocation.keyed(),
-            "selection": self.selection.keyed(),
-            "schedule": self.schedule.keyed(),
-            **repair,
-        }
+        repair = ("repair",) if self.repair.name != "none" else ()
+        parts = ("criterion", "allocation", "selection", "schedule", *repair)
+        return {part: getattr(self, part).keyed() for part in parts}
 
     @classmethod
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
@@ -242,13 +210,10 @@ def _method_name(value: str) -> str:
 def _default_name(method: Mapping[str, Any]) -> str:
     # The parts that were written; all four where those are the name of a preset with other parts.
     defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
-    written = [_part_name(method.get(part)) for part in ("criterion", *defaults, "repair")]
-    if method.get("horizon") is not None:
-        written.append(horizon_name(method["horizon"]))
-    name = "+".join(filter(None, written))
+    name = _joined({part: method.get(part) for part in ("criterion", *defaults, "repair", "horizon")})
     parts = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
     if "criterion" in method and name in PRESETS and {**defaults, **parts} != PRESETS[name][1]:
-        name = "+".join(_part_name({**defaults, **method}[part]) for part in ("criterion", *defaults))
+        name = _joined({part: {**defaults, **method}[part] for part in ("criterion", *defaults)})
     return name[:60] or "unnamed"
 
 
@@ -264,12 +229,20 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
     # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
     name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
-    names = (
-        horizon_name(value) if key == "horizon" else _part_name(value) for key, value in parts.items() if key != "name"
-    )
-    changed = "+".join(filter(None, names))
+    changed = _joined({key: value for key, value in parts.items() if key != "name"})
     full_name = f"{name}+{changed}"[:60] if changed else name
     return {"name": full_name, **_preset_of(name), **parts}
+
+
+def _joined(parts: Mapping[str, Any]) -> str:
+    names = (_horizon_name(value) if part == "horizon" else _part_name(value) for part, value in parts.items())
+    return "+".join(filter(None, names))
+
+
+def _horizon_name(value: Any) -> str:
+    if isinstance(value, str):
+        return re.sub(r"[^A-Za-z0-9_.]+", "", value.replace("%", "pct"))
+    return f"{value}steps" if isinstance(value, int) else ""
 
 
 def _part_name(part: Any) -> str:

@@ -9,74 +9,62 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from autosparse.backends import Machine
-from autosparse.core.ranking import Objective
 from autosparse.core.scorers import scorers
 from autosparse.spec.choices import Choice, SelectionChoice
-from autosparse.spec.document import Document, Path
-from autosparse.spec.irp import Irp
+from autosparse.spec.document import Document, Path, leaves
+from autosparse.spec.learning import Pretrained
 from autosparse.spec.method import HORIZON, USUAL, Method, in_percent, searched, written_out
 from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec
-from autosparse.spec.scorer import Pretrained
 
 ROUNDS, TRIALS = 16, 20
 """What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
 
-_AUTO = (
-    ("irp", "epochs"),
-    ("irp", "rounds"),
-    ("irp", "training", "precision"),
-    ("sanity", "methods"),
-    ("target", "device"),
-    ("target", "threads"),
-    ("training", "precision"),
-    ("tuning", "objective"),
-    ("tuning", "options"),
-    ("tuning", "trials"),
-)
-_AUTO_ONLY_IF_WRITTEN = (("method", "horizon"),)
+_AUTO = {
+    "irp.epochs", "irp.rounds", "irp.training.precision", "sanity.methods", "target.device", "target.threads",
+    "training.precision", "tuning.objective", "tuning.options", "tuning.trials",
+}  # fmt: skip
 _AS_THE_SPECS = ("model", "dataset", "training")
 
 
 def resolve(spec: Spec, machine: Machine) -> Spec:
     """Write out `auto` and what defaults to another section. Equal keys come of the result."""
-    device = machine.devices[0] if spec.target.device == "auto" else spec.target.device
-    workers = 1 if spec.target.workers == "auto" else spec.target.workers
-    threads = max(1, machine.cores // workers) if spec.target.threads == "auto" else spec.target.threads
+    target, irp, tuning, sanity = spec.target, spec.irp, spec.tuning, spec.sanity
+    device = _given(target.device, machine.devices[0])
+    threads = max(1, machine.cores // _given(target.workers, 1))
     precision = "bfloat16" if machine.bfloat16(device) else "float32"
-    training = _with_precision(spec.training, precision)
+    recipe: Any = irp.training or spec.training
+    epochs = _given(irp.epochs, recipe.epochs)
     tuned = _tuned(spec)
-    trials = TRIALS if spec.tuning.trials == "auto" else spec.tuning.trials
-    recipe = _with_precision(spec.irp.training or training, precision)
-    epochs = recipe.epochs if spec.irp.epochs == "auto" else spec.irp.epochs
-    irp: Irp = spec.irp.model_copy(
-        update={
-            "rounds": _rounds(spec) if spec.irp.rounds == "auto" else spec.irp.rounds,
-            "epochs": epochs,
-            "model": spec.irp.model or (None if spec.irp.models else spec.model),
-            "dataset": spec.irp.dataset or spec.dataset,
-            "training": recipe if epochs == recipe.epochs else recipe.model_copy(update={"epochs": epochs}),
-        }
-    )
-    sanity = spec.sanity
-    if sanity is not None and sanity.methods == "auto":
+    facts: Mapping[str, Any] = {} if isinstance(spec.scorer, Pretrained) else spec.scorer.entry.facts
+    irp_now = {
+        "rounds": _given(irp.rounds, _rounds(spec)),
+        "epochs": epochs,
+        "model": irp.model or (None if irp.models else spec.model),
+        "dataset": irp.dataset or spec.dataset,
+        "training": _with_precision(recipe, precision).model_copy(update={"epochs": epochs}),
+    }
+    tuning_now = {
+        "options": tuned,
+        "trials": _given(tuning.trials, TRIALS) if tuned or tuning.selections else 0,
+        "objective": _given(tuning.objective, facts.get("objective", "rank")),
+    }
+    if sanity is not None:
         checked = (spec.method.name, *((BEST,) if spec.baselines else ()))
-        sanity = sanity.model_copy(update={"methods": checked})
+        sanity = sanity.model_copy(update={"methods": _given(sanity.methods, checked)})
     return _with_methods(spec, written_out).model_copy(
         update={
             "sanity": sanity,
-            "target": spec.target.model_copy(update={"device": device, "threads": threads}),
-            "training": training,
-            "irp": irp,
-            "tuning": spec.tuning.model_copy(
-                update={
-                    "options": tuned,
-                    "trials": trials if tuned or spec.tuning.selections else 0,
-                    "objective": _objective(spec) if spec.tuning.objective == "auto" else spec.tuning.objective,
-                }
-            ),
+            "target": target.model_copy(update={"device": device, "threads": _given(target.threads, threads)}),
+            "training": _with_precision(spec.training, precision),
+            "irp": irp.model_copy(update=irp_now),
+            "tuning": tuning.model_copy(update=tuning_now),
         }
     )
+
+
+def _given(value: Any, otherwise: Any) -> Any:
+    return otherwise if value == "auto" else value
 
 
 def open_settings(spec: Spec) -> dict[str, float]:
@@ -107,24 +95,14 @@ def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
 
 def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
     """Dotted path of every value in a resolved spec -> where it was written, `auto`, `as ...` or `default`."""
-    origins: dict[str, str] = {}
-
-    def walk(value: Any, path: Path) -> None:
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, (*path, key))
-        else:
-            origins[".".join(map(str, path))] = _origin(path, document)
-
-    walk(resolved, ())
-    return origins
+    paths = [path for path, value in leaves(resolved) if value != {}]
+    return {".".join(map(str, path)): _origin(path, document) for path in paths}
 
 
 def _origin(path: Path, document: Document) -> str:
     whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's own
-    if path in _AUTO and not whole and document.at(path) in ("auto", None):
-        return "auto"
-    if path in _AUTO_ONLY_IF_WRITTEN and document.at(path) == "auto":
+    dotted, value = ".".join(map(str, path)), document.at(path)
+    if (dotted in _AUTO and not whole and value in ("auto", None)) or (dotted == HORIZON and value == "auto"):
         return "auto"
     written = max((n for n in range(1, len(path) + 1) if _is_written(path[:n], document)), default=0)
     # A preset or a choice by name stands for all its values; a mapping only for the ones written in it.
@@ -148,13 +126,6 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
     return tuple(name for name, option in options.items() if option.is_tuned_unasked and name not in written)
 
 
-def _objective(spec: Spec) -> Objective:
-    objective: Objective = (
-        "rank" if isinstance(spec.scorer, Pretrained) else spec.scorer.entry.facts.get("objective", "rank")
-    )
-    return objective
-
-
 def _rounds(spec: Spec) -> int:
     rounds, share = max(ROUNDS, spec.fewest_rounds), spec.irp.per_round
     # Rounds that each take a share of all weights must leave some.
@@ -162,7 +133,7 @@ def _rounds(spec: Spec) -> int:
 
 
 def _with_precision(training: Any, precision: str) -> Any:
-    return training.model_copy(update={"precision": precision}) if training.precision == "auto" else training
+    return training.model_copy(update={"precision": _given(training.precision, precision)})
 
 
 def _with_methods(spec: Spec, change: Callable[[Method], Method]) -> Spec:
@@ -171,10 +142,7 @@ def _with_methods(spec: Spec, change: Callable[[Method], Method]) -> Spec:
 
 
 def with_selections(spec: Spec, pretrained: Mapping[str, Any] | None) -> Spec:
-    """The spec with the selection that each method's `tuned` stands for, unless its own trials are to choose one.
-
-    `pretrained` is what the folder of its scorer says, if it has one.
-    """
+    """The spec with the selection, of its scorer or `pretrained`, for each `tuned` that no trial is to choose."""
     if isinstance(spec.scorer, Choice):
         tried = spec.tuning.selections and spec.tuning.trials
         chosen = None if tried else selection_of({"name": spec.scorer.name})
@@ -203,10 +171,7 @@ _SELECTION: TypeAdapter[Any] = TypeAdapter(SelectionChoice)
 
 
 def with_horizon(spec: Spec, steps: int) -> Spec:
-    """The spec with the masks of every method that has a horizon searched for so long, if at all.
-
-    `steps` are those of one training of the network that is pruned.
-    """
+    """The spec with a search for every method that has a horizon; `steps` are those of one training of its network."""
     if all(method.horizon is None for method in spec.methods):
         return spec
     return _with_methods(spec, lambda method: searched(method, steps))

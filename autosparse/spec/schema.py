@@ -8,14 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
@@ -31,12 +24,19 @@ from autosparse.spec.choices import (
     listed,
 )
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.irp import MOST_ROUNDS, Irp
+from autosparse.spec.learning import (
+    MOST_ROUNDS,
+    Irp,
+    Pretrained,
+    Scorer,
+    Tuning,
+    check_proxy,
+    check_selections,
+    check_split,
+)
 from autosparse.spec.method import DENSE, Method
 from autosparse.spec.sanity import Sanity, check_sanity, if_true
-from autosparse.spec.scorer import Pretrained, Scorer
 from autosparse.spec.target import Target
-from autosparse.spec.tuning import Tuning, check_proxy, check_selections, check_split
 from autosparse.text import quoted
 
 
@@ -98,10 +98,7 @@ class Spec(Section):
         tuple[Literal["shuffle", "layer_mean"], ...],
         AfterValidator(different),
         about("what `method` must beat to have learned more than quotas"),
-    ] = (
-        "shuffle",
-        "layer_mean",
-    )
+    ] = ("shuffle", "layer_mean")
     sanity: Annotated[
         Sanity | None,
         BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
@@ -133,86 +130,71 @@ class Spec(Section):
     ] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Spec:
+    def _consistent(self) -> Spec:
+        self._names_differ()
+        if self.sanity is not None:
+            compared = [method.name for method in self.compared]
+            check_sanity(self.sanity, self.method.name, compared, bool(self.baselines), self.budget, self.seeds)
+        self._seeds_apart()
+        self._one_number_of_epochs()
+        if self.learns:
+            check_split(self.tuning, self.irp)
+            method = next(method for method in self.methods if method.needs_scorer)
+            check_selections(self.tuning, method.name, method.selection, searches=method.searches)
+        self._tunable()
+        self._rounds_leave_something()
+        self._rounds_teach_something()
+        return self
+
+    def _names_differ(self) -> None:
         shuffled = self.method.criterion.entry.facts.get("shuffled")
         seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
         for method in (self.method, *(item for item in self.compare if isinstance(item, Method))):
             if seen.setdefault(method.name, method) != method:
                 raise refusal(f"has two methods named {method.name!r}", at=("compare",))
-        return self
 
-    @model_validator(mode="after")
-    def _sane(self) -> Spec:
-        if self.sanity is not None:
-            compared = [method.name for method in self.compared]
-            check_sanity(self.sanity, self.method.name, compared, bool(self.baselines), self.budget, self.seeds)
-        return self
-
-    @model_validator(mode="after")
-    def _seeds_apart(self) -> Spec:
+    def _seeds_apart(self) -> None:
+        if not self.learns:
+            return
         networks = self.irp.networks or (self.model,)
         here = self.irp.dataset in (None, self.dataset)
-        if self.learns:
-            check_proxy(self.tuning, self.irp, self.seeds, same=here and networks[0] == self.model)
-        same = here and self.model in networks
+        check_proxy(self.tuning, self.irp, self.seeds, same=here and networks[0] == self.model)
         both = [seed for seed in self.irp.seeds if seed in self.seeds]
-        if same and both and self.learns:
+        if here and self.model in networks and both:
             # Its labels would tell how training this very network went: no pruning at initialization.
             raise refusal(
                 f"must not name {both[0]}, a seed of `seeds`: the scorer would be judged on a network it learned from",
                 "such as `irp: {seeds: [100]}`",
                 ("irp", "seeds"),
             )
-        return self
 
-    @model_validator(mode="after")
-    def _one_number_of_epochs(self) -> Spec:
+    def _one_number_of_epochs(self) -> None:
         recipe: Any = self.irp.training
         written = recipe is not None and "epochs" in recipe.model_fields_set
         if written and self.irp.epochs not in ("auto", recipe.epochs):
             raise refusal(
                 f"is {self.irp.epochs}, but `irp.training.epochs` is {recipe.epochs}", "write one", ("irp", "epochs")
             )
-        return self
 
-    @model_validator(mode="after")
-    def _held_out(self) -> Spec:
-        if self.learns:
-            check_split(self.tuning, self.irp)
-            method = next(method for method in self.methods if method.needs_scorer)
-            check_selections(self.tuning, method.name, method.selection, searches=method.searches)
-        return self
+    def _tunable(self) -> None:
+        if self.tuning.options == "auto" or isinstance(self.scorer, Pretrained):
+            return
+        known = {n: limits for n, option in self.scorer.entry.options.items() if (limits := option.tunable)}
+        for index, name in enumerate(self.tuning.options):
+            if name not in known:
+                message = f"must be a tunable option of scorer {self.scorer.name} but is {quoted(name)}"
+                raise refusal(message, f"tunable: {', '.join(known)}", ("tuning", "options", index))
+            if (value := self.scorer.options()[name]) not in known[name]:
+                hint = f"tunable {name}: {known[name]}"
+                raise refusal(f"is {value}, outside the range in which tuning looks", hint, ("scorer", name))
 
-    @model_validator(mode="after")
-    def _tunable(self) -> Spec:
-        if self.tuning.options != "auto" and not isinstance(self.scorer, Pretrained):
-            known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
-            for index, name in enumerate(self.tuning.options):
-                if name not in known:
-                    raise refusal(
-                        f"must be a tunable option of scorer {self.scorer.name} but is {quoted(name)}",
-                        f"tunable: {', '.join(known)}",
-                        ("tuning", "options", index),
-                    )
-                limits, value = self.scorer.entry.options[name].tunable, self.scorer.options()[name]
-                if limits is not None and value not in limits:
-                    hint = f"tunable {name}: {limits}"
-                    raise refusal(f"is {value}, outside the range in which tuning looks", hint, ("scorer", name))
-        return self
-
-    @model_validator(mode="after")
-    def _rounds_leave_something(self) -> Spec:
+    def _rounds_leave_something(self) -> None:
         rounds, share = self.irp.rounds, self.irp.per_round
         if self.irp.per_round_of == "all" and rounds != "auto" and rounds * share >= 1:
-            raise refusal(
-                f"removes {share:g} of all weights in each of {rounds} rounds: none would be left",
-                f"such as `per_round: {0.95 / rounds:.2g}`",
-                ("irp", "per_round"),
-            )
-        return self
+            message = f"removes {share:g} of all weights in each of {rounds} rounds: none would be left"
+            raise refusal(message, f"such as `per_round: {0.95 / rounds:.2g}`", ("irp", "per_round"))
 
-    @model_validator(mode="after")
-    def _rounds_teach_something(self) -> Spec:
+    def _rounds_teach_something(self) -> None:
         rounds = self.fewest_rounds if self.irp.rounds == "auto" else self.irp.rounds
         left, below = self.irp.left_after(rounds), self._learns_below
         if left > below:
@@ -223,7 +205,6 @@ class Spec(Section):
                 "more rounds, or a larger `per_round`",
                 ("irp", "rounds"),
             )
-        return self
 
     @property
     def fewest_rounds(self) -> int:
@@ -234,8 +215,7 @@ class Spec(Section):
     @property
     def _learns_below(self) -> float:
         # The share of the weights that rounds have to leave at most.
-        learns = self.learns and not isinstance(self.scorer, Pretrained)
-        return float(self.scorer.entry.facts.get("learns_below", 1.0)) if learns else 1.0  # type: ignore[union-attr]
+        return float(self.scorer.entry.facts.get("learns_below", 1.0)) if self.learns else 1.0  # type: ignore[union-attr]
 
     @property
     def compared(self) -> tuple[Method, ...]:

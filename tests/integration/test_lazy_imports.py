@@ -84,7 +84,8 @@ def test_a_second_plan_does_not_import_torch() -> None:
     Path("spec.yaml").write_text(BASE + "budget: [0.9, {parameters: 52}, {macs: 100}]\n")
     code = (
         "import sys; from pathlib import Path; from autosparse.backends import this_machine; "
-        "from autosparse.plan import compile_plan, translations; from autosparse.spec import load_spec, resolve; "
+        "from autosparse.plan.budgets import translations; from autosparse.plan.compile import compile_plan; "
+        "from autosparse.spec import load_spec, resolve; "
         "spec = resolve(load_spec(Path('spec.yaml')).spec, this_machine()); "
         "print(translations(compile_plan(spec, 'spec'))[1].kept, 'torch' in sys.modules)"
     )

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 from autosparse.core.irp import keep_after
-from autosparse.plan import Plan
+from autosparse.plan.model import Plan
 from autosparse.store import Store
 from tests.conftest import Place, call
 from tests.plans import compiled

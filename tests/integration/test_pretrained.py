@@ -18,7 +18,8 @@ from autosparse.backends import this_machine
 from autosparse.console.progress import Quiet
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
-from autosparse.plan import Plan, compile_plan
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan
 from autosparse.pretrained import DEFAULT, pretrained_scorers
 from autosparse.spec import load_spec, resolve, spec_schema
 from autosparse.steps.scorer import read_scorer

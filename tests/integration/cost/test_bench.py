@@ -10,7 +10,8 @@ import torch
 
 from autosparse.backends import Placement, this_machine
 from autosparse.core.training.loop import Recipe
-from autosparse.cost import fit_plan, measure_speed
+from autosparse.cost.bench import measure_speed
+from autosparse.cost.fit import fit_plan
 from autosparse.errors import StepError
 from autosparse.measure.probe import made_up_images
 from autosparse.spec import load_spec

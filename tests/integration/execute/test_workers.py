@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Placement as Where
-from autosparse.cost import Fitted
-from autosparse.cost.fitted import with_workers
+from autosparse.cost.fitted import Fitted, with_workers
 from autosparse.cost.price import Estimate, Price
 from autosparse.errors import AutosparseError, DamagedArtifact, UsageError
-from autosparse.plan import Step
-from autosparse.plan.critical_path import makespan
+from autosparse.plan.graph import makespan
+from autosparse.plan.model import Step
 from autosparse.plan.status import Status
 from tests.conftest import Ended, Place
 from tests.plans import compiled

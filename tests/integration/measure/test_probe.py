@@ -6,7 +6,7 @@ import torch
 
 from autosparse.backends import Placement
 from autosparse.measure import probe
-from autosparse.models.facts import network_facts
+from autosparse.models.facts import Network
 
 CPU = Placement("cpu", 1)
 
@@ -14,9 +14,9 @@ CPU = Placement("cpu", 1)
 def test_a_network_has_a_rate_for_every_unit() -> None:
     """All are above zero; the global generators stay as they were."""
     options = {"width": 8}
-    facts = network_facts({"name": "resnet8", "options": options}, "resnet8", options, (3, 16, 16), 10)
+    network = Network({"name": "resnet8", "options": options}, "resnet8", options, (3, 16, 16), 10)
     state = torch.random.get_rng_state()
-    rates = probe.probe_network("resnet8", options, facts, (3, 16, 16), 10, 32, "float32", "sparse", CPU)
+    rates = probe.probe_network(network, 32, "float32", "sparse", CPU)
 
     units = ("build", "train", "sparse", "forward", "gradient", "flow", "features")
     assert {*units} <= rates.keys()

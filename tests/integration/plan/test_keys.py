@@ -15,7 +15,7 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from autosparse.backends import Machine
-from autosparse.plan import compile_plan
+from autosparse.plan.compile import compile_plan
 from autosparse.spec import load_spec, resolve
 
 machine = Machine("a processor", cores=2, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)

@@ -14,7 +14,8 @@ from autosparse.backends import this_machine
 from autosparse.console.progress import Quiet
 from autosparse.core.weights import Tensors
 from autosparse.execute import Execution
-from autosparse.plan import Plan, compile_plan
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan
 from autosparse.spec import load_spec, resolve
 from autosparse.steps import Context
 from autosparse.steps.label import LabelResult

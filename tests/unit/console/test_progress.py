@@ -11,10 +11,10 @@ from rich.console import Console
 
 from autosparse.backends import Placement as Where
 from autosparse.console.progress import Lines, Tree
-from autosparse.cost import Fitted
+from autosparse.cost.fitted import Fitted
 from autosparse.cost.price import Estimate, Price
 from autosparse.execute import Everyone, Failed, Finished, Log, Note, Progress, Started, Waiting
-from autosparse.plan import Status
+from autosparse.plan.status import Status
 from tests.plans import DIGITS, compiled
 
 HUGE = "\x1b[2J\u202e[red]名前"

@@ -13,7 +13,8 @@ from autosparse.backends import Placement, this_machine
 from autosparse.console import show_bench
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
-from autosparse.cost import Bench, Trained, fit_plan, measure_speed
+from autosparse.cost.bench import Bench, Trained, measure_speed
+from autosparse.cost.fit import fit_plan
 from autosparse.errors import MissingRequirement
 from autosparse.measure.probe import made_up_images
 from autosparse.measure.reference_loop import Pictures, accuracy_plainly, train_plainly

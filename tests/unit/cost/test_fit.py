@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.cost import fit_plan, fit_steps, remembered_settings
+from autosparse.cost.fit import fit_plan, fit_steps
 from autosparse.cost.fitted import Fitted
-from autosparse.cost.time_limit import first_fitting
+from autosparse.cost.time_limit import first_fitting, remembered_settings
 from autosparse.errors import FitError
 from autosparse.spec import load_spec
 from autosparse.store import Store, open_index

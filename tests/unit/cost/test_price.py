@@ -9,14 +9,13 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Placement, environment
-from autosparse.cost import Calibration, count_work, plan_json, remember_use, shared
 from autosparse.cost.fit import fit_plan
-from autosparse.cost.fitted import Fitted
-from autosparse.cost.price import Price, peak_bytes, price
-from autosparse.cost.work import Work
+from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
+from autosparse.cost.price import Calibration, Price, peak_bytes, price
+from autosparse.cost.work import Work, count_work
 from autosparse.errors import FitError
-from autosparse.plan import Plan, statuses
-from autosparse.plan.lookup import network_of
+from autosparse.plan.model import Plan
+from autosparse.plan.status import statuses
 from autosparse.spec import load_spec
 from autosparse.steps.workload import Workload
 from autosparse.store import Store, open_index
@@ -53,7 +52,7 @@ def test_work_is_counted_before_anything_runs() -> None:
     assert 350 == work["mask/grasp/0.9/seed0"].load.units["gradient"]  # 3.5 passes over 100 images
     assert 103 == work["mask/synflow/0.9/seed0"].load.units["flow"]  # 100 rounds, and what masks leave of paths
     assert 3 * 300 == work["trial/0"].load.units["scorer"]
-    assert network_of(plan, "init/resnet8/seed0").total == work["mask/learned/0.9/seed0"].load.units["features"]
+    assert plan.steps["init/resnet8/seed0"].network.facts.total == work["mask/learned/0.9/seed0"].load.units["features"]
 
 
 def test_repair_is_counted() -> None:
@@ -99,7 +98,7 @@ def test_seconds_are_counts_times_rates(store: Store) -> None:
     """By hand: the images of a training, one build, one step, and the bytes that are read."""
     plan = compiled(DIGITS)
     found = priced(plan, store)
-    data = IMAGES * 64 + 2 * 4 * (network_of(plan, "init/resnet8/seed0").parameters + _buffers(plan))
+    data = IMAGES * 64 + 2 * 4 * (plan.steps["init/resnet8/seed0"].network.facts.parameters + _buffers(plan))
 
     assert found.steps[TRAIN].seconds == pytest.approx(IMAGES * EPOCHS * 1e-4 + 0.01 + 0.01 + data * 1e-9, abs=1e-3)
     assert "probe" == found.steps[TRAIN].basis
@@ -108,7 +107,7 @@ def test_seconds_are_counts_times_rates(store: Store) -> None:
 
 
 def _buffers(plan: Plan) -> int:
-    return network_of(plan, "init/resnet8/seed0").buffers
+    return plan.steps["init/resnet8/seed0"].network.facts.buffers
 
 
 def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store) -> None:

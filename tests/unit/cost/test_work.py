@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autosparse.core.criteria import criteria
-from autosparse.cost import count_work
+from autosparse.cost.work import count_work
 from tests.plans import DIGITS, compiled
 
 

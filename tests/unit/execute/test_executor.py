@@ -14,7 +14,7 @@ from autosparse.errors import DamagedArtifact
 from autosparse.execute import Event, Finished
 from autosparse.execute.executor import continued_by
 from autosparse.execute.step_runner import StepRunner
-from autosparse.plan import Step
+from autosparse.plan.model import Step
 from autosparse.store import Artifact, Store
 from tests.plans import DIGITS, compiled
 

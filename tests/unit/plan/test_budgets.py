@@ -10,8 +10,18 @@ import pytest
 from autosparse.backends import Machine
 from autosparse.errors import InvalidValue, UsageError
 from autosparse.models.facts import LayerFacts, NetworkFacts
-from autosparse.plan import Between, Plan, Translation, check_budget, compile_plan, translations
-from autosparse.plan.budgets import check_macs, compact_bytes, sparsity_for, translate
+from autosparse.plan.budgets import (
+    Between,
+    Translation,
+    check_budget,
+    check_macs,
+    compact_bytes,
+    sparsity_for,
+    translate,
+    translations,
+)
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan
 from autosparse.spec import Amount, load_spec, resolve
 
 MACHINE = Machine("a processor", cores=1, cpu_bfloat16=True, devices=("cpu",), cuda_bfloat16=False)

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from autosparse.core.sanity import CHECKS
-from autosparse.cost import count_work
-from autosparse.plan import Check, Plan, compile_plan
+from autosparse.cost.work import count_work
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Check, Plan
 from autosparse.spec import load_spec, resolve
 from tests.plans import MACHINE
 

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from autosparse.backends import Machine
-from autosparse.plan import PURPOSES, Plan, Status, compile_plan, draw_dot, draw_mermaid
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.graph import draw_dot, draw_mermaid
+from autosparse.plan.model import PURPOSES, Plan
+from autosparse.plan.status import Status
 from autosparse.spec import load_spec, resolve
 from tests.conftest import SMALL
 

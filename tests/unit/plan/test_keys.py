@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from autosparse.backends import Machine
 from autosparse.core.training.loop import STEP_FIELDS
-from autosparse.plan import Plan, compile_plan
+from autosparse.plan.compile import compile_plan
+from autosparse.plan.model import Plan
 from autosparse.spec import load_spec, resolve
 from autosparse.store import digest
 from tests.plans import DIGITS, MACHINE

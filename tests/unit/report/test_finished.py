@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from autosparse.plan import Plan
+from autosparse.plan.model import Plan
 from autosparse.report import Finished
 from autosparse.report.finished import describe_timeline
 from autosparse.store import Store

@@ -1,20 +1,131 @@
-"""The section `tuning`: how Optuna tunes the scorer, and where a trial is scored."""
+"""The sections `irp`, `scorer` and `tuning`: the source of labels, what learns from them, and how Optuna tunes it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AfterValidator, BeforeValidator
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from autosparse.core.ranking import Objective, Split
-from autosparse.spec.choices import Section, Seed, SelectionChoice, about, different
+from autosparse.core.training.loop import MOST_EPOCHS
+from autosparse.pretrained import pretrained_scorers
+from autosparse.spec.choices import (
+    Choice,
+    DatasetChoice,
+    ModelChoice,
+    ScorerChoice,
+    Section,
+    Seed,
+    Seeds,
+    SelectionChoice,
+    Training,
+    about,
+    different,
+)
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.irp import Irp, whole
 from autosparse.spec.target import checked, read_seconds
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
+from autosparse.text import quoted
+
+MOST_ROUNDS = 1000
+
+
+def whole(value: float) -> float:
+    """2.0 epochs are 2."""
+    return int(value) if float(value).is_integer() else value
+
+
+class Irp(Section):
+    """Iterative rewind pruning: the source of the labels that the scorer learns from."""
+
+    model: Annotated[
+        ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
+    ] = None
+    models: Annotated[
+        tuple[ModelChoice, ...],
+        AfterValidator(different),
+        about("several networks in place of `model`, each at every seed: the scorer learns from all of them"),
+    ] = ()
+    dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
+    rounds: Annotated[
+        Annotated[int, Ge(1), Le(MOST_ROUNDS)] | Literal["auto"],
+        about(
+            "how often it is trained, pruned and rewound; auto is 16, more where the scorer learns nothing from those, "
+            "or fewer under `target.time`"
+        ),
+    ] = "auto"
+    epochs: Annotated[
+        Annotated[int | float, Gt(0), Le(MOST_EPOCHS), AfterValidator(whole)] | Literal["auto"],
+        about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
+    ] = "auto"
+    per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25
+    per_round_of: Annotated[
+        Literal["remaining", "all"], about("of which weights: `remaining` goes on for ever, `all` is a linear schedule")
+    ] = "remaining"
+    rank_by: Annotated[
+        Literal["magnitude", "magnitude_increase", "movement", "snip"],
+        about("what the trained weights are ranked by: |w|, |w| - |w0|, |w - w0| (Zhou et al. 2019) or |w g|"),
+    ] = "magnitude"
+    rewind_to: Annotated[
+        int,
+        Ge(0),
+        about("step of the training that rounds go back to; 0 is initialization (later ones: Frankle et al. 2020)"),
+    ] = 0
+    seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
+    training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
+
+    @property
+    def networks(self) -> tuple[Choice, ...]:
+        """The networks that are pruned in rounds, of a resolved spec."""
+        return self.models or ((self.model,) if self.model is not None else ())
+
+    def left_after(self, rounds: int) -> float:
+        """The share of the weights that so many rounds leave."""
+        return 1 - rounds * self.per_round if self.per_round_of == "all" else (1 - self.per_round) ** rounds
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Irp:
+        if self.models and self.model is not None:
+            raise refusal("stands beside `model`", "write all networks into `models`", ("models",))
+        return self
+
+
+class Pretrained(Section):
+    """A scorer that was trained before: the plan then holds no IRP, and nothing to tune."""
+
+    unknown: ClassVar[str | None] = "a pretrained scorer keeps the options that it was trained with"
+
+    pretrained: Annotated[
+        str,
+        MinLen(1),
+        Field(
+            description="one that ships with the package, such as cifar-v1, or the `scorer` folder of a finished run, "
+            "relative to this spec"
+        ),
+    ]
+
+
+def scorer_kind(value: Any) -> str:
+    """Which of the two a spec's `scorer` is: `folder`, or `choice` of one to train."""
+    named = isinstance(value, Mapping) and "pretrained" in value
+    return "folder" if named or isinstance(value, Pretrained) else "choice"
+
+
+def _not_a_name(value: Any) -> Any:
+    if isinstance(value, str) and value in pretrained_scorers():
+        message = f"must be a scorer but is {quoted(value)}, which has been trained"
+        raise refusal(message, f"such as `scorer: {{pretrained: {value}}}`")
+    return value
+
+
+Scorer = Annotated[
+    Annotated[ScorerChoice, Tag("choice")] | Annotated[Pretrained, Tag("folder")],
+    Discriminator(scorer_kind),
+    BeforeValidator(_not_a_name),
+]
 
 
 class Proxy(Section):
@@ -116,18 +227,12 @@ def check_split(tuning: Tuning, irp: Irp) -> None:
         _refuse(tuning, "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`")
     parts = {"layers": tuning.folds, "seeds": len(irp.seeds), "networks": len(irp.models)}[tuning.split]
     if tuning.pruner == "wilcoxon" and (folds := min(tuning.folds, parts)) < WILCOXON_FOLDS:
-        raise refusal(
-            f"wilcoxon needs {WILCOXON_FOLDS} folds to stop a trial, but has {folds}",
-            f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`",
-            ("tuning", "pruner"),
-        )
+        message = f"wilcoxon needs {WILCOXON_FOLDS} folds to stop a trial, but has {folds}"
+        raise refusal(message, f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`", ("tuning", "pruner"))
 
 
 def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
-    """Whether the proxy is a network of its own. Raises PydanticCustomError.
-
-    `same` says whether the network that is compared at `seeds` is its network.
-    """
+    """Refuse a proxy that scorers learn from or, if it is the `same` network, are compared on."""
     proxy = tuning.proxy
     if proxy is None or not proxy.weight or tuning.trials == 0:
         return
@@ -135,11 +240,8 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
     for path, (why, others) in used.items():
         if proxy.seed in others:
             free = next(seed for seed in count(proxy.seed + 1) if seed not in (*irp.seeds, *seeds))
-            raise refusal(
-                f"begins at seed {proxy.seed}, one of `{path}`: a network {why} would choose the scorer",
-                f"such as `proxy: {{seed: {free}}}`",
-                ("tuning", "proxy"),
-            )
+            message = f"begins at seed {proxy.seed}, one of `{path}`: a network {why} would choose the scorer"
+            raise refusal(message, f"such as `proxy: {{seed: {free}}}`", ("tuning", "proxy"))
 
 
 def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *, searches: bool) -> None:
