@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 
 from rich import box
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from autosparse.console.format import plain
-from autosparse.report import LEAST, LayerShare, Profile, Report, columns_of, frontier, mean_of, ranked, rows_of
+from autosparse.report import LEAST, LayerShare, Profile, Report, columns_of, frontier, ranked, rows_of
 from autosparse.text import number
 
 _MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}
@@ -28,7 +29,7 @@ def show_chart(console: Console, report: Report) -> None:
     shown = [name for name in (report.method, *report.oracles[:1], *others[:1]) if all(rows.get(name, [[]]))]
     if len(columns) < _LEAST or report.method not in shown:
         return
-    series = {mark: [mean_of(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
+    series = {mark: [fmean(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
     names = [title.removeprefix("sparsity ") for title in columns.values()]
     console.print(plain("test accuracy in % by sparsity or budget"))
     for line in _lines(series, names, min(_WIDE, console.width - 10)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from rich import box
@@ -24,7 +25,6 @@ from autosparse.report import (
     Row,
     best_of,
     columns_of,
-    mean_of,
     method_first,
     ranked,
     rows_of,
@@ -150,7 +150,7 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
     methods = [row for row in rows if not row.control]
     for row in _sorted(methods, report, sort):
         stars = [
-            "*" if not row.apart and values and mean_of(values) == top else " "
+            "*" if not row.apart and values and fmean(values) == top else " "
             for values, top in zip(row.cells, best, strict=True)
         ]
         cells = [text + star for text, star in zip(row.texts, stars, strict=True)]

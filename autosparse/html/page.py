@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.plan import PURPOSES
-from autosparse.report import LEAST, Report, columns_of, mean_of, method_first, rows_of, spread_of
+from autosparse.report import LEAST, Report, columns_of, method_first, rows_of, spread_of
 from autosparse.report.cells import rounds_by_source, verdict_sentences, verified
 from autosparse.text import seconds
 
@@ -80,11 +81,11 @@ def _accuracy(report: Report) -> str:
     if len(columns) == 1:  # points, not lines
         (title,) = columns.values()
         accuracies = [(row.title, row.cells[0]) for row in rows if row.cells[0]]
-        bars = [(name, mean_of(values), spread_of(values)) for name, values in accuracies]
+        bars = [(name, fmean(values), spread_of(values)) for name, values in accuracies]
         return bar_chart(f"test accuracy in % after the last epoch, {title}", sorted(bars, key=lambda bar: -bar[1]))
     for row in rows:
         measured = [(float(index), values) for index, values in enumerate(row.cells) if values]
-        points = [(index, mean_of(values)) for index, values in measured]
+        points = [(index, fmean(values)) for index, values in measured]
         spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in measured]
         if points:
             main = row.name == report.method and not row.control

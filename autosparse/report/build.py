@@ -12,9 +12,10 @@ from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
 from autosparse.report.failures import describe_failures, describe_notes, find_missing
 from autosparse.report.finished import Finished, describe_profiles, describe_timeline
+from autosparse.report.folder import write_file
 from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
-from autosparse.report.scorer import describe_scorer, write_file
+from autosparse.report.scorer import describe_scorer
 from autosparse.report.verdict import judge_results
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
@@ -23,7 +24,8 @@ from autosparse.steps.label import LabelResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
 
-_MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
+_OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")
+_OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
 
 
 def build_report(
@@ -75,8 +77,8 @@ def build_report(
 
 def can_report(finished: Finished) -> bool:
     """Return whether a report has anything to describe: a result, or at least a network and its images."""
-    starts = (_base(finished, cell) for cell in finished.plan.cells)
-    return bool(finished.cells) or any(all(map(finished.has, start)) for start in starts)
+    starts = (finished.plan.steps[cell.evaluate].inputs for cell in finished.plan.cells)
+    return bool(finished.cells) or any(finished.has(start["init"]) and finished.has(start["data"]) for start in starts)
 
 
 def failed_emissions(finished: Finished) -> list[str]:
@@ -114,7 +116,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
                 budget=cell.budget,
                 batch_latencies_ms=measured.latency,
                 without_gain=exporters[about["format"]].facts.get("gain", ""),
-                **{name: getattr(measured, name) for name in _MEASURED},
+                **{name: getattr(measured, name) for name in _OF_EMITTED},
             )
         )
     return emitted
@@ -141,27 +143,16 @@ def _result(finished: Finished, cell: Cell) -> Result:
         method=cell.method,
         sparsity=_sparsity(cell, network),
         seed=cell.seed,
-        kept=network.kept,
-        total=network.total,
         effective_sparsity=None if effective is None else 1 - effective / network.total,
-        macs=network.macs,
-        test_accuracy=network.test_accuracy,
-        validation_accuracy=network.validation_accuracy,
         budget=cell.budget,
-        dense_macs=network.dense_macs,
-        effective_macs=network.effective_macs,
         effective_nodes=None if nodes is None or channels is None else nodes / channels,
         paths=None if network.paths == "unknown" else network.paths,
+        **{name: getattr(network, name) for name in _OF_NETWORK},
     )
 
 
-def _base(finished: Finished, cell: Cell) -> list[str]:
-    inputs = finished.plan.steps[cell.evaluate].inputs
-    return [inputs["init"], inputs["data"]]
-
-
 def _unprunable(finished: Finished) -> dict[str, str]:
-    starts = [_base(finished, cell)[0] for cell in finished.plan.cells]
+    starts = (finished.plan.steps[cell.evaluate].inputs["init"] for cell in finished.plan.cells)
     start = next((name for name in starts if finished.has(name)), None)
     return InitResult.read(finished.open(start)).unprunable if start else {}
 
@@ -185,8 +176,7 @@ def _round(finished: Finished, step: Step) -> dict[str, Any]:
 
 
 def _cost(finished: Finished) -> dict[str, float]:
-    """Seconds that the artifacts of each purpose took when they were made."""
-    cost: dict[str, float] = {}
+    cost: dict[str, float] = {}  # purpose -> seconds that its artifacts took when they were made
     for step in finished.steps():
         cost[step.purpose] = round(cost.get(step.purpose, 0.0) + _seconds(finished, step.name), 3)
     return cost
@@ -205,19 +195,17 @@ def _mask_costs(finished: Finished) -> list[MaskCost]:
     training = statistics.median(trainings) if trainings else 0.0
     times: dict[tuple[str, str], list[float]] = {}
     for cell in plan.cells:
-        if cell.mask is not None and cell.role != "control":
-            steps = [
-                cell.mask,
-                *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith(("round", "rewind"))),
-            ]
-            if all(map(finished.has, steps)):
-                seconds = sum(_seconds(finished, name) for name in steps)
-                times.setdefault((cell.method, cell.budget), []).append(seconds)
-    costs = []
-    for (method, budget), masks in times.items():
-        mean = statistics.fmean(masks)
-        costs.append(MaskCost(method, budget, round(mean, 3), round(mean / training, 3) if training else None))
-    return costs
+        if cell.mask is None or cell.role == "control":
+            continue
+        inputs = plan.steps[cell.mask].inputs
+        steps = [cell.mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
+        if all(map(finished.has, steps)):
+            seconds = sum(_seconds(finished, name) for name in steps)
+            times.setdefault((cell.method, cell.budget), []).append(seconds)
+    means = {cell: statistics.fmean(masks) for cell, masks in times.items()}
+    return [
+        MaskCost(*cell, round(mean, 3), round(mean / training, 3) if training else None) for cell, mean in means.items()
+    ]
 
 
 def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
 from autosparse.report.failures import counted
@@ -53,7 +53,7 @@ def columns_of(report: Report) -> dict[str, str]:
             known = sparsities.setdefault(one.budget, [])
             known += [one.sparsity] if one.sparsity is not None and not known else []
     plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values() if values}
-    order = sorted(sparsities, key=lambda label: mean_of(sparsities[label]) if sparsities[label] else math.inf)
+    order = sorted(sparsities, key=lambda label: fmean(sparsities[label]) if sparsities[label] else math.inf)
     return {label: plain_ones.get(label, label) for label in order}
 
 
@@ -67,14 +67,13 @@ def rows_of(report: Report) -> list[Row]:
 def _rows(
     report: Report, results: Sequence[Result], missing: Sequence[Missing], *, control: bool = False
 ) -> Iterator[Row]:
-    accuracies: dict[str, dict[str, list[float]]] = {}
-    for result in results:
-        accuracies.setdefault(result.method, {}).setdefault(result.budget, []).append(result.test_accuracy)
-    columns = columns_of(report)
-    for method in dict.fromkeys([*accuracies, *(one.method for one in missing)]):
-        by_budget, is_dense = accuracies.get(method, {}), method == "dense" and not control
-        everywhere = next(iter(by_budget.values()), []) if is_dense else []
-        cells = [by_budget.get(label, everywhere) for label in columns]
+    accuracies, columns = by_cell(results), columns_of(report)
+    for method in dict.fromkeys([*(method for method, _ in accuracies), *(one.method for one in missing)]):
+        is_dense = method == "dense" and not control  # trained once, for all columns
+        known = [[*seeds.values()] for (name, _), seeds in accuracies.items() if name == method][:1]
+        cells = [
+            known[0] if is_dense and known else [*accuracies.get((method, label), {}).values()] for label in columns
+        ]
         lost = [one for one in missing if one.method == method]
         statuses = [
             counted([one.status for one in lost if is_dense or one.budget == label], alone=not values)
@@ -83,32 +82,35 @@ def _rows(
         yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses)
 
 
+def by_cell(results: Iterable[Result], split: str = "test_accuracy") -> dict[tuple[str, str], dict[int, float]]:
+    """Return the accuracies of networks in percent: (method, budget) -> seed -> accuracy."""
+    cells: dict[tuple[str, str], dict[int, float]] = {}
+    for result in results:
+        cells.setdefault((result.method, result.budget), {})[result.seed] = getattr(result, split)
+    return cells
+
+
 def spread_of(values: Sequence[float]) -> str:
     """Mean ± sd of several values, the one, or nothing."""
     if len(values) > 1:
-        return f"{mean_of(values):.2f} ± {statistics.stdev(values):.2f}"
+        return f"{fmean(values):.2f} ± {stdev(values):.2f}"
     return f"{values[0]:.2f}" if values else ""
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """The mean, which does not depend on the order."""
-    return math.fsum(values) / len(values)
 
 
 def best_of(rows: Sequence[Row], column: int) -> float:
     """The best mean in a column, of all that are not apart; infinite without any."""
-    return max((mean_of(row.cells[column]) for row in rows if not row.apart and row.cells[column]), default=math.inf)
+    return max((fmean(row.cells[column]) for row in rows if not row.apart and row.cells[column]), default=math.inf)
 
 
 def ranked(report: Report, label: str = "") -> list[str]:
     """Methods, the best first, at one budget or, without one, by the mean over all; last those without a result."""
     accuracies: dict[str, list[float]] = {}
-    for result in report.results:
-        if result.budget == label or not label:
-            accuracies.setdefault(result.method, []).append(result.test_accuracy)
-    lost = dict.fromkeys(one.method for one in report.missing if not one.control and (one.budget == label or not label))
-    order = sorted(accuracies, key=lambda method: -mean_of(accuracies[method]))
-    return [*order, *(method for method in lost if method not in accuracies)]
+    for (method, budget), seeds in by_cell(report.results).items():
+        if budget == label or not label:
+            accuracies.setdefault(method, []).extend(seeds.values())
+    order = sorted(accuracies, key=lambda method: -fmean(accuracies[method]))
+    lost = (one.method for one in report.missing if not one.control and (one.budget == label or not label))
+    return [*dict.fromkeys((*order, *lost))]
 
 
 def method_first(report: Report, label: str) -> list[str]:
@@ -156,11 +158,8 @@ def frontier(report: Report, budget: str) -> list[Point]:
         for cost in report.mask_costs
         if cost.budget == budget and cost.trainings is not None
     }
-    accuracies: dict[str, list[float]] = {method: [] for method in costs}
-    for result in report.results:
-        if result.budget == budget and result.method in accuracies:
-            accuracies[result.method].append(result.test_accuracy)
-    means = {method: statistics.fmean(values) for method, values in accuracies.items() if values}
+    accuracies = by_cell(report.results)
+    means = {name: fmean(accuracies[name, budget].values()) for name in costs if (name, budget) in accuracies}
     order = sorted(means, key=lambda method: (costs[method], -means[method]))
     points: list[Point] = []
     for method in order:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from autosparse.report.cells import by_cell
 from autosparse.report.failures import counted, missing_by_cell
-from autosparse.report.schema import Report, Result
-from autosparse.report.study import CONFIDENCE, Interval, interval
+from autosparse.report.schema import Report
+from autosparse.report.study import CONFIDENCE, Interval, interval, paired
 
 ABSENT = "–"
 
@@ -70,7 +71,7 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Every method and budget of any of the runs, controls last."""
-    accuracies = [_by_cell(report) for report in reports]
+    accuracies = [by_cell([*report.results, *report.controls]) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
     cells = dict.fromkeys([*(cell for one in accuracies for cell in one), *(cell for one in lost for cell in one)])
     gains = {cell: tuple(_gain(one.get(cell), accuracies[0].get(cell)) for one in accuracies[1:]) for cell in cells}
@@ -110,16 +111,8 @@ class _Names(list[str]):
     """The names of choices, whose options are told elsewhere."""
 
 
-def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
-    cells: dict[tuple[str, str], dict[int, float]] = {}
-    results: Sequence[Result] = [*report.results, *report.controls]
-    for result in results:
-        cells.setdefault((result.method, result.budget), {})[result.seed] = result.test_accuracy
-    return cells
-
-
 def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
-    pairs = [accuracies[seed] - first[seed] for seed in accuracies if seed in first] if accuracies and first else []
+    pairs = paired(accuracies or {}, first or {})
     if not pairs:
         return None
     p = None

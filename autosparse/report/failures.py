@@ -16,18 +16,10 @@ _NAMED = 3  # steps that failed for one reason
 def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missing]:
     """Return the cells of a plan without a result, in the plan's order."""
     causes = {name: failure for failure in failures for name in (failure.step, *failure.skipped)}
+    lost = [cell for cell in finished.plan.cells if not finished.has(cell.evaluate)]
     return [
-        Missing(
-            cell.method,
-            cell.budget,
-            cell.sparsity,
-            cell.seed,
-            cell.role == "control",
-            causes[cell.evaluate].status,
-            causes[cell.evaluate].step,
-        )
-        for cell in finished.plan.cells
-        if not finished.has(cell.evaluate)
+        Missing(cell.method, cell.budget, cell.sparsity, cell.seed, cell.role == "control", cause.status, cause.step)
+        for cell, cause in ((cell, causes[cell.evaluate]) for cell in lost)
     ]
 
 
@@ -70,13 +62,9 @@ def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Mi
 
 def describe_notes(finished: Finished) -> list[str]:
     """Return the notes of all masks of the comparison, and what is left out of the dataset."""
-    methods: dict[str, list[str]] = {}
+    methods: dict[str, dict[str, None]] = {}  # note -> the methods with it, in order
     for cell in finished.cells:
-        mask = finished.plan.steps[cell.evaluate].inputs.get("mask")
-        if mask is None or not finished.has(mask):
-            continue
-        for note in MaskResult.read(finished.open(mask)).notes:
-            methods.setdefault(note, [])
-            if cell.method not in methods[note]:
-                methods[note].append(cell.method)
+        if cell.mask and finished.has(cell.mask):
+            for note in MaskResult.read(finished.open(cell.mask)).notes:
+                methods.setdefault(note, {})[cell.method] = None
     return [*finished.plan.warnings, *(f"{', '.join(names)}: {note}" for note, names in methods.items())]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from autosparse.core.sanity import best_of, left_out
 from autosparse.plan import Check
+from autosparse.report.cells import by_cell
 from autosparse.report.finished import Finished
-from autosparse.report.schema import Checked, Sanity
+from autosparse.report.schema import Checked, Result, Sanity
 from autosparse.steps.sanity import SanityResult
 from autosparse.steps.train import EvaluateResult
 
@@ -53,7 +54,7 @@ _WORDS = {
 }
 
 
-def describe_sanity(finished: Finished, results: Sequence[Any]) -> list[Sanity]:
+def describe_sanity(finished: Finished, results: Sequence[Result]) -> list[Sanity]:
     """The checks of a plan, by method. `results` are the networks of the comparison.
 
     Checks of which no step is finished are left out, and seeds at which the method or a candidate has no result.
@@ -134,79 +135,56 @@ def _mean(checks: Sequence[SanityResult], part: str) -> float | None:
     return statistics.fmean(values) if values else None
 
 
-@dataclass(frozen=True)
-class _Subject:
-    """A checked method: its results, its choices, the noise of its accuracy, and the least difference that counts."""
-
-    results: Sequence[Any]
-    choices: Mapping[str, Any]
-    noise: float
-    noticeable: float
-    is_noise_of_seeds: bool
-
-
-def _check(finished: Finished, name: str, checks: Sequence[Check], subject: _Subject) -> Checked:
+def _check(
+    finished: Finished,
+    name: str,
+    checks: Sequence[Check],
+    accuracies: Mapping[int, float],
+    choices: Mapping[str, Any],
+    in_words: Callable[[str, float, float], str],
+) -> Checked:
     steps = {check.seed: check.step for check in checks if check.check == name and check.step}
     done = {seed: step for seed, step in steps.items() if finished.has(step)}
     checks_made = [_read_check(finished, step) for step in done.values()]
-    reason = next((item.left_out for item in checks_made if item.left_out), left_out(name, subject.choices))
+    reason = next((item.left_out for item in checks_made if item.left_out), left_out(name, choices))
     if reason or not done:
         return Checked(name, None, None, None, None, "", reason or "its step failed")
-    reference = statistics.fmean(result.test_accuracy for result in subject.results if result.seed in done)
     test, validation, shared = (
         _mean(checks_made, part) for part in ("test_accuracy", "validation_accuracy", "overlap")
     )
     assert test is not None
-    difference = test - reference
-    return Checked(
-        check=name,
-        test_accuracy=test,
-        validation_accuracy=validation,
-        difference=difference,
-        overlap=shared,
-        verdict=judge(
-            name,
-            test,
-            difference,
-            subject.noise,
-            subject.noticeable,
-            known=subject.is_noise_of_seeds,
-            chance=100 / finished.classes,
-        ),
-        left_out="",
-    )
+    difference = test - statistics.fmean(value for seed, value in accuracies.items() if seed in done)
+    return Checked(name, test, validation, difference, shared, in_words(name, test, difference), "")
 
 
-def _describe(finished: Finished, results: Sequence[Any], checks: Sequence[Check]) -> Sanity:
+def _describe(finished: Finished, results: Sequence[Result], checks: Sequence[Check]) -> Sanity:
     plan, first = finished.plan, checks[0]
     seeds = list(dict.fromkeys(check.seed for check in checks))
     within = [result for result in results if result.budget == first.budget]
     at = [result for result in within if result.seed in seeds]
-    reached = {
-        key: [result.validation_accuracy for result in at if result.method == name]
-        for key, name in first.candidates.items()
-    }
-    chosen, means = best_of(reached)
+    chosen, means = best_of(
+        {key: [one.validation_accuracy for one in at if one.method == name] for key, name in first.candidates.items()}
+    )
     method = first.candidates[chosen]
-    chosen_results = [result for result in at if result.method == method]
-    methods = dict.fromkeys(result.method for result in within)
-    accuracies = {name: [result.test_accuracy for result in within if result.method == name] for name in methods}
+    accuracies = {name: [*cell.values()] for (name, _), cell in by_cell(within).items()}
+    own = by_cell(at)[method, first.budget]
     noise, noise_from = noise_of(accuracies, method, finished.test_images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
-    accuracy = statistics.fmean(result.test_accuracy for result in chosen_results)
     choices = next(item.choices() for item in plan.spec.methods if item.name == method)
-    subject = _Subject(chosen_results, choices, noise, noticeable, len(accuracies[method]) > 1)
+    known, chance = len(accuracies[method]) > 1, 100 / finished.classes
+    in_words = partial(judge, noise=noise, noticeable=noticeable, known=known, chance=chance)
+    names = dict.fromkeys(check.check for check in checks)
     return Sanity(
         subject=first.subject,
         method=method,
         budget=first.budget,
-        sparsity=statistics.fmean(result.sparsity for result in chosen_results),
+        sparsity=statistics.fmean(result.sparsity for result in at if result.method == method),
         seeds=seeds,
-        test_accuracy=accuracy,
+        test_accuracy=statistics.fmean(own.values()),
         validation_accuracy=means[chosen],
         chosen_from={first.candidates[key]: value for key, value in means.items()} if len(means) > 1 else {},
         noise=noise,
         noise_from=noise_from,
         noticeable=noticeable,
-        checks=[_check(finished, name, checks, subject) for name in dict.fromkeys(check.check for check in checks)],
+        checks=[_check(finished, name, checks, own, choices, in_words) for name in names],
     )

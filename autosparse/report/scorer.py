@@ -11,6 +11,7 @@ from autosparse.core.scorers import scorers
 from autosparse.packaged import __version__
 from autosparse.plan import Plan
 from autosparse.report.finished import Finished
+from autosparse.report.folder import write_file
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.study import Trial, TrialResult, TuneResult, Untuned, importances
@@ -41,8 +42,8 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     target = folder / "scorer"
     target.mkdir(parents=True, exist_ok=True)
     write_file(target / "state.safetensors", artifact.read("state.safetensors"))
-    write_file(target / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
-    write_file(target / "card.json", (json.dumps(_card(finished, artifact), indent=1) + "\n").encode())
+    write_file(target / "scorer.json", json.dumps(about, indent=1) + "\n")
+    write_file(target / "card.json", json.dumps(_card(finished, artifact), indent=1) + "\n")
     return target
 
 
@@ -113,11 +114,3 @@ def _study(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         "stopped": [trial.stopped for trial in trials],
         "importances": importances(defaults, space, trials),
     }
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; one that is there with the same bytes is left alone."""
-    if not path.is_file() or path.read_bytes() != data:
-        draft = path.with_name(f".{path.name}")
-        draft.write_bytes(data)
-        draft.replace(path)

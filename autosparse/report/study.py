@@ -50,10 +50,14 @@ def interval(values: Sequence[float]) -> Interval:
     return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)))
 
 
+def paired(accuracies: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+    """Return the differences at every seed that both have."""
+    return [value - others[seed] for seed, value in accuracies.items() if seed in others]
+
+
 def difference(level: Level, base: Level, budget: str) -> Interval | None:
     """The level less the base, paired by seed; None where they share no seed at this budget."""
-    accuracies, other = level.accuracies.get(budget, {}), base.accuracies.get(budget, {})
-    pairs = [accuracies[seed] - other[seed] for seed in accuracies if seed in other]
+    pairs = paired(level.accuracies.get(budget, {}), base.accuracies.get(budget, {}))
     return interval(pairs) if pairs else None
 
 

@@ -7,8 +7,9 @@ import statistics
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from autosparse.report.cells import by_cell
 from autosparse.report.schema import Verdict
-from autosparse.report.study import CONFIDENCE, interval
+from autosparse.report.study import CONFIDENCE, interval, paired
 
 Accuracies = Mapping[int, float]
 """Test accuracy by seed."""
@@ -34,34 +35,27 @@ def judge_method(
     difference, paired by seed, and never less than what counting on so many `images` leaves uncertain, which is all
     that is known of one seed.
     """
-    accuracy = statistics.fmean(accuracies.values())
-    words = []
-    random = statistics.fmean(shuffled.values()) if shuffled else None
-    noise = _noise(accuracies, shuffled, images) if shuffled else None
-    if random is not None and noise is not None:
+    accuracy, words = _mean(accuracies), list[str]()
+    random = noise = reached = oracle = closed = None
+    if shuffled:
+        random, noise = _mean(shuffled), _noise(accuracies, shuffled, images)
         gain = _difference(accuracies, shuffled)
         words.append(_against_quotas(accuracy, gain, random, noise, chance, _of(shuffled, seeds)))
-    best = max(baselines, key=lambda name: statistics.fmean(baselines[name][1].values()), default=None)
-    reached = None
-    if best is not None:
-        test = baselines[best][0]
-        reached = statistics.fmean(test.values())
-        stands = _word(_difference(accuracies, test), _noise(accuracies, test, images))
+    best = max(baselines, key=lambda name: _mean(baselines[name][1]), default=None)
+    test, gained = (baselines[best][0] if best is not None else {}), 0.0
+    if test:
+        reached, gained = _mean(test), _difference(accuracies, test)
+        stands = _word(gained, _noise(accuracies, test, images))
         words.append(f"{stands} {best} ({reached:.1f}{_of(test, seeds)}), the best baseline by validation")
-    first = next(iter(oracles), None)
-    oracle = statistics.fmean(oracles[first].values()) if first is not None else None
-    closed = None
-    if first is not None and oracle is not None:
-        if best is not None and reached is not None:
-            test = baselines[best][0]
-            gap, gained = _difference(oracles[first], test), _difference(accuracies, test)
-            if gap > _noise(oracles[first], test, images) and gained > _noise(accuracies, test, images):
-                closed = gained / gap
-        if closed is None:
-            words.append(f"{first} has {oracle:.1f}{_of(oracles[first], seeds)}")
-        else:
+    if oracles:
+        first, trained = next(iter(oracles.items()))
+        oracle, gap = _mean(trained), _difference(trained, test) if test else 0.0
+        if test and gap > _noise(trained, test, images) and gained > _noise(accuracies, test, images):
+            closed = gained / gap
             way = f"{100 * closed:.0f} % of the way from there to {first}"
-            words.append(f"{way} ({oracle:.1f}{_of(oracles[first], seeds)})")
+            words.append(f"{way} ({oracle:.1f}{_of(trained, seeds)})")
+        else:
+            words.append(f"{first} has {oracle:.1f}{_of(trained, seeds)}")
     text = f"{accuracy:.1f}: {', '.join(words)}" if words else f"{accuracy:.1f}"
     number = _of(accuracies, seeds).removeprefix(", ") or ("one seed" if len(accuracies) < 2 else "")
     text = f"{text} ({number})" if number else text
@@ -82,12 +76,15 @@ def _of(accuracies: Accuracies, seeds: int) -> str:
     return f", {len(accuracies)} of {seeds} seeds" if len(accuracies) < seeds else ""
 
 
+def _mean(accuracies: Accuracies) -> float:
+    return statistics.fmean(accuracies.values())
+
+
 def _difference(accuracies: Accuracies, other: Accuracies) -> float:
     # Of the means over the seeds that both have, where they share any.
-    both = [seed for seed in accuracies if seed in other]
-    pairs = [{seed: one[seed] for seed in both or one} for one in (accuracies, other)]
-    first, second = (statistics.fmean(one.values()) for one in pairs)
-    return first - second
+    both = accuracies.keys() & other.keys()
+    first, second = ({seed: one[seed] for seed in both or one} for one in (accuracies, other))
+    return _mean(first) - _mean(second)
 
 
 def _word(difference: float, noise: float) -> str:
@@ -95,7 +92,7 @@ def _word(difference: float, noise: float) -> str:
 
 
 def _noise(accuracies: Accuracies, other: Accuracies, images: int) -> float:
-    pairs = [accuracies[seed] - other[seed] for seed in accuracies if seed in other]
+    pairs = paired(accuracies, other)
     half = interval(pairs).half if len(pairs) > 1 else None
     # The standard error of the difference of two accuracies, each counted on so many images.
     share = statistics.fmean([*accuracies.values(), *other.values()]) / 100
@@ -119,29 +116,28 @@ def judge_results(
     Baselines are all others but `oracles`, which trained the very network before, and `learned` ones. Methods and
     controls without a result at a seed of the method are left out. `seeds` is the number of seeds in the spec.
     """
-
-    def by_seed(networks: Sequence[Any], name: str, budget: str, split: str = "test_accuracy") -> dict[int, float]:
-        return {r.seed: getattr(r, split) for r in networks if (r.method, r.budget) == (name, budget)}
-
-    def comparable(networks: Sequence[Any], budget: str, accuracies: Accuracies) -> dict[str, None]:
-        return dict.fromkeys(r.method for r in networks if r.budget == budget and r.seed in accuracies)
-
+    cells, validation, shuffled = by_cell(results), by_cell(results, "validation_accuracy"), by_cell(controls)
     verdicts = []
-    for budget in dict.fromkeys(result.budget for result in results if result.method == method):
-        accuracies = by_seed(results, method, budget)
-        names = [name for name in comparable(results, budget, accuracies) if name not in (method, "dense")]
-        shuffle = f"{method}.shuffle"
+    for (name, budget), accuracies in cells.items():
+        if name != method:
+            continue
+        others = {
+            other: cell
+            for (other, at), cell in cells.items()
+            if at == budget and other not in (method, "dense") and cell.keys() & accuracies.keys()
+        }
+        shuffle = shuffled.get((f"{method}.shuffle", budget), {})
         verdicts.append(
             judge_method(
                 budget,
                 accuracies,
-                by_seed(controls, shuffle, budget) if shuffle in comparable(controls, budget, accuracies) else {},
+                shuffle if shuffle.keys() & accuracies.keys() else {},
                 {
-                    name: (by_seed(results, name, budget), by_seed(results, name, budget, "validation_accuracy"))
-                    for name in names
+                    name: (cell, validation[name, budget])
+                    for name, cell in others.items()
                     if name not in oracles and name not in learned
                 },
-                {name: by_seed(results, name, budget) for name in names if name in oracles},
+                {name: cell for name, cell in others.items() if name in oracles},
                 images=images,
                 chance=chance,
                 seeds=seeds,
