@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.completion import settings, spec_files
 from autosparse.console import notes, plain, show_text
 from autosparse.cost import Fitted, fit_plan
 from autosparse.errors import MissingRequirement, UsageError
@@ -32,37 +31,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-SpecArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="SPEC", help="A spec file; without one, the last used.", autocompletion=spec_files),
-]
-BudgetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--budget",
-        metavar="BUDGET",
-        help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.", autocompletion=settings),
-]
-PlanArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SPEC",
-        help="A spec file, or a plan saved by `plan --out`; without one, the last spec.",
-        autocompletion=spec_files,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
-
-RefitOption = Annotated[
-    bool, typer.Option("--refit", help="Measure this machine and choose what `target.time` lowers anew.")
-]
 
 
 @app.callback(invoke_without_command=False)

@@ -13,8 +13,8 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.app import JsonOption, app, say, show_json
-from autosparse.cli.completion import spec_files
+from autosparse.cli import options
+from autosparse.cli.app import app, say, show_json
 from autosparse.console import show_table, show_text
 from autosparse.cost import remembered_settings
 from autosparse.errors import UsageError
@@ -37,7 +37,7 @@ _SHORTEST = 6  # hexadecimal digits of a key
 WhatArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="SPEC|KEY...", help="Specs, or keys of artifacts or how they begin.", autocompletion=spec_files
+        metavar="SPEC|KEY...", help="Specs, or keys of artifacts or how they begin.", autocompletion=options.spec_files
     ),
 ]
 AllOption = Annotated[
@@ -52,7 +52,7 @@ def cache_dir() -> None:
 
 
 @cache.command("ls")
-def cache_ls(json_: JsonOption = False) -> None:
+def cache_ls(json_: options.Json = False) -> None:
     """List the artifacts."""
 
     rows = [
@@ -77,7 +77,7 @@ def cache_ls(json_: JsonOption = False) -> None:
 
 
 @cache.command("verify")
-def cache_verify(json_: JsonOption = False) -> None:
+def cache_verify(json_: options.Json = False) -> None:
     """Read every artifact and compare it with its digests."""
     checked = list(Store.default().verify())
     damaged = [problem for _, problem in checked if problem]
@@ -101,7 +101,7 @@ def cache_gc(
         str | None, typer.Option("--store", metavar="URL", help="Of this shared store, in place of the cache.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and leave it.")] = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Take away artifacts that no run has used for long. What a run uses that goes on stays."""
     try:
@@ -141,7 +141,7 @@ def cache_push(
     what: WhatArgument,
     url: Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix, a folder, what fsspec opens.")],
     all_: AllOption = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Publish artifacts where others find them: those that are here and not there."""
     remote = Remote(url)
@@ -162,7 +162,7 @@ def cache_pull(
         list[str], typer.Argument(metavar="[SPEC|KEY...] URL", help="What to take, and where it is: a URL, or a file.")
     ],
     all_: AllOption = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Take artifacts that others published, or a file of `cache export`: every byte is checked, nothing is executed.
 
@@ -192,7 +192,7 @@ def cache_export(
     what: WhatArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .zip to write.")],
     all_: AllOption = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Write artifacts into one file, with a page that tells what they are; `autosparse cache pull FILE` takes them."""
     if file.suffix != ".zip":

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated
 
-import typer
-
-from autosparse.cli.app import JsonOption, app, show_json
-from autosparse.cli.completion import run_names
+from autosparse.cli import options
+from autosparse.cli.app import app, show_json
 from autosparse.console import show_compared
 from autosparse.errors import UsageError
 from autosparse.report import compare_results, compare_settings, find_run, report_of, resolved_of
@@ -16,11 +14,8 @@ from autosparse.report import compare_results, compare_settings, find_run, repor
 
 @app.command()
 def compare(
-    run: Annotated[
-        list[str],
-        typer.Argument(metavar="RUN RUN...", help="Runs' folders or names, two or more.", autocompletion=run_names),
-    ],
-    json_: JsonOption = False,
+    run: Annotated[list[str], options.runs_argument("Runs' folders or names, two or more.", "RUN RUN...")],
+    json_: options.Json = False,
 ) -> None:
     """Tell what differed in the specs of runs, field by field, and what in their results, with significance."""
     if len(run) < 2:

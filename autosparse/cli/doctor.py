@@ -12,19 +12,8 @@ import typer
 
 from autosparse.api import self_test
 from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
-from autosparse.cli.app import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    SpecArgument,
-    SpecRequest,
-    app,
-    fit_loaded,
-    load,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import beginning
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, fit_loaded, load, say, show_json
 from autosparse.console import show_bench, show_table, show_text
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
@@ -51,11 +40,11 @@ from autosparse.trackers import trackers
 
 @app.command()
 def bench(
-    spec: SpecArgument = None,
-    set_: SetOption = None,
+    spec: options.Spec = None,
+    set_: options.Set = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is measured.")] = 3,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure this machine with a spec's networks: training beside the loop that everybody writes first, scoring,
     and what of the machine's peak they reach. What plans reckon with is measured anew, and kept.
@@ -109,13 +98,13 @@ _KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
 
 
 def _kinds(incomplete: str) -> list[str]:
-    return beginning(_KINDS, incomplete)
+    return options.beginning(_KINDS, incomplete)
 
 
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds)] = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """List what a spec can name, with one line of help each; without KIND, the kinds."""
     if kind is None:
@@ -158,7 +147,7 @@ def list_(
 @app.command()
 def doctor(
     test: Annotated[bool, typer.Option(help="Prune and train a small network, which takes seconds.")] = True,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Tell what autosparse finds on this machine, and whether it works: exit code 1 if it does not."""
 

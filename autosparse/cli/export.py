@@ -12,8 +12,8 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.api import OpenedModel, read_emitted
-from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, say, show_json
-from autosparse.cli.completion import run_names
+from autosparse.cli import options
+from autosparse.cli.app import app, fit_loaded, say, show_json
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, show_inspected, show_verified
 from autosparse.cost import Fitted
@@ -31,10 +31,7 @@ from autosparse.store import Store, open_index
 
 @app.command()
 def export(
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="A run's folder or name; else the latest.", autocompletion=run_names),
-    ] = None,
+    run: Annotated[str | None, options.runs_argument("A run's folder or name; else the latest.")] = None,
     format: Annotated[
         list[str] | None,
         typer.Option(metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable."),
@@ -46,8 +43,8 @@ def export(
     study: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the run's study to a new SQLite file instead.")
     ] = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Emit models that a run trained, in any format; or, with `--study`, its trials for optuna-dashboard."""
     chosen = find_run(run)
@@ -77,7 +74,7 @@ def export(
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="The folder of an emitted model, or its .safetensors file.")],
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
     description = _describe(read_emitted(path))

@@ -8,20 +8,8 @@ from typing import Annotated
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.app import (
-    BudgetOption,
-    JsonOption,
-    PlanArgument,
-    QuietOption,
-    RefitOption,
-    SetOption,
-    SpecRequest,
-    app,
-    prepare,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import step_names
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, prepare, say, show_json
 from autosparse.console import show_chain, show_plan, show_text
 from autosparse.cost import Fitted, plan_json, shared
 from autosparse.errors import UsageError
@@ -43,13 +31,11 @@ from autosparse.text import shell_word
 
 @app.command()
 def plan(
-    spec: PlanArgument = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
+    spec: options.SpecOrPlan = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
-    explain: Annotated[
-        str | None, typer.Option("--explain", metavar="STEP", help="Tell all of one step.", autocompletion=step_names)
-    ] = None,
+    explain: Annotated[str | None, options.steps_option("Tell all of one step.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
     ] = None,
@@ -61,9 +47,9 @@ def plan(
     ] = False,
     dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
-    refit: RefitOption = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    refit: options.Refit = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
     if explain and dot + mermaid:

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, say, show_json
-from autosparse.cli.completion import run_names
+from autosparse.cli import options
+from autosparse.cli.app import app, say, show_json
 from autosparse.console import SECTIONS, show_report, show_text
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.html import picture, plots_of, report_page, standalone
@@ -27,9 +27,7 @@ from autosparse.report import (
 
 @app.command()
 def report(
-    run: Annotated[
-        str | None, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)
-    ] = None,
+    run: Annotated[str | None, options.runs_argument("A run's folder or name.")] = None,
     section: Annotated[
         list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
     ] = None,
@@ -40,7 +38,7 @@ def report(
     wide: Annotated[
         bool, typer.Option("--wide", help="Tell of every budget what else is told of the strictest, and all layers.")
     ] = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
     md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
     html: Annotated[

@@ -12,20 +12,8 @@ from typing import Annotated
 
 import typer
 
-from autosparse.cli.app import (
-    BudgetOption,
-    JsonOption,
-    PlanArgument,
-    QuietOption,
-    RefitOption,
-    SetOption,
-    SpecRequest,
-    app,
-    prepare,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import step_names
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, prepare, say, show_json
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, show_made, show_report
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
@@ -80,31 +68,21 @@ class SelectedPlan:
 
 @app.command()
 def run(
-    spec: PlanArgument = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
+    spec: options.SpecOrPlan = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
     only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP",
-            help="Run these steps and what they need; a name or `train/*`; repeatable.",
-            autocompletion=step_names,
-        ),
+        list[str] | None, options.steps_option("Run these steps and what they need; a name or `train/*`; repeatable.")
     ] = None,
     force: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP",
-            help="Make these steps again though they are in the cache; repeatable.",
-            autocompletion=step_names,
-        ),
+        list[str] | None, options.steps_option("Make these steps again though they are in the cache; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Tag the run, for `autosparse runs --tag`; repeatable.")] = None,
-    refit: RefitOption = False,
+    refit: options.Refit = False,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a plan: reuse what is there, make what is not, emit pruned models, report.
 

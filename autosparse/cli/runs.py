@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, say, show_json
-from autosparse.cli.completion import run_names
+from autosparse.cli import options
+from autosparse.cli.app import app, say, show_json
 from autosparse.console import show_runs
 from autosparse.report import Reached, all_runs, find_run, history, remove_folder, tag_run, tags_of
 
@@ -23,7 +23,7 @@ def listed(
     model: Annotated[str | None, typer.Option(help="Those of this network.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Those on this dataset.")] = None,
     method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """List the runs of this directory, and which is the best at which budget."""
     if context.invoked_subcommand:
@@ -49,7 +49,7 @@ def listed(
 
 @runs.command("tag")
 def tag_(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)],
+    run: Annotated[str, options.runs_argument("A run's folder or name.")],
     tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:

@@ -10,20 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.app import (
-    BudgetOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    SpecArgument,
-    SpecRequest,
-    app,
-    load,
-    refuse_plan,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import template_names
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, load, refuse_plan, say, show_json
 from autosparse.console import show_table, show_text
 from autosparse.cost import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
@@ -46,7 +34,9 @@ from autosparse.text import shell_word
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
-    template: Annotated[str, typer.Option(help="Which template.", autocompletion=template_names)] = "quickstart",
+    template: Annotated[
+        str, typer.Option(help="Which template.", autocompletion=options.template_names)
+    ] = "quickstart",
     list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
@@ -76,8 +66,8 @@ def init(
 @app.command()
 def validate(
     specs: Annotated[list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files.")] = None,
-    set_: SetOption = None,
-    json_: JsonOption = False,
+    set_: options.Set = None,
+    json_: options.Json = False,
 ) -> None:
     """Check specs without running anything."""
     store = Store.default()
@@ -111,11 +101,11 @@ def schema() -> None:
 
 @app.command()
 def render(
-    spec: SpecArgument = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    spec: options.Spec = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Print a spec with every value written out, and where each comes from."""
     store = Store.default()

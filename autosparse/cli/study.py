@@ -10,19 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from autosparse.cli.app import (
-    BudgetOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    SpecArgument,
-    SpecRequest,
-    app,
-    fit_loaded,
-    load,
-    say,
-    show_json,
-)
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, fit_loaded, load, say, show_json
 from autosparse.cli.interrupts import exit_on_interrupt
 from autosparse.console import follow, in_words, show_study, show_table, show_text
 from autosparse.cost import Fitted
@@ -55,19 +44,19 @@ class _Variant:
 
 @app.command()
 def study(
-    spec: SpecArgument = None,
+    spec: options.Spec = None,
     vary: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH=A,B", help="Values that one path of the spec takes; repeatable, adds to `study`."),
     ] = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what there is to run, and run nothing.")] = False,
     test: Annotated[
         bool, typer.Option("--test", help="Show test accuracy: for what is reported, not for what is chosen.")
     ] = False,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run the spec's method with one value after another changed, and tell what each does to its accuracy.
 
