@@ -1,13 +1,15 @@
-"""The application, and what its commands share: options, finding the spec, saying things."""
+"""The application, and what its commands share: finding the spec, printing, the end by a signal."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -33,15 +35,20 @@ app = typer.Typer(
 )
 
 
-@app.callback(invoke_without_command=False)
+def _show_version(asked: bool) -> None:
+    if asked:
+        show_text(f"autosparse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
     """Options of every command."""
-    if version:
-        show_text(f"autosparse {__version__}")
-        raise typer.Exit
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,26 @@ def refuse_plan(path: Path) -> None:
     """Refuse a saved plan where a spec is due."""
     if read_plan(path):
         raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM: stop as Ctrl-C does, with another exit code."""
+    raise Terminated
+
+
+@contextmanager
+def exit_on_interrupt(text: Callable[[], str], *, quiet: bool) -> Iterator[None]:
+    """Exit with code 130 on Ctrl-C and 143 on SIGTERM, after printing the text."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as reason:
+        if not quiet:
+            say(text())
+        raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
 
 
 def show_json(value: Any) -> None:

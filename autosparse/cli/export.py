@@ -13,8 +13,7 @@ import typer
 
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli import options
-from autosparse.cli.app import app, fit_loaded, say, show_json
-from autosparse.cli.interrupts import exit_on_interrupt
+from autosparse.cli.app import app, exit_on_interrupt, fit_loaded, say, show_json
 from autosparse.console import follow, show_inspected, show_verified
 from autosparse.cost import Fitted
 from autosparse.errors import StepError, UsageError
@@ -147,8 +146,8 @@ def _emit(
             "cache any more, and an export trains nothing",
             "run its spec again first",
         )
-    with exit_on_interrupt(quiet=quiet) as interruption, follow(fitted, quiet=quiet) as observer:
-        interruption.text = lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
+    stopped = "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
+    with exit_on_interrupt(lambda: stopped, quiet=quiet), follow(fitted, quiet=quiet) as observer:
         execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.attempt()
 

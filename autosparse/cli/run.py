@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,22 +13,18 @@ from typing import Annotated
 import typer
 
 from autosparse.cli import options
-from autosparse.cli.app import SpecRequest, app, prepare, say, show_json
-from autosparse.cli.interrupts import exit_on_interrupt
+from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, prepare, say, show_json
 from autosparse.console import follow, show_made, show_report
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan import Selection, Status, Step, select_steps
+from autosparse.plan import Selection, Step, select_steps
 from autosparse.report import (
     LOG,
-    Failure,
     Finished,
     Report,
     build_report,
     can_report,
-    copy_emitted,
-    copy_scorer,
     find_run,
     leaves,
     open_folder,
@@ -58,12 +54,16 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class SelectedPlan:
-    """A plan that fits, its steps that a run goes through, and `before`: the statuses of all steps."""
+    """A plan that fits, and its steps that a run goes through."""
 
     loaded: LoadedSpec
     fitted: Fitted
     selection: Selection
-    before: Mapping[str, Status]
+
+    @property
+    def to_run(self) -> int:
+        """Number of the steps that are not in the cache."""
+        return sum(status.status != "reuse" for status in self.selection.statuses.values())
 
 
 @app.command()
@@ -120,21 +120,17 @@ def _select(request: RunRequest, store: Store) -> SelectedPlan:
     some = fit_steps(fitted, selection.statuses)
     if some.problem:
         raise some.problem
-    return SelectedPlan(loaded, some, selection, fitted.statuses)
+    return SelectedPlan(loaded, some, selection)
 
 
 def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
     """Return the run's folder; None for a run that leaves the plan unfinished."""
     if not selected.selection.finishes:
         return None
-    folder = open_folder(
-        selected.fitted.plan.name,
-        plan_json(selected.fitted),
-        digest=selected.fitted.plan.digest,
-        spec=selected.loaded.path,
-        resolved=selected.fitted.plan.spec.model_dump(mode="json"),
-        out=request.out,
-    )
+    plan, spec = selected.fitted.plan, selected.loaded.path
+    resolved = plan.spec.model_dump(mode="json")
+    described = plan_json(selected.fitted)
+    folder = open_folder(plan.name, described, digest=plan.digest, spec=spec, resolved=resolved, out=request.out)
     if request.tags:
         tag_run(find_run(str(folder)), request.tags)
     return folder
@@ -143,7 +139,7 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
 def _announce(request: RunRequest, selected: SelectedPlan) -> None:
     if request.spec.quiet:
         return
-    number, left = len(selected.selection.statuses), _to_run(selected)
+    number, left = len(selected.selection.statuses), selected.to_run
     if not left:
         say(f"nothing to run: all {number} steps are in the cache")
         return
@@ -154,21 +150,18 @@ def _announce(request: RunRequest, selected: SelectedPlan) -> None:
         say(f"note: {note}")
 
 
-def _to_run(selected: SelectedPlan) -> int:
-    return sum(status.status != "reuse" for status in selected.selection.statuses.values())
-
-
 def _execute(
     request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None
 ) -> tuple[Outcome, Report | None]:
     """Run the steps; save the report of a plan that is finished and has no artifacts that are stale."""
-    fitted, selection = selected.fitted, selected.selection
-    with exit_on_interrupt(quiet=request.spec.quiet) as interruption, ExitStack() as stack:
-        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=request.spec.quiet))
+    fitted, selection, quiet = selected.fitted, selected.selection, request.spec.quiet
+    execution: Execution | None = None
+    with exit_on_interrupt(lambda: _interrupted(execution, selection), quiet=quiet), ExitStack() as stack:
+        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=quiet))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(
-            selected.fitted.plan,
+            fitted.plan,
             store,
             Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
             placement=fitted.placement,
@@ -177,10 +170,9 @@ def _execute(
             workers=fitted.workers,
             estimates=fitted.price.steps,
         )
-        interruption.text = lambda: _interrupted(execution.outcome, selection)
         outcome = execution.attempt()
         if selected.loaded.identity and selection.finishes:
-            remember_use(selected.fitted.plan, store, selected.loaded.identity)
+            remember_use(fitted.plan, store, selected.loaded.identity)
         report = _report(execution, store, folder) if folder and not _is_mixed(selected, outcome) else None
         if tracking:
             _log_reused(tracking, execution, store)
@@ -194,24 +186,22 @@ def _is_mixed(selected: SelectedPlan, outcome: Outcome) -> bool:
 
 def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
     # Trackers follow a run once: a call that runs nothing has nothing to add to a reported one.
-    if not folder or not selected.fitted.plan.spec.track:
+    spec = selected.fitted.plan.spec
+    if not folder or not spec.track or (not selected.to_run and find_run(str(folder)).report is not None):
         return None
-    if not _to_run(selected) and find_run(str(folder)).report is not None:
-        return None
-    settings = dict(leaves(selected.fitted.plan.spec.model_dump(mode="json")))
-    choices = [(choice.name, choice.options()) for choice in selected.fitted.plan.spec.track]
+    settings = dict(leaves(spec.model_dump(mode="json")))
+    choices = [(choice.name, choice.options()) for choice in spec.track]
     return Tracking(choices, Followed(folder.name, folder, settings), lambda text: console.on_event(Note(text)))
 
 
 def _log_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
-    for name, status in [*execution.outcome.steps.items()]:
-        if status == "reuse":
-            step = execution.plan.steps[name]
-            tracking.log(name, execution.read(partial(_measured, execution, store, step)))
+    outcome = execution.outcome
 
+    def measured(step: Step) -> Metrics:
+        return {} if step.name in outcome.unmade else metrics_of(store.open(step.operation, step.key))
 
-def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
-    return {} if step.name in execution.outcome.unmade else metrics_of(store.open(step.operation, step.key))
+    for name in [name for name, status in outcome.steps.items() if status == "reuse"]:
+        tracking.log(name, execution.read(partial(measured, execution.plan.steps[name])))
 
 
 def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report: Report | None) -> None:
@@ -220,7 +210,7 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
     if report:
         show_json(report.json()) if request.json else show_report(report)
     elif not selected.selection.finishes or _is_mixed(selected, outcome):
-        made = made_json(selected.fitted.plan, selected.before, outcome)
+        made = made_json(selected.fitted.plan, selected.fitted.statuses, outcome)
         show_json(made) if request.json else show_made(made)
     if outcome.failed and not request.spec.quiet:
         say(_unfinished(outcome))
@@ -228,26 +218,14 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
 
 def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
     """Save the report of the finished steps; return None without any network to report."""
-    plan, outcome = execution.plan, execution.outcome
+    outcome = execution.outcome
 
     def finished() -> Finished:
-        return Finished.of(plan, store, outcome.unmade)
+        return Finished.of(execution.plan, store, outcome.unmade)
 
     if not can_report(finished()):
         return None
-    emitted = execution.read(lambda: copy_emitted(finished(), folder))
-    scorer = execution.read(lambda: copy_scorer(finished(), folder))
-    report = execution.read(
-        lambda: build_report(
-            finished(),
-            run=str(folder),
-            steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
-            seconds=outcome.seconds,
-            emitted=emitted,
-            scorer=scorer,
-            failures=[Failure(**failure) for failure in outcome.failures()],
-        )
-    )
+    report = execution.read(lambda: build_report(finished(), outcome, folder))
     changes = outcome.failed or outcome.count("reuse") < len(outcome.steps)
     if changes or find_run(str(folder)).report is None:
         execution.read(lambda: save_metrics(folder, finished()))
@@ -272,7 +250,10 @@ def _stale(outcome: Outcome) -> str:
     )
 
 
-def _interrupted(outcome: Outcome, selection: Selection) -> str:
+def _interrupted(execution: Execution | None, selection: Selection) -> str:
+    if execution is None:
+        return "stopped before anything ran"
+    outcome = execution.outcome
     made = sum(status != "reuse" for status in outcome.steps.values())
     goes_on = "makes the forced steps once more and goes on" if selection.forced else "resumes with the next step"
     return (

@@ -11,15 +11,13 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.cli import options
-from autosparse.cli.app import SpecRequest, app, fit_loaded, load, say, show_json
-from autosparse.cli.interrupts import exit_on_interrupt
+from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, fit_loaded, load, say, show_json
 from autosparse.console import follow, in_words, show_study, show_table, show_text
 from autosparse.cost import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan import Plan, statuses
 from autosparse.report import (
-    Failure,
     Finished,
     Level,
     Report,
@@ -116,10 +114,11 @@ class _Failures:
 
 def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, *, test: bool, quiet: bool) -> list[Level]:
     levels: list[Level] = []
-    with exit_on_interrupt(quiet=quiet) as interruption:
-        interruption.text = lambda: (
-            f"stopped after {len(levels)} of {len(variants)} variants\nhint: the same command goes on"
-        )
+
+    def stopped() -> str:
+        return f"stopped after {len(levels)} of {len(variants)} variants\nhint: the same command goes on"
+
+    with exit_on_interrupt(stopped, quiet=quiet):
         for variant in variants:
             outcome, report = _finish(variant, store, failures, quiet=quiet)
             failures.add(variant, outcome)
@@ -251,7 +250,7 @@ def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool
         if not quiet and fitted.to_run:
             observer.on_event(Note(f"{variant.factor} {in_words(variant.value)}"))
         execution.attempt()
-        return outcome, execution.read(lambda: _report(Finished.of(compiled, store, outcome.unmade), outcome))
+        return outcome, execution.read(lambda: build_report(Finished.of(compiled, store, outcome.unmade), outcome))
 
 
 def _level(variant: _Variant, report: Report, *, test: bool) -> Level:
@@ -270,8 +269,3 @@ def _level(variant: _Variant, report: Report, *, test: bool) -> Level:
         measured += f" with a proxy {tuning.proxy}"
     objective = scorer.get("value")
     return Level(variant.factor, variant.value, variant.base, accuracies, objective, measured, lost)
-
-
-def _report(finished: Finished, outcome: Outcome) -> Report:
-    failures = [Failure(**failure) for failure in outcome.failures()]
-    return build_report(finished, run="", steps={}, seconds=0.0, emitted=[], failures=failures)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from autosparse.core.weights import sparsity_of
+from autosparse.execute import Outcome
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
 from autosparse.report.failures import describe_failures, describe_notes, find_missing
@@ -15,7 +16,7 @@ from autosparse.report.finished import Finished, describe_profiles, describe_tim
 from autosparse.report.folder import write_file
 from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
-from autosparse.report.scorer import describe_scorer
+from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.verdict import judge_results
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
@@ -28,35 +29,30 @@ _OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_ac
 _OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
 
 
-def build_report(
-    finished: Finished,
-    *,
-    run: str,
-    steps: Mapping[str, int],
-    seconds: float,
-    emitted: Sequence[Emitted],
-    scorer: Path | None = None,
-    failures: Sequence[Failure] = (),
-) -> Report:
-    """Read the artifacts of a plan's finished steps. Raises DamagedArtifact for one that cannot be trusted."""
+def build_report(finished: Finished, outcome: Outcome, folder: Path | None = None) -> Report:
+    """Read the artifacts of a plan's finished steps; copy emitted models and the scorer into the run's folder, if any.
+
+    Raises DamagedArtifact for an artifact that cannot be trusted.
+    """
     plan = finished.plan
+    failures = [Failure(**failure) for failure in outcome.failures()]
     results = [_result(finished, cell) for cell in finished.cells if cell.role != "control"]
     controls = [_result(finished, cell) for cell in finished.cells if cell.role == "control"]
     missing = find_missing(finished, failures)
     return Report(
         schema_version=SCHEMA_VERSION,
-        run=run,
+        run=str(folder or ""),
         spec=plan.name,
         model=plan.spec.model.short_name,
         dataset=plan.spec.dataset.short_name,
         method=plan.spec.method.name,
-        steps=dict(steps),
-        seconds=round(seconds, 2),
+        steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
+        seconds=round(outcome.seconds, 2),
         results=results,
         controls=controls,
         irp=[_round(finished, step) for step in finished.with_result(RoundResult) if step.purpose == "source"],
-        scorer=describe_scorer(finished, scorer),
-        emitted=emitted,
+        scorer=describe_scorer(finished, copy_scorer(finished, folder) if folder else None),
+        emitted=copy_emitted(finished, folder) if folder else [],
         cost=_cost(finished),
         warnings=[
             *describe_failures(failures, missing, [*results, *controls]),
