@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +21,8 @@ from autosparse.exporters import exporters
 from autosparse.plan import statuses
 from autosparse.registry import suggestion
 from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
-from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_spec
+from autosparse.report.folder import resolved_of, spec_name_of
+from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
@@ -50,7 +50,7 @@ def export(
     if study is not None:
         if given := "--format" if format else "--method" if method else "--out" if out else None:
             raise UsageError(f"`--study` writes trials, which have no `{given}`")
-        _show_study(chosen, study, _export_study(chosen, study), json_=json_, quiet=quiet)
+        _export_study(chosen, study, json_=json_, quiet=quiet)
         return
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -87,9 +87,13 @@ def _spec_of(
     run: Run, formats: Sequence[Any], method: str | None, budgets: Sequence[str], seed: int | None
 ) -> LoadedSpec:
     """Return the run's spec, with only the requested models; their steps have the same keys as in the run."""
-    loaded = _recorded(run)
+    loaded = take_spec(resolved_of(run), spec_name_of(run))
     spec, resolved = loaded.spec, loaded.document.data
-    chosen = _method_of(run, method, spec)
+    methods = {one.name: one for one in spec.methods}
+    name = spec.method.name if method is None else method
+    if name not in methods:
+        hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
+        raise UsageError(f"run {run.folder} has no method `{name}` with masks", hint if name != DENSE else None)
     pairs = zip(resolved["budget"], spec.budget, strict=True)
     asked = [value for value, budget in pairs if not budgets or str(budget) in budgets]
     if not asked or (seed is not None and seed not in spec.seeds):
@@ -99,37 +103,18 @@ def _spec_of(
     first = spec.seeds[0] if seed is None else seed
     # A model card lists other seeds, and the controls that the run made for its method.
     names = [str(value.get("name")) if isinstance(value, dict) else str(value) for value in formats]
-    whole = any(exporters[name].facts.get("others") for name in names if name in exporters)
+    whole = any(exporters[format].facts.get("others") for format in names if format in exporters)
     only = {
-        "method": chosen.model_dump(mode="json"),
+        "method": methods[name].model_dump(mode="json"),
         "budget": asked,
         "seeds": [first, *(other for other in spec.seeds if whole and other != first)],
         "emit": formats,
         "compare": [],
-        "controls": resolved["controls"] if whole and chosen.name == spec.method.name else [],
+        "controls": resolved["controls"] if whole and name == spec.method.name else [],
         "sanity": None,
         "study": {},
     }
     return take_spec({**resolved, **only}, loaded.name)
-
-
-def _recorded(run: Run) -> LoadedSpec:
-    # The spec that a run has recorded, with every value written out.
-    try:
-        resolved = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
-        return take_spec(resolved, json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
-
-
-def _method_of(run: Run, method: str | None, spec: Spec) -> Method:
-    methods = {one.name: one for one in spec.methods}
-    name = spec.method.name if method is None else method
-    if name not in methods:
-        hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
-        message = f"run {run.folder} has no method `{name}` with masks"
-        raise UsageError(message, hint if name != DENSE else None)
-    return methods[name]
 
 
 def _emit(
@@ -159,7 +144,7 @@ def _emit(
         return emitted, [*((message, None) for message in refused), *outcome.problems()]
 
 
-def _export_study(run: Run, file: Path) -> int:
+def _export_study(run: Run, file: Path, *, json_: bool, quiet: bool) -> None:
     scorer: Mapping[str, Any] = run.report.scorer if run.report else {}
     if not scorer.get("settings"):
         why = run.problem if run.report is None else "its scorer was not tuned"
@@ -167,14 +152,10 @@ def _export_study(run: Run, file: Path) -> int:
     columns = (scorer[name] for name in ("settings", "trials", "folds", "stopped"))
     trials = [Trial(*row) for row in zip(*columns, strict=True)]
     export_study(file, run.folder.name, scorer["defaults"], scorer["space"], trials)
-    return len(trials)
-
-
-def _show_study(run: Run, file: Path, trials: int, *, json_: bool, quiet: bool) -> None:
     if json_:
-        show_json({"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials})
+        show_json({"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": len(trials)})
     elif not quiet:
-        say(f"{trials} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
+        say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
 
 
 def _describe(opened: OpenedModel) -> dict[str, Any]:

@@ -17,14 +17,10 @@ from autosparse.cost import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan import Plan, statuses
-from autosparse.report import (
-    Finished,
-    Level,
-    Report,
-    build_report,
-    study_json,
-)
-from autosparse.spec import LoadedSpec, parse_list
+from autosparse.report import Finished, Level, Report, build_report, study_json
+from autosparse.report.cells import by_cell
+from autosparse.report.failures import missing_by_cell
+from autosparse.spec import LoadedSpec, load_spec, parse_list
 from autosparse.store import Store, open_index
 from autosparse.text import seconds
 
@@ -71,11 +67,11 @@ def study(
         _show_plan(variants, json_=json_)
         return
     if not quiet:
-        steps, time = _left(variants)
-        say(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}" if steps else "nothing to run")
+        times = {key: time for variant in variants for key, time in _to_run(variant).items()}
+        say(_left(variants, times) if times else "nothing to run")
     failures = _Failures()
-    levels = _run(variants, store, failures, test=test, quiet=quiet)
     split, base = "test" if test else "validation", variants[0].fitted.plan
+    levels = _run(variants, store, failures, split, quiet=quiet)
     if json_:
         show_json({"spec": base.name, **study_json(levels, split)})
     else:
@@ -112,8 +108,8 @@ class _Failures:
             raise StepError.of(self.problems) from ExceptionGroup("steps failed", [*self.errors.values()])
 
 
-def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, *, test: bool, quiet: bool) -> list[Level]:
-    levels: list[Level] = []
+def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, split: str, *, quiet: bool) -> list[Level]:
+    levels = list[Level]()
 
     def stopped() -> str:
         return f"stopped after {len(levels)} of {len(variants)} variants\nhint: the same command goes on"
@@ -122,7 +118,7 @@ def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, *, tes
         for variant in variants:
             outcome, report = _finish(variant, store, failures, quiet=quiet)
             failures.add(variant, outcome)
-            levels.append(_level(variant, report, test=test))
+            levels.append(_level(variant, report, split))
     return levels
 
 
@@ -131,17 +127,17 @@ def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_
     index = open_index(store)
     loaded = load(request, store)
     factors: dict[str, Sequence[Any]] = dict(loaded.spec.study)
-    options: dict[str, str] = {}  # path -> `--vary`, as it was written
+    given: dict[str, str] = {}  # path -> `--vary`, as it was written
     for text in vary:
         path, values = _varied(text)
-        factors[path], options[path] = values, f"--vary {text}"
+        factors[path], given[path] = values, f"--vary {text}"
     if not factors:
         raise UsageError(
             "there is nothing to vary", "such as `--vary irp.rounds=4,8`, or a section `study` in the spec"
         )
     # All are read before the first is priced, so that errors come first.
     changed = {
-        path: [_changed(loaded, request, store, path, value, options.get(path)) for value in values]
+        path: [_changed(loaded, request, path, value, given.get(path)) for value in values]
         for path, values in factors.items()
     }
     base = fit_loaded(loaded, store, index, quiet=request.quiet)
@@ -165,13 +161,11 @@ def _varied(text: str) -> tuple[str, Sequence[Any]]:
     return path, parse_list(values, f"--vary {text}")
 
 
-def _changed(
-    loaded: LoadedSpec, request: SpecRequest, store: Store, path: str, value: Any, option: str | None
-) -> LoadedSpec:
+def _changed(loaded: LoadedSpec, request: SpecRequest, path: str, value: Any, option: str | None) -> LoadedSpec:
     override = f"{path}={json.dumps(value)}"
-    overrides = [*(request.overrides or ()), override]
+    assert loaded.path is not None
     try:
-        return load(SpecRequest(str(loaded.path), request.budget, overrides, quiet=True), store, remember=False)
+        return load_spec(loaded.path, overrides=[*(request.overrides or ()), override], budget=request.budget or ())
     except SpecError as error:  # its message names the option, as it was written
         option = option or f"--set {override}"
         problems = [(text.replace(f"--set {override}", option), hint) for text, hint in error.problems]
@@ -196,30 +190,18 @@ def _value(fitted: Fitted, loaded: LoadedSpec, path: str) -> Any:
     return value.get("name", value) if isinstance(value, Mapping) else value
 
 
-def _left(variants: Sequence[_Variant]) -> tuple[int, float]:
-    # What several variants need is run once.
-    times: dict[str, float] = {}
-    for variant in variants:
-        times |= _to_run(variant)
-    return len(times), sum(times.values())
-
-
 def _to_run(variant: _Variant) -> dict[str, float]:
-    fitted = variant.fitted
-    return {
-        fitted.plan.steps[name].key: fitted.price.steps[name].seconds if name in fitted.price.steps else 0.0
-        for name, status in fitted.statuses.items()
-        if status.status != "reuse"
-    }
+    # Key -> seconds: what several variants need is run once.
+    steps, priced = variant.fitted.plan.steps, variant.fitted.price.steps
+    return {steps[name].key: priced[name].seconds if name in priced else 0.0 for name in variant.fitted.to_run}
 
 
 def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
-    seen: set[str] = set()
+    times: dict[str, float] = {}  # of the steps that the variants so far run
     rows = []
     for variant in variants:
-        times = _to_run(variant)
-        new = {key: time for key, time in times.items() if key not in seen}
-        seen |= times.keys()
+        new = {key: time for key, time in _to_run(variant).items() if key not in times}
+        times |= new
         rows.append((variant, len(variant.fitted.plan.steps), len(new), sum(new.values())))
     if json_:
         listed = [
@@ -235,8 +217,11 @@ def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
             for v, steps, new, time in rows
         ],
     )
-    steps, time = _left(variants)
-    show_text(f"{len(variants)} variants, {steps} steps to run, about {seconds(time)}")
+    show_text(_left(variants, times))
+
+
+def _left(variants: Sequence[_Variant], times: Mapping[str, float]) -> str:
+    return f"{len(variants)} variants, {len(times)} steps to run, about {seconds(sum(times.values()))}"
 
 
 def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool) -> tuple[Outcome, Report]:
@@ -253,19 +238,13 @@ def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool
         return outcome, execution.read(lambda: build_report(Finished.of(compiled, store, outcome.unmade), outcome))
 
 
-def _level(variant: _Variant, report: Report, *, test: bool) -> Level:
-    accuracies: dict[str, dict[int, float]] = {}
-    for result in report.results:
-        accuracy = result.test_accuracy if test else result.validation_accuracy
-        accuracies.setdefault(result.budget, {})[result.seed] = accuracy
-    lost: dict[str, dict[int, str]] = {}
-    for one in report.missing:
-        lost.setdefault(one.budget, {})[one.seed] = one.status
+def _level(variant: _Variant, report: Report, split: str) -> Level:
+    accuracies = {at: cell for (_, at), cell in by_cell(report.results, f"{split}_accuracy").items()}
+    lost = {at: {one.seed: one.status for one in cell} for (_, at), cell in missing_by_cell(report.missing).items()}
     tuning, scorer = variant.fitted.plan.spec.tuning, report.scorer
     measured = f"{tuning.objective} on held-out {tuning.split}"
     if scorer.get("progressive"):
         measured += ", of single rounds"
     if scorer.get("proxy") is not None:
         measured += f" with a proxy {tuning.proxy}"
-    objective = scorer.get("value")
-    return Level(variant.factor, variant.value, variant.base, accuracies, objective, measured, lost)
+    return Level(variant.factor, variant.value, variant.base, accuracies, scorer.get("value"), measured, lost)

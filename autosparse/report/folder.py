@@ -65,10 +65,19 @@ def open_folder(
 
 def resolved_of(run: Run) -> dict[str, Any]:
     """Return the resolved spec of a run. Raises UsageError where it is absent or damaged."""
-    resolved = _load(run.folder / _RESOLVED)
-    if not isinstance(resolved, dict):
+    return _recorded(run, _RESOLVED)
+
+
+def spec_name_of(run: Run) -> str:
+    """Return the name of a run's spec. Raises UsageError where it is absent or damaged."""
+    return str(_recorded(run, _PLAN, "spec")["spec"])
+
+
+def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
+    value = _load(run.folder / file)
+    if not isinstance(value, dict) or not value.keys() >= {*keys}:
         raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again")
-    return resolved
+    return value
 
 
 def report_of(run: Run, purpose: str) -> Report:
