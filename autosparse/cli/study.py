@@ -18,8 +18,7 @@ from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan import Plan, statuses
 from autosparse.report import Finished, Level, Report, build_report, study_json
-from autosparse.report.cells import by_cell
-from autosparse.report.failures import missing_by_cell
+from autosparse.report.cells import by_cell, missing_by_cell
 from autosparse.spec import LoadedSpec, load_spec, parse_list
 from autosparse.store import Store, open_index
 from autosparse.text import seconds

@@ -5,6 +5,7 @@ from autosparse.report.cells import (
     Row,
     best_of,
     columns_of,
+    counted,
     frontier,
     method_first,
     ranked,
@@ -13,8 +14,21 @@ from autosparse.report.cells import (
     rows_of,
     spread_of,
 )
-from autosparse.report.compare import Compared, Gain, Setting, compare_results, compare_settings, holm, leaves
-from autosparse.report.failures import counted
+from autosparse.report.compare import (
+    Compared,
+    Gain,
+    Interval,
+    Level,
+    Setting,
+    compare_results,
+    compare_settings,
+    difference,
+    foretold,
+    holm,
+    interval,
+    leaves,
+    study_json,
+)
 from autosparse.report.finished import LEAST, Finished
 from autosparse.report.folder import (
     LOG,
@@ -32,7 +46,6 @@ from autosparse.report.folder import (
     tag_run,
     tags_of,
 )
-from autosparse.report.sanity import signed
 from autosparse.report.schema import (
     Checked,
     Emitted,
@@ -47,8 +60,7 @@ from autosparse.report.schema import (
     Verdict,
 )
 from autosparse.report.scorer import copy_scorer
-from autosparse.report.study import Interval, Level, difference, foretold, interval, study_json
-from autosparse.report.verdict import judge_method
+from autosparse.report.verdict import judge_method, signed
 
 __all__ = [
     "LEAST", "LOG",

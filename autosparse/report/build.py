@@ -11,13 +11,18 @@ from autosparse.core.weights import sparsity_of
 from autosparse.execute import Outcome
 from autosparse.exporters import exporters
 from autosparse.plan import Cell, Step
-from autosparse.report.failures import describe_failures, describe_notes, find_missing
-from autosparse.report.finished import Finished, describe_profiles, describe_timeline
+from autosparse.report.finished import (
+    Finished,
+    describe_failures,
+    describe_notes,
+    describe_profiles,
+    describe_timeline,
+    find_missing,
+)
 from autosparse.report.folder import write_file
-from autosparse.report.sanity import describe_sanity
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
-from autosparse.report.verdict import judge_results
+from autosparse.report.verdict import describe_sanity, judge_results
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from autosparse.report.failures import counted
 from autosparse.report.schema import Emitted, Missing, Report, Result
 from autosparse.text import literal, size, table, visible
 
@@ -87,6 +87,22 @@ def by_cell(results: Iterable[Result], split: str = "test_accuracy") -> dict[tup
     cells: dict[tuple[str, str], dict[int, float]] = {}
     for result in results:
         cells.setdefault((result.method, result.budget), {})[result.seed] = getattr(result, split)
+    return cells
+
+
+def counted(statuses: Sequence[str], *, alone: bool) -> str:
+    """Count the statuses of seeds: `1 diverged, 2 failed`; `diverged` where they are all alike and stand `alone`."""
+    numbers = Counter(statuses)
+    if alone and len(numbers) == 1:
+        return statuses[0]
+    return ", ".join(f"{number} {status}" for status, number in numbers.items())
+
+
+def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Missing]]:
+    """Return the missing networks by method and budget, in order."""
+    cells: dict[tuple[str, str], list[Missing]] = {}
+    for one in missing:
+        cells.setdefault((one.method, one.budget), []).append(one)
     return cells
 
 

@@ -24,7 +24,8 @@ from autosparse.report import (
     report_markdown,
     rows_of,
 )
-from autosparse.report.failures import counted, describe_failures
+from autosparse.report.cells import counted
+from autosparse.report.finished import describe_failures
 from autosparse.report.verdict import judge_results
 from tests.conftest import Place, call
 from tests.docs.outputs import INCOMPLETE
