@@ -1,15 +1,131 @@
-"""The commands `runs`, `runs tag` and `runs rm`."""
+"""The commands `report`, `runs`, `runs tag` and `runs rm`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 
 from autosparse.cli import options
 from autosparse.cli.app import app, say, show_json
-from autosparse.console import show_runs
-from autosparse.report import Reached, all_runs, find_run, history, remove_folder, tag_run, tags_of
+from autosparse.console import SECTIONS, show_report, show_runs, show_text
+from autosparse.errors import MissingRequirement, UsageError
+from autosparse.html import picture, plots_of, report_page, standalone
+from autosparse.registry import suggestion
+from autosparse.report import (
+    Missing,
+    Reached,
+    Report,
+    all_runs,
+    find_run,
+    history,
+    remove_folder,
+    report_csv,
+    report_markdown,
+    report_of,
+    tag_run,
+    tags_of,
+)
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, options.runs_argument("A run's folder or name.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Of this method alone, repeatable.")] = None,
+    sort: Annotated[
+        Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Tell of every budget what else is told of the strictest, and all layers.")
+    ] = False,
+    json_: options.Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one page with plots that needs nothing else.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Write its plots, one file each.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write its plots as pictures (extra `plots`).")
+    ] = None,
+) -> None:
+    """Show a run's report again; without RUN, the latest one's."""
+    _check_sections(section or ())
+    outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
+    _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
+    shown = _only(report_of(find_run(run), "shown"), method or ())
+    if json_:
+        show_json(shown.json())
+    elif html is not None:
+        _write({html: report_page(shown).encode()})
+    elif svg is not None:
+        _write({svg / f"{name}.svg": standalone(plot).encode() for name, plot in plots_of(shown).items()})
+    elif png is not None:
+        _write({png / f"{name}.png": picture(plot) for name, plot in plots_of(shown).items()})
+    elif csv or md:
+        show_text(report_csv(shown) if csv else report_markdown(shown))
+    else:
+        show_report(shown, section or (), sort=sort or "", wide=wide)
+
+
+def _check_sections(names: Sequence[str]) -> None:
+    if unknown := [name for name in names if name not in SECTIONS]:
+        hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
+        raise UsageError(f"a report has no section `{unknown[0]}`", hint)
+
+
+def _check_outputs(outputs: Sequence[str], for_terminal: Sequence[str]) -> None:
+    if len(outputs) > 1:
+        raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
+    if outputs and for_terminal:
+        raise UsageError(f"`{for_terminal[0]}` is about the report on a terminal, and `{outputs[0]}` prints another")
+
+
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value not in (None, False, [])]
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    if there := [path for path in files if path.exists()]:
+        raise UsageError(f"{there[0]} is there already", "name another")
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}", "name another") from error
+    say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")
+
+
+def _only(report: Report, methods: Sequence[str]) -> Report:
+    known = dict.fromkeys([*(r.method for r in report.results), *(m.method for m in report.missing if not m.control)])
+    if unknown := [method for method in methods if method not in known]:
+        hint = suggestion(unknown[0], [*known]) or f"its methods: {', '.join(known)}"
+        raise UsageError(f"run {report.run} has no method `{unknown[0]}`", hint)
+    if not methods:
+        return report
+    return replace(
+        report,
+        results=[result for result in report.results if result.method in methods],
+        controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
+        verdicts=report.verdicts if report.method in methods else (),
+        mask_costs=[cost for cost in report.mask_costs if cost.method in methods],
+        profiles=[profile for profile in report.profiles if profile.method in methods],
+        sanity=[item for item in report.sanity if item.method in methods],
+        emitted=[model for model in report.emitted if model.method in methods],
+        missing=[one for one in report.missing if _method_of(one) in methods],
+    )
+
+
+def _method_of(missing: Missing) -> str:
+    return missing.method.rpartition(".")[0] if missing.control else missing.method
+
 
 runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(runs, name="runs")
