@@ -1,11 +1,11 @@
 """What a person sees. The only importer of rich."""
 
 from autosparse.console.compare import in_words, show_compared, show_study
-from autosparse.console.format import notes, plain
+from autosparse.console.format import notes, plain, show_table, show_text
 from autosparse.console.models import show_bench, show_inspected, show_verified
 from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
-from autosparse.console.report import SECTIONS, show_made, show_report, show_runs, show_table, show_text
+from autosparse.console.report import SECTIONS, show_made, show_report, show_runs
 
 __all__ = [
     "SECTIONS",

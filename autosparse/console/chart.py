@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.console.format import plain
+from autosparse.console.format import plain, table_of
 from autosparse.report import LEAST, LayerShare, Profile, Report, columns_of, frontier, ranked, rows_of
 from autosparse.text import number
 
@@ -129,11 +129,7 @@ def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence
     cut = any(_is_cut(layer) for profile in shown for layer in profile.layers)
     stroke = "; after the stroke those on a path" if cut else ""
     console.print(plain(f"% of each layer's weights that is left at {title}, seed {shown[0].seed}{stroke}"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(plain("layer"), overflow="fold")
-    table.add_column(plain("weights"), justify="right", no_wrap=True)
-    for profile in shown:
-        table.add_column(plain(profile.method), overflow="fold")
+    table = table_of("layer", "weights", *(profile.method for profile in shown), numbers=1)
     for rows in zip(*(profile.layers for profile in shown), strict=True):
         cells = [plain(f"{_layer_bar(layer)} {_percentages(layer)}") for layer in rows]
         table.add_row(plain(rows[0].name.removesuffix(".weight")), plain(number(rows[0].size)), *cells)

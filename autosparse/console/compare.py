@@ -6,8 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from autosparse.console.format import plain, results
-from autosparse.console.report import show_table
+from autosparse.console.format import plain, results, show_table
 from autosparse.plan import PURPOSES
 from autosparse.report import Compared, Gain, Interval, Level, Report, Setting, counted, difference, foretold, interval
 from autosparse.text import seconds, size

@@ -1,9 +1,11 @@
-"""The consoles of stdout and stderr, and safe text."""
+"""The consoles of stdout and stderr, safe text, and tables."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,6 +32,27 @@ def number_table(title: str, *columns: str, header_style: str) -> Table:
     return table
 
 
+def table_of(*columns: str, numbers: int = 0) -> Table:
+    """A table with a rule below its titles; this many columns after the first are numbers, on the right."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
+    return table
+
+
 def plain(value: object, style: str = "") -> Text:
     """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
     return Text(visible(value), style=style)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Names and what is said of them."""
+    table = table_of(*columns)
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    results().print(table)
+
+
+def show_text(text: str) -> None:
+    """A result that is one text: printed as it is, never wrapped."""
+    results().print(plain(text) if "\n" not in text else text, soft_wrap=True)

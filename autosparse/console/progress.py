@@ -17,7 +17,18 @@ from rich.text import Text
 from autosparse.backends import resident_memory
 from autosparse.console.format import notes, plain
 from autosparse.cost import Fitted
-from autosparse.execute import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, with_skipped
+from autosparse.execute import (
+    Event,
+    Everyone,
+    Failed,
+    Finished,
+    Note,
+    Observer,
+    Progress,
+    Started,
+    Waiting,
+    with_skipped,
+)
 from autosparse.plan import PURPOSES, Step
 from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
@@ -224,13 +235,6 @@ class Tree:
 _STILL = 30.0  # seconds after which a step says that it lives
 
 
-class Quiet:
-    """An observer that prints nothing."""
-
-    def on_event(self, event: Event) -> None:
-        """Do nothing."""
-
-
 class Lines:
     """An observer that prints a plain line a step, for files, pipes and CI."""
 
@@ -276,5 +280,5 @@ def follow(fitted: Fitted, *, quiet: bool) -> AbstractContextManager[Observer]:
     """Return the observer for the kind of stderr: a tree on a terminal, lines elsewhere."""
     console = notes()
     if quiet:
-        return nullcontext(Quiet())
+        return nullcontext(Everyone())
     return Tree(fitted, console) if console.is_terminal else nullcontext(Lines(fitted))

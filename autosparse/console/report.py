@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, show_profiles
-from autosparse.console.format import plain, results
+from autosparse.console.format import plain, results, table_of
 from autosparse.console.models import show_verified
-from autosparse.console.sanity import show_sanity
 from autosparse.plan import PURPOSES
 from autosparse.report import (
+    Checked,
     MaskCost,
     Reached,
     Report,
     Row,
+    Sanity,
     best_of,
     columns_of,
     method_first,
     ranked,
     rows_of,
+    signed,
 )
 from autosparse.report.cells import rounds_by_source, verdict_sentences
 from autosparse.text import number, seconds, shell_word, sparkline
@@ -100,7 +100,7 @@ def show_made(made: Mapping[str, Any]) -> None:
 
 def show_runs(runs: Sequence[Reached]) -> None:
     """The runs of a directory, the latest last."""
-    table = _table("run", "model", "dataset", "method", "accuracy by budget", numbers=0)
+    table = table_of("run", "model", "dataset", "method", "accuracy by budget")
     for one in runs:
         name, report = plain(one.run.folder), one.run.report
         if one.run.tags:
@@ -123,19 +123,6 @@ def _reached(one: Reached, label: str) -> str:
     return f"{label}: {value:.1f}{'*' * (label in one.best)}{f' ({status})' if status else ''}"
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Names and what is said of them."""
-    table = _table(*columns, numbers=0)
-    for row in rows:
-        table.add_row(*(plain(cell) for cell in row))
-    results().print(table)
-
-
-def show_text(text: str) -> None:
-    """A result that is one text: printed as it is, never wrapped."""
-    results().print(plain(text) if "\n" not in text else text, soft_wrap=True)
-
-
 def _accuracies(console: Console, report: Report, sort: str) -> None:
     columns = columns_of(report)
     seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
@@ -144,7 +131,7 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
     console.print(
         plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
     )
-    table = _table("method", *columns.values(), numbers=len(columns))
+    table = table_of("method", *columns.values(), numbers=len(columns))
     rows = rows_of(report)
     best = [best_of(rows, column) for column in range(len(columns))]
     methods = [row for row in rows if not row.control]
@@ -199,7 +186,7 @@ def _masks(console: Console, report: Report, label: str, title: str) -> None:
         return
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
-    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
+    table = table_of("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
     for result in shown:
         cells = (
             f"{result.effective_sparsity or 0:.4f}",
@@ -270,15 +257,53 @@ def _costs(console: Console, report: Report) -> None:
         console.print(plain(f"cost when made: {parts}"))
 
 
+def _sanity(console: Console, items: Sequence[Sanity]) -> None:
+    """Test accuracy of every check beside the method's own, and what it says."""
+    if not items:
+        return
+    seeds = ", ".join(map(str, items[0].seeds))
+    where = f"at {_budget_of(items[0])}, seed{'s' * (len(items[0].seeds) > 1)} {seeds}"
+    console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
+    table = table_of("", *map(_subject, items), numbers=len(items))
+    table.add_row(plain("as it is"), *(plain(f"{item.test_accuracy:.2f}        ") for item in items))
+    for name in dict.fromkeys(check.check for item in items for check in item.checks):
+        table.add_row(plain(name), *(plain(_check(name, item.checks)) for item in items))
+    console.print(table)
+    for item in items:
+        sentence = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
+        console.print(plain(f"{_subject(item)}, {sentence}", "dim"))
+        if item.chosen_from:
+            others = ", ".join(f"{name} {value:.1f}" for name, value in item.chosen_from.items())
+            console.print(plain(f"{item.method} is the best on validation images: {others}", "dim"))
+        for check in item.checks:
+            if check.verdict:
+                kept = f"; {100 * check.overlap:.0f} % of the same weights" if check.overlap is not None else ""
+                console.print(plain(f"{item.method}: {check.verdict}{kept}"))
+        reasons: dict[str, list[str]] = {}
+        for check in item.checks:
+            if check.left_out:
+                reasons.setdefault(check.left_out, []).append(check.check)
+        for reason, names in reasons.items():
+            console.print(plain(f"{item.method}, left out: {', '.join(names)}, since {reason}", "dim"))
+
+
+def _budget_of(item: Sanity) -> str:
+    return f"sparsity {item.sparsity:g}" if item.budget == str(item.sparsity) else item.budget
+
+
+def _subject(item: Sanity) -> str:
+    return item.method if item.subject == item.method else f"{item.subject}, {item.method}"
+
+
+def _check(name: str, checks: Sequence[Checked]) -> str:
+    check = next((check for check in checks if check.check == name), None)
+    if check is None or check.test_accuracy is None or check.difference is None:
+        return "-        "
+    return f"{check.test_accuracy:.2f} {signed(check.difference, 2):>7}"
+
+
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def _table(*columns: str, numbers: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
-    return table
 
 
 def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
@@ -293,7 +318,7 @@ _SHOWN: Mapping[str, Callable[[_View], None]] = {
     "emitted": lambda view: _emitted(view.console, view.report),
     "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
     "verdict": lambda view: _verdicts(view.console, view.report),
-    "sanity": lambda view: show_sanity(view.console, view.report.sanity),
+    "sanity": lambda view: _sanity(view.console, view.report.sanity),
     "warnings": lambda view: _warnings(view.console, view.report),
     "masks": _each(lambda view, label, title: _masks(view.console, view.report, label, title)),
     "layers": _each(lambda view, label, title: _layers(view.console, view.report, label, title, asked=view.asked)),
