@@ -13,7 +13,7 @@ import typer
 
 from autosparse.cli import doctor, plan, run, export, cache, runs, specs, compare  # isort: skip # noqa: F401 -- the order of `--help`
 from autosparse.cli.app import Terminated, app, say, terminate
-from autosparse.console import show_text
+from autosparse.console.format import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.packaged import __version__
 from autosparse.text import spelled

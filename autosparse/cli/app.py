@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.console import notes, plain, show_text
+from autosparse.console.format import notes, plain, show_text
 from autosparse.cost import Fitted, fit_plan
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.packaged import __version__

@@ -15,7 +15,7 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import app, say, show_json
-from autosparse.console import show_table, show_text
+from autosparse.console.format import show_table, show_text
 from autosparse.cost import remembered_settings
 from autosparse.errors import UsageError
 from autosparse.plan import compile_plan

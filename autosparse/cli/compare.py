@@ -12,24 +12,19 @@ import typer
 
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, fit_loaded, load, say, show_json
-from autosparse.console import follow, in_words, show_compared, show_study, show_table, show_text
+from autosparse.console.compare import in_words, show_compared, show_study
+from autosparse.console.format import show_table, show_text
+from autosparse.console.progress import follow
 from autosparse.cost import Fitted
 from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan import Plan, statuses
-from autosparse.report import (
-    Finished,
-    Level,
-    Report,
-    build_report,
-    compare_results,
-    compare_settings,
-    find_run,
-    report_of,
-    resolved_of,
-    study_json,
-)
+from autosparse.report.build import build_report
 from autosparse.report.cells import by_cell, missing_by_cell
+from autosparse.report.compare import Level, compare_results, compare_settings, study_json
+from autosparse.report.finished import Finished
+from autosparse.report.folder import find_run, report_of, resolved_of
+from autosparse.report.schema import Report
 from autosparse.spec import LoadedSpec, load_spec, parse_list
 from autosparse.store import Store, open_index
 from autosparse.text import seconds

@@ -14,7 +14,8 @@ from autosparse.api import self_test
 from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, fit_loaded, load, say, show_json
-from autosparse.console import show_bench, show_table, show_text
+from autosparse.console.format import show_table, show_text
+from autosparse.console.models import show_bench
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups

@@ -13,15 +13,18 @@ import typer
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli import options
 from autosparse.cli.app import app, exit_on_interrupt, fit_loaded, say, show_json
-from autosparse.console import follow, show_inspected, show_verified
+from autosparse.console.models import show_inspected, show_verified
+from autosparse.console.progress import follow
 from autosparse.cost import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.exporters import exporters
 from autosparse.plan import statuses
 from autosparse.registry import suggestion
-from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
-from autosparse.report.folder import resolved_of, spec_name_of
+from autosparse.report.build import copy_emitted, failed_emissions
+from autosparse.report.finished import Finished
+from autosparse.report.folder import Run, find_run, resolved_of, spec_name_of
+from autosparse.report.schema import Emitted
 from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url

@@ -13,7 +13,8 @@ from autosparse.backends import this_machine
 from autosparse.errors import AutosparseError
 from autosparse.packaged import shipped
 from autosparse.plan import compile_plan
-from autosparse.report import all_runs, leaves
+from autosparse.report.compare import leaves
+from autosparse.report.folder import all_runs
 from autosparse.spec import LoadedSpec, find_spec, load_spec, resolve
 from autosparse.store import Store
 

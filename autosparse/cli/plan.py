@@ -10,7 +10,8 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, prepare, say, show_json
-from autosparse.console import show_chain, show_plan, show_text
+from autosparse.console.format import show_text
+from autosparse.console.plan import show_chain, show_plan
 from autosparse.cost import Fitted, plan_json, shared
 from autosparse.errors import UsageError
 from autosparse.plan import (

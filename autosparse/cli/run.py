@@ -14,25 +14,17 @@ import typer
 
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, prepare, say, show_json
-from autosparse.console import follow, show_made, show_report
+from autosparse.console.progress import follow
+from autosparse.console.report import show_made, show_report
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
 from autosparse.plan import Selection, Step, select_steps
-from autosparse.report import (
-    LOG,
-    Finished,
-    Report,
-    build_report,
-    can_report,
-    find_run,
-    leaves,
-    open_folder,
-    save_metrics,
-    save_report,
-    tag_run,
-    tags_of,
-)
+from autosparse.report.build import build_report, can_report
+from autosparse.report.compare import leaves
+from autosparse.report.finished import Finished
+from autosparse.report.folder import LOG, find_run, open_folder, save_metrics, save_report, tag_run, tags_of
+from autosparse.report.schema import Report
 from autosparse.spec import LoadedSpec
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store

@@ -11,24 +11,15 @@ import typer
 
 from autosparse.cli import options
 from autosparse.cli.app import app, say, show_json
-from autosparse.console import SECTIONS, show_report, show_runs, show_text
+from autosparse.console.format import show_text
+from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.html import picture, plots_of, report_page, standalone
+from autosparse.html.page import plots_of, report_page, standalone
+from autosparse.html.svg import picture
 from autosparse.registry import suggestion
-from autosparse.report import (
-    Missing,
-    Reached,
-    Report,
-    all_runs,
-    find_run,
-    history,
-    remove_folder,
-    report_csv,
-    report_markdown,
-    report_of,
-    tag_run,
-    tags_of,
-)
+from autosparse.report.cells import report_csv, report_markdown
+from autosparse.report.folder import Reached, all_runs, find_run, history, remove_folder, report_of, tag_run, tags_of
+from autosparse.report.schema import Missing, Report
 
 
 @app.command()

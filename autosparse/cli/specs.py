@@ -12,7 +12,7 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, load, refuse_plan, say, show_json
-from autosparse.console import show_table, show_text
+from autosparse.console.format import show_table, show_text
 from autosparse.cost import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
 from autosparse.registry import suggestion

@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from autosparse.console.format import plain, table_of
-from autosparse.report import LEAST, LayerShare, Profile, Report, columns_of, frontier, ranked, rows_of
+from autosparse.report.cells import columns_of, frontier, ranked, rows_of
+from autosparse.report.finished import LEAST
+from autosparse.report.schema import LayerShare, Profile, Report
 from autosparse.text import number
 
 _MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}

@@ -8,7 +8,9 @@ from typing import Any
 
 from autosparse.console.format import plain, results, show_table
 from autosparse.plan import PURPOSES
-from autosparse.report import Compared, Gain, Interval, Level, Report, Setting, counted, difference, foretold, interval
+from autosparse.report.cells import counted
+from autosparse.report.compare import Compared, Gain, Interval, Level, Setting, difference, foretold, interval
+from autosparse.report.schema import Report
 from autosparse.text import seconds, size
 
 

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from autosparse.console.format import number_table, plain, results
 from autosparse.cost import Bench
-from autosparse.report import Emitted
 from autosparse.report.cells import images_at_once, verified
+from autosparse.report.schema import Emitted
 from autosparse.text import number, size
 
 

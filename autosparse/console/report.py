@@ -15,21 +15,19 @@ from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, sho
 from autosparse.console.format import plain, results, table_of
 from autosparse.console.models import show_verified
 from autosparse.plan import PURPOSES
-from autosparse.report import (
-    Checked,
-    MaskCost,
-    Reached,
-    Report,
+from autosparse.report.cells import (
     Row,
-    Sanity,
     best_of,
     columns_of,
     method_first,
     ranked,
+    rounds_by_source,
     rows_of,
-    signed,
+    verdict_sentences,
 )
-from autosparse.report.cells import rounds_by_source, verdict_sentences
+from autosparse.report.folder import Reached
+from autosparse.report.schema import Checked, MaskCost, Report, Sanity
+from autosparse.report.verdict import signed
 from autosparse.text import number, seconds, shell_word, sparkline
 
 

@@ -9,8 +9,17 @@ from statistics import fmean
 
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.plan import PURPOSES
-from autosparse.report import LEAST, Report, columns_of, method_first, rows_of, spread_of
-from autosparse.report.cells import rounds_by_source, verdict_sentences, verified
+from autosparse.report.cells import (
+    columns_of,
+    method_first,
+    rounds_by_source,
+    rows_of,
+    spread_of,
+    verdict_sentences,
+    verified,
+)
+from autosparse.report.finished import LEAST
+from autosparse.report.schema import Report
 from autosparse.text import seconds
 
 _PAGE = """

@@ -29,7 +29,7 @@ from autosparse.execute import Event, Execution, Failed, Progress
 from autosparse.execute import Finished as StepFinished
 from autosparse.plan import Cell, Plan, Selection, Status, Step, select_steps
 from autosparse.registry import Registry
-from autosparse.report import Finished
+from autosparse.report.finished import Finished
 from autosparse.steps import Context, operations
 from autosparse.store import Store, key_of
 from tests.conftest import Place, call

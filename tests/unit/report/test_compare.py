@@ -8,10 +8,8 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_1samp
 
-from autosparse.report import (
+from autosparse.report.compare import (
     Level,
-    Report,
-    Result,
     Setting,
     compare_results,
     compare_settings,
@@ -20,6 +18,7 @@ from autosparse.report import (
     interval,
     study_json,
 )
+from autosparse.report.schema import Report, Result
 
 BASE = Level("irp.rounds", 3, True, {"0.9": {0: 80.0, 1: 82.0, 2: 84.0}, "0.95": {0: 70.0}})
 OTHER = Level("irp.rounds", 6, False, {"0.9": {0: 81.0, 1: 83.0, 2: 85.0, 3: 99.0}})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from autosparse.core.sanity import CHECKS
-from autosparse.report import Verdict, judge_method
-from autosparse.report.verdict import judge, noise_of, signed
+from autosparse.report.schema import Verdict
+from autosparse.report.verdict import judge, judge_method, noise_of, signed
 
 Accuracies = dict[int, float]
 
