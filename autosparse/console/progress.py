@@ -4,31 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.backends import resident_memory
+from autosparse.backends import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, resident_memory
 from autosparse.console.format import notes, plain
 from autosparse.cost import Fitted
-from autosparse.execute import (
-    Event,
-    Everyone,
-    Failed,
-    Finished,
-    Note,
-    Observer,
-    Progress,
-    Started,
-    Waiting,
-    with_skipped,
-)
+from autosparse.execute import Everyone, with_skipped
 from autosparse.plan import PURPOSES, Step
 from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
@@ -53,13 +41,15 @@ class Remaining:
         # Steps are priced one after another, and run in parallel.
         self._together = fitted.seconds / self._all if self._all and fitted.seconds else 1.0
 
-    def done(self, name: str, share: float = 1.0) -> None:
-        """Count a share of a step as done."""
-        self._left[name] = self._seconds.get(name, 0.0) * (1 - share)
-
-    def skip(self, names: Iterable[str]) -> None:
-        """Leave out steps that will not run."""
-        self._all -= sum(self._left.pop(name, 0.0) for name in names)
+    def on_event(self, event: Event) -> None:
+        """Count what is done of a step; leave out those that will not run."""
+        match event:
+            case Progress(name, done, total):
+                self._left[name] = self._seconds.get(name, 0.0) * (1 - done / total)
+            case Finished(name, status) if status != "reuse":
+                self._left[name] = 0.0
+            case Failed(name, _, skipped):
+                self._all -= sum(self._left.pop(one, 0.0) for one in [name, *skipped])
 
     @property
     def text(self) -> str:
@@ -95,7 +85,7 @@ class _AtHand:
 class Tree:
     """An observer that draws a line for each purpose, its running steps below it, and the progress of the plan on top.
 
-    A context manager.
+    `live` shows it while it is entered.
     """
 
     def __init__(self, fitted: Fitted, console: Console) -> None:
@@ -110,28 +100,19 @@ class Tree:
         self._at_hand: dict[str, _AtHand] = {}
         self._curves: dict[str, list[float]] = {}
         self._measured: dict[str, str] = {}  # purpose -> the metric of its last step
-        self._live = Live(
+        self.live = Live(
             get_renderable=self.drawn, console=console, transient=True, refresh_per_second=4, redirect_stdout=False
         )
 
-    def __enter__(self) -> Tree:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
     def on_event(self, event: Event) -> None:
         """Change the tree; notes and failures are printed above it."""
+        self._remaining.on_event(event)
         match event:
             case Started(name, machine):
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), where=machine)
             case Waiting(name):
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), waits=True)
             case Progress(name, done, total, loss):
-                self._remaining.done(name, done / total)
                 at_hand = self._at_hand[name]
                 at_hand.done, at_hand.total, at_hand.loss = done, total, loss
             case Finished():
@@ -139,18 +120,15 @@ class Tree:
             case Failed(name, message, skipped):
                 self._at_hand.pop(name, None)
                 self._lost |= {name, *skipped}
-                self._remaining.skip([name, *skipped])
-                _note(self._live.console, with_skipped(message, len(skipped)))
+                _note(self.live.console, with_skipped(message, len(skipped)))
             case Note(text):
-                _note(self._live.console, text)
+                _note(self.live.console, text)
 
     def _finish(self, event: Finished) -> None:
         self._at_hand.pop(event.step, None)
         self._finished.add(event.step)
         self._lost.discard(event.step)
-        if event.status != "reuse":
-            self._remaining.done(event.step)
-            self._made += 1
+        self._made += event.status != "reuse"
         step = self._plan.steps[event.step]
         facts = operations[step.operation].facts
         value = event.metrics.get(facts.get("metric", ""))
@@ -246,21 +224,19 @@ class Lines:
 
     def on_event(self, event: Event) -> None:
         """Print a line for a finished step, a note or a failure, and now and then for progress."""
+        self._remaining.on_event(event)
         match event:
             case Started(name):
                 self._printed[name] = time.monotonic()
             case Progress(name, done, total):
-                self._remaining.done(name, done / total)
                 if time.monotonic() - self._printed[name] > _STILL:
                     self._printed[name] = time.monotonic()
                     self._line(f"{name}  {done} of {total}")
             case Finished(name, status, lasted) if status != "reuse":
-                self._remaining.done(name)
                 self._number += 1
                 total = max(self._number, len(self._remaining.names))  # rebuilt steps are not in the plan's number
                 self._line(f"[{self._number}/{total}] {name}  {seconds(lasted)}")
-            case Failed(name, message, skipped):
-                self._remaining.skip([name, *skipped])
+            case Failed(_, message, skipped):
                 _note(self._console, with_skipped(message, len(skipped)))
             case Waiting(name):
                 _note(self._console, f"another process is making `{name}`; waiting for it")
@@ -276,9 +252,13 @@ def _note(console: Console, text: str) -> None:
     console.print(plain(f"note: {text}"), soft_wrap=True)
 
 
-def follow(fitted: Fitted, *, quiet: bool) -> AbstractContextManager[Observer]:
-    """Return the observer for the kind of stderr: a tree on a terminal, lines elsewhere."""
+@contextmanager
+def follow(fitted: Fitted, *, quiet: bool) -> Iterator[Observer]:
+    """Yield the observer for the kind of stderr: a tree on a terminal, lines elsewhere."""
     console = notes()
-    if quiet:
-        return nullcontext(Everyone())
-    return Tree(fitted, console) if console.is_terminal else nullcontext(Lines(fitted))
+    if quiet or not console.is_terminal:
+        yield Everyone() if quiet else Lines(fitted)
+        return
+    tree = Tree(fitted, console)
+    with tree.live:
+        yield tree
