@@ -15,16 +15,7 @@ from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, sho
 from autosparse.console.format import plain, results, table_of
 from autosparse.console.models import show_verified
 from autosparse.plan import PURPOSES
-from autosparse.report.cells import (
-    Row,
-    best_of,
-    columns_of,
-    method_first,
-    ranked,
-    rounds_by_source,
-    rows_of,
-    verdict_sentences,
-)
+from autosparse.report import cells
 from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
 from autosparse.report.verdict import signed
@@ -39,7 +30,7 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
     """
     console = results()
     weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
-    columns = columns_of(report)
+    columns = cells.columns_of(report)
     budgets = columns if wide else dict(list(columns.items())[-1:])
     view = _View(console, report, budgets, sort, bool(sections) or wide)
     console.print()
@@ -122,7 +113,7 @@ def _reached(one: Reached, label: str) -> str:
 
 
 def _accuracies(console: Console, report: Report, sort: str) -> None:
-    columns = columns_of(report)
+    columns = cells.columns_of(report)
     seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
     spread = "mean ± sd of " if seeds > 1 else ""
     beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
@@ -130,16 +121,16 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
         plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
     )
     table = table_of("method", *columns.values(), numbers=len(columns))
-    rows = rows_of(report)
-    best = [best_of(rows, column) for column in range(len(columns))]
+    rows = cells.rows_of(report)
+    best = [cells.best_of(rows, column) for column in range(len(columns))]
     methods = [row for row in rows if not row.control]
     for row in _sorted(methods, report, sort):
         stars = [
             "*" if not row.apart and values and fmean(values) == top else " "
             for values, top in zip(row.cells, best, strict=True)
         ]
-        cells = [text + star for text, star in zip(row.texts, stars, strict=True)]
-        table.add_row(plain(row.title, "bold" if row.name == report.method else ""), *map(plain, cells))
+        texts = [text + star for text, star in zip(row.texts, stars, strict=True)]
+        table.add_row(plain(row.title, "bold" if row.name == report.method else ""), *map(plain, texts))
     table.add_section()
     for row in rows[len(methods) :]:
         table.add_row(*(plain(cell, "dim") for cell in (row.title, *(f"{text} " for text in row.texts))))
@@ -148,18 +139,18 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    for sentence in verdict_sentences(report):
+    for sentence in cells.verdict_sentences(report):
         console.print(plain(sentence))
     if report.verdicts:
         console.print()
 
 
-def _sorted(rows: Sequence[Row], report: Report, sort: str) -> list[Row]:
+def _sorted(rows: Sequence[cells.Row], report: Report, sort: str) -> list[cells.Row]:
     # The network that was not pruned and the spec's method come first, unless they are to be in order too.
     if sort == "name":
         return sorted(rows, key=lambda row: row.name)
     if sort == "accuracy":
-        order = ranked(report)
+        order = cells.ranked(report)
         return sorted(rows, key=lambda row: order.index(row.name))
     return sorted(rows, key=lambda row: (row.name != "dense", row.name != report.method))
 
@@ -171,7 +162,7 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
         command = f"autosparse report {shell_word(report.run)} --section layers"
         console.print(plain(f"`{command}` shows what is left of each of {most} layers", "dim"))
         return
-    show_profiles(console, profiles, method_first(report, label), title)
+    show_profiles(console, profiles, cells.method_first(report, label), title)
 
 
 def _masks(console: Console, report: Report, label: str, title: str) -> None:
@@ -186,14 +177,14 @@ def _masks(console: Console, report: Report, label: str, title: str) -> None:
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
     table = table_of("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
     for result in shown:
-        cells = (
+        texts = (
             f"{result.effective_sparsity or 0:.4f}",
             f"{100 * (result.effective_nodes or 0):.1f}",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
             _cost(costs.get(result.method)),
         )
-        table.add_row(plain(result.method), *map(plain, cells))
+        table.add_row(plain(result.method), *map(plain, texts))
     console.print(table)
 
 
@@ -230,7 +221,7 @@ def _mattered(scorer: Mapping[str, Any]) -> str:
 
 
 def _lessons(console: Console, report: Report) -> None:
-    for name, rounds in rounds_by_source(report).items():
+    for name, rounds in cells.rounds_by_source(report).items():
         network = name.rpartition("/")[0]  # named only where there are several
         values = [item["validation_accuracy"] for item in rounds]
         left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
