@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from autosparse.cost import Fitted, fit_plan
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.packaged import __version__
 from autosparse.plan import check_unmoved, named_user_code, read_plan, spec_of
+from autosparse.registry import suggestion
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
@@ -152,6 +153,12 @@ def exit_on_interrupt(text: Callable[[], str], *, quiet: bool) -> Iterator[None]
         if not quiet:
             say(text())
         raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
+
+
+def check_known(name: str, known: Collection[str], message: str, listed: str) -> None:
+    """Raise UsageError for a name that is not known; its hint suggests the nearest, else lists all as `listed`."""
+    if name not in known:
+        raise UsageError(message, suggestion(name, [*known]) or f"{listed}: {', '.join(known)}")
 
 
 def show_json(value: Any) -> None:

@@ -13,7 +13,7 @@ import typer
 from autosparse.api import self_test
 from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
 from autosparse.cli import options
-from autosparse.cli.app import SpecRequest, app, fit_loaded, load, say, show_json
+from autosparse.cli.app import SpecRequest, app, check_known, fit_loaded, load, say, show_json
 from autosparse.console.format import show_table, show_text
 from autosparse.console.models import show_bench
 from autosparse.core.allocation import allocations
@@ -27,12 +27,11 @@ from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.cost import Bench, measure_speed
 from autosparse.datasets import datasets
-from autosparse.errors import MissingRequirement, StepError, UsageError
+from autosparse.errors import MissingRequirement, StepError
 from autosparse.exporters import exporters
 from autosparse.models import models
 from autosparse.plan import missing_device
 from autosparse.pretrained import pretrained_scorers
-from autosparse.registry import suggestion
 from autosparse.spec import about_shipped, shipped
 from autosparse.store import Store, open_index
 from autosparse.text import size
@@ -95,7 +94,8 @@ _LISTS: dict[str, Any] = {
         exporters, trackers, backends,
     )
 }  # fmt: skip
-_KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
+_METHODS = {"presets": PRESETS, "controls": CONTROLS}
+_KINDS = (*_LISTS, *_METHODS, "checks", "specs", "templates")
 
 
 def _kinds(incomplete: str) -> list[str]:
@@ -114,35 +114,34 @@ def list_(
         else:
             show_text("\n".join(_KINDS))
         return
-    if kind not in _KINDS:
-        hint = suggestion(kind, _KINDS) or f"kinds: {', '.join(_KINDS)}"
-        raise UsageError(f"there is no kind `{kind}`", hint)
-    rows: list[tuple[str, str, str, str]]
-    if kind in _LISTS:
-        rows = [
-            (e.name, e.help, ", ".join(_option(o) for o in e.options.values()), e.facts.get("source", ""))
-            for e in _LISTS[kind]
-        ]
-        if kind == "scorers":
-            ready = dict.fromkeys(pretrained_scorers(), "One that ships with the package.")
-            ready["FOLDER"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
-            rows += [(f"{{pretrained: {name}}}", text, "", "") for name, text in ready.items()]
-    elif kind in ("presets", "controls"):
-        table = PRESETS if kind == "presets" else CONTROLS
-        rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]
-    elif kind == "checks":
-        rows = [(name, text, "", "") for name, text in CHECKS.items()]
-    else:
-        rows = [(name, about_shipped(file), "", "") for name, file in shipped(kind).items()]
+    check_known(kind, _KINDS, f"there is no kind `{kind}`", "kinds")
+    rows = _rows(kind)
     if json_:
-        items = [
-            {"name": name, "help": text, "options": options, "source": source} for name, text, options, source in rows
-        ]
+        items = [dict(zip(("name", "help", "options", "source"), row, strict=True)) for row in rows]
         show_json({"schema_version": 1, "kind": kind, "items": items})
         return
-    titles = ["name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source"]
+    titles = ["name", "what it is", "choices" if kind in _METHODS else "options", "source"]
     shown = [index for index in range(len(titles)) if index < 2 or any(row[index] for row in rows)]
     show_table([titles[index] for index in shown], [[row[index] for index in shown] for row in rows])
+
+
+def _rows(kind: str) -> list[tuple[str, str, str, str]]:
+    # Name, help, options or choices, and source.
+    if kind in _METHODS:
+        return [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in _METHODS[kind].items()]
+    rows = [
+        (e.name, e.help, ", ".join(_option(o) for o in e.options.values()), e.facts.get("source", ""))
+        for e in _LISTS.get(kind, ())
+    ]
+    more: dict[str, str] = {}
+    if kind == "scorers":
+        more = {f"{{pretrained: {name}}}": "One that ships with the package." for name in pretrained_scorers()}
+        more["{pretrained: FOLDER}"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
+    elif kind == "checks":
+        more = CHECKS
+    elif kind not in _LISTS:
+        more = {name: about_shipped(file) for name, file in shipped(kind).items()}
+    return [*rows, *((name, text, "", "") for name, text in more.items())]
 
 
 @app.command()
@@ -151,7 +150,6 @@ def doctor(
     json_: options.Json = False,
 ) -> None:
     """Tell what autosparse finds on this machine, and whether it works: exit code 1 if it does not."""
-
     store = Store.default()
     machine = this_machine()
     placement = Placement(machine.devices[0], machine.cores)

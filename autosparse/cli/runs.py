@@ -10,16 +10,15 @@ from typing import Annotated, Literal
 import typer
 
 from autosparse.cli import options
-from autosparse.cli.app import app, say, show_json
+from autosparse.cli.app import app, check_known, say, show_json
 from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.html.page import plots_of, report_page, standalone
 from autosparse.html.svg import picture
-from autosparse.registry import suggestion
 from autosparse.report.cells import report_csv, report_markdown
 from autosparse.report.folder import Reached, all_runs, find_run, history, remove_folder, report_of, tag_run, tags_of
-from autosparse.report.schema import Missing, Report
+from autosparse.report.schema import Report
 
 
 @app.command()
@@ -47,7 +46,8 @@ def report(
     ] = None,
 ) -> None:
     """Show a run's report again; without RUN, the latest one's."""
-    _check_sections(section or ())
+    for name in section or ():
+        check_known(name, SECTIONS, f"a report has no section `{name}`", "sections")
     outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
     _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
     shown = _only(report_of(find_run(run), "shown"), method or ())
@@ -63,12 +63,6 @@ def report(
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:
         show_report(shown, section or (), sort=sort or "", wide=wide)
-
-
-def _check_sections(names: Sequence[str]) -> None:
-    if unknown := [name for name in names if name not in SECTIONS]:
-        hint = suggestion(unknown[0], SECTIONS) or f"sections: {', '.join(SECTIONS)}"
-        raise UsageError(f"a report has no section `{unknown[0]}`", hint)
 
 
 def _check_outputs(outputs: Sequence[str], for_terminal: Sequence[str]) -> None:
@@ -96,9 +90,8 @@ def _write(files: Mapping[Path, bytes]) -> None:
 
 def _only(report: Report, methods: Sequence[str]) -> Report:
     known = dict.fromkeys([*(r.method for r in report.results), *(m.method for m in report.missing if not m.control)])
-    if unknown := [method for method in methods if method not in known]:
-        hint = suggestion(unknown[0], [*known]) or f"its methods: {', '.join(known)}"
-        raise UsageError(f"run {report.run} has no method `{unknown[0]}`", hint)
+    for method in methods:
+        check_known(method, known, f"run {report.run} has no method `{method}`", "its methods")
     if not methods:
         return report
     return replace(
@@ -110,12 +103,8 @@ def _only(report: Report, methods: Sequence[str]) -> Report:
         profiles=[profile for profile in report.profiles if profile.method in methods],
         sanity=[item for item in report.sanity if item.method in methods],
         emitted=[model for model in report.emitted if model.method in methods],
-        missing=[one for one in report.missing if _method_of(one) in methods],
+        missing=[m for m in report.missing if (m.method.rpartition(".")[0] if m.control else m.method) in methods],
     )
-
-
-def _method_of(missing: Missing) -> str:
-    return missing.method.rpartition(".")[0] if missing.control else missing.method
 
 
 runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)

@@ -11,11 +11,10 @@ import typer
 
 from autosparse.backends import this_machine
 from autosparse.cli import options
-from autosparse.cli.app import SpecRequest, app, load, refuse_plan, say, show_json
+from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan, say, show_json
 from autosparse.console.format import show_table, show_text
 from autosparse.cost import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
-from autosparse.registry import suggestion
 from autosparse.spec import (
     FILE,
     about_shipped,
@@ -45,9 +44,7 @@ def init(
     if list_:
         show_table(["template", "what for"], [(name, about_shipped(file)) for name, file in templates.items()])
         return
-    if template not in templates:
-        hint = suggestion(template, list(templates)) or f"templates: {', '.join(templates)}"
-        raise UsageError(f"there is no template `{template}`", hint)
+    check_known(template, templates, f"there is no template `{template}`", "templates")
     code = templates[template].with_suffix(".py")
     files = {path: templates[template], **({path.parent / code.name: code} if code.exists() else {})}
     for file in files:

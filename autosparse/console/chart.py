@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import fmean
 
 from rich import box
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.console.format import plain, table_of
+from autosparse.console.format import bar, plain, table_of
 from autosparse.report.cells import columns_of, frontier, ranked, rows_of
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
@@ -53,9 +54,7 @@ def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: i
 
     cells: dict[tuple[int, int], tuple[str, str]] = {}
     for mark, one in reversed([*series.items()]):  # the first is drawn over the others
-        for (left, before), (right, after) in zip(
-            zip(positions, one, strict=True), [*zip(positions, one, strict=True)][1:], strict=False
-        ):
+        for (left, before), (right, after) in pairwise(zip(positions, one, strict=True)):
             for x in range(left + 1, right):
                 value = before + (after - before) * (x - left) / (right - left)
                 cells[row(value), x] = _BETWEEN, _MARKS[mark]
@@ -150,5 +149,4 @@ def _percentages(layer: LayerShare) -> str:
 
 def _layer_bar(layer: LayerShare) -> str:
     share = max(LEAST, layer.kept / max(1, layer.size))
-    filled = round(_LAYER_WIDTH * (1 - math.log(share) / math.log(LEAST)))
-    return "█" * filled + "░" * (_LAYER_WIDTH - filled)
+    return bar(1 - math.log(share) / math.log(LEAST), _LAYER_WIDTH)

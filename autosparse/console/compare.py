@@ -56,7 +56,7 @@ def _gain(gain: Gain | None) -> str:
     if gain is None:
         return ""
     p = "" if gain.p is None else f", p {gain.p:.2g}"
-    return f"  {'+' if gain.difference.mean >= 0 else ''}{gain.difference}{p}{' *' if gain.is_significant else ''}"
+    return f"  {_signed(gain.difference)}{p}{' *' if gain.is_significant else ''}"
 
 
 def _significance(rows: Sequence[Compared]) -> str:

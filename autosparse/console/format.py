@@ -40,6 +40,12 @@ def table_of(*columns: str, numbers: int = 0) -> Table:
     return table
 
 
+def bar(share: float, width: int) -> str:
+    """A bar of so many characters, of which a share is filled."""
+    filled = round(width * share)
+    return "█" * filled + "░" * (width - filled)
+
+
 def plain(value: object, style: str = "") -> Text:
     """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
     return Text(visible(value), style=style)

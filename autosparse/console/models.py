@@ -9,7 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from autosparse.console.format import number_table, plain, results
+from autosparse.console.format import bar, number_table, plain, results
 from autosparse.cost import Bench
 from autosparse.report.cells import images_at_once, verified
 from autosparse.report.schema import Emitted
@@ -128,6 +128,6 @@ def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
         **({"shape": " × ".join(map(str, layer["shape"]))} if layer["shape"] else {}),
         "kept": f"{layer['kept']:,}",
         "sparsity": f"{1 - present:.4f}",
-        "": "█" * round(_WIDE * present) + "░" * (_WIDE - round(_WIDE * present)),
+        "": bar(present, _WIDE),
         **({"computed": ways} if ways else {}),
     }

@@ -86,16 +86,15 @@ def failed_emissions(finished: Finished) -> list[str]:
     """Of every model that was asked for and is not emitted, why."""
     return [
         f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {measured.failed}"
-        for step, cell, artifact in _emissions(finished)
-        if isinstance(measured := read_emission(artifact), FailedEmission)
+        for step, cell, _, measured in _emissions(finished)
+        if isinstance(measured, FailedEmission)
     ]
 
 
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
-    for step, cell, artifact in _emissions(finished):
-        measured = read_emission(artifact)
+    for step, cell, artifact, measured in _emissions(finished):
         if isinstance(measured, FailedEmission):
             continue
         latency, dense_latency = measured.latency["1"]
@@ -128,13 +127,14 @@ def _tag(step: Step) -> str:
     return step.name.removeprefix("emit/").rsplit("/", 3)[0]
 
 
-def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact]]:
+def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitResult | FailedEmission]]:
     # One model may be within several budgets: it is put where each of them is looked for.
     cells = [cell for cell in finished.plan.cells if cell.role == "method"]
     for step in finished.with_result(EmitResult):
         for cell in cells:
             if cell.evaluate == step.inputs["evaluate"]:
-                yield step, cell, finished.open(step.name)
+                artifact = finished.open(step.name)
+                yield step, cell, artifact, read_emission(artifact)
 
 
 def _result(finished: Finished, cell: Cell) -> Result:
@@ -219,8 +219,8 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
         controls,
         {method.name for method in spec.methods if method.needs_rounds},
         {method.name for method in spec.methods if method.needs_scorer},
-        images=finished.test_images,
-        chance=100 / finished.classes,
+        images=finished.source.test_images,
+        chance=100 / finished.source.classes,
         seeds=len(spec.seeds),
     )
 
@@ -247,7 +247,10 @@ def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
     number = len(finished.plan.spec.seeds)
     if number < 3 and results:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
-        accuracy, images = statistics.median(result.test_accuracy for result in results) / 100, finished.test_images
+        accuracy, images = (
+            statistics.median(result.test_accuracy for result in results) / 100,
+            finished.source.test_images,
+        )
         noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
         seeds = "one seed" if number == 1 else f"{number} seeds"
         warnings.append(

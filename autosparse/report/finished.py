@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from autosparse.datasets import Source
 from autosparse.plan import Cell, Plan, Step
 from autosparse.report.cells import missing_by_cell
 from autosparse.report.schema import Failure, LayerShare, Made, Missing, Profile
@@ -55,18 +56,9 @@ class Finished:
         return [cell for cell in self.plan.cells if self.has(cell.evaluate)]
 
     @property
-    def test_images(self) -> int:
-        """Number of test images that accuracies are counted on."""
-        return self.plan.sources[self._data].test_images
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of the dataset."""
-        return self.plan.sources[self._data].classes
-
-    @property
-    def _data(self) -> str:
-        return self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]
+    def source(self) -> Source:
+        """The dataset, on whose test images accuracies are counted."""
+        return self.plan.sources[self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]]
 
 
 LEAST = 1e-3

@@ -305,10 +305,10 @@ def _describe(finished: Finished, results: Sequence[Result], checks: Sequence[Ch
     method = first.candidates[chosen]
     accuracies = {name: [*cell.values()] for (name, _), cell in by_cell(within).items()}
     own = by_cell(at)[method, first.budget]
-    noise, noise_from = noise_of(accuracies, method, finished.test_images)
+    noise, noise_from = noise_of(accuracies, method, finished.source.test_images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
     choices = next(item.choices() for item in plan.spec.methods if item.name == method)
-    known, chance = len(accuracies[method]) > 1, 100 / finished.classes
+    known, chance = len(accuracies[method]) > 1, 100 / finished.source.classes
     in_words = partial(judge, noise=noise, noticeable=noticeable, known=known, chance=chance)
     names = dict.fromkeys(check.check for check in checks)
     return Sanity(
