@@ -94,10 +94,9 @@ def show_frontier(console: Console, report: Report, budget: str, title: str) -> 
     scale = f"; bars begin at {low:.0f} %" if low >= 0.5 else ""
     console.print(plain(f"accuracy against cost at {title}; * no cheaper mask is as good{scale}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(plain("trainings"), justify="right")
-    table.add_column(plain("method"), overflow="fold")
-    table.add_column(plain("accuracy"), justify="right")
-    table.add_column("", no_wrap=True)
+    for title in ("trainings", "method", "accuracy", ""):
+        right = title in ("trainings", "accuracy")
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not title)
     for point in points:
         share = (point.accuracy - low) / (high - low) if high > low else 1.0
         table.add_row(

@@ -23,20 +23,12 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
     console.print(plain(f"product of two matrices, GFLOP/s: {peaks}", "dim"))
-    table = number_table(
-        "images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share", header_style="bold"
-    )
+    titles = ("images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share")
+    table = number_table(*titles, header_style="bold")
     for item in bench.trained:
-        table.add_row(
-            *map(plain, (
-                f"{item.model} {item.batch} {item.precision}",
-                _spread(item.plain),
-                _spread(item.rates),
-                f"{item.ratio:.2f}",
-                f"{item.operations / 1e9:,.0f}",
-                f"{100 * item.share:.0f} %",
-            ))
-        )  # fmt: skip
+        name, rates = f"{item.model} {item.batch} {item.precision}", (_spread(item.plain), _spread(item.rates))
+        shares = (f"{item.ratio:.2f}", f"{item.operations / 1e9:,.0f}", f"{100 * item.share:.0f} %")
+        table.add_row(*map(plain, (name, *rates, *shares)))
     console.print(table)
     table = number_table(f"scoring {bench.largest}", "weights a second", header_style="bold")
     for name, rate in bench.scored.items():
@@ -108,9 +100,8 @@ def show_inspected(description: Mapping[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [_layer_row(layer) for layer in description["layers"]]
     # Shapes and ways of computing are not known of every format.
-    titles = [
-        title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if any(title in r for r in rows)
-    ]
+    known = {title for row in rows for title in row}
+    titles = [title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if title in known]
     for title in titles:
         right = title in ("kept", "sparsity")
         table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=title != "layer")

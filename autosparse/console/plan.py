@@ -37,20 +37,17 @@ def show_plan(
             number = len(source.class_names)
             classes = f"{number:,} class{'es' * (number != 1)}: {listed(source.class_names)}"
             console.print(plain(f"{name}: {source.reading}; {classes}"))
-    table = Table(box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    table.add_column("")
+    table = Table("", "", box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     costs = any(status.status != "reuse" and name in fitted.price.steps for name, status in statuses.items())
     for title in ("time", "peak", "disk"):
         table.add_column(title if costs else "", justify="right", no_wrap=True)
     for purpose, title in PURPOSES.items():
-        steps = [step for step in plan.steps.values() if step.purpose == purpose]
-        if not steps:
-            continue
-        table.add_row(plain(title, "bold"))
         operations: dict[str, list[str]] = {}
-        for step in steps:
-            operations.setdefault(step.name if every_step else step.operation, []).append(step.name)
+        for step in plan.steps.values():
+            if step.purpose == purpose:
+                operations.setdefault(step.name if every_step else step.operation, []).append(step.name)
+        if operations:
+            table.add_row(plain(title, "bold"))
         for label, names in operations.items():
             _row(table, fitted, label, names)
     console.print(table)
@@ -69,9 +66,8 @@ def show_plan(
         console.print(plain(note, "yellow"))
     _elsewhere(console, statuses)
     if shared := sum(status.reason == SHARED for status in statuses.values()):
-        console.print(
-            plain(f"{shared} of the reused steps are in the shared store alone, and fetched when needed", "dim")
-        )
+        sentence = f"{shared} of the reused steps are in the shared store alone, and fetched when needed"
+        console.print(plain(sentence, "dim"))
     _footer(console, fitted, sharing)
 
 
@@ -92,14 +88,8 @@ def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None
 
 def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> None:
     # Where reasons lie, and how many steps each makes run.
-    roots: Counter[tuple[str, str]] = Counter()
-    for name, status in statuses.items():
-        if status.status != "reuse":
-            root = chain(plan, statuses, name)[-1]
-            roots[statuses[root].reason, plan.steps[root].purpose] += 1
-    reasons: Counter[str] = Counter()
-    for (reason, _), times in roots.items():
-        reasons[reason] += times
+    to_run = (name for name, status in statuses.items() if status.status != "reuse")
+    reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run)
     for reason, times in reasons.most_common(_REASONS):
         console.print(plain(f"because {reason}: {times} step{'s' * (times != 1)}"))
     if len(reasons) > _REASONS:
@@ -110,11 +100,8 @@ def _compiling(console: Console, item: PayBack) -> None:
     number = f"each of {item.trainings} trainings" if item.trainings > 1 else "one training"
     sentence = f"compiling {item.model} takes {seconds(item.seconds)} of {number}"
     sentence += f", the rest is {item.times:.2f} times as fast"
-    if item.saved > 0:
-        console.print(plain(f"{sentence}: {seconds(item.saved)} saved", "cyan"))
-    else:
-        lost = f"{seconds(-item.saved)} lost; {DENSE}"
-        console.print(plain(f"{sentence}: {lost}", "yellow"))
+    balance = f"{seconds(item.saved)} saved" if item.saved > 0 else f"{seconds(-item.saved)} lost; {DENSE}"
+    console.print(plain(f"{sentence}: {balance}", "cyan" if item.saved > 0 else "yellow"))
 
 
 def _elsewhere(console: Console, statuses: Mapping[str, Status]) -> None:

@@ -95,15 +95,8 @@ def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
                 "difference": less and asdict(less),
                 "statuses": {str(seed): status for seed, status in level.statuses.get(budget, {}).items()},
             }
-        rows.append(
-            {
-                "factor": level.factor,
-                "value": level.value,
-                "base": level.base,
-                "budgets": budgets,
-                "objective": level.objective,
-            }
-        )
+        about = {"factor": level.factor, "value": level.value, "base": level.base}
+        rows.append({**about, "budgets": budgets, "objective": level.objective})
     return {"schema_version": 1, "split": split, "confidence": CONFIDENCE, "levels": rows}
 
 
