@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +18,7 @@ from autosparse.console.report import show_made, show_report
 from autosparse.cost import Fitted, fit_steps, plan_json, remember_use
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan import Selection, Step, select_steps
+from autosparse.plan import Selection, select_steps
 from autosparse.report.build import build_report, can_report
 from autosparse.report.compare import leaves
 from autosparse.report.finished import Finished
@@ -187,13 +186,13 @@ def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) ->
 
 
 def _log_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
-    outcome = execution.outcome
+    def measured() -> dict[str, Metrics]:
+        finished = Finished.of(execution.plan, store, execution.outcome.unmade)
+        reused = (name for name, status in execution.outcome.steps.items() if status == "reuse")
+        return {name: metrics_of(finished.open(name)) for name in reused if finished.has(name)}
 
-    def measured(step: Step) -> Metrics:
-        return {} if step.name in outcome.unmade else metrics_of(store.open(step.operation, step.key))
-
-    for name in [name for name, status in outcome.steps.items() if status == "reuse"]:
-        tracking.log(name, execution.read(partial(measured, execution.plan.steps[name])))
+    for name, metrics in execution.read(measured).items():
+        tracking.log(name, metrics)
 
 
 def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report: Report | None) -> None:

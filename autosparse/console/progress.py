@@ -75,9 +75,7 @@ class _AtHand:
 
     step: Step
     begin: float
-    done: int = 0
-    total: int = 0
-    loss: float | None = None
+    progress: Progress | None = None
     waits: bool = False
     where: str = ""
 
@@ -112,9 +110,8 @@ class Tree:
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), where=machine)
             case Waiting(name):
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), waits=True)
-            case Progress(name, done, total, loss):
-                at_hand = self._at_hand[name]
-                at_hand.done, at_hand.total, at_hand.loss = done, total, loss
+            case Progress(name):
+                self._at_hand[name].progress = event
             case Finished():
                 self._finish(event)
             case Failed(name, message, skipped):
@@ -198,16 +195,17 @@ class Tree:
             return plain("waiting: another process makes it", "cyan")
         took = time.monotonic() - one.begin
         where = f" on {one.where}" if one.where else ""
-        if not one.done:
+        if not one.progress or not (done := one.progress.done):
             return plain(f"{seconds(took)}{where}", "dim")
+        total = one.progress.total
         width = _WIDTH if self._console.width >= _NARROW else _WIDTH // 2
-        filled = round(width * one.done / one.total)
-        rate = one.done / took if took else 0.0
+        filled = round(width * done / total)
+        rate = done / took if took else 0.0
         speed = f"{rate:.3g} a second" if rate >= 1 else f"{seconds(1 / rate) if rate else '?'} each"
-        left = seconds(took * (one.total - one.done) / one.done)
-        loss = "" if one.loss is None else f", loss {one.loss:.3g}"
+        left = seconds(took * (total - done) / done)
+        loss = "" if one.progress.loss is None else f", loss {one.progress.loss:.3g}"
         bar = Text("█" * filled, "yellow") + Text("░" * (width - filled), "dim")
-        return bar + plain(f" {one.done} of {one.total}, {left} left, {speed}{loss}{where}")
+        return bar + plain(f" {done} of {total}, {left} left, {speed}{loss}{where}")
 
 
 _STILL = 30.0  # seconds after which a step says that it lives

@@ -17,11 +17,10 @@ from autosparse.text import literal, size, table, visible
 
 @dataclass(frozen=True)
 class Row:
-    """A method's or control's test accuracies in %: for each column those of its seeds, none where it has no result.
+    """A method's or control's test accuracies in %: for each column those of its seeds; the dense network's in all.
 
-    The dense network has the same in every column. `apart` are those that methods are measured by: the dense network,
-    oracles and controls. `statuses` name the seeds of each column without a result: `1 diverged`, or `diverged` where
-    that is all of them.
+    `apart` are those that methods are measured by: the dense network, oracles and controls. `statuses` count the
+    seeds of each column without a result.
     """
 
     name: str

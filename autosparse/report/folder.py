@@ -39,9 +39,9 @@ def open_folder(
 ) -> Path:
     """The folder of this plan: the one an earlier call began, else a new one with the next number.
 
-    `out` names the folder instead; it must be empty, absent, or this plan's own. A plan's name that is a path, as a
-    saved plan may have, stays within `runs`.
+    `out` names the folder instead; it must be empty, absent, or this plan's own.
     """
+    # The name may be a path, in a saved plan: the folder stays within `runs`.
     name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
         recorded = _load(folder / _PLAN)

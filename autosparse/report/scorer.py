@@ -21,9 +21,7 @@ from autosparse.store import Artifact
 def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     """Put the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
 
-    Its `scorer.json` tells what another plan must know before it takes it: the versions of the features that it was
-    made for, the sha256 of its tensors, and the networks that it learned from. Its `card.json` tells people what these
-    were, and how well the scorer did where it did not learn.
+    `scorer.json` is for other plans: versions of features, sha256 of the tensors, networks that it learned from.
     """
     plan = finished.plan
     if not finished.has("scorer") or isinstance(plan.spec.scorer, Pretrained):

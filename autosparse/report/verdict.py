@@ -32,14 +32,10 @@ def judge_method(
     chance: float,
     seeds: int = 0,
 ) -> Verdict:
-    """Judge a method within one budget.
+    """Judge a method within one budget; `baselines` are name -> (test, validation) accuracies.
 
-    A method or control with fewer than `seeds` accuracies is compared by the seeds that both have, and the words give
-    their number.
-
-    `baselines` are name -> (test, validation) accuracies. Noise is half of the 95 % confidence interval of the
-    difference, paired by seed, and never less than what counting on so many `images` leaves uncertain, which is all
-    that is known of one seed.
+    Noise is half of the 95 % confidence interval of the difference, paired by seed, and at least that of counting on
+    `images`. The words give the number of accuracies where it is below `seeds`.
     """
     accuracy, words = _mean(accuracies), list[str]()
     random = noise = reached = oracle = closed = None
