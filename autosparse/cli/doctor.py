@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -54,13 +53,8 @@ def bench(
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=True, timed=False)
     for problem, hint in missing_device(fitted.plan, this_machine()):
         raise MissingRequirement(problem, hint)
-    speed = measure_speed(
-        fitted.plan,
-        fitted.price,
-        fitted.placement,
-        rounds=rounds,
-        say=(lambda _: None) if quiet else say,
-    )
+    hear = (lambda _: None) if quiet else say
+    speed = measure_speed(fitted.plan, fitted.price, fitted.placement, rounds=rounds, say=hear)
     about = environment(fitted.placement)
     if json_:
         show_json({"schema_version": 1, "machine": about, **_speed_json(speed)})
@@ -128,11 +122,14 @@ def list_(
 def _rows(kind: str) -> list[tuple[str, str, str, str]]:
     # Name, help, options or choices, and source.
     if kind in _METHODS:
-        return [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in _METHODS[kind].items()]
-    rows = [
-        (e.name, e.help, ", ".join(_option(o) for o in e.options.values()), e.facts.get("source", ""))
-        for e in _LISTS.get(kind, ())
-    ]
+        return [
+            (name, text, ", ".join(f"{part} {_written(choice)}" for part, choice in choices.items()), "")
+            for name, (text, choices) in _METHODS[kind].items()
+        ]
+    rows = []
+    for entry in _LISTS.get(kind, ()):
+        written = (o.name if o.required else f"{o.name}={o.default}" for o in entry.options.values())
+        rows.append((entry.name, entry.help, ", ".join(written), entry.facts.get("source", "")))
     more: dict[str, str] = {}
     if kind == "scorers":
         more = {f"{{pretrained: {name}}}": "One that ships with the package." for name in pretrained_scorers()}
@@ -178,16 +175,8 @@ def doctor(
         raise StepError(f"the self-test failed on {placement.device}: {tested.problem}", hint)
 
 
-def _names(choices: Mapping[str, Any]) -> list[str]:
-    return [f"{part} {_written(choice)}" for part, choice in choices.items()]
-
-
 def _written(choice: Any) -> str:
     if isinstance(choice, str):
         return choice
     options = [f"{name}={value}" for name, value in choice.items() if name != "name"]
     return f"{choice['name']} ({', '.join(options)})" if options else str(choice["name"])
-
-
-def _option(option: Any) -> str:
-    return option.name if option.required else f"{option.name}={option.default}"

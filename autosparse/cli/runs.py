@@ -156,9 +156,7 @@ def tag_(
 
 
 @runs.command("rm")
-def remove(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")],
-) -> None:
+def remove(run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")]) -> None:
     """Remove runs' folders, emitted models included; what they were made from stays in the cache."""
     for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
         remove_folder(folder)

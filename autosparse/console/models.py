@@ -75,13 +75,9 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
     sizes = [size(max(model.dense_bytes for model in emitted))]
     yield f"the dense network: {', '.join([*sizes, *latencies])}"
-    reasons = {model.format: model.without_gain for model in emitted if model.without_gain and not _gains(model)}
-    for format, why in reasons.items():
+    slow = [m for m in emitted if all(dense / own < _FASTER for own, dense in m.batch_latencies_ms.values())]
+    for format, why in {model.format: model.without_gain for model in slow if model.without_gain}.items():
         yield f"{format} is no faster: {why}"
-
-
-def _gains(model: Emitted) -> bool:
-    return any(dense / latency >= _FASTER for latency, dense in model.batch_latencies_ms.values())
 
 
 def show_inspected(description: Mapping[str, Any]) -> None:

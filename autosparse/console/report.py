@@ -199,7 +199,10 @@ def _cost(cost: MaskCost | None) -> str:
 
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
+    settings = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in scorer["tuned"].items()
+    )
     stopped = sum(scorer["stopped"])
     early = f", {stopped} stopped early," if stopped else ""
     survivors = "the weights that survive a round" if scorer["progressive"] else "IRP's survivors"
@@ -289,10 +292,6 @@ def _check(name: str, checks: Sequence[Checked]) -> str:
     if check is None or check.test_accuracy is None or check.difference is None:
         return "-        "
     return f"{check.test_accuracy:.2f} {signed(check.difference, 2):>7}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from statistics import fmean, stdev
 
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
@@ -100,8 +101,8 @@ def _layers(report: Report) -> str:
     shown = [by_method[method] for method in cells.method_first(report, label) if method in by_method][:_BESIDE]
     series = []
     for profile in shown:
-        shares = [max(LEAST, layer.kept / max(1, layer.size)) for layer in profile.layers]
-        points = [(float(index), math.log10(share) + 2) for index, share in enumerate(shares)]
+        shares = (max(LEAST, layer.kept / max(1, layer.size)) for layer in profile.layers)
+        points = [*enumerate(math.log10(share) + 2 for share in shares)]
         series.append(Series(profile.method, points, main=profile.method == report.method))
     names = [layer.name.removesuffix(".weight").rpartition(".")[2] for layer in shown[0].layers] if shown else []
     return line_chart(f"what is left of each layer at {title}", "layer", "log10 of %", series, names)
@@ -119,12 +120,8 @@ def _tuning(report: Report) -> str:
     trials = [value for value in report.scorer.get("trials", ()) if value is not None]
     if len(trials) < 2:
         return ""
-    best = [max(trials[: number + 1]) for number in range(len(trials))]
-    lines = {"trial": trials, "best so far": best}
-    series = [
-        Series(name, [(float(number), value) for number, value in enumerate(values)], main=name != "trial")
-        for name, values in lines.items()
-    ]
+    series = [Series("trial", [*enumerate(trials)])]
+    series.append(Series("best so far", [*enumerate(accumulate(trials, max))], main=True))
     return line_chart(f"tuning of scorer {report.scorer['name']}", "trial", "objective", series)
 
 

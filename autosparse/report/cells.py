@@ -227,7 +227,7 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
             f"{model.sparsity:g}",
             size(model.bytes),
             f"{model.dense_bytes / model.bytes:.3g}×",
-            *(_faster(model.batch_latencies_ms.get(batch)) for batch in batches),
+            *(f"{pair[1] / pair[0]:.2f}×" if pair else "" for pair in map(model.batch_latencies_ms.get, batches)),
             f"{model.max_abs_error:.2g}",
             f"{model.test_accuracy:.2f}",
         ]
@@ -239,7 +239,3 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
 def images_at_once(count: str) -> str:
     """A number of images, in words."""
     return f"{count} image{'s' * (count != '1')}"
-
-
-def _faster(pair: Sequence[float] | None) -> str:
-    return f"{pair[1] / pair[0]:.2f}×" if pair else ""

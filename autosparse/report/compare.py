@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import accumulate, chain
 from typing import Any
 
 from autosparse.report.cells import by_cell, counted, missing_by_cell
@@ -161,7 +162,7 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Every method and budget of any of the runs, controls last."""
     accuracies = [by_cell([*report.results, *report.controls]) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
-    cells = dict.fromkeys([*(cell for one in accuracies for cell in one), *(cell for one in lost for cell in one)])
+    cells = dict.fromkeys([*chain(*accuracies), *chain(*lost)])
     gains = {cell: tuple(_gain(one.get(cell), accuracies[0].get(cell)) for one in accuracies[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
     adjusted = dict(zip(map(id, known), holm([gain.p for gain in known if gain.p is not None]), strict=True))
@@ -213,8 +214,7 @@ def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | N
 
 def holm(values: Sequence[float]) -> list[float]:
     """p values of m tests together (Holm 1979): the smallest times m, the next m - 1, none less than one before."""
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
-        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
-        adjusted[index] = highest
-    return adjusted
+    order = sorted(range(len(values)), key=values.__getitem__)
+    scaled = (min(1.0, values[index] * (len(values) - rank)) for rank, index in enumerate(order))
+    adjusted = dict(zip(order, accumulate(scaled, max), strict=True))
+    return [adjusted[index] for index in range(len(values))]

@@ -47,7 +47,8 @@ def judge_method(
     test, gained = (baselines[best][0] if best is not None else {}), 0.0
     if test:
         reached, gained = _mean(test), _difference(accuracies, test)
-        stands = _word(gained, _noise(accuracies, test, images))
+        level = abs(gained) <= _noise(accuracies, test, images)
+        stands = "level with" if level else "above" if gained > 0 else "below"
         words.append(f"{stands} {best} ({reached:.1f}{_of(test, seeds)}), the best baseline by validation")
     if oracles:
         first, trained = next(iter(oracles.items()))
@@ -87,10 +88,6 @@ def _difference(accuracies: Accuracies, other: Accuracies) -> float:
     both = accuracies.keys() & other.keys()
     first, second = ({seed: one[seed] for seed in both or one} for one in (accuracies, other))
     return _mean(first) - _mean(second)
-
-
-def _word(difference: float, noise: float) -> str:
-    return "level with" if abs(difference) <= noise else "above" if difference > 0 else "below"
 
 
 def _noise(accuracies: Accuracies, other: Accuracies, images: int) -> float:
