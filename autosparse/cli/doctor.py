@@ -29,9 +29,9 @@ from autosparse.datasets import datasets
 from autosparse.errors import MissingRequirement, StepError
 from autosparse.exporters import exporters
 from autosparse.models import models
+from autosparse.packaged import about_shipped, shipped
 from autosparse.plan import missing_device
 from autosparse.pretrained import pretrained_scorers
-from autosparse.spec import about_shipped, shipped
 from autosparse.store import Store, open_index
 from autosparse.text import size
 from autosparse.trackers import trackers

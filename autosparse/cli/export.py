@@ -125,25 +125,20 @@ def _emit(
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
     """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
     fitted = replace(fitted, statuses=statuses(fitted.plan, store))
-    missing = [
-        n for n, s in fitted.statuses.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)
-    ]
-    if missing:
-        raise UsageError(
-            f"`{missing[0]}`{f' and {len(missing) - 1} more steps' if missing[1:] else ''} of the run are not in the "
-            "cache any more, and an export trains nothing",
-            "run its spec again first",
-        )
+    if missing := [name for name in fitted.to_run if not fitted.plan.steps[name].gives(EmitResult)]:
+        more = f" and {len(missing) - 1} more steps" if missing[1:] else ""
+        message = f"`{missing[0]}`{more} of the run are not in the cache any more, and an export trains nothing"
+        raise UsageError(message, "run its spec again first")
     stopped = "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
     with exit_on_interrupt(lambda: stopped, quiet=quiet), follow(fitted, quiet=quiet) as observer:
         execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.attempt()
 
-        def finished() -> Finished:
-            return Finished.of(fitted.plan, store, outcome.unmade)
+        def read() -> tuple[list[Emitted], list[str]]:
+            finished = Finished.of(fitted.plan, store, outcome.unmade)
+            return copy_emitted(finished, folder), failed_emissions(finished)
 
-        emitted = execution.read(lambda: copy_emitted(finished(), folder))
-        refused = execution.read(lambda: failed_emissions(finished()))
+        emitted, refused = execution.read(read)
         return emitted, [*((message, None) for message in refused), *outcome.problems()]
 
 
@@ -165,10 +160,10 @@ def _describe(opened: OpenedModel) -> dict[str, Any]:
     card, model = opened.card, opened.model
     known = card.accuracy.layers if card else []
     # In the network's order, not the file's.
-    names = dict.fromkeys([*(layer.name for layer in known if layer.name in model.masks), *model.masks])
+    masks = {**{layer.name: model.masks[layer.name] for layer in known if layer.name in model.masks}, **model.masks}
     layers: list[dict[str, Any]] = [
         {"name": name, "shape": [*mask.shape], "size": mask.numel(), "kept": int(mask.sum())}
-        for name, mask in ((name, model.masks[name]) for name in names)
+        for name, mask in masks.items()
     ]
     if not model.state:  # what another program opens: as it was pruned
         layers = [{"name": one.name, "shape": [], "size": one.size, "kept": one.kept} for one in known]

@@ -15,17 +15,8 @@ from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan,
 from autosparse.console.format import show_table, show_text
 from autosparse.cost import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
-from autosparse.spec import (
-    FILE,
-    about_shipped,
-    find_spec,
-    load_spec,
-    provenance,
-    resolve,
-    shipped,
-    spec_schema,
-    with_settings,
-)
+from autosparse.packaged import about_shipped, shipped
+from autosparse.spec import FILE, find_spec, load_spec, provenance, resolve, spec_schema, with_settings
 from autosparse.store import Store
 from autosparse.text import shell_word
 

@@ -58,15 +58,12 @@ def columns_of(report: Report) -> dict[str, str]:
 
 def rows_of(report: Report) -> list[Row]:
     """Every method in the order of the results, then every control."""
-    methods = [one for one in report.missing if not one.control]
-    controls = [one for one in report.missing if one.control]
-    return [*_rows(report, report.results, methods), *_rows(report, report.controls, controls, control=True)]
+    return [*_rows(report, control=False), *_rows(report, control=True)]
 
 
-def _rows(
-    report: Report, results: Sequence[Result], missing: Sequence[Missing], *, control: bool = False
-) -> Iterator[Row]:
-    accuracies, columns = by_cell(results), columns_of(report)
+def _rows(report: Report, *, control: bool) -> Iterator[Row]:
+    accuracies, columns = by_cell(report.controls if control else report.results), columns_of(report)
+    missing = [one for one in report.missing if one.control == control]
     for method in dict.fromkeys([*(method for method, _ in accuracies), *(one.method for one in missing)]):
         is_dense = method == "dense" and not control  # trained once, for all columns
         known = [[*seeds.values()] for (name, _), seeds in accuracies.items() if name == method][:1]
