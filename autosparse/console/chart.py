@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.console.format import bar, plain, table_of
+from autosparse.console.format import bar, plain, show_table
 from autosparse.report.cells import columns_of, frontier, ranked, rows_of
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
@@ -129,11 +129,11 @@ def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence
     cut = any(_is_cut(layer) for profile in shown for layer in profile.layers)
     stroke = "; after the stroke those on a path" if cut else ""
     console.print(plain(f"% of each layer's weights that is left at {title}, seed {shown[0].seed}{stroke}"))
-    table = table_of("layer", "weights", *(profile.method for profile in shown), numbers=1)
-    for rows in zip(*(profile.layers for profile in shown), strict=True):
-        cells = [plain(f"{_layer_bar(layer)} {_percentages(layer)}") for layer in rows]
-        table.add_row(plain(rows[0].name.removesuffix(".weight")), plain(number(rows[0].size)), *cells)
-    console.print(table)
+    rows = [
+        (first.name.removesuffix(".weight"), number(first.size), *map(_layer_cell, (first, *others)))
+        for first, *others in zip(*(profile.layers for profile in shown), strict=True)
+    ]
+    show_table(("layer", "weights", *(profile.method for profile in shown)), rows, numbers=1)
     console.print(plain("bars are logarithmic: empty is 0.1 % or less, full is all", "dim"))
 
 
@@ -141,11 +141,8 @@ def _is_cut(layer: LayerShare) -> bool:
     return layer.effective is not None and layer.effective < layer.kept
 
 
-def _percentages(layer: LayerShare) -> str:
+def _layer_cell(layer: LayerShare) -> str:
     shares = [layer.kept, *([layer.effective] if _is_cut(layer) and layer.effective is not None else [])]
-    return "/".join(f"{100 * share / max(1, layer.size):.3g}" for share in shares)
-
-
-def _layer_bar(layer: LayerShare) -> str:
-    share = max(LEAST, layer.kept / max(1, layer.size))
-    return bar(1 - math.log(share) / math.log(LEAST), _LAYER_WIDTH)
+    percentages = "/".join(f"{100 * share / max(1, layer.size):.3g}" for share in shares)
+    logarithm = math.log(max(LEAST, layer.kept / max(1, layer.size)))
+    return f"{bar(1 - logarithm / math.log(LEAST), _LAYER_WIDTH)} {percentages}"

@@ -51,9 +51,9 @@ def plain(value: object, style: str = "") -> Text:
     return Text(visible(value), style=style)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Names and what is said of them."""
-    table = table_of(*columns)
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> None:
+    """Names and what is said of them; this many columns after the first are numbers."""
+    table = table_of(*columns, numbers=numbers)
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
     results().print(table)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, show_profiles
-from autosparse.console.format import plain, results, table_of
+from autosparse.console.format import plain, results, show_table, table_of
 from autosparse.console.models import show_verified
 from autosparse.plan import PURPOSES
 from autosparse.report import cells
@@ -168,24 +168,23 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
 def _masks(console: Console, report: Report, label: str, title: str) -> None:
     """What the masks of a budget leave: weights and channels on a path, paths, multiply-adds."""
     pruned = [result for result in report.results if result.effective_nodes is not None]
-    if not pruned:
-        return
     shown = [result for result in pruned if result.budget == label and result.seed == pruned[0].seed]
     if not shown:
         return
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
-    table = table_of("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
-    for result in shown:
-        texts = (
+    rows = [
+        (
+            result.method,
             f"{result.effective_sparsity or 0:.4f}",
             f"{100 * (result.effective_nodes or 0):.1f}",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
             _cost(costs.get(result.method)),
         )
-        table.add_row(plain(result.method), *map(plain, texts))
-    console.print(table)
+        for result in shown
+    ]
+    show_table(("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in"), rows, numbers=5)
 
 
 def _cost(cost: MaskCost | None) -> str:
@@ -256,23 +255,21 @@ def _sanity(console: Console, items: Sequence[Sanity]) -> None:
     seeds = ", ".join(map(str, items[0].seeds))
     where = f"at {_budget_of(items[0])}, seed{'s' * (len(items[0].seeds) > 1)} {seeds}"
     console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
-    table = table_of("", *map(_subject, items), numbers=len(items))
-    table.add_row(plain("as it is"), *(plain(f"{item.test_accuracy:.2f}        ") for item in items))
-    for name in dict.fromkeys(check.check for item in items for check in item.checks):
-        table.add_row(plain(name), *(plain(_check(name, item.checks)) for item in items))
-    console.print(table)
+    checks = dict.fromkeys(check.check for item in items for check in item.checks)
+    rows = [(name, *(_check(name, item.checks) for item in items)) for name in checks]
+    own = ("as it is", *(f"{item.test_accuracy:.2f}        " for item in items))
+    show_table(("", *map(_subject, items)), [own, *rows], numbers=len(items))
     for item in items:
         sentence = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
         console.print(plain(f"{_subject(item)}, {sentence}", "dim"))
         if item.chosen_from:
             others = ", ".join(f"{name} {value:.1f}" for name, value in item.chosen_from.items())
             console.print(plain(f"{item.method} is the best on validation images: {others}", "dim"))
+        reasons: dict[str, list[str]] = {}
         for check in item.checks:
             if check.verdict:
                 kept = f"; {100 * check.overlap:.0f} % of the same weights" if check.overlap is not None else ""
                 console.print(plain(f"{item.method}: {check.verdict}{kept}"))
-        reasons: dict[str, list[str]] = {}
-        for check in item.checks:
             if check.left_out:
                 reasons.setdefault(check.left_out, []).append(check.check)
         for reason, names in reasons.items():
