@@ -158,7 +158,10 @@ def show_budgets(translations: Sequence[Translation] | None) -> None:
         quantities = (item.sparsity, _share), (item.kept, number), (item.parameters, number)
         row = [*(_shown(value, as_text) for value, as_text in quantities), macs, _shown(item.bytes, size)]
         table.add_row(plain(item.budget), *map(plain, row))
-        alike = [_uniform(*pair) for pair in (*quantities, (item.macs, number), (item.bytes, size))]
+        alike = [
+            as_text(value.uniform) if isinstance(value, Between) else ""
+            for value, as_text in (*quantities, (item.macs, number), (item.bytes, size))
+        ]
         table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
     console.print(table)
     console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
@@ -171,10 +174,6 @@ def _shown(value: float | Between, as_text: Callable[[float], str]) -> str:
     if low.partition(" ")[2] == high.partition(" ")[2]:  # one unit is enough
         low = low.partition(" ")[0]
     return high if value.lowest == value.highest else f"{low}–{high}"
-
-
-def _uniform(value: float | Between, as_text: Callable[[float], str]) -> str:
-    return as_text(value.uniform) if isinstance(value, Between) else ""
 
 
 def _share(sparsity: float) -> str:

@@ -29,12 +29,10 @@ class Remaining:
 
     def __init__(self, fitted: Fitted) -> None:
         self.names = fitted.to_run
-        known = [fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps]
+        known = {name: fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps}
         self._priced = len(known) == len(self.names)
-        usual = max(0.01, sum(known) / len(known)) if known else 1.0
-        self._seconds = {
-            name: fitted.price.steps[name].seconds if name in fitted.price.steps else usual for name in self.names
-        }
+        usual = max(0.01, sum(known.values()) / len(known)) if known else 1.0
+        self._seconds = dict.fromkeys(self.names, usual) | known
         self._left = dict(self._seconds)
         self._all = sum(self._left.values())
         self._begin = time.monotonic()

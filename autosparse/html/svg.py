@@ -83,11 +83,9 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
         f"{escaped(up)}</text>",
     ]
     for number, one in enumerate(series):
-        parts += _line(one, f"var(--s{number % _COLOURS})", at)
-        y = _TOP + 8 + 18 * number
-        mark = (
-            f'<path class="{_class(one)}" d="M{_WIDE - _RIGHT + 12} {y - 4}h20" stroke="var(--s{number % _COLOURS})"/>'
-        )
+        y, colour = _TOP + 8 + 18 * number, f"var(--s{number % _COLOURS})"
+        parts += _line(one, colour, at)
+        mark = f'<path class="{_class(one)}" d="M{_WIDE - _RIGHT + 12} {y - 4}h20" stroke="{colour}"/>'
         parts.append(f'{mark}<text x="{_WIDE - _RIGHT + 38}" y="{y}">{escaped(_cut(one.name))}</text>')
     tall = max(_HIGH, _TOP + 18 * len(series) + 12)
     return _svg(title, tall, parts)
