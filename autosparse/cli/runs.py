@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -94,15 +94,13 @@ def _only(report: Report, methods: Sequence[str]) -> Report:
         check_known(method, known, f"run {report.run} has no method `{method}`", "its methods")
     if not methods:
         return report
+    sections = ("results", "mask_costs", "profiles", "sanity", "emitted")
+    kept: dict[str, Any] = {name: [one for one in getattr(report, name) if one.method in methods] for name in sections}
     return replace(
         report,
-        results=[result for result in report.results if result.method in methods],
+        **kept,
         controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
         verdicts=report.verdicts if report.method in methods else (),
-        mask_costs=[cost for cost in report.mask_costs if cost.method in methods],
-        profiles=[profile for profile in report.profiles if profile.method in methods],
-        sanity=[item for item in report.sanity if item.method in methods],
-        emitted=[model for model in report.emitted if model.method in methods],
         missing=[m for m in report.missing if (m.method.rpartition(".")[0] if m.control else m.method) in methods],
     )
 

@@ -51,7 +51,7 @@ def show_plan(
         for label, names in operations.items():
             _row(table, fitted, label, names)
     console.print(table)
-    show_budgets(budgets)
+    _budgets(console, budgets)
     if every_step:
         for name, status in statuses.items():
             if status.status != "reuse" and not status.because:
@@ -143,9 +143,8 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         console.print(plain(sentence, "dim"))
 
 
-def show_budgets(translations: Sequence[Translation] | None) -> None:
-    """Show each budget in the other currencies, as ranges where these depend on the masks."""
-    console = results()
+def _budgets(console: Console, translations: Sequence[Translation] | None) -> None:
+    # Each budget in the other currencies, as ranges where these depend on the masks.
     if translations is None:
         console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))
         return
