@@ -15,8 +15,7 @@ import tempfile
 from pathlib import Path
 
 from autosparse.backends import this_machine
-from autosparse.html.page import standalone
-from autosparse.html.svg import Series, line_chart
+from autosparse.html.svg import Series, line_chart, standalone
 from autosparse.plan import Plan, compile_plan
 from autosparse.plan.critical_path import makespan
 from autosparse.spec import load_spec, resolve

@@ -35,10 +35,7 @@ _NOT_MADE = "not made yet"
 _SHORTEST = 6  # hexadecimal digits of a key
 
 WhatArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SPEC|KEY...", help="Specs, or keys of artifacts or how they begin.", autocompletion=options.spec_files
-    ),
+    list[str], options.specs_argument("Specs, or keys of artifacts or how they begin.", "SPEC|KEY...")
 ]
 AllOption = Annotated[
     bool, typer.Option("--all", help="Of specs all steps; without it IRPs, their labels and the scorer.")

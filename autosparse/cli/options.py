@@ -62,6 +62,11 @@ def _meant() -> LoadedSpec:
     return load_spec(find_spec(None, Store.default()).path)
 
 
+def specs_argument(text: str, metavar: str = "SPEC") -> Any:
+    """Return an argument that names specs; `text` is its help."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=spec_files)
+
+
 def runs_argument(text: str, metavar: str = "RUN") -> Any:
     """Return an argument that names runs; `text` is its help."""
     return typer.Argument(metavar=metavar, help=text, autocompletion=run_names)
@@ -72,17 +77,9 @@ def steps_option(text: str) -> Any:
     return typer.Option(metavar="STEP", help=text, autocompletion=step_names)
 
 
-Spec = Annotated[
-    str | None,
-    typer.Argument(metavar="SPEC", help="A spec file; without one, the last used.", autocompletion=spec_files),
-]
+Spec = Annotated[str | None, specs_argument("A spec file; without one, the last used.")]
 SpecOrPlan = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SPEC",
-        help="A spec file, or a plan saved by `plan --out`; without one, the last spec.",
-        autocompletion=spec_files,
-    ),
+    str | None, specs_argument("A spec file, or a plan saved by `plan --out`; without one, the last spec.")
 ]
 Budget = Annotated[
     list[str] | None,

@@ -14,8 +14,8 @@ from autosparse.cli.app import app, check_known, say, show_json
 from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.html.page import plots_of, report_page, standalone
-from autosparse.html.svg import picture
+from autosparse.html.page import plots_of, report_page
+from autosparse.html.svg import picture, standalone
 from autosparse.report.cells import report_csv, report_markdown
 from autosparse.report.folder import Reached, all_runs, find_run, history, remove_folder, report_of, tag_run, tags_of
 from autosparse.report.schema import Report

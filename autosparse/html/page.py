@@ -39,12 +39,6 @@ def plots_of(report: Report) -> dict[str, str]:
     return {name: plot for name, plot in drawn.items() if plot}
 
 
-def standalone(plot: str) -> str:
-    """A plot as a file of its own, with its style."""
-    head, _, rest = plot.partition("\n")
-    return f"{head}\n<style>{STYLE}</style>\n{rest}\n"
-
-
 def report_page(report: Report) -> str:
     """The whole page."""
     plots = plots_of(report)

@@ -192,6 +192,12 @@ def escaped(value: str) -> str:
     return html.escape(visible(value))
 
 
+def standalone(plot: str, style: str = STYLE) -> str:
+    """A plot as a file of its own, with its style."""
+    head, _, rest = plot.partition("\n")
+    return f"{head}\n<style>{style}</style>\n{rest}\n"
+
+
 _TIMES = 3  # pixels for every unit of the plot
 
 
@@ -203,7 +209,5 @@ def picture(plot: str) -> bytes:
         raise MissingExtra("PNG needs resvg_py", "run `pip install 'autosparse[plots]'`, or write `--svg`") from None
     light = dict(re.findall(r"--(\w+): (#\w+)", STYLE.partition("@media")[0]))
     rules = "\n".join(line for line in STYLE.splitlines() if line.startswith("svg"))
-    head, _, rest = plot.partition("\n")
-    whole = f"{head}\n<style>{rules}</style>\n{rest}"
-    fixed = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], whole)
+    fixed = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], standalone(plot, rules))
     return bytes(resvg_py.svg_to_bytes(svg_string=fixed, background=light["paper"], zoom=_TIMES))

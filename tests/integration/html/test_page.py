@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.html.page import plots_of, report_page, standalone
+from autosparse.html.page import plots_of, report_page
+from autosparse.html.svg import standalone
 from autosparse.report.schema import LayerShare, Profile, Report
 from tests.conftest import Ended, Place, call
 
