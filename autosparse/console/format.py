@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -23,18 +24,14 @@ def notes() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
-def number_table(title: str, *columns: str, header_style: str) -> Table:
+def number_table(*columns: str, header_style: str) -> Table:
     """A table without lines: names on the left, numbers on the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=header_style)
-    table.add_column(plain(title), overflow="fold")
-    for column in columns:
-        table.add_column(plain(column), justify="right", overflow="fold")
-    return table
+    return table_of(*columns, numbers=len(columns), box=None, padding=(0, 2, 0, 0), header_style=header_style)
 
 
-def table_of(*columns: str, numbers: int = 0) -> Table:
+def table_of(*columns: str, numbers: int = 0, **style: Any) -> Table:
     """A table with a rule below its titles; this many columns after the first are numbers, on the right."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(**{"box": box.SIMPLE_HEAD, "pad_edge": False, **style})
     for index, column in enumerate(columns):
         table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
     return table

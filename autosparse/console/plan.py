@@ -181,7 +181,6 @@ def _share(sparsity: float) -> str:
     return f"{round(sparsity, digits):.15g}"
 
 
-_MOST = 6
 _SIDES = ("before", "after")
 
 
@@ -210,10 +209,8 @@ def _whole(console: Console, link: Mapping[str, Any]) -> None:
             _line(console, f"  {title}: {change['path']} {before} → {after}")
     for role, source in link["inputs"].items():
         _line(console, f"  input {role}: {source['step']}, {source['status']}, {source['reason']}", source["status"])
-    outputs = link["outputs"]
-    if outputs:
-        more = f" and {len(outputs) - _MOST} more" if len(outputs) > _MOST else ""
-        _line(console, f"  needed by {', '.join(outputs[:_MOST])}{more}")
+    if link["outputs"]:
+        _line(console, f"  needed by {listed(link['outputs'])}")
 
 
 def _line(console: Console, text: str, status: str = "") -> None:

@@ -16,6 +16,7 @@ from autosparse.steps._base import StepResult
 from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
+from autosparse.text import listed
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,8 @@ def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], r
     for reason, alike in reasons.items():
         skipped = sum(len(failure.skipped) for failure in alike)
         after = f"; {skipped} dependent step{'s' * (skipped > 1)} skipped" if skipped else ""
-        names = ", ".join(f"`{failure.step}`" for failure in alike[:_NAMED])
-        more = f" and {len(alike) - _NAMED} more" if len(alike) > _NAMED else ""
-        yield f"step{'s' * (len(alike) > 1)} {names}{more} failed: {reason}{after}"
+        names = listed([f"`{failure.step}`" for failure in alike], _NAMED)
+        yield f"step{'s' * (len(alike) > 1)} {names} failed: {reason}{after}"
     seeds = Counter((result.method, result.budget) for result in results)
     for (method, budget), cells in missing_by_cell(missing).items():
         if left := seeds[method, budget]:
