@@ -130,7 +130,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
             parts.append(f"peak {binary_size(left.peak_bytes)}{limit}")
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
-        unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.statuses.items())
+        unknown = sum(name not in price.steps for name in fitted.to_run)
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"what {unknown} steps cost is not known before {missing} is here", "yellow"))
@@ -151,16 +151,12 @@ def _budgets(console: Console, translations: Sequence[Translation] | None) -> No
     columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
     table = number_table(*columns, header_style="")
     for item in translations:
-        macs = _shown(item.macs, number)
-        if item.budget.endswith(" macs"):
-            macs = f"≤ {macs}"
-        quantities = (item.sparsity, _share), (item.kept, number), (item.parameters, number)
-        row = [*(_shown(value, as_text) for value, as_text in quantities), macs, _shown(item.bytes, size)]
+        values = (item.sparsity, item.kept, item.parameters, item.macs, item.bytes)
+        amounts = [*zip(values, (_share, number, number, number, size), strict=True)]
+        row = [_shown(value, as_text) for value, as_text in amounts]
+        row[3] = f"≤ {row[3]}" if item.budget.endswith(" macs") else row[3]
         table.add_row(plain(item.budget), *map(plain, row))
-        alike = [
-            as_text(value.uniform) if isinstance(value, Between) else ""
-            for value, as_text in (*quantities, (item.macs, number), (item.bytes, size))
-        ]
+        alike = [as_text(value.uniform) if isinstance(value, Between) else "" for value, as_text in amounts]
         table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
     console.print(table)
     console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
