@@ -247,10 +247,8 @@ def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
     number = len(finished.plan.spec.seeds)
     if number < 3 and results:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
-        accuracy, images = (
-            statistics.median(result.test_accuracy for result in results) / 100,
-            finished.source.test_images,
-        )
+        accuracy = statistics.median(result.test_accuracy for result in results) / 100
+        images = finished.source.test_images
         noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
         seeds = "one seed" if number == 1 else f"{number} seeds"
         warnings.append(
