@@ -11,10 +11,9 @@ import sys
 from pathlib import Path
 
 from autosparse.backends import Placement, this_machine
-from autosparse.console.progress import Quiet
 from autosparse.core.ranking import agreement
 from autosparse.core.scorers import scorers
-from autosparse.execute import Execution
+from autosparse.execute import Everyone, Execution
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.status import select_steps, statuses
 from autosparse.spec import load_spec, resolve
@@ -57,7 +56,7 @@ def made(model: str, data: str) -> Artifact:
     plan = compile_plan(resolve(load_spec(SPEC, overrides=values).spec, this_machine()), "quotas")
     store = Store.default()
     selection = select_steps(plan, statuses(plan, store), only=["label/*"])
-    Execution(plan, store, Quiet(), placement=PLACEMENT, selection=selection).run()
+    Execution(plan, store, Everyone(), placement=PLACEMENT, selection=selection).run()
     (step,) = plan.of("label")
     return store.open(step.operation, step.key)
 

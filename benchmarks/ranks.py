@@ -15,12 +15,11 @@ from pathlib import Path
 import torch
 
 from autosparse.backends import Placement, this_machine
-from autosparse.console.progress import Quiet
 from autosparse.core.features import Features
 from autosparse.core.ranking import HeldOut, Split, cross_validate
 from autosparse.core.scorers import scorers
 from autosparse.core.weights import Tensors
-from autosparse.execute import Execution
+from autosparse.execute import Everyone, Execution
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.status import select_steps, statuses
 from autosparse.spec import load_spec, resolve
@@ -70,7 +69,11 @@ def examples(scorer: str, sources: str) -> tuple[Features, Tensors]:
     plan = compile_plan(resolve(load_spec(SPEC, overrides=settings).spec, this_machine()), "ranks")
     store = Store.default()
     Execution(
-        plan, store, Quiet(), placement=PLACEMENT, selection=select_steps(plan, statuses(plan, store), only=["label/*"])
+        plan,
+        store,
+        Everyone(),
+        placement=PLACEMENT,
+        selection=select_steps(plan, statuses(plan, store), only=["label/*"]),
     ).run()
     made = {role: plan.steps[name] for role, name in plan.steps["scorer"].inputs.items() if role.startswith("label.")}
     labels = {role: store.open(step.operation, step.key) for role, step in made.items()}

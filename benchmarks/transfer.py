@@ -25,7 +25,7 @@ from comparison import entry
 from filelock import FileLock, Timeout
 from scipy.stats import ttest_1samp
 
-from autosparse.report import holm
+from autosparse.report.compare import holm
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "transfer.jsonl"

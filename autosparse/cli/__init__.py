@@ -11,18 +11,12 @@ import traceback
 
 import typer
 
-from autosparse.cli import doctor, plan, run, export, report, specs, compare, study, cache, runs  # isort: skip -- the order of `--help`
-from autosparse.cli.app import app, say
-from autosparse.cli.interrupts import Terminated, terminate
-from autosparse.console import show_text
+from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip # noqa: F401 -- the order of `--help`
+from autosparse.cli.app import Terminated, app, say, terminate
+from autosparse.console.format import show_text
 from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.packaged import __version__
 from autosparse.text import spelled
-
-__all__ = [
-    "app", "cache", "compare", "doctor", "export", "main", "plan", "report", "run", "runs", "specs", "study",
-]  # fmt: skip
-
 
 _MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name
 
@@ -42,9 +36,6 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else arguments
     if not arguments and "_AUTOSPARSE_COMPLETE" not in os.environ:  # a shell that completes asks without any
         show_text(_FIRST)
-        sys.exit(0)
-    if arguments == ["--version"]:  # typer asks for a command before it looks at options
-        show_text(f"autosparse {__version__}")
         sys.exit(0)
     detailed = "--detailed-exitcode" in arguments
     signal.signal(signal.SIGTERM, terminate)

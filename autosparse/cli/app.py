@@ -1,26 +1,28 @@
-"""The application, and what its commands share: options, finding the spec, saying things."""
+"""The application, and what its commands share: finding the spec, printing, the end by a signal."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.completion import settings, spec_files
-from autosparse.console import notes, plain, show_text
+from autosparse.console.format import notes, plain, show_text
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.packaged import __version__
 from autosparse.plan.compile import named_user_code
 from autosparse.plan.saved import check_unmoved, read_plan, spec_of
+from autosparse.registry import suggestion
 from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
@@ -35,47 +37,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-SpecArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="SPEC", help="A spec file; without one, the last used.", autocompletion=spec_files),
-]
-BudgetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--budget",
-        metavar="BUDGET",
-        help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
-    ),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.", autocompletion=settings),
-]
-PlanArgument = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="SPEC",
-        help="A spec file, or a plan saved by `plan --out`; without one, the last spec.",
-        autocompletion=spec_files,
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
 
-RefitOption = Annotated[
-    bool, typer.Option("--refit", help="Measure this machine and choose what `target.time` lowers anew.")
-]
+def _show_version(asked: bool) -> None:
+    if asked:
+        show_text(f"autosparse {__version__}")
+        raise typer.Exit
 
 
-@app.callback(invoke_without_command=False)
+@app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
     """Options of every command."""
-    if version:
-        show_text(f"autosparse {__version__}")
-        raise typer.Exit
 
 
 @dataclass(frozen=True)
@@ -159,6 +135,32 @@ def refuse_plan(path: Path) -> None:
     """Refuse a saved plan where a spec is due."""
     if read_plan(path):
         raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived."""
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    """Handle SIGTERM: stop as Ctrl-C does, with another exit code."""
+    raise Terminated
+
+
+@contextmanager
+def exit_on_interrupt(text: Callable[[], str], *, quiet: bool) -> Iterator[None]:
+    """Exit with code 130 on Ctrl-C and 143 on SIGTERM, after printing the text."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as reason:
+        if not quiet:
+            say(text())
+        raise SystemExit(130 if isinstance(reason, KeyboardInterrupt) else 143) from None
+
+
+def check_known(name: str, known: Collection[str], message: str, listed: str) -> None:
+    """Raise UsageError for a name that is not known; its hint suggests the nearest, else lists all as `listed`."""
+    if name not in known:
+        raise UsageError(message, suggestion(name, [*known]) or f"{listed}: {', '.join(known)}")
 
 
 def show_json(value: Any) -> None:

@@ -6,16 +6,16 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.app import JsonOption, app, say, show_json
-from autosparse.cli.completion import spec_files
-from autosparse.console import show_table, show_text
+from autosparse.cli import options
+from autosparse.cli.app import app, say, show_json
+from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings
 from autosparse.errors import UsageError
 from autosparse.plan.compile import compile_plan
@@ -35,10 +35,7 @@ _NOT_MADE = "not made yet"
 _SHORTEST = 6  # hexadecimal digits of a key
 
 WhatArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="SPEC|KEY...", help="Specs, or keys of artifacts or how they begin.", autocompletion=spec_files
-    ),
+    list[str], options.specs_argument("Specs, or keys of artifacts or how they begin.", "SPEC|KEY...")
 ]
 AllOption = Annotated[
     bool, typer.Option("--all", help="Of specs all steps; without it IRPs, their labels and the scorer.")
@@ -52,9 +49,8 @@ def cache_dir() -> None:
 
 
 @cache.command("ls")
-def cache_ls(json_: JsonOption = False) -> None:
+def cache_ls(json_: options.Json = False) -> None:
     """List the artifacts."""
-
     rows = [
         {
             "operation": artifact.descriptor["operation"],
@@ -77,7 +73,7 @@ def cache_ls(json_: JsonOption = False) -> None:
 
 
 @cache.command("verify")
-def cache_verify(json_: JsonOption = False) -> None:
+def cache_verify(json_: options.Json = False) -> None:
     """Read every artifact and compare it with its digests."""
     checked = list(Store.default().verify())
     damaged = [problem for _, problem in checked if problem]
@@ -101,7 +97,7 @@ def cache_gc(
         str | None, typer.Option("--store", metavar="URL", help="Of this shared store, in place of the cache.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and leave it.")] = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Take away artifacts that no run has used for long. What a run uses that goes on stays."""
     try:
@@ -116,24 +112,21 @@ def cache_gc(
         gone = list(collect(Store.default(), seconds, dry=dry_run))
     freed = sum(one.bytes for one in gone)
     if json_:
-        rows = [{"operation": one.operation, "key": one.key, "bytes": one.bytes} for one in gone]
-        show_json({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": rows})
+        show_json({"schema_version": 1, "removed": not dry_run, "bytes": freed, "artifacts": [*map(asdict, gone)]})
     else:
         number = f"{len(gone)} artifact{'s' * (len(gone) != 1)}"
         show_text(f"{number}, {size(freed)}, {'would be' if dry_run else 'are'} removed")
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """An artifact that a command names, by step, operation and key."""
+class _Row:
+    """An artifact that a command names, the bytes that were copied, and what became of it."""
 
     step: str
     operation: str
     key: str
-
-
-_Row: TypeAlias = tuple[_Asked, int, str]
-"""an artifact, the bytes that were copied, and its status"""
+    bytes: int = 0
+    status: str = _NOT_MADE
 
 
 @cache.command("push")
@@ -141,18 +134,17 @@ def cache_push(
     what: WhatArgument,
     url: Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix, a folder, what fsspec opens.")],
     all_: AllOption = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Publish artifacts where others find them: those that are here and not there."""
     remote = Remote(url)
-    rows: list[_Row] = []
-    for one, artifact in _made(what, all_=all_):
-        if artifact is None:
-            rows.append((one, 0, _NOT_MADE))
-            continue
-        artifact.verify()
-        there = remote.has(one.operation, one.key)
-        rows.append((one, artifact.size, "there already" if there or not remote.push(artifact) else "published"))
+    rows = []
+    for row, artifact in _made(what, all_=all_):
+        if artifact:
+            artifact.verify()
+            there = remote.has(row.operation, row.key) or not remote.push(artifact)
+            row = replace(row, bytes=artifact.size, status="there already" if there else "published")
+        rows.append(row)
     _show(rows, url, json_=json_)
 
 
@@ -162,7 +154,7 @@ def cache_pull(
         list[str], typer.Argument(metavar="[SPEC|KEY...] URL", help="What to take, and where it is: a URL, or a file.")
     ],
     all_: AllOption = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Take artifacts that others published, or a file of `cache export`: every byte is checked, nothing is executed.
 
@@ -172,18 +164,18 @@ def cache_pull(
     remote = Remote(url)
     by_name = what and all(map(_is_spec, what))  # keys are looked up in the list of artifacts
     artifacts = () if by_name else remote.artifacts()
-    listed = [_Asked(str(about.get("step", "")), operation, key) for (operation, key), about in artifacts]
+    listed = [_Row(str(about.get("step", "")), operation, key) for (operation, key), about in artifacts]
     if not listed and not what:
         raise UsageError(f"there is no artifact in {url}", "`autosparse cache push` or `cache export` writes some")
-    rows: list[_Row] = []
-    for one in _asked(what, listed, all_=all_) if what else listed:
-        if store.holds(one.operation, one.key):
-            rows.append((one, 0, "here already"))
-        elif not remote.has(one.operation, one.key):
-            rows.append((one, 0, "not there"))
+    rows = []
+    for row in _asked(what, listed, all_=all_) if what else listed:
+        if store.holds(row.operation, row.key):
+            rows.append(replace(row, status="here already"))
+        elif not remote.has(row.operation, row.key):
+            rows.append(replace(row, status="not there"))
         else:
-            artifact = store.take(remote, one.operation, one.key)
-            rows.append((one, artifact.size, "taken"))
+            taken = store.take(remote, row.operation, row.key)
+            rows.append(replace(row, bytes=taken.size, status="taken"))
     _show(rows, url, json_=json_)
 
 
@@ -192,7 +184,7 @@ def cache_export(
     what: WhatArgument,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .zip to write.")],
     all_: AllOption = False,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Write artifacts into one file, with a page that tells what they are; `autosparse cache pull FILE` takes them."""
     if file.suffix != ".zip":
@@ -210,60 +202,50 @@ def cache_export(
             remote.push(artifact)
         (Path(folder) / "README.md").write_text(_page(present), encoding="utf-8")
         shutil.make_archive(str(file.with_suffix("")), "zip", folder)
-    rows: list[_Row] = [(one, artifact.size, "exported") if artifact else (one, 0, _NOT_MADE) for one, artifact in made]
+    rows = [replace(row, bytes=one.size, status="exported") if one else row for row, one in made]
     _show(rows, str(file), json_=json_)
 
 
-def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Asked, Artifact | None]]:
+def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Row, Artifact | None]]:
     """Return the artifacts of specs and keys in the local cache; None for those that are missing."""
     store = Store.default()
-    here = [
-        _Asked(artifact.descriptor.get("step", ""), artifact.descriptor["operation"], artifact.key)
-        for artifact in store.artifacts()
-    ]
+    here = [_Row(one.descriptor.get("step", ""), one.descriptor["operation"], one.key) for one in store.artifacts()]
     asked = _asked(what, here, all_=all_)
-    return [(one, store.open(one.operation, one.key) if store.holds(one.operation, one.key) else None) for one in asked]
+    return [(row, store.open(row.operation, row.key) if store.holds(row.operation, row.key) else None) for row in asked]
 
 
 def _is_spec(named: str) -> bool:
     return not (len(named) >= _SHORTEST and set(named) <= set("0123456789abcdef"))
 
 
-def _asked(what: Sequence[str], known: Sequence[_Asked], *, all_: bool) -> list[_Asked]:
+def _asked(what: Sequence[str], known: Sequence[_Row], *, all_: bool) -> list[_Row]:
     """Return the artifacts of specs and keys, each once; a key is one of the `known` ones."""
-    asked: dict[str, _Asked] = {}
+    asked: dict[str, _Row] = {}
     for named in what:
         if _is_spec(named):
             loaded = load_spec(find_spec(named, Store.default()).path)
             spec = with_settings(loaded.spec, remembered_settings(loaded.spec, Store.default()))
             steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
-            meant = [_Asked(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
+            meant = [_Row(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
             if not meant:
                 raise UsageError(f"spec {named} has no IRP and no scorer of its own", "`--all` takes all of its steps")
         else:
             meant = [one for one in known if one.key.startswith(named)]
             if len(meant) != 1:
-                number = (
-                    f"{len(meant)} artifacts have keys that begin" if meant else "no artifact has a key that begins"
-                )
-                hint = "write more of it" if meant else "`autosparse cache ls` lists those that are here"
-                raise UsageError(f"{number} with {named}", hint)
+                if meant:
+                    raise UsageError(f"{len(meant)} artifacts have keys that begin with {named}", "write more of it")
+                hint = "`autosparse cache ls` lists those that are here"
+                raise UsageError(f"no artifact has a key that begins with {named}", hint)
         asked |= {one.key: one for one in meant}
     return [*asked.values()]
 
 
 def _show(rows: Sequence[_Row], url: str, *, json_: bool) -> None:
     if json_:
-        artifacts = [
-            {"step": one.step, "operation": one.operation, "key": one.key, "bytes": bytes_, "status": status}
-            for one, bytes_, status in rows
-        ]
-        show_json({"schema_version": 1, "place": url, "artifacts": artifacts})
+        show_json({"schema_version": 1, "place": url, "artifacts": [asdict(row) for row in rows]})
         return
-    show_table(
-        ["step", "key", "size", ""],
-        [(one.step, one.key[:12], size(bytes_) if bytes_ else "", status) for one, bytes_, status in rows],
-    )
+    lines = [(row.step, row.key[:12], size(row.bytes) if row.bytes else "", row.status) for row in rows]
+    show_table(["step", "key", "size", ""], lines)
 
 
 def _page(artifacts: Sequence[Artifact]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import statistics
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -12,20 +11,10 @@ import typer
 
 from autosparse.api import self_test
 from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
-from autosparse.cli.app import (
-    JsonOption,
-    QuietOption,
-    SetOption,
-    SpecArgument,
-    SpecRequest,
-    app,
-    fit_loaded,
-    load,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import beginning
-from autosparse.console import show_bench, show_table, show_text
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, check_known, fit_loaded, load, say, show_json
+from autosparse.console.format import show_table, show_text
+from autosparse.console.models import show_bench
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.features import feature_groups
@@ -37,13 +26,12 @@ from autosparse.core.scorers import scorers
 from autosparse.core.selection import selections
 from autosparse.cost.bench import Bench, measure_speed
 from autosparse.datasets import datasets
-from autosparse.errors import MissingRequirement, StepError, UsageError
+from autosparse.errors import MissingRequirement, StepError
 from autosparse.exporters import exporters
 from autosparse.models import models
+from autosparse.packaged import about_shipped, shipped
 from autosparse.plan.status import missing_device
 from autosparse.pretrained import pretrained_scorers
-from autosparse.registry import suggestion
-from autosparse.spec import about_shipped, shipped
 from autosparse.store import Store, open_index
 from autosparse.text import size
 from autosparse.trackers import trackers
@@ -51,11 +39,11 @@ from autosparse.trackers import trackers
 
 @app.command()
 def bench(
-    spec: SpecArgument = None,
-    set_: SetOption = None,
+    spec: options.Spec = None,
+    set_: options.Set = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is measured.")] = 3,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Measure this machine with a spec's networks: training beside the loop that everybody writes first, scoring,
     and what of the machine's peak they reach. What plans reckon with is measured anew, and kept.
@@ -65,13 +53,8 @@ def bench(
     fitted = fit_loaded(loaded, store, open_index(store), quiet=quiet, refit=True, timed=False)
     for problem, hint in missing_device(fitted.plan, this_machine()):
         raise MissingRequirement(problem, hint)
-    speed = measure_speed(
-        fitted.plan,
-        fitted.price,
-        fitted.placement,
-        rounds=rounds,
-        say=(lambda _: None) if quiet else say,
-    )
+    hear = (lambda _: None) if quiet else say
+    speed = measure_speed(fitted.plan, fitted.price, fitted.placement, rounds=rounds, say=hear)
     about = environment(fitted.placement)
     if json_:
         show_json({"schema_version": 1, "machine": about, **_speed_json(speed)})
@@ -105,17 +88,18 @@ _LISTS: dict[str, Any] = {
         exporters, trackers, backends,
     )
 }  # fmt: skip
-_KINDS = (*_LISTS, "presets", "controls", "checks", "specs", "templates")
+_METHODS = {"presets": PRESETS, "controls": CONTROLS}
+_KINDS = (*_LISTS, *_METHODS, "checks", "specs", "templates")
 
 
 def _kinds(incomplete: str) -> list[str]:
-    return beginning(_KINDS, incomplete)
+    return options.beginning(_KINDS, incomplete)
 
 
 @app.command("list")
 def list_(
     kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds)] = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """List what a spec can name, with one line of help each; without KIND, the kinds."""
     if kind is None:
@@ -124,44 +108,45 @@ def list_(
         else:
             show_text("\n".join(_KINDS))
         return
-    if kind not in _KINDS:
-        hint = suggestion(kind, _KINDS) or f"kinds: {', '.join(_KINDS)}"
-        raise UsageError(f"there is no kind `{kind}`", hint)
-    rows: list[tuple[str, str, str, str]]
-    if kind in _LISTS:
-        rows = [
-            (e.name, e.help, ", ".join(_option(o) for o in e.options.values()), e.facts.get("source", ""))
-            for e in _LISTS[kind]
-        ]
-        if kind == "scorers":
-            ready = dict.fromkeys(pretrained_scorers(), "One that ships with the package.")
-            ready["FOLDER"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
-            rows += [(f"{{pretrained: {name}}}", text, "", "") for name, text in ready.items()]
-    elif kind in ("presets", "controls"):
-        table = PRESETS if kind == "presets" else CONTROLS
-        rows = [(name, text, ", ".join(_names(choices)), "") for name, (text, choices) in table.items()]
-    elif kind == "checks":
-        rows = [(name, text, "", "") for name, text in CHECKS.items()]
-    else:
-        rows = [(name, about_shipped(file), "", "") for name, file in shipped(kind).items()]
+    check_known(kind, _KINDS, f"there is no kind `{kind}`", "kinds")
+    rows = _rows(kind)
     if json_:
-        items = [
-            {"name": name, "help": text, "options": options, "source": source} for name, text, options, source in rows
-        ]
+        items = [dict(zip(("name", "help", "options", "source"), row, strict=True)) for row in rows]
         show_json({"schema_version": 1, "kind": kind, "items": items})
         return
-    titles = ["name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source"]
+    titles = ["name", "what it is", "choices" if kind in _METHODS else "options", "source"]
     shown = [index for index in range(len(titles)) if index < 2 or any(row[index] for row in rows)]
     show_table([titles[index] for index in shown], [[row[index] for index in shown] for row in rows])
+
+
+def _rows(kind: str) -> list[tuple[str, str, str, str]]:
+    # Name, help, options or choices, and source.
+    if kind in _METHODS:
+        return [
+            (name, text, ", ".join(f"{part} {_written(choice)}" for part, choice in choices.items()), "")
+            for name, (text, choices) in _METHODS[kind].items()
+        ]
+    rows = []
+    for entry in _LISTS.get(kind, ()):
+        written = (o.name if o.required else f"{o.name}={o.default}" for o in entry.options.values())
+        rows.append((entry.name, entry.help, ", ".join(written), entry.facts.get("source", "")))
+    more: dict[str, str] = {}
+    if kind == "scorers":
+        more = {f"{{pretrained: {name}}}": "One that ships with the package." for name in pretrained_scorers()}
+        more["{pretrained: FOLDER}"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
+    elif kind == "checks":
+        more = CHECKS
+    elif kind not in _LISTS:
+        more = {name: about_shipped(file) for name, file in shipped(kind).items()}
+    return [*rows, *((name, text, "", "") for name, text in more.items())]
 
 
 @app.command()
 def doctor(
     test: Annotated[bool, typer.Option(help="Prune and train a small network, which takes seconds.")] = True,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Tell what autosparse finds on this machine, and whether it works: exit code 1 if it does not."""
-
     store = Store.default()
     machine = this_machine()
     placement = Placement(machine.devices[0], machine.cores)
@@ -190,16 +175,8 @@ def doctor(
         raise StepError(f"the self-test failed on {placement.device}: {tested.problem}", hint)
 
 
-def _names(choices: Mapping[str, Any]) -> list[str]:
-    return [f"{part} {_written(choice)}" for part, choice in choices.items()]
-
-
 def _written(choice: Any) -> str:
     if isinstance(choice, str):
         return choice
     options = [f"{name}={value}" for name, value in choice.items() if name != "name"]
     return f"{choice['name']} ({', '.join(options)})" if options else str(choice["name"])
-
-
-def _option(option: Any) -> str:
-    return option.name if option.required else f"{option.name}={option.default}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,18 +11,21 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.api import OpenedModel, read_emitted
-from autosparse.cli.app import JsonOption, QuietOption, app, fit_loaded, say, show_json
-from autosparse.cli.completion import run_names
-from autosparse.cli.interrupts import exit_on_interrupt
-from autosparse.console import follow, show_inspected, show_verified
+from autosparse.cli import options
+from autosparse.cli.app import app, exit_on_interrupt, fit_loaded, say, show_json
+from autosparse.console.models import show_inspected, show_verified
+from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
 from autosparse.errors import StepError, UsageError
 from autosparse.execute import Execution
 from autosparse.exporters import exporters
 from autosparse.plan.status import statuses
 from autosparse.registry import suggestion
-from autosparse.report import Emitted, Finished, Run, copy_emitted, failed_emissions, find_run
-from autosparse.spec import DENSE, LoadedSpec, Method, Spec, parse_list, take_spec
+from autosparse.report.build import copy_emitted, failed_emissions
+from autosparse.report.finished import Finished
+from autosparse.report.folder import Run, find_run, resolved_of, spec_name_of
+from autosparse.report.schema import Emitted
+from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
@@ -31,10 +33,7 @@ from autosparse.store import Store, open_index
 
 @app.command()
 def export(
-    run: Annotated[
-        str | None,
-        typer.Argument(metavar="RUN", help="A run's folder or name; else the latest.", autocompletion=run_names),
-    ] = None,
+    run: Annotated[str | None, options.runs_argument("A run's folder or name; else the latest.")] = None,
     format: Annotated[
         list[str] | None,
         typer.Option(metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable."),
@@ -46,15 +45,15 @@ def export(
     study: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the run's study to a new SQLite file instead.")
     ] = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Emit models that a run trained, in any format; or, with `--study`, its trials for optuna-dashboard."""
     chosen = find_run(run)
     if study is not None:
         if given := "--format" if format else "--method" if method else "--out" if out else None:
             raise UsageError(f"`--study` writes trials, which have no `{given}`")
-        _show_study(chosen, study, _export_study(chosen, study), json_=json_, quiet=quiet)
+        _export_study(chosen, study, json_=json_, quiet=quiet)
         return
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UsageError(f"{out} holds something else", "name an empty folder with `--out`")
@@ -77,7 +76,7 @@ def export(
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="The folder of an emitted model, or its .safetensors file.")],
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
     description = _describe(read_emitted(path))
@@ -91,9 +90,13 @@ def _spec_of(
     run: Run, formats: Sequence[Any], method: str | None, budgets: Sequence[str], seed: int | None
 ) -> LoadedSpec:
     """Return the run's spec, with only the requested models; their steps have the same keys as in the run."""
-    loaded = _recorded(run)
+    loaded = take_spec(resolved_of(run), spec_name_of(run))
     spec, resolved = loaded.spec, loaded.document.data
-    chosen = _method_of(run, method, spec)
+    methods = {one.name: one for one in spec.methods}
+    name = spec.method.name if method is None else method
+    if name not in methods:
+        hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
+        raise UsageError(f"run {run.folder} has no method `{name}` with masks", hint if name != DENSE else None)
     pairs = zip(resolved["budget"], spec.budget, strict=True)
     asked = [value for value, budget in pairs if not budgets or str(budget) in budgets]
     if not asked or (seed is not None and seed not in spec.seeds):
@@ -103,37 +106,18 @@ def _spec_of(
     first = spec.seeds[0] if seed is None else seed
     # A model card lists other seeds, and the controls that the run made for its method.
     names = [str(value.get("name")) if isinstance(value, dict) else str(value) for value in formats]
-    whole = any(exporters[name].facts.get("others") for name in names if name in exporters)
+    whole = any(exporters[format].facts.get("others") for format in names if format in exporters)
     only = {
-        "method": chosen.model_dump(mode="json"),
+        "method": methods[name].model_dump(mode="json"),
         "budget": asked,
         "seeds": [first, *(other for other in spec.seeds if whole and other != first)],
         "emit": formats,
         "compare": [],
-        "controls": resolved["controls"] if whole and chosen.name == spec.method.name else [],
+        "controls": resolved["controls"] if whole and name == spec.method.name else [],
         "sanity": None,
         "study": {},
     }
     return take_spec({**resolved, **only}, loaded.name)
-
-
-def _recorded(run: Run) -> LoadedSpec:
-    # The spec that a run has recorded, with every value written out.
-    try:
-        resolved = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
-        return take_spec(resolved, json.loads((run.folder / "plan.json").read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again") from None
-
-
-def _method_of(run: Run, method: str | None, spec: Spec) -> Method:
-    methods = {one.name: one for one in spec.methods}
-    name = spec.method.name if method is None else method
-    if name not in methods:
-        hint = suggestion(name, [*methods]) or f"its methods: {', '.join(methods)}"
-        message = f"run {run.folder} has no method `{name}` with masks"
-        raise UsageError(message, hint if name != DENSE else None)
-    return methods[name]
 
 
 def _emit(
@@ -141,29 +125,24 @@ def _emit(
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
     """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
     fitted = replace(fitted, statuses=statuses(fitted.plan, store))
-    missing = [
-        n for n, s in fitted.statuses.items() if s.status != "reuse" and not fitted.plan.steps[n].gives(EmitResult)
-    ]
-    if missing:
-        raise UsageError(
-            f"`{missing[0]}`{f' and {len(missing) - 1} more steps' if missing[1:] else ''} of the run are not in the "
-            "cache any more, and an export trains nothing",
-            "run its spec again first",
-        )
-    with exit_on_interrupt(quiet=quiet) as interruption, follow(fitted, quiet=quiet) as observer:
-        interruption.text = lambda: "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
+    if missing := [name for name in fitted.to_run if not fitted.plan.steps[name].gives(EmitResult)]:
+        more = f" and {len(missing) - 1} more steps" if missing[1:] else ""
+        message = f"`{missing[0]}`{more} of the run are not in the cache any more, and an export trains nothing"
+        raise UsageError(message, "run its spec again first")
+    stopped = "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
+    with exit_on_interrupt(lambda: stopped, quiet=quiet), follow(fitted, quiet=quiet) as observer:
         execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.attempt()
 
-        def finished() -> Finished:
-            return Finished.of(fitted.plan, store, outcome.unmade)
+        def read() -> tuple[list[Emitted], list[str]]:
+            finished = Finished.of(fitted.plan, store, outcome.unmade)
+            return copy_emitted(finished, folder), failed_emissions(finished)
 
-        emitted = execution.read(lambda: copy_emitted(finished(), folder))
-        refused = execution.read(lambda: failed_emissions(finished()))
+        emitted, refused = execution.read(read)
         return emitted, [*((message, None) for message in refused), *outcome.problems()]
 
 
-def _export_study(run: Run, file: Path) -> int:
+def _export_study(run: Run, file: Path, *, json_: bool, quiet: bool) -> None:
     scorer: Mapping[str, Any] = run.report.scorer if run.report else {}
     if not scorer.get("settings"):
         why = run.problem if run.report is None else "its scorer was not tuned"
@@ -171,24 +150,20 @@ def _export_study(run: Run, file: Path) -> int:
     columns = (scorer[name] for name in ("settings", "trials", "folds", "stopped"))
     trials = [Trial(*row) for row in zip(*columns, strict=True)]
     export_study(file, run.folder.name, scorer["defaults"], scorer["space"], trials)
-    return len(trials)
-
-
-def _show_study(run: Run, file: Path, trials: int, *, json_: bool, quiet: bool) -> None:
     if json_:
-        show_json({"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": trials})
+        show_json({"schema_version": 1, "run": str(run.folder), "study": str(file), "trials": len(trials)})
     elif not quiet:
-        say(f"{trials} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
+        say(f"{len(trials)} trials in {file}; look at them with `optuna-dashboard {shlex.quote(study_url(file))}`")
 
 
 def _describe(opened: OpenedModel) -> dict[str, Any]:
     card, model = opened.card, opened.model
     known = card.accuracy.layers if card else []
     # In the network's order, not the file's.
-    names = dict.fromkeys([*(layer.name for layer in known if layer.name in model.masks), *model.masks])
+    masks = {**{layer.name: model.masks[layer.name] for layer in known if layer.name in model.masks}, **model.masks}
     layers: list[dict[str, Any]] = [
         {"name": name, "shape": [*mask.shape], "size": mask.numel(), "kept": int(mask.sum())}
-        for name, mask in ((name, model.masks[name]) for name in names)
+        for name, mask in masks.items()
     ]
     if not model.state:  # what another program opens: as it was pruned
         layers = [{"name": one.name, "shape": [], "size": one.size, "kept": one.kept} for one in known]

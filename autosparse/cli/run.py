@@ -1,60 +1,116 @@
-"""The command `run`."""
+"""The commands `plan` and `run`."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from autosparse.cli.app import (
-    BudgetOption,
-    JsonOption,
-    PlanArgument,
-    QuietOption,
-    RefitOption,
-    SetOption,
-    SpecRequest,
-    app,
-    prepare,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import step_names
-from autosparse.cli.interrupts import exit_on_interrupt
-from autosparse.console import follow, show_made, show_report
+from autosparse.backends import this_machine
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, prepare, say, show_json
+from autosparse.console.format import show_text
+from autosparse.console.plan import show_chain, show_plan
+from autosparse.console.progress import follow
+from autosparse.console.report import show_made, show_report
 from autosparse.cost.fit import fit_steps
-from autosparse.cost.fitted import Fitted, plan_json, remember_use
+from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
 from autosparse.errors import UsageError
 from autosparse.execute import Everyone, Execution, Log, Note, Observer, Outcome, Tracking, made_json
-from autosparse.plan.model import Step
-from autosparse.plan.status import Selection, Status, select_steps
-from autosparse.report import (
-    LOG,
-    Failure,
-    Finished,
-    Report,
-    build_report,
-    can_report,
-    copy_emitted,
-    copy_scorer,
-    find_run,
-    leaves,
-    open_folder,
-    save_metrics,
-    save_report,
-    tag_run,
-    tags_of,
+from autosparse.plan.budgets import translations
+from autosparse.plan.graph import draw_dot, draw_mermaid
+from autosparse.plan.saved import save_plan
+from autosparse.plan.status import (
+    Selection,
+    chain,
+    excess_threads,
+    explained,
+    missing_data,
+    missing_device,
+    missing_libraries,
+    select_steps,
 )
+from autosparse.report.build import build_report, can_report
+from autosparse.report.compare import leaves
+from autosparse.report.finished import Finished
+from autosparse.report.folder import LOG, find_run, open_folder, save_metrics, save_report, tag_run, tags_of
+from autosparse.report.schema import Report
 from autosparse.spec import LoadedSpec
 from autosparse.steps import Metrics, metrics_of
 from autosparse.store import Store
+from autosparse.text import shell_word
 from autosparse.trackers import Followed
+
+
+@app.command()
+def plan(
+    spec: options.SpecOrPlan = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
+    steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    explain: Annotated[str | None, options.steps_option("Tell all of one step.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
+    ] = None,
+    detailed_exitcode: Annotated[
+        bool,
+        typer.Option(
+            "--detailed-exitcode", help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error."
+        ),
+    ] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
+    refit: options.Refit = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
+    if explain and dot + mermaid:
+        raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
+    if json_ + dot + mermaid > 1:
+        raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
+    store = Store.default()
+    loaded, fitted, index = prepare(SpecRequest(spec, budget, set_, quiet=quiet, refit=refit), store)
+    sharing = shared(fitted.plan, store, index, fitted.price, loaded.identity)
+    if explain:
+        _explain(fitted, explain, json_=json_)
+    elif json_:
+        show_json(plan_json(fitted, sharing))
+    elif dot or mermaid:
+        show_text((draw_dot if dot else draw_mermaid)(fitted.plan, fitted.statuses))
+    else:
+        show_plan(fitted, translations(fitted.plan), every_step=steps, sharing=sharing)
+    if not quiet:
+        _warn(fitted)
+    if fitted.problem:
+        raise fitted.problem
+    if out:
+        save_plan(out, fitted.plan, fitted.statuses, loaded.relative, loaded.path)
+        if not quiet:
+            say(f"plan saved in {out}: `autosparse run {shell_word(out)}` runs it as it is")
+    if detailed_exitcode and fitted.to_run:
+        raise typer.Exit(2)
+
+
+def _explain(fitted: Fitted, step: str, *, json_: bool) -> None:
+    compiled, statuses = fitted.plan, fitted.statuses
+    links = [explained(compiled, statuses, name) for name in chain(compiled, statuses, step)]
+    if json_:
+        show_json({"schema_version": 1, "chain": links})
+    else:
+        show_chain(links)
+
+
+def _warn(fitted: Fitted) -> None:
+    compiled, statuses, machine = fitted.plan, fitted.statuses, this_machine()
+    absent = [*missing_data(compiled, statuses), *missing_libraries(compiled, statuses)]
+    for problem, hint in [*absent, *missing_device(compiled, machine), *excess_threads(compiled, machine)]:
+        say(f"warning: {problem}\nhint: {hint}")
 
 
 @dataclass(frozen=True)
@@ -72,41 +128,35 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class SelectedPlan:
-    """A plan that fits, its steps that a run goes through, and `before`: the statuses of all steps."""
+    """A plan that fits, and its steps that a run goes through."""
 
     loaded: LoadedSpec
     fitted: Fitted
     selection: Selection
-    before: Mapping[str, Status]
+
+    @property
+    def to_run(self) -> int:
+        """Number of the steps that are not in the cache."""
+        return sum(status.status != "reuse" for status in self.selection.statuses.values())
 
 
 @app.command()
 def run(
-    spec: PlanArgument = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
+    spec: options.SpecOrPlan = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
     only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP",
-            help="Run these steps and what they need; a name or `train/*`; repeatable.",
-            autocompletion=step_names,
-        ),
+        list[str] | None, options.steps_option("Run these steps and what they need; a name or `train/*`; repeatable.")
     ] = None,
     force: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEP",
-            help="Make these steps again though they are in the cache; repeatable.",
-            autocompletion=step_names,
-        ),
+        list[str] | None, options.steps_option("Make these steps again though they are in the cache; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Tag the run, for `autosparse runs --tag`; repeatable.")] = None,
-    refit: RefitOption = False,
+    refit: options.Refit = False,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Run a plan: reuse what is there, make what is not, emit pruned models, report.
 
@@ -144,21 +194,17 @@ def _select(request: RunRequest, store: Store) -> SelectedPlan:
     some = fit_steps(fitted, selection.statuses)
     if some.problem:
         raise some.problem
-    return SelectedPlan(loaded, some, selection, fitted.statuses)
+    return SelectedPlan(loaded, some, selection)
 
 
 def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
     """Return the run's folder; None for a run that leaves the plan unfinished."""
     if not selected.selection.finishes:
         return None
-    folder = open_folder(
-        selected.fitted.plan.name,
-        plan_json(selected.fitted),
-        digest=selected.fitted.plan.digest,
-        spec=selected.loaded.path,
-        resolved=selected.fitted.plan.spec.model_dump(mode="json"),
-        out=request.out,
-    )
+    plan, spec = selected.fitted.plan, selected.loaded.path
+    resolved = plan.spec.model_dump(mode="json")
+    described = plan_json(selected.fitted)
+    folder = open_folder(plan.name, described, digest=plan.digest, spec=spec, resolved=resolved, out=request.out)
     if request.tags:
         tag_run(find_run(str(folder)), request.tags)
     return folder
@@ -167,7 +213,7 @@ def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
 def _announce(request: RunRequest, selected: SelectedPlan) -> None:
     if request.spec.quiet:
         return
-    number, left = len(selected.selection.statuses), _to_run(selected)
+    number, left = len(selected.selection.statuses), selected.to_run
     if not left:
         say(f"nothing to run: all {number} steps are in the cache")
         return
@@ -178,21 +224,18 @@ def _announce(request: RunRequest, selected: SelectedPlan) -> None:
         say(f"note: {note}")
 
 
-def _to_run(selected: SelectedPlan) -> int:
-    return sum(status.status != "reuse" for status in selected.selection.statuses.values())
-
-
 def _execute(
     request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None
 ) -> tuple[Outcome, Report | None]:
     """Run the steps; save the report of a plan that is finished and has no artifacts that are stale."""
-    fitted, selection = selected.fitted, selected.selection
-    with exit_on_interrupt(quiet=request.spec.quiet) as interruption, ExitStack() as stack:
-        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=request.spec.quiet))
+    fitted, selection, quiet = selected.fitted, selected.selection, request.spec.quiet
+    execution: Execution | None = None
+    with exit_on_interrupt(lambda: _interrupted(execution, selection), quiet=quiet), ExitStack() as stack:
+        console = stack.enter_context(follow(replace(fitted, statuses=selection.statuses), quiet=quiet))
         log = [stack.enter_context(Log(folder / LOG))] if folder else []
         tracking = _tracking(selected, folder, console)
         execution = Execution(
-            selected.fitted.plan,
+            fitted.plan,
             store,
             Everyone(console, *log, *([stack.enter_context(tracking)] if tracking else [])),
             placement=fitted.placement,
@@ -201,10 +244,9 @@ def _execute(
             workers=fitted.workers,
             estimates=fitted.price.steps,
         )
-        interruption.text = lambda: _interrupted(execution.outcome, selection)
         outcome = execution.attempt()
         if selected.loaded.identity and selection.finishes:
-            remember_use(selected.fitted.plan, store, selected.loaded.identity)
+            remember_use(fitted.plan, store, selected.loaded.identity)
         report = _report(execution, store, folder) if folder and not _is_mixed(selected, outcome) else None
         if tracking:
             _log_reused(tracking, execution, store)
@@ -218,24 +260,22 @@ def _is_mixed(selected: SelectedPlan, outcome: Outcome) -> bool:
 
 def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
     # Trackers follow a run once: a call that runs nothing has nothing to add to a reported one.
-    if not folder or not selected.fitted.plan.spec.track:
+    spec = selected.fitted.plan.spec
+    if not folder or not spec.track or (not selected.to_run and find_run(str(folder)).report is not None):
         return None
-    if not _to_run(selected) and find_run(str(folder)).report is not None:
-        return None
-    settings = dict(leaves(selected.fitted.plan.spec.model_dump(mode="json")))
-    choices = [(choice.name, choice.options()) for choice in selected.fitted.plan.spec.track]
+    settings = dict(leaves(spec.model_dump(mode="json")))
+    choices = [(choice.name, choice.options()) for choice in spec.track]
     return Tracking(choices, Followed(folder.name, folder, settings), lambda text: console.on_event(Note(text)))
 
 
 def _log_reused(tracking: Tracking, execution: Execution, store: Store) -> None:
-    for name, status in [*execution.outcome.steps.items()]:
-        if status == "reuse":
-            step = execution.plan.steps[name]
-            tracking.log(name, execution.read(partial(_measured, execution, store, step)))
+    def measured() -> dict[str, Metrics]:
+        finished = Finished.of(execution.plan, store, execution.outcome.unmade)
+        reused = (name for name, status in execution.outcome.steps.items() if status == "reuse")
+        return {name: metrics_of(finished.open(name)) for name in reused if finished.has(name)}
 
-
-def _measured(execution: Execution, store: Store, step: Step) -> Metrics:
-    return {} if step.name in execution.outcome.unmade else metrics_of(store.open(step.operation, step.key))
+    for name, metrics in execution.read(measured).items():
+        tracking.log(name, metrics)
 
 
 def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report: Report | None) -> None:
@@ -244,7 +284,7 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
     if report:
         show_json(report.json()) if request.json else show_report(report)
     elif not selected.selection.finishes or _is_mixed(selected, outcome):
-        made = made_json(selected.fitted.plan, selected.before, outcome)
+        made = made_json(selected.fitted.plan, selected.fitted.statuses, outcome)
         show_json(made) if request.json else show_made(made)
     if outcome.failed and not request.spec.quiet:
         say(_unfinished(outcome))
@@ -252,26 +292,14 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
 
 def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
     """Save the report of the finished steps; return None without any network to report."""
-    plan, outcome = execution.plan, execution.outcome
+    outcome = execution.outcome
 
     def finished() -> Finished:
-        return Finished.of(plan, store, outcome.unmade)
+        return Finished.of(execution.plan, store, outcome.unmade)
 
     if not can_report(finished()):
         return None
-    emitted = execution.read(lambda: copy_emitted(finished(), folder))
-    scorer = execution.read(lambda: copy_scorer(finished(), folder))
-    report = execution.read(
-        lambda: build_report(
-            finished(),
-            run=str(folder),
-            steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
-            seconds=outcome.seconds,
-            emitted=emitted,
-            scorer=scorer,
-            failures=[Failure(**failure) for failure in outcome.failures()],
-        )
-    )
+    report = execution.read(lambda: build_report(finished(), outcome, folder))
     changes = outcome.failed or outcome.count("reuse") < len(outcome.steps)
     if changes or find_run(str(folder)).report is None:
         execution.read(lambda: save_metrics(folder, finished()))
@@ -296,7 +324,10 @@ def _stale(outcome: Outcome) -> str:
     )
 
 
-def _interrupted(outcome: Outcome, selection: Selection) -> str:
+def _interrupted(execution: Execution | None, selection: Selection) -> str:
+    if execution is None:
+        return "stopped before anything ran"
+    outcome = execution.outcome
     made = sum(status != "reuse" for status in outcome.steps.values())
     goes_on = "makes the forced steps once more and goes on" if selection.forced else "resumes with the next step"
     return (

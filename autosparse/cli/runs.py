@@ -1,15 +1,109 @@
-"""The commands `runs`, `runs tag` and `runs rm`."""
+"""The commands `report`, `runs`, `runs tag` and `runs rm`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
-from autosparse.cli.app import JsonOption, app, say, show_json
-from autosparse.cli.completion import run_names
-from autosparse.console import show_runs
-from autosparse.report import Reached, all_runs, find_run, history, remove_folder, tag_run, tags_of
+from autosparse.cli import options
+from autosparse.cli.app import app, check_known, say, show_json
+from autosparse.console.format import show_text
+from autosparse.console.report import SECTIONS, show_report, show_runs
+from autosparse.errors import MissingRequirement, UsageError
+from autosparse.html.page import plots_of, report_page
+from autosparse.html.svg import picture, standalone
+from autosparse.report.cells import report_csv, report_markdown
+from autosparse.report.folder import Reached, all_runs, find_run, history, remove_folder, report_of, tag_run, tags_of
+from autosparse.report.schema import Report
+
+
+@app.command()
+def report(
+    run: Annotated[str | None, options.runs_argument("A run's folder or name.")] = None,
+    section: Annotated[
+        list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
+    ] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Of this method alone, repeatable.")] = None,
+    sort: Annotated[
+        Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
+    ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Tell of every budget what else is told of the strictest, and all layers.")
+    ] = False,
+    json_: options.Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
+    md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write it as one page with plots that needs nothing else.")
+    ] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Write its plots, one file each.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write its plots as pictures (extra `plots`).")
+    ] = None,
+) -> None:
+    """Show a run's report again; without RUN, the latest one's."""
+    for name in section or ():
+        check_known(name, SECTIONS, f"a report has no section `{name}`", "sections")
+    outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
+    _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
+    shown = _only(report_of(find_run(run), "shown"), method or ())
+    if json_:
+        show_json(shown.json())
+    elif html is not None:
+        _write({html: report_page(shown).encode()})
+    elif svg is not None:
+        _write({svg / f"{name}.svg": standalone(plot).encode() for name, plot in plots_of(shown).items()})
+    elif png is not None:
+        _write({png / f"{name}.png": picture(plot) for name, plot in plots_of(shown).items()})
+    elif csv or md:
+        show_text(report_csv(shown) if csv else report_markdown(shown))
+    else:
+        show_report(shown, section or (), sort=sort or "", wide=wide)
+
+
+def _check_outputs(outputs: Sequence[str], for_terminal: Sequence[str]) -> None:
+    if len(outputs) > 1:
+        raise UsageError("`--json`, `--csv`, `--md`, `--html`, `--svg` and `--png` are different outputs", "name one")
+    if outputs and for_terminal:
+        raise UsageError(f"`{for_terminal[0]}` is about the report on a terminal, and `{outputs[0]}` prints another")
+
+
+def _given(options: Mapping[str, object]) -> list[str]:
+    return [name for name, value in options.items() if value not in (None, False, [])]
+
+
+def _write(files: Mapping[Path, bytes]) -> None:
+    if there := [path for path in files if path.exists()]:
+        raise UsageError(f"{there[0]} is there already", "name another")
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    except OSError as error:
+        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}", "name another") from error
+    say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")
+
+
+def _only(report: Report, methods: Sequence[str]) -> Report:
+    known = dict.fromkeys([*(r.method for r in report.results), *(m.method for m in report.missing if not m.control)])
+    for method in methods:
+        check_known(method, known, f"run {report.run} has no method `{method}`", "its methods")
+    if not methods:
+        return report
+    sections = ("results", "mask_costs", "profiles", "sanity", "emitted")
+    kept: dict[str, Any] = {name: [one for one in getattr(report, name) if one.method in methods] for name in sections}
+    return replace(
+        report,
+        **kept,
+        controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
+        verdicts=report.verdicts if report.method in methods else (),
+        missing=[m for m in report.missing if (m.method.rpartition(".")[0] if m.control else m.method) in methods],
+    )
+
 
 runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(runs, name="runs")
@@ -23,7 +117,7 @@ def listed(
     model: Annotated[str | None, typer.Option(help="Those of this network.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Those on this dataset.")] = None,
     method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
-    json_: JsonOption = False,
+    json_: options.Json = False,
 ) -> None:
     """List the runs of this directory, and which is the best at which budget."""
     if context.invoked_subcommand:
@@ -49,7 +143,7 @@ def listed(
 
 @runs.command("tag")
 def tag_(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's folder or name.", autocompletion=run_names)],
+    run: Annotated[str, options.runs_argument("A run's folder or name.")],
     tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:
@@ -60,9 +154,7 @@ def tag_(
 
 
 @runs.command("rm")
-def remove(
-    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")],
-) -> None:
+def remove(run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")]) -> None:
     """Remove runs' folders, emitted models included; what they were made from stays in the cache."""
     for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
         remove_folder(folder)

@@ -10,35 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.backends import this_machine
-from autosparse.cli.app import (
-    BudgetOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    SpecArgument,
-    SpecRequest,
-    app,
-    load,
-    refuse_plan,
-    say,
-    show_json,
-)
-from autosparse.cli.completion import template_names
-from autosparse.console import show_table, show_text
+from autosparse.cli import options
+from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan, say, show_json
+from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
 from autosparse.errors import SpecError, UsageError
-from autosparse.registry import suggestion
-from autosparse.spec import (
-    FILE,
-    about_shipped,
-    find_spec,
-    load_spec,
-    provenance,
-    resolve,
-    shipped,
-    spec_schema,
-    with_settings,
-)
+from autosparse.packaged import about_shipped, shipped
+from autosparse.spec import FILE, find_spec, load_spec, provenance, resolve, spec_schema, with_settings
 from autosparse.store import Store
 from autosparse.text import shell_word
 
@@ -46,7 +24,9 @@ from autosparse.text import shell_word
 @app.command()
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
-    template: Annotated[str, typer.Option(help="Which template.", autocompletion=template_names)] = "quickstart",
+    template: Annotated[
+        str, typer.Option(help="Which template.", autocompletion=options.template_names)
+    ] = "quickstart",
     list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
@@ -55,9 +35,7 @@ def init(
     if list_:
         show_table(["template", "what for"], [(name, about_shipped(file)) for name, file in templates.items()])
         return
-    if template not in templates:
-        hint = suggestion(template, list(templates)) or f"templates: {', '.join(templates)}"
-        raise UsageError(f"there is no template `{template}`", hint)
+    check_known(template, templates, f"there is no template `{template}`", "templates")
     code = templates[template].with_suffix(".py")
     files = {path: templates[template], **({path.parent / code.name: code} if code.exists() else {})}
     for file in files:
@@ -76,8 +54,8 @@ def init(
 @app.command()
 def validate(
     specs: Annotated[list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files.")] = None,
-    set_: SetOption = None,
-    json_: JsonOption = False,
+    set_: options.Set = None,
+    json_: options.Json = False,
 ) -> None:
     """Check specs without running anything."""
     store = Store.default()
@@ -111,11 +89,11 @@ def schema() -> None:
 
 @app.command()
 def render(
-    spec: SpecArgument = None,
-    budget: BudgetOption = None,
-    set_: SetOption = None,
-    json_: JsonOption = False,
-    quiet: QuietOption = False,
+    spec: options.Spec = None,
+    budget: options.Budget = None,
+    set_: options.Set = None,
+    json_: options.Json = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Print a spec with every value written out, and where each comes from."""
     store = Store.default()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.console.format import plain
-from autosparse.report import LEAST, LayerShare, Profile, Report, columns_of, frontier, mean_of, ranked, rows_of
+from autosparse.console.format import bar, plain, show_table
+from autosparse.report.cells import columns_of, frontier, ranked, rows_of
+from autosparse.report.finished import LEAST
+from autosparse.report.schema import LayerShare, Profile, Report
 from autosparse.text import number
 
 _MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}
@@ -28,7 +32,7 @@ def show_chart(console: Console, report: Report) -> None:
     shown = [name for name in (report.method, *report.oracles[:1], *others[:1]) if all(rows.get(name, [[]]))]
     if len(columns) < _LEAST or report.method not in shown:
         return
-    series = {mark: [mean_of(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
+    series = {mark: [fmean(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
     names = [title.removeprefix("sparsity ") for title in columns.values()]
     console.print(plain("test accuracy in % by sparsity or budget"))
     for line in _lines(series, names, min(_WIDE, console.width - 10)):
@@ -50,9 +54,7 @@ def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: i
 
     cells: dict[tuple[int, int], tuple[str, str]] = {}
     for mark, one in reversed([*series.items()]):  # the first is drawn over the others
-        for (left, before), (right, after) in zip(
-            zip(positions, one, strict=True), [*zip(positions, one, strict=True)][1:], strict=False
-        ):
+        for (left, before), (right, after) in pairwise(zip(positions, one, strict=True)):
             for x in range(left + 1, right):
                 value = before + (after - before) * (x - left) / (right - left)
                 cells[row(value), x] = _BETWEEN, _MARKS[mark]
@@ -92,10 +94,9 @@ def show_frontier(console: Console, report: Report, budget: str, title: str) -> 
     scale = f"; bars begin at {low:.0f} %" if low >= 0.5 else ""
     console.print(plain(f"accuracy against cost at {title}; * no cheaper mask is as good{scale}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(plain("trainings"), justify="right")
-    table.add_column(plain("method"), overflow="fold")
-    table.add_column(plain("accuracy"), justify="right")
-    table.add_column("", no_wrap=True)
+    for title in ("trainings", "method", "accuracy", ""):
+        right = title in ("trainings", "accuracy")
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not title)
     for point in points:
         share = (point.accuracy - low) / (high - low) if high > low else 1.0
         table.add_row(
@@ -128,15 +129,11 @@ def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence
     cut = any(_is_cut(layer) for profile in shown for layer in profile.layers)
     stroke = "; after the stroke those on a path" if cut else ""
     console.print(plain(f"% of each layer's weights that is left at {title}, seed {shown[0].seed}{stroke}"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(plain("layer"), overflow="fold")
-    table.add_column(plain("weights"), justify="right", no_wrap=True)
-    for profile in shown:
-        table.add_column(plain(profile.method), overflow="fold")
-    for rows in zip(*(profile.layers for profile in shown), strict=True):
-        cells = [plain(f"{_layer_bar(layer)} {_percentages(layer)}") for layer in rows]
-        table.add_row(plain(rows[0].name.removesuffix(".weight")), plain(number(rows[0].size)), *cells)
-    console.print(table)
+    rows = [
+        (first.name.removesuffix(".weight"), number(first.size), *map(_layer_cell, (first, *others)))
+        for first, *others in zip(*(profile.layers for profile in shown), strict=True)
+    ]
+    show_table(("layer", "weights", *(profile.method for profile in shown)), rows, numbers=1)
     console.print(plain("bars are logarithmic: empty is 0.1 % or less, full is all", "dim"))
 
 
@@ -144,12 +141,8 @@ def _is_cut(layer: LayerShare) -> bool:
     return layer.effective is not None and layer.effective < layer.kept
 
 
-def _percentages(layer: LayerShare) -> str:
+def _layer_cell(layer: LayerShare) -> str:
     shares = [layer.kept, *([layer.effective] if _is_cut(layer) and layer.effective is not None else [])]
-    return "/".join(f"{100 * share / max(1, layer.size):.3g}" for share in shares)
-
-
-def _layer_bar(layer: LayerShare) -> str:
-    share = max(LEAST, layer.kept / max(1, layer.size))
-    filled = round(_LAYER_WIDTH * (1 - math.log(share) / math.log(LEAST)))
-    return "█" * filled + "░" * (_LAYER_WIDTH - filled)
+    percentages = "/".join(f"{100 * share / max(1, layer.size):.3g}" for share in shares)
+    logarithm = math.log(max(LEAST, layer.kept / max(1, layer.size)))
+    return f"{bar(1 - logarithm / math.log(LEAST), _LAYER_WIDTH)} {percentages}"

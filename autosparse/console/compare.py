@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from autosparse.console.format import plain, results
-from autosparse.console.report import show_table
+from autosparse.console.format import plain, results, show_table
 from autosparse.plan.model import PURPOSES
-from autosparse.report import Compared, Gain, Interval, Level, Report, Setting, counted, difference, foretold, interval
+from autosparse.report.cells import counted
+from autosparse.report.compare import Compared, Gain, Interval, Level, Setting, difference, foretold, interval
+from autosparse.report.schema import Report
 from autosparse.text import seconds, size
 
 
@@ -28,13 +29,8 @@ def show_compared(
     console.print(plain("test accuracy in %, last epoch; mean ± half of the 95 % interval", "bold"))
     lines: list[list[str]] = []
     for row in rows:
-        lines.append(
-            [
-                row.method,
-                "" if row.method == "dense" else row.budget,
-                *map(_accuracy, row.accuracies, row.statuses),
-            ]
-        )
+        budget = "" if row.method == "dense" else row.budget
+        lines.append([row.method, budget, *map(_accuracy, row.accuracies, row.statuses)])
         if any(row.gains):
             lines.append(["", "", *map(_gain, row.gains)])
     show_table(["method", "budget", *names], lines)
@@ -55,7 +51,7 @@ def _gain(gain: Gain | None) -> str:
     if gain is None:
         return ""
     p = "" if gain.p is None else f", p {gain.p:.2g}"
-    return f"  {'+' if gain.difference.mean >= 0 else ''}{gain.difference}{p}{' *' if gain.is_significant else ''}"
+    return f"  {_signed(gain.difference)}{p}{' *' if gain.is_significant else ''}"
 
 
 def _significance(rows: Sequence[Compared]) -> str:
@@ -67,15 +63,11 @@ def _significance(rows: Sequence[Compared]) -> str:
 
 
 def _costs(reports: Sequence[Report]) -> list[list[str]]:
-    purposes = [purpose for purpose in PURPOSES if any(purpose in report.cost for report in reports)]
     rows = [["cost when made", *(seconds(sum(report.cost.values())) for report in reports)]]
-    rows += [
-        [
-            f"  {PURPOSES[purpose]}",
-            *(seconds(report.cost[purpose]) if purpose in report.cost else "–" for report in reports),
-        ]
-        for purpose in purposes
-    ]
+    for purpose, title in PURPOSES.items():
+        if any(purpose in report.cost for report in reports):
+            times = (seconds(report.cost[purpose]) if purpose in report.cost else "–" for report in reports)
+            rows.append([f"  {title}", *times])
     kinds = dict.fromkeys((model.format, model.budget) for report in reports for model in report.emitted)
     for format, budget in kinds:
         matches = [[m for m in report.emitted if (m.format, m.budget) == (format, budget)] for report in reports]

@@ -1,9 +1,12 @@
-"""The consoles of stdout and stderr, and safe text."""
+"""The consoles of stdout and stderr, safe text, and tables."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,15 +24,38 @@ def notes() -> Console:
     return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
-def number_table(title: str, *columns: str, header_style: str) -> Table:
+def number_table(*columns: str, header_style: str) -> Table:
     """A table without lines: names on the left, numbers on the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=header_style)
-    table.add_column(plain(title), overflow="fold")
-    for column in columns:
-        table.add_column(plain(column), justify="right", overflow="fold")
+    return table_of(*columns, numbers=len(columns), box=None, padding=(0, 2, 0, 0), header_style=header_style)
+
+
+def table_of(*columns: str, numbers: int = 0, **style: Any) -> Table:
+    """A table with a rule below its titles; this many columns after the first are numbers, on the right."""
+    table = Table(**{"box": box.SIMPLE_HEAD, "pad_edge": False, **style})
+    for index, column in enumerate(columns):
+        table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
     return table
+
+
+def bar(share: float, width: int) -> str:
+    """A bar of so many characters, of which a share is filled."""
+    filled = round(width * share)
+    return "█" * filled + "░" * (width - filled)
 
 
 def plain(value: object, style: str = "") -> Text:
     """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
     return Text(visible(value), style=style)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> None:
+    """Names and what is said of them; this many columns after the first are numbers."""
+    table = table_of(*columns, numbers=numbers)
+    for row in rows:
+        table.add_row(*(plain(cell) for cell in row))
+    results().print(table)
+
+
+def show_text(text: str) -> None:
+    """A result that is one text: printed as it is, never wrapped."""
+    results().print(plain(text) if "\n" not in text else text, soft_wrap=True)

@@ -9,10 +9,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from autosparse.console.format import number_table, plain, results
+from autosparse.console.format import bar, number_table, plain, results
 from autosparse.cost.bench import Bench
-from autosparse.report import Emitted
 from autosparse.report.cells import images_at_once, verified
+from autosparse.report.schema import Emitted
 from autosparse.text import number, size
 
 
@@ -23,20 +23,12 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
     console.print(plain(f"product of two matrices, GFLOP/s: {peaks}", "dim"))
-    table = number_table(
-        "images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share", header_style="bold"
-    )
+    titles = ("images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share")
+    table = number_table(*titles, header_style="bold")
     for item in bench.trained:
-        table.add_row(
-            *map(plain, (
-                f"{item.model} {item.batch} {item.precision}",
-                _spread(item.plain),
-                _spread(item.rates),
-                f"{item.ratio:.2f}",
-                f"{item.operations / 1e9:,.0f}",
-                f"{100 * item.share:.0f} %",
-            ))
-        )  # fmt: skip
+        name, rates = f"{item.model} {item.batch} {item.precision}", (_spread(item.plain), _spread(item.rates))
+        shares = (f"{item.ratio:.2f}", f"{item.operations / 1e9:,.0f}", f"{100 * item.share:.0f} %")
+        table.add_row(*map(plain, (name, *rates, *shares)))
     console.print(table)
     table = number_table(f"scoring {bench.largest}", "weights a second", header_style="bold")
     for name, rate in bench.scored.items():
@@ -83,13 +75,9 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
     sizes = [size(max(model.dense_bytes for model in emitted))]
     yield f"the dense network: {', '.join([*sizes, *latencies])}"
-    reasons = {model.format: model.without_gain for model in emitted if model.without_gain and not _gains(model)}
-    for format, why in reasons.items():
+    slow = [m for m in emitted if all(dense / own < _FASTER for own, dense in m.batch_latencies_ms.values())]
+    for format, why in {model.format: model.without_gain for model in slow if model.without_gain}.items():
         yield f"{format} is no faster: {why}"
-
-
-def _gains(model: Emitted) -> bool:
-    return any(dense / latency >= _FASTER for latency, dense in model.batch_latencies_ms.values())
 
 
 def show_inspected(description: Mapping[str, Any]) -> None:
@@ -108,9 +96,8 @@ def show_inspected(description: Mapping[str, Any]) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [_layer_row(layer) for layer in description["layers"]]
     # Shapes and ways of computing are not known of every format.
-    titles = [
-        title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if any(title in r for r in rows)
-    ]
+    known = {title for row in rows for title in row}
+    titles = [title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if title in known]
     for title in titles:
         right = title in ("kept", "sparsity")
         table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=title != "layer")
@@ -128,6 +115,6 @@ def _layer_row(layer: Mapping[str, Any]) -> dict[str, str]:
         **({"shape": " × ".join(map(str, layer["shape"]))} if layer["shape"] else {}),
         "kept": f"{layer['kept']:,}",
         "sparsity": f"{1 - present:.4f}",
-        "": "█" * round(_WIDE * present) + "░" * (_WIDE - round(_WIDE * present)),
+        "": bar(present, _WIDE),
         **({"computed": ways} if ways else {}),
     }

@@ -40,24 +40,21 @@ def show_plan(
             number = len(source.class_names)
             classes = f"{number:,} class{'es' * (number != 1)}: {listed(source.class_names)}"
             console.print(plain(f"{name}: {source.reading}; {classes}"))
-    table = Table(box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("")
-    table.add_column("")
+    table = Table("", "", box=None, show_header=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     costs = any(status.status != "reuse" and name in fitted.price.steps for name, status in statuses.items())
     for title in ("time", "peak", "disk"):
         table.add_column(title if costs else "", justify="right", no_wrap=True)
     for purpose, title in PURPOSES.items():
-        steps = [step for step in plan.steps.values() if step.purpose == purpose]
-        if not steps:
-            continue
-        table.add_row(plain(title, "bold"))
         operations: dict[str, list[str]] = {}
-        for step in steps:
-            operations.setdefault(step.name if every_step else step.operation, []).append(step.name)
+        for step in plan.steps.values():
+            if step.purpose == purpose:
+                operations.setdefault(step.name if every_step else step.operation, []).append(step.name)
+        if operations:
+            table.add_row(plain(title, "bold"))
         for label, names in operations.items():
             _row(table, fitted, label, names)
     console.print(table)
-    show_budgets(budgets)
+    _budgets(console, budgets)
     if every_step:
         for name, status in statuses.items():
             if status.status != "reuse" and not status.because:
@@ -72,9 +69,8 @@ def show_plan(
         console.print(plain(note, "yellow"))
     _elsewhere(console, statuses)
     if shared := sum(status.reason == SHARED for status in statuses.values()):
-        console.print(
-            plain(f"{shared} of the reused steps are in the shared store alone, and fetched when needed", "dim")
-        )
+        sentence = f"{shared} of the reused steps are in the shared store alone, and fetched when needed"
+        console.print(plain(sentence, "dim"))
     _footer(console, fitted, sharing)
 
 
@@ -95,14 +91,8 @@ def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None
 
 def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> None:
     # Where reasons lie, and how many steps each makes run.
-    roots: Counter[tuple[str, str]] = Counter()
-    for name, status in statuses.items():
-        if status.status != "reuse":
-            root = chain(plan, statuses, name)[-1]
-            roots[statuses[root].reason, plan.steps[root].purpose] += 1
-    reasons: Counter[str] = Counter()
-    for (reason, _), times in roots.items():
-        reasons[reason] += times
+    to_run = (name for name, status in statuses.items() if status.status != "reuse")
+    reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run)
     for reason, times in reasons.most_common(_REASONS):
         console.print(plain(f"because {reason}: {times} step{'s' * (times != 1)}"))
     if len(reasons) > _REASONS:
@@ -113,11 +103,8 @@ def _compiling(console: Console, item: PayBack) -> None:
     number = f"each of {item.trainings} trainings" if item.trainings > 1 else "one training"
     sentence = f"compiling {item.model} takes {seconds(item.seconds)} of {number}"
     sentence += f", the rest is {item.times:.2f} times as fast"
-    if item.saved > 0:
-        console.print(plain(f"{sentence}: {seconds(item.saved)} saved", "cyan"))
-    else:
-        lost = f"{seconds(-item.saved)} lost; {DENSE}"
-        console.print(plain(f"{sentence}: {lost}", "yellow"))
+    balance = f"{seconds(item.saved)} saved" if item.saved > 0 else f"{seconds(-item.saved)} lost; {DENSE}"
+    console.print(plain(f"{sentence}: {balance}", "cyan" if item.saved > 0 else "yellow"))
 
 
 def _elsewhere(console: Console, statuses: Mapping[str, Status]) -> None:
@@ -146,7 +133,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
             parts.append(f"peak {binary_size(left.peak_bytes)}{limit}")
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
-        unknown = sum(status.status != "reuse" and name not in price.steps for name, status in fitted.statuses.items())
+        unknown = sum(name not in price.steps for name in fitted.to_run)
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"what {unknown} steps cost is not known before {missing} is here", "yellow"))
@@ -159,22 +146,20 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         console.print(plain(sentence, "dim"))
 
 
-def show_budgets(translations: Sequence[Translation] | None) -> None:
-    """Show each budget in the other currencies, as ranges where these depend on the masks."""
-    console = results()
+def _budgets(console: Console, translations: Sequence[Translation] | None) -> None:
+    # Each budget in the other currencies, as ranges where these depend on the masks.
     if translations is None:
         console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))
         return
     columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
     table = number_table(*columns, header_style="")
     for item in translations:
-        macs = _shown(item.macs, number)
-        if item.budget.endswith(" macs"):
-            macs = f"≤ {macs}"
-        quantities = (item.sparsity, _share), (item.kept, number), (item.parameters, number)
-        row = [*(_shown(value, as_text) for value, as_text in quantities), macs, _shown(item.bytes, size)]
+        values = (item.sparsity, item.kept, item.parameters, item.macs, item.bytes)
+        amounts = [*zip(values, (_share, number, number, number, size), strict=True)]
+        row = [_shown(value, as_text) for value, as_text in amounts]
+        row[3] = f"≤ {row[3]}" if item.budget.endswith(" macs") else row[3]
         table.add_row(plain(item.budget), *map(plain, row))
-        alike = [_uniform(*pair) for pair in (*quantities, (item.macs, number), (item.bytes, size))]
+        alike = [as_text(value.uniform) if isinstance(value, Between) else "" for value, as_text in amounts]
         table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
     console.print(table)
     console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
@@ -189,17 +174,12 @@ def _shown(value: float | Between, as_text: Callable[[float], str]) -> str:
     return high if value.lowest == value.highest else f"{low}–{high}"
 
 
-def _uniform(value: float | Between, as_text: Callable[[float], str]) -> str:
-    return as_text(value.uniform) if isinstance(value, Between) else ""
-
-
 def _share(sparsity: float) -> str:
     # Two digits of what is left: 0.99995 is not 1.
     digits = 2 - math.floor(math.log10(1 - sparsity)) if sparsity else 1
     return f"{round(sparsity, digits):.15g}"
 
 
-_MOST = 6
 _SIDES = ("before", "after")
 
 
@@ -228,10 +208,8 @@ def _whole(console: Console, link: Mapping[str, Any]) -> None:
             _line(console, f"  {title}: {change['path']} {before} → {after}")
     for role, source in link["inputs"].items():
         _line(console, f"  input {role}: {source['step']}, {source['status']}, {source['reason']}", source["status"])
-    outputs = link["outputs"]
-    if outputs:
-        more = f" and {len(outputs) - _MOST} more" if len(outputs) > _MOST else ""
-        _line(console, f"  needed by {', '.join(outputs[:_MOST])}{more}")
+    if link["outputs"]:
+        _line(console, f"  needed by {listed(link['outputs'])}")
 
 
 def _line(console: Console, text: str, status: str = "") -> None:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from autosparse.backends import resident_memory
+from autosparse.backends import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, resident_memory
 from autosparse.console.format import notes, plain
 from autosparse.cost.fitted import Fitted
-from autosparse.execute import Event, Failed, Finished, Note, Observer, Progress, Started, Waiting, with_skipped
+from autosparse.execute import Everyone, with_skipped
 from autosparse.plan.model import PURPOSES, Step
 from autosparse.steps import operations
 from autosparse.text import seconds, size, sparkline
@@ -30,25 +29,25 @@ class Remaining:
 
     def __init__(self, fitted: Fitted) -> None:
         self.names = fitted.to_run
-        known = [fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps]
+        known = {name: fitted.price.steps[name].seconds for name in self.names if name in fitted.price.steps}
         self._priced = len(known) == len(self.names)
-        usual = max(0.01, sum(known) / len(known)) if known else 1.0
-        self._seconds = {
-            name: fitted.price.steps[name].seconds if name in fitted.price.steps else usual for name in self.names
-        }
+        usual = max(0.01, sum(known.values()) / len(known)) if known else 1.0
+        self._seconds = dict.fromkeys(self.names, usual) | known
         self._left = dict(self._seconds)
         self._all = sum(self._left.values())
         self._begin = time.monotonic()
         # Steps are priced one after another, and run in parallel.
         self._together = fitted.seconds / self._all if self._all and fitted.seconds else 1.0
 
-    def done(self, name: str, share: float = 1.0) -> None:
-        """Count a share of a step as done."""
-        self._left[name] = self._seconds.get(name, 0.0) * (1 - share)
-
-    def skip(self, names: Iterable[str]) -> None:
-        """Leave out steps that will not run."""
-        self._all -= sum(self._left.pop(name, 0.0) for name in names)
+    def on_event(self, event: Event) -> None:
+        """Count what is done of a step; leave out those that will not run."""
+        match event:
+            case Progress(name, done, total):
+                self._left[name] = self._seconds.get(name, 0.0) * (1 - done / total)
+            case Finished(name, status) if status != "reuse":
+                self._left[name] = 0.0
+            case Failed(name, _, skipped):
+                self._all -= sum(self._left.pop(one, 0.0) for one in [name, *skipped])
 
     @property
     def text(self) -> str:
@@ -74,9 +73,7 @@ class _AtHand:
 
     step: Step
     begin: float
-    done: int = 0
-    total: int = 0
-    loss: float | None = None
+    progress: Progress | None = None
     waits: bool = False
     where: str = ""
 
@@ -84,7 +81,7 @@ class _AtHand:
 class Tree:
     """An observer that draws a line for each purpose, its running steps below it, and the progress of the plan on top.
 
-    A context manager.
+    `live` shows it while it is entered.
     """
 
     def __init__(self, fitted: Fitted, console: Console) -> None:
@@ -99,47 +96,34 @@ class Tree:
         self._at_hand: dict[str, _AtHand] = {}
         self._curves: dict[str, list[float]] = {}
         self._measured: dict[str, str] = {}  # purpose -> the metric of its last step
-        self._live = Live(
+        self.live = Live(
             get_renderable=self.drawn, console=console, transient=True, refresh_per_second=4, redirect_stdout=False
         )
 
-    def __enter__(self) -> Tree:
-        self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._live.stop()
-
     def on_event(self, event: Event) -> None:
         """Change the tree; notes and failures are printed above it."""
+        self._remaining.on_event(event)
         match event:
             case Started(name, machine):
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), where=machine)
             case Waiting(name):
                 self._at_hand[name] = _AtHand(self._plan.steps[name], time.monotonic(), waits=True)
-            case Progress(name, done, total, loss):
-                self._remaining.done(name, done / total)
-                at_hand = self._at_hand[name]
-                at_hand.done, at_hand.total, at_hand.loss = done, total, loss
+            case Progress(name):
+                self._at_hand[name].progress = event
             case Finished():
                 self._finish(event)
             case Failed(name, message, skipped):
                 self._at_hand.pop(name, None)
                 self._lost |= {name, *skipped}
-                self._remaining.skip([name, *skipped])
-                _note(self._live.console, with_skipped(message, len(skipped)))
+                _note(self.live.console, with_skipped(message, len(skipped)))
             case Note(text):
-                _note(self._live.console, text)
+                _note(self.live.console, text)
 
     def _finish(self, event: Finished) -> None:
         self._at_hand.pop(event.step, None)
         self._finished.add(event.step)
         self._lost.discard(event.step)
-        if event.status != "reuse":
-            self._remaining.done(event.step)
-            self._made += 1
+        self._made += event.status != "reuse"
         step = self._plan.steps[event.step]
         facts = operations[step.operation].facts
         value = event.metrics.get(facts.get("metric", ""))
@@ -209,26 +193,20 @@ class Tree:
             return plain("waiting: another process makes it", "cyan")
         took = time.monotonic() - one.begin
         where = f" on {one.where}" if one.where else ""
-        if not one.done:
+        if not one.progress or not (done := one.progress.done):
             return plain(f"{seconds(took)}{where}", "dim")
+        total = one.progress.total
         width = _WIDTH if self._console.width >= _NARROW else _WIDTH // 2
-        filled = round(width * one.done / one.total)
-        rate = one.done / took if took else 0.0
+        filled = round(width * done / total)
+        rate = done / took if took else 0.0
         speed = f"{rate:.3g} a second" if rate >= 1 else f"{seconds(1 / rate) if rate else '?'} each"
-        left = seconds(took * (one.total - one.done) / one.done)
-        loss = "" if one.loss is None else f", loss {one.loss:.3g}"
+        left = seconds(took * (total - done) / done)
+        loss = "" if one.progress.loss is None else f", loss {one.progress.loss:.3g}"
         bar = Text("█" * filled, "yellow") + Text("░" * (width - filled), "dim")
-        return bar + plain(f" {one.done} of {one.total}, {left} left, {speed}{loss}{where}")
+        return bar + plain(f" {done} of {total}, {left} left, {speed}{loss}{where}")
 
 
 _STILL = 30.0  # seconds after which a step says that it lives
-
-
-class Quiet:
-    """An observer that prints nothing."""
-
-    def on_event(self, event: Event) -> None:
-        """Do nothing."""
 
 
 class Lines:
@@ -242,21 +220,19 @@ class Lines:
 
     def on_event(self, event: Event) -> None:
         """Print a line for a finished step, a note or a failure, and now and then for progress."""
+        self._remaining.on_event(event)
         match event:
             case Started(name):
                 self._printed[name] = time.monotonic()
             case Progress(name, done, total):
-                self._remaining.done(name, done / total)
                 if time.monotonic() - self._printed[name] > _STILL:
                     self._printed[name] = time.monotonic()
                     self._line(f"{name}  {done} of {total}")
             case Finished(name, status, lasted) if status != "reuse":
-                self._remaining.done(name)
                 self._number += 1
                 total = max(self._number, len(self._remaining.names))  # rebuilt steps are not in the plan's number
                 self._line(f"[{self._number}/{total}] {name}  {seconds(lasted)}")
-            case Failed(name, message, skipped):
-                self._remaining.skip([name, *skipped])
+            case Failed(_, message, skipped):
                 _note(self._console, with_skipped(message, len(skipped)))
             case Waiting(name):
                 _note(self._console, f"another process is making `{name}`; waiting for it")
@@ -272,9 +248,13 @@ def _note(console: Console, text: str) -> None:
     console.print(plain(f"note: {text}"), soft_wrap=True)
 
 
-def follow(fitted: Fitted, *, quiet: bool) -> AbstractContextManager[Observer]:
-    """Return the observer for the kind of stderr: a tree on a terminal, lines elsewhere."""
+@contextmanager
+def follow(fitted: Fitted, *, quiet: bool) -> Iterator[Observer]:
+    """Yield the observer for the kind of stderr: a tree on a terminal, lines elsewhere."""
     console = notes()
-    if quiet:
-        return nullcontext(Quiet())
-    return Tree(fitted, console) if console.is_terminal else nullcontext(Lines(fitted))
+    if quiet or not console.is_terminal:
+        yield Everyone() if quiet else Lines(fitted)
+        return
+    tree = Tree(fitted, console)
+    with tree.live:
+        yield tree

@@ -3,33 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, show_profiles
-from autosparse.console.format import plain, results
+from autosparse.console.format import plain, results, show_table, table_of
 from autosparse.console.models import show_verified
-from autosparse.console.sanity import show_sanity
 from autosparse.plan.model import PURPOSES
-from autosparse.report import (
-    MaskCost,
-    Reached,
-    Report,
-    Row,
-    best_of,
-    columns_of,
-    mean_of,
-    method_first,
-    ranked,
-    rows_of,
-)
-from autosparse.report.cells import rounds_by_source, verdict_sentences
+from autosparse.report import cells
+from autosparse.report.folder import Reached
+from autosparse.report.schema import Checked, MaskCost, Report, Sanity
+from autosparse.report.verdict import signed
 from autosparse.text import number, seconds, shell_word, sparkline
 
 
@@ -41,7 +30,7 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
     """
     console = results()
     weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
-    columns = columns_of(report)
+    columns = cells.columns_of(report)
     budgets = columns if wide else dict(list(columns.items())[-1:])
     view = _View(console, report, budgets, sort, bool(sections) or wide)
     console.print()
@@ -100,7 +89,7 @@ def show_made(made: Mapping[str, Any]) -> None:
 
 def show_runs(runs: Sequence[Reached]) -> None:
     """The runs of a directory, the latest last."""
-    table = _table("run", "model", "dataset", "method", "accuracy by budget", numbers=0)
+    table = table_of("run", "model", "dataset", "method", "accuracy by budget")
     for one in runs:
         name, report = plain(one.run.folder), one.run.report
         if one.run.tags:
@@ -123,38 +112,25 @@ def _reached(one: Reached, label: str) -> str:
     return f"{label}: {value:.1f}{'*' * (label in one.best)}{f' ({status})' if status else ''}"
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Names and what is said of them."""
-    table = _table(*columns, numbers=0)
-    for row in rows:
-        table.add_row(*(plain(cell) for cell in row))
-    results().print(table)
-
-
-def show_text(text: str) -> None:
-    """A result that is one text: printed as it is, never wrapped."""
-    results().print(plain(text) if "\n" not in text else text, soft_wrap=True)
-
-
 def _accuracies(console: Console, report: Report, sort: str) -> None:
-    columns = columns_of(report)
+    columns = cells.columns_of(report)
     seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
     spread = "mean ± sd of " if seeds > 1 else ""
     beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
     console.print(
         plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
     )
-    table = _table("method", *columns.values(), numbers=len(columns))
-    rows = rows_of(report)
-    best = [best_of(rows, column) for column in range(len(columns))]
+    table = table_of("method", *columns.values(), numbers=len(columns))
+    rows = cells.rows_of(report)
+    best = [cells.best_of(rows, column) for column in range(len(columns))]
     methods = [row for row in rows if not row.control]
     for row in _sorted(methods, report, sort):
         stars = [
-            "*" if not row.apart and values and mean_of(values) == top else " "
+            "*" if not row.apart and values and fmean(values) == top else " "
             for values, top in zip(row.cells, best, strict=True)
         ]
-        cells = [text + star for text, star in zip(row.texts, stars, strict=True)]
-        table.add_row(plain(row.title, "bold" if row.name == report.method else ""), *map(plain, cells))
+        texts = [text + star for text, star in zip(row.texts, stars, strict=True)]
+        table.add_row(plain(row.title, "bold" if row.name == report.method else ""), *map(plain, texts))
     table.add_section()
     for row in rows[len(methods) :]:
         table.add_row(*(plain(cell, "dim") for cell in (row.title, *(f"{text} " for text in row.texts))))
@@ -163,18 +139,18 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    for sentence in verdict_sentences(report):
+    for sentence in cells.verdict_sentences(report):
         console.print(plain(sentence))
     if report.verdicts:
         console.print()
 
 
-def _sorted(rows: Sequence[Row], report: Report, sort: str) -> list[Row]:
+def _sorted(rows: Sequence[cells.Row], report: Report, sort: str) -> list[cells.Row]:
     # The network that was not pruned and the spec's method come first, unless they are to be in order too.
     if sort == "name":
         return sorted(rows, key=lambda row: row.name)
     if sort == "accuracy":
-        order = ranked(report)
+        order = cells.ranked(report)
         return sorted(rows, key=lambda row: order.index(row.name))
     return sorted(rows, key=lambda row: (row.name != "dense", row.name != report.method))
 
@@ -186,30 +162,29 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
         command = f"autosparse report {shell_word(report.run)} --section layers"
         console.print(plain(f"`{command}` shows what is left of each of {most} layers", "dim"))
         return
-    show_profiles(console, profiles, method_first(report, label), title)
+    show_profiles(console, profiles, cells.method_first(report, label), title)
 
 
 def _masks(console: Console, report: Report, label: str, title: str) -> None:
     """What the masks of a budget leave: weights and channels on a path, paths, multiply-adds."""
     pruned = [result for result in report.results if result.effective_nodes is not None]
-    if not pruned:
-        return
     shown = [result for result in pruned if result.budget == label and result.seed == pruned[0].seed]
     if not shown:
         return
     console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
-    table = _table("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in", numbers=5)
-    for result in shown:
-        cells = (
+    rows = [
+        (
+            result.method,
             f"{result.effective_sparsity or 0:.4f}",
             f"{100 * (result.effective_nodes or 0):.1f}",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
             _cost(costs.get(result.method)),
         )
-        table.add_row(plain(result.method), *map(plain, cells))
-    console.print(table)
+        for result in shown
+    ]
+    show_table(("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in"), rows, numbers=5)
 
 
 def _cost(cost: MaskCost | None) -> str:
@@ -223,7 +198,10 @@ def _cost(cost: MaskCost | None) -> str:
 
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
-    settings = ", ".join(f"{name} {_short(value)}" for name, value in scorer["tuned"].items())
+    settings = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in scorer["tuned"].items()
+    )
     stopped = sum(scorer["stopped"])
     early = f", {stopped} stopped early," if stopped else ""
     survivors = "the weights that survive a round" if scorer["progressive"] else "IRP's survivors"
@@ -245,7 +223,7 @@ def _mattered(scorer: Mapping[str, Any]) -> str:
 
 
 def _lessons(console: Console, report: Report) -> None:
-    for name, rounds in rounds_by_source(report).items():
+    for name, rounds in cells.rounds_by_source(report).items():
         network = name.rpartition("/")[0]  # named only where there are several
         values = [item["validation_accuracy"] for item in rounds]
         left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
@@ -270,15 +248,47 @@ def _costs(console: Console, report: Report) -> None:
         console.print(plain(f"cost when made: {parts}"))
 
 
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _sanity(console: Console, items: Sequence[Sanity]) -> None:
+    """Test accuracy of every check beside the method's own, and what it says."""
+    if not items:
+        return
+    seeds = ", ".join(map(str, items[0].seeds))
+    where = f"at {_budget_of(items[0])}, seed{'s' * (len(items[0].seeds) > 1)} {seeds}"
+    console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
+    checks = dict.fromkeys(check.check for item in items for check in item.checks)
+    rows = [(name, *(_check(name, item.checks) for item in items)) for name in checks]
+    own = ("as it is", *(f"{item.test_accuracy:.2f}        " for item in items))
+    show_table(("", *map(_subject, items)), [own, *rows], numbers=len(items))
+    for item in items:
+        sentence = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
+        console.print(plain(f"{_subject(item)}, {sentence}", "dim"))
+        if item.chosen_from:
+            others = ", ".join(f"{name} {value:.1f}" for name, value in item.chosen_from.items())
+            console.print(plain(f"{item.method} is the best on validation images: {others}", "dim"))
+        reasons: dict[str, list[str]] = {}
+        for check in item.checks:
+            if check.verdict:
+                kept = f"; {100 * check.overlap:.0f} % of the same weights" if check.overlap is not None else ""
+                console.print(plain(f"{item.method}: {check.verdict}{kept}"))
+            if check.left_out:
+                reasons.setdefault(check.left_out, []).append(check.check)
+        for reason, names in reasons.items():
+            console.print(plain(f"{item.method}, left out: {', '.join(names)}, since {reason}", "dim"))
 
 
-def _table(*columns: str, numbers: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
-    return table
+def _budget_of(item: Sanity) -> str:
+    return f"sparsity {item.sparsity:g}" if item.budget == str(item.sparsity) else item.budget
+
+
+def _subject(item: Sanity) -> str:
+    return item.method if item.subject == item.method else f"{item.subject}, {item.method}"
+
+
+def _check(name: str, checks: Sequence[Checked]) -> str:
+    check = next((check for check in checks if check.check == name), None)
+    if check is None or check.test_accuracy is None or check.difference is None:
+        return "-        "
+    return f"{check.test_accuracy:.2f} {signed(check.difference, 2):>7}"
 
 
 def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
@@ -293,7 +303,7 @@ _SHOWN: Mapping[str, Callable[[_View], None]] = {
     "emitted": lambda view: _emitted(view.console, view.report),
     "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
     "verdict": lambda view: _verdicts(view.console, view.report),
-    "sanity": lambda view: show_sanity(view.console, view.report.sanity),
+    "sanity": lambda view: _sanity(view.console, view.report.sanity),
     "warnings": lambda view: _warnings(view.console, view.report),
     "masks": _each(lambda view, label, title: _masks(view.console, view.report, label, title)),
     "layers": _each(lambda view, label, title: _layers(view.console, view.report, label, title, asked=view.asked)),

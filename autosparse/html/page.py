@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from statistics import fmean, stdev
 
 from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
 from autosparse.plan.model import PURPOSES
-from autosparse.report import LEAST, Report, columns_of, mean_of, method_first, rows_of, spread_of
-from autosparse.report.cells import rounds_by_source, verdict_sentences, verified
+from autosparse.report import cells
+from autosparse.report.finished import LEAST
+from autosparse.report.schema import Report
 from autosparse.text import seconds
 
 _PAGE = """
@@ -37,12 +39,6 @@ def plots_of(report: Report) -> dict[str, str]:
     return {name: plot for name, plot in drawn.items() if plot}
 
 
-def standalone(plot: str) -> str:
-    """A plot as a file of its own, with its style."""
-    head, _, rest = plot.partition("\n")
-    return f"{head}\n<style>{STYLE}</style>\n{rest}\n"
-
-
 def report_page(report: Report) -> str:
     """The whole page."""
     plots = plots_of(report)
@@ -56,18 +52,13 @@ def report_page(report: Report) -> str:
         plots.get("accuracy", ""),
         _accuracies(report),
         "<h2>Can it be believed</h2>",
-        *(f"<p>{escaped(sentence)}</p>" for sentence in verdict_sentences(report)),
+        *(f"<p>{escaped(sentence)}</p>" for sentence in cells.verdict_sentences(report)),
         *(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings),
     ]
-    for name, heading in (
-        ("layers", "Where the weights went"),
-        ("irp", "Iterative rewind pruning"),
-        ("tuning", "The scorer"),
-    ):
+    headings = {"layers": "Where the weights went", "irp": "Iterative rewind pruning", "tuning": "The scorer"}
+    for name, heading in {**headings, "cost": "What it cost"}.items():
         if name in plots:
-            body += [f"<h2>{heading}</h2>", plots[name]]
-    if "cost" in plots:
-        body += ["<h2>What it cost</h2>", plots["cost"], plots.get("timeline", "")]
+            body += [f"<h2>{heading}</h2>", plots[name], plots.get("timeline", "") if name == "cost" else ""]
     head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{escaped(title)}</title>"
     theme = '<meta name="color-scheme" content="light dark">'
     inner = "\n".join(part for part in body if part)
@@ -76,16 +67,16 @@ def report_page(report: Report) -> str:
 
 
 def _accuracy(report: Report) -> str:
-    columns, rows, series = columns_of(report), rows_of(report), []
+    columns, rows, series = cells.columns_of(report), cells.rows_of(report), []
     if len(columns) == 1:  # points, not lines
         (title,) = columns.values()
         accuracies = [(row.title, row.cells[0]) for row in rows if row.cells[0]]
-        bars = [(name, mean_of(values), spread_of(values)) for name, values in accuracies]
+        bars = [(name, fmean(values), cells.spread_of(values)) for name, values in accuracies]
         return bar_chart(f"test accuracy in % after the last epoch, {title}", sorted(bars, key=lambda bar: -bar[1]))
     for row in rows:
         measured = [(float(index), values) for index, values in enumerate(row.cells) if values]
-        points = [(index, mean_of(values)) for index, values in measured]
-        spread = [statistics.stdev(values) if len(values) > 1 else 0.0 for _, values in measured]
+        points = [(index, fmean(values)) for index, values in measured]
+        spread = [stdev(values) if len(values) > 1 else 0.0 for _, values in measured]
         if points:
             main = row.name == report.method and not row.control
             series.append(Series(row.title, points, spread, main=main, apart=row.apart))
@@ -96,23 +87,17 @@ def _accuracy(report: Report) -> str:
 
 
 def _layers(report: Report) -> str:
-    columns = list(columns_of(report).items())
+    columns = list(cells.columns_of(report).items())
     if not columns or not report.profiles:
         return ""
     label, title = columns[-1]
     by_method = {profile.method: profile for profile in report.profiles if profile.budget == label}
-    shown = [by_method[method] for method in method_first(report, label) if method in by_method][:_BESIDE]
-    series = [
-        Series(
-            profile.method,
-            [
-                (float(index), math.log10(max(LEAST, layer.kept / max(1, layer.size))) + 2)
-                for index, layer in enumerate(profile.layers)
-            ],
-            main=profile.method == report.method,
-        )
-        for profile in shown
-    ]
+    shown = [by_method[method] for method in cells.method_first(report, label) if method in by_method][:_BESIDE]
+    series = []
+    for profile in shown:
+        shares = (max(LEAST, layer.kept / max(1, layer.size)) for layer in profile.layers)
+        points = [*enumerate(math.log10(share) + 2 for share in shares)]
+        series.append(Series(profile.method, points, main=profile.method == report.method))
     names = [layer.name.removesuffix(".weight").rpartition(".")[2] for layer in shown[0].layers] if shown else []
     return line_chart(f"what is left of each layer at {title}", "layer", "log10 of %", series, names)
 
@@ -120,7 +105,7 @@ def _layers(report: Report) -> str:
 def _irp(report: Report) -> str:
     series = [
         Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds])
-        for source, rounds in rounds_by_source(report).items()
+        for source, rounds in cells.rounds_by_source(report).items()
     ]
     return line_chart("validation accuracy after each round of IRP", "round", "%", series)
 
@@ -129,12 +114,8 @@ def _tuning(report: Report) -> str:
     trials = [value for value in report.scorer.get("trials", ()) if value is not None]
     if len(trials) < 2:
         return ""
-    best = [max(trials[: number + 1]) for number in range(len(trials))]
-    lines = {"trial": trials, "best so far": best}
-    series = [
-        Series(name, [(float(number), value) for number, value in enumerate(values)], main=name != "trial")
-        for name, values in lines.items()
-    ]
+    series = [Series("trial", [*enumerate(trials)])]
+    series.append(Series("best so far", [*enumerate(accumulate(trials, max))], main=True))
     return line_chart(f"tuning of scorer {report.scorer['name']}", "trial", "objective", series)
 
 
@@ -155,19 +136,19 @@ def _made(report: Report) -> tuple[list[Span], list[str]]:
 
 
 def _accuracies(report: Report) -> str:
-    rows = [(row.name == report.method and not row.control, [row.title, *row.texts]) for row in rows_of(report)]
-    return _table(["method", *columns_of(report).values()], rows)
+    rows = [(row.name == report.method and not row.control, [row.title, *row.texts]) for row in cells.rows_of(report)]
+    return _table(["method", *cells.columns_of(report).values()], rows)
 
 
 def _emitted(report: Report) -> str:
-    titles, rows = verified(report.emitted)
+    titles, rows = cells.verified(report.emitted)
     return _table(titles, ((False, row) for row in rows))
 
 
 def _table(titles: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]]) -> str:
     head = "".join(f"<th>{escaped(title)}</th>" for title in titles)
     lines = [
-        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{escaped(cell)}</td>' for cell in cells)}</tr>"
-        for main, cells in rows
+        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{escaped(cell)}</td>' for cell in texts)}</tr>"
+        for main, texts in rows
     ]
     return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "\n</table>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autosparse.errors import MissingExtra
@@ -67,7 +67,7 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
         fraction = (x - first) / (last - first) if last > first else 0.5
         return _LEFT + fraction * width, _TOP + height * (high - y) / (high - low)
 
-    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
+    parts = []
     for value in _ticks(low, high):
         _, y = at(first, value)
         parts += [
@@ -83,11 +83,9 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
         f"{escaped(up)}</text>",
     ]
     for number, one in enumerate(series):
-        parts += _line(one, f"var(--s{number % _COLOURS})", at)
-        y = _TOP + 8 + 18 * number
-        mark = (
-            f'<path class="{_class(one)}" d="M{_WIDE - _RIGHT + 12} {y - 4}h20" stroke="var(--s{number % _COLOURS})"/>'
-        )
+        y, colour = _TOP + 8 + 18 * number, f"var(--s{number % _COLOURS})"
+        parts += _line(one, colour, at)
+        mark = f'<path class="{_class(one)}" d="M{_WIDE - _RIGHT + 12} {y - 4}h20" stroke="{colour}"/>'
         parts.append(f'{mark}<text x="{_WIDE - _RIGHT + 38}" y="{y}">{escaped(_cut(one.name))}</text>')
     tall = max(_HIGH, _TOP + 18 * len(series) + 12)
     return _svg(title, tall, parts)
@@ -98,7 +96,7 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float, str]]) -> str:
     if not bars:
         return ""
     most = max(value for _, value, _ in bars) or 1.0
-    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
+    parts = []
     for number, (name, value, label) in enumerate(bars):
         y, length = _TOP + 26 * number, (_WIDE - 2 * _RIGHT) * value / most
         parts += [
@@ -115,7 +113,7 @@ def timeline_chart(title: str, spans: Sequence[Span], kinds: Sequence[str]) -> s
         return ""
     whole = max(span.begin + span.seconds for span in spans) or 1.0
     width, free = _WIDE - _LEFT - _RIGHT, list[float]()
-    parts = [f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>']
+    parts = []
     for span in sorted(spans, key=lambda span: span.begin):
         row = next((row for row, until in enumerate(free) if until <= span.begin + _UNSEEN * whole), len(free))
         free[row : row + 1] = [span.begin + span.seconds]
@@ -143,11 +141,11 @@ def timeline_chart(title: str, spans: Sequence[Span], kinds: Sequence[str]) -> s
 
 def _svg(title: str, tall: float, parts: Sequence[str]) -> str:
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDE} {tall:.0f}" role="img"'
-    return f'{head} aria-label="{escaped(title)}">\n' + "\n".join(parts) + "\n</svg>"
+    heading = f'<text x="{_LEFT}" y="18" font-weight="600">{escaped(title)}</text>'
+    return f'{head} aria-label="{escaped(title)}">\n' + "\n".join([heading, *parts]) + "\n</svg>"
 
 
-def _line(one: Series, colour: str, at: object) -> list[str]:
-    assert callable(at)
+def _line(one: Series, colour: str, at: Callable[[float, float], tuple[float, float]]) -> list[str]:
     coordinates = [(*at(x, y), *at(x, y - spread), *at(x, y + spread)) for (x, y), spread in _spread(one)]
     parts = []
     if any(one.spread):
@@ -194,6 +192,12 @@ def escaped(value: str) -> str:
     return html.escape(visible(value))
 
 
+def standalone(plot: str, style: str = STYLE) -> str:
+    """A plot as a file of its own, with its style."""
+    head, _, rest = plot.partition("\n")
+    return f"{head}\n<style>{style}</style>\n{rest}\n"
+
+
 _TIMES = 3  # pixels for every unit of the plot
 
 
@@ -205,7 +209,5 @@ def picture(plot: str) -> bytes:
         raise MissingExtra("PNG needs resvg_py", "run `pip install 'autosparse[plots]'`, or write `--svg`") from None
     light = dict(re.findall(r"--(\w+): (#\w+)", STYLE.partition("@media")[0]))
     rules = "\n".join(line for line in STYLE.splitlines() if line.startswith("svg"))
-    head, _, rest = plot.partition("\n")
-    whole = f"{head}\n<style>{rules}</style>\n{rest}"
-    fixed = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], whole)
+    fixed = re.sub(r"var\(--(\w+)\)", lambda match: light[match[1]], standalone(plot, rules))
     return bytes(resvg_py.svg_to_bytes(svg_string=fixed, background=light["paper"], zoom=_TIMES))

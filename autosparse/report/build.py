@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from autosparse.core.weights import sparsity_of
+from autosparse.execute import Outcome
 from autosparse.exporters import exporters
 from autosparse.plan.model import Cell, Step
-from autosparse.report.failures import describe_failures, describe_notes, find_missing
-from autosparse.report.finished import Finished, describe_profiles, describe_timeline
-from autosparse.report.sanity import describe_sanity
+from autosparse.report.finished import (
+    Finished,
+    describe_failures,
+    describe_notes,
+    describe_profiles,
+    describe_timeline,
+    find_missing,
+)
+from autosparse.report.folder import write_file
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
-from autosparse.report.scorer import describe_scorer, write_file
-from autosparse.report.verdict import judge_results
+from autosparse.report.scorer import copy_scorer, describe_scorer
+from autosparse.report.verdict import describe_sanity, judge_results
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
@@ -23,38 +30,34 @@ from autosparse.steps.label import LabelResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact
 
-_MEASURED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
+_OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")
+_OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
 
 
-def build_report(
-    finished: Finished,
-    *,
-    run: str,
-    steps: Mapping[str, int],
-    seconds: float,
-    emitted: Sequence[Emitted],
-    scorer: Path | None = None,
-    failures: Sequence[Failure] = (),
-) -> Report:
-    """Read the artifacts of a plan's finished steps. Raises DamagedArtifact for one that cannot be trusted."""
+def build_report(finished: Finished, outcome: Outcome, folder: Path | None = None) -> Report:
+    """Read the artifacts of a plan's finished steps; copy emitted models and the scorer into the run's folder, if any.
+
+    Raises DamagedArtifact for an artifact that cannot be trusted.
+    """
     plan = finished.plan
+    failures = [Failure(**failure) for failure in outcome.failures()]
     results = [_result(finished, cell) for cell in finished.cells if cell.role != "control"]
     controls = [_result(finished, cell) for cell in finished.cells if cell.role == "control"]
     missing = find_missing(finished, failures)
     return Report(
         schema_version=SCHEMA_VERSION,
-        run=run,
+        run=str(folder or ""),
         spec=plan.name,
         model=plan.spec.model.short_name,
         dataset=plan.spec.dataset.short_name,
         method=plan.spec.method.name,
-        steps=dict(steps),
-        seconds=round(seconds, 2),
+        steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
+        seconds=round(outcome.seconds, 2),
         results=results,
         controls=controls,
         irp=[_round(finished, step) for step in finished.with_result(RoundResult) if step.purpose == "source"],
-        scorer=describe_scorer(finished, scorer),
-        emitted=emitted,
+        scorer=describe_scorer(finished, copy_scorer(finished, folder) if folder else None),
+        emitted=copy_emitted(finished, folder) if folder else [],
         cost=_cost(finished),
         warnings=[
             *describe_failures(failures, missing, [*results, *controls]),
@@ -75,24 +78,23 @@ def build_report(
 
 def can_report(finished: Finished) -> bool:
     """Return whether a report has anything to describe: a result, or at least a network and its images."""
-    starts = (_base(finished, cell) for cell in finished.plan.cells)
-    return bool(finished.cells) or any(all(map(finished.has, start)) for start in starts)
+    starts = (finished.plan.steps[cell.evaluate].inputs for cell in finished.plan.cells)
+    return bool(finished.cells) or any(finished.has(start["init"]) and finished.has(start["data"]) for start in starts)
 
 
 def failed_emissions(finished: Finished) -> list[str]:
     """Of every model that was asked for and is not emitted, why."""
     return [
         f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {measured.failed}"
-        for step, cell, artifact in _emissions(finished)
-        if isinstance(measured := read_emission(artifact), FailedEmission)
+        for step, cell, _, measured in _emissions(finished)
+        if isinstance(measured, FailedEmission)
     ]
 
 
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
     emitted = []
-    for step, cell, artifact in _emissions(finished):
-        measured = read_emission(artifact)
+    for step, cell, artifact, measured in _emissions(finished):
         if isinstance(measured, FailedEmission):
             continue
         latency, dense_latency = measured.latency["1"]
@@ -114,7 +116,7 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
                 budget=cell.budget,
                 batch_latencies_ms=measured.latency,
                 without_gain=exporters[about["format"]].facts.get("gain", ""),
-                **{name: getattr(measured, name) for name in _MEASURED},
+                **{name: getattr(measured, name) for name in _OF_EMITTED},
             )
         )
     return emitted
@@ -125,13 +127,14 @@ def _tag(step: Step) -> str:
     return step.name.removeprefix("emit/").rsplit("/", 3)[0]
 
 
-def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact]]:
+def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitResult | FailedEmission]]:
     # One model may be within several budgets: it is put where each of them is looked for.
     cells = [cell for cell in finished.plan.cells if cell.role == "method"]
     for step in finished.with_result(EmitResult):
         for cell in cells:
             if cell.evaluate == step.inputs["evaluate"]:
-                yield step, cell, finished.open(step.name)
+                artifact = finished.open(step.name)
+                yield step, cell, artifact, read_emission(artifact)
 
 
 def _result(finished: Finished, cell: Cell) -> Result:
@@ -141,27 +144,16 @@ def _result(finished: Finished, cell: Cell) -> Result:
         method=cell.method,
         sparsity=_sparsity(cell, network),
         seed=cell.seed,
-        kept=network.kept,
-        total=network.total,
         effective_sparsity=None if effective is None else 1 - effective / network.total,
-        macs=network.macs,
-        test_accuracy=network.test_accuracy,
-        validation_accuracy=network.validation_accuracy,
         budget=cell.budget,
-        dense_macs=network.dense_macs,
-        effective_macs=network.effective_macs,
         effective_nodes=None if nodes is None or channels is None else nodes / channels,
         paths=None if network.paths == "unknown" else network.paths,
+        **{name: getattr(network, name) for name in _OF_NETWORK},
     )
 
 
-def _base(finished: Finished, cell: Cell) -> list[str]:
-    inputs = finished.plan.steps[cell.evaluate].inputs
-    return [inputs["init"], inputs["data"]]
-
-
 def _unprunable(finished: Finished) -> dict[str, str]:
-    starts = [_base(finished, cell)[0] for cell in finished.plan.cells]
+    starts = (finished.plan.steps[cell.evaluate].inputs["init"] for cell in finished.plan.cells)
     start = next((name for name in starts if finished.has(name)), None)
     return InitResult.read(finished.open(start)).unprunable if start else {}
 
@@ -185,8 +177,7 @@ def _round(finished: Finished, step: Step) -> dict[str, Any]:
 
 
 def _cost(finished: Finished) -> dict[str, float]:
-    """Seconds that the artifacts of each purpose took when they were made."""
-    cost: dict[str, float] = {}
+    cost: dict[str, float] = {}  # purpose -> seconds that its artifacts took when they were made
     for step in finished.steps():
         cost[step.purpose] = round(cost.get(step.purpose, 0.0) + _seconds(finished, step.name), 3)
     return cost
@@ -205,19 +196,17 @@ def _mask_costs(finished: Finished) -> list[MaskCost]:
     training = statistics.median(trainings) if trainings else 0.0
     times: dict[tuple[str, str], list[float]] = {}
     for cell in plan.cells:
-        if cell.mask is not None and cell.role != "control":
-            steps = [
-                cell.mask,
-                *(name for role, name in plan.steps[cell.mask].inputs.items() if role.startswith(("round", "rewind"))),
-            ]
-            if all(map(finished.has, steps)):
-                seconds = sum(_seconds(finished, name) for name in steps)
-                times.setdefault((cell.method, cell.budget), []).append(seconds)
-    costs = []
-    for (method, budget), masks in times.items():
-        mean = statistics.fmean(masks)
-        costs.append(MaskCost(method, budget, round(mean, 3), round(mean / training, 3) if training else None))
-    return costs
+        if cell.mask is None or cell.role == "control":
+            continue
+        inputs = plan.steps[cell.mask].inputs
+        steps = [cell.mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
+        if all(map(finished.has, steps)):
+            seconds = sum(_seconds(finished, name) for name in steps)
+            times.setdefault((cell.method, cell.budget), []).append(seconds)
+    means = {cell: statistics.fmean(masks) for cell, masks in times.items()}
+    return [
+        MaskCost(*cell, round(mean, 3), round(mean / training, 3) if training else None) for cell, mean in means.items()
+    ]
 
 
 def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:
@@ -230,8 +219,8 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
         controls,
         {method.name for method in spec.methods if method.needs_rounds},
         {method.name for method in spec.methods if method.needs_scorer},
-        images=finished.test_images,
-        chance=100 / finished.classes,
+        images=finished.source.test_images,
+        chance=100 / finished.source.classes,
         seeds=len(spec.seeds),
     )
 
@@ -258,7 +247,8 @@ def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
     number = len(finished.plan.spec.seeds)
     if number < 3 and results:
         # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
-        accuracy, images = statistics.median(result.test_accuracy for result in results) / 100, finished.test_images
+        accuracy = statistics.median(result.test_accuracy for result in results) / 100
+        images = finished.source.test_images
         noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
         seeds = "one seed" if number == 1 else f"{number} seeds"
         warnings.append(

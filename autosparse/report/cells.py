@@ -5,23 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 from typing import Any
 
-from autosparse.report.failures import counted
 from autosparse.report.schema import Emitted, Missing, Report, Result
 from autosparse.text import literal, size, table, visible
 
 
 @dataclass(frozen=True)
 class Row:
-    """A method's or control's test accuracies in %: for each column those of its seeds, none where it has no result.
+    """A method's or control's test accuracies in %: for each column those of its seeds; the dense network's in all.
 
-    The dense network has the same in every column. `apart` are those that methods are measured by: the dense network,
-    oracles and controls. `statuses` name the seeds of each column without a result: `1 diverged`, or `diverged` where
-    that is all of them.
+    `apart` are those that methods are measured by: the dense network, oracles and controls. `statuses` count the
+    seeds of each column without a result.
     """
 
     name: str
@@ -53,28 +52,24 @@ def columns_of(report: Report) -> dict[str, str]:
             known = sparsities.setdefault(one.budget, [])
             known += [one.sparsity] if one.sparsity is not None and not known else []
     plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values() if values}
-    order = sorted(sparsities, key=lambda label: mean_of(sparsities[label]) if sparsities[label] else math.inf)
+    order = sorted(sparsities, key=lambda label: fmean(sparsities[label]) if sparsities[label] else math.inf)
     return {label: plain_ones.get(label, label) for label in order}
 
 
 def rows_of(report: Report) -> list[Row]:
     """Every method in the order of the results, then every control."""
-    methods = [one for one in report.missing if not one.control]
-    controls = [one for one in report.missing if one.control]
-    return [*_rows(report, report.results, methods), *_rows(report, report.controls, controls, control=True)]
+    return [*_rows(report, control=False), *_rows(report, control=True)]
 
 
-def _rows(
-    report: Report, results: Sequence[Result], missing: Sequence[Missing], *, control: bool = False
-) -> Iterator[Row]:
-    accuracies: dict[str, dict[str, list[float]]] = {}
-    for result in results:
-        accuracies.setdefault(result.method, {}).setdefault(result.budget, []).append(result.test_accuracy)
-    columns = columns_of(report)
-    for method in dict.fromkeys([*accuracies, *(one.method for one in missing)]):
-        by_budget, is_dense = accuracies.get(method, {}), method == "dense" and not control
-        everywhere = next(iter(by_budget.values()), []) if is_dense else []
-        cells = [by_budget.get(label, everywhere) for label in columns]
+def _rows(report: Report, *, control: bool) -> Iterator[Row]:
+    accuracies, columns = by_cell(report.controls if control else report.results), columns_of(report)
+    missing = [one for one in report.missing if one.control == control]
+    for method in dict.fromkeys([*(method for method, _ in accuracies), *(one.method for one in missing)]):
+        is_dense = method == "dense" and not control  # trained once, for all columns
+        known = [[*seeds.values()] for (name, _), seeds in accuracies.items() if name == method][:1]
+        cells = [
+            known[0] if is_dense and known else [*accuracies.get((method, label), {}).values()] for label in columns
+        ]
         lost = [one for one in missing if one.method == method]
         statuses = [
             counted([one.status for one in lost if is_dense or one.budget == label], alone=not values)
@@ -83,32 +78,51 @@ def _rows(
         yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses)
 
 
+def by_cell(results: Iterable[Result], split: str = "test_accuracy") -> dict[tuple[str, str], dict[int, float]]:
+    """Return the accuracies of networks in percent: (method, budget) -> seed -> accuracy."""
+    cells: dict[tuple[str, str], dict[int, float]] = {}
+    for result in results:
+        cells.setdefault((result.method, result.budget), {})[result.seed] = getattr(result, split)
+    return cells
+
+
+def counted(statuses: Sequence[str], *, alone: bool) -> str:
+    """Count the statuses of seeds: `1 diverged, 2 failed`; `diverged` where they are all alike and stand `alone`."""
+    numbers = Counter(statuses)
+    if alone and len(numbers) == 1:
+        return statuses[0]
+    return ", ".join(f"{number} {status}" for status, number in numbers.items())
+
+
+def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Missing]]:
+    """Return the missing networks by method and budget, in order."""
+    cells: dict[tuple[str, str], list[Missing]] = {}
+    for one in missing:
+        cells.setdefault((one.method, one.budget), []).append(one)
+    return cells
+
+
 def spread_of(values: Sequence[float]) -> str:
     """Mean ± sd of several values, the one, or nothing."""
     if len(values) > 1:
-        return f"{mean_of(values):.2f} ± {statistics.stdev(values):.2f}"
+        return f"{fmean(values):.2f} ± {stdev(values):.2f}"
     return f"{values[0]:.2f}" if values else ""
-
-
-def mean_of(values: Sequence[float]) -> float:
-    """The mean, which does not depend on the order."""
-    return math.fsum(values) / len(values)
 
 
 def best_of(rows: Sequence[Row], column: int) -> float:
     """The best mean in a column, of all that are not apart; infinite without any."""
-    return max((mean_of(row.cells[column]) for row in rows if not row.apart and row.cells[column]), default=math.inf)
+    return max((fmean(row.cells[column]) for row in rows if not row.apart and row.cells[column]), default=math.inf)
 
 
 def ranked(report: Report, label: str = "") -> list[str]:
     """Methods, the best first, at one budget or, without one, by the mean over all; last those without a result."""
     accuracies: dict[str, list[float]] = {}
-    for result in report.results:
-        if result.budget == label or not label:
-            accuracies.setdefault(result.method, []).append(result.test_accuracy)
-    lost = dict.fromkeys(one.method for one in report.missing if not one.control and (one.budget == label or not label))
-    order = sorted(accuracies, key=lambda method: -mean_of(accuracies[method]))
-    return [*order, *(method for method in lost if method not in accuracies)]
+    for (method, budget), seeds in by_cell(report.results).items():
+        if budget == label or not label:
+            accuracies.setdefault(method, []).extend(seeds.values())
+    order = sorted(accuracies, key=lambda method: -fmean(accuracies[method]))
+    lost = (one.method for one in report.missing if not one.control and (one.budget == label or not label))
+    return [*dict.fromkeys((*order, *lost))]
 
 
 def method_first(report: Report, label: str) -> list[str]:
@@ -156,11 +170,8 @@ def frontier(report: Report, budget: str) -> list[Point]:
         for cost in report.mask_costs
         if cost.budget == budget and cost.trainings is not None
     }
-    accuracies: dict[str, list[float]] = {method: [] for method in costs}
-    for result in report.results:
-        if result.budget == budget and result.method in accuracies:
-            accuracies[result.method].append(result.test_accuracy)
-    means = {method: statistics.fmean(values) for method, values in accuracies.items() if values}
+    accuracies = by_cell(report.results)
+    means = {name: fmean(accuracies[name, budget].values()) for name in costs if (name, budget) in accuracies}
     order = sorted(means, key=lambda method: (costs[method], -means[method]))
     points: list[Point] = []
     for method in order:
@@ -213,7 +224,7 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
             f"{model.sparsity:g}",
             size(model.bytes),
             f"{model.dense_bytes / model.bytes:.3g}×",
-            *(_faster(model.batch_latencies_ms.get(batch)) for batch in batches),
+            *(f"{pair[1] / pair[0]:.2f}×" if pair else "" for pair in map(model.batch_latencies_ms.get, batches)),
             f"{model.max_abs_error:.2g}",
             f"{model.test_accuracy:.2f}",
         ]
@@ -225,7 +236,3 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
 def images_at_once(count: str) -> str:
     """A number of images, in words."""
     return f"{count} image{'s' * (count != '1')}"
-
-
-def _faster(pair: Sequence[float] | None) -> str:
-    return f"{pair[1] / pair[0]:.2f}×" if pair else ""

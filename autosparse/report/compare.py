@@ -1,15 +1,105 @@
-"""What differed in the specs of runs, and what in their results."""
+"""Comparison of runs and of a study's levels: intervals, paired differences, significance."""
 
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import accumulate, chain
 from typing import Any
 
-from autosparse.report.failures import counted, missing_by_cell
-from autosparse.report.schema import Report, Result
-from autosparse.report.study import CONFIDENCE, Interval, interval
+from autosparse.report.cells import by_cell, counted, missing_by_cell
+from autosparse.report.schema import Report
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor. `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
+
+    `base` says that it is what the spec has. `objective` is what the best trial came to, and `measured` by what; None
+    where nothing was tuned. `statuses` are those of seeds without an accuracy: budget -> seed -> `diverged`, `failed`.
+    """
+
+    factor: str
+    value: Any
+    base: bool
+    accuracies: Mapping[str, Mapping[int, float]]
+    objective: float | None = None
+    measured: str = ""
+    statuses: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and the half width of its 95 % confidence interval, by Student's t; None for one value."""
+
+    mean: float
+    half: float | None
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f}" if self.half is None else f"{self.mean:.1f} ± {self.half:.1f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The interval of independent values."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Interval(mean, None)
+    from scipy.stats import t
+
+    quantile = float(t.ppf((1 + CONFIDENCE) / 2, len(values) - 1))
+    return Interval(mean, quantile * statistics.stdev(values) / math.sqrt(len(values)))
+
+
+def paired(accuracies: Mapping[int, float], others: Mapping[int, float]) -> list[float]:
+    """Return the differences at every seed that both have."""
+    return [value - others[seed] for seed, value in accuracies.items() if seed in others]
+
+
+def difference(level: Level, base: Level, budget: str) -> Interval | None:
+    """The level less the base, paired by seed; None where they share no seed at this budget."""
+    pairs = paired(level.accuracies.get(budget, {}), base.accuracies.get(budget, {}))
+    return interval(pairs) if pairs else None
+
+
+def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
+    """Spearman's rank correlation of objective and mean accuracy, over how many different objectives; or None.
+
+    None of fewer than three, of equal accuracies, and where objectives were measured by different things.
+    """
+    tuned = [level for level in levels if level.objective is not None and level.accuracies.get(budget)]
+    means: dict[float | None, float] = {}
+    for level in tuned:
+        means.setdefault(level.objective, statistics.fmean(level.accuracies[budget].values()))
+    if len(means) < 3 or len({*means.values()}) < 2 or len({level.measured for level in tuned}) > 1:
+        return None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr([*means], [*means.values()]).statistic), len(means)
+
+
+def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
+    """The study as `study --json` prints it, accuracies being of this split."""
+    bases = {level.factor: level for level in levels if level.base}
+    rows = []
+    for level in levels:
+        budgets = {}
+        for budget in dict.fromkeys([*level.accuracies, *level.statuses]):
+            less = None if level.base else difference(level, bases[level.factor], budget)
+            known = level.accuracies.get(budget, {})
+            budgets[budget] = {
+                "accuracies": {str(seed): value for seed, value in known.items()},
+                **(asdict(interval([*known.values()])) if known else {"mean": None, "half": None}),
+                "difference": less and asdict(less),
+                "statuses": {str(seed): status for seed, status in level.statuses.get(budget, {}).items()},
+            }
+        about = {"factor": level.factor, "value": level.value, "base": level.base}
+        rows.append({**about, "budgets": budgets, "objective": level.objective})
+    return {"schema_version": 1, "split": split, "confidence": CONFIDENCE, "levels": rows}
+
 
 ABSENT = "–"
 
@@ -70,9 +160,9 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Every method and budget of any of the runs, controls last."""
-    accuracies = [_by_cell(report) for report in reports]
+    accuracies = [by_cell([*report.results, *report.controls]) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
-    cells = dict.fromkeys([*(cell for one in accuracies for cell in one), *(cell for one in lost for cell in one)])
+    cells = dict.fromkeys([*chain(*accuracies), *chain(*lost)])
     gains = {cell: tuple(_gain(one.get(cell), accuracies[0].get(cell)) for one in accuracies[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
     adjusted = dict(zip(map(id, known), holm([gain.p for gain in known if gain.p is not None]), strict=True))
@@ -110,16 +200,8 @@ class _Names(list[str]):
     """The names of choices, whose options are told elsewhere."""
 
 
-def _by_cell(report: Report) -> dict[tuple[str, str], dict[int, float]]:
-    cells: dict[tuple[str, str], dict[int, float]] = {}
-    results: Sequence[Result] = [*report.results, *report.controls]
-    for result in results:
-        cells.setdefault((result.method, result.budget), {})[result.seed] = result.test_accuracy
-    return cells
-
-
 def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
-    pairs = [accuracies[seed] - first[seed] for seed in accuracies if seed in first] if accuracies and first else []
+    pairs = paired(accuracies or {}, first or {})
     if not pairs:
         return None
     p = None
@@ -132,8 +214,7 @@ def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | N
 
 def holm(values: Sequence[float]) -> list[float]:
     """p values of m tests together (Holm 1979): the smallest times m, the next m - 1, none less than one before."""
-    adjusted, highest = [0.0] * len(values), 0.0
-    for rank, index in enumerate(sorted(range(len(values)), key=lambda at: values[at])):
-        highest = max(highest, min(1.0, values[index] * (len(values) - rank)))
-        adjusted[index] = highest
-    return adjusted
+    order = sorted(range(len(values)), key=values.__getitem__)
+    scaled = (min(1.0, values[index] * (len(values) - rank)) for rank, index in enumerate(order))
+    adjusted = dict(zip(order, accumulate(scaled, max), strict=True))
+    return [adjusted[index] for index in range(len(values))]

@@ -1,16 +1,22 @@
-"""The finished part of a plan, the layers of its masks, and the timeline of its steps."""
+"""The finished part of a plan, the layers of its masks, its timeline, and its failures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
+from autosparse.datasets import Source
 from autosparse.plan.model import Cell, Plan, Step
-from autosparse.report.schema import LayerShare, Made, Profile
+from autosparse.report.cells import missing_by_cell
+from autosparse.report.schema import Failure, LayerShare, Made, Missing, Profile
 from autosparse.steps._base import StepResult
+from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
+from autosparse.text import listed
 
 
 @dataclass(frozen=True)
@@ -51,18 +57,9 @@ class Finished:
         return [cell for cell in self.plan.cells if self.has(cell.evaluate)]
 
     @property
-    def test_images(self) -> int:
-        """Number of test images that accuracies are counted on."""
-        return self.plan.sources[self._data].test_images
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of the dataset."""
-        return self.plan.sources[self._data].classes
-
-    @property
-    def _data(self) -> str:
-        return self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]
+    def source(self) -> Source:
+        """The dataset, on whose test images accuracies are counted."""
+        return self.plan.sources[self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]]
 
 
 LEAST = 1e-3
@@ -98,3 +95,46 @@ def describe_timeline(finished: Finished) -> list[Made]:
         busy += max(0.0, begin + seconds - max(begin, until))
         until = max(until, begin + seconds)
     return made
+
+
+_NAMED = 3  # steps that failed for one reason
+
+
+def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missing]:
+    """Return the cells of a plan without a result, in the plan's order."""
+    causes = {name: failure for failure in failures for name in (failure.step, *failure.skipped)}
+    lost = [cell for cell in finished.plan.cells if not finished.has(cell.evaluate)]
+    return [
+        Missing(cell.method, cell.budget, cell.sparsity, cell.seed, cell.role == "control", cause.status, cause.step)
+        for cell, cause in ((cell, causes[cell.evaluate]) for cell in lost)
+    ]
+
+
+def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], results: Sequence[Any]) -> Iterator[str]:
+    """Yield a sentence for every reason of failures, with its steps, and for every mean that lacks a seed.
+
+    `results` are those of methods and controls.
+    """
+    reasons: dict[str, list[Failure]] = {}
+    for failure in failures:
+        reasons.setdefault(failure.message.removeprefix(f"step `{failure.step}` failed: "), []).append(failure)
+    for reason, alike in reasons.items():
+        skipped = sum(len(failure.skipped) for failure in alike)
+        after = f"; {skipped} dependent step{'s' * (skipped > 1)} skipped" if skipped else ""
+        names = listed([f"`{failure.step}`" for failure in alike], _NAMED)
+        yield f"step{'s' * (len(alike) > 1)} {names} failed: {reason}{after}"
+    seeds = Counter((result.method, result.budget) for result in results)
+    for (method, budget), cells in missing_by_cell(missing).items():
+        if left := seeds[method, budget]:
+            causes = ", ".join(f"seed {one.seed} {one.status}" for one in cells)
+            yield f"{method} at {budget} is the mean over {left} of {left + len(cells)} seeds: {causes}"
+
+
+def describe_notes(finished: Finished) -> list[str]:
+    """Return the notes of all masks of the comparison, and what is left out of the dataset."""
+    methods: dict[str, dict[str, None]] = {}  # note -> the methods with it, in order
+    for cell in finished.cells:
+        if cell.mask and finished.has(cell.mask):
+            for note in MaskResult.read(finished.open(cell.mask)).notes:
+                methods.setdefault(note, {})[cell.method] = None
+    return [*finished.plan.warnings, *(f"{', '.join(names)}: {note}" for note, names in methods.items())]

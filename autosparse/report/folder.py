@@ -8,30 +8,20 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.report.cells import columns_of, mean_of, rows_of
+from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Report
 from autosparse.steps import metrics_of
 
 RUNS = Path("runs")
-_REPORT, _PLAN, _TAGS = "report.json", "plan.json", "tags.json"
+_REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
 LOG, _METRICS = "log.txt", "metrics.jsonl"
-_LEFT = (
-    _REPORT,
-    _PLAN,
-    _TAGS,
-    "resolved.json",
-    "spec.yaml",
-    "models",
-    "scorer",
-    "tensorboard",
-    "wandb",
-    LOG,
-    _METRICS,
-)  # what a run leaves in its folder
+_LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, "spec.yaml", "models", "scorer", "tensorboard", "wandb")
+"""what a run leaves in its folder"""
 
 
 @dataclass(frozen=True)
@@ -40,8 +30,8 @@ class Run:
 
     folder: Path
     report: Report | None
-    problem: str = "it has not finished"
-    tags: tuple[str, ...] = ()
+    problem: str
+    tags: tuple[str, ...]
 
 
 def open_folder(
@@ -49,9 +39,9 @@ def open_folder(
 ) -> Path:
     """The folder of this plan: the one an earlier call began, else a new one with the next number.
 
-    `out` names the folder instead; it must be empty, absent, or this plan's own. A plan's name that is a path, as a
-    saved plan may have, stays within `runs`.
+    `out` names the folder instead; it must be empty, absent, or this plan's own.
     """
+    # The name may be a path, in a saved plan: the folder stays within `runs`.
     name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
         recorded = _load(folder / _PLAN)
@@ -64,7 +54,7 @@ def open_folder(
         folder.mkdir(parents=True, exist_ok=True)
         if spec is not None:
             shutil.copyfile(spec, folder / "spec.yaml")
-        _save(folder / "resolved.json", resolved)
+        _save(folder / _RESOLVED, resolved)
         _save(folder / _PLAN, {**plan, "digest": digest})
     except OSError as error:
         raise MissingRequirement(
@@ -75,10 +65,19 @@ def open_folder(
 
 def resolved_of(run: Run) -> dict[str, Any]:
     """Return the resolved spec of a run. Raises UsageError where it is absent or damaged."""
-    resolved = _load(run.folder / "resolved.json")
-    if not isinstance(resolved, dict):
+    return _recorded(run, _RESOLVED)
+
+
+def spec_name_of(run: Run) -> str:
+    """Return the name of a run's spec. Raises UsageError where it is absent or damaged."""
+    return str(_recorded(run, _PLAN, "spec")["spec"])
+
+
+def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
+    value = _load(run.folder / file)
+    if not isinstance(value, dict) or not value.keys() >= {*keys}:
         raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again")
-    return resolved
+    return value
 
 
 def report_of(run: Run, purpose: str) -> Report:
@@ -101,7 +100,7 @@ def save_metrics(folder: Path, finished: Finished) -> None:
         if metrics := metrics_of(finished.open(step.name)):
             about = {"step": step.name, "operation": step.operation, "purpose": step.purpose}
             lines.append(json.dumps({**about, "key": step.key, "metrics": metrics}))
-    _write(folder / _METRICS, "".join(f"{line}\n" for line in lines))
+    write_file(folder / _METRICS, "".join(f"{line}\n" for line in lines))
 
 
 def all_runs() -> list[Run]:
@@ -157,14 +156,13 @@ def remove_folder(folder: Path) -> None:
 
 
 def _run(folder: Path) -> Run:
-    known = _load(folder / _TAGS)
-    tags = tuple(str(tag) for tag in known) if isinstance(known, list) else ()
-    if not (folder / _REPORT).exists():
-        return Run(folder, None, tags=tags)
-    try:
-        return Run(folder, Report.of(_load(folder / _REPORT)), tags=tags)
-    except ValueError:
-        return Run(folder, None, f"its {_REPORT} is damaged", tags)
+    known, report, problem = _load(folder / _TAGS), None, "it has not finished"
+    if (folder / _REPORT).exists():
+        try:
+            report = Report.of(_load(folder / _REPORT))
+        except ValueError:
+            problem = f"its {_REPORT} is damaged"
+    return Run(folder, report, problem, tuple(map(str, known)) if isinstance(known, list) else ())
 
 
 def _time(folder: Path) -> float:
@@ -197,13 +195,16 @@ def _load(path: Path) -> Any:
 
 
 def _save(path: Path, value: Any) -> None:
-    _write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    write_file(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def _write(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+def write_file(path: Path, content: bytes | str) -> None:
+    """Write a file whole or not at all; one that is there with the same bytes is left alone."""
+    data = content.encode() if isinstance(content, str) else content
+    if not path.is_file() or path.read_bytes() != data:
+        draft = path.with_name(f".{path.name}")
+        draft.write_bytes(data)
+        draft.replace(path)
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class Reached:
 def history(runs: Sequence[Run]) -> list[Reached]:
     """What each run reached; those of one network on one dataset are compared, where they are several."""
     cells = [_cells(run) for run in runs]
-    reached = [{label: mean_of(values) for label, values, _ in one if values} for one in cells]
+    reached = [{label: fmean(values) for label, values, _ in one if values} for one in cells]
     kinds = [_kind(run) for run in runs]
     rows = []
     for run, kind, accuracies, row in zip(runs, kinds, reached, cells, strict=True):
@@ -243,8 +244,7 @@ def _cells(run: Run) -> list[tuple[str, Sequence[float], str]]:
 
 def _kind(run: Run) -> Any:
     # What has to be the same for accuracies to be compared: the network and the images, with all of their options.
-    try:
-        spec = json.loads((run.folder / "resolved.json").read_text(encoding="utf-8"))
+    spec = _load(run.folder / _RESOLVED)
+    if isinstance(spec, dict) and {"model", "dataset"} <= spec.keys():
         return spec["model"], spec["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return run.report and (run.report.model, run.report.dataset)
+    return run.report and (run.report.model, run.report.dataset)

@@ -39,12 +39,10 @@ class Result:
 
 @dataclass(frozen=True)
 class MaskCost:
-    """Seconds that a method's masks took when they were made, the mean over seeds.
+    """Seconds that a method's masks took, with the rounds of IRP that they need; the mean over seeds.
 
-    `seconds` are those of the mask and, for `irp`, of the rounds on the network that is pruned. The cost of a
-    learned scorer is shared by all that it prunes and is reported as `cost`. `trainings` is the same in units of
-    training the network once, of the dense one where the run trained it, else of the usual one of those that it
-    pruned; None where that was not timed.
+    `trainings` is the same in trainings of the dense network, or of the pruned ones where the run trained no dense one;
+    None where these were not timed. A learned scorer is shared, and counted in `cost`.
     """
 
     method: str
@@ -176,9 +174,8 @@ class Sanity:
 class Verdict:
     """Verdict on a method within a budget, in words and numbers; accuracies in percent are means over seeds.
 
-    `baseline` is the one that is best on validation images. `closed` is how much of the gap between it and `oracle`
-    the method closes, 1 being all of it; None where it is not above the baseline, or there is no gap, beyond the noise.
-    `noise` is that of the difference from `shuffled`.
+    `baseline` is the best one on validation images, `noise` that of the difference from `shuffled`. `closed` is the
+    share of the gap between baseline and oracle that the method closes; None where either is within the noise.
     """
 
     budget: str

@@ -11,6 +11,7 @@ from autosparse.core.scorers import scorers
 from autosparse.packaged import __version__
 from autosparse.plan.model import Plan
 from autosparse.report.finished import Finished
+from autosparse.report.folder import write_file
 from autosparse.spec import Pretrained
 from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.study import Trial, TrialResult, TuneResult, importances
@@ -20,9 +21,7 @@ from autosparse.store import Artifact
 def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     """Put the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
 
-    Its `scorer.json` tells what another plan must know before it takes it: the versions of the features that it was
-    made for, the sha256 of its tensors, and the networks that it learned from. Its `card.json` tells people what these
-    were, and how well the scorer did where it did not learn.
+    `scorer.json` is for other plans: versions of features, sha256 of the tensors, networks that it learned from.
     """
     plan = finished.plan
     if not finished.has("scorer") or isinstance(plan.spec.scorer, Pretrained):
@@ -41,8 +40,8 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     target = folder / "scorer"
     target.mkdir(parents=True, exist_ok=True)
     write_file(target / "state.safetensors", artifact.read("state.safetensors"))
-    write_file(target / "scorer.json", (json.dumps(about, indent=1) + "\n").encode())
-    write_file(target / "card.json", (json.dumps(_card(finished, artifact), indent=1) + "\n").encode())
+    write_file(target / "scorer.json", json.dumps(about, indent=1) + "\n")
+    write_file(target / "card.json", json.dumps(_card(finished, artifact), indent=1) + "\n")
     return target
 
 
@@ -112,11 +111,3 @@ def _study(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
         "stopped": [trial.stopped for trial in trials],
         "importances": importances(defaults, space, trials),
     }
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; one that is there with the same bytes is left alone."""
-    if not path.is_file() or path.read_bytes() != data:
-        draft = path.with_name(f".{path.name}")
-        draft.write_bytes(data)
-        draft.replace(path)

@@ -1,14 +1,21 @@
-"""Verdict on a learned method: against its shuffled layer quotas, the best baseline, and the oracle."""
+"""Verdicts on a learned method, against quotas, baselines and the oracle, and on its sanity checks."""
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from autosparse.report.schema import Verdict
-from autosparse.report.study import CONFIDENCE, interval
+from autosparse.core.sanity import best_of, left_out
+from autosparse.plan.model import Check
+from autosparse.report.cells import by_cell
+from autosparse.report.compare import CONFIDENCE, interval, paired
+from autosparse.report.finished import Finished
+from autosparse.report.schema import Checked, Result, Sanity, Verdict
+from autosparse.steps.sanity import SanityResult
+from autosparse.steps.train import EvaluateResult
 
 Accuracies = Mapping[int, float]
 """Test accuracy by seed."""
@@ -25,43 +32,33 @@ def judge_method(
     chance: float,
     seeds: int = 0,
 ) -> Verdict:
-    """Judge a method within one budget.
+    """Judge a method within one budget; `baselines` are name -> (test, validation) accuracies.
 
-    A method or control with fewer than `seeds` accuracies is compared by the seeds that both have, and the words give
-    their number.
-
-    `baselines` are name -> (test, validation) accuracies. Noise is half of the 95 % confidence interval of the
-    difference, paired by seed, and never less than what counting on so many `images` leaves uncertain, which is all
-    that is known of one seed.
+    Noise is half of the 95 % confidence interval of the difference, paired by seed, and at least that of counting on
+    `images`. The words give the number of accuracies where it is below `seeds`.
     """
-    accuracy = statistics.fmean(accuracies.values())
-    words = []
-    random = statistics.fmean(shuffled.values()) if shuffled else None
-    noise = _noise(accuracies, shuffled, images) if shuffled else None
-    if random is not None and noise is not None:
+    accuracy, words = _mean(accuracies), list[str]()
+    random = noise = reached = oracle = closed = None
+    if shuffled:
+        random, noise = _mean(shuffled), _noise(accuracies, shuffled, images)
         gain = _difference(accuracies, shuffled)
         words.append(_against_quotas(accuracy, gain, random, noise, chance, _of(shuffled, seeds)))
-    best = max(baselines, key=lambda name: statistics.fmean(baselines[name][1].values()), default=None)
-    reached = None
-    if best is not None:
-        test = baselines[best][0]
-        reached = statistics.fmean(test.values())
-        stands = _word(_difference(accuracies, test), _noise(accuracies, test, images))
+    best = max(baselines, key=lambda name: _mean(baselines[name][1]), default=None)
+    test, gained = (baselines[best][0] if best is not None else {}), 0.0
+    if test:
+        reached, gained = _mean(test), _difference(accuracies, test)
+        level = abs(gained) <= _noise(accuracies, test, images)
+        stands = "level with" if level else "above" if gained > 0 else "below"
         words.append(f"{stands} {best} ({reached:.1f}{_of(test, seeds)}), the best baseline by validation")
-    first = next(iter(oracles), None)
-    oracle = statistics.fmean(oracles[first].values()) if first is not None else None
-    closed = None
-    if first is not None and oracle is not None:
-        if best is not None and reached is not None:
-            test = baselines[best][0]
-            gap, gained = _difference(oracles[first], test), _difference(accuracies, test)
-            if gap > _noise(oracles[first], test, images) and gained > _noise(accuracies, test, images):
-                closed = gained / gap
-        if closed is None:
-            words.append(f"{first} has {oracle:.1f}{_of(oracles[first], seeds)}")
-        else:
+    if oracles:
+        first, trained = next(iter(oracles.items()))
+        oracle, gap = _mean(trained), _difference(trained, test) if test else 0.0
+        if test and gap > _noise(trained, test, images) and gained > _noise(accuracies, test, images):
+            closed = gained / gap
             way = f"{100 * closed:.0f} % of the way from there to {first}"
-            words.append(f"{way} ({oracle:.1f}{_of(oracles[first], seeds)})")
+            words.append(f"{way} ({oracle:.1f}{_of(trained, seeds)})")
+        else:
+            words.append(f"{first} has {oracle:.1f}{_of(trained, seeds)}")
     text = f"{accuracy:.1f}: {', '.join(words)}" if words else f"{accuracy:.1f}"
     number = _of(accuracies, seeds).removeprefix(", ") or ("one seed" if len(accuracies) < 2 else "")
     text = f"{text} ({number})" if number else text
@@ -82,20 +79,19 @@ def _of(accuracies: Accuracies, seeds: int) -> str:
     return f", {len(accuracies)} of {seeds} seeds" if len(accuracies) < seeds else ""
 
 
+def _mean(accuracies: Accuracies) -> float:
+    return statistics.fmean(accuracies.values())
+
+
 def _difference(accuracies: Accuracies, other: Accuracies) -> float:
     # Of the means over the seeds that both have, where they share any.
-    both = [seed for seed in accuracies if seed in other]
-    pairs = [{seed: one[seed] for seed in both or one} for one in (accuracies, other)]
-    first, second = (statistics.fmean(one.values()) for one in pairs)
-    return first - second
-
-
-def _word(difference: float, noise: float) -> str:
-    return "level with" if abs(difference) <= noise else "above" if difference > 0 else "below"
+    both = accuracies.keys() & other.keys()
+    first, second = ({seed: one[seed] for seed in both or one} for one in (accuracies, other))
+    return _mean(first) - _mean(second)
 
 
 def _noise(accuracies: Accuracies, other: Accuracies, images: int) -> float:
-    pairs = [accuracies[seed] - other[seed] for seed in accuracies if seed in other]
+    pairs = paired(accuracies, other)
     half = interval(pairs).half if len(pairs) > 1 else None
     # The standard error of the difference of two accuracies, each counted on so many images.
     share = statistics.fmean([*accuracies.values(), *other.values()]) / 100
@@ -119,32 +115,206 @@ def judge_results(
     Baselines are all others but `oracles`, which trained the very network before, and `learned` ones. Methods and
     controls without a result at a seed of the method are left out. `seeds` is the number of seeds in the spec.
     """
-
-    def by_seed(networks: Sequence[Any], name: str, budget: str, split: str = "test_accuracy") -> dict[int, float]:
-        return {r.seed: getattr(r, split) for r in networks if (r.method, r.budget) == (name, budget)}
-
-    def comparable(networks: Sequence[Any], budget: str, accuracies: Accuracies) -> dict[str, None]:
-        return dict.fromkeys(r.method for r in networks if r.budget == budget and r.seed in accuracies)
-
+    cells, validation, shuffled = by_cell(results), by_cell(results, "validation_accuracy"), by_cell(controls)
     verdicts = []
-    for budget in dict.fromkeys(result.budget for result in results if result.method == method):
-        accuracies = by_seed(results, method, budget)
-        names = [name for name in comparable(results, budget, accuracies) if name not in (method, "dense")]
-        shuffle = f"{method}.shuffle"
+    for (name, budget), accuracies in cells.items():
+        if name != method:
+            continue
+        others = {
+            other: cell
+            for (other, at), cell in cells.items()
+            if at == budget and other not in (method, "dense") and cell.keys() & accuracies.keys()
+        }
+        shuffle = shuffled.get((f"{method}.shuffle", budget), {})
         verdicts.append(
             judge_method(
                 budget,
                 accuracies,
-                by_seed(controls, shuffle, budget) if shuffle in comparable(controls, budget, accuracies) else {},
+                shuffle if shuffle.keys() & accuracies.keys() else {},
                 {
-                    name: (by_seed(results, name, budget), by_seed(results, name, budget, "validation_accuracy"))
-                    for name in names
+                    name: (cell, validation[name, budget])
+                    for name, cell in others.items()
                     if name not in oracles and name not in learned
                 },
-                {name: by_seed(results, name, budget) for name in names if name in oracles},
+                {name: cell for name, cell in others.items() if name in oracles},
                 images=images,
                 chance=chance,
                 seeds=seeds,
             )
         )
     return verdicts
+
+
+_CERTAIN = 2  # times the noise of a difference
+_ENOUGH = 3  # seeds whose own spread is believed
+_SMALL = 0.1  # of what a method has above chance: what is called no difference must be known to be less
+
+# check -> what it says when the network does as well, worse, better; and what was done.
+_WORDS = {
+    "shuffle": (
+        "its gain is its layer quotas",
+        "it knows more than layer quotas",
+        "its choice within layers does harm",
+        "shuffled within layers",
+    ),
+    "reinitialize": (
+        "its masks do not depend on the weights they were made for",
+        "its masks are made for their initial weights",
+        "its masks suit other initial weights better",
+        "with other initial weights",
+    ),
+    "invert": (
+        "its scores do not rank the weights within layers",
+        "its scores rank the weights within layers",
+        "its scores rank the weights within layers the wrong way round",
+        "with the lowest scores of each layer",
+    ),
+    "random_labels": (
+        "it needs no true labels",
+        "it learns from the labels",
+        "true labels mislead it",
+        "scored on permuted labels",
+    ),
+    "shuffled_pixels": (
+        "it needs no true images",
+        "it learns from what images show",
+        "true images mislead it",
+        "scored on permuted pixels",
+    ),
+}
+
+
+def describe_sanity(finished: Finished, results: Sequence[Result]) -> list[Sanity]:
+    """The checks of a plan, by method. `results` are the networks of the comparison.
+
+    Checks of which no step is finished are left out, and seeds at which the method or a candidate has no result.
+    """
+    plan = finished.plan
+    reached = {(result.method, result.budget, result.seed) for result in results}
+    subjects: dict[str, list[Check]] = {}
+    for check in plan.checks:
+        names = check.candidates.values()
+        if all((name, check.budget, check.seed) in reached for name in names):
+            subjects.setdefault(check.subject, []).append(check)
+    return [
+        _describe(finished, results, checks)
+        for checks in subjects.values()
+        if any(check.step is None or finished.has(check.step) for check in checks)
+    ]
+
+
+def judge(
+    check: str, accuracy: float, difference: float, noise: float, noticeable: float, *, known: bool, chance: float
+) -> str:
+    """A check in words, with its numbers. `known`: whether the noise is that of seeds, or only the least there is.
+
+    A difference counts above `noticeable`. It is none up to half of that, where `noticeable` itself is small against
+    what the method has above `chance`; else it is undecided. Of a method that is no better than chance, and neither
+    what was put in its place, there is nothing to tell.
+    """
+    same, worse, better, done = _WORDS[check]
+    reference = accuracy - difference
+    finding = worse if difference < 0 else better
+    if max(reference, accuracy) <= chance + noticeable:
+        finding = "nothing to tell, both are at chance"
+    elif abs(difference) <= noticeable:
+        small = noticeable <= _SMALL * (reference - chance)
+        finding = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"
+    spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
+    on_one = "" if known or finding.startswith(("undecided", "nothing")) else "on one seed, "
+    return f"{on_one}{finding}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
+
+
+def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int) -> tuple[float, str]:
+    """The standard deviation of a network's test accuracy, and where it is from.
+
+    That of the method's seeds, of the widest of all methods where there are fewer than three, and never less than
+    counting on so many test images leaves, which is all that is known of one seed.
+    """
+    reached = accuracies[method]
+    share = min(max(statistics.fmean(reached) / 100, 1 / images), 1 - 1 / images)
+    floor = 100 * (share * (1 - share) / images) ** 0.5
+    counted = f"the standard error of {images:,} test images"
+    if len(reached) < 2:
+        return floor, f"{counted}; that of seeds is unknown with one"
+    enough = len(reached) >= _ENOUGH
+    spread = max(
+        statistics.stdev(values) for values in ([reached] if enough else accuracies.values()) if len(values) > 1
+    )
+    if spread < floor:
+        return floor, f"{counted}, above the spread over {len(reached)} seeds"
+    return spread, f"the {'' if enough else 'widest '}sd over {len(reached)} seeds"
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _read_check(finished: Finished, name: str) -> SanityResult:
+    # A control of the comparison may be the check.
+    artifact = finished.open(name)
+    if finished.plan.steps[name].gives(SanityResult):
+        return SanityResult.read(artifact)
+    control = EvaluateResult.read(artifact)
+    return SanityResult("", {}, None, "", control.validation_accuracy, control.test_accuracy)
+
+
+def _mean_of_checks(checks: Sequence[SanityResult], part: str) -> float | None:
+    values = [value for check in checks if (value := getattr(check, part)) is not None]
+    return statistics.fmean(values) if values else None
+
+
+def _check(
+    finished: Finished,
+    name: str,
+    checks: Sequence[Check],
+    accuracies: Mapping[int, float],
+    choices: Mapping[str, Any],
+    in_words: Callable[[str, float, float], str],
+) -> Checked:
+    steps = {check.seed: check.step for check in checks if check.check == name and check.step}
+    done = {seed: step for seed, step in steps.items() if finished.has(step)}
+    checks_made = [_read_check(finished, step) for step in done.values()]
+    reason = next((item.left_out for item in checks_made if item.left_out), left_out(name, choices))
+    if reason or not done:
+        return Checked(name, None, None, None, None, "", reason or "its step failed")
+    test, validation, shared = (
+        _mean_of_checks(checks_made, part) for part in ("test_accuracy", "validation_accuracy", "overlap")
+    )
+    assert test is not None
+    difference = test - statistics.fmean(value for seed, value in accuracies.items() if seed in done)
+    return Checked(name, test, validation, difference, shared, in_words(name, test, difference), "")
+
+
+def _describe(finished: Finished, results: Sequence[Result], checks: Sequence[Check]) -> Sanity:
+    plan, first = finished.plan, checks[0]
+    seeds = list(dict.fromkeys(check.seed for check in checks))
+    within = [result for result in results if result.budget == first.budget]
+    at = [result for result in within if result.seed in seeds]
+    chosen, means = best_of(
+        {key: [one.validation_accuracy for one in at if one.method == name] for key, name in first.candidates.items()}
+    )
+    method = first.candidates[chosen]
+    accuracies = {name: [*cell.values()] for (name, _), cell in by_cell(within).items()}
+    own = by_cell(at)[method, first.budget]
+    noise, noise_from = noise_of(accuracies, method, finished.source.test_images)
+    noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
+    choices = next(item.choices() for item in plan.spec.methods if item.name == method)
+    known, chance = len(accuracies[method]) > 1, 100 / finished.source.classes
+    in_words = partial(judge, noise=noise, noticeable=noticeable, known=known, chance=chance)
+    names = dict.fromkeys(check.check for check in checks)
+    return Sanity(
+        subject=first.subject,
+        method=method,
+        budget=first.budget,
+        sparsity=statistics.fmean(result.sparsity for result in at if result.method == method),
+        seeds=seeds,
+        test_accuracy=statistics.fmean(own.values()),
+        validation_accuracy=means[chosen],
+        chosen_from={first.candidates[key]: value for key, value in means.items()} if len(means) > 1 else {},
+        noise=noise,
+        noise_from=noise_from,
+        noticeable=noticeable,
+        checks=[_check(finished, name, checks, own, choices, in_words) for name in names],
+    )

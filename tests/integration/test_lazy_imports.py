@@ -166,7 +166,8 @@ def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
 def test_a_thousand_results_are_shown_without_torch(finished: tuple[Place, Ended]) -> None:
     """Reports are read where nothing is trained."""
     script = (
-        "import sys, json\nfrom autosparse.report import Report\nfrom autosparse.console import show_report\n"
+        "import sys, json\nfrom autosparse.report.schema import Report\n"
+        "from autosparse.console.report import show_report\n"
         "found = json.load(sys.stdin)\nfound['results'] = found['results'] * 100\n"
         "show_report(Report.of(found))\nassert 'torch' not in sys.modules\n"
     )

@@ -15,9 +15,8 @@ import torch
 import autosparse
 from autosparse import backends
 from autosparse.backends import this_machine
-from autosparse.console.progress import Quiet
 from autosparse.errors import StepError, UsageError
-from autosparse.execute import Execution
+from autosparse.execute import Everyone, Execution
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan
 from autosparse.pretrained import DEFAULT, pretrained_scorers
@@ -217,7 +216,7 @@ def test_a_scorer_that_changes_after_it_was_planned_is_not_used(folder: Path, tm
     compiled, store = plan(tmp_path / "takes.yaml"), Store.default()
     edited(options={"width": 1})(folder)
     with pytest.raises(StepError) as caught:
-        Execution(compiled, store, Quiet(), placement=backends.Placement("cpu", 1)).run()
+        Execution(compiled, store, Everyone(), placement=backends.Placement("cpu", 1)).run()
 
     assert "has changed since it was planned" in caught.value.message
 

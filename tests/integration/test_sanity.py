@@ -11,7 +11,7 @@ import torch
 
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.models import models
-from autosparse.report import Report
+from autosparse.report.schema import Report
 from autosparse.steps.context import generator, load_images
 from autosparse.store import Store, load_tensors
 from tests.conftest import Place, call

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.report import open_folder
+from autosparse.report.folder import open_folder
 from autosparse.text import shell_word
 from tests.conftest import Place, call
 

@@ -30,7 +30,7 @@ from autosparse.execute import Finished as StepFinished
 from autosparse.plan.model import Cell, Plan, Step
 from autosparse.plan.status import Selection, Status, select_steps
 from autosparse.registry import Registry
-from autosparse.report import Finished
+from autosparse.report.finished import Finished
 from autosparse.steps import Context, operations
 from autosparse.store import Store, key_of
 from tests.conftest import Place, call

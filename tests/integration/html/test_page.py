@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.html import plots_of, report_page, standalone
-from autosparse.report import LayerShare, Profile, Report
+from autosparse.html.page import plots_of, report_page
+from autosparse.html.svg import standalone
+from autosparse.report.schema import LayerShare, Profile, Report
 from tests.conftest import Ended, Place, call
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from autosparse.console import SECTIONS, show_report
-from autosparse.report import LayerShare, Profile, Report, report_csv, report_markdown
+from autosparse.console.report import SECTIONS, show_report
+from autosparse.report.cells import report_csv, report_markdown
+from autosparse.report.schema import LayerShare, Profile, Report
 from tests.conftest import Ended, Place, call
 
 

@@ -11,9 +11,8 @@ import torch
 
 from autosparse.backends import Placement as Where
 from autosparse.backends import this_machine
-from autosparse.console.progress import Quiet
 from autosparse.core.weights import Tensors
-from autosparse.execute import Execution
+from autosparse.execute import Everyone, Execution
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan
 from autosparse.spec import load_spec, resolve
@@ -35,7 +34,7 @@ def made(folder: Path) -> tuple[Plan, Store]:
     names = {name for step in needed for name in (step.name, *step.inputs.values())}
     some = replace(plan, steps={name: step for name, step in plan.steps.items() if name in names})
     store = Store.default()
-    Execution(some, store, Quiet(), placement=Where("cpu", 1)).run()
+    Execution(some, store, Everyone(), placement=Where("cpu", 1)).run()
     return plan, store
 
 

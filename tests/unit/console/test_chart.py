@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from autosparse.console.chart import show_chart
-from autosparse.report import Report, find_run
+from autosparse.report.folder import find_run
+from autosparse.report.schema import Report
 
 RUN = Path(__file__).parents[2] / "fixtures" / "runs" / "digits-1"
 

@@ -141,7 +141,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
     memory.mkdir(parents=True)
     for name, data in known_memory().items():
         (memory / name).write_bytes(data)
-    for module in ("autosparse.cli.app", "autosparse.cli.plan", "autosparse.cost.price"):
+    for module in ("autosparse.cli.app", "autosparse.cli.run", "autosparse.cost.price"):
         patch.setattr(sys.modules[module], "this_machine", lambda: MACHINE)
     patch.setattr("autosparse.cost.fit.memory_of", lambda _: 16 * 2**30)
 

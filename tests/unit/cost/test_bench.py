@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autosparse.backends import Placement, this_machine
-from autosparse.console import show_bench
+from autosparse.console.models import show_bench
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.core.weights import prunable_weights
 from autosparse.cost.bench import Bench, Trained, measure_speed

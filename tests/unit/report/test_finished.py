@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 
 from autosparse.plan.model import Plan
-from autosparse.report import Finished
-from autosparse.report.finished import describe_timeline
+from autosparse.report.finished import Finished, describe_timeline
 from autosparse.store import Store
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.report import find_run, history
+from autosparse.report.folder import find_run, history
 from tests.conftest import Place, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from autosparse.console import show_report
-from autosparse.report import MaskCost, Report, Result, frontier
+from autosparse.console.report import show_report
+from autosparse.report.cells import frontier
+from autosparse.report.schema import MaskCost, Report, Result
 
 
 def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:

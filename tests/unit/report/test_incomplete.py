@@ -9,23 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.console import show_report
-from autosparse.html import plots_of, report_page
-from autosparse.report import (
-    Failure,
-    Missing,
-    Report,
-    Result,
-    compare_results,
-    frontier,
-    judge_method,
-    ranked,
-    report_csv,
-    report_markdown,
-    rows_of,
-)
-from autosparse.report.failures import counted, describe_failures
-from autosparse.report.verdict import judge_results
+from autosparse.console.report import show_report
+from autosparse.html.page import plots_of, report_page
+from autosparse.report.cells import counted, frontier, ranked, report_csv, report_markdown, rows_of
+from autosparse.report.compare import compare_results
+from autosparse.report.finished import describe_failures
+from autosparse.report.schema import Failure, Missing, Report, Result
+from autosparse.report.verdict import judge_method, judge_results
 from tests.conftest import Place, call
 from tests.docs.outputs import INCOMPLETE
 

@@ -1,16 +1,20 @@
-"""Shell completion of specs, runs, steps, names and settings."""
+"""Arguments and options that commands share, and their completion in a shell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Annotated, Any
+
+import typer
 
 from autosparse.backends import this_machine
 from autosparse.errors import AutosparseError
 from autosparse.packaged import shipped
 from autosparse.plan.compile import compile_plan
-from autosparse.report import all_runs, leaves
+from autosparse.report.compare import leaves
+from autosparse.report.folder import all_runs
 from autosparse.spec import LoadedSpec, find_spec, load_spec, resolve
 from autosparse.store import Store
 
@@ -18,11 +22,8 @@ from autosparse.store import Store
 def spec_files(incomplete: str) -> list[str]:
     """YAML files below what is written so far, and folders on the way to them."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
-    paths = [
-        *folder.glob("*.yaml"),
-        *folder.glob("*.yml"),
-        *(path for path in folder.glob("*/") if any(path.glob("*.yaml"))),
-    ]
+    folders = (path for path in folder.glob("*/") if any(path.glob("*.yaml")))
+    paths = [*folder.glob("*.yaml"), *folder.glob("*.yml"), *folders]
     return beginning((f"{path}/" if path.is_dir() else str(path) for path in sorted(paths)), incomplete)
 
 
@@ -59,3 +60,38 @@ def beginning(names: Iterable[str], incomplete: str) -> list[str]:
 
 def _meant() -> LoadedSpec:
     return load_spec(find_spec(None, Store.default()).path)
+
+
+def specs_argument(text: str, metavar: str = "SPEC") -> Any:
+    """Return an argument that names specs; `text` is its help."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=spec_files)
+
+
+def runs_argument(text: str, metavar: str = "RUN") -> Any:
+    """Return an argument that names runs; `text` is its help."""
+    return typer.Argument(metavar=metavar, help=text, autocompletion=run_names)
+
+
+def steps_option(text: str) -> Any:
+    """Return an option that names steps; `text` is its help."""
+    return typer.Option(metavar="STEP", help=text, autocompletion=step_names)
+
+
+Spec = Annotated[str | None, specs_argument("A spec file; without one, the last used.")]
+SpecOrPlan = Annotated[
+    str | None, specs_argument("A spec file, or a plan saved by `plan --out`; without one, the last spec.")
+]
+Budget = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="BUDGET",
+        help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.", autocompletion=settings),
+]
+Refit = Annotated[bool, typer.Option("--refit", help="Measure this machine and choose what `target.time` lowers anew.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
