@@ -193,15 +193,17 @@ class Registry(Generic[Function]):
 
     def find(self, name: str) -> Entry[Function] | None:
         """The entry of a name, or the first whose pattern it matches, bound to that name."""
-        entry = self._entries.get(self.template(name) or "")
-        if entry is None or entry.pattern is None:
+        entry = self._entries.get(name)
+        if entry and entry.pattern is None:
             return entry
-        bound: Any = partial(entry.function, name)
-        return replace(entry, name=name, function=bound)
+        if entry := self._entries.get(self.template(name) or ""):
+            bound: Any = partial(entry.function, name)
+            return replace(entry, name=name, function=bound)
+        return None
 
     def template(self, name: str) -> str | None:
         """The name under which what `name` means was registered: its own, or that of the first matching pattern."""
-        if name in self.names:
+        if (entry := self._entries.get(name)) and entry.pattern is None:
             return name
         matching = (e.name for e in self._entries.values() if e.pattern and re.fullmatch(e.pattern, name))
         return next(matching, None)

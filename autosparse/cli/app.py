@@ -166,7 +166,7 @@ def check_known(name: str, known: Collection[str], message: str, listed: str) ->
 def show_json(value: Any) -> None:
     """Print a JSON document."""
     unicode = (getattr(sys.stdout, "encoding", None) or "").lower().replace("-", "") == "utf8"
-    show_text(json.dumps(value, indent=1, ensure_ascii=not unicode))
+    typer.echo(json.dumps(value, indent=1, ensure_ascii=not unicode))
 
 
 def say(text: str) -> None:
