@@ -196,9 +196,7 @@ def macs(layers: Sequence[Layer], kept: Mapping[str, int] | None = None) -> int:
 def by_macs(allocate: Allocation) -> Allocation:
     """Return an allocation whose limit is multiply-adds (MACs): it keeps the most weights that do not exceed it.
 
-    Found by looking at a few numbers of weights, since counts never fall when it rises; scores are made once.
-    A schedule that counts multiply-adds in place of weights goes with it, so that every round costs one scoring
-    as usual: several rounds leave other weights than one at the resulting sparsity.
+    A schedule that counts multiply-adds goes with it; several rounds leave other weights than one at that sparsity.
     """
 
     def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
@@ -223,8 +221,8 @@ def by_macs(allocate: Allocation) -> Allocation:
 def most_within(cost: Callable[[int], int], limit: int, low: int, high: int) -> int:
     """The largest number from `low` to `high` whose cost does not exceed `limit`; `low` if none does.
 
-    The cost never falls. Each turn guesses by interpolation, a little to either side, and halves what is left when
-    that did not: a cost that is about linear is known after a few looks, any other after a few times more.
+    Cost never falls. Each turn guesses by interpolation, a little to either side, and halves what is left when that did
+    not.
     """
     below, above = cost(low), cost(high)
     if above <= limit:

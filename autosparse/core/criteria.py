@@ -1,10 +1,9 @@
 """Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
 
-A criterion always gives its one-shot score; rounds of re-scoring belong to the schedule. It scores every weight: one
-that is pruned for what it would bring back, and the schedule decides whether it may. What a score costs is stated with
-the registration, in units of one gradient over its `images` (`gradients`), one SynFlow pass (`flows`), one description
-of every weight (`features`), copies of the parameters (`states`), each a number or a function of the options; `source`
-is the paper and equation.
+A criterion gives its one-shot score of every weight, pruned ones too: rounds and re-growth belong to the schedule. A
+registration states the cost in gradients over its `images` (`gradients`), SynFlow passes (`flows`), descriptions of
+every weight (`features`), copies of the parameters (`states`), each a number or a function of the options; and the
+paper and equation (`source`).
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ class Evidence:
         leaves: Sequence[torch.Tensor],
         forward: AbstractContextManager[object],
     ) -> None:
-        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and in another state.
+        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and another state.
 
         `state` is every parameter and buffer; `forward` is the context of the forward pass, such as autocast.
         """

@@ -1,10 +1,9 @@
 """What is known of a weight at initialization, as numbers that mean the same in every network.
 
-A feature group is a registered function of one layer, `(seen) -> [weights, columns]`, where `seen` is what there is to
-look at. But for `raw` nothing depends on the scale of the weights, the gradient, the batch or the loss, so that a
-scorer can be carried to networks and data it never saw. Under masks ranks, standardized logarithms and sums are taken
-over the weights that are present; one that is pruned stands where the lowest of them does. Facts of a group: `columns`,
-how many it has, and what it `needs` beside the weights: `gradient`, `flow`, `joins` or `standing`.
+A feature group is a registered function `(seen) -> [weights, columns]` of one layer. But for `raw` nothing depends on
+the scale of weights, gradient, batch or loss: a scorer can be carried to other networks and data. A pruned weight
+stands where the lowest that is present does. Facts of a group: how many `columns` it has, and what it `needs`:
+`gradient`, `flow`, `joins` or `standing`.
 """
 
 from __future__ import annotations

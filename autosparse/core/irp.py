@@ -49,10 +49,9 @@ def irp_round(
 ) -> Round:
     """A round of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been, that keeps `keep` weights.
 
-    Rewind first: a fresh network takes the whole initial state (weights, biases, BatchNorm parameters and
-    statistics, bit for bit), then the last round's masks. Train, and rank the surviving weights of all layers
-    together. `initial` may be the state after `begin` steps, which the training then leaves out. A `team` trains
-    together; what it comes to is the same for every member.
+    Rewind a fresh network to the whole initial state and the last round's masks, train, rank the surviving weights of
+    all layers together. `initial` may be the state after `begin` steps, which training leaves out. A `team` trains
+    together.
     """
     model = load_state(build(), initial)
     losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
@@ -76,9 +75,8 @@ def rank(
 ) -> Tensors:
     """Scores of trained weights, higher is kept.
 
-    `magnitude` |w|, `movement` |w - w0| and `magnitude_increase` |w| - |w0| are those of Zhou et al. 2019
-    ("Deconstructing lottery tickets", section 3), w0 being what was rewound to; `snip` is |w g| (Lee et al. 2019)
-    where training has led.
+    `magnitude`, `movement` and `magnitude_increase` are those of Zhou et al. 2019 ("Deconstructing lottery tickets",
+    section 3) from what was rewound to; `snip` is |w g| (Lee et al. 2019) where training has led.
     """
     match by:
         case "magnitude":
@@ -117,11 +115,10 @@ def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaini
 
 
 def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
-    """A total order of all weights from the masks and scores of every round, the first round first.
+    """A total order of all weights, float64, from the masks and scores of every round, the first round first.
 
-    float64, no two alike: the number of rounds that a weight survived, and below one how high the round that
-    removed it, or the last one, ranked it; of equal scores the first. The k highest are those that are left after
-    the round that keeps k.
+    The rounds that a weight survived, and below one how high the round that removed it, or the last, ranked it; of
+    equal scores the first. The k highest are those that are left after the round that keeps k.
     """
     order: Tensors = {}
     for number, (masks, scores) in enumerate(rounds):
@@ -162,9 +159,8 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
 def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
     """How many rounds come before those at the end whose networks no longer learn anything.
 
-    `accuracies` are those of the network that each round trains, in %, on validation images whose labels are `labels`.
-    One that is within three standard errors of always naming the commonest class has learned nothing, and what it
-    prunes says nothing about its weights.
+    `accuracies` are of each round's network, in %, on images of these `labels`. Within three standard errors of always
+    naming the commonest class a network has learned nothing: what it prunes says nothing about its weights.
     """
     chance = float(labels.bincount().max()) / len(labels)
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))

@@ -1,7 +1,6 @@
 """Which parameters of which modules are weights of layers, and how their axes are read.
 
-torch's convolutions, linear layers and attention are known, and so are the layers that Hugging Face's transformers have
-of their own; others are declared by name.
+torch's convolutions, linear layers and attention and Hugging Face's own layers are known; others are declared by name.
 """
 
 from __future__ import annotations

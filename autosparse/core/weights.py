@@ -43,10 +43,7 @@ class Layer:
         return math.prod(self.shape)
 
     def spread(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group.
-
-        A neuron of a linear layer is a channel too.
-        """
+        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
         parts = tensor.reshape(self.groups, self.shape[0] // self.groups, self.shape[1], -1)
         return parts.transpose(1, 2) if self.transposed else parts
 
@@ -135,9 +132,8 @@ def explain_unprunable(model: torch.nn.Module) -> str:
 def describe_layers(model: torch.nn.Module, example: Inputs | None = None) -> tuple[Layer, ...]:
     """The layers of `prunable_weights`, in model order, measured by one forward pass of one example.
 
-    `example` is an input batch of one, `[1, ...]`, or several inputs; without it nothing runs and `positions`
-    are 0, as they are for a layer that takes no part. Projections of attention that are one weight count
-    their mean position. The model is left as it was.
+    `example` is an input batch of one, `[1, ...]`, or several inputs; without it, and for a layer that takes no part,
+    `positions` are 0. Projections of attention that are one weight count their mean position.
     """
     weights = prunable_weights(model)
     names = {id(weight): name for name, weight in weights.items()}
@@ -165,9 +161,8 @@ def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
 def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Load every parameter and buffer into a network, in place, and return it.
 
-    Tensors alone do not say which version of a module's state they are, as torch's own state dicts do: it is the
-    network's present one. So is what a module adds to its state that is no tensor. Raises RuntimeError, as torch does,
-    for a state of another network.
+    The version of a module's state, and what of it is no tensor, are the network's present ones. Raises RuntimeError,
+    as torch does, for a state of another network.
     """
     current = model.state_dict()
     whole: dict[str, Any] = {name: part for name, part in current.items() if not isinstance(part, torch.Tensor)}

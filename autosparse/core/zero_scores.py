@@ -1,8 +1,7 @@
 """Scores that are exactly zero: networks whose signal begins at zero, and ties that would be broken by position.
 
-Some networks begin their branches at zero (the last normalization of timm's ResNets, torchvision's
-`zero_init_residual=True`, ReZero, Fixup) or their last layer (MLP-Mixers). Gradients inside are then zero, and so is
-every score that multiplies by them: it says nothing of the weights.
+Some networks begin branches (timm's ResNets, torchvision's `zero_init_residual=True`, ReZero, Fixup) or their last
+layer (MLP-Mixers) at zero. Gradients inside are then zero, and so is every score that multiplies by them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """What each channel of a network carries: the same number whatever the input, or something that is needed further on.
 
-The network is read as `torch.export` records it, operation by operation, so that any network that it can record will
-do. Channels that are computed from one another by position (a sum's, a normalization's) are one *unit*: they stay
-together.
+The network is read as `torch.export` records it. Channels that are computed from one another by position (a sum's, a
+normalization's) are one *unit*: they stay together.
 """
 
 from __future__ import annotations

@@ -53,8 +53,7 @@ def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None =
 def effective_weights(evidence: Evidence) -> Tensors:
     """Which weights lie on a path from input to output, name -> bool tensor (Vysogorets & Kempe 2023).
 
-    Those that the linear positive network's output feels: all present weights are set to their layer's
-    1 / fan-in, so that path sums neither vanish nor overflow.
+    The linear positive network's output feels them; weights are 1 / fan-in, so that sums neither vanish nor overflow.
     """
     _, gradient, _ = flow_of(evidence)
     return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}

@@ -17,9 +17,8 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
     """The state of `network`, in evaluation mode, without channels that carry nothing, for `resize` to take.
 
     A channel goes if it is the same number for every input, or if nothing that reaches the output reads it; a number
-    that is not zero goes into the bias of what reads it or, where zeros surround the input, into the weights of one
-    channel that stands for all such. Outputs stay equal up to rounding, which is tried. `example` is a batch of inputs.
-    Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
+    that is not zero goes into the bias, or the weights of one channel, of what reads it. That outputs stay equal up to
+    rounding is tried. Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
     """
     images = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
     for through_views in (True, False):

@@ -94,11 +94,10 @@ Make: TypeAlias = "Callable[[Sequence[torch.Tensor], torch.Generator], Loss]"
 
 
 def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one cut point for each share.
+    """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one learned cut for each share.
 
-    The cut points are learned, rise with the share, and are the same for all weights (CORAL: Cao, Mirjalili & Raschka
-    2020). They begin where a score of zero predicts of every share how many weights reach it, all tables alike.
-    The score orders weights without them.
+    Cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020); they begin where a
+    score of zero predicts how many weights reach each share. The score orders weights without them.
     """
     shares = torch.cat([values.unique() for values in targets]).unique()[1:]
     if not len(shares):

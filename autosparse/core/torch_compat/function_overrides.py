@@ -12,10 +12,9 @@ from autosparse.lazy_torch import torch
 def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[object]:
     """Forms that pass what is positive in proportion, as paths do.
 
-    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes
-    what comes in, of which it would subtract the mean, standardized weights too. Activations that saturate or bend are
-    rectifiers; gates, which let something through when nothing comes in, stay what they are. Embeddings give ones,
-    unless their weight is one of the `real` ones.
+    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes what
+    comes in. Activations that saturate or bend are rectifiers; gates, which let something through when nothing comes
+    in, stay what they are. Embeddings give ones, unless their weight is one of the `real` ones.
     """
     functional = torch.nn.functional
     options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")

@@ -105,12 +105,10 @@ def train(
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
 
-    With `begin` the steps before are left out, their batches too: the rest is as in the whole training, but for the
-    optimizer's memory. `end` stops before that step.
-
-    `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
-    zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
-    at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable weight.
+    Steps before `begin` and from `end` on are left out, their batches too. `masks` (name -> bool, as of
+    `prunable_weights`) hold after every step, whatever momentum and weight decay do. The batches depend on the
+    generator alone: every method at a seed sees the same images in the same order. Raises ValueError for a mask of no
+    prunable weight.
 
     A `team` takes the mean of its gradients in every step, as data-parallel training does; the batch is the recipe's.
     Batch normalization has the statistics of each share, and in the end running ones that are the mean of all.
@@ -309,9 +307,9 @@ def _flat_mask(
 def compiled(model: torch.nn.Module) -> Iterator[Forward]:
     """A forward pass of `model`, compiled for batches of as many images as the first has; others go as ever.
 
-    Compiled anew for every training, whatever was compiled in this process before, since its bytes may not depend on
-    that; what torch keeps on disk of an equal network makes it a matter of seconds. Raises MissingExtra where there is
-    no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot compile.
+    Compiled anew for every training, so that its bytes do not depend on what the process compiled before. Raises
+    MissingExtra where there is no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot
+    compile.
     """
     size: int | None = None
     on_cpu = next(model.parameters()).device.type == "cpu"
