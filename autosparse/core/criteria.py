@@ -19,8 +19,7 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
-Criterion: TypeAlias = Callable[..., Tensors]
-criteria: Registry[Criterion] = Registry("criterion", "criteria")
+criteria: Registry[Callable[..., Tensors]] = Registry("criterion", "criteria")
 
 
 Parts: TypeAlias = Annotated[

@@ -57,12 +57,8 @@ def irp_round(
     losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     scores = rank(rank_by, model, weights, initial, training, generator)
-    return Round(
-        masks=prune_survivors(scores, masks, keep),
-        scores=scores,
-        losses=losses,
-        validation_accuracy=accuracy(model, validation, recipe.precision, batch=evaluation_batch),
-    )
+    reached = accuracy(model, validation, recipe.precision, batch=evaluation_batch)
+    return Round(prune_survivors(scores, masks, keep), scores, losses, reached)
 
 
 def rank(

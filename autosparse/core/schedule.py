@@ -129,8 +129,7 @@ def _of_ties(evidence: Evidence) -> torch.Generator:
 _EVERY = 8  # steps between two allocations of quotas that are free
 _CONCRETE = 2 / 3  # temperature of the concrete distribution (Maddison et al. 2017, section 3)
 
-Schedule: TypeAlias = Callable[..., Tensors]
-schedules: Registry[Schedule] = Registry("schedule", "schedules")
+schedules: Registry[Callable[..., Tensors]] = Registry("schedule", "schedules")
 
 
 @schedules.register

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
@@ -22,8 +22,7 @@ from autosparse.core.weights import Layer, Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import Range, Registry
 
-Selection: TypeAlias = Callable[..., Tensors]
-selections: Registry[Selection] = Registry("selection", "selections")
+selections: Registry[Callable[..., Tensors]] = Registry("selection", "selections")
 
 
 def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:

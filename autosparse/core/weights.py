@@ -104,12 +104,12 @@ _MUCH = 0.1
 def left_out(model: torch.nn.Module) -> str:
     """Return a sentence where over a tenth of a network's parameters is left whole for no named reason, or nothing."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    reasons = {name: why for name, why in unprunable(model).items() if why.startswith(_UNKNOWN) and name in parameters}
-    size = sum(parameters[name].numel() for name in reasons if parameters[name].ndim > 1)
+    reasons = {name: why for name, why in unprunable(model).items() if why.startswith(_UNKNOWN)}
+    names = [name for name in reasons if name in parameters and parameters[name].ndim > 1]
+    size = sum(parameters[name].numel() for name in names)
     total = total_of(dict(model.named_parameters()))
     if size <= _MUCH * total:
         return ""
-    names = [name for name in reasons if parameters[name].ndim > 1]
     more = f" and {len(names) - 1} more" if names[1:] else ""
     return (
         f"{size / total:.0%} of the parameters are left whole: {names[0]}{more}, {reasons[names[0]]}; "
@@ -302,14 +302,5 @@ def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module, kind: Kind 
     # Weights are [outputs, inputs / groups, ...], those of transposed convolutions [inputs, outputs / groups, ...].
     outer, inner = shape[0] // reading.groups * area, shape[1] * area
     fan_in, fan_out = (outer, inner) if reading.transposed else (inner, outer)
-    return Layer(
-        name=name,
-        shape=shape,
-        fan_in=fan_in,
-        fan_out=fan_out,
-        kernel=kernel,
-        stride=max(strides) if isinstance(strides, tuple) else int(strides),
-        positions=positions,
-        groups=reading.groups,
-        transposed=reading.transposed,
-    )
+    stride = max(strides) if isinstance(strides, tuple) else int(strides)
+    return Layer(name, shape, fan_in, fan_out, kernel, stride, positions, reading.groups, reading.transposed)

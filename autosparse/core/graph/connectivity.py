@@ -134,16 +134,14 @@ def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Jo
     joins: list[Join] = []
     for node in _in_order(root):
         inputs = [follow for follow, _ in node.next_functions if follow is not None]
-        variable = (
-            frozenset({names[id(node.variable)]}) if id(getattr(node, "variable", None)) in names else frozenset()
-        )
+        name = names.get(id(getattr(node, "variable", None)))
+        variable = frozenset({name} if name else ())
+        weights: list[str] = []
+        data = inputs
         # A weight comes straight or through views, which have one input each; a convolution has several, named or not.
-        weights = (
-            [name for follow in inputs if (name := _weight(follow, names))] if len(node.next_functions) > 1 else []
-        )
-        data = [follow for follow in inputs if behind[follow] and not _weight(follow, names)]
-        if len(node.next_functions) == 1:
-            data = inputs
+        if len(node.next_functions) > 1:
+            weights = [name for follow in inputs if (name := _weight(follow, names))]
+            data = [follow for follow in inputs if behind[follow] and not _weight(follow, names)]
         behind[node] = variable.union(*(behind[follow] for follow in inputs))
         nearest[node] = frozenset(weights) if weights else variable.union(*(nearest[follow] for follow in data))
         if len(data) > 1:

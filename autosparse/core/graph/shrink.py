@@ -46,11 +46,10 @@ def _without_dead(network: torch.nn.Module, flow: ChannelFlow) -> Tensors:
         state[f"{reader.module}.weight"] = weight
         if bias is not None:
             state[f"{reader.module}.bias"] = bias
-    for follower in flow.followers:
-        chosen = kept[follower.value.units]
+    for module, value in flow.followers:
         for name in ("weight", "bias", "running_mean", "running_var"):
-            if (tensor := state.get(f"{follower.module}.{name}")) is not None:
-                state[f"{follower.module}.{name}"] = tensor[chosen]
+            if (tensor := state.get(f"{module}.{name}")) is not None:
+                state[f"{module}.{name}"] = tensor[kept[value.units]]
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 

@@ -10,7 +10,7 @@ survives the round, else 0. The options of `Shared` say what state of a network 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from annotated_types import Ge
 
@@ -18,8 +18,6 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, describe
 from autosparse.core.weights import Tensors
 from autosparse.registry import Registry
-
-Fit: TypeAlias = Callable[..., Tensors]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class Shared:
     ] = 0
 
 
-scorers: Registry[Fit] = Registry("scorer", "scorers", shared=Shared)
+scorers: Registry[Callable[..., Tensors]] = Registry("scorer", "scorers", shared=Shared)
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
