@@ -15,9 +15,8 @@ from annotated_types import Ge, Lt
 
 from autosparse.core.layer_kinds import matches
 from autosparse.core.selection import keep_top
-from autosparse.core.weights import Layer, Tensors, keep_count
+from autosparse.core.weights import Layer, Tensors, keep_count, kept, together
 from autosparse.errors import UsageError
-from autosparse.lazy_torch import torch
 from autosparse.registry import Registry, suggestion
 
 Counts: TypeAlias = "dict[str, int]"
@@ -36,9 +35,7 @@ class Impossible(ValueError):
 @allocations.register(name="global")
 def global_threshold(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     """One threshold over all layers: a layer keeps as many as score above it."""
-    chosen = keep_top(torch.cat([scores[layer.name].flatten() for layer in layers]), keep)
-    parts = chosen.split([layer.size for layer in layers])
-    return {layer.name: int(part.count_nonzero()) for layer, part in zip(layers, parts, strict=True)}
+    return kept(together({layer.name: scores[layer.name] for layer in layers}, lambda values: keep_top(values, keep)))
 
 
 @allocations.register(source="the baseline of Gale et al. 2019")

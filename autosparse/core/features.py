@@ -16,7 +16,7 @@ from typing import TypeAlias
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import describe_network
 from autosparse.core.torch_compat.sorting import ascending
-from autosparse.core.weights import Layer, Tensors
+from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.core.zero_scores import carrying_signal, silent_layers
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
@@ -141,7 +141,7 @@ def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
                 shortcut.update(way if join.is_shortcut(way) else ())
                 summed.update(sorted(way, key=order.index)[-1:])
     total = sum(layer.size for layer in layers)
-    pruned = total - sum(int(mask.count_nonzero()) for mask in evidence.masks.values())
+    pruned = total - sum(kept(evidence.masks).values())
     return [
         Position(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
@@ -276,7 +276,7 @@ def _spread_out(values: torch.Tensor) -> torch.Tensor:
 
 def _standings(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:
     # The means of |w g| and of flow over a layer's weights that are present, each over that of the network.
-    present = {name: max(1, int(mask.count_nonzero())) for name, mask in evidence.masks.items()}
+    present = {name: max(1, count) for name, count in kept(evidence.masks).items()}
     sums = {
         name: (float((weight * gradient[name]).abs().double().sum()), float(flow[name].double().sum()))
         for name, weight in evidence.weights.items()

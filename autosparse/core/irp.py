@@ -12,7 +12,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
 from autosparse.core.training.loop import Observe, Recipe, Team, accuracy, train
-from autosparse.core.weights import Tensors, load_state, prunable_weights
+from autosparse.core.weights import Tensors, load_state, prunable_weights, together
 from autosparse.lazy_torch import torch
 
 RankBy: TypeAlias = Literal["magnitude", "magnitude_increase", "movement", "snip"]
@@ -121,10 +121,8 @@ def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
         if not order:
             order = {name: torch.zeros(mask.shape, dtype=torch.float64) for name, mask in masks.items()}
             alive = {name: torch.ones(mask.shape, dtype=torch.bool) for name, mask in masks.items()}
-        flat = torch.cat([scores[name].cpu().masked_fill(~alive[name], -torch.inf).flatten() for name in order])
-        parts = ranks_of(flat).split([part.numel() for part in order.values()])
-        for name, part in zip(order, parts, strict=True):
-            order[name] = torch.where(alive[name], number + part.view(order[name].shape), order[name])
+        ranks = together({name: scores[name].cpu().masked_fill(~alive[name], -torch.inf) for name in order}, ranks_of)
+        order = {name: torch.where(alive[name], number + ranks[name], part) for name, part in order.items()}
         alive = {name: masks[name].cpu().bool() for name in order}
         # What survives is ordered by the next round, or else stays as this one ranked it: above what it removed.
     return order
@@ -136,9 +134,7 @@ def prune_survivors(scores: Tensors, masks: Mapping[str, torch.Tensor] | None, k
         name: score if masks is None else score.masked_fill(~masks[name].to(score.device).bool(), -torch.inf)
         for name, score in scores.items()
     }
-    chosen = keep_top(torch.cat([score.flatten() for score in alive.values()]), keep)
-    parts = chosen.split([score.numel() for score in alive.values()])
-    return {name: part.view(scores[name].shape) for name, part in zip(alive, parts, strict=True)}
+    return together(alive, lambda values: keep_top(values, keep))
 
 
 def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:

@@ -24,7 +24,7 @@ from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, Learner, learn_briefly, seeded_by
 from autosparse.core.training.optimizers import adam
-from autosparse.core.weights import Layer, Tensors, full_masks
+from autosparse.core.weights import Layer, Tensors, full_masks, kept
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
 from autosparse.registry import Range, Registry
@@ -88,7 +88,7 @@ class Pruning:
         if not is_by_position(masks, scores) or draws(self.select, evidence):
             return masks
         zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
-        total = sum(int(mask.count_nonzero()) for mask in present.values())
+        total = sum(kept(present).values())
         if last:
             equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
             evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")

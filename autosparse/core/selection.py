@@ -30,20 +30,22 @@ def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
 
     Raises ValueError when a score is not a number or fewer than `count` are above -inf.
     """
+    _check(scores, count)
     flat = scores.flatten()
-    if bool(flat.isnan().any()):
-        raise ValueError(f"{int(flat.isnan().count_nonzero())} of {flat.numel()} scores are not numbers")
     if count <= 0:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    if count > int((flat > -math.inf).count_nonzero()):
-        raise ValueError(
-            f"{count} weights cannot be kept of the {int((flat > -math.inf).count_nonzero())} that are left"
-        )
     threshold = reached_by(flat, count)
     mask = flat > threshold
     ties = (flat == threshold).nonzero().flatten()
     mask[ties[: count - int(mask.count_nonzero())]] = True
     return mask.reshape(scores.shape)
+
+
+def _check(scores: torch.Tensor, count: int) -> None:
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{int(scores.isnan().count_nonzero())} of {scores.numel()} scores are not numbers")
+    if count > (left := int((scores > -math.inf).count_nonzero())):
+        raise ValueError(f"{count} weights cannot be kept of the {left} that are left")
 
 
 def ranks_of(scores: torch.Tensor) -> torch.Tensor:
@@ -73,8 +75,7 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
 
 def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
     """A mask of `scores`, `[groups, outputs, inputs, kernel]`."""
-    if bool(scores.isnan().any()):
-        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are not numbers")
+    _check(scores, count)
     groups, outputs, inputs, kernel = scores.shape
     mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     quotas = _even_quotas(scores.reshape(groups * outputs, inputs * kernel), count).tolist()
@@ -99,8 +100,6 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
 def _even_quotas(scores: torch.Tensor, count: int) -> torch.Tensor:
     """How many of `[rows, weights]` each row keeps: one level for all, the rest to the rows that score best next."""
     alive = (scores > -math.inf).sum(dim=1)
-    if count > int(alive.sum()):
-        raise ValueError(f"{count} weights cannot be kept of the {int(alive.sum())} that are left")
     low, high = 0, scores.shape[1]
     while low < high:
         middle = (low + high + 1) // 2

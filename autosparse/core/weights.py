@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -191,6 +191,18 @@ def sparsity_of(total: int, keep: int) -> float:
 def full_masks(weights: Mapping[str, torch.Tensor]) -> Tensors:
     """Masks that keep every weight."""
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
+def together(tensors: Mapping[str, torch.Tensor], work: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
+    """What `work` makes of all values as one vector, by name in the tensors' shapes."""
+    made = work(torch.cat([tensor.flatten() for tensor in tensors.values()]))
+    parts = made.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
+
+
+def kept(masks: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Ones per layer."""
+    return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
 
 
 def total_of(tensors: Mapping[str, torch.Tensor]) -> int:

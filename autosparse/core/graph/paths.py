@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, kept
 from autosparse.lazy_torch import torch
 
 
@@ -41,13 +41,8 @@ def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None =
     through, total = count_paths(evidence)
     layers = evidence.layers_by_name
     entered = {name: layers[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}
-    return Paths(
-        {name: int(part.count_nonzero()) for name, part in on_path.items()},
-        {name: int(part.count_nonzero()) for name, part in entered.items()},
-        {name: part.numel() for name, part in entered.items()},
-        through,
-        total,
-    )
+    channels = {name: part.numel() for name, part in entered.items()}
+    return Paths(kept(on_path), kept(entered), channels, through, total)
 
 
 def effective_weights(evidence: Evidence) -> Tensors:
