@@ -99,11 +99,7 @@ def layer_mean(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
 
 
 def apportion(
-    shares: Mapping[str, float],
-    capacity: Mapping[str, int],
-    total: int,
-    *,
-    limits: Mapping[str, int] | None = None,
+    shares: Mapping[str, float], capacity: Mapping[str, int], total: int, *, limits: Mapping[str, int] | None = None
 ) -> Counts:
     """Split `total` in proportion to `shares`, at most `capacity` each: Sainte-Laguë, one each first.
 

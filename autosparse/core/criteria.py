@@ -38,9 +38,7 @@ ScoringMode: TypeAlias = Annotated[
 
 @criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
 def learned(
-    evidence: Evidence,
-    *,
-    images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
+    evidence: Evidence, *, images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512
 ) -> Tensors:
     """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
     scorer = evidence.scorer

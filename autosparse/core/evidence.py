@@ -154,11 +154,7 @@ class Evidence:
             return with_state(self.model, state, run, training=training, recompute=not twice)
 
     def differentiate(
-        self,
-        state: Tensors,
-        batch: Batch,
-        leaves: Sequence[torch.Tensor],
-        forward: AbstractContextManager[object],
+        self, state: Tensors, batch: Batch, leaves: Sequence[torch.Tensor], forward: AbstractContextManager[object]
     ) -> None:
         """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and another state.
 

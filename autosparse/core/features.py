@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import describe_network
-from autosparse.core.torch_compat.sorting import ascending
+from autosparse.core.selection import ascending
 from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.core.zero_scores import carrying_signal, silent_layers
 from autosparse.lazy_torch import torch

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import Literal
 
 from autosparse.core.features import Features
-from autosparse.core.torch_compat.sorting import descending
+from autosparse.core.selection import descending
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 

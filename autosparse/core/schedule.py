@@ -18,9 +18,8 @@ from annotated_types import Ge, Gt, Le
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
-from autosparse.core.selection import draws, selections
+from autosparse.core.selection import descending, draws, reached_by, selections
 from autosparse.core.torch_compat.random_state import seed_of
-from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, Learner, learn_briefly, seeded_by
 from autosparse.core.training.optimizers import adam
@@ -143,8 +142,7 @@ Regrow = Annotated[
     "pruned weights may come back: all are scored, as their initial values would act on the pruned network (de Jorge "
     "et al. 2021)",
 ]
-
-
+Rounds = Annotated[int, Ge(1)]
 Steps = Annotated[
     int,
     Ge(0),
@@ -155,12 +153,7 @@ Rewind = Annotated[bool, "train from initialization in every round, not from whe
 
 @schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021")
 def exponential(
-    pruning: Pruning,
-    *,
-    rounds: Annotated[int, Ge(1)] = 100,
-    regrow: Regrow = False,
-    steps: Steps = 0,
-    rewind: Rewind = True,
+    pruning: Pruning, *, rounds: Rounds = 100, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
     """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
     counts = exponential_counts(pruning.total, pruning.keep, rounds)
@@ -169,12 +162,7 @@ def exponential(
 
 @schedules.register(source="de Jorge et al. 2021")
 def linear(
-    pruning: Pruning,
-    *,
-    rounds: Annotated[int, Ge(1)] = 10,
-    regrow: Regrow = False,
-    steps: Steps = 0,
-    rewind: Rewind = True,
+    pruning: Pruning, *, rounds: Rounds = 10, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
     """Every round prunes the same number of weights."""
     counts = linear_counts(pruning.total, pruning.keep, rounds)

@@ -130,11 +130,7 @@ def _folded(
 
 
 def _fits(
-    module: torch.nn.Module,
-    part: str,
-    tensor: torch.Tensor,
-    current: torch.Tensor | None,
-    beside: torch.Tensor | None,
+    module: torch.nn.Module, part: str, tensor: torch.Tensor, current: torch.Tensor | None, beside: torch.Tensor | None
 ) -> bool:
     # Whether a tensor may stand in a module in place of its own, `beside` being one that will stand there too.
     if not isinstance(module, _mixing() + _normalizing()) or beside is None:
