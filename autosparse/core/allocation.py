@@ -103,10 +103,9 @@ def apportion(
 ) -> Counts:
     """Split `total` in proportion to `shares`, at most `capacity` each: Sainte-Laguë, one each first.
 
-    A divisor method: seat k + 1 of a layer has priority share / (k + 1/2), and the `total` highest
-    priorities are taken, so counts never fall when `total` rises (largest remainder breaks this). The
-    first seat of every layer comes before all second ones: no layer is emptied while seats remain.
-    A layer with a limit is the fuller, the dearer its seats: its part q is 1 / (1 / q + 1 / limit) instead.
+    Seat k + 1 of a layer has priority share / (k + 1/2), and the `total` highest are taken, so that counts never fall
+    when `total` rises (largest remainder breaks this). No layer is emptied while seats remain. A layer with a limit is
+    the fuller, the dearer its seats: its part q is 1 / (1 / q + 1 / limit) instead.
     """
 
     def wanted(name: str, price: float) -> float:
