@@ -98,12 +98,9 @@ class Evidence:
     @property
     def others(self) -> Tensors:
         """The parameters that train but are not prunable, such as biases."""
-        prunable = {id(weight) for weight in prunable_weights(self.model).values()}
-        return {
-            name: self.trained.get(name, parameter).detach()
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad and parameter.is_floating_point() and id(parameter) not in prunable
-        }
+        parameters = self.model.named_parameters()
+        trains = {name for name, part in parameters if part.requires_grad and part.is_floating_point()}
+        return {name: part for name, part in self._rest().items() if name in trains}
 
     def masked(self, masks: Mapping[str, torch.Tensor]) -> Evidence:
         """The same network under other masks."""
