@@ -300,19 +300,18 @@ def _declared_positions(
     for name, kind in weights:
         weight = module._parameters[name]
         assert weight is not None
-        groups = reading_of(weight, module, kind).groups
+        _, groups, _ = reading_of(weight, module, kind)
         uses[id(weight)] = 0 if kind == "embedding" else max(1, tokens // groups)
     return uses
 
 
 def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None, positions: int) -> Layer:
-    reading = reading_of(weight, module, kind)
-    shape = reading.shape
+    shape, groups, transposed = reading_of(weight, module, kind)
     kernel = shape[2:]
     area = math.prod(kernel)
     strides = getattr(module, "stride", (1,)) if kind is None else (1,)
     # Weights are [outputs, inputs / groups, ...], those of transposed convolutions [inputs, outputs / groups, ...].
-    outer, inner = shape[0] // reading.groups * area, shape[1] * area
-    fan_in, fan_out = (outer, inner) if reading.transposed else (inner, outer)
+    outer, inner = shape[0] // groups * area, shape[1] * area
+    fan_in, fan_out = (outer, inner) if transposed else (inner, outer)
     stride = max(strides) if isinstance(strides, tuple) else int(strides)
-    return Layer(name, shape, fan_in, fan_out, kernel, stride, positions, reading.groups, reading.transposed)
+    return Layer(name, shape, fan_in, fan_out, kernel, stride, positions, groups, transposed)
