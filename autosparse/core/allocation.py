@@ -15,9 +15,8 @@ from annotated_types import Ge, Lt
 
 from autosparse.core.layer_kinds import matches
 from autosparse.core.selection import keep_top
-from autosparse.core.weights import Layer, Tensors, keep_count
+from autosparse.core.weights import Layer, Tensors, keep_count, kept, together
 from autosparse.errors import UsageError
-from autosparse.lazy_torch import torch
 from autosparse.registry import Registry, suggestion
 
 Counts: TypeAlias = "dict[str, int]"
@@ -36,9 +35,7 @@ class Impossible(ValueError):
 @allocations.register(name="global")
 def global_threshold(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
     """One threshold over all layers: a layer keeps as many as score above it."""
-    chosen = keep_top(torch.cat([scores[layer.name].flatten() for layer in layers]), keep)
-    parts = chosen.split([layer.size for layer in layers])
-    return {layer.name: int(part.count_nonzero()) for layer, part in zip(layers, parts, strict=True)}
+    return kept(together({layer.name: scores[layer.name] for layer in layers}, lambda values: keep_top(values, keep)))
 
 
 @allocations.register(source="the baseline of Gale et al. 2019")
@@ -102,18 +99,13 @@ def layer_mean(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
 
 
 def apportion(
-    shares: Mapping[str, float],
-    capacity: Mapping[str, int],
-    total: int,
-    *,
-    limits: Mapping[str, int] | None = None,
+    shares: Mapping[str, float], capacity: Mapping[str, int], total: int, *, limits: Mapping[str, int] | None = None
 ) -> Counts:
     """Split `total` in proportion to `shares`, at most `capacity` each: Sainte-Laguë, one each first.
 
-    A divisor method: seat k + 1 of a layer has priority share / (k + 1/2), and the `total` highest
-    priorities are taken, so counts never fall when `total` rises (largest remainder breaks this). The
-    first seat of every layer comes before all second ones: no layer is emptied while seats remain.
-    A layer with a limit is the fuller, the dearer its seats: its part q is 1 / (1 / q + 1 / limit) instead.
+    Seat k + 1 of a layer has priority share / (k + 1/2), and the `total` highest are taken, so that counts never fall
+    when `total` rises (largest remainder breaks this). No layer is emptied while seats remain. A layer with a limit is
+    the fuller, the dearer its seats: its part q is 1 / (1 / q + 1 / limit) instead.
     """
 
     def wanted(name: str, price: float) -> float:
@@ -196,9 +188,7 @@ def macs(layers: Sequence[Layer], kept: Mapping[str, int] | None = None) -> int:
 def by_macs(allocate: Allocation) -> Allocation:
     """Return an allocation whose limit is multiply-adds (MACs): it keeps the most weights that do not exceed it.
 
-    Found by looking at a few numbers of weights, since counts never fall when it rises; scores are made once.
-    A schedule that counts multiply-adds in place of weights goes with it, so that every round costs one scoring
-    as usual: several rounds leave other weights than one at the resulting sparsity.
+    A schedule that counts multiply-adds goes with it; several rounds leave other weights than one at that sparsity.
     """
 
     def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
@@ -223,8 +213,8 @@ def by_macs(allocate: Allocation) -> Allocation:
 def most_within(cost: Callable[[int], int], limit: int, low: int, high: int) -> int:
     """The largest number from `low` to `high` whose cost does not exceed `limit`; `low` if none does.
 
-    The cost never falls. Each turn guesses by interpolation, a little to either side, and halves what is left when
-    that did not: a cost that is about linear is known after a few looks, any other after a few times more.
+    Cost never falls. Each turn guesses by interpolation, a little to either side, and halves what is left when that did
+    not.
     """
     below, above = cost(low), cost(high)
     if above <= limit:

@@ -1,10 +1,9 @@
 """Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
 
-A criterion always gives its one-shot score; rounds of re-scoring belong to the schedule. It scores every weight: one
-that is pruned for what it would bring back, and the schedule decides whether it may. What a score costs is stated with
-the registration, in units of one gradient over its `images` (`gradients`), one SynFlow pass (`flows`), one description
-of every weight (`features`), copies of the parameters (`states`), each a number or a function of the options; `source`
-is the paper and equation.
+A criterion gives its one-shot score of every weight, pruned ones too: rounds and re-growth belong to the schedule. A
+registration states the cost in gradients over its `images` (`gradients`), SynFlow passes (`flows`), descriptions of
+every weight (`features`), copies of the parameters (`states`), each a number or a function of the options; and the
+paper and equation (`source`).
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
-Criterion: TypeAlias = Callable[..., Tensors]
-criteria: Registry[Criterion] = Registry("criterion", "criteria")
+criteria: Registry[Callable[..., Tensors]] = Registry("criterion", "criteria")
 
 
 Parts: TypeAlias = Annotated[
@@ -40,9 +38,7 @@ ScoringMode: TypeAlias = Annotated[
 
 @criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
 def learned(
-    evidence: Evidence,
-    *,
-    images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512,
+    evidence: Evidence, *, images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512
 ) -> Tensors:
     """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
     scorer = evidence.scorer

@@ -46,13 +46,12 @@ class Scorer:
 class Evidence:
     """A network at initialization under its present masks.
 
-    `weights` are the prunable weights times the masks, `masks` the weights still present (1) or pruned
-    (0), both name -> tensor in model order. `draw(images)` gives training batches `(inputs, labels)`,
-    `example()` inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of
-    a batch. `scorer` is a trained one and `survival` an order of the weights from IRP, where the method has
-    them. `stream()` begins an endless row of training batches, `training_batches` gives them. `trained`
-    holds what differs from the model's own parameters and buffers, by name: a network in other states needs
-    no copy of the model. `note` takes a sentence about what was done otherwise than asked.
+    `weights` are the prunable weights times the `masks`, which say what is present (1) or pruned (0), both name ->
+    tensor in model order. `draw(images)` gives training batches `(inputs, labels)`, `stream()` begins an endless row of
+    them, `example()` gives inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss
+    of a batch. `survival` is an order of the weights from IRP, where the method has one. `trained` holds what differs
+    from the model's own parameters and buffers, by name. `note` takes a sentence about what was done otherwise than
+    asked.
     """
 
     model: torch.nn.Module
@@ -99,12 +98,9 @@ class Evidence:
     @property
     def others(self) -> Tensors:
         """The parameters that train but are not prunable, such as biases."""
-        prunable = {id(weight) for weight in prunable_weights(self.model).values()}
-        return {
-            name: self.trained.get(name, parameter).detach()
-            for name, parameter in self.model.named_parameters()
-            if parameter.requires_grad and parameter.is_floating_point() and id(parameter) not in prunable
-        }
+        parameters = self.model.named_parameters()
+        trains = {name for name, part in parameters if part.requires_grad and part.is_floating_point()}
+        return {name: part for name, part in self._rest().items() if name in trains}
 
     def masked(self, masks: Mapping[str, torch.Tensor]) -> Evidence:
         """The same network under other masks."""
@@ -131,11 +127,9 @@ class Evidence:
     ) -> Any:
         """Return the objective of one batch, or what `work` makes of it while the network still has `weights`.
 
-        `weights` may also name parameters that are not prunable; outputs are divided by `temperature`. With `twice` it
-        can be differentiated twice, which costs attention more memory.
-
-        Raises UsageError for outputs that are no tensor, unless the objective is not the default, and for a
-        loss that is not one number or does not depend on the weights.
+        `weights` may also name parameters that are not prunable; outputs are divided by `temperature`. `twice`: it can
+        be differentiated twice, which costs attention more memory. Raises UsageError for outputs that the objective
+        does not take, and for a loss that is not one number or does not depend on the weights.
         """
         inputs, labels = batch
 
@@ -154,13 +148,9 @@ class Evidence:
             return with_state(self.model, state, run, training=training, recompute=not twice)
 
     def differentiate(
-        self,
-        state: Tensors,
-        batch: Batch,
-        leaves: Sequence[torch.Tensor],
-        forward: AbstractContextManager[object],
+        self, state: Tensors, batch: Batch, leaves: Sequence[torch.Tensor], forward: AbstractContextManager[object]
     ) -> None:
-        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and in another state.
+        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and another state.
 
         `state` is every parameter and buffer; `forward` is the context of the forward pass, such as autocast.
         """
@@ -258,11 +248,10 @@ class Evidence:
     def flow_gradient(self, leaves: Tensors, *, paths_only: bool = False) -> tuple[torch.Tensor, Tensors]:
         """Return the flow of the linear positive network (SynFlow, eq. 2) and its gradient in `leaves`, in their dtype.
 
-        The flow is the sum of the outputs on inputs of ones. Every parameter other than `leaves` and every running
-        statistic enters as its absolute value; BatchNorm uses running statistics. With `paths_only` biases are zero,
-        scales and embeddings one and other layers `proportional`, so that what reaches the output came from the input.
-        Whole numbers, such as tokens, go in as the first example has them. A network that does not run in float64 is
-        run in float32, and `note` says so.
+        The flow is the sum of the outputs on inputs of ones; whole numbers go in as the first example has them. What is
+        not of `leaves` enters as its absolute value, BatchNorm by running statistics. With `paths_only` biases are
+        zero, scales and embeddings one and other layers `proportional`: what reaches the output came from the input. A
+        network that does not run in float64 is run in float32, and `note` says so.
         """
         precision = next(iter(leaves.values())).dtype
         try:

@@ -1,10 +1,9 @@
 """What is known of a weight at initialization, as numbers that mean the same in every network.
 
-A feature group is a registered function of one layer, `(seen) -> [weights, columns]`, where `seen` is what there is to
-look at. But for `raw` nothing depends on the scale of the weights, the gradient, the batch or the loss, so that a
-scorer can be carried to networks and data it never saw. Under masks ranks, standardized logarithms and sums are taken
-over the weights that are present; one that is pruned stands where the lowest of them does. Facts of a group: `columns`,
-how many it has, and what it `needs` beside the weights: `gradient`, `flow`, `joins` or `standing`.
+A feature group is a registered function `(seen) -> [weights, columns]` of one layer. But for `raw` nothing depends on
+the scale of weights, gradient, batch or loss: a scorer can be carried to other networks and data. A pruned weight
+stands where the lowest that is present does. Facts of a group: how many `columns` it has, and what it `needs`:
+`gradient`, `flow`, `joins` or `standing`.
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from typing import TypeAlias
 
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import describe_network
-from autosparse.core.torch_compat.sorting import ascending
-from autosparse.core.weights import Layer, Tensors
+from autosparse.core.selection import ascending
+from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.core.zero_scores import carrying_signal, silent_layers
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
@@ -142,7 +141,7 @@ def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
                 shortcut.update(way if join.is_shortcut(way) else ())
                 summed.update(sorted(way, key=order.index)[-1:])
     total = sum(layer.size for layer in layers)
-    pruned = total - sum(int(mask.count_nonzero()) for mask in evidence.masks.values())
+    pruned = total - sum(kept(evidence.masks).values())
     return [
         Position(number, len(layers), total, layer.name in branch, layer.name in shortcut, layer.name in summed, pruned)
         for number, layer in enumerate(layers)
@@ -277,7 +276,7 @@ def _spread_out(values: torch.Tensor) -> torch.Tensor:
 
 def _standings(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:
     # The means of |w g| and of flow over a layer's weights that are present, each over that of the network.
-    present = {name: max(1, int(mask.count_nonzero())) for name, mask in evidence.masks.items()}
+    present = {name: max(1, count) for name, count in kept(evidence.masks).items()}
     sums = {
         name: (float((weight * gradient[name]).abs().double().sum()), float(flow[name].double().sum()))
         for name, weight in evidence.weights.items()

@@ -22,9 +22,8 @@ class RowReader(Protocol):
 class Images:
     """`pixels` uint8 `[images, height, width, channels]`, `labels` int64 `[images]`.
 
-    `mean` and `spread` are the training set's per channel, in units of full scale, float32 `[channels]`. Pixels
-    on disk give the same batches as pixels in memory; `readers` processes read them ahead (0: this one does). Batches
-    are in torch's channels_last layout, or `contiguous` for networks that need it.
+    `mean` and `spread` are the training set's, float32 `[channels]`, in units of full scale. `readers` processes read
+    pixels on disk ahead (0: this one does). Batches are channels_last, or `contiguous` for networks that need it.
     """
 
     pixels: torch.Tensor | RowReader
@@ -112,9 +111,8 @@ def epoch(
 ) -> Iterator[Batch]:
     """Every example once in random order, shifted by up to `crop` pixels, mirrored at random, less a square.
 
-    A shift brings in zeros (black), as padding before a crop does. One gather does order, crop and flip. A square of
-    `cutout` pixels a side around a random pixel, as far as it lies in the image, has the mean colour (DeVries & Taylor
-    2017). Random numbers come from the CPU, so that a seed means the same batches on every device.
+    A shift brings in zeros (black). A square of `cutout` pixels a side around a random pixel, as far as it lies in the
+    image, has the mean colour (DeVries & Taylor 2017). A seed means the same batches on every device.
     """
     height, width = images.pixels.shape[1:3]
     device = images.labels.device

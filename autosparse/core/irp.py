@@ -12,7 +12,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
 from autosparse.core.training.loop import Observe, Recipe, Team, accuracy, train
-from autosparse.core.weights import Tensors, load_state, prunable_weights
+from autosparse.core.weights import Tensors, load_state, prunable_weights, together
 from autosparse.lazy_torch import torch
 
 RankBy: TypeAlias = Literal["magnitude", "magnitude_increase", "movement", "snip"]
@@ -49,21 +49,16 @@ def irp_round(
 ) -> Round:
     """A round of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been, that keeps `keep` weights.
 
-    Rewind first: a fresh network takes the whole initial state (weights, biases, BatchNorm parameters and
-    statistics, bit for bit), then the last round's masks. Train, and rank the surviving weights of all layers
-    together. `initial` may be the state after `begin` steps, which the training then leaves out. A `team` trains
-    together; what it comes to is the same for every member.
+    Rewind a fresh network to the whole initial state and the last round's masks, train, rank the surviving weights of
+    all layers together. `initial` may be the state after `begin` steps, which training leaves out. A `team` trains
+    together.
     """
     model = load_state(build(), initial)
     losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
     weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
     scores = rank(rank_by, model, weights, initial, training, generator)
-    return Round(
-        masks=prune_survivors(scores, masks, keep),
-        scores=scores,
-        losses=losses,
-        validation_accuracy=accuracy(model, validation, recipe.precision, batch=evaluation_batch),
-    )
+    reached = accuracy(model, validation, recipe.precision, batch=evaluation_batch)
+    return Round(prune_survivors(scores, masks, keep), scores, losses, reached)
 
 
 def rank(
@@ -76,9 +71,8 @@ def rank(
 ) -> Tensors:
     """Scores of trained weights, higher is kept.
 
-    `magnitude` |w|, `movement` |w - w0| and `magnitude_increase` |w| - |w0| are those of Zhou et al. 2019
-    ("Deconstructing lottery tickets", section 3), w0 being what was rewound to; `snip` is |w g| (Lee et al. 2019)
-    where training has led.
+    `magnitude`, `movement` and `magnitude_increase` are those of Zhou et al. 2019 ("Deconstructing lottery tickets",
+    section 3) from what was rewound to; `snip` is |w g| (Lee et al. 2019) where training has led.
     """
     match by:
         case "magnitude":
@@ -117,21 +111,18 @@ def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaini
 
 
 def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
-    """A total order of all weights from the masks and scores of every round, the first round first.
+    """A total order of all weights, float64, from the masks and scores of every round, the first round first.
 
-    float64, no two alike: the number of rounds that a weight survived, and below one how high the round that
-    removed it, or the last one, ranked it; of equal scores the first. The k highest are those that are left after
-    the round that keeps k.
+    The rounds that a weight survived, and below one how high the round that removed it, or the last, ranked it; of
+    equal scores the first. The k highest are those that are left after the round that keeps k.
     """
     order: Tensors = {}
     for number, (masks, scores) in enumerate(rounds):
         if not order:
             order = {name: torch.zeros(mask.shape, dtype=torch.float64) for name, mask in masks.items()}
             alive = {name: torch.ones(mask.shape, dtype=torch.bool) for name, mask in masks.items()}
-        flat = torch.cat([scores[name].cpu().masked_fill(~alive[name], -torch.inf).flatten() for name in order])
-        parts = ranks_of(flat).split([part.numel() for part in order.values()])
-        for name, part in zip(order, parts, strict=True):
-            order[name] = torch.where(alive[name], number + part.view(order[name].shape), order[name])
+        ranks = together({name: scores[name].cpu().masked_fill(~alive[name], -torch.inf) for name in order}, ranks_of)
+        order = {name: torch.where(alive[name], number + ranks[name], part) for name, part in order.items()}
         alive = {name: masks[name].cpu().bool() for name in order}
         # What survives is ordered by the next round, or else stays as this one ranked it: above what it removed.
     return order
@@ -143,9 +134,7 @@ def prune_survivors(scores: Tensors, masks: Mapping[str, torch.Tensor] | None, k
         name: score if masks is None else score.masked_fill(~masks[name].to(score.device).bool(), -torch.inf)
         for name, score in scores.items()
     }
-    chosen = keep_top(torch.cat([score.flatten() for score in alive.values()]), keep)
-    parts = chosen.split([score.numel() for score in alive.values()])
-    return {name: part.view(scores[name].shape) for name, part in zip(alive, parts, strict=True)}
+    return together(alive, lambda values: keep_top(values, keep))
 
 
 def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
@@ -162,9 +151,8 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
 def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
     """How many rounds come before those at the end whose networks no longer learn anything.
 
-    `accuracies` are those of the network that each round trains, in %, on validation images whose labels are `labels`.
-    One that is within three standard errors of always naming the commonest class has learned nothing, and what it
-    prunes says nothing about its weights.
+    `accuracies` are of each round's network, in %, on images of these `labels`. Within three standard errors of always
+    naming the commonest class a network has learned nothing: what it prunes says nothing about its weights.
     """
     chance = float(labels.bincount().max()) / len(labels)
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))

@@ -1,7 +1,6 @@
 """Which parameters of which modules are weights of layers, and how their axes are read.
 
-torch's convolutions, linear layers and attention are known, and so are the layers that Hugging Face's transformers have
-of their own; others are declared by name.
+torch's convolutions, linear layers and attention and Hugging Face's own layers are known; others are declared by name.
 """
 
 from __future__ import annotations
@@ -32,15 +31,6 @@ class Declared:
 
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a weight is read: `[groups * outputs, inputs, ...]`, or transposed `[groups * inputs, outputs, ...]`."""
-
-    shape: tuple[int, ...]
-    groups: int = 1
-    transposed: bool = False
 
 
 def declare_layers(
@@ -95,16 +85,19 @@ def weights_of(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, s
                 yield joined(prefix, name), module, name, kinds[name]
 
 
-def reading_of(weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None) -> Reading:
-    """Return how a weight's axes are read."""
+def reading_of(weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None) -> tuple[tuple[int, ...], int, bool]:
+    """Return how a weight is read: its shape, groups, and whether it is transposed.
+
+    The shape is `[groups * outputs, inputs, ...]`, transposed `[groups * inputs, outputs, ...]`.
+    """
     shape = tuple(weight.shape)
     if kind is None:
-        return Reading(shape, int(getattr(module, "groups", 1)), bool(getattr(module, "transposed", False)))
+        return shape, int(getattr(module, "groups", 1)), bool(getattr(module, "transposed", False))
     # [outputs, ...inputs], or of several [groups, outputs, inputs]; unless linear, the other way. XLNet attention
     # keeps its heads apart: there the first of three dimensions counts no layers.
     stacked = len(shape) == 3 and type(module).__name__ != "XLNetRelativeAttention"
     groups, first = shape[:2] if stacked else (1, shape[0])
-    return Reading((groups * first, math.prod(shape) // (groups * first)), groups, transposed=kind != "linear")
+    return (groups * first, math.prod(shape) // (groups * first)), groups, kind != "linear"
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import astuple, dataclass
 from typing import Literal
 
 from autosparse.core.features import Features
-from autosparse.core.torch_compat.sorting import descending
+from autosparse.core.selection import descending
 from autosparse.core.weights import Tensors
 from autosparse.lazy_torch import torch
 
@@ -23,13 +23,12 @@ Objective = Literal["rank", "rank_within", "precision", "beyond_quotas", "quotas
 class HeldOut:
     """What was measured on what was held out, mean over folds.
 
-    `overall` is Spearman's rank correlation of all weights that are held out together and `within` its mean inside
-    one layer: near zero it says that the scorer knows layers, not weights. `precision` is the share of the weights
-    that survived IRP's last round which are among as many highest scores, and `beyond_quotas` what of that is more
-    than the same numbers in every layer, filled at random, come to. `quotas` is the share of the survivors for which
-    there is room in their own layers, whichever weights these keep: 1 less the total variation between the layers'
-    numbers. Of labels that tell of one round after another, all is measured in each round, and survivors are those of
-    the round: most weights, so `precision` and `quotas` are high by chance.
+    `overall` is Spearman's rank correlation of all weights held out together, `within` its mean inside one layer: near
+    zero the scorer knows layers, not weights. `precision` is the share of the survivors of IRP's last round among as
+    many highest scores, `beyond_quotas` what of that exceeds the same numbers in every layer, filled at random.
+    `quotas` is the share of the survivors for which there is room in their own layers: 1 less the total variation
+    between the layers' numbers. Labels of one round after another are measured in each round: most weights survive one,
+    so `precision` and `quotas` are high by chance.
     """
 
     overall: float
@@ -55,10 +54,9 @@ def cross_validate(
 ) -> HeldOut:
     """Learn from some, predict the others, each of which is held out once, in at most `folds` parts.
 
-    `split` says what is held out: `layers` (layer i in fold i modulo `folds`), `seeds` of all networks, or
-    `networks` at all seeds. Layers of several sources are named `source:layer`, a source `seed` or `network.seed`, at
-    a round of IRP `source@round:layer`; those of one name are held out together, so that no scorer is judged on a layer
-    whose twin it learned from, be it of another source or another round.
+    `split` says what is held out: `layers` (layer i in fold i modulo `folds`), `seeds` of all networks, or `networks`
+    at all seeds. Names are `source:layer`, a source `seed` or `network.seed`, at a round of IRP `source@round:layer`;
+    layers of one name are held out together, so that no scorer is judged on the twin of a layer that it learned from.
     Raises ValueError when there is but one thing to hold out.
     """
     names = list(features.values)
@@ -98,10 +96,10 @@ def agreement(
 ) -> tuple[float, float, float]:
     """How many survivors are among as many highest scores, how many of them by more than numbers, and the numbers'.
 
-    Survivors are the weights of label 1. The first is the share that is found; the second, what of it is more than by
-    the layers' numbers alone; the third, the share for which there is room in their own layers. A weight counts for
-    all that it stands for, where a layer of `sizes` weights is known by some. In [0, 1], [-1, 1] and [0, 1]; all 0
-    where none or all survived, or a score is no number.
+    Survivors have label 1. The first is the share that is found, the second what of it exceeds that by the layers'
+    numbers alone, the third the share for which there is room in their own layers; a weight counts for all that it
+    stands for, where a layer of `sizes` weights is known by some. All 0 where none or all survived, or a score is no
+    number.
     """
     shares = [labels[name].flatten() for name in layers]
     each = [

@@ -14,7 +14,7 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images, RowReader
 from autosparse.core.schedule import Pruning, schedules, training_steps
 from autosparse.core.selection import selections
-from autosparse.core.weights import Layer, Tensors
+from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.lazy_torch import torch
 
 CHECKS: dict[str, str] = {
@@ -107,7 +107,7 @@ def best_of(reached: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, floa
 def overlap(masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> float:
     """The share of the weights that masks keep that others keep too."""
     both = sum(int((mask & others[name].to(mask.device)).count_nonzero()) for name, mask in masks.items())
-    return both / max(1, sum(int(mask.count_nonzero()) for mask in masks.values()))
+    return both / max(1, sum(kept(masks).values()))
 
 
 @dataclass

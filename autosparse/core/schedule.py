@@ -1,10 +1,8 @@
 """How a network comes to its masks: in how many rounds, with what between them.
 
-A schedule is `(pruning) -> masks`: it drives the other three choices. With more than one round the criterion scores the
-network that the last round left; with re-growth weights that are pruned may come back. A schedule's `rounds` is the
-number of scorings and `steps` the training steps of each, which is what its price counts; a fact `step_cost` says, by
-its options, how many training steps one of its own takes, `learns` that its scores are not the criterion's but begin
-there.
+A schedule is `(pruning) -> masks`: it drives the other three choices. After the first round the criterion scores the
+network that the last round left. The price counts `rounds` scorings and the training `steps` of each; the fact
+`step_cost` says, by the options, what one step takes, `learns` that scores only begin with the criterion's.
 """
 
 from __future__ import annotations
@@ -20,13 +18,12 @@ from annotated_types import Ge, Gt, Le
 from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.evidence import Evidence
 from autosparse.core.inputs import in_parts
-from autosparse.core.selection import draws, selections
+from autosparse.core.selection import descending, draws, reached_by, selections
 from autosparse.core.torch_compat.random_state import seed_of
-from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Divergence, Learner, learn_briefly, seeded_by
 from autosparse.core.training.optimizers import adam
-from autosparse.core.weights import Layer, Tensors, full_masks
+from autosparse.core.weights import Layer, Tensors, full_masks, kept
 from autosparse.core.zero_scores import NoSignal, is_by_position, lowest_kept, without_ties
 from autosparse.lazy_torch import torch
 from autosparse.registry import Range, Registry
@@ -59,11 +56,10 @@ class Pruning:
     def in_rounds(self, counts: Sequence[int], *, regrow: bool = False, steps: int = 0, rewind: bool = True) -> Tensors:
         """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
 
-        Every round scores the network under the masks of the last one. What is pruned stays pruned, or with `regrow`
-        competes with what is left, except in a round where every score is zero. An early round that asks for more
-        than the allocation has room for keeps what it has room for. With `steps` the network is trained under the
-        masks before it is scored: from its initialization, or without `rewind` from where the last round left it.
-        Raises ValueError as `scored` does, and when training diverges.
+        Every round scores the network under the last masks. What is pruned stays pruned, or with `regrow` competes,
+        unless every score is zero. An early round keeps at most what the allocation has room for. `steps` of training
+        come before each scoring: from initialization, or without `rewind` from where the last round ended. Raises
+        ValueError as `scored` does, and when training diverges.
         """
         evidence, batches = self.evidence, None
         masks = full_masks(evidence.weights)
@@ -91,7 +87,7 @@ class Pruning:
         if not is_by_position(masks, scores) or draws(self.select, evidence):
             return masks
         zeros = sum(int(((values == 0) & present[name]).count_nonzero()) for name, values in scores.items())
-        total = sum(int(mask.count_nonzero()) for mask in present.values())
+        total = sum(kept(present).values())
         if last:
             equal = f"{zeros / total:.0%} of the scores are exactly zero" if zeros else "many scores are equal"
             evidence.note(f"{equal}, and some of those weights are kept: they are drawn at random")
@@ -132,8 +128,7 @@ def _of_ties(evidence: Evidence) -> torch.Generator:
 _EVERY = 8  # steps between two allocations of quotas that are free
 _CONCRETE = 2 / 3  # temperature of the concrete distribution (Maddison et al. 2017, section 3)
 
-Schedule: TypeAlias = Callable[..., Tensors]
-schedules: Registry[Schedule] = Registry("schedule", "schedules")
+schedules: Registry[Callable[..., Tensors]] = Registry("schedule", "schedules")
 
 
 @schedules.register
@@ -147,8 +142,7 @@ Regrow = Annotated[
     "pruned weights may come back: all are scored, as their initial values would act on the pruned network (de Jorge "
     "et al. 2021)",
 ]
-
-
+Rounds = Annotated[int, Ge(1)]
 Steps = Annotated[
     int,
     Ge(0),
@@ -159,12 +153,7 @@ Rewind = Annotated[bool, "train from initialization in every round, not from whe
 
 @schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021")
 def exponential(
-    pruning: Pruning,
-    *,
-    rounds: Annotated[int, Ge(1)] = 100,
-    regrow: Regrow = False,
-    steps: Steps = 0,
-    rewind: Rewind = True,
+    pruning: Pruning, *, rounds: Rounds = 100, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
     """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
     counts = exponential_counts(pruning.total, pruning.keep, rounds)
@@ -173,12 +162,7 @@ def exponential(
 
 @schedules.register(source="de Jorge et al. 2021")
 def linear(
-    pruning: Pruning,
-    *,
-    rounds: Annotated[int, Ge(1)] = 10,
-    regrow: Regrow = False,
-    steps: Steps = 0,
-    rewind: Rewind = True,
+    pruning: Pruning, *, rounds: Rounds = 10, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
     """Every round prunes the same number of weights."""
     counts = linear_counts(pruning.total, pruning.keep, rounds)
@@ -281,12 +265,10 @@ def learn_scores(
     """Scores of every weight after `steps`, from the ranks of `start` within each layer.
 
     At every step a layer's mask is the highest `counts(progress, scores)` of its scores, progress in [0, 1), counts
-    asked for `every` so many steps. Under it weights and scores are updated with each of the batch's `parts` in turn.
-    With weight w under mask m the network sees w * m, and a score gets the gradient of its mask, w * dL/d(w m), as if
-    the mask were the score (straight-through: Bengio et al. 2013; edge-popup: Ramanujan et al. 2020, eq. 5).
-    `concrete` draws a soft mask from the concrete distribution (Maddison et al. 2017) around the score at which the
-    layer's quota is full, and passes the gradient that this mask has. The weights are trained as they are masked,
-    unless they stay frozen. Raises ValueError when training diverges.
+    asked for `every` so many steps. Under it weights, unless frozen, and scores are updated with each of the batch's
+    `parts`. A score gets the gradient of its mask, w * dL/d(w m) (straight-through: Bengio et al. 2013; edge-popup:
+    Ramanujan et al. 2020, eq. 5); `concrete` draws a soft mask (Maddison et al. 2017) around the score at which the
+    layer's quota is full. Raises ValueError when training diverges.
     """
     learner = Learner(evidence, recipe, steps)
     scores = torch.nn.Parameter(learner.vector({name: ranks(values) for name, values in start.items()}))

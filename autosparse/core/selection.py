@@ -11,19 +11,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Le
 
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.paths import effective_weights
-from autosparse.core.torch_compat.sorting import descending, reached_by
 from autosparse.core.weights import Layer, Tensors
-from autosparse.lazy_torch import torch
+from autosparse.lazy_torch import numpy, torch
 from autosparse.registry import Range, Registry
 
-Selection: TypeAlias = Callable[..., Tensors]
-selections: Registry[Selection] = Registry("selection", "selections")
+selections: Registry[Callable[..., Tensors]] = Registry("selection", "selections")
+_POSITION_BITS = 32
 
 
 def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
@@ -31,20 +30,22 @@ def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
 
     Raises ValueError when a score is not a number or fewer than `count` are above -inf.
     """
+    _check(scores, count)
     flat = scores.flatten()
-    if bool(flat.isnan().any()):
-        raise ValueError(f"{int(flat.isnan().count_nonzero())} of {flat.numel()} scores are not numbers")
     if count <= 0:
         return torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    if count > int((flat > -math.inf).count_nonzero()):
-        raise ValueError(
-            f"{count} weights cannot be kept of the {int((flat > -math.inf).count_nonzero())} that are left"
-        )
     threshold = reached_by(flat, count)
     mask = flat > threshold
     ties = (flat == threshold).nonzero().flatten()
     mask[ties[: count - int(mask.count_nonzero())]] = True
     return mask.reshape(scores.shape)
+
+
+def _check(scores: torch.Tensor, count: int) -> None:
+    if bool(scores.isnan().any()):
+        raise ValueError(f"{int(scores.isnan().count_nonzero())} of {scores.numel()} scores are not numbers")
+    if count > (left := int((scores > -math.inf).count_nonzero())):
+        raise ValueError(f"{count} weights cannot be kept of the {left} that are left")
 
 
 def ranks_of(scores: torch.Tensor) -> torch.Tensor:
@@ -74,8 +75,7 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
 
 def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
     """A mask of `scores`, `[groups, outputs, inputs, kernel]`."""
-    if bool(scores.isnan().any()):
-        raise ValueError(f"{int(scores.isnan().sum())} of {scores.numel()} scores are not numbers")
+    _check(scores, count)
     groups, outputs, inputs, kernel = scores.shape
     mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     quotas = _even_quotas(scores.reshape(groups * outputs, inputs * kernel), count).tolist()
@@ -100,8 +100,6 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
 def _even_quotas(scores: torch.Tensor, count: int) -> torch.Tensor:
     """How many of `[rows, weights]` each row keeps: one level for all, the rest to the rows that score best next."""
     alive = (scores > -math.inf).sum(dim=1)
-    if count > int(alive.sum()):
-        raise ValueError(f"{count} weights cannot be kept of the {int(alive.sum())} that are left")
     low, high = 0, scores.shape[1]
     while low < high:
         middle = (low + high + 1) // 2
@@ -264,3 +262,33 @@ def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
     if function is tuned:
         return evidence.scorer is not None and draws(evidence.scorer.select or top, evidence)
     return any(entry.function is function and entry.facts.get("draws", False) for entry in selections)
+
+
+def ascending(values: torch.Tensor) -> torch.Tensor:
+    """Positions of a vector's values from the lowest to the highest, int64; of equal ones the first before others.
+
+    What `argsort(stable=True)` gives, NaN last. On a CPU the bits of float32 values become integers in the same order,
+    to which their positions are appended: sorting whole numbers is many times as fast as sorting pairs.
+    """
+    if values.device.type != "cpu" or values.dtype != torch.float32 or len(values) >= 2 ** (_POSITION_BITS - 1):
+        return values.argsort(stable=True)
+    if bool(values.isnan().any()):  # whose bits have no order
+        return values.argsort(stable=True)
+    bits = (values.detach() + 0.0).view(torch.int32)  # -0.0 becomes 0.0, which it equals
+    bits = torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # of negative values the larger bits are the lower value
+    packed = (bits.long() << _POSITION_BITS) | torch.arange(len(values), device=values.device)
+    order: torch.Tensor = torch.from_numpy(numpy.sort(packed.numpy())) & (2**_POSITION_BITS - 1)
+    return order
+
+
+def descending(values: torch.Tensor) -> torch.Tensor:
+    """Positions from the highest value to the lowest; equal ones in the order of their positions. Of no NaN."""
+    return ascending(-values)
+
+
+def reached_by(values: torch.Tensor, count: int) -> torch.Tensor:
+    """The value that `count` of a vector's values reach, in [1, len(values)]: the `count`-th from above. Of no NaN."""
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.topk(count, sorted=False).values.min()
+    index = len(values) - count
+    return torch.from_numpy(numpy.partition(values.detach().numpy(), index))[index].clone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Lock
@@ -43,10 +43,7 @@ class Layer:
         return math.prod(self.shape)
 
     def spread(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group.
-
-        A neuron of a linear layer is a channel too.
-        """
+        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
         parts = tensor.reshape(self.groups, self.shape[0] // self.groups, self.shape[1], -1)
         return parts.transpose(1, 2) if self.transposed else parts
 
@@ -107,12 +104,12 @@ _MUCH = 0.1
 def left_out(model: torch.nn.Module) -> str:
     """Return a sentence where over a tenth of a network's parameters is left whole for no named reason, or nothing."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    reasons = {name: why for name, why in unprunable(model).items() if why.startswith(_UNKNOWN) and name in parameters}
-    size = sum(parameters[name].numel() for name in reasons if parameters[name].ndim > 1)
+    reasons = {name: why for name, why in unprunable(model).items() if why.startswith(_UNKNOWN)}
+    names = [name for name in reasons if name in parameters and parameters[name].ndim > 1]
+    size = sum(parameters[name].numel() for name in names)
     total = total_of(dict(model.named_parameters()))
     if size <= _MUCH * total:
         return ""
-    names = [name for name in reasons if parameters[name].ndim > 1]
     more = f" and {len(names) - 1} more" if names[1:] else ""
     return (
         f"{size / total:.0%} of the parameters are left whole: {names[0]}{more}, {reasons[names[0]]}; "
@@ -135,9 +132,8 @@ def explain_unprunable(model: torch.nn.Module) -> str:
 def describe_layers(model: torch.nn.Module, example: Inputs | None = None) -> tuple[Layer, ...]:
     """The layers of `prunable_weights`, in model order, measured by one forward pass of one example.
 
-    `example` is an input batch of one, `[1, ...]`, or several inputs; without it nothing runs and `positions`
-    are 0, as they are for a layer that takes no part. Projections of attention that are one weight count
-    their mean position. The model is left as it was.
+    `example` is an input batch of one, `[1, ...]`, or several inputs; without it, and for a layer that takes no part,
+    `positions` are 0. Projections of attention that are one weight count their mean position.
     """
     weights = prunable_weights(model)
     names = {id(weight): name for name, weight in weights.items()}
@@ -165,9 +161,8 @@ def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
 def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Load every parameter and buffer into a network, in place, and return it.
 
-    Tensors alone do not say which version of a module's state they are, as torch's own state dicts do: it is the
-    network's present one. So is what a module adds to its state that is no tensor. Raises RuntimeError, as torch does,
-    for a state of another network.
+    The version of a module's state, and what of it is no tensor, are the network's present ones. Raises RuntimeError,
+    as torch does, for a state of another network.
     """
     current = model.state_dict()
     whole: dict[str, Any] = {name: part for name, part in current.items() if not isinstance(part, torch.Tensor)}
@@ -196,6 +191,18 @@ def sparsity_of(total: int, keep: int) -> float:
 def full_masks(weights: Mapping[str, torch.Tensor]) -> Tensors:
     """Masks that keep every weight."""
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
+
+
+def together(tensors: Mapping[str, torch.Tensor], work: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
+    """What `work` makes of all values as one vector, by name in the tensors' shapes."""
+    made = work(torch.cat([tensor.flatten() for tensor in tensors.values()]))
+    parts = made.split([tensor.numel() for tensor in tensors.values()])
+    return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
+
+
+def kept(masks: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Ones per layer."""
+    return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
 
 
 def total_of(tensors: Mapping[str, torch.Tensor]) -> int:
@@ -293,28 +300,18 @@ def _declared_positions(
     for name, kind in weights:
         weight = module._parameters[name]
         assert weight is not None
-        groups = reading_of(weight, module, kind).groups
+        _, groups, _ = reading_of(weight, module, kind)
         uses[id(weight)] = 0 if kind == "embedding" else max(1, tokens // groups)
     return uses
 
 
 def _layer(name: str, weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None, positions: int) -> Layer:
-    reading = reading_of(weight, module, kind)
-    shape = reading.shape
+    shape, groups, transposed = reading_of(weight, module, kind)
     kernel = shape[2:]
     area = math.prod(kernel)
     strides = getattr(module, "stride", (1,)) if kind is None else (1,)
     # Weights are [outputs, inputs / groups, ...], those of transposed convolutions [inputs, outputs / groups, ...].
-    outer, inner = shape[0] // reading.groups * area, shape[1] * area
-    fan_in, fan_out = (outer, inner) if reading.transposed else (inner, outer)
-    return Layer(
-        name=name,
-        shape=shape,
-        fan_in=fan_in,
-        fan_out=fan_out,
-        kernel=kernel,
-        stride=max(strides) if isinstance(strides, tuple) else int(strides),
-        positions=positions,
-        groups=reading.groups,
-        transposed=reading.transposed,
-    )
+    outer, inner = shape[0] // groups * area, shape[1] * area
+    fan_in, fan_out = (outer, inner) if transposed else (inner, outer)
+    stride = max(strides) if isinstance(strides, tuple) else int(strides)
+    return Layer(name, shape, fan_in, fan_out, kernel, stride, positions, groups, transposed)

@@ -1,8 +1,7 @@
 """Scores that are exactly zero: networks whose signal begins at zero, and ties that would be broken by position.
 
-Some networks begin their branches at zero (the last normalization of timm's ResNets, torchvision's
-`zero_init_residual=True`, ReZero, Fixup) or their last layer (MLP-Mixers). Gradients inside are then zero, and so is
-every score that multiplies by them: it says nothing of the weights.
+Some networks begin branches (timm's ResNets, torchvision's `zero_init_residual=True`, ReZero, Fixup) or their last
+layer (MLP-Mixers) at zero. Gradients inside are then zero, and so is every score that multiplies by them.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from dataclasses import replace
 
 from autosparse.core.evidence import Evidence
 from autosparse.core.torch_compat.random_state import seed_of
-from autosparse.core.weights import Tensors, describe_layers, prunable_weights
+from autosparse.core.weights import Tensors, describe_layers, prunable_weights, together
 from autosparse.lazy_torch import torch
 
 _NO_SCALE = ("bias", "beta", "shift", "offset", "token", "pos")
@@ -111,14 +110,16 @@ def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], g
 
     They stay between the scores next to them: what is above or below is ranked as before.
     """
-    values = torch.cat([part.flatten() for part in scores.values()])
-    for tied in sorted(equal):
-        below = values[(values < tied) & (values > -math.inf)]
-        gap = tied - float(below.max()) if below.numel() else max(1.0, abs(tied))
-        drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64, device="cpu").to(values.device)
-        values = torch.where(values == tied, (tied - 0.5 * gap * drawn).to(values.dtype), values)
-    parts = values.split([part.numel() for part in scores.values()])
-    return {name: part.view(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+
+    def untied(values: torch.Tensor) -> torch.Tensor:
+        for tied in sorted(equal):
+            below = values[(values < tied) & (values > -math.inf)]
+            gap = tied - float(below.max()) if below.numel() else max(1.0, abs(tied))
+            drawn = torch.rand(values.shape, generator=generator, dtype=torch.float64, device="cpu").to(values.device)
+            values = torch.where(values == tied, (tied - 0.5 * gap * drawn).to(values.dtype), values)
+        return values
+
+    return together(scores, untied)
 
 
 def _is_scale(name: str, part: torch.Tensor) -> bool:

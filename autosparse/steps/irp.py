@@ -8,10 +8,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from autosparse.backends import EVALUATION_BATCH
-from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import RANK_IMAGES, PerRoundOf, RankBy, irp_round, keep_after
 from autosparse.core.training.loop import Recipe, train
-from autosparse.core.weights import Tensors, state_of, total_of
+from autosparse.core.weights import Tensors, kept, state_of, total_of
 from autosparse.errors import StepError
 from autosparse.steps._base import Context, StateResult, StepResult, operations, read_masks
 from autosparse.steps.context import build_network, check_training, generator, images_of, load_network, on_device

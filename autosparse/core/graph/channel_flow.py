@@ -1,8 +1,7 @@
 """What each channel of a network carries: the same number whatever the input, or something that is needed further on.
 
-The network is read as `torch.export` records it, operation by operation, so that any network that it can record will
-do. Channels that are computed from one another by position (a sum's, a normalization's) are one *unit*: they stay
-together.
+The network is read as `torch.export` records it. Channels that are computed from one another by position (a sum's, a
+normalization's) are one *unit*: they stay together.
 """
 
 from __future__ import annotations
@@ -59,29 +58,17 @@ class Reader:
     gives: Value
     padded: bool
 
-    @property
-    def connects(self) -> torch.Tensor:
-        """`[outputs, inputs]`, whether any weight between the two is not zero."""
-        return _connects(self.weight)
-
-
-@dataclass(frozen=True)
-class Follower:
-    """A module with a number or a kernel for each channel: a normalization, or a depthwise convolution."""
-
-    module: str
-    value: Value
-
 
 @dataclass
 class ChannelFlow:
     """What was found: layers that mix channels, layers that follow them, and units that must stay.
 
+    `followers` are modules with a number or a kernel for each channel, a normalization or a depthwise convolution.
     `normalized` are pairs of modules: a mixing or depthwise layer, and the normalization that alone reads its output.
     """
 
     readers: list[Reader] = field(default_factory=list)
-    followers: list[Follower] = field(default_factory=list)
+    followers: list[tuple[str, Value]] = field(default_factory=list)
     normalized: list[tuple[str, str]] = field(default_factory=list)
     fixed: set[int] = field(default_factory=set)
     parents: list[int] = field(default_factory=list)
@@ -218,7 +205,7 @@ class _Walk:
         constant = weight.double().flatten(1).sum(dim=1) * known
         constant = constant.where((weight != 0).flatten(1).any(dim=1), 0.0)
         value = Value(source.units, constant + (0 if bias is None else bias.double()), source.dim)
-        self.flow.followers.append(Follower(module, value))
+        self.flow.followers.append((module, value))
         return value
 
     def _normalized(self, node: Any) -> Value | None:
@@ -235,7 +222,7 @@ class _Walk:
         constant = (source.constant - held.double()) * (statistics["running_var"].double() + node.args[6]).rsqrt()
         constant = constant * statistics.get("weight", torch.ones(())) + statistics.get("bias", torch.zeros(()))
         value = Value(source.units, constant, 1)
-        self.flow.followers.append(Follower(module, value))
+        self.flow.followers.append((module, value))
         if len(node.args[0].users) == 1 and (layer := self.layers.get(node.args[0])):
             self.flow.normalized.append((layer, module))
         return value
@@ -293,6 +280,7 @@ def _shape(node: Any) -> Sequence[int]:
 
 
 def _connects(weight: torch.Tensor) -> torch.Tensor:
+    # `[outputs, inputs]`, whether any weight between the two is not zero.
     return (weight.flatten(2) if weight.ndim > 2 else weight.unsqueeze(2)).ne(0).any(dim=2)
 
 
@@ -342,7 +330,7 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
     roots = torch.tensor([flow.root(unit) for unit in range(len(flow.parents))], dtype=torch.int64)
     kept = torch.zeros(len(flow.parents), dtype=torch.bool)
     kept[roots[list(flow.fixed)]] = True
-    readers = [(r, r.connects, roots[r.reads.units], roots[r.gives.units]) for r in flow.readers]
+    readers = [(r, _connects(r.weight), roots[r.reads.units], roots[r.gives.units]) for r in flow.readers]
     stand: dict[int, int] = {}
     count = -1
     while count != (count := int(kept.count_nonzero())):  # until it is settled

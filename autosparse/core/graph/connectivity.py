@@ -9,7 +9,7 @@ from typing import Any
 from autosparse.core.allocation import Counts
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.paths import Paths, Untraceable, effective_weights, flow_of, trace_paths
-from autosparse.core.weights import Tensors, full_masks
+from autosparse.core.weights import Tensors, full_masks, kept
 from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 
@@ -70,7 +70,7 @@ def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = Non
     """
     on_path = effective_weights(evidence) if on_path is None else on_path
     network = describe_network(evidence)
-    kept = {name: int(mask.count_nonzero()) for name, mask in evidence.masks.items()}
+    left = kept(evidence.masks)
     cut = [name for name, part in network.on_path.items() if bool(part.any()) and not bool(on_path[name].any())]
     findings: list[Finding] = []
     reported: set[str] = set()
@@ -93,9 +93,9 @@ def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = Non
             findings.append(Finding(kind, layers, f"{kind} {_named(layers)} passes nothing"))
     findings += emptied(evidence.masks)
     findings += [
-        Finding("dead", (name,), f"none of the {kept[name]} weights that layer {name} keeps is on a path")
+        Finding("dead", (name,), f"none of the {left[name]} weights that layer {name} keeps is on a path")
         for name in cut
-        if name not in reported and kept[name]
+        if name not in reported and left[name]
     ]
     return tuple(findings)
 
@@ -134,16 +134,14 @@ def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Jo
     joins: list[Join] = []
     for node in _in_order(root):
         inputs = [follow for follow, _ in node.next_functions if follow is not None]
-        variable = (
-            frozenset({names[id(node.variable)]}) if id(getattr(node, "variable", None)) in names else frozenset()
-        )
+        name = names.get(id(getattr(node, "variable", None)))
+        variable = frozenset({name} if name else ())
+        weights: list[str] = []
+        data = inputs
         # A weight comes straight or through views, which have one input each; a convolution has several, named or not.
-        weights = (
-            [name for follow in inputs if (name := _weight(follow, names))] if len(node.next_functions) > 1 else []
-        )
-        data = [follow for follow in inputs if behind[follow] and not _weight(follow, names)]
-        if len(node.next_functions) == 1:
-            data = inputs
+        if len(node.next_functions) > 1:
+            weights = [name for follow in inputs if (name := _weight(follow, names))]
+            data = [follow for follow in inputs if behind[follow] and not _weight(follow, names)]
         behind[node] = variable.union(*(behind[follow] for follow in inputs))
         nearest[node] = frozenset(weights) if weights else variable.union(*(nearest[follow] for follow in data))
         if len(data) > 1:
@@ -173,11 +171,6 @@ def _in_order(root: Any) -> Iterator[Any]:
             seen.add(node)
             stack.append((node, True))
             stack += [(follow, False) for follow, _ in node.next_functions if follow is not None]
-
-
-def kept(masks: Mapping[str, torch.Tensor]) -> Counts:
-    """Ones per layer."""
-    return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
 
 
 @dataclass(frozen=True)

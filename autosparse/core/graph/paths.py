@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autosparse.core.evidence import Evidence
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, kept
 from autosparse.lazy_torch import torch
 
 
@@ -19,10 +19,9 @@ class Untraceable(ValueError):
 class Paths:
     """What masks leave of a network's paths, per layer by the name of its weight, and in all.
 
-    `weights` counts weights on a path, `nodes` output channels that one of them enters, of `channels` there are.
-    `through` is the natural logarithm of the number of paths that pass the layer and `all` that of all paths;
-    minus infinity where there is none. Each place at which a weight is used makes a path of its own, and what pools
-    average counts as one.
+    `weights` counts weights on a path, `nodes` output channels that one of them enters, of `channels`. `through` is the
+    natural logarithm of the number of paths that pass the layer, `all` that of all paths; minus infinity where there is
+    none. Each place at which a weight is used makes a path, and what pools average counts as one.
     """
 
     weights: Mapping[str, int]
@@ -41,20 +40,14 @@ def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None =
     through, total = count_paths(evidence)
     layers = evidence.layers_by_name
     entered = {name: layers[name].spread(part).any(dim=3).any(dim=2).flatten() for name, part in on_path.items()}
-    return Paths(
-        {name: int(part.count_nonzero()) for name, part in on_path.items()},
-        {name: int(part.count_nonzero()) for name, part in entered.items()},
-        {name: part.numel() for name, part in entered.items()},
-        through,
-        total,
-    )
+    channels = {name: part.numel() for name, part in entered.items()}
+    return Paths(kept(on_path), kept(entered), channels, through, total)
 
 
 def effective_weights(evidence: Evidence) -> Tensors:
     """Which weights lie on a path from input to output, name -> bool tensor (Vysogorets & Kempe 2023).
 
-    Those that the linear positive network's output feels: all present weights are set to their layer's
-    1 / fan-in, so that path sums neither vanish nor overflow.
+    The linear positive network's output feels them; weights are 1 / fan-in, so that sums neither vanish nor overflow.
     """
     _, gradient, _ = flow_of(evidence)
     return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
@@ -71,10 +64,10 @@ def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors, Tensors]:
 def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
     """The natural logarithms of the numbers of paths: through each layer, and of all.
 
-    With all present weights 1 the linear positive network's output is the number of paths. Where that exceeds
-    float64 (e^709), weights are e^t with the largest t below 0 that does not, and the mean length of a path, which
-    is the logarithm's slope in t, is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain, and for equal
-    residual blocks. Raises Untraceable for networks whose output does not grow with their weights.
+    With all present weights 1 the linear positive network's output is the number of paths. Where that exceeds float64,
+    weights are e^t with the largest t below 0 that does not, and the mean length of a path, the logarithm's slope in t,
+    is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain and for equal residual blocks. Raises Untraceable for
+    networks whose output does not grow with their weights.
     """
     exact = _paths_at(evidence, 0.0)
     if exact is not None:

@@ -107,8 +107,8 @@ def _missing(
     """For each weight, how many are absent on the path through it that lacks the fewest, itself included.
 
     Infinity where there is none. A path is worth `_ABSENT` to the power of what it lacks, and `pull` less for the
-    weight that it is to go `through`: at every layer sums are rounded to such powers, going forward and going
-    back, so that the number of paths does not count.
+    weight that it is to go `through`: at every layer sums are rounded to such powers, both ways, so that the number of
+    paths does not count.
     """
     values = {name: mask.double().masked_fill(~mask, _ABSENT) for name, mask in masks.items()}
     if through is not None:

@@ -17,9 +17,8 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
     """The state of `network`, in evaluation mode, without channels that carry nothing, for `resize` to take.
 
     A channel goes if it is the same number for every input, or if nothing that reaches the output reads it; a number
-    that is not zero goes into the bias of what reads it or, where zeros surround the input, into the weights of one
-    channel that stands for all such. Outputs stay equal up to rounding, which is tried. `example` is a batch of inputs.
-    Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
+    that is not zero goes into the bias, or the weights of one channel, of what reads it. That outputs stay equal up to
+    rounding is tried. Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
     """
     images = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
     for through_views in (True, False):
@@ -47,11 +46,10 @@ def _without_dead(network: torch.nn.Module, flow: ChannelFlow) -> Tensors:
         state[f"{reader.module}.weight"] = weight
         if bias is not None:
             state[f"{reader.module}.bias"] = bias
-    for follower in flow.followers:
-        chosen = kept[follower.value.units]
+    for module, value in flow.followers:
         for name in ("weight", "bias", "running_mean", "running_var"):
-            if (tensor := state.get(f"{follower.module}.{name}")) is not None:
-                state[f"{follower.module}.{name}"] = tensor[chosen]
+            if (tensor := state.get(f"{module}.{name}")) is not None:
+                state[f"{module}.{name}"] = tensor[kept[value.units]]
     return {name: tensor.contiguous() for name, tensor in state.items()}
 
 
@@ -132,11 +130,7 @@ def _folded(
 
 
 def _fits(
-    module: torch.nn.Module,
-    part: str,
-    tensor: torch.Tensor,
-    current: torch.Tensor | None,
-    beside: torch.Tensor | None,
+    module: torch.nn.Module, part: str, tensor: torch.Tensor, current: torch.Tensor | None, beside: torch.Tensor | None
 ) -> bool:
     # Whether a tensor may stand in a module in place of its own, `beside` being one that will stand there too.
     if not isinstance(module, _mixing() + _normalizing()) or beside is None:

@@ -1,18 +1,16 @@
 """Scorers: learn from one IRP's labels which weights survive, then predict it for any network.
 
-A scorer is a registered function `(features, labels, generator, observe, **options) -> state` that learns,
-where `state` is name -> tensor, the fact `predict`, `(state, features) -> scores` that applies it, and the fact
-`groups`, the feature groups that it looks at, given its options. `labels` are survival shares in [0, 1], layer ->
-`[weights]`. The fact `selection`, if there is one, names what fills its quotas best in place of the highest scores,
-`objective` what trials look at unless a spec says it, `learns_below` what share of the weights IRP's rounds must leave
-at most. One with the fact `progressive` learns from the network as one round after another found it: there is a layer
-for each of these rounds, of the weights that it found, and a label is 1 for what survives the round, else 0.
-All scorers share the options of `Shared`, which say what state of a network they look at; they are not passed on.
+A scorer is a registered function `(features, labels, generator, observe, **options) -> state`, name -> tensor; `labels`
+are survival shares in [0, 1], layer -> `[weights]`. Facts: `predict`, `(state, features) -> scores`; `groups`, the
+feature groups that it looks at, given its options; `selection`, what fills its quotas best, else the highest scores;
+`objective`, what trials look at; `learns_below`, the share of weights that IRP's rounds must leave at most;
+`progressive`, that it learns from the network as each round found it: a layer for each round, labels 1 for what
+survives the round, else 0. The options of `Shared` say what state of a network all look at; they are not passed on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from annotated_types import Ge
 
@@ -20,8 +18,6 @@ from autosparse.core.evidence import Evidence
 from autosparse.core.features import Features, describe
 from autosparse.core.weights import Tensors
 from autosparse.registry import Registry
-
-Fit: TypeAlias = Callable[..., Tensors]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +32,7 @@ class Shared:
     ] = 0
 
 
-scorers: Registry[Fit] = Registry("scorer", "scorers", shared=Shared)
+scorers: Registry[Callable[..., Tensors]] = Registry("scorer", "scorers", shared=Shared)
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -20,19 +20,16 @@ from autosparse.lazy_torch import torch
 from autosparse.registry import OneOf, Range
 
 _WIDTHS = (2, 16, 64, 1024, 1024, 64, 1)
-_CHUNK = 8192
+_CUTS = 64  # the most cut points: survival shares are few, unless there are many rounds
 
 
 def predict_paper(state: Tensors, features: Features) -> Tensors:
-    """Scores of every weight, layer -> `[weights]`, in chunks so that memory stays bounded."""
+    """Scores of every weight, layer -> `[weights]`, by the paper's perceptron."""
     network = _network()
     network.load_state_dict(state)
     network.to(next(iter(state.values())).device).eval()
     with torch.no_grad():
-        return {
-            name: torch.cat([network(part).squeeze(1) for part in values.split(_CHUNK)])
-            for name, values in features.values.items()
-        }
+        return _in_chunks(features, 8192, lambda part: network(part).squeeze(1))
 
 
 @scorers.register(
@@ -79,9 +76,6 @@ def _network() -> torch.nn.Sequential:
     return torch.nn.Sequential(*parts[:-2])
 
 
-_CUTS = 64  # the most cut points: survival shares are few, unless there are many rounds
-
-
 @dataclass(frozen=True)
 class Loss:
     """`of(scores, targets)` of a batch, both `[weights]`, and what is `learned` with the scorer and left after."""
@@ -94,11 +88,10 @@ Make: TypeAlias = "Callable[[Sequence[torch.Tensor], torch.Generator], Loss]"
 
 
 def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one cut point for each share.
+    """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one learned cut for each share.
 
-    The cut points are learned, rise with the share, and are the same for all weights (CORAL: Cao, Mirjalili & Raschka
-    2020). They begin where a score of zero predicts of every share how many weights reach it, all tables alike.
-    The score orders weights without them.
+    Cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020); they begin where a
+    score of zero predicts how many weights reach each share. The score orders weights without them.
     """
     shares = torch.cat([values.unique() for values in targets]).unique()[1:]
     if not len(shares):
@@ -158,12 +151,13 @@ Steps = Annotated[int, Ge(1), "updates"]
 
 
 def predict(state: Tensors, features: Features) -> Tensors:
-    """Scores of every weight, layer -> `[weights]`, in chunks so that memory stays bounded."""
-    columns = state["columns"]
-    return {
-        name: torch.cat([_forward(state, part[:, columns]) for part in values.split(65536)])
-        for name, values in features.values.items()
-    }
+    """Scores of every weight, layer -> `[weights]`, by `mlp` or `hazard`."""
+    return _in_chunks(features, 65536, lambda part: _forward(state, part[:, state["columns"]]))
+
+
+def _in_chunks(features: Features, size: int, score: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
+    # So that memory stays bounded.
+    return {name: torch.cat([*map(score, values.split(size))]) for name, values in features.values.items()}
 
 
 def _learn(

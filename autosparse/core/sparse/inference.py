@@ -6,16 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from autosparse.lazy_torch import torch
 
 if TYPE_CHECKING:
     from autosparse.core.sparse.row_products import RowProducts
 
-
-Choices: TypeAlias = "Mapping[str, Mapping[str, str]]"
-"""layer -> images at once -> `dense` or `sparse`"""
 DENSE, SPARSE = "dense", "sparse"
 _GAIN = 0.9  # of the dense time: more is what measuring again gives
 _REPEATS, _MOMENT = 7, 0.3  # runs that a time is the median of, and seconds that they may take
@@ -40,8 +37,11 @@ def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> di
     return choices
 
 
-def apply_ways(network: torch.nn.Module, choices: Choices) -> torch.nn.Module:
-    """`network` with the layers that are chosen replaced in place. Raises ValueError for layers that it has not."""
+def apply_ways(network: torch.nn.Module, choices: Mapping[str, Mapping[str, str]]) -> torch.nn.Module:
+    """`network` with layers replaced in place: layer -> images at once -> `dense` or `sparse`.
+
+    Raises ValueError for layers that it has not.
+    """
     for name, ways in choices.items():
         parent, _, child = name.rpartition(".")
         try:

@@ -1,10 +1,8 @@
 """Loops over the weights that are left, compiled by numba: convolution, BatchNorm and max pooling, and their gradients.
 
-Images lie innermost: a tensor `[images, channels, height, width]` is an array `[channels, height, width * images]`, so
-that one weight is one multiplication of a row by a number, without an index for every element. The same idea, for
-batches that stay in vector registers, is SparseProp's (Nikdan et al., arXiv 2302.04852). What one call writes is
-disjoint from what another does for other `begin` and `end`, and does not depend on them: any number of threads gives
-the same bytes.
+Images lie innermost: `[images, channels, height, width]` is an array `[channels, height, width * images]`, so that one
+weight is one multiplication of a row by a number, as in SparseProp (Nikdan et al., arXiv 2302.04852). Calls for other
+`begin` and `end` write disjoint parts that do not depend on these: any number of threads gives the same bytes.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ _NEAR = 1024  # places of a convolution that are computed at once
 class RowProducts(torch.nn.Module):
     """A Linear or Conv2d that computes with the weights that are left alone, for some numbers of images.
 
-    `sparse` are those numbers, `known` all that were tried; another number goes by the nearest. It takes and gives what
-    `dense` does.
+    `sparse` are those numbers, `known` all that were tried; another number goes by the nearest.
     """
 
     def __init__(self, dense: torch.nn.Module, sparse: Collection[int], known: Collection[int]) -> None:
@@ -50,9 +49,9 @@ class RowProducts(torch.nn.Module):
 def convolve(inputs: torch.Tensor, rows: Sequence[torch.Tensor], conv: torch.nn.Conv2d) -> torch.Tensor:
     """A convolution by one sparse product for each row of its kernel, `rows`: `[outputs, inputs * columns]`.
 
-    Lines of an image are laid out one after the other, those that a stride takes together, so that what another row of
-    the kernel stands on is the same memory further on: it is copied once for each column of the kernel, not for each
-    weight as by unfolding.
+    Lines that a stride takes together are laid out one after the other, so that what another row of the kernel stands
+    on is the same memory further on: it is copied once for each column of the kernel, not for each weight as by
+    unfolding.
     """
     assert not isinstance(conv.padding, str)
     (down, across), (step, stride), (high, far) = conv.padding, conv.stride, conv.dilation

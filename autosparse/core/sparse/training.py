@@ -35,10 +35,9 @@ def share_left(model: torch.nn.Module, masks: Mapping[str, torch.Tensor], exampl
 def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:
     """`model`, whose convolutions, while it lasts, multiply by the weights alone that `masks` (name -> bool) leave.
 
-    Outputs and gradients are those of the layers otherwise, up to rounding, in float32; a gradient is zero where the
-    mask is. Convolutions of two dimensions take part whose padding is zeros and whose strides are equal, with them
-    BatchNorm in training mode and max pooling; whatever else the network has is computed by torch, in one thread.
-    The number of threads changes no byte.
+    Outputs and gradients are the same up to rounding, in float32; a gradient is zero where the mask is. 2-D
+    convolutions take part whose padding is zeros and whose strides are equal, BatchNorm in training mode and max
+    pooling; the rest is computed by torch, in one thread. The number of threads changes no byte.
     """
     weights = prunable_weights(model)
     left = {id(weights[name]): mask for name, mask in masks.items()}

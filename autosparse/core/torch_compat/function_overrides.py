@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from autosparse.lazy_torch import torch
@@ -12,10 +12,9 @@ from autosparse.lazy_torch import torch
 def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[object]:
     """Forms that pass what is positive in proportion, as paths do.
 
-    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes
-    what comes in, of which it would subtract the mean, standardized weights too. Activations that saturate or bend are
-    rectifiers; gates, which let something through when nothing comes in, stay what they are. Embeddings give ones,
-    unless their weight is one of the `real` ones.
+    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes what
+    comes in. Activations that saturate or bend are rectifiers; gates, which let something through when nothing comes
+    in, stay what they are. Embeddings give ones, unless their weight is one of the `real` ones.
     """
     functional = torch.nn.functional
     options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -79,21 +78,16 @@ def twice_differentiable() -> Iterator[None]:
         yield
 
 
-def in_float64(model: torch.nn.Module) -> AbstractContextManager[object]:
+@contextmanager
+def in_float64(model: torch.nn.Module) -> Iterator[None]:
     """Make whatever floats a network computes float64, though its code casts or makes them in another precision.
 
     Constants, `x.float()`, `torch.zeros(...)` and dtypes that are given by name follow the tensors that come in. Where
     that changed nothing once it is left out from then on: it takes time at every operation.
     """
-    return nullcontext() if model.__dict__.get(_ALREADY, False) else _in_float64(model)
-
-
-_ALREADY = "_autosparse_float64"
-"""An attribute of networks that run in float64 as they are."""
-
-
-@contextmanager
-def _in_float64(model: torch.nn.Module) -> Iterator[None]:
+    if model.__dict__.get(_ALREADY, False):
+        yield
+        return
     changed = False
 
     def raised(value: Any) -> Any:
@@ -130,6 +124,7 @@ def _in_float64(model: torch.nn.Module) -> Iterator[None]:
     model.__dict__[_ALREADY] = not changed
 
 
+_ALREADY = "_autosparse_float64"  # an attribute of networks that run in float64 as they are
 _READ_ONLY = ("__get__", "__set__", "is_floating_point", "is_complex", "dim", "size", "stride", "numel", "data_ptr")
 
 

@@ -27,12 +27,10 @@ def with_state(
 ) -> Result:
     """Return what `work(call)` returns, `call(inputs)` being the network in `state`, in training or evaluation mode.
 
-    `work` takes gradients inside: activation checkpointing runs parts of the network once more during the backward
-    pass, and would find the network's own parameters after a functional call has returned. Reentrant checkpoints
-    (`use_reentrant=True`), which `torch.autograd.grad` refuses, run without recomputation; without `recompute` all do.
-    The model is left as it was.
-
-    Raises OwnCodeError with its file and line for whatever the network's code raises.
+    `work` takes gradients inside: activation checkpointing runs parts again in the backward pass, and would otherwise
+    find the network's own parameters. Reentrant checkpoints, which `torch.autograd.grad` refuses, run without
+    recomputation; without `recompute` all do. The model is left as it was. Raises OwnCodeError with the place of what
+    its code raises.
     """
 
     def call(inputs: Inputs) -> Any:

@@ -19,12 +19,11 @@ class Conv2d(torch.nn.Conv2d):
 
 
 def avoid_narrow_strides(network: torch.nn.Module) -> torch.nn.Module:
-    """`network`, its strided 1×1 convolutions of fewer than 16 input channels computed without a stride.
+    """`network`, its strided 1×1 convolutions of fewer than 16 input channels computed without a stride, in place.
 
-    With images in the layout that torch calls channels_last, on a CPU and in several threads, the gradient of their
-    weights is written past its memory: the process dies, or goes on with other numbers destroyed. Found in torch
-    2.14.1, in oneDNN's kernel `jit_1x1:avx512_core`; tests hold a case. Modules are changed in
-    place: names, options and parameters stay.
+    In channels_last, on a CPU and in several threads, the gradient of their weights is written past its memory: the
+    process dies, or goes on with other numbers destroyed. Found in torch 2.14.1, in oneDNN's kernel
+    `jit_1x1:avx512_core`.
     """
     for module in network.modules():
         if type(module) is torch.nn.Conv2d and _is_narrow(module):

@@ -17,8 +17,8 @@ from autosparse.lazy_torch import torch
 class Generators:
     """States of the global generators that are in force inside `with` blocks alone.
 
-    The first block begins at `seed`, every later one where the last one ended, so that two users of the global
-    generators, such as a loader that shuffles and a network with dropout, cannot move each other's numbers.
+    The first block begins at `seed`, every later one where the last one ended: a loader that shuffles and a network
+    with dropout cannot move each other's numbers.
     """
 
     def __init__(self, seed: int) -> None:

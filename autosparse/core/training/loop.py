@@ -105,12 +105,10 @@ def train(
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
 
-    With `begin` the steps before are left out, their batches too: the rest is as in the whole training, but for the
-    optimizer's memory. `end` stops before that step.
-
-    `masks` (name -> bool, as of `prunable_weights`) hold after every optimizer step: a masked weight is
-    zero whatever momentum and weight decay do. The batches depend on the generator alone, so every method
-    at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable weight.
+    Steps before `begin` and from `end` on are left out, their batches too. `masks` (name -> bool, as of
+    `prunable_weights`) hold after every step, whatever momentum and weight decay do. The batches depend on the
+    generator alone: every method at a seed sees the same images in the same order. Raises ValueError for a mask of no
+    prunable weight.
 
     A `team` takes the mean of its gradients in every step, as data-parallel training does; the batch is the recipe's.
     Batch normalization has the statistics of each share, and in the end running ones that are the mean of all.
@@ -243,17 +241,12 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
     """The recipe's optimizer over one vector of parameters."""
-    fused = flat.device.type in ("cpu", "cuda")  # one pass over the vector instead of three
+    # Fused: one pass over the vector instead of three.
+    shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": flat.device.type in ("cpu", "cuda")}
     if recipe.optimizer == "adamw":
-        return adam([flat], recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    return sgd(
-        [flat],
-        recipe.lr,
-        momentum=recipe.momentum,
-        nesterov=recipe.nesterov and recipe.momentum > 0,
-        weight_decay=recipe.weight_decay,
-        fused=fused,
-    )
+        return adam([flat], recipe.lr, **shared)
+    nesterov = recipe.nesterov and recipe.momentum > 0
+    return sgd([flat], recipe.lr, momentum=recipe.momentum, nesterov=nesterov, **shared)
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -309,9 +302,9 @@ def _flat_mask(
 def compiled(model: torch.nn.Module) -> Iterator[Forward]:
     """A forward pass of `model`, compiled for batches of as many images as the first has; others go as ever.
 
-    Compiled anew for every training, whatever was compiled in this process before, since its bytes may not depend on
-    that; what torch keeps on disk of an equal network makes it a matter of seconds. Raises MissingExtra where there is
-    no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot compile.
+    Compiled anew for every training, so that its bytes do not depend on what the process compiled before. Raises
+    MissingExtra where there is no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot
+    compile.
     """
     size: int | None = None
     on_cpu = next(model.parameters()).device.type == "cpu"

@@ -22,8 +22,8 @@ class Learner:
     """The state of a network, trained by a recipe's update rule over one cycle of its learning rate in `steps`.
 
     Every weight takes part as much as its presence says, 0 to 1. All that trains lies in one vector, prunable weights
-    first, and the network sees views of another that holds the same times the presences: the optimizer, the masks and
-    the gradient of a presence are then one call each, and no gradient has to pass the product.
+    first; the network sees views of another that holds it times the presences: one call each for the optimizer, the
+    masks and the gradient of a presence.
     """
 
     def __init__(self, evidence: Evidence, recipe: Recipe, steps: int) -> None:

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.connectivity import kept
 from autosparse.core.presets import PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
-from autosparse.core.weights import Tensors, total_of
+from autosparse.core.weights import Tensors, kept, total_of
 from autosparse.registry import Registry
 from tests.unit.core.conftest import (
     CLASSES,

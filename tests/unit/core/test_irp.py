@@ -11,7 +11,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import (
     PerRoundOf,
     RankBy,
@@ -23,7 +22,7 @@ from autosparse.core.irp import (
     survival_order,
 )
 from autosparse.core.training.loop import Recipe, accuracy, train
-from autosparse.core.weights import Tensors, load_state, prunable_weights, total_of
+from autosparse.core.weights import Tensors, kept, load_state, prunable_weights, total_of
 from tests.unit.core.conftest import Small, all_ones, assert_same, images_of, random_masks, seeded, small, snapshot
 
 SHORT = Recipe(epochs=2, batch=8, lr=0.05, crop=1, precision="float32")

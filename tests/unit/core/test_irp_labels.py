@@ -7,7 +7,6 @@ from itertools import pairwise
 import pytest
 import torch
 
-from autosparse.core.graph.connectivity import kept
 from autosparse.core.irp import (
     keep_after,
     prune_survivors,
@@ -16,7 +15,7 @@ from autosparse.core.irp import (
     rounds_to_describe,
     survival,
 )
-from autosparse.core.weights import Tensors
+from autosparse.core.weights import Tensors, kept
 from tests.unit.core.conftest import SHAPE, assert_same, evidence_of, random_masks, seeded, small
 
 

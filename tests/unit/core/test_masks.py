@@ -15,11 +15,11 @@ from torch import nn
 from autosparse.core.allocation import Counts, allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
-from autosparse.core.graph.connectivity import effective, kept
+from autosparse.core.graph.connectivity import effective
 from autosparse.core.presets import CONTROLS, PRESETS, Method
 from autosparse.core.schedule import Pruning, schedules
 from autosparse.core.selection import selections
-from autosparse.core.weights import Tensors, total_of
+from autosparse.core.weights import Tensors, kept, total_of
 from autosparse.registry import Registry
 from tests.unit.core.conftest import (
     SHAPE,

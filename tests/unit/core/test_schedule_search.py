@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
-from autosparse.core.graph.connectivity import kept
 from autosparse.core.schedule import Pruning, learn_scores, ranks, schedules, threshold, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
 from autosparse.core.training.masked_steps import Learner, learn_briefly, warmed_up
-from autosparse.core.weights import Tensors, prunable_weights, total_of
+from autosparse.core.weights import Tensors, kept, prunable_weights, total_of
 from tests.unit.core.conftest import (
     SHAPE,
     all_ones,

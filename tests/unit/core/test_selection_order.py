@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autosparse.core.torch_compat.sorting import ascending, descending, reached_by
+from autosparse.core.selection import ascending, descending, reached_by
 
 FLOATS = st.floats(width=32, allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, -1.0, float("inf"), float("-inf")])
 
