@@ -95,8 +95,8 @@ def one(folder: str) -> None:
 
     operations, data_parallel.operations = data_parallel.operations, Timed()  # type: ignore[assignment]
     _base._prepare = timed(_base._prepare, "imports")  # type: ignore[attr-defined]
-    price.probe_machine = timed(price.probe_machine, "probes")  # type: ignore[assignment]
-    price.probe_network = timed(price.probe_network, "probes")  # type: ignore[assignment]
+    for probe in ("probe_machine", "probe_network"):
+        object.__setattr__(price.THIS_MACHINE, probe, timed(getattr(price.THIS_MACHINE, probe), "probes"))
     sys.argv = ["autosparse", "run", str(SPEC), "--out", f"{folder}/run", "--quiet"]
     for value in ("target.threads=1", "target.workers=1"):
         sys.argv += ["--set", value]
