@@ -11,6 +11,7 @@ from autosparse.core.criteria import snip
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images
 from autosparse.core.selection import keep_top, ranks_of
+from autosparse.core.torch_compat.memory_layout import images_for
 from autosparse.core.training.loop import Observe, Recipe, Team, accuracy, train
 from autosparse.core.weights import Tensors, load_state, prunable_weights, together
 from autosparse.lazy_torch import torch
@@ -82,10 +83,11 @@ def rank(
         case "magnitude_increase":
             return {name: weight.abs() - initial[name].to(weight.device).abs() for name, weight in weights.items()}
         case "snip":
+            images = images_for(model, training)
             evidence = Evidence.dense(
-                model, (), lambda count: training.sample(count, generator), generator, lambda: torch.zeros(1)
+                model, (), lambda count: images.sample(count, generator), generator, lambda: torch.zeros(1)
             )
-            scores: Tensors = snip(evidence, images=min(RANK_IMAGES, len(training)), mode="evaluation")
+            scores: Tensors = snip(evidence, images=min(RANK_IMAGES, len(images)), mode="evaluation")
             return scores
 
 

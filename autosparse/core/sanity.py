@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autosparse.core.allocation import Counts
+from autosparse.core.allocation import Counts, Impossible
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence
 from autosparse.core.images import Images, RowReader
@@ -63,15 +63,26 @@ def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Te
 
 
 def invert(schedule: Callable[[Pruning], Tensors], pruning: Pruning) -> Tensors:
-    """Masks of the lowest scores: the schedule driven twice, first for its quotas, then with its scores negated.
+    """Return masks of the lowest scores: the schedule runs twice, first for its quotas, then with its scores negated.
 
-    Every allocation of the second time gives what it gave the first time; what is pruned stays pruned.
+    An allocation of the second run gives the last quotas that the first run allocated to as many weights, or fails as
+    it did: of equal scores a schedule draws, and then allocates once more. What is pruned stays pruned.
     """
-    made: list[Counts] = []
+    made: dict[int, Counts | Impossible] = {}
 
     def record(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-        made.append(pruning.allocate(scores, layers, keep))
-        return made[-1]
+        try:
+            quotas = made[keep] = pruning.allocate(scores, layers, keep)
+        except Impossible as error:
+            made[keep] = error
+            raise
+        return quotas
+
+    def replay(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
+        quotas = made[keep]
+        if isinstance(quotas, Impossible):
+            raise quotas
+        return quotas
 
     def lowest(scores: Tensors, quotas: Counts, evidence: Evidence) -> Tensors:
         negated = {name: (-values).masked_fill(values == -math.inf, -math.inf) for name, values in scores.items()}
@@ -80,8 +91,7 @@ def invert(schedule: Callable[[Pruning], Tensors], pruning: Pruning) -> Tensors:
     state = pruning.evidence.generator.get_state()
     schedule(replace(pruning, allocate=record))
     pruning.evidence.generator.set_state(state)
-    again = iter(made)
-    return schedule(replace(pruning, allocate=lambda scores, layers, keep: next(again), select=lowest))
+    return schedule(replace(pruning, allocate=replay, select=lowest))
 
 
 def permute_labels(images: Images, generator: torch.Generator) -> Images:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
 from autosparse.core.irp import (
     PerRoundOf,
@@ -197,6 +198,38 @@ def test_what_weights_are_ranked_by() -> None:
         assert torch.equal((weight - before).abs(), one_round(1, None, rank_by="movement").scores[name])
         increase = one_round(1, None, rank_by="magnitude_increase").scores[name]
         assert torch.equal(weight.abs() - before.abs(), increase)
+
+
+class Viewing(nn.Module):
+    """A network whose code takes the default memory layout alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.head(self.conv(x).view(len(x), -1))
+        return outputs
+
+
+def test_snip_ranks_a_network_of_one_memory_layout() -> None:
+    """A network that trains is ranked."""
+    network = Viewing()
+    weights = prunable_weights(network)
+    result = irp_round(
+        Viewing,
+        snapshot(network),
+        None,
+        keep=50,
+        training=images_of(20),
+        validation=images_of(10, seed=1),
+        recipe=SHORT,
+        generator=seeded(),
+        rank_by="snip",
+    )
+
+    assert {name: weight.shape for name, weight in weights.items()} == {n: s.shape for n, s in result.scores.items()}
+    assert 50 == sum(int(mask.sum()) for mask in result.masks.values())
 
 
 def test_snip_ranks_by_the_gradient_where_training_has_led() -> None:

@@ -111,6 +111,18 @@ def test_invert_of_equal_scores() -> None:
     assert 3 == sum(map(sum, bits(top))) == sum(map(sum, bits(lowest)))
 
 
+def test_invert_of_scores_that_are_equal_only_when_negated() -> None:
+    """Rounds keep 4 and 2: one of the highest scores in each layer, and one of the two that are zero."""
+
+    def rounds(pruning: Pruning) -> Tensors:
+        return schedules["linear"].function(pruning, rounds=2)
+
+    top, lowest = drive(rounds, {"a": [0, 0, 2, 6], "b": [5, 4]}, 2)
+
+    assert [[0, 0, 0, 1], [1, 0]] == bits(top)
+    assert bits(lowest) in ([[1, 0, 0, 0], [0, 1]], [[0, 1, 0, 0], [0, 1]])
+
+
 def test_invert_draws_what_the_method_drew() -> None:
     """Quotas are taken from scores of the same random numbers as the inverted ones."""
     network = small()
