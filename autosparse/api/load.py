@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from autosparse.api.unwrap import unwrap
+from autosparse.api.hold import unwrap
 from autosparse.core.inputs import leaves
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
