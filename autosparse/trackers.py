@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from autosparse.registry import Registry
 
@@ -33,8 +33,7 @@ class Tracker:
     close: Callable[[bool], object]
 
 
-Open: TypeAlias = Callable[..., Tracker]
-trackers: Registry[Open] = Registry("tracker", "trackers")
+trackers: Registry[Callable[..., Tracker]] = Registry("tracker", "trackers")
 
 
 _NO_NAME = re.compile(r"[^\w./ -]")  # what MLflow takes in no name
