@@ -62,12 +62,10 @@ class NetworkFacts:
 def network_facts(
     identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
 ) -> NetworkFacts:
-    """Trace a network on two images of zeros; remembered, so that torch is loaded once.
+    """Trace a network on two images of zeros; remembered under what of it enters keys, so that torch is loaded once.
 
-    A large one is traced on torch's meta device, where no number is computed, but whose first operation imports torch's
-    compiler, which takes seconds; any is, once that was imported.
-
-    `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built or run.
+    A large one is traced on torch's meta device, where no number is computed, but whose first operation takes seconds
+    to import torch's compiler; any is, once that was imported. Raises UsageError where it cannot be built or run.
     """
     known = digest([_VERSION, dict(identity), list(shape), classes])
     store = Store.default()
@@ -156,10 +154,7 @@ def _address_of(tensor: torch.Tensor) -> int:
 def structure_of(
     label: str, build: Callable[[], torch.nn.Module], identity: Any, shape: Shape, classes: int, *, device: str
 ) -> str:
-    """Digest of the names, shapes and types of a network's state, remembered under `identity`.
-
-    Raises UsageError when the network does not take images of `shape` or give a logit for each class.
-    """
+    """Digest of a network's state, remembered under `identity`. Raises UsageError for other images or logits."""
     memory = f"structure-{digest([identity, list(shape), classes])}"
     store = Store.default()
     if (known := store.recall(memory)) is not None:
