@@ -1,7 +1,6 @@
 """Experiment trackers by name, `pip install 'autosparse[track]'`.
 
-A tracker is a registered function of what is `Followed`; its keyword-only arguments are the options in YAML. Its fact
-`package` is the library that must be installed. Numbers are named by the steps that measured them.
+A registered function of what is `Followed` gives one; its fact `package` is the library that must be installed.
 """
 
 from __future__ import annotations

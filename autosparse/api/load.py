@@ -213,9 +213,9 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On paper first: its size is not yet known to be the file's.
         state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
-        weightless = replace(opened.model, state=state)
+        drawn = replace(opened, model=replace(opened.model, state=state))
         with torch.device("meta"):
-            paper, drawn = build_model(name, options, shape, classes), replace(opened, model=weightless)
+            paper = build_model(name, options, shape, classes)
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
             _try(fit(opened.format, drawn.model, paper), shape, classes)

@@ -251,10 +251,7 @@ def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Everything inside draws from generators begun at `seed`; afterwards the caller's are as they were.
-
-    Also the caller's modes of gradients and precision: scores do not depend on where the call stands.
-    """
+    """Draw from generators begun at `seed`, under the usual gradients and precision; then restore the caller's."""
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
         seeded(seed),

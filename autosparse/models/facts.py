@@ -34,11 +34,10 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network on paper.
+    """A network on paper: the digest of what it is, its layers, and how many numbers it has, prunable or not.
 
-    `parameters` and `buffers` count numbers, prunable or not. `saved_bytes` is what a forward pass in float32
-    leaves for the backward pass, and `live_bytes` the largest inputs and outputs of one module, both for one
-    image. `identity` is the digest of what the network is.
+    `saved_bytes` is what a forward pass in float32 leaves for the backward pass, and `live_bytes` the largest inputs
+    and outputs of one module, both for one image.
     """
 
     identity: str
@@ -182,9 +181,8 @@ def fits(label: str, shape: Shape) -> Iterator[None]:
         raise
     except Exception as error:  # networks assert, index and reshape: any kind of error
         size = " x ".join(map(str, shape))
-        message = first_line(error)
         raise UsageError(
-            f"model `{label}` does not take images of {size}: {type(error).__name__}: {message}",
+            f"model `{label}` does not take images of {size}: {type(error).__name__}: {first_line(error)}",
             "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
         ) from error
 
