@@ -27,22 +27,19 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "AutosparseError": "autosparse.errors",
-    "AutosparseWarning": "autosparse.errors",
-    "Masks": "autosparse.api",
-    "Store": "autosparse.store",
-    "compile_plan": "autosparse.plan.compile",
-    "load": "autosparse.api",
-    "load_spec": "autosparse.spec",
-    "prune": "autosparse.api",
-    "score": "autosparse.api",
+    "autosparse.api": ("Masks", "load", "prune", "score"),
+    "autosparse.errors": ("AutosparseError", "AutosparseWarning"),
+    "autosparse.plan.compile": ("compile_plan",),
+    "autosparse.spec": ("load_spec",),
+    "autosparse.store": ("Store",),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(home), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

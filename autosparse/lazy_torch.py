@@ -1,8 +1,7 @@
 """Stand-ins for torch and numpy that import them on first use, so that plans and help texts never wait for them.
 
-`from autosparse.lazy_torch import torch` is all a module needs: attributes work as ever, the 2 s of importing
-torch are paid when the first one is read. A proxy, not `importlib.util.LazyLoader`: nothing is put into
-`sys.modules`, so other libraries in the process see no half-loaded torch.
+Reading its first attribute takes the 2 s of importing torch. A proxy, not `importlib.util.LazyLoader`: nothing is put
+into `sys.modules`, so other libraries in the process see no half-loaded torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Experiment trackers by name, `pip install 'autosparse[track]'`.
 
-A tracker is a registered function of what is `Followed`; its keyword-only arguments are the options in YAML. Its fact
-`package` is the library that must be installed. Numbers are named by the steps that measured them.
+A registered function of what is `Followed` gives one; its fact `package` is the library that must be installed.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from autosparse.registry import Registry
 
@@ -33,8 +32,7 @@ class Tracker:
     close: Callable[[bool], object]
 
 
-Open: TypeAlias = Callable[..., Tracker]
-trackers: Registry[Open] = Registry("tracker", "trackers")
+trackers: Registry[Callable[..., Tracker]] = Registry("tracker", "trackers")
 
 
 _NO_NAME = re.compile(r"[^\w./ -]")  # what MLflow takes in no name

@@ -1,8 +1,4 @@
-"""Code of the user's own: found, identified by its source, imported when a plan or a run needs it.
-
-A name is `path/to/file.py:factory` or `package.module:factory`. Looking up and identifying a name runs
-nothing; `load_factory` imports.
-"""
+"""The user's code, `path/to/file.py:factory` or `package.module:factory`: identified by source, imported late."""
 
 from __future__ import annotations
 
@@ -43,9 +39,8 @@ def absolute(name: str, folder: Path) -> str:
 def sources(name: str) -> dict[str, str]:
     """File -> sha256 of the module and of what it imports from beside it, found without running anything.
 
-    Names are relative to the folder that imports are looked up in, so that they do not tell where it lies.
-    What is imported by a name that only running it tells is not found. Raises UsageError when there is no
-    such file.
+    Names are relative to the folder that imports are looked up in. Imports by names that only running computes are
+    missed. Raises UsageError when there is no such file.
     """
     file, folder = _find(name)
     digests: dict[str, str] = {}
@@ -88,12 +83,9 @@ def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) ->
         try:
             signature.bind(*given, **options)
         except TypeError as error:
-            known = [
-                key
-                for key, item in signature.parameters.items()
-                if item.kind is item.KEYWORD_ONLY or item.default is not item.empty
-            ]
-            wrong = next((key for key in options if key not in signature.parameters), "")
+            every = signature.parameters
+            known = [key for key, one in every.items() if one.kind is one.KEYWORD_ONLY or one.default is not one.empty]
+            wrong = next((key for key in options if key not in every), "")
             raise UsageError(
                 f"`{label(name)}` takes {signature} but is called as "
                 f"({', '.join([*map(str, given), *(f'{key}={value!r}' for key, value in options.items())])}): {error}",
@@ -173,13 +165,10 @@ def _find(name: str) -> tuple[Path, Path]:
     else:
         file, folder = Path(spec.origin or top), Path(spec.origin or top).parent
     if rest or not file.is_file():
-        candidates = [
-            folder.joinpath(top, *rest, "__init__.py"),
-            folder.joinpath(top, *rest[:-1], f"{(rest or [top])[-1]}.py"),
-        ]
-        file = next((path for path in candidates if path.is_file()), candidates[0])
-        if not file.is_file():
-            raise UsageError(f"there is no Python module `{module}`", f"looked for {file}")
+        stem = folder.joinpath(top, *rest)
+        if not (files := _files_of(stem)):
+            raise UsageError(f"there is no Python module `{module}`", f"looked for {stem / '__init__.py'}")
+        file = files[0]
     return file.absolute(), folder.absolute()
 
 
@@ -204,10 +193,13 @@ def _imported(path: Path, folder: Path, name: str) -> list[Path]:
     imported: list[Path] = []
     for parts in modules:
         for length in range(1, len(parts) + 1):  # importing a.b.c runs a and a.b first
-            stem = folder.joinpath(*parts[:length])
-            files = (stem.with_suffix(".py"), stem / "__init__.py")
-            imported += [file for file in files if file.is_file() and "site-packages" not in file.parts]
+            files = _files_of(folder.joinpath(*parts[:length]))
+            imported += [file for file in files if "site-packages" not in file.parts]
     return imported
+
+
+def _files_of(stem: Path) -> list[Path]:
+    return [file for file in (stem / "__init__.py", stem.with_suffix(".py")) if file.is_file()]
 
 
 def _check_neighbours(name: str, folder: Path) -> None:

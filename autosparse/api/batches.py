@@ -46,10 +46,7 @@ class Signature:
         return parameter is not None and parameter.default is parameter.empty
 
     def lists_examples(self, inputs: list[Any]) -> bool:
-        """Whether a list is one argument, as detectors take images, and not several, as collated datasets give them.
-
-        The number of arguments decides, or else a trial: whichever way of the two the network runs.
-        """
+        """Whether a list is one argument, as for detectors, not several: their number decides, or else a trial."""
         if self._known is None:
             self._known = self._decide(inputs)
         return self._known
@@ -78,16 +75,10 @@ class Signature:
 
 
 def as_batch(item: Any, index: int, signature: Signature) -> Batch:
-    """Return inputs and labels of batch `index`.
+    """Return inputs and labels of `item`, batch `index`: `(x, y)`, or a mapping as Hugging Face datasets give it.
 
-    Args:
-        item: `(x, y)`, or a mapping of inputs and labels by name, as Hugging Face datasets give it. A list x is several
-            inputs, or the images of a detector.
-        index: The batch's number, for messages.
-        signature: What the network's forward pass takes.
-
-    Raises:
-        UsageError: For what is no batch, an x without tensors, and an empty batch.
+    A list x is several inputs, or the images of a detector. Raises UsageError for what is no batch, an x without
+    tensors, and an empty batch.
     """
     inputs, labels = _from_mapping(item, index, signature) if isinstance(item, Mapping) else _from_pair(item, index)
     if not any(True for _ in tensors_in(inputs)):
@@ -146,11 +137,10 @@ _END = object()
 class Examples:
     """The first batches of an iterable, fetched when they are asked for and kept.
 
-    Every round of a method looks at the same examples, so an iterator that gives each batch once serves many
-    rounds, and one without end serves too. Tensors are moved to `device`; low precision is raised to float32,
-    as scoring does with the network. What the iterable draws from global generators, as a loader that shuffles does,
-    begins at `seed` and does not depend on what the network draws. A batch of one example after larger ones, as a
-    loader's last may be, is left out: BatchNorm has no statistics of one.
+    Every round of a method looks at the same examples. Tensors are moved to `device`; low precision is raised to
+    float32, as scoring does with the network. What the iterable draws from global generators, such as to shuffle,
+    begins at `seed` and does not depend on the network. A batch of one example after larger ones, as a last one may
+    be, is left out: BatchNorm has no statistics of one.
     """
 
     def __init__(
@@ -223,20 +213,19 @@ class Examples:
                 )
             with self._generators, reading():
                 self._source = iter(self.batches)
-        item = next(self._drawn(self._source), _END)
-        while item is not _END and index and _is_leftover(self._prepare(item, index), self._fetched[0]):
-            item = next(self._drawn(self._source), _END)
-        if item is _END:
-            if not self._fetched:
-                raise UsageError("`batches` is empty", "an iterator that was used up gives nothing more")
-            if self._source is self.batches:
-                raise UsageError(
-                    f"`batches` ran out after {seen} of {images} examples: an iterator gives each batch once",
-                    "pass a list or a DataLoader, which may be smaller, or set the criterion's `images`",
-                )
-            return None
-        self._fetched.append(self._prepare(item, index))
-        return self._fetched[-1]
+        for item in self._drawn(self._source):
+            batch = self._prepare(item, index)
+            if not index or not _is_leftover(batch, self._fetched[0]):
+                self._fetched.append(batch)
+                return batch
+        if not self._fetched:
+            raise UsageError("`batches` is empty", "an iterator that was used up gives nothing more")
+        if self._source is self.batches:
+            raise UsageError(
+                f"`batches` ran out after {seen} of {images} examples: an iterator gives each batch once",
+                "pass a list or a DataLoader, which may be smaller, or set the criterion's `images`",
+            )
+        return None
 
     def _drawn(self, source: Iterable[Any]) -> Iterator[Any]:
         # What the iterable gives, its random numbers apart from the network's.

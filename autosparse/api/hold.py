@@ -1,19 +1,23 @@
-"""Masked weights that stay zero: through optimizer steps, whatever optimizer takes them, and when states are loaded."""
+"""A network inside what torch wraps around it, and its masked weights that stay zero through training and loading."""
 
 from __future__ import annotations
 
+import copy
 import types
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from importlib import import_module
 from typing import Any, TypeAlias
 
 from autosparse.errors import UsageError
+from autosparse.foreign_code import in_short
 from autosparse.lazy_torch import torch
 
+_COMPILED = "_orig_mod"
 
-class Hold:
+
+class Hold(AbstractContextManager["Hold"]):
     """A hold in force until `remove()`; in a `with` statement, until the block ends."""
 
     def __init__(self, zeros: Sequence[_Zero], handles: Sequence[Any]) -> None:
@@ -26,9 +30,6 @@ class Hold:
             handle.remove()
         for zero in self._zeros:
             zero.release()
-
-    def __enter__(self) -> Hold:
-        return self
 
     def __exit__(self, *error: object) -> None:
         self.remove()
@@ -44,14 +45,10 @@ def hold_zero(
     masks: Mapping[str, torch.Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Hold:
-    """Hooks that keep `weights` zero where `masks` do.
+    """Set hooks that keep `weights` zero where `masks` are; `Masks.hold` says when, and what it raises.
 
-    Four kinds, because optimizers differ in what they do when: gradients of pruned weights are zeroed as they
-    arrive, so that norms, momenta and steps of any kind see none; weights are zeroed after every step of every
-    optimizer that then has them, before every forward pass that trains, and when a state is loaded or read.
-
-    Raises UsageError, before any hook is set, for what is no optimizer, one without a parameter of the model,
-    optimizers that together hold no masked weight although some train, and for weights that are sharded.
+    Of several kinds, because optimizers differ in what they do when. Optimizers that together hold no masked weight
+    although some train, and weights that are sharded, raise UsageError too.
     """
     if not optimizers:
         raise UsageError("`hold` needs the optimizer that trains the model", "write `masks.hold(optimizer)`")
@@ -85,6 +82,51 @@ def hold_zero(
     for weight in weights.values():
         zeros[id(weight)].mask_gradient(weight)
     return Hold([*zeros.values()], handles)
+
+
+def unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    """The network in torch.compile, DataParallel and AveragedModel, if in any. Raises UsageError for no module."""
+    kind = type(model).__name__
+    if not isinstance(model, torch.nn.Module):
+        raise UsageError(
+            f"the model must be a torch.nn.Module but is {'an' if kind[0].lower() in 'aeiou' else 'a'} {kind}",
+            "pass the network itself",
+        )
+    parallel = (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)
+    while True:
+        if isinstance(model, (*parallel, torch.optim.swa_utils.AveragedModel)):
+            model = model.module
+        elif _COMPILED in model._modules:
+            model = model.get_submodule(_COMPILED)
+        else:
+            return model
+
+
+def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+    """Every parameter of an unwrapped network by every name it has, as if no part of it were compiled."""
+    return {
+        name.replace(f"{_COMPILED}.", ""): parameter
+        for name, parameter in model.named_parameters(remove_duplicate=False)
+    }
+
+
+def copy_of(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of an unwrapped network in which no part is compiled. Raises UsageError where torch cannot copy."""
+    try:
+        with _detaching():
+            duplicate = copy.deepcopy(model)
+    except Exception as error:  # whatever the modules inside raise
+        raise UsageError(
+            f"the model cannot be copied, and scoring never touches the original: {in_short(error)}",
+            "remove from its modules what `copy.deepcopy` refuses",
+        ) from error
+    for module in [*duplicate.modules()]:
+        for name, child in module._modules.items():
+            if child is not None and _COMPILED in child._modules:
+                module._modules[name] = child._modules[_COMPILED]
+    from autosparse.core.torch_compat.narrow_stride_fix import avoid_narrow_strides
+
+    return avoid_narrow_strides(duplicate)
 
 
 class _Zero:
@@ -237,3 +279,16 @@ def _check(model: torch.nn.Module, weights: Mapping[str, torch.nn.Parameter], op
 
 def _parameter_ids(optimizer: Any) -> set[int]:
     return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+
+def _detaching() -> AbstractContextManager[object]:
+    # Activations that a module keeps, and what the older weight_norm computes, torch does not copy by itself.
+    class Detaching(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function is not torch.Tensor.__deepcopy__ or args[0].is_leaf:
+                return function(*args, **(kwargs or {}))
+            tensor, known = args
+            known[id(tensor)] = tensor.detach().clone()
+            return known[id(tensor)]
+
+    return Detaching()

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Len
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from autosparse.api.unwrap import unwrap
+from autosparse.api.hold import unwrap
 from autosparse.core.inputs import leaves
 from autosparse.core.torch_compat.random_state import seeded
 from autosparse.core.weights import state_of
@@ -213,9 +213,9 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On paper first: its size is not yet known to be the file's.
         state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
-        weightless = replace(opened.model, state=state)
+        drawn = replace(opened, model=replace(opened.model, state=state))
         with torch.device("meta"):
-            paper, drawn = build_model(name, options, shape, classes), replace(opened, model=weightless)
+            paper = build_model(name, options, shape, classes)
             if odd := _odd(paper, drawn):
                 raise ValueError(f"its tensors are of another network: {odd}")
             _try(fit(opened.format, drawn.model, paper), shape, classes)

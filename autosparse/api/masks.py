@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from autosparse.api.batches import Examples, Signature
-from autosparse.api.hold import Hold, hold_zero
-from autosparse.api.unwrap import copy_of, named_parameters, unwrap
+from autosparse.api.hold import Hold, copy_of, hold_zero, named_parameters, unwrap
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Finding, emptied, examine
 from autosparse.core.layer_kinds import Kind, declare_layers
@@ -265,7 +263,7 @@ class Summary:
 def evidence_of(
     model: torch.nn.Module,
     examples: Examples,
-    masks: Mapping[str, torch.Tensor] = MappingProxyType({}),
+    masks: Mapping[str, torch.Tensor],
     *,
     seed: int = 0,
     **others: Any,

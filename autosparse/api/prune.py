@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from autosparse.api.batches import Examples, Signature
+from autosparse.api.hold import copy_of, named_parameters, unwrap
 from autosparse.api.masks import Masks, evidence_of
-from autosparse.api.unwrap import copy_of, named_parameters, unwrap
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Evidence, mean_cross_entropy
 from autosparse.core.layer_kinds import Kind, declare_layers, declared_of
@@ -215,6 +215,7 @@ def _gather(
     return evidence_of(
         model,
         Examples(batches, device, Signature(model), seed=request.seed),
+        {},
         seed=request.seed,
         objective=loss or mean_cross_entropy,
         note=cache(_warn),  # each sentence once
@@ -250,10 +251,7 @@ def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Everything inside draws from generators begun at `seed`; afterwards the caller's are as they were.
-
-    Also the caller's modes of gradients and precision: scores do not depend on where the call stands.
-    """
+    """Draw from generators begun at `seed`, under the usual gradients and precision; then restore the caller's."""
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
         seeded(seed),

@@ -22,10 +22,7 @@ Shrink = Annotated[bool, "leave out channels that carry nothing"]
 
 
 def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
-    """The pruned network with its state, in evaluation mode, without its dead channels if asked.
-
-    Raises ValueError for a network that cannot be read.
-    """
+    """The pruned network in evaluation mode, without dead channels if asked. Raises ValueError if it cannot be read."""
     assert model.network is not None
     network = load_state(model.network(), model.state).cpu().eval()
     return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network

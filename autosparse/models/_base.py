@@ -1,8 +1,7 @@
 """Networks by name: a registered factory `(input_shape, classes, **options) -> torch.nn.Module`.
 
-`input_shape` is (channels, height, width). Network classes live in `models.networks`, which factories
-import, so that naming a model does not import torch. A name with a pattern (`torchvision:NAME`) gives its
-factory the name first, and states by `identify` what of it enters keys.
+`input_shape` is (channels, height, width). Factories import network classes, so that naming a model does not import
+torch. A name with a pattern (`torchvision:NAME`) is given to its factory first, and `identify` says what enters keys.
 """
 
 from __future__ import annotations
@@ -56,10 +55,7 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
 
 
 def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    """What of a model's name enters keys. Raises UsageError for a name or options that make no network.
-
-    A registered name is its own identity; other names are built once, and what was found is remembered.
-    """
+    """What of a model's name enters keys; names by pattern are built once. Raises UsageError where none is made."""
     entry = models[name]
     if entry.pattern is None:
         return {"name": name}

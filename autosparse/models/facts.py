@@ -34,11 +34,10 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network on paper.
+    """A network on paper: the digest of what it is, its layers, and how many numbers it has, prunable or not.
 
-    `parameters` and `buffers` count numbers, prunable or not. `saved_bytes` is what a forward pass in float32
-    leaves for the backward pass, and `live_bytes` the largest inputs and outputs of one module, both for one
-    image. `identity` is the digest of what the network is.
+    `saved_bytes` is what a forward pass in float32 leaves for the backward pass, and `live_bytes` the largest inputs
+    and outputs of one module, both for one image.
     """
 
     identity: str
@@ -81,12 +80,10 @@ class Network:
 def network_facts(
     identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
 ) -> NetworkFacts:
-    """Trace a network on two images of zeros; remembered, so that torch is loaded once.
+    """Trace a network on two images of zeros; remembered under what of it enters keys, so that torch is loaded once.
 
-    A large one is traced on torch's meta device, where no number is computed, but whose first operation imports torch's
-    compiler, which takes seconds; any is, once that was imported.
-
-    `identity` is what of the network enters keys. Raises UsageError for a network that cannot be built or run.
+    A large one is traced on torch's meta device, where no number is computed, but whose first operation takes seconds
+    to import torch's compiler; any is, once that was imported. Raises UsageError where it cannot be built or run.
     """
     known = digest([_VERSION, dict(identity), list(shape), classes])
     store = Store.default()
@@ -175,10 +172,7 @@ def _address_of(tensor: torch.Tensor) -> int:
 def structure_of(
     label: str, build: Callable[[], torch.nn.Module], identity: Any, shape: Shape, classes: int, *, device: str
 ) -> str:
-    """Digest of the names, shapes and types of a network's state, remembered under `identity`.
-
-    Raises UsageError when the network does not take images of `shape` or give a logit for each class.
-    """
+    """Digest of a network's state, remembered under `identity`. Raises UsageError for other images or logits."""
     memory = f"structure-{digest([identity, list(shape), classes])}"
     store = Store.default()
     if (known := store.recall(memory)) is not None:
@@ -206,9 +200,8 @@ def fits(label: str, shape: Shape) -> Iterator[None]:
         raise
     except Exception as error:  # networks assert, index and reshape: any kind of error
         size = " x ".join(map(str, shape))
-        message = first_line(error)
         raise UsageError(
-            f"model `{label}` does not take images of {size}: {type(error).__name__}: {message}",
+            f"model `{label}` does not take images of {size}: {type(error).__name__}: {first_line(error)}",
             "give the images' size as its option (`image_size`, `img_size`), or scale them: `dataset.size: 224`",
         ) from error
 

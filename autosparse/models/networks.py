@@ -19,9 +19,7 @@ def initialize(network: nn.Module) -> None:
 
 
 def draw(network: nn.Module, how: str) -> None:
-    """Draw all prunable weights anew, scaled for ReLU: kaiming_normal, kaiming_uniform (He et al. 2015), orthogonal
-    (Saxe et al. 2014). Everything else keeps what the network gave it.
-    """
+    """Draw prunable weights for ReLU: Kaiming normal or uniform (He et al. 2015), orthogonal (Saxe et al. 2014)."""
     for weight in prunable_weights(network).values():
         if how == "orthogonal":
             nn.init.orthogonal_(weight, gain=math.sqrt(2))
@@ -50,10 +48,7 @@ class LeNet(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """A 3 x 3 stem, then pairs of depthwise 3 x 3 and pointwise 1 x 1 convolutions; mean pooling; one linear layer.
-
-    `blocks` are (outputs, stride) of each pair.
-    """
+    """A stem, `blocks` of (outputs, stride): depthwise and pointwise convolution; mean pooling; one linear layer."""
 
     def __init__(self, channels: int, classes: int, *, stem: int, blocks: Sequence[tuple[int, int]]) -> None:
         super().__init__()
@@ -162,10 +157,9 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 class VGG(nn.Module):
-    """3 x 3 convolutions with BatchNorm, max pooling between stages, mean pooling, one linear layer.
+    """Stages of 3 x 3 convolutions, by their channels, with BatchNorm; mean pooling; one linear layer.
 
-    `stages` are the channels of each stage's convolutions. A stage begins with pooling while the image is
-    at least 2 pixels wide, so that small images pass too.
+    Later stages begin with max pooling while the image is at least 2 pixels wide, so that small images pass too.
     """
 
     def __init__(self, shape: Sequence[int], classes: int, *, stages: Sequence[Sequence[int]]) -> None:
