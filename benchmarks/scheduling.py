@@ -14,11 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from autosparse.plan.critical_path import makespan
-
 from autosparse.backends import this_machine
 from autosparse.html.svg import Series, line_chart, standalone
 from autosparse.plan.compile import compile_plan
+from autosparse.plan.graph import makespan
 from autosparse.plan.model import Plan
 from autosparse.spec import load_spec, resolve
 

@@ -11,7 +11,7 @@ import traceback
 
 import typer
 
-from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip # noqa: F401 -- the order of `--help`
+from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
 from autosparse.cli.app import Terminated, app, say, terminate
 from autosparse.console.format import show_text
 from autosparse.errors import AutosparseError, MissingRequirement

@@ -3,7 +3,4 @@
 from autosparse.datasets import builtin, image_folder, parquet, user_code
 from autosparse.datasets._base import Part, Pool, Source, Split, Splits, datasets, open_source
 
-__all__ = [
-    "Part", "Pool", "Source", "Split", "Splits", "builtin", "datasets", "image_folder", "open_source",
-    "parquet", "user_code",
-]  # fmt: skip
+__all__ = ["Part", "Pool", "Source", "Split", "Splits", "datasets", "open_source"]

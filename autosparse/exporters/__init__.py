@@ -3,4 +3,4 @@
 from autosparse.exporters import compact, dense, shrunk, sparse
 from autosparse.exporters._base import BATCHES, Model, exporters, fit, open_model
 
-__all__ = ["BATCHES", "Model", "compact", "dense", "exporters", "fit", "open_model", "shrunk", "sparse"]
+__all__ = ["BATCHES", "Model", "exporters", "fit", "open_model"]

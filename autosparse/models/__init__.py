@@ -3,4 +3,4 @@
 from autosparse.models import builtin, external
 from autosparse.models._base import Shape, Start, build_model, identify_model, models
 
-__all__ = ["Shape", "Start", "build_model", "builtin", "external", "identify_model", "models"]
+__all__ = ["Shape", "Start", "build_model", "identify_model", "models"]

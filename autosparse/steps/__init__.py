@@ -3,7 +3,4 @@
 from autosparse.steps import data, emit, init, irp, label, mask, sanity, scorer, train, tune
 from autosparse.steps._base import Context, Metrics, StepResult, metrics_of, operations
 
-__all__ = [
-    "Context", "Metrics", "StepResult", "data", "emit", "init", "irp", "label", "mask", "metrics_of",
-    "operations", "sanity", "scorer", "train", "tune",
-]  # fmt: skip
+__all__ = ["Context", "Metrics", "StepResult", "metrics_of", "operations"]

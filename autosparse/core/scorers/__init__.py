@@ -3,4 +3,4 @@
 from autosparse.core.scorers import perceptron, quota
 from autosparse.core.scorers._base import groups_of, score_weights, scorers
 
-__all__ = ["groups_of", "perceptron", "quota", "score_weights", "scorers"]
+__all__ = ["groups_of", "score_weights", "scorers"]
