@@ -62,11 +62,14 @@ def _subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
     about: Step | None = step
     if role := "init" if step.gives(InitResult) else "data" if step.gives(DataResult) else "":
         about = next((other for other in plan.steps.values() if other.inputs.get(role) == step.name), None)
-    while about and "init" not in about.inputs:
-        # A pretrained scorer belongs to no network: any does.
-        about = plan.steps[next(iter(about.inputs.values()), plan.cells[0].train)]
-    source = about and plan.sources.get(about.inputs.get("data", ""))
-    return (about.inputs["init"], source) if about and source and source.known else None
+    while about and about.inputs and "init" not in about.inputs:
+        about = plan.steps[next(iter(about.inputs.values()))]
+    if about and not about.inputs:  # a pretrained scorer belongs to no network: any does
+        about = plan.steps[plan.cells[0].train]
+    if about is None or "init" not in about.inputs:
+        return None
+    source = plan.sources.get(about.inputs.get("data", ""))
+    return (about.inputs["init"], source) if source and source.known else None
 
 
 def _kernels_of(plan: Plan, step: Step, total: int) -> str:
