@@ -25,12 +25,12 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("command", [*COMMANDS, "cache dir", "cache ls", "cache verify", "runs", "runs rm"])
 def test_every_command_has_help_and_is_documented(capsys: pytest.CaptureFixture[str], command: str) -> None:
-    """`--help` tells what a command does, and the README names it."""
+    """`--help` says what a command does, and the page of commands names it."""
     ended = call(capsys, f"{command} --help")
 
     assert 0 == ended.code
     assert "Usage: autosparse" in ended.out
-    assert command.split()[0] in (ROOT / "README.md").read_text()
+    assert command.split()[0] in (ROOT / "docs" / "commands.md").read_text()
 
 
 def test_alone_it_says_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
