@@ -67,7 +67,7 @@ def load_factory(name: str) -> Callable[..., Any]:
     _check_neighbours(name, folder)
     if not callable(made := getattr(loaded, factory, None)):
         known = [key for key, value in vars(loaded).items() if callable(value) and not key.startswith("_")]
-        what = "is no function" if hasattr(loaded, factory) else "is not there"
+        what = "is no function" if hasattr(loaded, factory) else "does not exist"
         hint = suggestion(factory, known) or f"functions there: {', '.join(known) or 'none'}"
         raise UsageError(f"`{factory}` of {file} {what}", hint)
     return made  # type: ignore[no-any-return]

@@ -1,8 +1,8 @@
 """Accuracy against cost: `python benchmarks/frontier.py docs/accuracy_against_cost.svg` draws the plot of README.md.
 
 The cells are those of `transfer.jsonl` and `comparison.jsonl`: a small VGG on CIFAR-10 at sparsity 0.98, test accuracy
-after the last epoch, mean and standard deviation over seeds. Cost is the share of one dense training that a method spends
-before the final training, or on top of it.
+after the last epoch, mean and standard deviation over seeds. Cost is the share of one dense training that a
+method spends before the final training, or on top of it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,9 @@ def main(plot: str) -> None:
     print(f"{'dense':24}       {dense:6.1f}")
     series.append(Series("dense network", [(0.0, dense), (len(COSTS) - 1.0, dense)], apart=True))
     names = [f"{int(cost) / 100:g}" for cost in COSTS]
-    chart = line_chart("test accuracy in %, a small VGG at sparsity 0.98", "dense trainings spent on it", "%", series, names)
+    chart = line_chart(
+        "test accuracy in %, a small VGG at sparsity 0.98", "dense trainings spent on it", "%", series, names
+    )
     Path(plot).write_text(standalone(chart), encoding="utf-8")
 
 

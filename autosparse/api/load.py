@@ -166,7 +166,7 @@ def _file(where: Path, kind: int) -> OpenedModel:
         raise UsageError(f"{where} is no model that autosparse emits", f"formats that it reads: {formats}")
     entry = ends[max(known, key=len)]
     if "read" not in entry.facts:
-        raise UsageError(f"{where} is for {entry.facts['opener']}", "its folder has a card that tells what it is")
+        raise UsageError(f"{where} is for {entry.facts['opener']}", "its folder has a card that describes it")
     data = _bytes(where.resolve())
     return OpenedModel(where, entry.name, len(data), None, entry.facts["read"]({entry.facts["files"][0]: data}))
 

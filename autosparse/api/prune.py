@@ -96,7 +96,7 @@ def prune(
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
         raise UsageError(f"`batches` must be batches of `(x, y)` but is {batches}", hint)
     if sparsity is None:
-        raise UsageError("`prune` is not told how much to remove", "such as `sparsity=0.95`")
+        raise UsageError("`prune` needs a sparsity", "such as `sparsity=0.95`")
     request = _request(method, sparsity, seed)
     plain = unwrap(model)
     scorer = DEFAULT if scorer is None else scorer

@@ -57,4 +57,4 @@ def _problem(device: torch.device) -> str:
         path = Path(folder) / "masks.safetensors"
         masks.save(path)
         same = Masks.load(path) == masks
-    return "" if same else "masks are not what was saved"
+    return "" if same else "the loaded masks differ from the saved ones"

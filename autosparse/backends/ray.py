@@ -33,9 +33,7 @@ _CURRENT = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the addres
 def ray(
     placement: Placement,
     *,
-    address: Annotated[
-        str, "`auto` is the cluster that this machine belongs to, `local` one of its own that ends with the run"
-    ] = "auto",
+    address: Annotated[str, "`auto` is the cluster of this machine, `local` a new one that ends with the run"] = "auto",
     trusted: Annotated[bool, "whether a cluster that asks for no token may be reached over a network"] = False,
     scales: Annotated[bool, "whether the cluster starts machines when they are asked for: nothing is refused"] = False,
 ) -> _Ray:
@@ -218,7 +216,7 @@ class _Pool:
         except Exception as error:
             reason = " ".join(str(error).split())
             raise MissingRequirement(
-                f"the cluster at {self._address} cannot be reached: {reason}", "`ray status` tells how it is"
+                f"the cluster at {self._address} cannot be reached: {reason}", "`ray status` shows its state"
             ) from error
         hosts = {node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
         if not self._trusted:
@@ -249,7 +247,7 @@ class _Pool:
                 failed.step = name
             return Raised(failed)
         self.start(None, name)
-        return Note(f"`{name}` is begun again: its process was lost ({reason})")
+        return Note(f"`{name}` is retried: its process was lost ({reason})")
 
 
 def _fits(needs: Mapping[str, int], node: Mapping[str, float]) -> int:

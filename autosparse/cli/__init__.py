@@ -28,7 +28,7 @@ autosparse {__version__}: a declarative compiler for pruning neural networks at 
   autosparse init        write a commented spec to start from
   autosparse plan SPEC   what a run of it would do: each step, reused or run, why, and for what price
 
-`autosparse --help` lists all commands, `autosparse doctor` tells what is found on this machine"""
+`autosparse --help` lists all commands, `autosparse doctor` checks this machine"""
 
 
 def main(arguments: list[str] | None = None) -> None:

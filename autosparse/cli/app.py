@@ -170,6 +170,6 @@ def show_json(value: Any) -> None:
 
 
 def say(text: str) -> None:
-    """Tell something that is not the result: on stderr, as it is written, never wrapped."""
+    """Print a note on stderr, never wrapped."""
     for line in text.splitlines():
         notes().print(plain(line), soft_wrap=True)

@@ -44,13 +44,13 @@ AllOption = Annotated[
 
 @cache.command("dir")
 def cache_dir() -> None:
-    """Print the cache's folder."""
+    """Print the directory of the cache."""
     show_text(str(Store.default().root))
 
 
 @cache.command("ls")
 def cache_ls(json_: options.Json = False) -> None:
-    """List the artifacts."""
+    """List cached artifacts."""
     rows = [
         {
             "operation": artifact.descriptor["operation"],
@@ -74,7 +74,7 @@ def cache_ls(json_: options.Json = False) -> None:
 
 @cache.command("verify")
 def cache_verify(json_: options.Json = False) -> None:
-    """Read every artifact and compare it with its digests."""
+    """Verify every artifact by its digests."""
     checked = list(Store.default().verify())
     damaged = [problem for _, problem in checked if problem]
     if json_:
@@ -91,21 +91,21 @@ def cache_verify(json_: options.Json = False) -> None:
 @cache.command("gc")
 def cache_gc(
     unused: Annotated[
-        str, typer.Option(metavar="TIME", help="How long ago a run used last what goes: a day or more.")
+        str, typer.Option(metavar="TIME", help="Delete artifacts unused for this time, a day or more.")
     ] = "30 d",
     store: Annotated[
         str | None, typer.Option("--store", metavar="URL", help="Of this shared store, in place of the cache.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Tell what would go, and leave it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
     json_: options.Json = False,
 ) -> None:
-    """Take away artifacts that no run has used for long. What a run uses that goes on stays."""
+    """Delete artifacts unused for a given time; artifacts of running commands stay."""
     try:
         seconds = read_seconds(unused)
     except ValueError as error:
         raise UsageError(f"`--unused {unused}` is no duration", "such as `--unused 30d`") from error
     if seconds < _DAY:
-        raise UsageError(f"`--unused {unused}` is less than a day", "a run may be about to use what is younger")
+        raise UsageError(f"`--unused {unused}` is less than a day", "a run may be about to use newer artifacts")
     if store:
         gone = list(collect_remote(Remote(store), seconds, dry=dry_run))
     else:
@@ -136,7 +136,7 @@ def cache_push(
     all_: AllOption = False,
     json_: options.Json = False,
 ) -> None:
-    """Publish artifacts where others find them: those that are here and not there."""
+    """Publish artifacts in a shared store."""
     remote = Remote(url)
     rows = []
     for row, artifact in _made(what, all_=all_):
@@ -156,9 +156,9 @@ def cache_pull(
     all_: AllOption = False,
     json_: options.Json = False,
 ) -> None:
-    """Take artifacts that others published, or a file of `cache export`: every byte is checked, nothing is executed.
+    """Fetch artifacts from a shared store or a file of `cache export`; verify every byte, execute nothing.
 
-    Without SPEC or KEY all that is there is taken.
+    Without SPEC or KEY all artifacts are fetched.
     """
     store, (*what, url) = Store.default(), source
     remote = Remote(url)
@@ -186,11 +186,11 @@ def cache_export(
     all_: AllOption = False,
     json_: options.Json = False,
 ) -> None:
-    """Write artifacts into one file, with a page that tells what they are; `autosparse cache pull FILE` takes them."""
+    """Write artifacts into one file, which `autosparse cache pull FILE` reads."""
     if file.suffix != ".zip":
         raise UsageError(f"{file} is no .zip", f"name it {file.with_suffix('.zip')}")
     if file.exists():
-        raise UsageError(f"{file} is there already", "name another")
+        raise UsageError(f"{file} exists", "name another")
     made = _made(what, all_=all_)
     present = [artifact for _, artifact in made if artifact]
     if not present:
@@ -228,7 +228,7 @@ def _asked(what: Sequence[str], known: Sequence[_Row], *, all_: bool) -> list[_R
             steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
             meant = [_Row(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
             if not meant:
-                raise UsageError(f"spec {named} has no IRP and no scorer of its own", "`--all` takes all of its steps")
+                raise UsageError(f"spec {named} has no IRP and no scorer", "`--all` takes all of its steps")
         else:
             meant = [one for one in known if one.key.startswith(named)]
             if len(meant) != 1:

@@ -36,7 +36,7 @@ def compare(
     run: Annotated[list[str], options.runs_argument("Runs' folders or names, two or more.", "RUN RUN...")],
     json_: options.Json = False,
 ) -> None:
-    """Tell what differed in the specs of runs, field by field, and what in their results, with significance."""
+    """Compare the specs of runs field by field, and their results with significance."""
     if len(run) < 2:
         raise UsageError("`compare` takes two runs or more", "run `autosparse runs` to see those of this directory")
     chosen = [find_run(name) for name in run]
@@ -81,15 +81,15 @@ def study(
     set_: options.Set = None,
     plan: Annotated[bool, typer.Option("--plan", help="Show what there is to run, and run nothing.")] = False,
     test: Annotated[
-        bool, typer.Option("--test", help="Show test accuracy: for what is reported, not for what is chosen.")
+        bool, typer.Option("--test", help="Show test accuracy, for reporting and not for choosing.")
     ] = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run the spec's method with one value after another changed, and tell what each does to its accuracy.
+    """Compare values of one option at a time by the accuracy of the method.
 
-    The values are those of the spec's section `study` and of `--vary`. Everything that does not depend on the changed
-    value is shared; a study that was stopped goes on where it was, and one that is finished prints its table at once.
+    The values are those of the spec's section `study` and of `--vary`. Variants share every step that does not depend
+    on the changed value. A stopped study resumes; a finished one prints its table at once.
     """
     request = SpecRequest(spec, budget, [*(set_ or ()), *_ALONE], quiet)
     store = Store.default()

@@ -45,8 +45,10 @@ def bench(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure this machine with a spec's networks: training beside the loop that everybody writes first, scoring,
-    and what of the machine's peak they reach. What plans reckon with is measured anew, and kept.
+    """Measure the speed of training and scoring, and recalibrate the cost model.
+
+    The networks are those of the spec. Training is compared with a standard PyTorch loop (DataLoader, NCHW, float32)
+    and with the peak of the machine.
     """
     store = Store.default()
     loaded = load(SpecRequest(spec, overrides=set_, quiet=quiet), store)
@@ -101,7 +103,7 @@ def list_(
     kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds)] = None,
     json_: options.Json = False,
 ) -> None:
-    """List what a spec can name, with one line of help each; without KIND, the kinds."""
+    """List the names that a spec can use; without KIND, the kinds."""
     if kind is None:
         if json_:
             show_json({"schema_version": 1, "kinds": list(_KINDS)})
@@ -132,8 +134,8 @@ def _rows(kind: str) -> list[tuple[str, str, str, str]]:
         rows.append((entry.name, entry.help, ", ".join(written), entry.facts.get("source", "")))
     more: dict[str, str] = {}
     if kind == "scorers":
-        more = {f"{{pretrained: {name}}}": "One that ships with the package." for name in pretrained_scorers()}
-        more["{pretrained: FOLDER}"] = "One that a finished run left in its folder, runs/NAME-N/scorer."
+        more = {f"{{pretrained: {name}}}": "A bundled scorer." for name in pretrained_scorers()}
+        more["{pretrained: FOLDER}"] = "The scorer of a finished run, runs/NAME-N/scorer."
     elif kind == "checks":
         more = CHECKS
     elif kind not in _LISTS:
@@ -146,7 +148,7 @@ def doctor(
     test: Annotated[bool, typer.Option(help="Prune and train a small network, which takes seconds.")] = True,
     json_: options.Json = False,
 ) -> None:
-    """Tell what autosparse finds on this machine, and whether it works: exit code 1 if it does not."""
+    """Check this machine and run a self-test; exit with code 1 if it fails."""
     store = Store.default()
     machine = this_machine()
     placement = Placement(machine.devices[0], machine.cores)

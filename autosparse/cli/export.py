@@ -48,7 +48,7 @@ def export(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Emit models that a run trained, in any format; or, with `--study`, its trials for optuna-dashboard."""
+    """Export models of a run in any format, or with `--study` its trials for optuna-dashboard."""
     chosen = find_run(run)
     if study is not None:
         if given := "--format" if format else "--method" if method else "--out" if out else None:
@@ -78,7 +78,7 @@ def inspect(
     path: Annotated[Path, typer.Argument(help="The folder of an emitted model, or its .safetensors file.")],
     json_: options.Json = False,
 ) -> None:
-    """Tell what an emitted model is: its layers, their sparsity, and where it comes from."""
+    """Describe an exported model: its layers, their sparsity, and its provenance."""
     description = _describe(read_emitted(path))
     if json_:
         show_json({"schema_version": 1, **description})
@@ -129,7 +129,7 @@ def _emit(
         more = f" and {len(missing) - 1} more steps" if missing[1:] else ""
         message = f"`{missing[0]}`{more} of the run are not in the cache any more, and an export trains nothing"
         raise UsageError(message, "run its spec again first")
-    stopped = "stopped: what was emitted is kept in the cache\nhint: the same command goes on"
+    stopped = "stopped: exported models stay in the cache\nhint: the same command goes on"
     with exit_on_interrupt(lambda: stopped, quiet=quiet), follow(fitted, quiet=quiet) as observer:
         execution = Execution(fitted.plan, store, observer, placement=fitted.placement, workers=fitted.workers)
         outcome = execution.attempt()

@@ -92,6 +92,8 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.", autocompletion=settings),
 ]
-Refit = Annotated[bool, typer.Option("--refit", help="Measure this machine and choose what `target.time` lowers anew.")]
+Refit = Annotated[
+    bool, typer.Option("--refit", help="Recalibrate the cost model and choose again under `target.time`.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]

@@ -53,7 +53,7 @@ def plan(
     budget: options.Budget = None,
     set_: options.Set = None,
     steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
-    explain: Annotated[str | None, options.steps_option("Tell all of one step.")] = None,
+    explain: Annotated[str | None, options.steps_option("Explain one step.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
     ] = None,
@@ -69,9 +69,9 @@ def plan(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Show what a run would do: every step, reused, resumed or run, why, at which price, and whether it fits."""
+    """Show every step that a run would reuse, resume or run, with its reason and cost."""
     if explain and dot + mermaid:
-        raise UsageError("`--explain` tells of one step: `--dot` and `--mermaid` draw all")
+        raise UsageError("`--explain` shows one step: `--dot` and `--mermaid` draw all")
     if json_ + dot + mermaid > 1:
         raise UsageError("`--json`, `--dot` and `--mermaid` exclude each other: stdout is one document")
     store = Store.default()
@@ -158,7 +158,7 @@ def run(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Run a plan: reuse what is there, make what is not, emit pruned models, report.
+    """Execute the plan of a spec, export pruned models, and print a report.
 
     A step that fails costs the steps that depend on it: all others finish and are reported, with exit code 1.
 

@@ -31,9 +31,7 @@ def report(
     sort: Annotated[
         Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
     ] = None,
-    wide: Annotated[
-        bool, typer.Option("--wide", help="Tell of every budget what else is told of the strictest, and all layers.")
-    ] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Show every section for every budget, and all layers.")] = False,
     json_: options.Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
     md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
@@ -45,7 +43,7 @@ def report(
         Path | None, typer.Option(metavar="DIR", help="Write its plots as pictures (extra `plots`).")
     ] = None,
 ) -> None:
-    """Show a run's report again; without RUN, the latest one's."""
+    """Show the report of a run; without RUN, of the latest."""
     for name in section or ():
         check_known(name, SECTIONS, f"a report has no section `{name}`", "sections")
     outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
@@ -78,7 +76,7 @@ def _given(options: Mapping[str, object]) -> list[str]:
 
 def _write(files: Mapping[Path, bytes]) -> None:
     if there := [path for path in files if path.exists()]:
-        raise UsageError(f"{there[0]} is there already", "name another")
+        raise UsageError(f"{there[0]} exists", "name another")
     try:
         for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +117,7 @@ def listed(
     method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
     json_: options.Json = False,
 ) -> None:
-    """List the runs of this directory, and which is the best at which budget."""
+    """List the runs of this directory and the best at each budget."""
     if context.invoked_subcommand:
         return
     wanted = {"spec": spec, "model": model, "dataset": dataset, "method": method}
@@ -147,7 +145,7 @@ def tag_(
     tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
     remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
 ) -> None:
-    """Give a run tags, by which `autosparse runs --tag TAG` finds it, or take them away."""
+    """Add tags to a run, or remove them; `autosparse runs --tag TAG` filters by them."""
     tags = tags_of(tag)
     tagged = tag_run(find_run(run), remove=tags) if remove else tag_run(find_run(run), tags)
     say(f"{tagged.folder} has {'tags ' + ', '.join(tagged.tags) if tagged.tags else 'no tag'}")
@@ -155,7 +153,7 @@ def tag_(
 
 @runs.command("rm")
 def remove(run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")]) -> None:
-    """Remove runs' folders, emitted models included; what they were made from stays in the cache."""
+    """Remove the folders of runs; their artifacts stay in the cache."""
     for folder in [find_run(named).folder for named in dict.fromkeys(run)]:
         remove_folder(folder)
         say(f"removed {folder}")

@@ -30,7 +30,7 @@ def init(
     list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
-    """Write a commented spec to start from, and the code that it names, if it names any."""
+    """Write a commented spec and the code that it names."""
     templates = shipped("templates")
     if list_:
         show_table(["template", "what for"], [(name, about_shipped(file)) for name, file in templates.items()])
@@ -57,7 +57,7 @@ def validate(
     set_: options.Set = None,
     json_: options.Json = False,
 ) -> None:
-    """Check specs without running anything."""
+    """Validate specs without running anything."""
     store = Store.default()
     problems: list[tuple[str, str | None]] = []
     valid: list[str] = []
@@ -83,7 +83,7 @@ def validate(
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of specs, for editors and CI."""
+    """Print the JSON Schema of specs for editors and CI."""
     show_json(spec_schema())
 
 
@@ -95,7 +95,7 @@ def render(
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Print a spec with every value written out, and where each comes from."""
+    """Print a spec with every value and its origin."""
     store = Store.default()
     loaded = load(SpecRequest(spec, budget, set_, quiet=quiet), store, remember=False)
     limited = remembered_trials(loaded.spec, store)

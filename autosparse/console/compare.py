@@ -21,7 +21,7 @@ def show_compared(
     console = results()
     console.print()
     if settings:
-        console.print(plain("what differs in the specs", "bold"))
+        console.print(plain("differences of the specs", "bold"))
         show_table(["setting", *names], [[row.path, *map(_value, row.values)] for row in settings])
     else:
         console.print(plain("the specs say the same", "bold"))

@@ -35,7 +35,7 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
         table.add_row(plain(name), plain(number(rate)))
     console.print(table)
     rounds = len(bench.trained[0].rates)
-    each = f"median (least–most) of {rounds} rounds, in turns" if rounds > 1 else "one round"
+    each = f"median (least–most) of {rounds} rounds, interleaved" if rounds > 1 else "one round"
     console.print(plain(f"{each}; share: of that product", "dim"))
     console.print(plain("the plain loop: a DataLoader of torchvision's transforms, NCHW, float32", "dim"))
 

@@ -96,7 +96,7 @@ def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> No
     for reason, times in reasons.most_common(_REASONS):
         console.print(plain(f"because {reason}: {times} step{'s' * (times != 1)}"))
     if len(reasons) > _REASONS:
-        console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` tell them"))
+        console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` show them"))
 
 
 def _compiling(console: Console, item: PayBack) -> None:
@@ -149,7 +149,7 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
 def _budgets(console: Console, translations: Sequence[Translation] | None) -> None:
     # Each budget in the other currencies, as ranges where these depend on the masks.
     if translations is None:
-        console.print(plain("what the budget is in other currencies is known once the images are there", "dim"))
+        console.print(plain("the budget in other currencies is unknown until the images are present", "dim"))
         return
     columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
     table = number_table(*columns, header_style="")

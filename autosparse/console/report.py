@@ -160,7 +160,7 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
     most = max((len(profile.layers) for profile in profiles), default=0)
     if most > MOST_LAYERS and not asked:
         command = f"autosparse report {shell_word(report.run)} --section layers"
-        console.print(plain(f"`{command}` shows what is left of each of {most} layers", "dim"))
+        console.print(plain(f"`{command}` shows the kept weights of each of {most} layers", "dim"))
         return
     show_profiles(console, profiles, cells.method_first(report, label), title)
 

@@ -36,7 +36,7 @@ PRESETS: dict[str, tuple[str, Method]] = {
     "magnitude": ("the largest initial weights (Frankle et al. 2021)", _method("magnitude", "global", "top")),
     "snip": ("connection sensitivity (Lee et al. 2019)", _method("snip", "global", "top")),
     "iterative_snip": (
-        "connection sensitivity, taken anew as the network is pruned (Verdenius et al. 2020; de Jorge et al. 2021)",
+        "connection sensitivity, measured again as the network is pruned (Verdenius et al. 2020; de Jorge et al. 2021)",
         _method(_SNIP, "global", "top", {"name": "exponential", "rounds": 100}),
     ),
     "force": (

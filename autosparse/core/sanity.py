@@ -18,7 +18,7 @@ from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.lazy_torch import torch
 
 CHECKS: dict[str, str] = {
-    "shuffle": "the same number of weights in every layer, at other places: what its layer quotas alone are worth",
+    "shuffle": "the same number of weights in every layer, at random positions: the worth of the layer quotas alone",
     "reinitialize": "the same masks on other initial weights: whether they are made for those that were scored",
     "invert": "the same number of weights in every layer, of the lowest scores: whether its scores rank weights",
     "random_labels": "scored on permuted labels: whether it learns from them",

@@ -142,7 +142,7 @@ def _too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: 
     message, size = _excess(fitted, heavy)
     if fitted.memory <= fitted.price.base:
         base = binary_size(fitted.price.base)
-        return FitError(message, f"torch and what reads images take {base} here; {size} would fit")
+        return FitError(message, f"torch and image readers take {base} here; {size} would fit")
     if batch := _batch_that_fits(fitted, heavy, spec, attempt):
         return FitError(message, f"{size} or `--set {batch}` would fit, the latter with other results")
     return FitError(message, f"{size} would fit")

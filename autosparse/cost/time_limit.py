@@ -168,8 +168,8 @@ def _kept(
             return kept, chosen
         if need <= _KEPT * limit:
             note = (
-                f"it takes about {minutes(need)}, above `target.time` {spec.target.time}: what was chosen for it "
-                "before is kept, and `--refit` chooses anew"
+                f"it takes about {minutes(need)}, above `target.time` {spec.target.time}: the earlier choice is kept, "
+                "and `--refit` chooses again"
             )
             return replace(kept, notes=(*kept.notes, note)), chosen
         return None
@@ -244,12 +244,14 @@ def _as_written(path: str, value: float) -> object:
 
 def _too_long(best: Fitted, spec: Spec, lowered: Collection[str], *, cached: bool) -> FitError:
     need = best.seconds
-    attempted = ", with what is open to lower in the cache" if cached else ", and the spec leaves nothing open to lower"
+    attempted = (
+        ", with everything that it may lower in the cache" if cached else ", and the spec leaves nothing open to lower"
+    )
     if lowered:
         attempted = f" even with the least of {', '.join(lowered)}"
     steps = best.plan.steps
     compared = best.price.of(name for name in best.to_run if steps[name].purpose in ("network", "comparison"))
-    share = f"; {minutes(compared.seconds)} of that is training what is compared" if compared.seconds > need / 2 else ""
+    share = f"; {minutes(compared.seconds)} of that trains the compared methods" if compared.seconds > need / 2 else ""
     return FitError(
         f"the plan takes about {minutes(need)}{attempted}, above `target.time` {spec.target.time}",
         f"`--set target.time={sufficient_time(need)}` would do{share}",

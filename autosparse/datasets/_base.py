@@ -104,7 +104,7 @@ class Part:
 
     classes: Annotated[
         Annotated[tuple[str | int, ...], MinLen(2)] | None,
-        "names or numbers of the classes to use, numbered anew in this order; by default all",
+        "names or numbers of the classes to use, renumbered in this order; by default all",
     ] = None
     images_per_class: Annotated[_Number, "training images of each class, at most; by default all"] = None
     size: Annotated[
@@ -125,7 +125,7 @@ def choose_part(pool: Pool, part: Part, name: str) -> Source:
     numbers = None if part.classes is None or not pool.classes else _numbers(part.classes, pool.classes, name)
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
     if pool.classes and classes < 2:
-        raise UsageError(f"dataset {name} has one class, {pool.classes[0]!r}: there is nothing to tell apart")
+        raise UsageError(f"dataset {name} has one class, {pool.classes[0]!r}: a classifier needs two")
     share = classes / max(1, len(pool.classes))
     images = round(pool.images["train"] * share)
     train, validation, test = _sizes(pool, part, images, name)
@@ -182,7 +182,7 @@ def _numbers(wanted: Sequence[str | int], known: Sequence[str], name: str) -> li
 def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, int]:
     # Training, validation and test images, before `images_per_class`.
     if pool.images["test"] and part.test is not None:
-        raise UsageError(f"dataset {name} has test images of its own", "leave `test` out")
+        raise UsageError(f"dataset {name} has test images", "leave `test` out")
     aside = max(1, images // _SHARE)
     validation = part.validation or (0 if pool.images["validation"] else aside)
     test = 0 if pool.images["test"] else part.test or aside

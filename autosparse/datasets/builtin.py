@@ -36,7 +36,7 @@ willow_tree wolf woman worm"""
 
 Root = Annotated[str, FilePath(), "folder that holds, or is to hold, torchvision's files"]
 TinyRoot = Annotated[str, FilePath(), f"folder that holds, or is to hold, {_TINY}"]
-Download = Annotated[bool, "fetch the files if they are not there"]
+Download = Annotated[bool, "download missing files"]
 
 
 @datasets.register(validation=300, test=300)

@@ -32,7 +32,7 @@ def parquet(
     path: Annotated[
         str | Annotated[tuple[str, ...], MinLen(1)],
         FilePath(),
-        "a folder, or files or globs: what is named train, validation or test, or in such a folder, is that split",
+        "a folder, or files or globs: names of files or folders with train, validation or test give the split",
     ],
     image: Annotated[str, "column of the images' files; auto: by the metadata, by name, or the only one"] = "auto",
     label: Annotated[str, "column of the classes; auto: by the metadata, `label`, `labels` or the only one"] = "auto",

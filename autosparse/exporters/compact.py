@@ -38,9 +38,7 @@ def read(files: Mapping[str, bytes]) -> Model:
 def compact(
     model: Model,
     *,
-    values: Annotated[
-        Literal["float32", "float16", "bfloat16"], "what weights that are kept are rounded to"
-    ] = "float32",
+    values: Annotated[Literal["float32", "float16", "bfloat16"], "type that kept weights are rounded to"] = "float32",
 ) -> dict[str, bytes]:
     """`model.compact.safetensors`: the weights that are left and where they stand, in as few bytes as a layer takes.
 
@@ -108,7 +106,7 @@ def _from_bits(name: str, bits: torch.Tensor, size: int) -> torch.Tensor:
 
 def _from_steps(name: str, steps: torch.Tensor, size: int) -> torch.Tensor:
     if steps.dtype not in (torch.uint8, torch.uint16) or steps.ndim != 1:
-        raise ValueError(f"tensor {name} does not tell steps between its places")
+        raise ValueError(f"tensor {name} has no valid steps between its positions")
     most = torch.iinfo(steps.dtype).max
     skipped = steps.to(torch.int64)
     ends = skipped != most

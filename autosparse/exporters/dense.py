@@ -32,7 +32,7 @@ def read(files: Mapping[str, bytes]) -> Model:
 
 @exporters.register(read=read, files=(FILE, MASKS), exact=True, gain=GAIN)
 def safetensors(model: Model) -> dict[str, bytes]:
-    """`model.safetensors` loads into the plain network by `load_state_dict`; `masks.safetensors` beside it."""
+    """`model.safetensors` loads into the plain network by `load_state_dict`; `masks.safetensors` has its masks."""
     return {FILE: dump_tensors(model.state), MASKS: dump_tensors(model.masks)}
 
 
@@ -44,7 +44,7 @@ def hub(
 ) -> dict[str, bytes]:
     """A folder for a model hub: `safetensors`, and `README.md`, the model card; `hf upload NAME FOLDER` uploads it.
 
-    The card tells what the network is, its accuracy over seeds beside its controls, how to load it and how it was made.
+    The card describes the network, its accuracy over seeds with its controls, how to load it and its provenance.
     """
     return {CARD: _card(model.about, license).encode(), **safetensors(model)}
 

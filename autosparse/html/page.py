@@ -34,7 +34,7 @@ def plots_of(report: Report) -> dict[str, str]:
         "irp": _irp(report),
         "tuning": _tuning(report),
         "cost": _cost(report),
-        "timeline": timeline_chart("when what was made", *_made(report)),
+        "timeline": timeline_chart("timeline of the steps", *_made(report)),
     }
     return {name: plot for name, plot in drawn.items() if plot}
 
@@ -99,7 +99,7 @@ def _layers(report: Report) -> str:
         points = [*enumerate(math.log10(share) + 2 for share in shares)]
         series.append(Series(profile.method, points, main=profile.method == report.method))
     names = [layer.name.removesuffix(".weight").rpartition(".")[2] for layer in shown[0].layers] if shown else []
-    return line_chart(f"what is left of each layer at {title}", "layer", "log10 of %", series, names)
+    return line_chart(f"kept weights of each layer at {title}", "layer", "log10 of %", series, names)
 
 
 def _irp(report: Report) -> str:

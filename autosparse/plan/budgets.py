@@ -84,7 +84,9 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
     if keep < layers:
         left = f"leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
         if budget.amount < fixed:
-            left = f"is less than the {fixed:,} {budget.currency} that {network} has beside its prunable weights"
+            left = (
+                f"is less than the {fixed:,} {budget.currency} that {network} has in addition to its prunable weights"
+            )
         raise UsageError(f"{_written(budget)} {left}", f"the least that leaves one a layer is {least}")
     return sparsity_of(total, keep)
 

@@ -84,7 +84,7 @@ def save_plan(
         path=_from(path, str(spec.absolute())) if spec else "",
     )
     if path.exists() and not _is_ours(path):
-        raise UsageError(f"{path} is there and is no saved plan", "name another file with `--out`")
+        raise UsageError(f"{path} exists and is no saved plan", "name another file with `--out`")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
     try:

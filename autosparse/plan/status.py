@@ -94,7 +94,7 @@ def _made(
     roots[step.name] = step.name
     if made and not waiting:
         noun = operations[step.operation].facts["chained"]
-        reason = f"{len(made)} of {links} {noun} are there"
+        reason = f"{len(made)} of {links} {noun} are cached"
         return Status("resume", reason, nearest=record)
     named = record is not None and record.step == step.name
     if waiting and not (named and changes):

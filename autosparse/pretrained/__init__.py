@@ -23,7 +23,7 @@ def locate_scorer(scorer: str | Path) -> Path:
     A folder that has such a name is reached as `./NAME`. Raises UsageError for what names neither.
     """
     if not isinstance(scorer, str | Path) or not str(scorer):
-        what = "a scorer is a folder, or the name of one that ships with the package"
+        what = "a scorer is a folder or the name of a bundled one"
         raise UsageError(f"{what}, but this is {scorer!r}", f"such as {DEFAULT}")
     if isinstance(scorer, str) and scorer in (known := pretrained_scorers()):
         return known[scorer]

@@ -230,7 +230,9 @@ def _collapsed(name: str, label: Artifact) -> str:
     used, made = result.rounds_used, result.rounds_made
     where = f"IRP of {name.removeprefix('label/')}"
     if not used:
-        return f"{where}: its networks learned nothing in any round, so its labels tell nothing; train them longer"
+        return (
+            f"{where}: its networks learned nothing in any round, so its labels carry no information; train them longer"
+        )
     if used == made:
         return ""
     return f"{where}: from round {used + 1} of {made} on its networks learned nothing; no scorer learns from these"

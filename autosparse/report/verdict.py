@@ -177,7 +177,7 @@ _WORDS = {
     ),
     "shuffled_pixels": (
         "it needs no true images",
-        "it learns from what images show",
+        "it learns from the content of images",
         "true images mislead it",
         "scored on permuted pixels",
     ),
@@ -216,7 +216,7 @@ def judge(
     reference = accuracy - difference
     finding = worse if difference < 0 else better
     if max(reference, accuracy) <= chance + noticeable:
-        finding = "nothing to tell, both are at chance"
+        finding = "no verdict, both are at chance"
     elif abs(difference) <= noticeable:
         small = noticeable <= _SMALL * (reference - chance)
         finding = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"

@@ -1,4 +1,4 @@
-"""Budgets as people write them: a sparsity, `99%`, `100x`, or at most so many parameters, multiply-adds or bytes."""
+"""Budgets as people write them: a sparsity, `99%`, `100x`, or the most parameters, multiply-adds or bytes."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ _SCHEMA: dict[str, Any] = {
                 },
                 "required": [currency],
                 "additionalProperties": False,
-                "description": f"at most so many {currency}, such as {_EXAMPLES[currency]}",
+                "description": f"the most {currency}, such as {_EXAMPLES[currency]}",
             }
             for currency, units in (("parameters", _MANY), ("macs", _MANY), ("bytes", {**_MANY, **_BYTES}))
         ),

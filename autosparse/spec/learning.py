@@ -89,7 +89,7 @@ class Irp(Section):
     @model_validator(mode="after")
     def _one_way(self) -> Irp:
         if self.models and self.model is not None:
-            raise refusal("stands beside `model`", "write all networks into `models`", ("models",))
+            raise refusal("and `model` exclude each other", "write all networks into `models`", ("models",))
         return self
 
 
@@ -102,7 +102,7 @@ class Pretrained(Section):
         str,
         MinLen(1),
         Field(
-            description="one that ships with the package, such as cifar-v1, or the `scorer` folder of a finished run, "
+            description="a bundled scorer, such as cifar-v1, or the `scorer` folder of a finished run, "
             "relative to this spec"
         ),
     ]
@@ -170,7 +170,8 @@ class Tuning(Section):
     ] = "auto"
     folds: Annotated[int, Ge(2), Le(100), about("in how many parts layers are held out when a trial is scored")] = 3
     split: Annotated[
-        Split, about("what is held out when a trial is scored: `seeds` and `networks` need several of them in `irp`")
+        Split,
+        about("the part that is held out when a trial is scored: `seeds` and `networks` need several of them in `irp`"),
     ] = "layers"
     objective: Annotated[
         Objective | Literal["auto"],
@@ -205,9 +206,7 @@ class Tuning(Section):
         int,
         Ge(1),
         Le(1000),
-        about(
-            "trials in a batch: each knows the results of the batches before, none of its own, so all can run at once"
-        ),
+        about("trials in a batch: each knows the results of earlier batches alone, so all can run at once"),
     ] = 1
     seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
 

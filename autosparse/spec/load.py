@@ -64,7 +64,7 @@ def find_spec(named: str | None, store: Store) -> SpecPath:
         known = shipped("specs")
         ships = path.stem in known and path.suffix in ("", ".yaml") and str(path.parent) in (".", "specs")
         if ships and not path.exists():
-            return SpecPath(known[path.stem], f"{named} is not here; taking the spec of that name that ships")
+            return SpecPath(known[path.stem], f"{named} is not here; using the bundled spec of that name")
         return SpecPath(path, None)
     if variable := os.environ.get("AUTOSPARSE_SPEC"):
         if not FilePath(variable).is_file():

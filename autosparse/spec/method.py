@@ -103,9 +103,9 @@ class Method(Section):
     """
 
     name: Annotated[
-        str, AfterValidator(_method_name), about("what reports call it; by default the parts that are written")
+        str, AfterValidator(_method_name), about("its name in reports; by default the parts that are written")
     ]
-    criterion: Annotated[CriterionChoice, about("what gives weights their scores")]
+    criterion: Annotated[CriterionChoice, about("the score of a weight")]
     allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
         default="global", validate_default=True
     )
@@ -113,7 +113,7 @@ class Method(Section):
         default="top", validate_default=True
     )
     schedule: Annotated[ScheduleChoice, about("in how many rounds")] = Field(default="one_shot", validate_default=True)
-    repair: Annotated[RepairChoice, about("what is done about masks that cut the network")] = Field(
+    repair: Annotated[RepairChoice, about("the repair of disconnected networks")] = Field(
         default="none", validate_default=True
     )
     horizon: Annotated[
@@ -148,7 +148,7 @@ class Method(Section):
         if self.name == DENSE or other:
             raise refusal(f"cannot be named {self.name!r}: that is another method")
         if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
-            message = f"is what goes with a scorer, but criterion `{self.criterion.name}` has none"
+            message = f"is the selection of a scorer, but criterion `{self.criterion.name}` has none"
             raise refusal(message, "such as `selection: top`", ("selection",))
         if self.horizon is not None and "rounds" in self.schedule.entry.options:
             message = f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`"
@@ -171,7 +171,7 @@ class Method(Section):
     def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         mapping = handler(core)
         inner = handler.resolve_ref_schema(mapping)
-        about_it = "a published method, of which what stands beside it replaces a part"
+        about_it = "a published method; other keys replace parts of it"
         inner["properties"]["preset"] = {"enum": [*PRESETS], "type": "string", "description": about_it}
         inner.pop("required", None)
         inner["anyOf"] = [{"required": [name]} for name in ("criterion", "preset", "horizon")]

@@ -43,7 +43,7 @@ class Sanity(Section):
         tuple[str, ...] | Literal["auto"],
         AfterValidator(different),
         about(
-            "what is checked: methods that are compared, and `best`, which is the one of `compare` that reaches most "
+            "the methods to check: compared ones, and `best`, which is the one of `compare` that reaches most "
             "on validation images; auto: `method` and `best`"
         ),
     ] = "auto"
@@ -73,7 +73,7 @@ def check_sanity(
     known = [method, *compared]
     if BEST in known:
         hint = f"`{BEST}` stands for the best of `compare`"
-        raise refusal(f"cannot be told from the method of the name {BEST!r}", hint, ("sanity",))
+        raise refusal(f"cannot be distinguished from the method of the name {BEST!r}", hint, ("sanity",))
     for index, name in enumerate(sanity.methods if sanity.methods != "auto" else ()):
         if name not in [*known, BEST]:
             hint = suggestion(name, [*known, BEST]) or f"compared are {', '.join(known)}; or `{BEST}`"

@@ -84,7 +84,7 @@ class Spec(Section):
         default="learned", validate_default=True
     )
     irp: Annotated[Irp, about("the source of labels")] = Field(default_factory=lambda: Irp())
-    scorer: Annotated[Scorer, about("what learns from the labels, or one that has")] = Field(
+    scorer: Annotated[Scorer, about("the scorer that learns from the labels, or a pretrained one")] = Field(
         default="quota", validate_default=True
     )
     tuning: Annotated[Tuning, about("how the scorer is tuned")] = Field(default_factory=lambda: Tuning())
@@ -92,7 +92,7 @@ class Spec(Section):
         default_factory=lambda: Training()
     )
     compare: Annotated[
-        tuple[Compared, ...], about("methods beside `method`; `dense` is the network with all its weights")
+        tuple[Compared, ...], about("methods to compare with `method`; `dense` is the network with all its weights")
     ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
     controls: Annotated[
         tuple[Literal["shuffle", "layer_mean"], ...],
@@ -102,7 +102,7 @@ class Spec(Section):
     sanity: Annotated[
         Sanity | None,
         BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
-        about("checks of what methods owe to their choice of weights; true is all of them, by default there is none"),
+        about("checks of how much methods owe to their choice of weights; true is all of them, by default none"),
     ] = None
     seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
     emit: Annotated[

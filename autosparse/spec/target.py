@@ -102,7 +102,7 @@ class Target(Section):
     workers: Annotated[
         Annotated[int, Ge(1), Le(256)] | Literal["auto"],
         about(
-            "how many steps run at once, each in a process of its own with so many `threads`; auto is as many as there "
+            "how many steps run at once, each in its own process with `threads` threads; auto is as many as there "
             "are cores and memory for, where that saves time. What they compute does not depend on it"
         ),
     ] = "auto"
@@ -114,7 +114,7 @@ class Target(Section):
         Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],
         about("how long a run may take, such as `2h`; what the spec leaves `auto` is lowered to keep to it"),
     ] = "unlimited"
-    backend: Annotated[BackendChoice, about("what runs the steps")] = Field(default="local", validate_default=True)
+    backend: Annotated[BackendChoice, about("where steps run")] = Field(default="local", validate_default=True)
 
     @property
     def elsewhere(self) -> bool:

@@ -85,7 +85,9 @@ def data(context: Context, *, identity: dict[str, Any]) -> None:
     choice = context.access["dataset"]
     source = open_source(choice["name"], choice["options"])
     if digest(dict(source.identity)) != digest(identity):
-        raise StepError(f"dataset `{choice['name']}` has changed since it was planned", "run again: it is planned anew")
+        raise StepError(
+            f"dataset `{choice['name']}` has changed since it was planned", "run again: the plan is compiled again"
+        )
     splits = source.load()
     images = sum(len(splits[name].labels) for name in ("train", "validation", "test"))
     channels, height, width = source.shape

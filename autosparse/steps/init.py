@@ -74,5 +74,5 @@ def find_model(context: Context, model: Mapping[str, Any]) -> tuple[str, Mapping
     reach = context.access.get("model", model)
     name = reach["name"]
     if "sources" in model and sources(name) != model["sources"]:
-        raise StepError(f"`{label(name)}` has changed since it was planned", "run again: it is planned anew")
+        raise StepError(f"`{label(name)}` has changed since it was planned", "run again: the plan is compiled again")
     return name, reach["options"]

@@ -129,7 +129,7 @@ def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
     """Take over the scorer that `context.access` names: `scorer` is what its folder says of it."""
     folder = context.access["pretrained"]
     if read_scorer(folder) != scorer:
-        raise StepError(f"scorer {folder} has changed since it was planned", "run again: it is planned anew")
+        raise StepError(f"scorer {folder} has changed since it was planned", "run again: the plan is compiled again")
     state = read_state(folder)
     kept = ("name", "version", "options", "features", "selection")
     ScorerResult(**{name: scorer[name] for name in kept if name in scorer}).write(context.output, state=state)

@@ -140,7 +140,7 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
     from sqlalchemy.exc import SQLAlchemyError
 
     if path.exists():
-        raise UsageError(f"{path} is there already", "name a new file: a study is not added to another")
+        raise UsageError(f"{path} exists", "name a new file: a study is not added to another")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", "make it, or name another")
     # Optuna formats the URL as a template, and SQLAlchemy before 2.1 quotes no path in it: the path goes past both.

@@ -55,7 +55,7 @@ class Artifact:
             raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
         expected = self.files.get(name, {}).get("sha256")
         if hashlib.sha256(data).hexdigest() != expected:
-            raise self._damaged(f"{name} is not what was published")
+            raise self._damaged(f"{name} differs from the published file")
         return data
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
@@ -103,7 +103,7 @@ class Artifact:
         except OSError as error:
             raise self._damaged(f"{name} cannot be read ({error.strerror})") from error
         if not same:
-            raise self._damaged(f"{name} is not what was published")
+            raise self._damaged(f"{name} differs from the published file")
         return path
 
     def _path(self, name: str) -> Path:

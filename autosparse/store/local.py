@@ -99,7 +99,7 @@ class Store:
     def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
         """Publish an artifact in the shared store; False where that is not possible now.
 
-        Unless `replace`, one that is there already replaces the one here, so that all go on from the same bytes.
+        Unless `replace`, one that exists replaces the one here, so that all go on from the same bytes.
         """
         artifact = self.open(operation, key)
         if self._reachable:
@@ -128,9 +128,9 @@ class Store:
                     try:
                         download(about["sha256"], draft.folder / name)
                     except FileNotFoundError as error:
-                        raise DamagedArtifact(key, f"{Path(error.filename or '').name} is not there") from error
+                        raise DamagedArtifact(key, f"{Path(error.filename or '').name} is missing") from error
                     if file_digest(draft.folder / name) != about["sha256"]:
-                        raise DamagedArtifact(key, f"{name} is not what was published")
+                        raise DamagedArtifact(key, f"{name} differs from the published file")
                     flush(draft.folder / name)
                 draft.write(DESCRIPTOR, descriptor)
                 flush(draft.folder)

@@ -76,7 +76,7 @@ class Remote:
                 with self.reading(operation, key) as (_, download):
                     download(sha256, path)
                     if file_digest(path) != sha256:
-                        raise DamagedArtifact(key, "a file is not what was published")
+                        raise DamagedArtifact(key, "a file differs from the published file")
             except MissingRequirement as problem:  # who reads must go on, and makes it again
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem
@@ -85,7 +85,7 @@ class Remote:
             return Artifact(folder, key, read_foreign(descriptor, operation, key), fetch)
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
-        """Publish an artifact; False if one is there already, which stays unless it is damaged or `replace`d."""
+        """Publish an artifact; False if one exists, which stays unless it is damaged or `replace`d."""
         operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
         path = self._descriptor(operation, artifact.key)
         with self._reached("written"):
@@ -252,7 +252,7 @@ class Remote:
             message = str(error) or type(error).__name__
             raise MissingRequirement(
                 f"the shared store {self.url} cannot be {what}: {' '.join(message.split())}",
-                "what is in it is made again, or waits for the next run, until it can be reached",
+                "until it can be reached, its artifacts are made again or wait for the next run",
             ) from error
 
     def _descriptor(self, operation: str, key: str) -> str:

@@ -61,7 +61,7 @@ def _names(data: bytes) -> list[str]:
     offsets = {name: dict(fields)["data_offsets"] for name, fields in pairs if name != "__metadata__"}
     end, there = max((stop for _, stop in offsets.values()), default=0), len(data) - 8 - size
     if end > there:
-        raise ValueError(f"the file is cut off: its tensors take {end:,} bytes, of which {there:,} are there")
+        raise ValueError(f"the file is cut off: its tensors take {end:,} bytes, of which the file has {there:,}")
     return sorted(offsets, key=offsets.__getitem__)
 
 

@@ -57,7 +57,7 @@ def test_the_wheel_plans_its_own_specs(installed: Path, tmp_path: Path) -> None:
 
     assert (0, 0, 0) == (init.returncode, plan.returncode, cifar.returncode), init.stderr + plan.stderr
     assert "autosparse" == json.loads(plan.stdout)["spec"]
-    assert "taking the spec of that name that ships" in cifar.stderr
+    assert "using the bundled spec of that name" in cifar.stderr
 
 
 def test_the_wheel_s_specs_find_their_code_beside_them_and_data_here(installed: Path, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch
     smaller = copy.deepcopy(network)
     current = state_of(smaller)
     if missing := [name for name in current if name not in state]:
-        raise ValueError(f"tensor {missing[0]} is not there")
+        raise ValueError(f"tensor {missing[0]} is missing")
     modules = dict(smaller.named_modules())
     for name, tensor in state.items():
         if name in current and current[name].shape == tensor.shape:

@@ -65,7 +65,7 @@ def quota(
     observe: Callable[[int, int], None] = lambda done, total: None,
     *,
     facts_used: Annotated[
-        tuple[Literal["joins", "standing"], ...], "groups of facts that it sees of a layer, beside `layer`"
+        tuple[Literal["joins", "standing"], ...], "groups of facts that it sees of a layer, in addition to `layer`"
     ] = ("joins",),
     start: Annotated[
         Start, OneOf(("igq", "erk")), "the quotas that learned ones depart from: ideal gas, or Erdős-Rényi kernel"
@@ -76,7 +76,7 @@ def quota(
     ridge: Annotated[
         float, Gt(0), Range(0.03, 30, log=True), "pull towards them: layers' worth of evidence against a departure"
     ] = 0.3,
-    order: Annotated[Order, "what ranks weights inside a layer: |w|, |g|, |w g|, or the paths through a weight"] = (
+    order: Annotated[Order, "the rank of weights inside a layer: |w|, |g|, |w g|, or the paths through a weight"] = (
         "magnitude"
     ),
 ) -> Tensors:

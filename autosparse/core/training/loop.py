@@ -51,7 +51,7 @@ class Recipe:
         Literal["dense", "sparse", "compiled"],
         "sparse trains a network of whose multiply-adds masks leave a sixteenth or less from those alone, in float32: "
         "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense. compiled trains by "
-        "torch.compile, which takes seconds of every training: a plan tells whether it pays",
+        "torch.compile, which takes seconds of every training: a plan says whether it pays",
     ] = "dense"
 
 
@@ -71,7 +71,7 @@ def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
 
 
-DENSE = "`--set training.kernels=dense` trains as ever"
+DENSE = "`--set training.kernels=dense` uses dense kernels"
 _COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # as torch names what it finds none of
 _LEAST = 2  # images that batch normalization needs
 
@@ -285,7 +285,7 @@ def _flat_mask(
 ) -> torch.Tensor:
     weights = prunable_weights(model)
     if unknown := masks.keys() - weights.keys():
-        raise ValueError(f"masks of what is no prunable weight: {', '.join(sorted(unknown))}")
+        raise ValueError(f"masks of weights that are not prunable: {', '.join(sorted(unknown))}")
     # By identity: a tied weight goes by another name among the model's parameters.
     present = {id(weights[name]): mask.to(flat.device) for name, mask in masks.items()}
     parts = [

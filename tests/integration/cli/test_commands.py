@@ -489,7 +489,7 @@ def test_every_template_is_written_and_planned(here: Place, capsys: pytest.Captu
 
 
 def test_init_keeps_code_that_is_there(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nothing is written where one of its files is there already."""
+    """Nothing is written where one of its files exists."""
     (here.folder / "own_model.py").write_text("mine")
     ended = call(capsys, "init own.yaml --template own_model")
 

@@ -224,7 +224,7 @@ def test_what_fails_in_all_parts_is_told_as_of_one(tmp_path: Path) -> None:
     assert "` failed: training diverged: " in caught.value.message
     assert "lower `training.lr`" == caught.value.hint
     assert 1 == len(told.notes)
-    assert "masks.safetensors is not what was published" in told.notes[0]
+    assert "masks.safetensors differs from the published file" in told.notes[0]
 
 
 def _children(pid: int) -> list[int]:

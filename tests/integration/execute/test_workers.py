@@ -34,7 +34,7 @@ def step(name: str, *inputs: str) -> Step:
 
 
 def test_makespan_by_hand() -> None:
-    """A chain takes as long as ever; beside it there is room. What is there already is waited for by nobody."""
+    """A chain takes as long as ever; beside it there is room. What exists is waited for by nobody."""
     steps = [step("a"), step("b", "a"), step("c", "b"), step("d"), step("e", "there"), step("f", "c", "d", "e")]
     seconds = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0, "e": 5.0, "f": 1.0}
 

@@ -96,7 +96,7 @@ def test_the_command_writes_pages_and_plots(
     drawn = call(capsys, f"report {run} --svg {plots}")
 
     assert (0, "", 2, 0) == (first.code, first.out, again.code, drawn.code)
-    assert "is there already" in again.err
+    assert "exists" in again.err
     assert page.read_text().endswith("</html>\n")
     names = ["accuracy", "cost", "irp", "layers", "timeline", "tuning"]
     assert [f"{name}.svg" for name in names] == sorted(p.name for p in plots.iterdir())

@@ -89,7 +89,7 @@ def test_many_layers_are_shown_when_they_are_asked_for(report: Report, capsys: p
     hinted = capsys.readouterr().out
     show_report(replace(report, profiles=many), ["layers"])
 
-    assert "--section layers` shows what is left of each of 30 layers" in " ".join(hinted.split())
+    assert "--section layers` shows the kept weights of each of 30 layers" in " ".join(hinted.split())
     assert "l29" not in hinted
     assert "l29" in capsys.readouterr().out
 

@@ -242,7 +242,7 @@ def test_synflow_looks_at_one_batch_for_its_shape() -> None:
 @pytest.mark.parametrize(
     ("scorer", "sentence"),
     [
-        (3, "a scorer is a folder, or the name of one that ships with the package, but this is 3"),
+        (3, "a scorer is a folder or the name of a bundled one, but this is 3"),
         ("", "but this is ''"),
         ("~nobody-here/scorer", "~nobody-here/scorer cannot be found"),
         ("cifar_v1", "there is no folder cifar_v1"),
@@ -334,11 +334,11 @@ def test_rounds_look_at_the_same_examples() -> None:
     ("method", "sparsity", "sentence", "hint"),
     [
         ("snipp", 0.5, "`method` must be a method but is 'snipp'", "did you mean `snip`?"),
-        ("snip", None, "`prune` is not told how much to remove", "such as `sparsity=0.95`"),
+        ("snip", None, "`prune` needs a sparsity", "such as `sparsity=0.95`"),
         (
             {"criterion": "snip", "selection": "tuned"},
             0.5,
-            "`method.selection` is what goes with a scorer, but criterion `snip` has none",
+            "`method.selection` is the selection of a scorer, but criterion `snip` has none",
             "`selection: top`",
         ),
         ({"criterion": "snap"}, 0.5, "`method.criterion` must be a criterion but is 'snap'", "did you mean `snip`?"),

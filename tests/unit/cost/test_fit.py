@@ -80,7 +80,7 @@ def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> No
 
     assert (None, ()) == (fits.problem, fits.adjustments)
     assert () == short.adjustments
-    assert "s, with what is open to lower in the cache, above `target.time`" in str(short.problem)
+    assert "s, with everything that it may lower in the cache, above `target.time`" in str(short.problem)
     assert ["method.horizon"] == [taken.what for taken in horizon.adjustments]
     assert "even with the least of method.horizon, above" in str(horizon.problem)
 
@@ -110,7 +110,7 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
 
     assert (first.adjustments, ()) == (second.adjustments, first.notes)
     assert "above `target.time`" in second.notes[0]
-    assert "`--refit` chooses anew" in second.notes[0]
+    assert "`--refit` chooses again" in second.notes[0]
 
 
 def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) -> None:

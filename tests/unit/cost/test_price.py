@@ -284,7 +284,7 @@ def test_less_memory_than_torch_takes(store: Store) -> None:
     found = fitted(store, "target.memory=100MiB")
 
     assert found.problem is not None
-    assert "torch and what reads images take 552 MiB here" in (found.problem.hint or "")
+    assert "torch and image readers take 552 MiB here" in (found.problem.hint or "")
 
 
 def open_spec(folder: Path, *extra: str) -> Path:

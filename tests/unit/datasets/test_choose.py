@@ -170,7 +170,7 @@ def test_a_number_that_is_also_a_name_is_refused() -> None:
 
 def test_test_images_of_its_own_are_not_set_aside() -> None:
     """`test` is refused where the set has test images."""
-    with pytest.raises(UsageError, match="has test images of its own") as caught:
+    with pytest.raises(UsageError, match="has test images") as caught:
         chosen(pool_of(EVEN, test=[0, 1]), test=5)
 
     assert "leave `test` out" == caught.value.hint

@@ -273,7 +273,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("folders", "what"),
     [
-        (None, "is not there"),
+        (None, "does not exist"),
         ({}, "has no subfolders with images"),
         ({"train": 3}, "has no subfolders with images"),
         ({"train": 3, "test": 3}, "has no subfolders with images"),

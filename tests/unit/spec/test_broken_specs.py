@@ -354,7 +354,7 @@ BROKEN = [
     pytest.param(
         "irp: {model: lenet, models: [resnet8]}\n",
         "3:29",
-        "`irp.models` stands beside `model`",
+        "`irp.models` and `model` exclude each other",
         "write all networks into `models`",
         id="model and models",
     ),

@@ -31,7 +31,7 @@ def test_the_name_of_a_shipped_spec_means_it(store: Store, name: str) -> None:
     found = find_spec(name, store)
 
     assert shipped("specs")["digits"] == found.path
-    assert f"{name} is not here; taking the spec of that name that ships" == found.why
+    assert f"{name} is not here; using the bundled spec of that name" == found.why
 
 
 def test_a_file_goes_before_the_shipped_spec_of_its_name(store: Store) -> None:

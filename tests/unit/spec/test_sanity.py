@@ -92,5 +92,5 @@ def test_best_needs_something_to_be_best_of() -> None:
 
 def test_a_method_cannot_be_named_best() -> None:
     """Which one is meant could not be told."""
-    with pytest.raises(SpecError, match="cannot be told from the method of the name 'best'"):
+    with pytest.raises(SpecError, match="cannot be distinguished from the method of the name 'best'"):
         load(GOOD.replace("[erk,", "[{name: best, criterion: snip},") + "sanity: true\n")

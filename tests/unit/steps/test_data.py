@@ -68,7 +68,7 @@ def test_a_damaged_file_on_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.M
     data[-1] ^= 1
     path.write_bytes(bytes(data))
 
-    with pytest.raises(DamagedArtifact, match=r"train-00003.safetensors is not what was published"):
+    with pytest.raises(DamagedArtifact, match=r"train-00003.safetensors differs from the published file"):
         load_images(parts, "train", CPU)
 
 

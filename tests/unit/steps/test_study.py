@@ -151,7 +151,7 @@ def test_a_study_is_exported_once(tmp_path: Path) -> None:
     study = optuna.load_study(study_name="digits-1", storage=f"sqlite:///{path}")
     assert [trial.settings for trial in trials] == [trial.params for trial in study.trials]
     assert [trial.value for trial in trials] == [trial.value for trial in study.trials]
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="exists"):
         export_study(path, "digits-1", DEFAULTS, SPACE, trials)
     with pytest.raises(UsageError, match="there is no folder"):
         export_study(tmp_path / "none" / "study.db", "digits-1", DEFAULTS, SPACE, trials)

@@ -211,7 +211,7 @@ def extend(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, truncate, extend, Path.unlink], ids=lambda damage: damage.__name__)
 def test_damaged_bytes_are_never_read(store: Store, damage: Callable[[Path], None]) -> None:
-    """A file that is not what was published raises DamagedArtifact, naming it and its key."""
+    """A file that differs from the published file raises DamagedArtifact, naming it and its key."""
     found = publish(store)
     damage(found.folder / "raw.bin")
 
