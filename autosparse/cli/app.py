@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from autosparse.backends import this_machine
 from autosparse.console.format import notes, plain, show_text
@@ -28,8 +29,26 @@ from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
 from autosparse.text import shell_word
 
+_TASKS = {
+    "Start": ("init", "validate", "list", "doctor", "schema", "render"),
+    "Run": ("plan", "run", "study", "bench"),
+    "Look": ("report", "runs", "compare", "inspect"),
+    "Share": ("export", "cache"),
+}
+
+
+class _Commands(TyperGroup):
+    """The commands, whose help lists them by task with whole summaries."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        for task, names in _TASKS.items():
+            with formatter.section(task):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
+
+
 app = typer.Typer(
     name="autosparse",
+    cls=_Commands,
     help="Plan and run the pruning of neural networks at initialization, from a YAML spec.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

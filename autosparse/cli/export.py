@@ -38,10 +38,16 @@ def export(
         list[str] | None,
         typer.Option(metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable."),
     ] = None,
-    method: Annotated[str | None, typer.Option(help="A method of the run; else the spec's `method`.")] = None,
-    budget: Annotated[list[str] | None, typer.Option(help="A budget of the run; repeatable; else every one.")] = None,
-    seed: Annotated[int | None, typer.Option(help="A seed of the run; else the first.")] = None,
-    out: Annotated[Path | None, typer.Option(help="An empty folder, or one to make; else the run's models/.")] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="A method of the run; else the spec's `method`.")
+    ] = None,
+    budget: Annotated[
+        list[str] | None, typer.Option(metavar="BUDGET", help="A budget of the run; repeatable; else every one.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="SEED", help="A seed of the run; else the first.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="An empty folder, or one to make; else the run's models/.")
+    ] = None,
     study: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the run's study to a new SQLite file instead.")
     ] = None,

@@ -152,7 +152,9 @@ def run(
         list[str] | None, options.steps_option("Make these steps again though they are in the cache; repeatable.")
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Tag the run, for `autosparse runs --tag`; repeatable.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Tag the run, for `autosparse runs --tag`; repeatable.")
+    ] = None,
     refit: options.Refit = False,
     wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
     json_: options.Json = False,

@@ -25,9 +25,11 @@ from autosparse.report.schema import Report
 def report(
     run: Annotated[str | None, options.runs_argument("A run's folder or name.")] = None,
     section: Annotated[
-        list[str] | None, typer.Option(help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
+        list[str] | None, typer.Option(metavar="SECTION", help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
     ] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Of this method alone, repeatable.")] = None,
+    method: Annotated[
+        list[str] | None, typer.Option(metavar="METHOD", help="Of this method alone, repeatable.")
+    ] = None,
     sort: Annotated[
         Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
     ] = None,
@@ -110,11 +112,13 @@ app.add_typer(runs, name="runs")
 @runs.callback()
 def listed(
     context: typer.Context,
-    tag: Annotated[list[str] | None, typer.Option(help="Those with this tag; repeatable: with all.")] = None,
-    spec: Annotated[str | None, typer.Option(help="Those of the spec of this name.")] = None,
-    model: Annotated[str | None, typer.Option(help="Those of this network.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Those on this dataset.")] = None,
-    method: Annotated[str | None, typer.Option(help="Those with this method.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Those with this tag; repeatable: with all.")
+    ] = None,
+    spec: Annotated[str | None, typer.Option(metavar="SPEC", help="Those of the spec of this name.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Those of this network.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="DATASET", help="Those on this dataset.")] = None,
+    method: Annotated[str | None, typer.Option(metavar="METHOD", help="Those with this method.")] = None,
     json_: options.Json = False,
 ) -> None:
     """List the runs of this directory and the best at each budget."""

@@ -25,7 +25,7 @@ from autosparse.text import shell_word
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
     template: Annotated[
-        str, typer.Option(help="Which template.", autocompletion=options.template_names)
+        str, typer.Option(metavar="NAME", help="The template.", autocompletion=options.template_names)
     ] = "quickstart",
     list_: Annotated[bool, typer.Option("--list", help="List the templates.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,

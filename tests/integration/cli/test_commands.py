@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -31,6 +32,16 @@ def test_every_command_has_help_and_is_documented(capsys: pytest.CaptureFixture[
     assert 0 == ended.code
     assert "Usage: autosparse" in ended.out
     assert command.split()[0] in (ROOT / "docs" / "commands.md").read_text()
+
+
+def test_help_lists_every_command_by_task(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each once, with its whole summary."""
+    monkeypatch.setenv("COLUMNS", "100")
+    out = call(capsys, "--help").out
+    listed = re.findall(r"^  ([a-z]+)  +[A-Z]", out, re.MULTILINE)
+
+    assert sorted([*COMMANDS, "cache", "runs"]) == sorted(listed)
+    assert "..." not in out.partition("Start:")[2]
 
 
 def test_alone_it_says_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
