@@ -162,15 +162,14 @@ def run(
 ) -> None:
     """Execute the plan of a spec, export pruned models, and print a report.
 
-    A step that fails costs the steps that depend on it: all others finish and are reported, with exit code 1.
+    A failed step skips its dependents: all other steps finish and are reported, with exit code 1.
 
-    A plan saved by `plan --out` is run as it was planned, or refused with exit code 2 and what has moved since.
+    A plan saved by `plan --out` runs exactly as planned, or is refused with exit code 2 and the changes since.
 
-    With `--only` nothing else is run. Unless that finishes the plan, what was made is listed in place of a report.
+    `--only` runs nothing else. Unless that finishes the plan, the new artifacts are listed in place of a report.
 
-    A step made again by `--force` replaces the one in the cache when it is whole. If its bytes are the same, nothing
-    else is made again. If they differ, so are the plan's steps that were made from the bytes before, as far as this
-    run goes through them; what is left as it was, here and in other specs, is named.
+    A step re-run by `--force` replaces its cached artifact once it is complete. Identical bytes cause no further work.
+    Different bytes re-run the dependents that this run reaches; all others, here and in other specs, are listed.
     """
     wanted = SpecRequest(spec, budget, set_, quiet=quiet, refit=refit)
     request = RunRequest(wanted, only or (), force or (), out, tags_of(tag or ()), wait, json_)
