@@ -1,1 +1,1 @@
-"""What the work of a plan is worth: counted, priced, fitted to its target."""
+"""The cost of a plan: work counted, priced, and fitted to the target."""

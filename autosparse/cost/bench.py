@@ -28,18 +28,18 @@ from autosparse.plan.model import Plan
 from autosparse.spec import Pretrained
 from autosparse.user_code import label
 
-_LEAST, _MOST = 4, 400  # steps that count
-_MOMENT = 1.5  # seconds that a measurement takes, at least
-_SIDE = 2048  # of the matrices whose product shows the peak
-_SCORED = 128  # images that a scorer's gradients are taken over
+_LEAST, _MOST = 4, 400  # timed steps
+_MOMENT = 1.5  # minimum seconds of a measurement
+_SIDE = 2048  # side of the matrices in the peak measurement
+_SCORED = 128  # images for a scorer's gradients
 _PAPER = "paper"
 
 
 @dataclass(frozen=True)
 class Trained:
-    """Training of one network, in images a second, in rounds in which it and the plain loop took turns.
+    """Training of one network, in images a second, in rounds that alternate with a standard PyTorch loop.
 
-    `operations` a second count three passes of two for each multiply-add, `share` is of a matrix product's peak.
+    `operations` a second count three passes of two for each multiply-add; `share` is of a matrix product's peak.
     """
 
     model: str
@@ -52,7 +52,7 @@ class Trained:
 
     @property
     def ratio(self) -> float:
-        """How many times as fast as the plain loop: the median of the rounds."""
+        """The speed-up over the standard PyTorch loop: the median of the rounds."""
         return statistics.median(rate / plain for rate, plain in zip(self.rates, self.plain, strict=True))
 
 
@@ -68,7 +68,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class _Case:
-    """A network of the plan, by its `init` step, in the batches and precision that it is trained in."""
+    """A network of the plan, by its `init` step, with the batch size and precision of its training."""
 
     step: str
     network: Network
@@ -82,11 +82,11 @@ class _Case:
 
 @contextmanager
 def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], float]]:
-    """Give a function of a case, steps and readers -> images a second; it raises StepError where the process ends.
+    """Yield a function of a case, steps and readers -> images a second; it raises StepError if the process ends.
 
-    The loop runs in a process, as anybody's does: in this one the C library keeps memory that is freed.
+    The loop runs in a separate process, as a user's would: in this one the C library keeps freed memory.
     """
-    # In its own session: Ctrl-C is told by this process, which ends it with the readers that it began.
+    # In a new session: this process handles Ctrl-C, and ends the loop's process with its readers.
     process = subprocess.Popen(
         [sys.executable, "-m", "autosparse.measure.reference_loop"],
         stdin=subprocess.PIPE,
@@ -115,7 +115,7 @@ def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], fl
         yield rate
     finally:
         if os.name == "posix":
-            with suppress(ProcessLookupError):  # it has ended
+            with suppress(ProcessLookupError):  # already ended
                 os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
@@ -123,7 +123,7 @@ def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], fl
 
 
 def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int, say: Callable[[str], None]) -> Bench:
-    """Measure a plan's networks, trained in their batches in their precision and float32, and scorers on the largest.
+    """Measure the training of a plan's networks, in their precision and float32, and scorers on the largest network.
 
     Raises MissingRequirement while no step's network is known.
     """
@@ -132,7 +132,7 @@ def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int
     if not cases:
         raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
     for case in cases:
-        price.network_rates(case.step)  # those of steps that are reused too: it keeps them for plans
+        price.network_rates(case.step)  # rates of reused steps too: the store keeps them for plans
     precisions = dict.fromkeys([*(case.precision for case in cases), "float32"])
     with torch.random.fork_rng():
         peaks = {precision: _peak(precision, device) for precision in precisions}
@@ -188,7 +188,7 @@ def _compare(
 
 
 def _steps(rates: Sequence[float], batch: int) -> int:
-    # As many as take a moment, at the rate that was found last.
+    # Enough steps for a measurement of _MOMENT seconds, at the latest rate.
     return max(_LEAST, min(_MOST, math.ceil(_MOMENT * rates[-1] / batch)))
 
 
@@ -207,7 +207,7 @@ def _scoring(name: str, options: Mapping[str, Any], network: Network, device: to
     state = learn_scorer(name, options, tables, 1)
     predict = partial(scorers[name].facts["predict"], state)
     if name == _PAPER:
-        # Its 1.2 million multiply-adds a weight would take minutes: on some weights, without the features.
+        # Its 1.2 million multiply-adds per weight would take minutes: measure some weights, without the features.
         return sum(map(len, tables.values.values())) / clock(lambda: predict(tables), device)
     images = made_up_images(_SCORED, network.shape, network.classes, device)
     evidence = evidence_of(network.build().to(device), images)

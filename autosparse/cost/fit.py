@@ -1,4 +1,4 @@
-"""The fit of a plan to its target: data left on disk, smaller evaluation batches, lower settings that are open."""
+"""The fit of a plan to its target: data left on disk, smaller evaluation batches, lower values of open settings."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def fit_plan(
     timed: bool = True,
     calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
-    """Compile, price and fit a spec. Raises UsageError for a budget that is impossible.
+    """Compile, price and fit a spec. Raises UsageError for an impossible budget.
 
-    Choices under limits of time, which apply only if `timed`, are kept until `refit` measures the machine again.
+    Choices under time limits, which apply only if `timed`, are kept until `refit` recalibrates the cost model.
     """
     rates: dict[str, Rates] = {}
 
@@ -67,7 +67,7 @@ def fit_plan(
 
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
-    """A plan of which only some steps run: where they fit though all do not, `problem` is None."""
+    """Restrict a plan to some steps: `problem` is None if these fit although the whole plan does not."""
     if fitted.problem is None or len(names) == len(fitted.statuses):
         return fitted
     some, heavy = _within_memory(
@@ -86,7 +86,7 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
 
 
 def _within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
-    """Return the plan where it fits, and the peaks of the steps that exceed the memory at their smallest."""
+    """Return the plan if it fits, and the peaks of the steps that exceed the memory even at their smallest."""
     if not _too_heavy(fitted):
         return fitted, {}
     word = _memory_word(fitted)
@@ -113,7 +113,7 @@ def _too_heavy(fitted: Fitted) -> dict[str, float]:
 
 
 def _memory_word(fitted: Fitted) -> str:
-    """Return the limit of memory in words."""
+    """Return the memory limit in words."""
     limit = fitted.plan.spec.target.memory
     return f"target.memory {limit}" if limit != "auto" else f"{binary_size(fitted.memory)} of memory"
 
@@ -126,7 +126,7 @@ def _smaller(placement: Placement) -> list[Placement]:
 
 
 def _peaks(fitted: Fitted) -> dict[str, float]:
-    # Step to run -> its peak at the place, with what was measured where steps of the kind have run as usual.
+    # Step to run -> its peak at this placement: the usual peak, measured where possible, minus the modeled saving.
     peaks = {name: float(estimate.peak_bytes) for name, estimate in fitted.estimates.items()}
     if (placement := fitted.placement).usual:
         return peaks
@@ -138,7 +138,7 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
 
 
 def _too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
-    """Return the error with the sizes that would fit: of memory and, if a smaller one is enough, of the batch."""
+    """Return the error with sizes that would fit: of memory and, if a smaller batch is enough, of the batch."""
     message, size = _excess(fitted, heavy)
     if fitted.memory <= fitted.price.base:
         base = binary_size(fitted.price.base)

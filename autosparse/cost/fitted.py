@@ -1,4 +1,4 @@
-"""A plan fitted to its target: its cost, its workers, what was changed for it, what it gains, and all of it as JSON."""
+"""A plan fitted to its target: cost, workers, adjustments, gain of compiling, and all of it as JSON."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from autosparse.user_code import label
 
 @dataclass(frozen=True)
 class Adjustment:
-    """Something the compiler changed so that the plan fits: what, from, to, and for which limit."""
+    """A change by the compiler that makes the plan fit: setting, old value, new value, and the limit."""
 
     what: str
     before: object
@@ -35,62 +35,62 @@ class Adjustment:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A plan with its statuses, price and placement; `problem` says why it does not fit, `notes` what limits add."""
+    """A plan with its statuses, price and placement; `problem` is the reason for no fit, `notes` warn about limits."""
 
     plan: Plan
     statuses: Mapping[str, Status]
     price: Price
     placement: Placement
     memory: float
-    """bytes that there are, infinite where steps run elsewhere and no limit is written"""
+    """available bytes, infinite if steps run on other machines without a memory limit"""
     adjustments: tuple[Adjustment, ...] = ()
     problem: FitError | None = None
     notes: tuple[str, ...] = ()
     workers: int = 1
-    """how many steps run at once"""
+    """number of steps that run at once"""
 
     @property
     def left(self) -> Estimate:
-        """What is left to do."""
+        """The estimate of the remaining work."""
         return self.price.to_run(self.statuses)
 
     @cached_property
     def seconds(self) -> float:
-        """How long what is left takes, with the time until the first step begins."""
+        """The duration of the remaining work in seconds, with the time until the first step begins."""
         return self.lasting(self.workers)
 
     def lasting(self, workers: int) -> float:
-        """How long it takes with so many workers, each of which begins once."""
+        """Return the duration in seconds with this number of workers, each of which starts once."""
         left = {name: estimate.seconds for name, estimate in self.estimates.items()}
         begin = self.left.seconds - sum(left.values())
         return begin + makespan(self.plan.steps.values(), left, workers)
 
     @property
     def to_run(self) -> list[str]:
-        """The steps that are left to make."""
+        """The names of the steps that remain to run."""
         return to_run(self.statuses)
 
     @property
     def estimates(self) -> dict[str, Estimate]:
-        """Those of the steps to make, where they are known."""
+        """The known estimates of the steps to run."""
         return {name: self.price.steps[name] for name in self.to_run if name in self.price.steps}
 
     @property
     def priced(self) -> bool:
-        """Whether it is known what every step to run costs."""
+        """True if every step to run has a known cost."""
         return self.price.steps.keys() >= set(self.to_run)
 
 
-_SAVES = 0.8  # several at once are worth it where they take no more than this share of the time
-_BRIEF = 20.0  # seconds below which workers, which take seconds to begin, are not
+_SAVES = 0.8  # several workers are worthwhile if they need at most this share of the time
+_BRIEF = 20.0  # seconds below which the start of workers, itself seconds long, does not pay
 
 
 def with_workers(fitted: Fitted, cores: int) -> Fitted:
-    """The plan with as many workers as its target asks for and memory holds, or as `auto` stands for."""
+    """Return the plan with the workers that its target asks for, as far as memory permits, or the number for `auto`."""
     target = fitted.plan.spec.target
     asked = target.workers
     assert isinstance(target.threads, int)
-    alone = target.devices > 1  # workers have no processes of their own
+    alone = target.devices > 1  # workers cannot start processes
     if asked == "auto" and (alone or target.device != "cpu" or not fitted.priced or fitted.seconds < _BRIEF):
         return fitted
     if alone:
@@ -107,7 +107,7 @@ def with_workers(fitted: Fitted, cores: int) -> Fitted:
 
 @dataclass(frozen=True)
 class PayBack:
-    """What compiling gains the trainings of one network: it takes `seconds` each, is `times` as fast, saves `saved`."""
+    """The gain of compiling for one network's trainings: `seconds` each, speed-up `times`, `saved` seconds in total."""
 
     model: str
     trainings: int
@@ -116,12 +116,12 @@ class PayBack:
     saved: float
 
     def json(self) -> dict[str, Any]:
-        """As `plan --json` has it."""
+        """Return the value in `plan --json`."""
         return {name: round(value, 2) if isinstance(value, float) else value for name, value in asdict(self).items()}
 
 
 def paybacks(fitted: Fitted) -> list[PayBack]:
-    """What compiling gives, a network at a time; nothing where nothing to run is compiled, or it is not known yet."""
+    """Return the gain of compiling for each network; empty if no step to run is compiled, or the gain is unknown."""
     price, plan = fitted.price, fitted.plan
     groups: dict[tuple[str | None, int, str], list[str]] = {}
     for name in fitted.to_run:
@@ -143,7 +143,7 @@ def paybacks(fitted: Fitted) -> list[PayBack]:
 
 @dataclass(frozen=True)
 class Shared:
-    """The IRPs of a plan: seconds that they took or will take, and how many specs use them, this one included."""
+    """The IRPs of a plan: seconds that they took or will take, and the number of specs that use them, with this one."""
 
     seconds: float
     specs: int
@@ -154,7 +154,7 @@ class Shared:
 
 
 def remember_use(plan: Plan, store: Store, spec: str) -> None:
-    """Note that a spec, named by its resolved path, uses the labels of a plan's IRPs."""
+    """Record that a spec, named by its resolved path, uses the labels of a plan's IRPs."""
     for step in plan.of(LabelResult):
         if spec not in _users(store, step.key):
             with store.lock(f"uses-{step.key}"):
@@ -162,7 +162,7 @@ def remember_use(plan: Plan, store: Store, spec: str) -> None:
 
 
 def shared(plan: Plan, store: Store, index: Index, price: Price, spec: str | None) -> Shared | None:
-    """The cost of a plan's IRPs, shared with the spec of this path; None for a plan without, or of unknown cost."""
+    """Return the cost of a plan's IRPs, shared with the spec of this path; None without IRPs or with unknown cost."""
     labels = plan.of(LabelResult)
     seconds = 0.0
     for step in plan.steps.values():
@@ -189,7 +189,7 @@ _ESTIMATE = ("seconds", "peak_bytes", "disk_bytes", "basis")
 
 
 def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
-    """Every step with its status, reason and estimate, and what they come to together."""
+    """Return every step with its status, reason and estimate, and the totals."""
     plan, statuses, price = fitted.plan, fitted.statuses, fitted.price
     steps = []
     for step in plan.steps.values():

@@ -1,7 +1,7 @@
-"""What a plan costs on its target: seconds, peak memory, bytes on disk, a step at a time and in all.
+"""The cost of a plan on its target: seconds, peak memory, bytes on disk, for each step and in total.
 
-A step's seconds are its counted work times rates: those of finished steps of the same kind where there are some,
-else rates that this machine was probed for, once.
+A step's seconds are its counted work times rates: those of finished steps of the same kind if any exist,
+else rates from a single probe of this machine.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from autosparse.steps.data import DataResult
 from autosparse.store import Index, Record, Store, digest
 from autosparse.user_code import label
 
-_VERSION = 1  # of what is remembered
+_VERSION = 1  # of the remembered rates
 _LATEST = 5
-_LIBRARIES = 75 * 2**20  # that data sets are read with; a registration that says more (`holds`) is taken at its word
+_LIBRARIES = 75 * 2**20  # bytes of libraries that read datasets; a registration may state more (`holds`)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The seconds, peak memory and bytes on disk of a step, known as it was `made`, by `finished steps` or `probe`."""
+    """The seconds, peak memory and bytes on disk of a step, on a basis: `made`, `finished steps` or `probe`."""
 
     seconds: float
     peak_bytes: int
@@ -45,7 +45,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Price:
-    """The estimates of steps whose network and data are known, and what is spent once: `startup` seconds, `base` bytes.
+    """Estimates of the steps with known network and data, and one-time costs: `startup` seconds, `base` bytes.
 
     `dense` is the seconds of training the dense network.
     """
@@ -56,10 +56,10 @@ class Price:
     dense: float | None
     works: Mapping[str, Work] = field(repr=False, default_factory=dict)
     network_rates: Callable[[str], Rates] = field(repr=False, default=lambda name: {})
-    """step name -> the rates of its network on this machine, probed if they are not known yet"""
+    """step name -> the rates of its network on this machine, probed if unknown"""
 
     def of(self, names: Iterable[str]) -> Estimate:
-        """Several steps in one: seconds and bytes together, the highest peak."""
+        """Combine several steps: the sum of seconds and bytes, the highest peak."""
         estimates = [self.steps[name] for name in names if name in self.steps]
         return Estimate(
             sum(estimate.seconds for estimate in estimates),
@@ -69,13 +69,13 @@ class Price:
         )
 
     def to_run(self, statuses: Mapping[str, Status]) -> Estimate:
-        """What is left to do, with the time until the first step begins."""
+        """Return the estimate of the remaining work, with the time until the first step begins."""
         left = self.of(names := to_run(statuses))
         return replace(left, seconds=left.seconds + (self.startup if names else 0.0))
 
 
 NO_PRICE = Price({}, 0.0, 0, None)
-"""Of a plan for a device that is not here."""
+"""The price for a device that this machine lacks."""
 
 Say = Callable[[str], None]
 
@@ -97,7 +97,7 @@ class Calibration:
 
 
 THIS_MACHINE = Calibration()
-"""Measured here."""
+"""The calibration by measurement on this machine."""
 
 
 def price(
@@ -111,9 +111,9 @@ def price(
     calibration: Calibration = THIS_MACHINE,
     refit: bool = False,
 ) -> Price:
-    """Price every step of a resolved spec's plan; a reused step has the price that it had.
+    """Price every step of a resolved spec's plan; a reused step keeps its recorded price.
 
-    `say` is called before a probe, `known` keeps rates for the next call, and `refit` measures remembered ones again.
+    `say` is called before a probe, `known` keeps rates for the next call, and `refit` measures remembered rates again.
     """
     left = to_run(statuses)
     read = [step.access["dataset"]["name"] for step in plan.of(DataResult) if step.name in left]
@@ -122,7 +122,7 @@ def price(
     rates = _Rates(plan, store, say, libraries, {} if known is None else known, calibration, refit)
     machine = {"startup": 0.0, "base": 0.0}
     if left:
-        machine = rates.machine  # before a network is traced: the first to import torch sees how long that takes
+        machine = rates.machine  # before tracing a network: the first import of torch is timed
     works = count_work(plan)
     steps = {}
     for name, work in works.items():
@@ -136,7 +136,7 @@ def price(
         basis = "probe" if rate is None else "finished steps"
         stored = work.load.disk_bytes if stored is None else stored
         steps[name] = Estimate(round(seconds, 4), round(peak or rates.peak(work)), stored, basis)
-    # Without a dense one: the network under a mask is trained alike.
+    # Without a dense network: a masked network trains at the same rate.
     trained = sorted((cell for cell in plan.cells if cell.train in steps), key=lambda cell: cell.mask is not None)
     dense = next((steps[cell.train].seconds for cell in trained), None)
     base = round(machine["base"]) + rates.libraries
@@ -144,7 +144,7 @@ def price(
 
 
 def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
-    """The most memory of a step above its process, with `evaluated` images at once, or data `streamed` from disk."""
+    """Return a step's peak memory above its process, with `evaluated` images at once, or data `streamed` from disk."""
     factors = {"bytes": 1.0, "data": 0.0 if streamed else 1.0}
 
     def held(unit: str, count: float) -> float:
@@ -156,10 +156,10 @@ def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, stream
 
 
 def _past(index: Index, here: Mapping[str, Any], work: Work) -> tuple[float | None, float | None, int | None]:
-    # Of the latest finished steps of a kind of work: seconds per unit of its amount, peak of memory, bytes on disk.
+    # From the latest finished steps of a kind: seconds per unit of amount, peak memory, bytes on disk.
     def alike(record: Record) -> bool:
         made = record.about.get("environment", {})
-        # A step whose data stayed on disk is slower than usual, and holds less.
+        # A step with its data on disk is slower than usual, and holds less.
         return all(made.get(name) == here[name] for name in SAME) and not made.get("stream")
 
     records = index.kinds.get(work.kind, ())
@@ -192,7 +192,7 @@ class _Rates:
     def __post_init__(self) -> None:
         target = self.plan.spec.target
         assert isinstance(target.threads, int), "price takes the plan of a resolved spec"
-        # More threads than there are cores, which machines of a cluster may have, are slower here and tell nothing.
+        # A cluster's machine may have more threads than this one has cores: here they would only slow the probe.
         self.placement = Placement(target.device, min(target.threads, this_machine().cores))
         self.backend = backends[target.backend.name].function(self.placement)
         self.environment = environment(replace(self.placement, threads=target.threads))
@@ -211,12 +211,12 @@ class _Rates:
         begin = time.perf_counter()
         self.backend.prepare()
         rates = {"startup": time.perf_counter() - begin, "base": float(resident(self.placement))}
-        if rates["startup"] < 1:  # torch was there: what importing it takes is not known
+        if rates["startup"] < 1:  # torch was imported before: the time to import it is unknown
             rates["startup"] = 3.0
         return rates | self.backend.run(lambda placement: self.calibration.probe_machine(placement, scorer, options))
 
     def network(self, work: Work) -> Rates:
-        """The rates of a step's network, in its batches and precision."""
+        """Return the rates of a step's network, at its batch size and precision."""
         if work.network is None:
             return {}
         trained = (work.network, *self._training(work), work.load.kernels)
@@ -229,17 +229,17 @@ class _Rates:
         identity = network.facts.identity
 
         def probe() -> Rates:
-            self.machine  # noqa: B018 -- the first probe measures how long torch takes to come
+            self.machine  # noqa: B018 -- the first probe times the import of torch
             with foreign_code(f"measuring `{label(network.name)}`"):
                 return self.backend.run(lambda placement: measure(network, batch, precision, kernels, placement))
 
         units = {"dense": (), "sparse": ("sparse",), "compiled": ("compiled", "compiling")}[kernels]
         rates = self._rates(identity, [batch, precision, *units], ("build", "train", *units), probe)
-        # Kernels that lack something are not known; a run tells what.
+        # Kernels with missing requirements have no rates; a run reports the reason.
         return {**{name: rates["train"] for name in units if name != "compiling"}, **rates}
 
     def _training(self, work: Work) -> tuple[int, str]:
-        # Steps that do not train take the rates that were measured for training the same network.
+        # Steps without training use the rates measured for training the same network.
         if work.load.batch:
             return work.load.batch, work.load.precision
         step = self.plan.steps[work.network or ""]

@@ -1,4 +1,4 @@
-"""The limits of time, `target.time` and `tuning.time`: settings that keep a plan within them, kept until a refit."""
+"""The time limits `target.time` and `tuning.time`: settings that keep a plan within them, kept until a refit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from autosparse.spec import HORIZON, Spec, in_percent, open_settings, with_setti
 from autosparse.steps import operations
 from autosparse.store import Store, digest
 
-_MOST = 500  # trials, where a spec does not say how many
-_SEEN = 10  # of which the mean is what one takes: some may be finished, and then it is known
-_AIM = 0.8  # a price may be a quarter too low: what is lowered is lowered to this share of the limit
-_CHOICES = 8  # that are remembered for specs alike
-_KEPT = 1.3  # a choice that was made is kept as long as it takes no more than this times the limit
-_PATH = (  # what is lowered, in order, and to which share of what it is otherwise
+_MOST = 500  # trials, unless a spec sets a number
+_SEEN = 10  # trials whose mean is the time of one: some may be finished, with known seconds
+_AIM = 0.8  # a price may be a quarter too low: settings are lowered to this share of the limit
+_CHOICES = 8  # remembered for similar specs
+_KEPT = 1.3  # a remembered choice stays while it takes at most this times the limit
+_PATH = (  # settings in the order of lowering, each to a share of its default
     ("irp.epochs", 0.25),
     ("tuning.trials", 0.25),
     ("irp.rounds", 0.5),
@@ -34,7 +34,7 @@ _LEAST = {"irp.epochs": 1, "tuning.trials": 1, "irp.rounds": 2, HORIZON: 0}
 
 
 def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, refit: bool) -> Spec:
-    """The spec with a number of trials, remembered until `refit`, for its `tuning.time`, where they have a price."""
+    """Return the spec with a number of trials for its `tuning.time`, if they have a price; remembered until `refit`."""
     limit, chosen = _trial_limit(spec), {} if refit else remembered_trials(spec, store)
     few = {"tuning.trials": min(_SEEN, _most(spec))}
     if limit is not None and not chosen and (trials := _trial_seconds(price(with_settings(spec, few)))):
@@ -46,7 +46,7 @@ def limit_trials(spec: Spec, store: Store, price: Callable[[Spec], Price], *, re
 
 
 def remembered_trials(spec: Spec, store: Store) -> dict[str, Any]:
-    """What was chosen for a spec's `tuning.time`, by path: a number of trials, and no limit; or nothing."""
+    """Return the choice for a spec's `tuning.time`, by path: a number of trials, and no limit; or nothing."""
     if _trial_limit(spec) is None:
         return {}
     kept = store.recall(_trials_memory(spec))
@@ -70,7 +70,7 @@ def _most(spec: Spec) -> int:
 
 
 def _trials_memory(spec: Spec) -> str:
-    # All specs whose trials are the same make one choice. With a proxy a trial prunes by a method.
+    # All specs with the same trials share one choice. With a proxy a trial prunes by a method.
     written = spec.model_dump(mode="json")
     names = ["model", "dataset", "irp", "scorer", "tuning", "training"]
     if spec.tuning.proxy is not None:
@@ -79,7 +79,7 @@ def _trials_memory(spec: Spec) -> str:
 
 
 def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
-    """What the compiler chose for a spec to keep to its limits of time, by path; nothing where it has not."""
+    """Return the compiler's choice of settings for a spec's time limits, by path; empty without a choice."""
     settings = remembered_trials(spec, store)
     spec = with_settings(spec, settings)
     if spec.target.seconds is not None:
@@ -90,7 +90,7 @@ def remembered_settings(spec: Spec, store: Store) -> dict[str, Any]:
 def within_time(
     spec: Spec, attempt: Callable[[Spec], Fitted], store: Store, *, refit: bool
 ) -> tuple[Fitted, dict[str, float]]:
-    """Return the plan within `target.time`, and its settings of what the spec leaves open, by path."""
+    """Return the plan within `target.time`, and the values of its open settings, by path."""
     limit = spec.target.seconds
     if limit is None:
         return attempt(spec), {}
@@ -103,7 +103,7 @@ def within_time(
     if not refit and (kept := _kept(spec, usual, tried, store)):
         return kept
     first = tried(usual)
-    if not first.priced:  # what it takes is not known before its data or its device is there
+    if not first.priced:  # the cost is unknown while its data or its device is missing
         return first, usual
     open_here = _worth_lowering(usual, first)
     steps = _path(usual, _least(spec), open_here)
@@ -116,7 +116,7 @@ def within_time(
     chosen = first_fitting(len(steps), fits)
     best, settings = attempts[chosen], steps[chosen]
     if first.seconds <= min(limit, best.seconds):
-        # Less would not be cheaper, as where the usual IRP is in the cache.
+        # Lower settings would not be cheaper, for example with the usual IRP in the cache.
         best, settings = first, steps[0]
     if best.seconds > limit:
         return replace(best, problem=_too_long(best, spec, open_here, cached=len(open_here) < len(usual))), settings
@@ -149,7 +149,7 @@ def trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
 
 
 def _memories(spec: Spec) -> tuple[str, str]:
-    # Where the choice for a spec is remembered, and those for all that would learn the same scorer in the same time.
+    # Keys of the choice for a spec, and of those for all specs that learn the same scorer in the same time.
     written = spec.model_dump(mode="json")
     part = {name: written[name] for name in ("model", "dataset", "irp", "scorer", "tuning", "training")}
     return f"choice-{digest([written, spec.target.seconds])}", f"choices-{digest([part, spec.target.seconds])}"
@@ -158,7 +158,7 @@ def _memories(spec: Spec) -> tuple[str, str]:
 def _kept(
     spec: Spec, usual: Mapping[str, float], tried: Callable[[Mapping[str, float]], Fitted], store: Store
 ) -> tuple[Fitted, dict[str, float]] | None:
-    # The choice that was made for this spec; else that for a variant of it whose rounds or trials are in the store.
+    # The choice for this spec; else the one for a variant of it whose rounds or trials are in the store.
     limit = spec.target.seconds
     assert limit is not None
     exact, alike = _memories(spec)
@@ -206,12 +206,12 @@ def _as_choice(remembered: object, usual: Mapping[str, float], least: Mapping[st
 
 
 def _least(spec: Spec) -> dict[str, float]:
-    # Fewer rounds than the scorer learns from would be spent for nothing.
+    # The scorer learns nothing from fewer rounds.
     return {**_LEAST, "irp.rounds": max(_LEAST["irp.rounds"], spec.fewest_rounds)}
 
 
 def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
-    # Rounds and trials in the cache take no time, and with other settings would have to run.
+    # Rounds and trials in the cache cost no time; with other settings they would have to run.
     steps = [first.plan.steps[name] for name in first.to_run]
     trials = [step.purpose == "scorer" for step in steps if "chained" in operations[step.operation].facts]
     to_run = {"irp.epochs": False in trials, "irp.rounds": False in trials, "tuning.trials": True in trials}
@@ -219,7 +219,7 @@ def _worth_lowering(usual: Mapping[str, float], first: Fitted) -> list[str]:
 
 
 def _path(usual: Mapping[str, float], least: Mapping[str, float], lowered: Collection[str]) -> list[dict[str, float]]:
-    # Settings from what they are otherwise to the least, a little less each.
+    # Settings from the defaults to the least, in small steps.
     steps = [dict(usual)]
     for path, share in _PATH:
         if path not in lowered:

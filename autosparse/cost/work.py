@@ -18,7 +18,7 @@ from autosparse.steps.irp import RoundResult
 from autosparse.steps.workload import Facts, Workload, kind_of
 from autosparse.store import digest
 
-_COMPILER = 300 * 2**20  # that a process holds once it has compiled; 240 MB were measured
+_COMPILER = 300 * 2**20  # bytes that a process holds after compiling; 240 MB were measured
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Work:
 
 
 def count_work(plan: Plan) -> dict[str, Work]:
-    """Count the work of every step whose data are there; a network never seen before is traced."""
+    """Count the work of every step with known data; a new network is traced."""
     works: dict[str, Work] = {}
     representative: dict[str, str] = {}
     scorer, options = scorer_of(plan.spec, plan.steps)
@@ -57,14 +57,14 @@ def count_work(plan: Plan) -> dict[str, Work]:
 
 
 def _subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
-    # The `init` step and the data of the step, of the first one that it needs, or of one that needs it.
-    # None where the data are not there yet.
+    # The `init` step and the data of the step, of its first input with them, or of one of its consumers.
+    # None while the data are missing.
     about: Step | None = step
     if role := "init" if step.gives(InitResult) else "data" if step.gives(DataResult) else "":
         about = next((other for other in plan.steps.values() if other.inputs.get(role) == step.name), None)
     while about and about.inputs and "init" not in about.inputs:
         about = plan.steps[next(iter(about.inputs.values()))]
-    if about and not about.inputs:  # a pretrained scorer belongs to no network: any does
+    if about and not about.inputs:  # a pretrained scorer belongs to no network: any network serves
         about = plan.steps[plan.cells[0].train]
     if about is None or "init" not in about.inputs:
         return None
@@ -73,7 +73,7 @@ def _subject_of(plan: Plan, step: Step) -> tuple[str, Source] | None:
 
 
 def _kernels_of(plan: Plan, step: Step, total: int) -> str:
-    # Those for few weights by the share that masks leave of a network's `total`.
+    # Sparse kernels apply by the share of a network's `total` that masks leave.
     kernels = str(step.options.get("training", {}).get("kernels", "dense"))
     return kernels if kernels != "sparse" or _leaves_few(plan, step, total) else "dense"
 
@@ -88,7 +88,7 @@ def _leaves_few(plan: Plan, step: Step, total: int) -> bool:
 
 
 def _with_compiler(works: dict[str, Work]) -> dict[str, Work]:
-    # Once a process has compiled, every step in it holds what torch's compiler keeps.
+    # After a process has compiled, every step in it carries the memory of torch's compiler.
     if all(work.load.kernels != "compiled" for work in works.values()):
         return works
 

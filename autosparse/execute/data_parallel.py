@@ -35,7 +35,7 @@ _MEETING = timedelta(minutes=1)  # timeout of one that was ready
 
 @dataclass(frozen=True)
 class _Assignment:
-    """The part of one process in a step; `folder` is where the processes meet."""
+    """The part of one process in a step; the processes meet in `folder`."""
 
     rank: int
     size: int
@@ -47,7 +47,7 @@ class _Assignment:
 
 @dataclass(frozen=True)
 class _Member:
-    """The team as one of its processes sees it."""
+    """One member's view of the team."""
 
     rank: int
     size: int
@@ -65,7 +65,7 @@ class _Member:
 def write_output(
     step: Step, inputs: Mapping[str, Artifact], draft: Draft, placement: Placement, observe: Callable[..., None]
 ) -> None:
-    """Run a step's function, in a team where there are several devices. Its errors are marked with the step.
+    """Run a step's function, in a team on several devices. Marks its errors with the step.
 
     The global random generators, which networks and datasets use, are seeded by the step's key.
     """
@@ -76,7 +76,7 @@ def write_output(
 
 @contextmanager
 def team_of(step: Step, inputs: Mapping[str, Artifact], placement: Placement) -> Iterator[Team | None]:
-    """Give the team that runs a step, of which this process is the first; None where it runs it alone.
+    """Yield the team that runs a step, with this process as its first member; None if it runs the step alone.
 
     Raises StepError with the reason if another member fails, whatever error that causes in this one. An
     AutosparseError is raised as it is: it fails every member alike.
@@ -116,7 +116,7 @@ def team_of(step: Step, inputs: Mapping[str, Artifact], placement: Placement) ->
 
 
 def _size(placement: Placement) -> int:
-    # As many as there are devices of: fewer than asked for is one.
+    # The devices asked for, or one if this machine has fewer.
     if placement.device.startswith("cuda"):
         return placement.devices if torch.cuda.device_count() >= placement.devices else 1
     return placement.devices if placement.device == "cpu" else 1
@@ -153,7 +153,7 @@ def _interrupts_blocked() -> Iterator[None]:
 
 
 def _gather(members: list[Connection]) -> None:
-    # Until all others are ready: torch would wait for one that is gone, deaf to Ctrl-C. Raises EOFError for it.
+    # Wait until all others are ready: torch would wait for a dead one, and ignore Ctrl-C. Raises EOFError for it.
     ready = set[Connection]()
     while len(ready) < len(members):
         answered = wait(members, timeout=_PATIENCE.total_seconds())
@@ -204,7 +204,7 @@ def _serve(member: _Assignment, run: Connection) -> None:
 
 
 def _watch(others: list[Any], over: threading.Event) -> None:
-    # A member that dies leaves the others waiting for as long as their library is patient: they end at once.
+    # A dead member would leave the others waiting until their library's timeout: end them at once.
     while not over.wait(0.2):
         if any(process.exitcode not in (None, 0) for process in others):
             with suppress(Exception):
@@ -214,7 +214,7 @@ def _watch(others: list[Any], over: threading.Event) -> None:
 
 
 def _problem(others: list[Any], folder: Path, summary: str) -> str:
-    # The failure of another member, the first one's: later ones are its consequences. Empty if this one failed alike.
+    # The first failure among the other members: later ones are its consequences. Empty if this member failed alike.
     ended = wait([process.sentinel for process in others], timeout=2)
     for process in others:
         if process.sentinel in ended:

@@ -79,7 +79,7 @@ class Execution:
     def read(self, read: Callable[[], Result]) -> Result:
         """Read artifacts of the finished plan; those that are damaged are rebuilt and read again.
 
-        `read` must leave out the `unmade` steps of `outcome`, to which a rebuild that fails adds.
+        `read` must leave out the `unmade` steps of `outcome`; a failed rebuild adds to them.
         """
         while True:
             try:

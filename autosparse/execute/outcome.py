@@ -29,7 +29,7 @@ def failures_of(step: Step) -> Iterator[None]:
         if isinstance(error, UsageError | DamagedFile):
             error.step = step.name
         raise
-    except Exception as error:  # a step is foreign code as soon as models and data are the user's own
+    except Exception as error:  # models and data may be a user's code
         hint = "what finished before it is kept; `--debug` shows where it failed"
         location = location_of(error)
         raise _failed(step, StepError, f"{f'{location}: ' if location else ''}{in_short(error)}", hint) from error
@@ -53,11 +53,11 @@ def _failed(step: Step, kind: type[StepError], message: str, hint: str | None) -
 
 @dataclass
 class Outcome:
-    """What a call did: step name -> `run`, `resume` or `reuse`, and the seconds it took in all.
+    """The result of a call: step name -> `run`, `resume` or `reuse`, and its duration in seconds.
 
     `failed` maps a step to its error, `skipped` a step to the failed one that it depends on. `changed` are steps
-    that were made again and gave other bytes; `stale` are artifacts, of this plan or another, that were made from the
-    bytes before and are left as they are: key -> step name.
+    whose re-run gave other bytes. `stale` are artifacts, of this plan or another, made from the earlier bytes and
+    left unchanged: key -> step name.
     """
 
     steps: dict[str, str] = field(default_factory=dict)
@@ -129,7 +129,7 @@ def with_skipped(message: str, number: int) -> str:
 
 
 def made_json(plan: Plan, before: Mapping[str, Status], outcome: Outcome) -> dict[str, Any]:
-    """What a call did that does not finish a plan, as `run --only --json` prints it."""
+    """Return the result of a call that does not finish a plan, as `run --only --json` prints it."""
     missing = [name for name, status in before.items() if status.status != "reuse" and name not in outcome.steps]
     return {
         "schema_version": 1,

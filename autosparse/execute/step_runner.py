@@ -1,4 +1,4 @@
-"""One step at a time: its inputs are read or rebuilt, its function runs, its artifact is published."""
+"""The execution of single steps: read or rebuild the inputs, run the function, publish the artifact."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from autosparse.store import Artifact, Draft, Store, digest
 
 
 class StepRunner:
-    """Runs, re-runs, reuses and rebuilds single steps of a plan; `outcome` records each.
+    """The execution of single steps of a plan: run, re-run, reuse and rebuild; `outcome` records each.
 
     A step that is in `resumed` finishes with status `resume`. `continued` are reused steps whose metrics are reported,
     `shared` the keys of artifacts that the shared store has.
@@ -119,7 +119,7 @@ class StepRunner:
                 self._run_locked(step, replace=is_malformed)
 
     def _is_rebuilt(self, step: Step, damage: DamagedArtifact) -> bool:
-        # Whether its bytes are right, and it is not the artifact with malformed content.
+        # True if its bytes are right and its content is not malformed.
         try:
             artifact = self._store.open(step.operation, step.key)
             artifact.verify()
@@ -134,7 +134,7 @@ class StepRunner:
     def _run_locked(self, step: Step, *, replace: bool = False) -> None:
         work = self._works.get(step.name)
         self._observer.on_event(Started(step.name))
-        self._backend.prepare()  # its seconds are no step's
+        self._backend.prepare()  # its seconds belong to no step
         while True:
             begin = time.monotonic()  # of this attempt: the time to rebuild an input counts for the input
             try:

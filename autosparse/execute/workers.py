@@ -32,10 +32,10 @@ _INTERVAL = 0.1  # seconds between two progress events
 
 @dataclass(frozen=True)
 class Order:
-    """A plan, and where its steps run: what a worker needs to run any of them by name."""
+    """A plan and its placement: the data with which a worker runs any step by name."""
 
     spec: str
-    """the resolved one, as JSON"""
+    """the resolved spec, as JSON"""
     name: str
     digest: str
     store: Path | None
@@ -52,11 +52,11 @@ class Idle:
 
 
 class Relay:
-    """An observer that sends events to the run, with the machine that it is on and not too many of progress."""
+    """An observer that sends events to the run, with the name of its machine and a limited rate of progress."""
 
     def __init__(self, emit: Emit, machine: str = "") -> None:
         self._emit, self._machine = emit, machine
-        self._next = 0.0  # when progress is sent again
+        self._next = 0.0  # earliest time of the next progress event
 
     def on_event(self, event: Event) -> None:
         """Send an event."""
@@ -136,7 +136,7 @@ class Workers:
             self._spawn()
 
     def _spawn(self) -> None:
-        # Not forked: a process that has threads, as torch and terminals do, cannot be relied on after a fork.
+        # Not forked: a fork of a process with threads, as torch and terminals have, is unreliable.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, self._order), daemon=True)
@@ -161,16 +161,16 @@ class Workers:
 
     @property
     def busy(self) -> bool:
-        """Whether any of them runs a step."""
+        """True while any worker runs a step."""
         return any(self._at.values())
 
     @property
     def idle(self) -> Iterator[Connection]:
-        """The workers that run none."""
+        """The workers without a step."""
         return (worker for worker, at in [*self._at.items()] if at is None)
 
     def start(self, worker: Connection, name: str) -> None:
-        """Have an idle one run a step."""
+        """Run a step on an idle worker."""
         self._at[worker] = name
         with suppress(OSError):  # `receive` notices that it is gone
             worker.send(name)

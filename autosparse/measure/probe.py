@@ -35,20 +35,20 @@ from autosparse.models.facts import Network, NetworkFacts
 
 Rates = dict[str, float]
 
-_MOMENT = 0.25  # seconds for which a kind of work is repeated
-_SLOW = 1.0  # seconds that one batch may take
+_MOMENT = 0.25  # seconds of repetition for each kind of work
+_SLOW = 1.0  # maximum seconds of one batch
 _WEIGHTS = 300_000
-_LEFT = 0.02  # of weights, where few are
+_LEFT = 0.02  # share of weights in the sparse probe
 _GROUPS = ("magnitude", "gradient", "sensitivity", "channels", "layer")
-_SEEN, _PAPER = 32, 1.3  # images whose memory can be measured; what is really held, against what is on paper
+_SEEN, _PAPER = 32, 1.3  # images for which memory is measurable; ratio of real to estimated memory
 
 
 def probe_machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> Rates:
-    """Rates that no network decides: of the store, of selection, and of learning a scorer."""
+    """Return rates independent of the network: of the store, of selection, and of learning a scorer."""
     device = torch.device(placement.device)
     random = torch.Generator().manual_seed(0)
     values = torch.rand(_WEIGHTS, generator=random).to(device)
-    steps = 50 if "steps" in options else 1  # or it is learned in closed form
+    steps = 50 if "steps" in options else 1  # or a closed form
     tables = random_tables(scorer, options, device)
     state, table = learn_scorer(scorer, options, tables, 1), Features(tables.columns, {"0": tables.values["0"]})
     return {
@@ -57,14 +57,14 @@ def probe_machine(placement: Placement, scorer: str, options: Mapping[str, Any])
         "predict": _timed(lambda: scorers[scorer].facts["predict"](state, table), device) / len(table.values["0"]),
         "step": _publishing(),
         "bytes": _timed(lambda: hashlib.sha256(bytes(2**22)), torch.device("cpu")) / 2**22,
-        # Guesses, until a dataset of the kind was read: libraries to import, and JPEG at 70 MB of pixels a second.
+        # Guesses, until a dataset of the kind has been read: import of libraries, and JPEG at 70 MB of pixels a second.
         "open": 1.0,
         "decoded": 1.5e-8,
     }
 
 
 def learn_scorer(name: str, options: Mapping[str, Any], tables: Features, steps: int) -> Tensors:
-    """The state of a scorer that learns from tables in `steps`, if it takes any: of its speed, like any other."""
+    """Fit a scorer to tables in `steps`, if it takes any, for timing: the state is as fast as any other."""
     entry = scorers[name]
     given, _ = entry.apart(options)
     shares = {layer: table[:, 0] for layer, table in tables.values.items()}
@@ -74,7 +74,7 @@ def learn_scorer(name: str, options: Mapping[str, Any], tables: Features, steps:
 
 
 def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -> Features:
-    """Random features of eight layers, in the columns that a scorer looks at."""
+    """Return random features of eight layers, in the columns that a scorer uses."""
     random = torch.Generator().manual_seed(0)
     columns = columns_of(groups_of(name, options))
     return Features(
@@ -83,9 +83,9 @@ def random_tables(name: str, options: Mapping[str, Any], device: torch.device) -
 
 
 def probe_network(network: Network, batch: int, precision: str, kernels: str, placement: Placement) -> Rates:
-    """Rates of one network: trained by dense and other available kernels, evaluated, differentiated, described.
+    """Return rates of one network: trained by dense and other available kernels, evaluated, differentiated, described.
 
-    A smaller batch stands for one that takes longer than a moment; its memory is then what the network saves on paper.
+    A smaller batch replaces one that takes over a second; its memory is then the network's saved bytes on paper.
     """
     device, facts = torch.device(placement.device), network.facts
 
@@ -105,7 +105,7 @@ def probe_network(network: Network, batch: int, precision: str, kernels: str, pl
     size = max(2, min(batch, int(_SLOW / first)))
     full, recipe = some(size), replace(recipe, batch=size)
     once = clock(lambda: train(model, full, recipe, random), device)
-    epochs = max(1, min(50, int(_MOMENT / once)))  # what a training does once should not be seen
+    epochs = max(1, min(50, int(_MOMENT / once)))  # excludes the one-time costs of a training
     recipe = replace(recipe, epochs=epochs)
     used: Rates = {"build": build}
     used["train"], used["train_bytes"] = _measured(lambda: train(model, full, recipe, random), size, device)
@@ -116,13 +116,13 @@ def probe_network(network: Network, batch: int, precision: str, kernels: str, pl
         train(model, full, replace(sparse, epochs=1), random, masks=masks)
         seconds, held = _measured(lambda: train(model, full, sparse, random, masks=masks), size, device)
         used["sparse"] = seconds / epochs
-        used["train_bytes"] = max(used["train_bytes"], held)  # what it saves is float32
+        used["train_bytes"] = max(used["train_bytes"], held)  # it saves float32 activations
     elif kernels == "compiled":
         used |= (extra := _compiled(partial(train, model, full), recipe, used["train"], device))
-        if extra and size < batch:  # torch has then an equal network on disk for what is to run, too
+        if extra and size < batch:  # torch then has the compiled network on disk for the run, too
             real = replace(recipe, batch=batch, epochs=1, kernels="compiled")
             train(model, some(batch), real, random)
-    # Parameters, gradients, momentum and the state that is read are counted apart.
+    # Parameters, gradients, momentum and the loaded state are counted elsewhere.
     used["train_bytes"] = max(0.0, used["train_bytes"] - 5 * 4.0 * facts.parameters / size)
     if size < min(batch, _SEEN):
         used["train_bytes"] = _PAPER * facts.saved_bytes * (0.5 if precision == "bfloat16" else 1)
@@ -148,7 +148,7 @@ def _scoring(model: torch.nn.Module, evaluated: Images, scored: Images, facts: N
         used["forward_bytes"] = 3.0 * facts.live_bytes
     try:
         used["flow"] = _timed(lambda: effective(evidence), device)
-    except UsageError:  # its paths cannot be followed, which a run says, and takes about as long to find out
+    except UsageError:  # its paths cannot be followed, as a run reports; finding out takes about as long
         used["flow"] = used["gradient"]
     small = [layer for layer in evidence.layers if layer.size <= _WEIGHTS] or list(evidence.layers)[:1]
     few = small[len(small) // 2 :][:3]
@@ -160,8 +160,8 @@ def _scoring(model: torch.nn.Module, evaluated: Images, scored: Images, facts: N
 
 
 def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device: torch.device) -> Rates:
-    # What compiling takes once torch knows the network from an earlier time, and what it then gives: by whole epochs
-    # after the first, in turns with the kernels that take `dense` seconds an image.
+    # Seconds to compile with torch's cache filled, and the speed-up: from whole epochs after the first,
+    # alternating with the dense kernels, which take `dense` seconds an image.
     epochs, steps = max(4, int(recipe.epochs)), dict[str, float]()
 
     def epoch(kernels: str) -> float:
@@ -186,12 +186,12 @@ def _compiled(train: Callable[..., object], recipe: Recipe, dense: float, device
 
 
 def resident(placement: Placement) -> int:
-    """Bytes that a process holds before its first step."""
+    """Return the bytes that a process holds before its first step."""
     return 0 if placement.device.startswith("cuda") else resident_memory()
 
 
 def made_up_images(count: int, shape: Shape, classes: int, device: torch.device) -> Images:
-    """Random pixels, classes in turn."""
+    """Return images with random pixels, and the classes in rotation."""
     channels, height, width = shape
     random = torch.Generator().manual_seed(1)
     pixels = torch.randint(0, 256, (count, height, width, channels), dtype=torch.uint8, generator=random)
@@ -200,7 +200,7 @@ def made_up_images(count: int, shape: Shape, classes: int, device: torch.device)
 
 
 def evidence_of(model: Any, images: Images) -> Evidence:
-    """About a network, one batch of all images, in the layout that it takes."""
+    """Return evidence about a network: one batch of all images, in the layout that it takes."""
     images = images_for(model, images)
     example = images.normalize(images.pixels[:1])  # type: ignore[index]
     batch = (images.normalize(images.pixels[:]), images.labels)  # type: ignore[index]
@@ -220,7 +220,7 @@ def _measured(work: Callable[[], object], images: int, device: torch.device) -> 
 
 
 def _timed(work: Callable[[], object], device: torch.device) -> float:
-    # Seconds a call: the median of those that a moment has room for, after one that warms up.
+    # Seconds a call: the median of the calls within _MOMENT, after one warm-up.
     first = clock(work, device)
     if first > _MOMENT:
         return first
@@ -231,7 +231,7 @@ def _timed(work: Callable[[], object], device: torch.device) -> float:
 
 
 def clock(work: Callable[[], object], device: torch.device) -> float:
-    """Seconds that something takes on a device."""
+    """Return the seconds that a call takes on a device."""
     begin = time.perf_counter()
     work()
     if device.type == "cuda":
@@ -240,7 +240,7 @@ def clock(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _publishing() -> float:
-    # What a step costs whatever it does: files that are written, flushed and moved.
+    # The fixed cost of a step: files written, flushed and moved.
     with tempfile.TemporaryDirectory() as folder:
 
         def write() -> None:

@@ -18,11 +18,11 @@ from autosparse.measure.probe import clock, made_up_images
 from autosparse.models import build_model
 
 WARM_UP = 2
-"""Steps that do not count where its speed is measured."""
+"""Warm-up steps, excluded from a measurement of speed."""
 
 
 class Pictures:
-    """Images in memory as torchvision's own sets give them: each a PIL image, transformed when it is asked for."""
+    """A dataset in memory as torchvision's are: each item a PIL image, transformed on access."""
 
     def __init__(self, images: Images, *, crop: int = 0, flip: bool = False) -> None:
         assert isinstance(images.pixels, torch.Tensor)
@@ -60,7 +60,7 @@ def train_plainly(
     readers: int = 2,
     observe: Callable[[int], None] = lambda step: None,
 ) -> None:
-    """Train `model` in place by SGD as a careful person would, in NCHW and float32 with masks multiplied in Python.
+    """Train `model` in place with SGD in a standard PyTorch loop: NCHW, float32, masks multiplied in Python.
 
     A DataLoader of `readers` processes transforms images one at a time; `observe` gets the steps done before each.
     """
@@ -92,7 +92,7 @@ def train_plainly(
 
 
 def accuracy_plainly(model: torch.nn.Module, images: Images) -> float:
-    """Share of the images whose highest output is their label, in percent."""
+    """Return the share of correctly classified images, in percent."""
     device = images.labels.device
     model.eval()
     loader: Any = torch.utils.data.DataLoader(Pictures(images), 1000)  # type: ignore[arg-type]
@@ -109,9 +109,9 @@ def _multiply(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> None
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # what own code prints is no answer
+        os.dup2(2, 1)  # output of user code must not mix with answers
         for line in sys.stdin:
             answers.write(f"{_rate(json.loads(line))}\n")
             answers.flush()

@@ -1,1 +1,1 @@
-"""The plan compiler: a spec becomes steps with keys; the store tells which of them are there."""
+"""The plan compiler: a spec becomes steps with keys; the store shows which artifacts exist."""

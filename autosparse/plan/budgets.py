@@ -16,12 +16,12 @@ from autosparse.plan.model import Plan
 from autosparse.spec import Amount
 
 _FLOAT, _INDEX = 4, 4
-"""Bytes of a number in float32, and of the place of a kept weight."""
+"""Bytes of a float32 number, and of the position of a kept weight."""
 
 
 @dataclass(frozen=True)
 class Between:
-    """What depends on the allocation: the bounds for all that keep a weight in every layer, and `uniform`'s."""
+    """A value that depends on the allocation: bounds with a weight kept in every layer, and the value for `uniform`."""
 
     lowest: float
     highest: float
@@ -30,7 +30,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Translation:
-    """One budget in every currency; `macs` of a budget in multiply-adds is the most that there will be."""
+    """One budget in every currency; `macs` of a budget in multiply-adds is the upper limit."""
 
     budget: str
     sparsity: float | Between
@@ -41,7 +41,7 @@ class Translation:
 
 
 def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
-    """One possible budget in every currency."""
+    """Convert one possible budget to every currency."""
     label, total, unprunable = str(budget), facts.total, facts.parameters - facts.total
     if isinstance(budget, Amount) and budget.currency == "macs":
         kept = _affordable(budget.amount, facts)
@@ -57,13 +57,13 @@ def translate(budget: float | Amount, facts: NetworkFacts) -> Translation:
 
 
 def compact_bytes(keep: int, facts: NetworkFacts) -> int:
-    """The compact format's bytes without names: all other numbers, and kept weights with a bitmap or their places."""
+    """Return the compact format's bytes without names: all other numbers, kept weights with a bitmap or positions."""
     weights = min(math.ceil(facts.total / 8) + _FLOAT * keep, (_FLOAT + _INDEX) * keep)
     return weights + _FLOAT * (facts.parameters - facts.total + facts.buffers)
 
 
 def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> float:
-    """The sparsity of a budget in weights, parameters or bytes. Raises UsageError for an impossible one."""
+    """Return the sparsity of a budget in weights, parameters or bytes. Raises UsageError for an impossible one."""
     total, layers = facts.total, len(facts.layers)
     if not isinstance(budget, Amount):
         if (keep := keep_count(total, budget)) < layers:
@@ -92,7 +92,7 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
 
 
 def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
-    """Raise UsageError when a network with a weight in every layer takes more, or the dense one no more."""
+    """Raise UsageError for a budget below one weight in every layer, or above the dense network."""
     _refuse_more(budget, facts.macs, network)
     if budget.amount < (least := _filled(facts.layers, len(facts.layers))):
         raise UsageError(
@@ -114,7 +114,7 @@ def _written(budget: Amount) -> str:
 
 
 def _affordable(limit: int, facts: NetworkFacts) -> Between:
-    """How many weights stay within multiply-adds: dearest layers filled first, cheapest first, all alike."""
+    """Return the weights kept within multiply-adds: most expensive layers filled first, cheapest first, uniform."""
     dearest = _dearest_first(facts)
     macs = (partial(_filled, dearest), partial(_filled, dearest[::-1]), partial(_uniform, facts))
     return Between(*(most_within(count, limit, len(facts.layers), facts.total) for count in macs))
@@ -125,7 +125,7 @@ def _dearest_first(facts: NetworkFacts) -> list[LayerFacts]:
 
 
 def _filled(layers: Sequence[LayerFacts], keep: int) -> int:
-    """Multiply-adds with one weight a layer, and the others in the layers that come first."""
+    """Return the multiply-adds with one weight in each layer, and the others in the first layers."""
     left, macs = keep - len(layers), sum(layer.positions for layer in layers)
     for layer in layers:
         more = min(left, layer.size - 1)
@@ -141,7 +141,7 @@ def _uniform(facts: NetworkFacts, keep: int) -> int:
 
 
 def check_budget(plan: Plan) -> None:
-    """Raise UsageError for a budget of fewer weights than layers, or more than there are, once the images are there."""
+    """Raise UsageError for a budget below one weight a layer or above the dense network, once the images exist."""
     if (facts := _facts(plan)) is None:
         return
     name = plan.spec.model.short_name
@@ -154,7 +154,7 @@ def check_budget(plan: Plan) -> None:
 
 
 def translations(plan: Plan) -> list[Translation] | None:
-    """Every budget of a checked plan in every currency; None while the size of the images is not known."""
+    """Convert every budget of a checked plan to every currency; None while the size of the images is unknown."""
     facts = _facts(plan)
     return None if facts is None else [translate(budget, facts) for budget in plan.spec.budget]
 
@@ -164,4 +164,4 @@ def _facts(plan: Plan) -> NetworkFacts | None:
     if not plan.sources[inputs["data"]].known:
         return None
     facts = facts_of(plan.steps[inputs["init"]])
-    return facts if facts.total else None  # a network with nothing to prune fails in its first mask, saying why
+    return facts if facts.total else None  # a network without prunable weights fails in its first mask, with the reason

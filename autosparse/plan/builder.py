@@ -19,7 +19,7 @@ from autosparse.store import digest, key_of
 
 
 class Builder:
-    """What is being compiled: steps by name, and what their datasets tell of themselves."""
+    """A plan under construction: steps by name, and the sources that describe its datasets."""
 
     def __init__(self) -> None:
         self.steps: dict[str, Step] = {}
@@ -38,7 +38,7 @@ class Builder:
         access: Mapping[str, Any] | None = None,
         paths: Mapping[str, str] | None = None,
     ) -> str:
-        """Add a step and return its name, which is the earlier one's if a step of the same key exists.
+        """Add a step and return its name, or the name of an earlier step with the same key.
 
         `paths` are the paths of the spec that options come from, where they differ from those of the step's kind.
         """
@@ -48,7 +48,7 @@ class Builder:
         if key not in self._named:
             assert name not in self.steps, f"two different steps are named {name}"
             self._named[key] = name
-            # Whatever builds the network again must reach its code, as `init` does.
+            # Any step that rebuilds the network must reach its code, as `init` does.
             start = self.steps[inputs["init"]].access if "init" in inputs else {}
             reach = {**start, **(access or {})}
             origins = {**kind.facts.get("spec_paths", {}), **(paths or {})}
@@ -56,7 +56,7 @@ class Builder:
         return self._named[key]
 
     def open(self, dataset: Choice) -> Source:
-        """What a dataset tells of itself; looked at once, however many networks take it."""
+        """Return a dataset's description of itself; networks that share the dataset open it once."""
         asked = digest([dataset.name, dataset.options()])
         if asked not in self._opened:
             self._opened[asked] = open_source(dataset.name, dataset.options())
@@ -75,20 +75,20 @@ def blame(path: str) -> Iterator[None]:
 
 
 def facts_of(start: Step) -> NetworkFacts:
-    """The network of an `init` step on paper. Raises UsageError when it cannot be built for the images."""
+    """Return the network of an `init` step on paper. Raises UsageError for images that it cannot be built for."""
     with blame("model"):
         return start.network.facts
 
 
 def keyed_recipe(training: Any) -> dict[str, Any]:
-    """A recipe's fields as steps are told them."""
+    """Return a recipe's fields as options of a step."""
     options: dict[str, Any] = training.model_dump(mode="json")
     options["epochs"] = whole(options["epochs"])
     return options
 
 
 def scorer_of(spec: Spec, steps: Mapping[str, Step]) -> tuple[str, Mapping[str, Any]]:
-    """The name and options of the scorer that a plan of these steps trains or takes; no name where it takes none."""
+    """Return name and options of the scorer that a plan of these steps trains or loads; an empty name without one."""
     if not isinstance(spec.scorer, Pretrained):
         return spec.scorer.name, spec.scorer.options()
     about: Mapping[str, Any] = {"name": "", "options": {}}
@@ -98,7 +98,7 @@ def scorer_of(spec: Spec, steps: Mapping[str, Step]) -> tuple[str, Mapping[str, 
 
 
 def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
-    """What trials are told of a proxy's training by the recipe of IRP; nothing where its weight is 0."""
+    """Return the options of trials for a proxy's training by the recipe of IRP; empty for weight 0."""
     proxy = tuning.proxy
     if proxy is None or not proxy.weight:
         return {}
@@ -109,12 +109,12 @@ def keyed_proxy(tuning: Any, method: Any, training: Any) -> dict[str, Any]:
 
 
 def _called(choice: Choice) -> str:
-    # As a proposal names it: `sampled temperature 0.3`.
+    # The name in a proposal: `sampled temperature 0.3`.
     return " ".join([choice.name, *(f"{name} {value}" for name, value in choice.options().items())])
 
 
 def tag_of(choice: Choice) -> str:
-    """A choice in the name of a step or a folder: `compact`, or `compact-float16`, by what is not as it is unasked."""
+    """Return a choice's part in a step's or folder's name, with non-default options: `compact`, `compact-float16`."""
     unasked = {name: option.default for name, option in choice.entry.options.items()}
     return "-".join(
         [choice.name, *(_tag(name, value) for name, value in choice.options().items() if value != unasked.get(name))]
@@ -126,7 +126,7 @@ def _tag(name: str, value: Any) -> str:
 
 
 def tunable_limits(option: Option) -> dict[str, Any]:
-    """Where tuning looks for a value of an option."""
+    """Return the tuning range of an option."""
     if isinstance(option.tunable, OneOf):
         return {"values": list(option.tunable.values)}
     assert isinstance(option.tunable, Range)

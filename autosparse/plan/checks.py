@@ -13,7 +13,7 @@ from autosparse.store import digest
 
 
 def plan_checks(build: Builder, spec: Spec, cells: Sequence[Cell], budgets: Sequence[PlannedBudget]) -> Iterator[Check]:
-    """Add the checks that a resolved spec asks for; those of the best baseline take all of them as candidates."""
+    """Add the checks of a resolved spec; those of the best baseline take all baselines as candidates."""
     if spec.sanity is None:
         return
     assert spec.sanity.methods != "auto", "plan_checks takes a resolved spec"
@@ -43,14 +43,14 @@ def plan_checks(build: Builder, spec: Spec, cells: Sequence[Cell], budgets: Sequ
 
 
 def _id(method: Method) -> str:
-    # What a method is, whatever it is called: names are no part of keys.
+    # The identity of a method, independent of its name: names are not part of keys.
     return digest(method.choices())[:12]
 
 
 def _inputs(
     build: Builder, names: Mapping[str, str], placed: Mapping[tuple[str, int], Cell], seed: int, seeds: Sequence[int]
 ) -> dict[str, str]:
-    # The candidates' masks and what those are made from; of several, also what tells which is best at all the seeds.
+    # The candidates' masks and the inputs of those; of several, also the evaluations at all seeds, to choose the best.
     masks = {f"mask.{key}": placed[name, seed].mask or "" for key, name in names.items()}
     inputs = {role: step for mask in masks.values() for role, step in build.steps[mask].inputs.items()}
     if len(names) > 1:
@@ -59,10 +59,10 @@ def _inputs(
 
 
 def controls_of(spec: Spec) -> Iterator[tuple[str, Method | None]]:
-    """Name and method of each control; no method where it is the finished masks, permuted within layers.
+    """Yield name and method of each control; None for a control that permutes the finished masks within layers.
 
-    A method that allocates once has the same quotas with a random selection. One of several rounds, with a repair or
-    with quotas that move has others then. Layer means are a control of methods that score once.
+    A method that allocates once keeps its quotas with a random selection. With several rounds, a repair or quotas that
+    change, the quotas would differ. Layer means are a control of methods that score once.
     """
     method, choices = spec.method, spec.method.choices()
     once = is_shuffled_by_selection(choices)

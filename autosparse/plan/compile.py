@@ -36,12 +36,12 @@ from autosparse.store import digest
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
-    """Compile a resolved spec. Equal science gives equal keys, whatever it is called and wherever it runs."""
+    """Compile a resolved spec. Equal science gives equal keys, whatever its name and wherever it runs."""
     build = Builder()
-    # The networks to prune come first: what is wrong with them is known before an IRP is paid for.
+    # The networks to prune come first: their errors show before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}
     source = build.sources[networks[spec.seeds[0]]["data"]]
-    # How long a training is, is not known before the images are there; nor is any key that is final.
+    # The length of a training is unknown until the images exist; no key is final until then.
     horizons = frozenset(method.name for method in spec.methods if method.horizon is not None)
     spec = with_horizon(spec, training_steps_of(spec.training, source.train_images) if source.known else 1)
     learned = any(method.needs_scorer for method in spec.methods)
@@ -68,10 +68,10 @@ def compile_plan(spec: Spec, name: str) -> Plan:
                         inputs |= _oracle_rounds(build, spec, base, budget, seed, purpose)
                     options = _mask_options(build, spec, method, budget, seed)
                     paths = {"method": f"compare.{name_of}" if role == "compared" else "method"}
-                    if name_of in horizons:  # the steps of a search come from it
+                    if name_of in horizons:  # the horizon sets the steps of a search
                         paths["method.schedule.options.steps"] = f"{paths['method']}.horizon"
                     mask = build.add(step_name, "mask", options, inputs, purpose, paths=paths)
-                method_mask = method_mask or mask  # the method itself comes first
+                method_mask = method_mask or mask  # the method precedes its controls
                 cells.append(_cell(build, spec, {**base, "mask": mask}, name_of, budget, seed, role))
         if DENSE in spec.compare:
             cells.append(_cell(build, spec, base, DENSE, PlannedBudget("0.0", 0.0), seed, DENSE))
@@ -83,7 +83,7 @@ def compile_plan(spec: Spec, name: str) -> Plan:
 
 
 def named_user_code(spec: Spec) -> tuple[str, ...]:
-    """Names of the user's own code that a spec names."""
+    """Return the names of the user's code in a spec."""
     choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("user_code"))
     return tuple(dict.fromkeys(named))
@@ -93,7 +93,7 @@ def _budgets(build: Builder, spec: Spec, network: Mapping[str, str]) -> list[Pla
     budgets = []
     for index, budget in enumerate(spec.budget):
         sparsity, amount = (None, budget) if isinstance(budget, Amount) else (budget, None)
-        # How large the network is, is not known before the images are there; nor is any key that is final.
+        # The size of the network is unknown until the images exist; no key is final until then.
         if amount and amount.currency != "macs" and build.sources[network["data"]].known:
             facts = facts_of(build.steps[network["init"]])
             with blame(f"budget.{index}"):
@@ -116,18 +116,18 @@ def _mask_options(build: Builder, spec: Spec, method: Method, budget: PlannedBud
 
 
 _PRUNED = {"model": "model", "identity": "dataset", "seed": "seeds"}
-"""option -> path of the spec, of the networks to prune"""
+"""option -> path of the spec, for the networks to prune"""
 
 
 def _source_paths(spec: Spec, seed: str, number: int = 0) -> dict[str, str]:
-    # Those of the networks that labels come from: of the section `irp` where they are not the pruned network's.
+    # The paths for networks that labels come from: in the section `irp` where they differ from the pruned network's.
     irp = spec.irp
     model = f"irp.models.{number}" if irp.models else "irp.model" if irp.model != spec.model else "model"
     return {"model": model, "identity": "irp.dataset" if irp.dataset != spec.dataset else "dataset", "seed": seed}
 
 
 def _recipe_paths(spec: Spec) -> dict[str, str]:
-    # Of the recipe of IRP, whose fields are those of the section `training` unless `irp` changes them.
+    # The paths for IRP's recipe, whose fields are those of the section `training` unless `irp` changes them.
     recipe, shared = keyed_recipe(spec.irp.training), keyed_recipe(spec.training)
     paths = {f"training.{name}": f"irp.training.{name}" for name in recipe if recipe[name] != shared.get(name)}
     return paths | ({"training.epochs": "irp.epochs"} if "training.epochs" in paths else {})
@@ -136,7 +136,7 @@ def _recipe_paths(spec: Spec) -> dict[str, str]:
 def _network(
     build: Builder, model: Choice, dataset: Choice, seed: int, purpose: str, paths: Mapping[str, str]
 ) -> dict[str, str]:
-    # The steps of a network and its data, by the roles in which others take them.
+    # The steps of a network and its data, by the roles that other steps use.
     with blame(paths["identity"]):
         source = build.open(dataset)
     suffix = f"/{digest(dict(source.identity))[:6]}" if f"data/{dataset.short_name}" in build.steps else ""
@@ -164,7 +164,7 @@ def _scorer(
         return _pretrained(build, spec.scorer.pretrained, pretrained, networks)
     labels = _labels(build, spec)
     chosen = {"name": spec.scorer.name, "version": spec.scorer.entry.version}
-    # A trial proposes from the values that a spec has: of what is tuned they are written out, also where as before.
+    # Trials start from the spec's values. Keys write out the tuned ones, even where they equal the defaults.
     tuned = {name: spec.scorer.options()[name] for name in spec.tuning.options}
     scorer = {**chosen, "options": {**spec.scorer.keyed()["options"], **tuned}}
     space = {name: tunable_limits(spec.scorer.entry.options[name]) for name in spec.tuning.options}
@@ -179,7 +179,7 @@ def _scorer(
     finished: dict[str, str] = {}
     paths = _recipe_paths(spec)
     for number in range(spec.tuning.trials):
-        # A trial's inputs are those of the batches before, so its key does not know how many are to follow.
+        # A trial's inputs are those of earlier batches, so its key does not depend on the number of later trials.
         if number % spec.tuning.parallel == 0:
             finished = dict(trials)
         options = {
@@ -252,7 +252,7 @@ def _label(build: Builder, spec: Spec, model: Choice, number: int, seed: int, ho
 def _oracle_rounds(
     build: Builder, spec: Spec, network: Mapping[str, str], budget: PlannedBudget, seed: int, purpose: str
 ) -> dict[str, str]:
-    # IRP of the network that is pruned, as many rounds as tell exactly which weights a budget leaves.
+    # IRP of the network to prune, with exactly as many rounds as a budget needs.
     irp, number = spec.irp, spec.irp.rounds
     assert isinstance(number, int)
     if build.sources[network["data"]].known and budget.sparsity is not None:

@@ -25,13 +25,13 @@ _MERMAID = {
 
 
 def urgency(steps: Iterable[Step], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Step name -> seconds until the end of the longest chain of steps that begins with it.
+    """Map each step to the seconds until the end of the longest chain of steps that begins with it.
 
-    Of steps that can begin the most urgent goes first (critical path scheduling). `steps` come after what they take.
+    Critical path scheduling: among ready steps, the most urgent runs first. `steps` are in topological order.
     """
     urgent: dict[str, float] = {}
     for step in reversed([*steps]):
-        # What takes it has raised it already: to its own seconds must be added those of what follows.
+        # Its consumers have set the maximum of their chains already: add its own seconds.
         urgent[step.name] = urgent.get(step.name, 0.0) + seconds.get(step.name, 0.0)
         for name in step.inputs.values():
             urgent[name] = max(urgent.get(name, 0.0), urgent[step.name])
@@ -39,9 +39,9 @@ def urgency(steps: Iterable[Step], seconds: Mapping[str, float]) -> dict[str, fl
 
 
 def makespan(steps: Iterable[Step], seconds: Mapping[str, float], workers: int) -> float:
-    """Seconds until the last of the `steps` is made, `workers` at once, each the most urgent whose inputs are there.
+    """Return the seconds until the last of `steps` is done, with `workers` that each take the most urgent ready step.
 
-    `seconds` are those of the steps to make, by name; inputs without any are there already.
+    `seconds` are those of the steps to run, by name; inputs without seconds exist already.
     """
     chosen = [step for step in steps if step.name in seconds]
     urgent = urgency(chosen, seconds)
@@ -77,7 +77,7 @@ class _Node:
 
 
 def draw_dot(plan: Plan, statuses: Mapping[str, Status]) -> str:
-    """The plan in Graphviz' language: `autosparse plan --dot | dot -Tsvg > plan.svg`."""
+    """Draw the plan in Graphviz' language: `autosparse plan --dot | dot -Tsvg > plan.svg`."""
     nodes = _nodes(plan, statuses)
     lines = [f"digraph {_quoted(plan.name)} {{", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];']
     for number, (title, members) in enumerate(_groups(nodes)):
@@ -89,7 +89,7 @@ def draw_dot(plan: Plan, statuses: Mapping[str, Status]) -> str:
 
 
 def draw_mermaid(plan: Plan, statuses: Mapping[str, Status]) -> str:
-    """The plan in Mermaid's language, which Markdown shows in a block named `mermaid`."""
+    """Draw the plan in Mermaid's language, which Markdown renders in a block named `mermaid`."""
     nodes = _nodes(plan, statuses)
     lines = ["---", f"title: {json.dumps(_clean(plan.name), ensure_ascii=False)}", "---", "flowchart LR"]
     for number, (title, members) in enumerate(_groups(nodes)):
@@ -119,14 +119,14 @@ def _nodes(plan: Plan, statuses: Mapping[str, Status]) -> list[_Node]:
         sources = [other for other in dict.fromkeys(inputs) if other != node_id]
         brought = set[str]().union(*(behind.get(other, set()) for other in sources))
         behind[node_id] = {*sources, *brought}
-        # What another input brings along is not drawn: `evaluate` takes `train`, which takes all the rest.
+        # Transitive inputs are not drawn: `evaluate` takes `train`, which takes all the rest.
         direct = tuple(other for other in sources if other not in brought)
         nodes.append(_Node(node_id, steps[0].purpose, _label_lines(steps, statuses), _status(steps, statuses), direct))
     return nodes
 
 
 def _chain(step: Step) -> str:
-    # Rounds and trials are numbered, each after the others.
+    # Rounds and trials have numbers, and each follows the one before.
     return step.name.rpartition("/")[0] if "number" in step.options else ""
 
 
@@ -160,5 +160,5 @@ def _quoted(*lines: str) -> str:
 
 
 def _entities(text: str) -> str:
-    # Mermaid reads HTML, Markdown and its own `#...;` in labels: what is no letter, digit or common mark is a number.
+    # Labels in Mermaid contain HTML, Markdown and its `#...;`: escape all but letters, digits and common marks.
     return "".join(char if char.isalnum() or char in " /._-+:," else f"#{ord(char)};" for char in _clean(text))

@@ -22,15 +22,15 @@ PURPOSES = {
     "emission": "emission",
     "sanity": "sanity checks",
 }
-"""What steps are for -> what people read."""
+"""Purpose of a step -> its title for display."""
 
 
 @dataclass(frozen=True)
 class Step:
     """One operation with all its options and inputs.
 
-    `inputs` is role -> step name. `access` holds what a step needs but no key contains (file paths, downloads).
-    `purpose` groups steps for reading: one of `PURPOSES`. `origins` is option -> path of the spec that it comes from,
+    `inputs` is role -> step name. `access` holds the needs of a step outside its key (file paths, downloads).
+    `purpose` groups steps for display: one of `PURPOSES`. `origins` is option -> path of the spec that it comes from,
     for options whose name is not that path; an option of a section is written `section.option`.
     """
 
@@ -46,7 +46,7 @@ class Step:
 
     @cached_property
     def network(self) -> Network:
-        """The network that an `init` step makes."""
+        """The network of an `init` step."""
         about = self.options
         reach = self.access.get("model", about["model"])
         return Network(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
@@ -67,7 +67,7 @@ class Step:
 
 @dataclass(frozen=True)
 class PlannedBudget:
-    """A budget by what it is called: a sparsity where it is one, else an amount such as of multiply-adds."""
+    """A budget with its name: a sparsity if known, else an amount such as multiply-adds."""
 
     label: str
     sparsity: float | None
@@ -79,15 +79,15 @@ class PlannedBudget:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What of it the steps are told: a sparsity wherever it is one, so that equal masks have equal keys."""
+        """The budget as a step's options: the sparsity where it is known, so that equal masks have equal keys."""
         if self.amount is None:
             return {"sparsity": self.sparsity}
         return {"budget": {self.amount.currency: self.amount.amount}}
 
 
 def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
-    """The budget that leaves least."""
-    # Multiply-adds are no sparsity before masks are made: they count where there is nothing else.
+    """Return the budget that leaves the fewest weights."""
+    # Multiply-adds have no sparsity before masks exist: they count only without other budgets.
     shares = [budget for budget in budgets if budget.sparsity is not None]
     if shares:
         return max(shares, key=lambda budget: budget.sparsity or 0.0)
@@ -96,13 +96,13 @@ def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
 
 @dataclass(frozen=True)
 class Cell:
-    """One network of the comparison: a method within a budget and a seed, and its steps' names."""
+    """One network of the comparison: a method within a budget and a seed, and the names of its steps."""
 
     method: str
     budget: str
-    """what the budget is called: `0.99`, `120k parameters`"""
+    """the budget's name: `0.99`, `120k parameters`"""
     sparsity: float | None
-    """None until masks are made, where it depends on them: within multiply-adds"""
+    """None before masks exist, for a budget in multiply-adds"""
     seed: int
     role: str
     """`method`, `control`, `compared` or `dense`"""
@@ -113,7 +113,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps in an order in which they can run, by name, and what is known to be missing."""
+    """All steps by name, in an order in which they can run, with their data sources, networks and checks."""
 
     name: str
     spec: Spec
@@ -122,20 +122,20 @@ class Plan:
     cells: tuple[Cell, ...] = ()
     checks: tuple[Check, ...] = ()
     horizons: frozenset[str] = frozenset()
-    """names of the methods whose steps of search a horizon says"""
+    """names of the methods whose search steps come from a horizon"""
 
     @property
     def digest(self) -> str:
-        """What the plan would make, as one digest: equal for equal keys under equal names."""
+        """The digest of the plan's artifacts: equal for equal keys under equal names."""
         return digest({name: step.key for name, step in self.steps.items()})
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about files, folders and labels that its datasets leave out or renumber."""
+        """Warnings about files, folders and labels that its datasets leave out or renumber."""
         return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
 
     def input_keys(self, step: Step) -> dict[str, str]:
-        """Role -> key of the input."""
+        """Return role -> key of the input."""
         return {role: self.steps[name].key for role, name in step.inputs.items()}
 
     def of(self, kind: str | type[StepResult]) -> list[Step]:
@@ -148,13 +148,13 @@ class Check:
     """One sanity check of one method, or of the best of several, within a budget and a seed."""
 
     subject: str
-    """a method's name, or `best`"""
+    """the method's name, or `best`"""
     check: str
     budget: str
     seed: int
     candidates: Mapping[str, str]
-    """what the step calls the methods -> their names"""
+    """name in the step's options -> method's name"""
     step: str | None
-    """of operation `sanity`, or `evaluate` where a control of the spec is the same network"""
+    """a step of operation `sanity`, or `evaluate` if a control of the spec is the same network"""
     left_out: str = ""
-    """why there is no step"""
+    """the reason why no step exists"""

@@ -1,4 +1,4 @@
-"""Why a step has to run: what differs from the nearest artifact that was made before."""
+"""Reasons why a step has to run: its differences from the nearest existing artifact."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from autosparse.spec.document import leaves
 from autosparse.steps import operations
 from autosparse.store import Index, Record
 
-_NAMED, _RELATED, _LATEST = 4, 8, 4  # how many earlier artifacts are looked at: same step, same inputs, latest
+_NAMED, _RELATED, _LATEST = 4, 8, 4  # number of earlier artifacts compared: same step, same inputs, latest
 _ABSENT: Any = object()
 
 SAME = ("torch", "processor", "device", "threads")
-"""What of an environment decides numbers and speed."""
+"""The parts of an environment that affect numbers and speed."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """One thing that is not as it was; `path` is that of the spec where the spec has one."""
+    """One difference; `path` is a path of the spec where the spec has one."""
 
     path: str
     before: Any
@@ -33,25 +33,25 @@ class Change:
         return f"{self.path} {_short(self.before)} → {_short(self.after)}"
 
     def json(self) -> dict[str, Any]:
-        """The change with `before` and `after`, each left out where the option was or is not there."""
+        """Return the change with `before` and `after`, each left out where the option is absent."""
         sides = {"before": self.before, "after": self.after}
         return {"path": self.path, **{side: value for side, value in sides.items() if value is not _ABSENT}}
 
 
 @dataclass(frozen=True)
 class Nearest:
-    """The artifact made before that a step is nearest to, what changed since, and which inputs are others."""
+    """The existing artifact nearest to a step, the changes since, and the inputs that differ."""
 
     record: Record
     changes: tuple[Change, ...]
     inputs: tuple[str, ...]
-    """roles whose artifacts are not the same"""
+    """roles whose artifacts differ"""
     kept: bool = False
-    """whether the plan uses that artifact too: the step comes beside it, not instead of it"""
+    """true if the plan uses that artifact too: the step adds to it and does not replace it"""
 
 
 class History:
-    """The artifacts of a store, arranged to be compared with a plan's steps."""
+    """The artifacts of a store, arranged for comparison with a plan's steps."""
 
     def __init__(self, plan: Plan, index: Index) -> None:
         self._plan = plan
@@ -68,7 +68,7 @@ class History:
                     self._using.setdefault((operation, key), []).append(record)
 
     def nearest(self, step: Step) -> Nearest | None:
-        """The artifact of this kind that differs least, the latest of equals; None when none is alike."""
+        """Return the most similar artifact of this kind, the latest of equals; None if none is similar."""
         options = _flat(step.operation, step.options)
         keys = self._plan.input_keys(step)
         alike = []
@@ -85,10 +85,10 @@ class History:
         return Nearest(record, self.changes(step, record), inputs, kept)
 
     def changes(self, step: Step, record: Record) -> tuple[Change, ...]:
-        """What of a step's own options and version is not as it was in an artifact."""
+        """Return the differences of a step's options and version from those of an artifact."""
         after, before = _flat(step.operation, step.options), self._flat(record)
         differing = _differing(before, after)
-        # Of two things by different names, the options are not compared.
+        # Options of two choices with different names are not compared.
         others = {path[:-1] for path in differing if path[-1] == "name"}
         changes = [
             Change(step.spec_path(path), before.get(path, _ABSENT), after.get(path, _ABSENT))
@@ -100,7 +100,7 @@ class History:
         return tuple(changes)
 
     def counted(self, step: Step, nearest: Nearest) -> tuple[Change, ...]:
-        """Which of a step's inputs are more or fewer than they were, by the option that says how many."""
+        """Return the inputs of a step that are more or fewer than before, by the option that sets their number."""
         before, after = (Counter(role.partition(".")[0] for role in of) for of in (nearest.record.inputs, step.inputs))
         return tuple(
             Change(step.origins.get(f"{role}.*", f"inputs `{role}`"), before[role], after[role])
@@ -109,13 +109,13 @@ class History:
         )
 
     def origin(self, step: Step, nearest: Nearest) -> tuple[Step, tuple[Change, ...]] | None:
-        """Where the first of a step's inputs that is another became one: that step, and what changed there."""
+        """Return the step where the first differing input of a step comes from, and its changes."""
         for role in nearest.inputs:
             if role not in step.inputs or (before := self._index.find(nearest.record.inputs.get(role, ""))) is None:
                 continue
             source = self._plan.steps[step.inputs[role]]
             if before.operation != source.operation:
-                # A step that can be of several operations, such as a scorer: one that learns has a name as an option.
+                # A step of several possible operations, such as a scorer: one that learns has a name as an option.
                 was, now = before.about["options"].get("name", before.operation), source.options.get("name")
                 return source, (Change(role.partition(".")[0], was, now or source.operation),)
             if changes := self.changes(source, before):
@@ -145,14 +145,14 @@ def _differing(before: Mapping[tuple[str, ...], Any], after: Mapping[tuple[str, 
 
 
 def summarize_changes(changes: Sequence[Change], *, added: bool = False) -> str:
-    """Changes in a line: the first two, and how many more. `added`: what was before is there as well."""
+    """Summarize changes in a line: the first two, and the number of others. `added`: the old value exists, too."""
     parts = (f"{change.path}: {_short(change.after)} is new" if added else str(change) for change in changes[:2])
     text = ", ".join(parts)
     return text + (f" and {len(changes) - 2} more" if len(changes) > 2 else "")
 
 
 def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple[Change, ...]:
-    """What is not as it was where an artifact was made: torch, processor, device or threads."""
+    """Return the differences from the environment that made an artifact: torch, processor, device or threads."""
     made = record.about.get("environment", {})
     changed = (name for name in SAME if name in made and made[name] != environment[name])
     return tuple(Change(name, made[name], environment[name]) for name in changed)

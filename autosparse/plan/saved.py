@@ -1,4 +1,4 @@
-"""Saved plans: a plan in a file, and what has moved since it was written."""
+"""Saved plans: a plan in a file, and its differences from the current plan."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class SavedStep:
-    """A step as it was planned, and what the store held of it."""
+    """A step as planned, and its status in the store."""
 
     name: str
     operation: str
@@ -43,7 +43,7 @@ class SavedStep:
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """What a file of a plan holds; `relative` are the places in `resolved` of paths that are relative to the file."""
+    """The contents of a plan file; `relative` are the dotted paths in `resolved` of paths relative to the file."""
 
     kind: str
     schema_version: int
@@ -56,13 +56,13 @@ class SavedPlan:
     relative: Sequence[str]
     steps: Sequence[SavedStep]
     path: str = ""
-    """of the spec's file, relative to this one"""
+    """path of the spec's file, relative to this one"""
 
 
 def save_plan(
     path: Path, plan: Plan, statuses: Mapping[str, Status], relative: Iterable[str], spec: Path | None = None
 ) -> None:
-    """Write a plan of the file `spec`, which names the paths `relative` relative to itself, whole or not at all."""
+    """Write a plan of the file `spec` atomically; the paths `relative` are stored relative to the plan's file."""
     known = frozenset(relative)
     dotted: list[str] = []
     resolved = plan.spec.model_dump(mode="json")
@@ -88,7 +88,7 @@ def save_plan(
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
     try:
-        # A name that is not text is kept by its escapes.
+        # Escapes keep a name that is not valid UTF-8.
         draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
         draft.replace(path)
     except OSError as error:
@@ -97,9 +97,9 @@ def save_plan(
 
 
 def read_plan(path: Path) -> SavedPlan | None:
-    """The plan in a file, or None for what may be a spec. Raises UsageError for a file that is neither."""
+    """Return the plan in a file, or None for a possible spec. Raises UsageError for a file that is neither."""
     try:
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe can be read once
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""  # a pipe can be read only once
     except (OSError, ValueError):
         return None
     if not text.lstrip().startswith("{"):
@@ -131,7 +131,7 @@ def read_plan(path: Path) -> SavedPlan | None:
 
 
 def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
-    """The spec that a plan was compiled from, with its paths as they are to be reached from the file's folder."""
+    """Return the spec that a plan was compiled from, with its paths resolved from the file's folder."""
     resolved, relative = json.loads(json.dumps(saved.resolved)), set()
     for keys, value, holder in texts(resolved):
         if ".".join(map(str, keys)) in saved.relative:
@@ -147,7 +147,7 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
 
 
 def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[str, Status], machine: Machine) -> None:
-    """Refuse what is more than a saved plan, or something else. Raises UsageError that says what has moved."""
+    """Reject a plan with other or more work than the saved one. Raises UsageError with the difference."""
     again = _again(path)
     if absent := missing_device(plan, machine):
         raise UsageError(f"{path} was planned for {plan.spec.target.device}: {absent[0][0]}", again)
@@ -178,7 +178,7 @@ def _saved(plan: Plan, step: Step, status: Status) -> SavedStep:
 
 
 def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
-    # What of a step's own is another; nothing where only its inputs are.
+    # Differences of the step itself; empty where only its inputs differ.
     if before is None:
         return "was not planned"
     if name not in plan.steps:

@@ -1,4 +1,4 @@
-"""The status of every step, `reuse`, `resume` or `run`, and why; and the steps that a run goes through."""
+"""The status of every step, `reuse`, `resume` or `run`, with its reason; and the steps that a run goes through."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, open_index
 
 SHARED = "in the shared store"
-"""why a step is reused whose artifact is not in the cache yet"""
+"""reason to reuse a step whose artifact is not in the cache yet"""
 
 
 @dataclass(frozen=True)
 class Status:
-    """`reuse`, `resume` or `run`, and why: what changed since the `nearest` artifact, or `because` of which inputs.
+    """`reuse`, `resume` or `run`, with its reason: changes since the `nearest` artifact, or `because` of inputs.
 
-    `environment` is what was different where a reused artifact was made.
+    `environment` is the difference from the environment that made a reused artifact.
     """
 
     status: str
@@ -44,13 +44,13 @@ class Status:
 
 
 def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, Status]:
-    """Step name -> status. Presence only: bytes are checked when they are read."""
+    """Map each step to its status. Checks presence only: readers check the bytes."""
     index = open_index(store) if index is None else index
     history = History(plan, index)
     assert isinstance(plan.spec.target.threads, int), "statuses takes the plan of a resolved spec"
     here = environment(Placement(plan.spec.target.device, plan.spec.target.threads))
     by_name: dict[str, Status] = {}
-    roots: dict[str, str] = {}  # step to run -> the step where its reason lies
+    roots: dict[str, str] = {}  # step to run -> the step that causes it
     keys = store.present([(step.operation, step.key) for step in plan.steps.values()])
     present = {name for name, step in plan.steps.items() if step.key in keys}
     chains: dict[str, list[str]] = {}
@@ -69,12 +69,12 @@ def statuses(plan: Plan, store: Store, index: Index | None = None) -> dict[str, 
 
 
 def count(statuses: Mapping[str, Status]) -> dict[str, int]:
-    """How many steps run, are reused, are resumed."""
+    """Count the steps that run, are reused and are resumed."""
     return {kind: sum(status.status == kind for status in statuses.values()) for kind in ("run", "reuse", "resume")}
 
 
 def to_run(statuses: Mapping[str, Status]) -> list[str]:
-    """The names of steps that run or are resumed."""
+    """Return the names of steps that run or are resumed."""
     return [name for name, status in statuses.items() if status.status != "reuse"]
 
 
@@ -112,13 +112,13 @@ def _made(
 
 
 def missing_data(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
-    """What datasets lack that steps to run need, and how to get it."""
+    """Return missing data of the steps to run, each with a hint."""
     sources = [plan.sources[name] for name in to_run(statuses) if name in plan.sources]
     return [problem for source in sources if not source.fetches and (problem := source.missing())]
 
 
 def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:
-    """What steps to run need of which something is not installed, and how to get it."""
+    """Return missing libraries of the steps to run, each with a hint."""
     steps = [plan.steps[name] for name in to_run(statuses)]
     formats = dict.fromkeys(step.options["format"] for step in steps if step.gives(EmitResult))
     extras = {format: exporters[format].facts["extra"] for format in formats if "extra" in exporters[format].facts}
@@ -138,7 +138,7 @@ def missing_libraries(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[
 
 
 def _missing_compiler(device: str) -> list[tuple[str, str]]:
-    # What torch.compile makes kernels with, as torch looks for it.
+    # The compiler that torch.compile uses, looked up as torch does.
     what = "`training.kernels: compiled` needs"
     if device.startswith("cuda"):
         lacks = not util.find_spec("triton")
@@ -152,7 +152,7 @@ def _missing_compiler(device: str) -> list[tuple[str, str]]:
 
 
 def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
-    """What the target's device lacks on this machine, and what to do about it."""
+    """Return a problem and a hint if this machine lacks the target's device."""
     device = plan.spec.target.device
     if machine.has(device):
         return []
@@ -160,7 +160,7 @@ def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
 
 
 def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
-    """What more threads than there are cores do where steps run here, and what to do about it."""
+    """Return a problem and a hint if steps run here with more threads than cores."""
     target = plan.spec.target
     assert isinstance(target.threads, int), "excess_threads takes the plan of a resolved spec"
     if target.threads <= machine.cores or target.elsewhere:
@@ -170,7 +170,7 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
 
 
 def chain(plan: Plan, statuses: Mapping[str, Status], name: str) -> list[str]:
-    """The step and those whose own reason it has, down to where the reason lies. Raises UsageError for no step."""
+    """Return a step and the chain of its causes, down to the root cause. Raises UsageError for an unknown step."""
     if name not in plan.steps:
         hint = suggestion(name, list(plan.steps)) or "`autosparse plan --steps` lists them"
         raise UsageError(f"this plan has no step `{name}`", hint)
@@ -181,7 +181,7 @@ def chain(plan: Plan, statuses: Mapping[str, Status], name: str) -> list[str]:
 
 
 def explained(plan: Plan, statuses: Mapping[str, Status], name: str) -> dict[str, Any]:
-    """What is known of a step: its key, the artifact it is nearest to, its inputs, and what takes its result."""
+    """Return the facts about a step: key, nearest artifact, inputs, and the steps that use its result."""
     step, status = plan.steps[name], statuses[name]
     nearest = status.nearest
     return {
@@ -211,7 +211,7 @@ def explained(plan: Plan, statuses: Mapping[str, Status], name: str) -> dict[str
 
 @dataclass(frozen=True)
 class Selection:
-    """The steps that a run goes through, those `forced`, those `after` them, and whether it `finishes` the plan."""
+    """The steps that a run goes through, those `forced`, those `after` them; `finishes` if it completes the plan."""
 
     statuses: Mapping[str, Status]
     forced: frozenset[str] = frozenset()
@@ -222,7 +222,7 @@ class Selection:
 def select_steps(
     plan: Plan, statuses: Mapping[str, Status], *, only: Sequence[str] = (), force: Sequence[str] = ()
 ) -> Selection:
-    """The steps that names or globs mean. Raises UsageError for one that means no step."""
+    """Return the steps that match names or globs. Raises UsageError for a pattern without a match."""
     forced = frozenset(name for pattern in force for name in _matching(plan, pattern, "--force"))
     chosen = frozenset(name for pattern in only for name in _matching(plan, pattern, "--only")) if only else plan.steps
     names = _needed(plan, statuses, chosen, forced) if only else frozenset(plan.steps)
@@ -252,9 +252,9 @@ def _matching(plan: Plan, pattern: str, option: str) -> list[str]:
 def _needed(
     plan: Plan, statuses: Mapping[str, Status], chosen: Collection[str], forced: Collection[str]
 ) -> frozenset[str]:
-    # What is there needs nothing, unless it is made again.
+    # A cached step needs no inputs, unless it is forced.
     needed: set[str] = set()
-    for name in reversed(list(plan.steps)):  # inputs come before what takes them
+    for name in reversed(list(plan.steps)):  # inputs precede their consumers
         if name in chosen or name in forced or name in needed:
             needed.add(name)
             if statuses[name].status != "reuse" or name in forced:

@@ -1,4 +1,4 @@
-"""Specs: validated YAML, with the place of every value."""
+"""Specs: validated YAML, with the position of every value."""
 
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec.budget import Amount

@@ -1,4 +1,4 @@
-"""Budgets as people write them: a sparsity, `99%`, `100x`, or the most parameters, multiply-adds or bytes."""
+"""Budgets as written in specs: a sparsity, `99%`, `100x`, or a maximum of parameters, multiply-adds or bytes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CURRENCIES = ("parameters", "macs", "bytes")
 _MANY = {"k": 10**3, "M": 10**6, "G": 10**9}
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _NUMBER = r"(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})"
-_MOST = 2**53  # what JSON readers take for whole numbers
+_MOST = 2**53  # largest whole number that every JSON reader keeps exactly
 _EXAMPLES = {"parameters": "120k", "macs": "5M", "bytes": "500kB"}
 _HINT = "0.99 removes 99 % of the weights"
 _WAYS = f"{_HINT}, as 99% and 100x do; or {{parameters: 120k}}, {{macs: 5M}}, {{bytes: 500kB}}"
@@ -28,13 +28,13 @@ _WAYS = f"{_HINT}, as 99% and 100x do; or {{parameters: 120k}}, {{macs: 5M}}, {{
 
 @dataclass(frozen=True)
 class Amount:
-    """The most that a pruned network may have of `parameters`, `macs` or `bytes`."""
+    """A maximum of `parameters`, `macs` or `bytes` for a pruned network."""
 
     currency: str
     amount: int
 
     def __str__(self) -> str:
-        """What steps, columns and folders call it, short and exact: `120k parameters`, `5M macs`, `500kB`."""
+        """Return the short, exact name in steps, columns and folders: `120k parameters`, `5M macs`, `500kB`."""
         in_bytes = self.currency == "bytes"
         for unit in ("GB", "MB", "kB", "GiB", "MiB", "KiB") if in_bytes else ("G", "M", "k"):
             worth = _BYTES[unit] if in_bytes else _MANY[unit]
@@ -44,7 +44,7 @@ class Amount:
         return f"{self.amount} {self.currency}"
 
     def written(self) -> dict[str, int]:
-        """As in a spec."""
+        """Return the amount as a spec holds it."""
         return {self.currency: self.amount}
 
 
@@ -66,7 +66,7 @@ def _sparsity(value: Any) -> float:
 
 
 def _share(text: str) -> float:
-    """The sparsity that `99%` and `100x` mean: the float nearest to the exact value, as 0.99 is."""
+    """Return the sparsity that `99%` or `100x` means: the float nearest to the exact value, as 0.99 is."""
     match = re.fullmatch(rf"(-?)({_NUMBER})\s*([%xX])", text)
     if match is None:
         currency, equals, amount = (part.strip() for part in text.partition("="))

@@ -39,11 +39,11 @@ from autosparse.user_code import label
 
 
 class Section(BaseModel):
-    """A frozen part of a spec that knows all its keys."""
+    """A frozen section of a spec that rejects unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
     unknown: ClassVar[str | None] = None
-    """hint for all keys that are not known, in place of those that are"""
+    """hint for every unknown key, in place of the known keys"""
 
     @model_validator(mode="before")
     @classmethod
@@ -69,20 +69,20 @@ class Choice(Section):
 
     @property
     def short_name(self) -> str:
-        """The name without folders: what people read."""
+        """The name without folders, for display."""
         return label(self.name)
 
     def options(self) -> dict[str, Any]:
-        """Every option, defaults written out, as JSON values."""
+        """Return every option, defaults written out, as JSON values."""
         return self.model_dump(mode="json", exclude={"name"})
 
     def keyed(self) -> dict[str, Any]:
-        """What of the choice enters a key."""
+        """Return the part of the choice that enters a cache key."""
         return {"name": self.name, "version": self.entry.version, "options": self.options()}
 
 
 class OpenChoice(Choice):
-    """A function that goes by many names, with options that only it knows."""
+    """A function registered under many names, which validates its options itself."""
 
     model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
@@ -104,7 +104,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The values, none of them twice."""
+    """Return the values. Raises PydanticCustomError for a duplicate."""
     for index, value in enumerate(values):
         if value in values[:index]:
             raise refusal(f"names {getattr(value, 'name', value)} twice")
@@ -112,17 +112,17 @@ def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def about(text: str) -> Any:
-    """What a key means, for the JSON Schema."""
+    """Describe a key for the JSON Schema."""
     return Field(description=text)
 
 
 def section_of(function: Callable[..., Any]) -> Any:
-    """A Section with the keyword-only arguments of a dataclass as its fields."""
+    """Return a Section with the keyword-only arguments of a dataclass as its fields."""
     return create_model(function.__name__, __base__=Section, __doc__=function.__doc__, **_fields(options_of(function)))
 
 
 def choice_of(registry: Registry[Any]) -> Any:
-    """The type of a field that names a registered function: `snip`, or `{name: snip, images: 512}`."""
+    """Return the type of a field that names a registered function: `snip`, or `{name: snip, images: 512}`."""
 
     def spread(value: Any) -> Any:
         if isinstance(value, str):
@@ -198,7 +198,7 @@ else:
 
 
 def listed(value: Any) -> Any:
-    """One thing, where several are due, is a list of it."""
+    """Wrap a single value in a tuple, where a spec expects a list."""
     return value if isinstance(value, list | tuple) else (value,)
 
 

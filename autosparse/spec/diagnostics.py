@@ -1,4 +1,4 @@
-"""A validation error as sentences: place, value, rule, and a hint."""
+"""A validation error as sentences: position, value, rule, and a hint."""
 
 from __future__ import annotations
 
@@ -36,23 +36,23 @@ _RULES = {
 
 
 def refusal(message: str, hint: str | None = None, at: Path = ()) -> PydanticCustomError:
-    """The error of a validator that refuses a value, or what is at a path in it."""
-    # The message comes last: a sign such as `{hint}` in it stays as it is.
+    """Return the error of a validator that rejects a value, or the value at a path in it."""
+    # The message is the last argument: pydantic then leaves braces in it, such as `{hint}`, unchanged.
     return PydanticCustomError("refused", "{message}", {"hint": hint, "at": at, "message": message})
 
 
 def explain(error: ValidationError, document: Document) -> SpecError:
-    """All problems of a spec, in the order they were written, as one SpecError."""
+    """Return all problems of a spec, in the order of their positions, as one SpecError."""
     sentences: dict[Path, tuple[str, Mark, str, str | None]] = {}
     for problem in error.errors(include_url=False):
         context = problem.get("ctx", {})
-        # A list of which some items are wrong is also told to be short of valid ones: only an empty list is.
+        # pydantic also reports a list with invalid items as too short: only an empty list is.
         if problem["type"] == "too_short" and len(problem["input"]) >= context["min_length"]:
             continue
-        # A rule over several sections says at which of them it is broken.
+        # A rule over several sections names the section that breaks it.
         loc = (*problem["loc"], *context.get("at", ()))
         path = _path(loc, document.data, missing=problem["type"] == "missing")
-        # A union reports one problem for each of its members: the first will do, but a number need not be whole.
+        # A union reports one problem per member: the first suffices, but a number need not be whole.
         if path not in sentences or (sentences[path][0], problem["type"]) == ("int_type", "float_type"):
             sentences[path] = (problem["type"], *_sentence(problem, path, document))
     ordered = sorted(sentences.values(), key=lambda item: (item[1].line, item[1].column))
@@ -61,7 +61,7 @@ def explain(error: ValidationError, document: Document) -> SpecError:
 
 @contextmanager
 def located(document: Document) -> Iterator[None]:
-    """Give an InvalidValue raised inside the file, line and column of its value, if the document contains it."""
+    """Add file, line and column of its value to an InvalidValue raised inside, if the document contains the value."""
     try:
         yield
     except InvalidValue as error:
@@ -100,8 +100,8 @@ def _hint(kind: str, value: Any, context: Mapping[str, Any]) -> str | None:
 
 
 def _path(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
-    # pydantic puts the tags of unions into the location: a step that the data does not have is one,
-    # unless it is the last and names what is missing.
+    # pydantic puts the tags of unions into the location. A step that the data lacks is a tag,
+    # unless it is the last and names a missing value.
     path: list[str | int] = []
     here = data
     for index, step in enumerate(loc):

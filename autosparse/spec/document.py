@@ -1,6 +1,6 @@
-"""YAML text -> plain data and the place of every value in it; nothing is guessed and nothing is executed.
+"""YAML text -> plain data and the position of every value in it; nothing is guessed and nothing is executed.
 
-YAML 1.2's scalars: `1e-3` is a number, `NO` is a text. Refused with their place: duplicate keys, anchors,
+YAML 1.2's scalars: `1e-3` is a number, `NO` is a text. Rejected with their position: duplicate keys, anchors,
 aliases, tags, merges, a second document, texts over 1 MiB, nesting over 64, numbers that are not finite.
 """
 
@@ -31,7 +31,7 @@ _WORDS = {
 
 @dataclass(frozen=True)
 class Mark:
-    """Where something was written: a file's name with line and column from 1, or a command's option."""
+    """The source of a value: a file's name with line and column from 1, or a command's option."""
 
     name: str
     line: int = 0
@@ -50,14 +50,14 @@ class Document:
     keys: dict[Path, Mark] = field(default_factory=dict)
 
     def nearest(self, path: Path) -> Mark | None:
-        """The mark of the deepest value on the way to `path`."""
+        """Return the mark of the deepest value on the way to `path`."""
         for length in range(len(path), -1, -1):
             if mark := self.values.get(path[:length]):
                 return mark
         return None
 
     def at(self, path: Path) -> Any:
-        """The value at a path, or None."""
+        """Return the value at a path, or None."""
         data = self.data
         for key in path:
             if isinstance(data, list) and isinstance(key, int):
@@ -88,7 +88,7 @@ def parse_document(text: str, name: str) -> Document:
 
 
 def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path, str, Any]]:
-    """Every text in plain data: its path, itself, and what holds it, where it may be replaced."""
+    """Yield every text in plain data: its path, itself, and the container in which a caller may replace it."""
     if isinstance(data, str):
         yield path, data, holder
     elif isinstance(data, dict | list):
@@ -97,7 +97,7 @@ def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path
 
 
 def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every value in mappings that is no mapping with keys, and its path."""
+    """Yield the path and value of every leaf of nested mappings; an empty mapping is a leaf."""
     if isinstance(data, Mapping) and data:
         for key, inner in data.items():
             yield from leaves(inner, (*path, key))
@@ -106,7 +106,7 @@ def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
 
 
 def parse_scalar(text: str, mark: Mark) -> Any:
-    """A plain scalar by YAML 1.2's core schema. Raises SpecError on a number that is not finite."""
+    """Parse a plain scalar by YAML 1.2's core schema. Raises SpecError on a number that is not finite."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):

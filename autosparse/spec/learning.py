@@ -1,4 +1,4 @@
-"""The sections `irp`, `scorer` and `tuning`: the source of labels, what learns from them, and how Optuna tunes it."""
+"""The sections `irp`, `scorer` and `tuning`: the source of labels, the scorer that learns from them, its tuning."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MOST_ROUNDS = 1000
 
 
 def whole(value: float) -> float:
-    """2.0 epochs are 2."""
+    """Return a whole number as an int: 2.0 epochs are 2."""
     return int(value) if float(value).is_integer() else value
 
 
@@ -79,11 +79,11 @@ class Irp(Section):
 
     @property
     def networks(self) -> tuple[Choice, ...]:
-        """The networks that are pruned in rounds, of a resolved spec."""
+        """The networks that IRP prunes in rounds, for a resolved spec."""
         return self.models or ((self.model,) if self.model is not None else ())
 
     def left_after(self, rounds: int) -> float:
-        """The share of the weights that so many rounds leave."""
+        """Return the share of the weights left after this number of rounds."""
         return 1 - rounds * self.per_round if self.per_round_of == "all" else (1 - self.per_round) ** rounds
 
     @model_validator(mode="after")
@@ -94,7 +94,7 @@ class Irp(Section):
 
 
 class Pretrained(Section):
-    """A scorer that was trained before: the plan then holds no IRP, and nothing to tune."""
+    """A scorer trained earlier: the plan then contains no IRP and no tuning."""
 
     unknown: ClassVar[str | None] = "a pretrained scorer keeps the options that it was trained with"
 
@@ -109,7 +109,7 @@ class Pretrained(Section):
 
 
 def scorer_kind(value: Any) -> str:
-    """Which of the two a spec's `scorer` is: `folder`, or `choice` of one to train."""
+    """Return the kind of a spec's `scorer`: `folder` of a trained one, or `choice` of one to train."""
     named = isinstance(value, Mapping) and "pretrained" in value
     return "folder" if named or isinstance(value, Pretrained) else "choice"
 
@@ -145,7 +145,7 @@ class Proxy(Section):
 
 
 class Tuning(Section):
-    """How Optuna tunes the scorer."""
+    """Tuning of the scorer's options with Optuna."""
 
     trials: Annotated[
         Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
@@ -212,12 +212,12 @@ class Tuning(Section):
 
     @property
     def seconds(self) -> float | None:
-        """The limit of time that was written, or None."""
+        """The time limit in seconds, or None for unlimited."""
         return None if self.time == "unlimited" else read_seconds(self.time)
 
 
 def check_split(tuning: Tuning, irp: Irp) -> None:
-    """Whether there is something to hold out and something left, often enough. Raises PydanticCustomError."""
+    """Require a part to hold out, a part left to learn from, and enough folds. Raises PydanticCustomError."""
     if tuning.trials == 0:
         return
     if tuning.split == "seeds" and len(irp.seeds) < 2:
@@ -231,7 +231,7 @@ def check_split(tuning: Tuning, irp: Irp) -> None:
 
 
 def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
-    """Refuse a proxy that scorers learn from or, if it is the `same` network, are compared on."""
+    """Reject a proxy that scorers learn from or, if it is the `same` network, are compared on."""
     proxy = tuning.proxy
     if proxy is None or not proxy.weight or tuning.trials == 0:
         return
@@ -244,7 +244,7 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
 
 
 def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *, searches: bool) -> None:
-    """Whether selections can be tuned for the method whose proxy is trained. Raises PydanticCustomError."""
+    """Require a method and a proxy for which selections can be tuned. Raises PydanticCustomError."""
     number = len(tuning.selections)
     if not number or tuning.trials == 0:
         return

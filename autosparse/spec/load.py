@@ -1,4 +1,4 @@
-"""A spec from a file, its bases and the command line: found, merged, validated, with the origin of every value."""
+"""A spec from a file, its bases and the command line: located, merged, validated, with the origin of every value."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FILE = "autosparse.yaml"
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec, where its values were written, and the paths, now absolute, that were written `relative`."""
+    """A validated spec, the origin of its values, and the now absolute paths that were written `relative`."""
 
     spec: Spec
     name: str
@@ -37,27 +37,27 @@ class LoadedSpec:
     document: Document
     relative: frozenset[str] = frozenset()
     origin: FilePath | None = None
-    """the spec's file, of one that a saved plan holds"""
+    """the spec's file, for a spec from a saved plan"""
 
     @property
     def identity(self) -> str | None:
-        """The resolved path of the spec's file, however it was named."""
+        """The resolved path of the spec's file, independent of the name used."""
         file = self.path or self.origin
         return str(file.resolve()) if file else None
 
 
 @dataclass(frozen=True)
 class SpecPath:
-    """A spec file and, when it was not named, why it was taken."""
+    """A spec file and, if no name was given, the reason for its choice."""
 
     path: FilePath
     why: str | None
 
 
 def find_spec(named: str | None, store: Store) -> SpecPath:
-    """The named spec; else `AUTOSPARSE_SPEC`, the last one used here, `autosparse.yaml` here or above, digits.
+    """Return the named spec; else `AUTOSPARSE_SPEC`, the last one used here, `autosparse.yaml` here or above, digits.
 
-    A name that is no file but that of a shipped spec, with or without its folder, means the shipped one.
+    A name that is no file but a bundled spec's, with or without its folder, means the bundled one.
     """
     if named is not None:
         path = FilePath(named)
@@ -82,7 +82,7 @@ def find_spec(named: str | None, store: Store) -> SpecPath:
 
 
 def remember_spec(path: FilePath, store: Store) -> None:
-    """Make a spec the one that commands in this directory mean."""
+    """Make a spec the default of commands in this directory."""
     store.remember(_memory_key(), str(path.resolve()))
 
 
@@ -91,7 +91,7 @@ def _memory_key() -> str:
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
-    """Read, merge and validate a spec file. Raises SpecError naming every problem and its place.
+    """Read, merge and validate a spec file. Raises SpecError with every problem and its position.
 
     `overrides` are `path.to.key=value` with YAML values; `budget` replaces the spec's.
     """
@@ -106,7 +106,7 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
 
 
 def _check_varied(path: FilePath, document: Document, dotted: str, number: int) -> None:
-    # Whether there is such a value to vary, and what it takes is a value of it.
+    # The path must exist in the spec, and accept the value.
     mark = document.nearest(("study", dotted, number)) or Mark(str(path))
     other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
     _set_dotted(other, dotted, document.data["study"][dotted][number], mark)
@@ -129,7 +129,7 @@ def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> Loaded
 
 
 def parse_list(text: str, name: str) -> list[Any]:
-    """The values of `a, b, c`, each in YAML; brackets around them may be left out. Raises SpecError."""
+    """Return the values of `a, b, c`, each in YAML; the brackets are optional. Raises SpecError."""
     values: list[Any] = parse_document(f"list: [{text}]", name).data["list"]
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
@@ -139,7 +139,7 @@ def parse_list(text: str, name: str) -> list[Any]:
 
 
 def take_spec(data: Mapping[str, Any], name: str, relative: frozenset[str] = frozenset()) -> LoadedSpec:
-    """A spec from plain data, such as a resolved one; its paths are taken as they are."""
+    """Validate a spec from plain data, such as a resolved one; its paths stay unchanged."""
     document = Document(data)
     return LoadedSpec(_validate(document), name, None, document, relative)
 
@@ -198,7 +198,7 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
     for key, value in above.items():
         inner = (*path, key)
         old: Any = below.get(key)
-        # A mapping that names another choice replaces the base's: its options would mean nothing. So does a budget.
+        # A mapping that names another choice replaces the base's, whose options would not apply. So does a budget.
         replaces = inner == ("budget",) or (inner == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
         both = isinstance(value, dict) and isinstance(old, dict) and not replaces
         if both and value.get("name", old.get("name")) == old.get("name"):
@@ -226,7 +226,7 @@ def _override(document: Document, override: str) -> None:
 
 def _set_dotted(document: Document, dotted: str, value: Any, mark: Mark) -> None:
     path = tuple(dotted.split("."))
-    if path == ("scorer", "pretrained"):  # in place of the scorer that the spec trains, whatever its options
+    if path == ("scorer", "pretrained"):  # replaces the scorer that the spec trains, with its options
         _set(document, ("scorer",), {}, mark)
     _set(document, path, value, mark)
 
@@ -234,7 +234,7 @@ def _set_dotted(document: Document, dotted: str, value: Any, mark: Mark) -> None
 def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
     section: Any = document.data
     for depth, key in enumerate(path[:-1]):
-        if depth == 0 and key in ("method", "scorer"):  # what the spec does not name is there by default
+        if depth == 0 and key in ("method", "scorer"):  # the default, if the spec names none
             section.setdefault(key, Spec.model_fields[key].default)
         if isinstance(section.get(key), str):  # `--set model.width=8` on `model: resnet8`
             section[key] = _spread(key, section[key])
@@ -244,7 +244,7 @@ def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> N
         section = inner
     _forget(document, path)
     section[path[-1]] = value
-    for length in range(1, len(path)):  # the sections that it made
+    for length in range(1, len(path)):  # the sections that this call creates
         document.values.setdefault(path[:length], mark)
         document.keys.setdefault(path[:length], mark)
     document.values[path] = document.keys[path] = mark
@@ -257,7 +257,7 @@ def _given_budget(text: str) -> Any:
 
 
 def _make_absolute(document: Document) -> None:
-    # Files are meant relative to the spec that names them, or to where the command line is typed.
+    # Files are relative to the spec that names them, or to the working directory for the command line.
     several = document.at(("irp", "models"))
     networks: list[Path] = [("irp", "models", n) for n in range(len(several) if isinstance(several, list) else 0)]
     for path in (("model",), ("dataset",), ("irp", "model"), ("irp", "dataset"), *networks):
@@ -277,7 +277,7 @@ def _write_out(document: Document, path: Path) -> None:
         for key, value in choice.items():
             if (option := entry.options.get(key)) and option.is_path:
                 folder = _folder(document, (*path, key))
-                # A spec that ships with the package stands for one in `specs` here: data is never in the package.
+                # A bundled spec resolves paths as if it were in `specs` here: the package never contains data.
                 choice[key] = _absolute(value, FilePath("specs") if is_shipped(folder) else folder)
     if entry.facts.get("user_code"):
         folder = _folder(document, (*path, "name") if isinstance(choice, dict) else path)
@@ -288,7 +288,7 @@ def _write_out(document: Document, path: Path) -> None:
 
 
 def _folder(document: Document, path: Path) -> FilePath:
-    mark = document.nearest(path)  # a name that became a mapping, because an option was set, has no mark of its own
+    mark = document.nearest(path)  # a name that became a mapping, because an option was set, has no mark
     return FilePath(mark.name).parent if mark and mark.line else FilePath()
 
 
@@ -307,7 +307,7 @@ def _frozen(data: Any) -> Any:
 
 
 def _spread(key: str, name: str) -> dict[str, Any]:
-    # A preset of which one choice is replaced is another method, and is not named after the preset.
+    # A preset with one choice replaced is another method, and does not take the preset's name.
     return dict(PRESETS[name][1]) if key == "method" and name in PRESETS else {"name": name}
 
 

@@ -1,4 +1,4 @@
-"""The section `method`: how a network is pruned, with the horizon, the training steps spent on its masks."""
+"""The section `method`: pruning choices and the horizon, the number of training steps spent on the masks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from autosparse.spec.diagnostics import refusal
 from autosparse.text import quoted
 
 HORIZON = "method.horizon"
-"""Where a spec says it."""
+"""The path of the horizon in a spec."""
 
 USUAL = 50
-"""Percent of one training of the network that `auto` stands for where no time limit lowers it."""
+"""The value of `auto` in percent of one training of the network, unless a time limit lowers it."""
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _SHARE = re.compile(rf"({_NUMBER}) ?%")
@@ -60,9 +60,9 @@ Horizon = Annotated[
 
 
 def searched(method: Method, steps: int) -> Method:
-    """The method with a search of as many steps as its horizon in place of its schedule; without one as it is.
+    """Replace the schedule by a search with as many steps as the horizon; without one return the method unchanged.
 
-    A search that it has keeps its other options.
+    An existing search keeps its other options.
     """
     if method.horizon is None:
         return method
@@ -74,12 +74,12 @@ def searched(method: Method, steps: int) -> Method:
 
 
 def in_percent(value: float) -> str:
-    """A share of one training as it is written: 50 is `50%`."""
+    """Format a share of one training: 50 is `50%`."""
     return f"{value:g}%"
 
 
 def written_out(method: Method) -> Method:
-    """The method with `auto` as the share of a training that it stands for."""
+    """Return the method with `auto` replaced by its share of a training."""
     return method.model_copy(update={"horizon": in_percent(USUAL)}) if method.horizon == "auto" else method
 
 
@@ -97,9 +97,9 @@ DENSE = "dense"
 
 
 class Method(Section):
-    """How a network is pruned: four independent choices and a repair, or a preset, whole or with other parts.
+    """A pruning method: four independent choices and a repair, or a preset, whole or with some choices replaced.
 
-    With a `horizon` above 0 the schedule is a search of so many steps, begun from the criterion's scores and quotas.
+    With a `horizon` above 0 the schedule is a search of that many steps, from the criterion's scores and quotas on.
     """
 
     name: Annotated[
@@ -142,7 +142,7 @@ class Method(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Method:
-        # A preset under another name: validating it under its own would come back here.
+        # A preset under another name: validation under its real name would recurse.
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
@@ -157,12 +157,12 @@ class Method(Section):
 
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
         preset = Method.model_validate({"name": "preset", **parts})
-        if preset.selection.entry.facts.get("tuned"):  # whatever goes with the scorer
+        if preset.selection.entry.facts.get("tuned"):  # any selection, as it comes from the scorer
             preset = preset.model_copy(update={"selection": self.selection})
         return preset.choices() == self.choices()
 
     def choices(self) -> dict[str, Any]:
-        """The keyed form of the choices: what the method is, whatever its name. No repair is not mentioned."""
+        """Return the keyed choices, which identify the method whatever its name. They omit `repair: none`."""
         repair = ("repair",) if self.repair.name != "none" else ()
         parts = ("criterion", "allocation", "selection", "schedule", *repair)
         return {part: getattr(self, part).keyed() for part in parts}
@@ -183,21 +183,21 @@ class Method(Section):
 
     @property
     def needs_rounds(self) -> bool:
-        """Whether IRP is run on the network that is pruned."""
+        """True for a criterion that needs IRP on the network to prune."""
         return bool(self.criterion.entry.facts.get("needs_rounds"))
 
     @property
     def searches(self) -> bool:
-        """Whether the masks are learned with the weights of the network that is pruned."""
+        """True for masks learned together with the weights of the network to prune."""
         return self.horizon not in (None, 0, "0%") or bool(self.schedule.entry.facts.get("learns"))
 
     @property
     def needs(self) -> str:
-        """What scores come from besides the network and its data, in words; empty for nothing."""
+        """The source of scores in addition to the network and its data, in words; empty for none."""
         return "a scorer" if self.needs_scorer else "rounds of IRP" if self.needs_rounds else ""
 
     def control(self, name: str) -> Method:
-        """This method with what one control replaces in it."""
+        """Return this method with the choices that one control replaces."""
         return Method.model_validate({**self.model_dump(), **CONTROLS[name][1], "name": f"{self.name}.{name}"})
 
 
@@ -208,7 +208,7 @@ def _method_name(value: str) -> str:
 
 
 def _default_name(method: Mapping[str, Any]) -> str:
-    # The parts that were written; all four where those are the name of a preset with other parts.
+    # The written choices; all four if those make the name of a preset with other choices.
     defaults = {"allocation": "global", "selection": "top", "schedule": "one_shot"}
     name = _joined({part: method.get(part) for part in ("criterion", *defaults, "repair", "horizon")})
     parts = {part: value for part, value in method.items() if part not in ("repair", "horizon")}
@@ -227,7 +227,7 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
 
 
 def _changed_preset(method: Mapping[str, Any]) -> Mapping[str, Any]:
-    # A preset with other parts: `{preset: synflow, repair: reconnect}`, named after both.
+    # A preset with choices replaced: `{preset: synflow, repair: reconnect}`, named after both.
     name, parts = method["preset"], {key: value for key, value in method.items() if key != "preset"}
     changed = _joined({key: value for key, value in parts.items() if key != "name"})
     full_name = f"{name}+{changed}"[:60] if changed else name

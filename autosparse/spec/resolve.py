@@ -1,4 +1,4 @@
-"""What `auto` and the unsaid mean on a machine: a spec with every choice written out."""
+"""Resolved specs: `auto` and defaults become explicit choices for one machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autosparse.spec.sanity import BEST
 from autosparse.spec.schema import Spec
 
 ROUNDS, TRIALS = 16, 20
-"""What `irp.rounds` and `tuning.trials` are when a spec leaves them open."""
+"""The defaults of `irp.rounds` and `tuning.trials`."""
 
 _AUTO = {
     "irp.epochs", "irp.rounds", "irp.training.precision", "sanity.methods", "target.device", "target.threads",
@@ -28,7 +28,7 @@ _AS_THE_SPECS = ("model", "dataset", "training")
 
 
 def resolve(spec: Spec, machine: Machine) -> Spec:
-    """Write out `auto` and what defaults to another section. Equal keys come of the result."""
+    """Replace `auto` and defaults from other sections by explicit values, which determine the cache keys."""
     target, irp, tuning, sanity = spec.target, spec.irp, spec.tuning, spec.sanity
     device = _given(target.device, machine.devices[0])
     threads = max(1, machine.cores // _given(target.workers, 1))
@@ -68,7 +68,7 @@ def _given(value: Any, otherwise: Any) -> Any:
 
 
 def open_settings(spec: Spec) -> dict[str, float]:
-    """What a spec leaves open, by path: what `target.time` may lower, with the values it has otherwise."""
+    """Return the settings that a spec leaves open, which `target.time` may lower: path -> default value."""
     settings: dict[str, float] = {HORIZON: USUAL} if spec.method.horizon == "auto" else {}
     if not spec.learns:
         return settings
@@ -83,7 +83,7 @@ def open_settings(spec: Spec) -> dict[str, float]:
 
 
 def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
-    """The spec with values, by path, for what it leaves open."""
+    """Return the spec with the open settings at these values, by path."""
     sections: dict[str, dict[str, Any]] = {"irp": {}, "tuning": {}, "method": {}}
     for path, value in settings.items():
         section, _, name = path.partition(".")
@@ -94,25 +94,25 @@ def with_settings(spec: Spec, settings: Mapping[str, Any]) -> Spec:
 
 
 def provenance(resolved: dict[str, Any], document: Document) -> dict[str, str]:
-    """Dotted path of every value in a resolved spec -> where it was written, `auto`, `as ...` or `default`."""
+    """Map the dotted path of every value in a resolved spec to its origin: a mark, `auto`, `as ...` or `default`."""
     paths = [path for path, value in leaves(resolved) if value != {}]
     return {".".join(map(str, path)): _origin(path, document) for path in paths}
 
 
 def _origin(path: Path, document: Document) -> str:
-    whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's own
+    whole = path[:2] == ("irp", "training") and not _is_written(path[:2], document)  # the spec's
     dotted, value = ".".join(map(str, path)), document.at(path)
     if (dotted in _AUTO and not whole and value in ("auto", None)) or (dotted == HORIZON and value == "auto"):
         return "auto"
     written = max((n for n in range(1, len(path) + 1) if _is_written(path[:n], document)), default=0)
-    # A preset or a choice by name stands for all its values; a mapping only for the ones written in it.
+    # A preset or a choice by name sets all its values; a mapping only the values written in it.
     if written == len(path) or (written and not isinstance(document.at(path[:written]), dict)):
         return str(document.values[path[:written]])
     return f"as `{path[1]}`" if path[:1] == ("irp",) and path[1] in _AS_THE_SPECS and written < 2 else "default"
 
 
 def _is_written(path: Path, document: Document) -> bool:
-    # In `irp`, null means the spec's own, as silence does.
+    # In `irp`, null means the value of the spec, as an absent key does.
     null = path[:1] == ("irp",) and path[1:] and path[1] in _AS_THE_SPECS and document.at(path[:2]) is None
     return path in document.values and not null
 
@@ -128,7 +128,7 @@ def _tuned(spec: Spec) -> tuple[str, ...]:
 
 def _rounds(spec: Spec) -> int:
     rounds, share = max(ROUNDS, spec.fewest_rounds), spec.irp.per_round
-    # Rounds that each take a share of all weights must leave some.
+    # Rounds that each prune a share of all weights must leave some.
     return min(rounds, math.ceil(1 / share) - 1) if spec.irp.per_round_of == "all" else rounds
 
 
@@ -142,7 +142,7 @@ def _with_methods(spec: Spec, change: Callable[[Method], Method]) -> Spec:
 
 
 def with_selections(spec: Spec, pretrained: Mapping[str, Any] | None) -> Spec:
-    """The spec with the selection, of its scorer or `pretrained`, for each `tuned` that no trial is to choose."""
+    """Replace each `tuned` by the selection of the spec's scorer or of `pretrained`, unless trials choose it."""
     if isinstance(spec.scorer, Choice):
         tried = spec.tuning.selections and spec.tuning.trials
         chosen = None if tried else selection_of({"name": spec.scorer.name})
@@ -152,14 +152,14 @@ def with_selections(spec: Spec, pretrained: Mapping[str, Any] | None) -> Spec:
 
 
 def selection_of(scorer: Mapping[str, Any]) -> dict[str, Any]:
-    """The selection, as a spec says it, that goes with a scorer: the one that it was tuned with, or its kind's."""
+    """Return a scorer's selection, in a spec's form: the one it was tuned with, or the default of its kind."""
     if tuned := scorer.get("selection"):
         return {"name": tuned["name"], **tuned.get("options", {})}
     return {"name": scorers[scorer["name"]].facts.get("selection", "top")}
 
 
 def filled(method: Method, chosen: Mapping[str, Any] | None) -> Method:
-    """The method with a choice in place of `tuned`; a mask search ends with the highest of the scores it learned."""
+    """Replace the selection `tuned`; a mask search instead keeps the highest of its learned scores."""
     if not method.selection.entry.facts.get("tuned") or (chosen is None and not method.searches):
         return method
     return method.model_copy(
@@ -171,7 +171,7 @@ _SELECTION: TypeAdapter[Any] = TypeAdapter(SelectionChoice)
 
 
 def with_horizon(spec: Spec, steps: int) -> Spec:
-    """The spec with a search for every method that has a horizon; `steps` are those of one training of its network."""
+    """Return the spec with a search for every method with a horizon; `steps` are those of one training."""
     if all(method.horizon is None for method in spec.methods):
         return spec
     return _with_methods(spec, lambda method: searched(method, steps))

@@ -1,4 +1,4 @@
-"""The `sanity` section: which methods are checked, how, and where."""
+"""The `sanity` section: checks of the masks, the methods to check, budget and seeds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ else:
     Check = Literal[tuple(CHECKS)]
 
 BEST = "best"
-"""The method of `compare` that reaches most on validation images."""
+"""The method of `compare` with the highest validation accuracy."""
 
 
 def if_true(value: Any) -> Any:
-    """`sanity: true` is the section with its defaults, false is none."""
+    """Expand `sanity: true` to the section with its defaults, and false to none."""
     return ({} if value else None) if isinstance(value, bool) else value
 
 
@@ -37,7 +37,7 @@ def _known_check(value: Any) -> Any:
 
 
 class Sanity(Section):
-    """What of a method's accuracy is owed to its choice of weights: its masks, or what they come from, are altered."""
+    """Checks of the accuracy that a method owes to its choice of weights: they alter its masks or their inputs."""
 
     methods: Annotated[
         tuple[str, ...] | Literal["auto"],
@@ -69,7 +69,7 @@ def check_sanity(
     budgets: Sequence[Any],
     seeds: Sequence[int],
 ) -> None:
-    """Refuse a section that does not go with the rest of the spec: PydanticCustomError says where."""
+    """Reject a section that contradicts the rest of the spec. Raises PydanticCustomError with the path."""
     known = [method, *compared]
     if BEST in known:
         hint = f"`{BEST}` stands for the best of `compare`"

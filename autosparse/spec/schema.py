@@ -1,4 +1,4 @@
-"""The sections of a spec: every key, its type, its default, what it means."""
+"""The sections of a spec: every key with its type, default and meaning."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from autosparse.text import quoted
 
 
 def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 1
+    if isinstance(value, bool):  # bool is an int in Python
         raise refusal(f"must be 1 but is {str(value).lower()}")
     return value
 
@@ -67,7 +67,7 @@ Compared = Annotated[
 
 
 class Spec(Section):
-    """What to prune, how far, and what to compare it with."""
+    """A network to prune, its budgets, and the methods to compare."""
 
     version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("of the spec's format")] = 1
     model: Annotated[ModelChoice, about("the network to prune")]
@@ -161,7 +161,7 @@ class Spec(Section):
         check_proxy(self.tuning, self.irp, self.seeds, same=here and networks[0] == self.model)
         both = [seed for seed in self.irp.seeds if seed in self.seeds]
         if here and self.model in networks and both:
-            # Its labels would tell how training this very network went: no pruning at initialization.
+            # The labels would depend on a training of this very network: no pruning at initialization.
             raise refusal(
                 f"must not name {both[0]}, a seed of `seeds`: the scorer would be judged on a network it learned from",
                 "such as `irp: {seeds: [100]}`",
@@ -208,45 +208,45 @@ class Spec(Section):
 
     @property
     def fewest_rounds(self) -> int:
-        """Of IRP, from which the scorer can learn something."""
+        """The least number of IRP rounds from which the scorer can learn."""
         below = self._learns_below
         return next((n for n in range(1, MOST_ROUNDS) if self.irp.left_after(n) <= below), MOST_ROUNDS)
 
     @property
     def _learns_below(self) -> float:
-        # The share of the weights that rounds have to leave at most.
+        # The largest share of the weights that rounds may leave.
         return float(self.scorer.entry.facts.get("learns_below", 1.0)) if self.learns else 1.0  # type: ignore[union-attr]
 
     @property
     def compared(self) -> tuple[Method, ...]:
-        """The methods that `method` is compared with."""
+        """The methods compared with `method`."""
         return tuple(method for method in self.methods if method.name != self.method.name)
 
     @property
     def baselines(self) -> tuple[Method, ...]:
-        """Those that prune at initialization: not the oracle, which has trained the network that it prunes."""
+        """The compared methods that prune at initialization: without the oracle, which trains the network it prunes."""
         return tuple(method for method in self.compared if not method.needs_rounds)
 
     @property
     def learns(self) -> bool:
-        """Whether a scorer is to be trained, from IRP on."""
+        """True if the plan trains a scorer, from IRP on."""
         return not isinstance(self.scorer, Pretrained) and any(method.needs_scorer for method in self.methods)
 
     @property
     def methods(self) -> tuple[Method, ...]:
-        """`method` and those it is compared with, each once."""
+        """`method` and the methods compared with it, without duplicates."""
         listed = (self.method, *(item for item in self.compare if isinstance(item, Method)))
         return tuple({method.name: method for method in reversed(listed)}.values())[::-1]
 
 
 def spec_schema() -> dict[str, Any]:
-    """The JSON Schema of spec files, for editors and CI."""
+    """Return the JSON Schema of spec files, for editors and CI."""
     schema = Spec.model_json_schema()
     required = schema.pop("required")
     schema["properties"]["extends"] = {
         "type": "string",
         "description": "a spec, relative to this one, whose values hold where this one is silent",
     }
-    # What a base gives need not be written again.
+    # A base may provide the required keys.
     schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "autosparse spec"}

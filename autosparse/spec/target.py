@@ -1,4 +1,4 @@
-"""The section `target`: where a plan runs, and its limits; amounts such as `8GiB` and `1h30min`."""
+"""The section `target`: device, backend and limits of a plan; amounts such as `8GiB` and `1h30min`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NUMBER = r"([0-9]+(?:\.[0-9]+)?)"
 
 
 def read_bytes(value: Any) -> int:
-    """A number of bytes, at least one. Raises PydanticCustomError with a hint."""
+    """Parse a number of bytes, at least one. Raises PydanticCustomError with a hint."""
     text = value if isinstance(value, str) else ""
     match = re.fullmatch(rf"{_NUMBER} ?([A-Za-z]+)", text.strip())
     if not match or match[2].upper() not in _BYTES or not float(match[1]):
@@ -33,7 +33,7 @@ def read_bytes(value: Any) -> int:
 
 
 def read_seconds(value: Any) -> float:
-    """A duration in seconds, above 0. Raises PydanticCustomError with a hint."""
+    """Parse a duration in seconds, above 0. Raises PydanticCustomError with a hint."""
     text = value.strip() if isinstance(value, str) else ""
     parts = re.findall(rf"{_NUMBER} ?([a-z]+)", text)
     seconds = sum(float(number) * _SECONDS.get(unit, math.nan) for number, unit in parts)
@@ -47,7 +47,7 @@ def read_seconds(value: Any) -> float:
 
 
 def checked(read: Callable[[Any], float], word: str) -> Callable[[Any], Any]:
-    """A validator of texts that are `word` or what `read` takes."""
+    """Return a validator of texts that are `word` or that `read` parses."""
 
     def check(value: Any) -> Any:
         if value != word:
@@ -58,13 +58,13 @@ def checked(read: Callable[[Any], float], word: str) -> Callable[[Any], Any]:
 
 
 def _unit(value: Any, unit: str, example: str) -> str:
-    # What was meant by a number without a unit.
+    # The hint for a number without a unit.
     number = not isinstance(value, bool) and re.fullmatch(_NUMBER, str(value))
     return f"did you mean `{value}{unit}`?" if number else f"such as `{example}`"
 
 
 def binary_size(value: float) -> str:
-    """A number of bytes in binary units, with two digits or more: as memory is sold."""
+    """Format a number of bytes in binary units with at least two digits, as for memory sizes."""
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
             return f"{value:.0f} {unit}"
@@ -85,7 +85,7 @@ def _device(value: str) -> str:
 
 
 class Target(Section):
-    """Where and how big; never part of an artifact's identity."""
+    """The machine and the limits of a plan; not part of any cache key."""
 
     device: Annotated[str, AfterValidator(_device), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
     devices: Annotated[
@@ -118,15 +118,15 @@ class Target(Section):
 
     @property
     def elsewhere(self) -> bool:
-        """Whether the backend runs steps on other machines."""
+        """True for a backend that runs steps on other machines."""
         return isinstance(self.backend.entry.function(Placement("cpu", 1), **self.backend.options()), Distributed)
 
     @property
     def memory_bytes(self) -> int | None:
-        """The limit of memory that was written, or None."""
+        """The memory limit in bytes, or None for `auto`."""
         return None if self.memory == "auto" else read_bytes(self.memory)
 
     @property
     def seconds(self) -> float | None:
-        """The limit of time that was written, or None."""
+        """The time limit in seconds, or None for unlimited."""
         return None if self.time == "unlimited" else read_seconds(self.time)

@@ -35,18 +35,18 @@ operations: Registry[Operation] = Registry("operation", "operations")
 
 @dataclass(frozen=True)
 class Context:
-    """A step's inputs (role -> artifact), its output, its placement, and what no key contains (paths, downloads)."""
+    """A step's inputs (role -> artifact), its output, its placement, and access outside its key (paths, downloads)."""
 
     inputs: Mapping[str, Artifact]
     output: Draft
     placement: Placement
     access: Mapping[str, Any]
     observe: Callable[..., None] = lambda *_: None
-    """called with what is done of a step, all of it, and the loss so far where there is one"""
+    """called with the work done, the total work, and the loss so far, if any"""
     team: Team | None = None
-    """the processes that do this step together, where they are several"""
+    """the processes that run this step together, if several"""
     notes: list[str] = field(default_factory=list)
-    """sentences about what was done otherwise than asked"""
+    """sentences about deviations from the request"""
 
     @property
     def device(self) -> torch.device:
@@ -58,7 +58,7 @@ class Context:
             self.notes.append(text)
 
     def roles(self, kind: str) -> dict[str, Artifact]:
-        """The inputs of one kind, by what follows `kind.` in their role, in the plan's order."""
+        """Return the inputs of one kind, by the rest of their role after `kind.`, in the plan's order."""
         return {role.partition(".")[2]: item for role, item in self.inputs.items() if role.partition(".")[0] == kind}
 
 
@@ -113,7 +113,7 @@ class StateResult(StepResult):
 
     @cached_property
     def state(self) -> Tensors:
-        """Every parameter and buffer of a network, or what a scorer learned."""
+        """Every parameter and buffer of a network, or a scorer's learned tensors."""
         return self.artifact.tensors("state")
 
 
@@ -160,11 +160,11 @@ def read_masks(result: StepResult, kept: Mapping[str, int], total: int) -> Tenso
 
 
 Metrics: TypeAlias = Mapping[str, float | Sequence[float]]
-"""by name a number, or one for every epoch"""
+"""name -> a number, or one for every epoch"""
 
 
 def metrics_of(artifact: Artifact) -> dict[str, float | list[float]]:
-    """The numbers in an artifact's `result.json`; none where it has no such file. Raises DamagedArtifact."""
+    """Return the numbers in an artifact's `result.json`; none without that file. Raises DamagedArtifact."""
     if "result.json" not in artifact.files:
         return {}
     result = artifact.json("result")

@@ -1,4 +1,4 @@
-"""The inputs of steps made ready: networks, images, generators, and the evidence that criteria look at."""
+"""Inputs of steps in usable form: networks, images, generators, and the evidence for criteria."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def choose(registry: Registry[Function], choice: Mapping[str, Any]) -> Callable[..., Any]:
-    """The function that a keyed choice names, with its options filled in."""
+    """Return the function of a keyed choice, with its options filled in."""
     return partial(registry[choice["name"]].function, **choice["options"])
 
 
 def build_network(context: Context, *, seed: int | None = None) -> torch.nn.Module:
-    """The network of input `init`, initialized at another seed, or at none: then load a state before use."""
+    """Build the network of input `init`, initialized at `seed`; without a seed, load a state before use."""
     start = InitResult.read(context.inputs["init"])
     with seeded(seed or 0):
         network = build_model(*find_model(context, start.model), start.shape, start.classes)
@@ -40,12 +40,12 @@ def build_network(context: Context, *, seed: int | None = None) -> torch.nn.Modu
 
 
 def load_network(context: Context) -> torch.nn.Module:
-    """The network of input `init` at its initialization."""
+    """Return the network of input `init` at its initialization."""
     return restore(build_network(context), InitResult.read(context.inputs["init"]))
 
 
 def restore(network: torch.nn.Module, result: StateResult) -> torch.nn.Module:
-    """Load the state of a result into the network it is of. Raises DamagedArtifact for the state of another."""
+    """Load the state of a result into its network. Raises DamagedArtifact for the state of another."""
     try:
         return load_state(network, result.state)
     except RuntimeError as error:
@@ -53,7 +53,7 @@ def restore(network: torch.nn.Module, result: StateResult) -> torch.nn.Module:
 
 
 def not_finite(state: Mapping[str, torch.Tensor]) -> str | None:
-    """The name of the first tensor with a value that is not finite, if any."""
+    """Return the name of the first tensor with a value that is not finite, if any."""
     return next((name for name, tensor in state.items() if not tensor.isfinite().all()), None)
 
 
@@ -64,34 +64,34 @@ def check_training(state: Mapping[str, torch.Tensor], losses: Iterable[float], o
 
 
 def on_device(context: Context, tensors: Tensors) -> Tensors:
-    """Named tensors on the step's device."""
+    """Return named tensors on the step's device."""
     return {name: tensor.to(context.device) for name, tensor in tensors.items()}
 
 
 def images_of(context: Context, split: str, device: torch.device | None = None) -> Images:
-    """One split of input `data`, on the step's device or another."""
+    """Return one split of input `data`, on the step's device or another."""
     device = context.device if device is None else device
     return load_images(context.inputs["data"], split, device, stream=context.placement.stream)
 
 
 def load_images(artifact: Artifact, split: str, device: torch.device, *, stream: bool = False) -> Images:
-    """One split of a `data` artifact: train, validation or test.
+    """Load one split of a `data` artifact: train, validation or test.
 
-    A split of several files stays on disk unless it fits into half of the memory that is free, and with `stream`
-    every split does; the batches are the same.
+    A split of several files stays on disk unless it fits into half of the free memory; with `stream` every split
+    stays on disk. The batches are the same.
     """
     data = DataResult.read(artifact)
     size = sum(artifact.files[f"{name}.safetensors"]["bytes"] for name in data.shards(split))
     in_memory = not stream and (not size or 2 * size <= free_memory(device))
     readers = (
         0 if in_memory or device.type == "cpu" else 4
-    )  # a processor that trains is slower than a disk; a GPU is not
+    )  # training on a CPU is slower than a disk; on a GPU it is not
     pixels, labels = data.images(split, in_memory=in_memory)
     return Images(pixels, labels, data.statistics["mean"], data.statistics["spread"], readers).to(device)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free where images would lie, on this machine and on the device."""
+    """Return the free memory for images in bytes: the smaller of this machine's and the device's."""
     here = available_memory()
     if device.type != "cuda":
         return here
@@ -100,7 +100,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def generator(*purpose: str | int) -> torch.Generator:
-    """A generator on the CPU whose seed is the digest of what it is for."""
+    """Return a generator on the CPU, seeded by the digest of its purpose."""
     return torch.Generator().manual_seed(seed_of(*purpose))
 
 
@@ -111,12 +111,12 @@ def gather_evidence(
     recipe: Recipe | None = None,
     corrupt: Callable[[Images], Images] = lambda images: images,
 ) -> Evidence:
-    """The network of input `init` under full masks; batches are drawn from input `data`'s training split.
+    """Return evidence on the network of input `init` under full masks, with batches of input `data`'s training split.
 
-    With a recipe there are training batches too, augmented as it says, the same whenever they are begun. `corrupt`
-    puts other images in the place of the training split.
+    A recipe adds training batches with its augmentation, identical at each restart. `corrupt` replaces the images of
+    the training split.
     """
-    # Scores are made in float64 where their authors do, which Apple's GPUs lack.
+    # Some scores need float64, as their authors use, which Apple's GPUs lack.
     device = torch.device("cpu") if context.device.type == "mps" else context.device
     model = load_network(context).to(device)
     images = images_for(model, corrupt(images_of(context, "train", device)))
@@ -136,7 +136,7 @@ def gather_evidence(
 
 
 def training_stream(images: Images, recipe: Recipe, seed: int) -> Iterator[Batch]:
-    """Augmented batches without end, epoch after epoch, by what a recipe says of them."""
+    """Yield augmented batches without end, epoch after epoch, by a recipe's batch size and augmentation."""
     random = generator("stream", seed)
     while True:
         yield from epoch(

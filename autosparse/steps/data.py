@@ -18,10 +18,10 @@ from autosparse.steps._base import Context, StepResult, operations
 from autosparse.steps.workload import Facts, Workload
 from autosparse.store import digest
 
-_DECODERS = 64 * 2**20  # bytes that reading a set takes besides its images, such as encoded files
+_DECODERS = 64 * 2**20  # bytes to read a dataset in addition to its images, such as encoded files
 
 SHARD = 2**28
-"""Bytes of pixels in one file, at most: a larger split is several, so that no more than one is ever in memory."""
+"""Maximum bytes of pixels in one file: a larger split has several, of which one at a time is in memory."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def data_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=DataResult, cost=data_cost, version=2, spec_paths={"identity": "dataset"})
 def data(context: Context, *, identity: dict[str, Any]) -> None:
-    """Load a dataset: `identity` is what it is, `context.access` how to reach it."""
+    """Load the dataset of this `identity` through `context.access`."""
     choice = context.access["dataset"]
     source = open_source(choice["name"], choice["options"])
     if digest(dict(source.identity)) != digest(identity):
@@ -108,7 +108,7 @@ def data(context: Context, *, identity: dict[str, Any]) -> None:
 def _write(
     context: Context, name: str, split: Split, shape: tuple[int, int, int], before: int, images: int
 ) -> torch.Tensor:
-    # The split's files; gives how often each channel has each value, [channels, 256].
+    # Writes the split's files; returns the counts of each value in each channel, [channels, 256].
     labels = torch.as_tensor(split.labels)
     numbers = numpy.arange(len(labels))
     size = max(1, SHARD // math.prod(shape))

@@ -1,4 +1,4 @@
-"""emit: a pruned model in one format, opened again in another process, compared and timed, with a card beside it."""
+"""emit: a pruned model in one format, reloaded in another process, compared and timed, with a model card."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CARD = "card.json"
 
 @dataclass(frozen=True)
 class FailedEmission(StepResult):
-    """An emission without a model, and the reason why the network has none of the format."""
+    """An emission without a model, with the reason why the network has none of the format."""
 
     FILE: ClassVar[str] = "measured"
     failed: str
@@ -49,7 +49,7 @@ class EmitResult(StepResult):
     max_rel_error: float
     test_accuracy: float
     latency: dict[str, tuple[float, float]]
-    """images at once -> milliseconds of the model and of the dense network"""
+    """batch size -> milliseconds of the model and of the dense network"""
     threads: int
 
     def check(self) -> None:
@@ -58,7 +58,7 @@ class EmitResult(StepResult):
 
 
 def read_emission(artifact: Artifact) -> EmitResult | FailedEmission:
-    """Return the measurements of an emitted model, or the reason why there is none. Raises DamagedArtifact."""
+    """Return the measurements of an emitted model, or the reason for its absence. Raises DamagedArtifact."""
     is_model = {*artifact.files} - {"measured.json", CARD}
     return EmitResult.read(artifact) if is_model else FailedEmission.read(artifact)
 
@@ -97,9 +97,9 @@ def emit(
     budget: dict[str, int] | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write the model; `measured.json` tells its bytes, what differs after a reload on test images, and latencies.
+    """Write the model; `measured.json` holds its bytes, its errors after a reload on test images, and latencies.
 
-    Where the network has no model of that format, or one with other outputs, there are no files and it tells why.
+    If the network has no model of that format, or one with other outputs, no files remain and it holds the reason.
     """
     start, evaluated = InitResult.read(context.inputs["init"]), EvaluateResult.read(context.inputs["evaluate"])
     statistics = DataResult.read(context.inputs["data"]).statistics
@@ -109,7 +109,7 @@ def emit(
         **({"budget": budget} if budget else {}),
         "seed": seed,
         "network": start.json(),
-        # What an image goes through before the network sees it, channel by channel: ((pixel / 255) - mean) / spread.
+        # The normalization of an image before the network, channel by channel: ((pixel / 255) - mean) / spread.
         "images": {name: tensor.tolist() for name, tensor in statistics.items()},
         "accuracy": evaluated.json(),
     }
@@ -126,7 +126,7 @@ def emit(
         for file, data in files.items():
             context.output.write(file, data)
         measured = _measure(context, format, model, files)
-    except ValueError as error:  # what this network, or this machine, has no such model of
+    except ValueError as error:  # no such model of this network, or on this machine
         for file in [*context.output.files]:
             context.output.remove(file)
         files, measured = {}, FailedEmission(str(error), context.placement.threads)
@@ -143,7 +143,7 @@ def emit(
 
 
 def _made(context: Context) -> dict[str, Any]:
-    # How it was made, and what its other seeds and controls came to.
+    # The model's provenance, and the accuracies of its other seeds and controls.
     kept, train = ("autosparse", "python", "torch", "processor"), context.inputs["train"].descriptor
     results = {f"{kind}.{name}": item for kind in ("method", "control") for name, item in context.roles(kind).items()}
     return {
@@ -155,7 +155,7 @@ def _made(context: Context) -> dict[str, Any]:
 
 
 def _measure(context: Context, format: str, model: Model, files: Mapping[str, bytes]) -> EmitResult:
-    # What is found of the files in another process. Raises ValueError where outputs are others than they may be.
+    # Measurements of the files in another process. Raises ValueError for outputs outside the tolerance.
     start, facts = InitResult.read(context.inputs["init"]), exporters[format].facts
     name, given = find_model(context, start.model)
     described = {"name": name, "options": given, "shape": start.shape, "classes": start.classes}
@@ -166,7 +166,7 @@ def _measure(context: Context, format: str, model: Model, files: Mapping[str, by
     if not bool(emitted.isfinite().all()):
         raise ValueError("after a reload its outputs are not finite")
     if facts["exact"]:
-        # Values that were rounded differ; what is compared with is the network that has them.
+        # Rounded values differ: compare with the network that has the rounded values.
         state = facts["read"](files).state
         same = all(torch.equal(tensor, state[name]) for name, tensor in model.state.items())
         opened = expected if same else _outputs(context, state, images)

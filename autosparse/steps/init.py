@@ -1,4 +1,4 @@
-"""init: a network's initial state, and what it takes to build the network again."""
+"""init: a network's initial state, with the data to rebuild the network."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class InitResult(StateResult):
     classes: int
     layers: dict[str, int]
     unprunable: dict[str, str]
-    """parameter that is not prunable -> why"""
+    """parameter that is not prunable -> reason"""
 
     @cached_property
     def state(self) -> Tensors:
@@ -67,9 +67,9 @@ def init(context: Context, *, model: dict[str, Any], shape: tuple[int, int, int]
 
 
 def find_model(context: Context, model: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The name and options by which a keyed model is reached here.
+    """Return the name and options by which this machine reaches a keyed model.
 
-    Raises StepError when own code is not what the plan found.
+    Raises StepError if user code has changed since the plan.
     """
     reach = context.access.get("model", model)
     name = reach["name"]

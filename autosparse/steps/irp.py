@@ -99,9 +99,9 @@ def irp(
     per_round_of: PerRoundOf = "remaining",
     rewind_to: int = 0,
 ) -> None:
-    """Round `number`, from 1, on the masks of the round before (input `previous`).
+    """Run round `number`, from 1, on the masks of the round before (input `previous`).
 
-    It starts from input `rewind`, the state after `rewind_to` steps, where there is one.
+    It starts from input `rewind`, if present: the state after `rewind_to` steps.
     """
     start = InitResult.read(context.inputs["init"])
     total = sum(start.layers.values())
@@ -120,7 +120,7 @@ def irp(
             training=images_of(context, "train"),
             validation=images_of(context, "validation"),
             recipe=Recipe(**training),
-            # Every round sees the same batches: what differs between rounds is the mask alone.
+            # Every round sees the same batches: only the mask differs between rounds.
             generator=generator("irp", seed),
             rank_by=rank_by,
             begin=rewind_to,
@@ -154,7 +154,7 @@ def rewind_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=RewindResult, cost=rewind_cost, spec_paths={"steps": "irp.rewind_to", "seed": "seeds"})
 def rewind(context: Context, *, training: dict[str, Any], steps: int, seed: int) -> None:
-    """Parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
+    """Save parameters and buffers of the dense network after `steps` steps of the rounds' recipe, on their batches.
 
     Late rewinding: Frankle et al. 2020, "Linear mode connectivity and the lottery ticket hypothesis".
     """

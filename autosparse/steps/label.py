@@ -1,4 +1,4 @@
-"""label: how many rounds each weight survived, and examples for scorers to learn from."""
+"""label: the number of rounds that each weight survived, and examples for scorers to learn from."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from autosparse.steps.irp import RoundResult
 from autosparse.steps.workload import LINE, SAMPLE_BATCH, UNTRAINED, Facts, Workload, short_training
 
 IMAGES, EXAMPLES, ROUNDS = 512, 20_000, 8
-"""training images that weights are described on, examples a layer, and rounds that progressive scorers learn from"""
+"""training images for features, examples of a layer, and rounds that progressive scorers learn from"""
 
 
 @dataclass(frozen=True)
 class DescribedRound:
-    """A round in which the network was described, and the weights of each layer that the round began with."""
+    """A round at which the network is described, and the weights of each layer at its start."""
 
     number: int
     left: list[int]
@@ -43,7 +43,7 @@ class LabelResult(StepResult):
     rounds_used: int
     rounds_made: int
     rounds: list[DescribedRound] = field(default_factory=list)
-    """empty where the network is described at initialization alone"""
+    """empty for a network described at initialization only"""
 
     def check(self) -> None:
         """Compare counts with each other."""
@@ -66,7 +66,7 @@ class LabelResult(StepResult):
     def examples(self) -> dict[tuple[int, str], tuple[torch.Tensor, torch.Tensor, int]]:
         """Round (0: initialization) and layer -> features, `[examples, columns]`, survival, and the layer's weights.
 
-        Layers of which a round leaves nothing are left out.
+        Layers that a round leaves empty are left out.
         """
         tensors = self.artifact.tensors("examples")
         rounds = self.rounds or [DescribedRound(0, [self.labels[layer].numel() for layer in self.layers])]
@@ -137,15 +137,15 @@ def label(
     warm_up: int = 0,
     training: dict[str, Any] | None = None,
 ) -> None:
-    """Labels of one IRP and the features of up to `examples` weights of each layer.
+    """Label the weights of one IRP, and describe up to `examples` weights of each layer by their features.
 
-    Rounds at the end in which the network learned nothing are left out, unless it never did: what they prune says
-    nothing of its weights.
+    Final rounds in which training no longer improves are left out, unless it never did: their pruning carries no
+    information about the weights.
 
-    `features` names the feature groups that scorers will look at, and their versions, so that a changed group makes new
-    examples. With `progressive` the network is described as that many rounds found it, evenly spread, the examples of
-    a layer being divided among them: what is left of it, and whether it survives the round. A network is described
-    `warm_up` steps into training under its masks, by what of the recipe `training` holds.
+    `features` maps the feature groups that scorers use to their versions, so that a changed group makes new examples.
+    With `progressive` the network is described at that many rounds, evenly spread, which share the examples of a
+    layer: weights left at a round, and their survival of it. A network is described `warm_up` steps into training
+    under its masks, by the fields of the recipe in `training`.
     """
     made = [*map(RoundResult.read, context.roles("round").values())]
     used = rounds_that_learned([one.validation_accuracy for one in made], images_of(context, "validation").labels)

@@ -34,7 +34,7 @@ _BY_LAYER = ("effective", "nodes", "channels", "paths_through")
 
 @dataclass(frozen=True)
 class MaskResult(StepResult):
-    """Masks, the weights that each layer keeps, and what is left of its paths, which is unknown for some networks."""
+    """Masks, the weights kept in each layer, and its remaining paths, which are unknown for some networks."""
 
     total: int
     kept: dict[str, int]
@@ -46,7 +46,7 @@ class MaskResult(StepResult):
     channels: dict[str, int] | None = None
     """output channels"""
     paths: float | Literal["unknown"] | None = "unknown"
-    """natural logarithm of their number; None where there is none"""
+    """natural logarithm of their number; None for no path"""
     paths_through: dict[str, float | None] | None = None
     """the same for each layer"""
     notes: list[str] = field(default_factory=list)
@@ -67,7 +67,7 @@ class MaskResult(StepResult):
         return {part: counts for part in _BY_LAYER if (counts := getattr(self, part)) is not None}
 
     def check(self) -> None:
-        """Compare layers with each other, and require what is known of paths to be complete."""
+        """Compare layers with each other, and require the facts of paths to be complete."""
         self.require(0 < sum(self.kept.values()) <= self.total, "result.json: `kept` and `total` do not fit")
         number = 0 if self.paths == "unknown" else len(_BY_LAYER)
         self.require(len(self.by_layer) == number, f"result.json: `paths`, `{'`, `'.join(_BY_LAYER)}` go together")
@@ -145,9 +145,9 @@ def mask(
     budget: Any = None,
     training: dict[str, Any] | None = None,
 ) -> None:
-    """Masks with exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`, by the four choices.
+    """Make masks by a method's choices: exactly `keep_count(total, sparsity)` ones, or within the `macs` of `budget`.
 
-    `training` is what of the recipe a schedule with training steps takes, or a scorer with a warm-up.
+    `training` holds the fields of the recipe for a schedule with training steps, or for a scorer with a warm-up.
     """
     evidence, masks = make_masks(context, method, seed=seed, sparsity=sparsity, budget=budget, training=training)
     anatomy = dissect(evidence.masked(masks))
@@ -167,12 +167,12 @@ def make_masks(
     lowest: bool = False,
     learned: tuple[Mapping[str, Any], Tensors] | None = None,
 ) -> tuple[Evidence, Tensors]:
-    """The evidence and the masks of a method; a check may `corrupt` the images or `drive` the schedule its own way.
+    """Return the evidence and the masks of a method; a check may `corrupt` the images or `drive` the schedule itself.
 
-    With `lowest` a repair brings back the lowest scores in place of the highest. A scorer is `learned`, what
-    `scorer.json` tells of it and its state, or else input `scorer`.
+    With `lowest` a repair restores the lowest scores in place of the highest. The scorer is `learned`, the content of
+    its `scorer.json` and its state, or else input `scorer`.
 
-    Raises StepError when there is no such mask.
+    Raises StepError if no such mask exists.
     """
     recipe = Recipe(**(training or {}))
     evidence = gather_evidence(context, seed=seed, recipe=recipe, corrupt=corrupt)
@@ -239,7 +239,7 @@ def shuffle_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=MaskResult, cost=shuffle_cost, spec_paths={"seed": "seeds"})
 def shuffle(context: Context, *, seed: int) -> None:
-    """The masks of input `mask`, the same number in every layer at other places."""
+    """Permute the masks of input `mask` within each layer: the same number at other positions."""
     evidence = gather_evidence(context, seed=seed)
     before = on_device(context, MaskResult.read(context.inputs["mask"]).masks)
     masks = permute(before, generator("shuffle", seed))

@@ -20,20 +20,20 @@ from autosparse.steps.workload import LINE, Facts, Workload, sum_units, training
 
 @dataclass(frozen=True)
 class SanityResult(StepResult):
-    """A check of the chosen candidate: accuracies in percent, or why it is left out."""
+    """A check of the chosen candidate: accuracies in percent, or the reason for its omission."""
 
     chosen: str
     candidates: dict[str, float]
-    """validation accuracy that the choice is made by; empty for a single candidate"""
+    """validation accuracies behind the choice; empty for a single candidate"""
     overlap: float | None
-    """share of the candidate's weights that the masks of the check keep; None where it makes none"""
+    """share of the candidate's weights that the masks of the check keep; None for a check without masks"""
     left_out: str
-    """empty where the check was made"""
+    """reason for the omission; empty for a completed check"""
     validation_accuracy: float | None = None
     test_accuracy: float | None = None
 
     def check(self) -> None:
-        """Require accuracies, or the reason why there are none."""
+        """Require accuracies, or the reason for their absence."""
         for split in ("validation", "test"):
             is_absent = getattr(self, f"{split}_accuracy") is None
             self.require(
@@ -91,10 +91,10 @@ def sanity(
     sparsity: float = 0.0,
     budget: Any = None,
 ) -> None:
-    """Check the candidate that is best on validation images, or say why the check is left out.
+    """Check the candidate with the highest validation accuracy, or record the reason to leave the check out.
 
-    `candidates` are methods, id -> keyed choices, with their masks in the inputs `mask.ID`. Of several, inputs
-    `evaluate.ID.SEED` tell what they reach.
+    `candidates` are methods, id -> keyed choices, with their masks in the inputs `mask.ID`. Inputs `evaluate.ID.SEED`
+    hold the accuracies of several candidates.
     """
     chosen, reached = _choose(context, candidates)
     method = candidates[chosen]
@@ -134,7 +134,7 @@ def _choose(context: Context, candidates: Mapping[str, Any]) -> tuple[str, dict[
 def _train(
     context: Context, masks: Tensors, check: str, training: Mapping[str, Any], seed: int
 ) -> dict[str, float] | str:
-    # The accuracies of the network, or why there are none.
+    # The accuracies of the network, or the reason for their absence.
     model = load_network(context)
     if check == "reinitialize":
         before = prunable_weights(model)

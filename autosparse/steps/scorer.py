@@ -60,7 +60,7 @@ def scorer_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     spec_paths={"seed": "tuning.seed", "name": "scorer", "label.*": "irp.seeds"},
 )
 def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
-    """Fit the scorer `name` with the options that input `tune` chose; the selection that it chose goes with it."""
+    """Fit the scorer `name` with the options that input `tune` chose, and keep the selection chosen with them."""
     tuned = TuneResult.read(context.inputs["tune"])
     options, _ = scorers[name].apart(tuned.options)
     check_rounds(context, name)
@@ -70,7 +70,7 @@ def scorer(context: Context, *, name: str, version: int, seed: int) -> None:
 
 
 def check_rounds(context: Context, scorer: str) -> None:
-    """Whether the rounds of every source leave few enough weights for a scorer. Raises StepError."""
+    """Require the rounds of every source to leave few enough weights for a scorer. Raises StepError."""
     below = scorers[scorer].facts.get("learns_below", 1.0)
     for source, artifact in context.roles("label").items():
         survivors = LabelResult.read(artifact).survivors
@@ -83,10 +83,10 @@ def check_rounds(context: Context, scorer: str) -> None:
 
 
 def load_examples(context: Context) -> tuple[Features, Tensors]:
-    """Features and targets of the inputs `label.*`, on the device, layers named `source:layer`.
+    """Load features and targets of the inputs `label.*` on the device, with layers named `source:layer`.
 
-    Targets are survival shares; where rounds were described one by one they are 1 for what survives the round, and
-    its layers are named `source@round:layer`, but for those of which nothing is left.
+    Targets are survival shares. For rounds described one by one they are 1 for weights that survive the round; its
+    layers are named `source@round:layer`, without empty ones.
     """
     values: Tensors = {}
     shares: Tensors = {}
@@ -104,7 +104,7 @@ def load_examples(context: Context) -> tuple[Features, Tensors]:
 def make_scorer(
     about: Mapping[str, Any], state: Mapping[str, torch.Tensor], recipe: Recipe, device: torch.device
 ) -> Scorer:
-    """The scorer that `about`, as in `scorer.json`, and its tensors are; `recipe` trains networks that it warms up."""
+    """Build the scorer of `about`, as in `scorer.json`, and its tensors; `recipe` trains networks in its warm-up."""
     groups = tuple(about.get("features") or groups_of(about["name"], about["options"]))
     placed = {name: tensor.to(device) for name, tensor in state.items()}
     learned = partial(scorers[about["name"]].facts["predict"], placed)
@@ -126,7 +126,7 @@ def pretrained_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=ScorerResult, cost=pretrained_cost)
 def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
-    """Take over the scorer that `context.access` names: `scorer` is what its folder says of it."""
+    """Load the scorer that `context.access` names; `scorer` is the description that its folder must match."""
     folder = context.access["pretrained"]
     if read_scorer(folder) != scorer:
         raise StepError(f"scorer {folder} has changed since it was planned", "run again: the plan is compiled again")
@@ -136,7 +136,7 @@ def pretrained(context: Context, *, scorer: dict[str, Any]) -> None:
 
 
 def read_state(folder: str | Path) -> Tensors:
-    """The tensors of a scorer's folder. Raises StepError where they are damaged or not finite."""
+    """Load the tensors of a scorer's folder. Raises StepError for damaged or non-finite ones."""
     try:
         state = load_tensors((locate_scorer(folder) / STATE).read_bytes())
     except (ValueError, KeyError, TypeError) as error:
@@ -147,10 +147,10 @@ def read_state(folder: str | Path) -> Tensors:
 
 
 def read_scorer(folder: str | Path) -> dict[str, Any]:
-    """What a scorer is, by its content: its class and options, the features it sees, and its tensors' sha256.
+    """Describe a scorer by its content: its class and options, the features it uses, and its tensors' sha256.
 
-    `folder` may be the name of one that ships with the package. Raises UsageError for a folder that is no scorer's, is
-    damaged, or holds one that cannot be used here.
+    `folder` may be the name of a bundled scorer. Raises UsageError for a folder without a scorer, with a damaged one,
+    or with one that cannot be used here.
     """
     path = locate_scorer(folder)
     shipped = ", ".join(pretrained_scorers())

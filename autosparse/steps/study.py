@@ -1,7 +1,7 @@
 """Optuna, in memory: a study is rebuilt from its finished trials whenever the next is proposed.
 
-The sampler is seeded by the study and the trial's number, and knows the trials of the batches before, in whatever order
-or process they ended: a study that was killed proposes exactly what an uninterrupted one does.
+The sampler is seeded by the study and the trial's number, and uses the trials of earlier batches, whatever their order
+or process: a killed study, once resumed, proposes exactly the trials of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from autosparse.store import digest
 Sampler = Literal["tpe", "random", "gp"]
 Pruner = Literal["none", "median", "wilcoxon"]
 SELECTION = "selection"
-"""What of a trial's settings is no option of its scorer: which of `tuning.selections` fills the quotas."""
+"""The setting of a trial that is no option of its scorer: the item of `tuning.selections` that fills the quotas."""
 
 WILCOXON_FOLDS = 5
-"""The least with which Optuna's Wilcoxon test can end a trial before its last fold: of four, all must be worse."""
+"""The fewest folds with which Optuna's Wilcoxon test can stop a trial early: with four, all must be worse."""
 Space = Mapping[str, Mapping[str, Any]]
-"""Where options are looked for: option -> `values`, or `low`, `high` and `log`."""
+"""The search space: option -> `values`, or `low`, `high` and `log`."""
 
-_TELLING = 4  # trials from which the importance of options is told
+_TELLING = 4  # fewest trials that show the importance of options
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class TrialResult(StepResult):
-    """A trial, what was measured on held-out layers, mean over folds (`core.ranking.HeldOut`), and its proxy."""
+    """A trial, its metrics on held-out layers, mean over folds (`core.ranking.HeldOut`), and its proxy."""
 
     number: int
     settings: dict[str, Any]
@@ -56,16 +56,16 @@ class TrialResult(StepResult):
     beyond_quotas: float
     quotas: float
     validation_accuracy: float | None = None
-    """of the proxy, in percent"""
+    """validation accuracy of the proxy, in percent"""
     selection: KeyedChoice | None = None
 
     @property
     def trial(self) -> Trial:
-        """The trial as a study knows it."""
+        """The trial in the form that a study uses."""
         return Trial(self.settings, self.value, self.folds, self.stopped)
 
     def check(self) -> None:
-        """Require a setting for each option that is tuned."""
+        """Require a setting for each tuned option."""
         missing = {*self.artifact.descriptor.get("options", {}).get("space", {})} - {*self.settings}
         self.require(not missing, f"result.json: `settings` lack {', '.join(sorted(missing))}")
         self.require(bool(self.folds), "result.json: `folds` is empty")
@@ -89,10 +89,10 @@ def propose(
     finished: Sequence[Trial],
     sampler: Sampler,
 ) -> dict[str, Any]:
-    """Settings of trial `number` of a study, proposed when the `finished` ones were there, which are the first.
+    """Propose the settings of trial `number` of a study, given its first trials, which are `finished`.
 
-    Those between were proposed before it and are running: the sampler is told their settings, and asks elsewhere. The
-    defaults come first, with each selection in turn: on its objective tuning is never worse than any of these.
+    Trials between those and this one are running: the sampler knows their settings and avoids them. The defaults come
+    first, with each selection: on its objective tuning is never worse than any of these.
     """
     first, running = _first(defaults, space), list[dict[str, Any]]()
     while (position := len(finished) + len(running)) <= number:
@@ -107,7 +107,7 @@ def propose(
 
 
 def should_stop(values: Sequence[float], finished: Sequence[Trial], pruner: Pruner) -> bool:
-    """Whether a trial that came to these values, fold by fold, is to end here, given those of the finished ones."""
+    """Return whether to stop a trial with these values, fold by fold, given the finished trials."""
     if pruner == "none" or not finished:
         return False
     trial = _study({}, finished, pruner=_pruner(pruner)).ask()
@@ -117,9 +117,9 @@ def should_stop(values: Sequence[float], finished: Sequence[Trial], pruner: Prun
 
 
 def importances(defaults: Mapping[str, Any], space: Space, finished: Sequence[Trial]) -> dict[str, float]:
-    """What share of the objective's variation each option explains, by PED-ANOVA (Watanabe et al. 2023), or nothing.
+    """Return each option's share of the objective's variation, by PED-ANOVA (Watanabe et al. 2023).
 
-    Nothing where there are few trials, one option, or no variation. Trials that were stopped early do not count.
+    Empty for few trials, one option, or no variation. Trials that were stopped early do not count.
     """
     finished = [trial for trial in finished if not trial.stopped]
     if len(finished) < _TELLING or len(space) < 2 or len({trial.value for trial in finished}) < 2:
@@ -143,7 +143,7 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
         raise UsageError(f"{path} exists", "name a new file: a study is not added to another")
     if not path.parent.is_dir():
         raise UsageError(f"there is no folder {path.parent}", "make it, or name another")
-    # Optuna formats the URL as a template, and SQLAlchemy before 2.1 quotes no path in it: the path goes past both.
+    # Optuna formats the URL as a template, and SQLAlchemy before 2.1 quotes no path in it: the path bypasses both.
     connect = partial(sqlite3.connect, path.absolute(), check_same_thread=False)
     try:
         storage = optuna.storages.RDBStorage("sqlite://", engine_kwargs={"creator": connect})
@@ -157,7 +157,7 @@ def export_study(path: Path, name: str, defaults: Mapping[str, Any], space: Spac
 
 
 def study_url(path: Path) -> str:
-    """Return the URL of a study's SQLite file, with the signs of its name quoted: `sqlite:///a%3Fb.db`."""
+    """Return the URL of a study's SQLite file, with special characters quoted: `sqlite:///a%3Fb.db`."""
     from sqlalchemy import URL
 
     return URL.create("sqlite", database=str(path)).render_as_string()
@@ -200,7 +200,7 @@ def _study(
 def _sampler(name: Sampler, seed: int) -> Any:
     from optuna import samplers
 
-    if name == "tpe":  # that asks elsewhere than its running siblings, by default from Optuna 5 on
+    if name == "tpe":  # avoids the settings of running trials, as by default from Optuna 5 on
         return samplers.TPESampler(seed=seed, constant_liar=True)
     return {"random": samplers.RandomSampler, "gp": samplers.GPSampler}[name](seed=seed)
 

@@ -36,7 +36,7 @@ class TrainResult(StateResult):
 
 @dataclass(frozen=True)
 class LayerResult:
-    """A layer of an evaluated network; what is left of its paths where they can be followed."""
+    """A layer of an evaluated network, with its remaining paths if they can be followed."""
 
     name: str
     size: int
@@ -47,7 +47,7 @@ class LayerResult:
     nodes: int | None = None
     channels: int | None = None
     paths_through: float | Literal["unknown"] | None = "unknown"
-    """natural logarithm of their number; None where there is none"""
+    """natural logarithm of their number; None for no path"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class EvaluateResult(StepResult):
     nodes: int | None = None
     channels: int | None = None
     paths: float | Literal["unknown"] | None = "unknown"
-    """natural logarithm of their number; None where there is none"""
+    """natural logarithm of their number; None for no path"""
     findings: list[Finding] | None = None
 
     def check(self) -> None:
@@ -130,7 +130,7 @@ def evaluate_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     spec_paths={"precision": "training.precision"},
 )
 def evaluate(context: Context, *, precision: str) -> None:
-    """Accuracies after the last epoch, in percent, and the weights and multiply-adds that are left."""
+    """Measure the accuracies after the last epoch, in percent, and the remaining weights and multiply-adds."""
     model = restore(build_network(context), TrainResult.read(context.inputs["train"]))
     splits = {name: images_of(context, name) for name in ("validation", "test")}
     layers = describe_layers(model, torch.zeros((1, *splits["test"].input_shape), device=context.device))

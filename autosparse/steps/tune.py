@@ -36,9 +36,9 @@ from autosparse.store import digest
 class TrialOptions:
     """The options of a trial.
 
-    With a `proxy` its value is, by the proxy's `weight`, the accuracy that input `init` comes to when it is pruned by
-    `method` with the scorer and trained by `training`. Where `selections`, keyed choices by the names that proposals
-    use, are tuned, the proposed one goes with the scorer.
+    With a `proxy` its value includes, by the proxy's `weight`, the accuracy of input `init` pruned by `method` with the
+    scorer and trained by `training`. `selections` are keyed choices by their names in proposals: if they are tuned, the
+    proposed one goes with the scorer.
     """
 
     scorer: Mapping[str, Any]
@@ -109,10 +109,10 @@ def trial_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
     },
 )
 def trial(context: Context, **options: Any) -> None:
-    """Trial `number`, from 0: a scorer with proposed options, scored on layers that it did not learn from.
+    """Run trial `number`, from 0: a scorer with proposed options, scored on held-out layers.
 
-    Its options are `TrialOptions`. Inputs `trial` are those of the batches of `parallel` trials before it; by their
-    values of a fold it may be stopped after one of its folds, and then has the mean so far.
+    Its options are `TrialOptions`. Inputs `trial` are the earlier batches of `parallel` trials. By their values of a
+    fold, a trial may stop after one of its folds; its value is then the mean so far.
     """
     asked = TrialOptions(**options)
     trials = [TrialResult.read(artifact).trial for artifact in context.roles("trial").values()]
@@ -175,7 +175,7 @@ def tune_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(result=TuneResult, cost=tune_cost, version=2, spec_paths={"trial.*": "tuning.trials"})
 def tune(context: Context, *, scorer: dict[str, Any]) -> None:
-    """The settings of the best trial that was not stopped, the first among equals; the spec's own without trials."""
+    """Choose the settings of the best trial that was not stopped, the first among equals; the spec's without trials."""
     trials = map(TrialResult.read, context.roles("trial").values())
     whole = (trial for trial in trials if not trial.stopped)
     best = max(whole, key=lambda trial: trial.value, default=None)
@@ -188,9 +188,9 @@ def _options(scorer: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str
 
 
 def validate_scorer(context: Context, asked: TrialOptions, scorer: Mapping[str, Any], state: Tensors) -> float:
-    """The validation accuracy, in percent, of input `init` pruned with this scorer and trained, as the proxy asks.
+    """Return the validation accuracy, in percent, of input `init` pruned with this scorer and trained for the proxy.
 
-    0 for a scorer that diverged: it orders nothing.
+    0 for a scorer that diverged, which ranks nothing.
     """
     assert asked.proxy is not None
     assert asked.method is not None

@@ -1,8 +1,8 @@
-"""Verify an emitted model in a process that never saw it: `python -m autosparse.steps.verify_export`, JSON requests.
+"""Verification of an emitted model in a fresh process: `python -m autosparse.steps.verify_export`, JSON requests.
 
-It builds the network, reads the model's files as any user's process would, writes what the network gives for the test
-images, and times it beside the same network without a zero. One such process serves a run: importing torch takes longer
-than what it is asked for. It ends with the process that began it, which closes its input.
+It builds the network, reads the model's files as any user's process would, writes its outputs for test images,
+and times it next to the dense network. One such process serves a run: importing torch takes longer
+than a request. It ends with its parent process, which closes its input.
 """
 
 from __future__ import annotations
@@ -32,14 +32,15 @@ from autosparse.store import Artifact, dump_tensors, load_tensors
 
 Function: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 OUTPUTS = "outputs.safetensors"
-_LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs that a latency is the median of, and seconds that they may take
+_LEAST, _MOST, _MOMENT = 5, 50, 1.0  # pairs of runs for the median of a latency, and their limit in seconds
 
 
 def reload(
     folder: Path, format: str, network: Mapping[str, Any], data: Artifact, placement: Placement
 ) -> tuple[torch.Tensor, dict[str, tuple[float, float]]]:
-    """What the emitted model in `folder` gives for the test images, `[images, classes]`, and its latencies: batch ->
-    milliseconds of it and of the dense network. Raises ValueError when it does not open, or the process ends.
+    """Return the outputs of the emitted model in `folder` for the test images, `[images, classes]`, and its latencies.
+
+    Latencies: batch -> ms of it and of the dense network. Raises ValueError if it does not open or the process ends.
     """
     request = {
         "folder": str(folder),
@@ -85,15 +86,15 @@ def _ask(process: subprocess.Popen[str], request: str) -> dict[str, Any]:
         process.stdin.write(request + "\n")
         process.stdin.flush()
         answer: dict[str, Any] = json.loads(process.stdout.readline())
-    except (OSError, ValueError):  # it is gone: for want of memory, perhaps
+    except (OSError, ValueError):  # the process has ended, perhaps for lack of memory
         return {"error": f"it ended with {process.wait()}"}
     return answer
 
 
 def outputs_of(model: Function, images: Any, batch: int) -> torch.Tensor:
-    """What a network in evaluation mode gives for images in order, float32 whatever it was trained in.
+    """Return a network's outputs in evaluation mode for images in order, float32 whatever it was trained in.
 
-    What it draws by itself is the same in every process.
+    Its random numbers are the same in every process.
     """
     with torch.no_grad(), seeded(0):
         return torch.cat([model(inputs).float().cpu() for inputs, _ in images.in_order(batch)])
@@ -144,14 +145,14 @@ def _answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Answer requests until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the run decides
     with os.fdopen(os.dup(1), "w") as answers:
-        os.dup2(2, 1)  # what own code prints is no answer
+        os.dup2(2, 1)  # output of user code must not mix with answers
         for line in sys.stdin:
             try:
                 answer = _answer(json.loads(line))
-            except Exception as error:  # whatever a network's code raises
+            except Exception as error:  # any error of a network's code
                 answer = {"error": f"{type(error).__name__}: {error}"}
             answers.write(json.dumps(answer) + "\n")
             answers.flush()

@@ -22,8 +22,8 @@ class Workload:
     """The work of one step.
 
     `about` identifies the kind of work among steps of one operation; for equal kinds, seconds are proportional to
-    `amount`. `units` counts the same work in units that the machine is probed for (see measure/probe.py). `memory` is
-    what each phase of the step holds at a time: `bytes`, bytes of `data` that may stay on disk instead, and images
+    `amount`. `units` counts the same work in units that the machine is probed for (see measure/probe.py). `memory` has
+    the contents of memory in each phase of a step: `bytes`, bytes of `data` that may stay on disk instead, and images
     that pass through the network. `batch`, `precision` and `kernels` are those of training.
     """
 
@@ -34,7 +34,7 @@ class Workload:
     amount: float = 1.0
     depends_on_network: bool = True
     runs_network: bool = True
-    """whether the network is built and run, at rates that are probed for it"""
+    """true if the step builds and runs the network, at rates probed for it"""
     batch: int = 0
     precision: str = "float32"
     kernels: str = "dense"
@@ -42,20 +42,20 @@ class Workload:
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts that a workload depends on besides the step's options."""
+    """The facts that a workload depends on in addition to the step's options."""
 
     roles: tuple[str, ...]
-    """of the step's inputs"""
+    """roles of the step's inputs"""
     network: NetworkFacts
     source: Source
     groups: tuple[str, ...] = ()
-    """feature groups that the plan's scorer looks at"""
+    """feature groups that the plan's scorer uses"""
     updates: int = 1
     """updates of the plan's scorer when it learns; 1 for one that learns in closed form"""
     warm_up: int = 0
     """training steps before the plan's scorer describes a network"""
     kernels: str = "dense"
-    """that the step trains by"""
+    """kernels of the step's training"""
 
     def count(self, role: str) -> int:
         """Return the number of inputs of a role, such as `label` for `label.100` and `label.101`."""
@@ -83,12 +83,12 @@ class Facts:
 
     @property
     def feature_flows(self) -> int:
-        """Passes of ones that a feature table takes."""
+        """The passes of ones for a feature table."""
         return len(needs_of(self.groups) & {"flow", "joins"})
 
     @property
     def feature_bytes(self) -> int:
-        """Bytes held while the largest layer is described."""
+        """The bytes held while the largest layer is described."""
         return 3 * 4 * self.columns * max(layer.size for layer in self.network.layers)
 
     @property
