@@ -75,7 +75,7 @@ class Signature:
 
 
 def as_batch(item: Any, index: int, signature: Signature) -> Batch:
-    """Return inputs and labels of `item`, batch `index`: `(x, y)`, or a mapping as Hugging Face datasets give it.
+    """Return inputs and labels of `item`, batch `index`: `(x, y)`, or a mapping as in Hugging Face datasets.
 
     A list x is several inputs, or the images of a detector. Raises UsageError for an item that is no batch, an x
     without tensors, and an empty batch.

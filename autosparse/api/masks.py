@@ -132,20 +132,18 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
         Weights are zeroed after every step of their optimizers, before every forward pass in training mode, and when a
         state is loaded or read. Gradients are zeroed as they arrive, so that `clip_grad_norm_` and optimizers that act
-        between steps (SAM) see none. Each step looks up its optimizer's weights: layers may be unfrozen and added
-        later.
+        between steps (SAM) see none. Each step looks up its optimizer's weights: layers may be added or unfrozen.
 
         Args:
             optimizers: Optimizers of the model; each has at least one of its parameters. Wrappers with a `step` and
-                        `param_groups` are accepted.
+                `param_groups` are accepted.
             model: The model, by default the one that the masks were made for or last applied to.
 
         Returns:
             A handle whose `remove()` ends the hold; in a `with` statement the block does.
 
         Raises:
-            UsageError: Before any change, for an object that is no optimizer of the model and for masks that do not
-                fit.
+            UsageError: Before any change, for an object that is no optimizer of the model or masks that do not fit.
 
         An average of the model (EMA) created from now on keeps the zeros; `apply` the masks to an older one.
         """

@@ -71,7 +71,7 @@ def prune(
 
     `batches` is any iterable of `(x, y)`: x is a tensor, a tuple or list of several (by position) or a mapping (by
     name); y is the loss's target. Only the number of examples in the criterion's `images` is fetched, and every round
-    uses the same; a smaller set gives all it has. Criteria without data (random, magnitude) need none; SynFlow needs
+    uses the same; a smaller set is used whole. Criteria without data (random, magnitude) need none; SynFlow needs
     one batch for its input shape.
 
     `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping as in a spec: `criterion` and
