@@ -38,7 +38,7 @@ class Placement:
 
     @property
     def usual(self) -> bool:
-        """Whether no choice deviates from the defaults to fit a memory limit."""
+        """True if no choice deviates from the defaults to fit a memory limit."""
         return self.evaluation_batch == EVALUATION_BATCH and not self.stream
 
 
@@ -105,7 +105,7 @@ def system_load() -> float:
 
 
 def environment(placement: Placement) -> dict[str, str | int]:
-    """Return facts, besides the inputs, that may affect results, times and memory: recorded, not in the cache key."""
+    """Return facts that may affect results, times and memory in addition to the inputs; not part of the cache key."""
     return {
         "autosparse": _version("autosparse"),
         "python": platform.python_version(),

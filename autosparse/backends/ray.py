@@ -104,12 +104,12 @@ class _Pool:
 
     @property
     def busy(self) -> bool:
-        """Whether any task is running."""
+        """True while any task runs."""
         return bool(self._at)
 
     @property
     def idle(self) -> Iterator[None]:
-        """One item per free slot of the cluster, and a few more: the next step is chosen as late as possible."""
+        """Free slots of the cluster, an item each, and a few more: the next step is chosen as late as possible."""
         room = self._room() + (_AHEAD_SCALING if self._scales else _AHEAD)
         while len(self._at) < room:
             yield None
@@ -319,7 +319,7 @@ def _known(address: str, *, trusted: bool) -> str:
 
 
 def _check_trust(host: str) -> None:
-    """Raise UsageError for a machine that others reach without a token, as far as this machine can tell."""
+    """Raise UsageError for a machine that others reach without a token, as far as this machine knows."""
     is_loopback = host == "localhost"
     with suppress(ValueError):
         is_loopback = ipaddress.ip_address(host).is_loopback
