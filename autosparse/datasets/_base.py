@@ -92,7 +92,7 @@ class Source:
     """names in the order of their labels; empty unless the set is `known`"""
     reading: str = ""
     warnings: tuple[str, ...] = ()
-    """like `reading`, those of its `Pool`"""
+    """`reading` and `warnings` as in its `Pool`"""
 
 
 _Number = Annotated[int, Ge(1)] | None

@@ -28,7 +28,7 @@ class Classes:
     warnings: tuple[str, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
     are_named: bool = False
-    """whether the set names its classes: labels are then class numbers, or names"""
+    """true if the set names its classes: labels are then class numbers, or names"""
 
     @property
     def names(self) -> tuple[str, ...]:
