@@ -1,4 +1,4 @@
-"""A self-contained HTML report: plots, tables and text in light and dark themes."""
+"""Self-contained HTML report: plots, tables and text in light and dark themes."""
 
 from __future__ import annotations
 
