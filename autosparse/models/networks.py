@@ -48,7 +48,7 @@ class LeNet(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """A stem, `blocks` of (outputs, stride): depthwise and pointwise convolution; mean pooling; one linear layer."""
+    """Stem, `blocks` of (outputs, stride): depthwise and pointwise convolution; mean pooling; one linear layer."""
 
     def __init__(self, channels: int, classes: int, *, stem: int, blocks: Sequence[tuple[int, int]]) -> None:
         super().__init__()
