@@ -213,7 +213,7 @@ def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | N
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """Return p values of m tests with Holm's correction (1979): smallest times m, next times m - 1, never decreasing."""
+    """Return p values of m tests by Holm (1979): the smallest times m, the next times m - 1, never decreasing."""
     order = sorted(range(len(values)), key=values.__getitem__)
     scaled = (min(1.0, values[index] * (len(values) - rank)) for rank, index in enumerate(order))
     adjusted = dict(zip(order, accumulate(scaled, max), strict=True))

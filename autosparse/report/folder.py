@@ -125,7 +125,7 @@ def find_run(named: str | None) -> Run:
 
 
 def tags_of(named: Iterable[str]) -> tuple[str, ...]:
-    """Return tags in normalized form. Raises UsageError for a tag that is empty or holds a comma."""
+    """Return tags without surrounding spaces. Raises UsageError for a tag that is empty or holds a comma."""
     tags = tuple(tag.strip() for tag in named)
     if odd := [tag for tag in tags if not tag or "," in tag]:
         raise UsageError(f"`{odd[0]}` is no tag", "a tag is a word or a few, without commas")

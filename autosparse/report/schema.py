@@ -68,7 +68,7 @@ class Emitted:
     max_rel_error: float
     """the largest difference of an output over the largest output"""
     test_accuracy: float
-    """in float32, after a reload in another process"""
+    """accuracy in float32, after a reload in another process"""
     dense_bytes: int
     batch_latencies_ms: Mapping[str, Sequence[float]]
     """batch size -> latencies of the emitted model, and of the same network without zeros"""
@@ -211,13 +211,13 @@ class Report:
     unprunable: Mapping[str, str]
     """parameter of the network to prune that is not prunable -> reason"""
     mask_costs: Sequence[MaskCost]
-    """of every method and budget"""
+    """costs of every method and budget"""
     oracles: Sequence[str]
     """methods that trained the very network before pruning it: no baselines"""
     sanity: Sequence[Sanity]
     """effect of altered masks, or of altered inputs of their computation, on each method's accuracy"""
     verdicts: Sequence[Verdict]
-    """of the spec's method at each budget"""
+    """verdicts on the spec's method at each budget"""
     profiles: Sequence[Profile]
     """layers of the masks of the first seed"""
     timeline: Sequence[Made]
