@@ -34,7 +34,7 @@ class Record:
 
     @cached_property
     def about(self) -> Mapping[str, Any]:
-        """Descriptor fields: version, options, inputs (role -> key), environment, seconds, created, and other records."""
+        """Descriptor fields: version, options, inputs (role -> key), environment, seconds, created, and more."""
         try:
             about: Mapping[str, Any] = json.loads(self._text)
             return {**about, "options": about["options"], "inputs": about["inputs"]}
