@@ -42,7 +42,7 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Values of an option in tuning; with `when_named` only if a spec names the option."""
+    """Candidate values of an option in tuning; with `when_named` only if a spec names the option."""
 
     values: tuple[Any, ...]
     when_named: bool = False
@@ -82,7 +82,7 @@ class Option:
 
     @property
     def is_tuned_unasked(self) -> bool:
-        """Whether tuning includes the option where no spec selects the options to tune."""
+        """True if tuning includes the option where no spec selects the options to tune."""
         return self.tunable is not None and not self.tunable.when_named
 
     @property
