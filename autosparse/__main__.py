@@ -1,4 +1,4 @@
-"""`autosparse` and `python -m autosparse`."""
+"""Entry point of `autosparse` and `python -m autosparse`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line; Ctrl-C ends quietly even while it is still being loaded."""
+    """Run the command line; exit quietly on Ctrl-C, also during imports."""
     try:
         from autosparse.cli import main as run
 

@@ -1,20 +1,20 @@
-"""The errors a user can meet, and the exit code of each.
+"""Errors for users, with their exit codes.
 
 AutosparseError                 1
-├── UsageError                  2   a command or an argument that cannot be obeyed
+├── UsageError                  2   an invalid command or argument
 │   ├── SpecError               2   a spec that cannot be read or does not validate
 │   ├── InvalidValue            2   a value of a spec that contradicts the data, the network or other values
-│   └── OwnCodeError            2   code of the user's own that a spec names, failing
-├── StepError                   1   a step failed; a plain rerun resumes
-│   └── Diverged                1   a training's numbers are no longer finite
-├── FitError                    3   the plan does not fit the target
-├── DamagedArtifact             4   an artifact's bytes or form are not those that its step wrote
-├── DamagedFile                 4   an emitted model's bytes are not what its card says, or no model
-├── MissingRequirement         5   something outside the spec is missing
-│   ├── MissingData             5   a dataset's files
-│   ├── MissingExtra            5   an optional library
-│   └── MissingDevice           5   a device
-└── Busy                        6   another process holds what is needed
+│   └── OwnCodeError            2   an error in user code that a spec names
+├── StepError                   1   a failed step; a plain rerun resumes
+│   └── Diverged                1   a training with weights or buffers that are no longer finite
+├── FitError                    3   a plan that does not fit the target
+├── DamagedArtifact             4   an artifact whose bytes or form differ from those that its step wrote
+├── DamagedFile                 4   an emitted model whose bytes differ from its card, or hold no model
+├── MissingRequirement          5   a missing requirement outside the spec
+│   ├── MissingData             5   missing files of a dataset
+│   ├── MissingExtra            5   a missing optional library
+│   └── MissingDevice           5   a missing device
+└── Busy                        6   a resource that another process holds
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from typing import Any, Self
 
 
 class AutosparseError(Exception):
-    """A failure told in one sentence (place, value, rule) and, in `hint`, its remedy.
+    """Failure described in one sentence (location, value, rule), with its remedy in `hint`.
 
-    `step` names the step that failed, where the failure concerns no other step. `problems` are all of them,
-    (message, hint), where one error stands for several.
+    `step` names the failed step, where the failure concerns no other step. `problems` lists all failures as (message,
+    hint), where one error stands for several.
     """
 
     exit_code = 1
@@ -38,11 +38,11 @@ class AutosparseError(Exception):
         self.message = message
         self.hint = hint
         self.problems: tuple[tuple[str, str | None], ...] = ((message, hint),)
-        if hint:  # for those who call the library: Python prints notes below a traceback's message
+        if hint:  # for library users: Python prints notes below a traceback's message
             self.add_note(f"hint: {hint}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # From a worker to its run: exceptions are made again by their arguments, of which Python keeps the first.
+        # Pickling, from a worker to its run, recreates exceptions from `args`, of which Exception keeps only the first.
         return type(self), (self.message, self.hint), vars(self)
 
     @classmethod
@@ -54,17 +54,17 @@ class AutosparseError(Exception):
 
 
 class UsageError(AutosparseError):
-    """A command or an argument that cannot be obeyed."""
+    """Invalid command or argument."""
 
     exit_code = 2
 
 
 class SpecError(UsageError):
-    """A spec that cannot be read or does not validate; the message begins with `file:line:column`."""
+    """Spec that cannot be read or does not validate; the message begins with `file:line:column`."""
 
 
 class InvalidValue(UsageError):
-    """A value of a spec that contradicts the data, the network or other values; `path` is its dotted path."""
+    """Value of a spec that contradicts the data, the network or other values; `path` is its dotted path."""
 
     def __init__(self, message: str, hint: str | None = None, path: str = "") -> None:
         super().__init__(message, hint)
@@ -72,28 +72,28 @@ class InvalidValue(UsageError):
 
 
 class OwnCodeError(UsageError):
-    """Code of the user's own that a spec names failed; the message begins with its file and line."""
+    """Error in user code that a spec names; the message begins with its file and line."""
 
 
 class StepError(AutosparseError):
-    """A step failed; what finished before it is kept."""
+    """Failed step; steps that finished before it are kept."""
 
 
 class Diverged(StepError):
-    """A training diverged: weights or buffers of its network are no longer finite."""
+    """Diverged training: weights or buffers of its network are no longer finite."""
 
 
 class FitError(AutosparseError):
-    """The plan does not fit the target."""
+    """Plan that does not fit the target."""
 
     exit_code = 3
 
 
 class DamagedArtifact(AutosparseError):
-    """An artifact's bytes are not what its descriptor says, or their content has not the form of its step's result.
+    """Artifact whose bytes differ from its descriptor, or whose content lacks the form of its step's result.
 
-    For wrong content under right digests, `created` is the time in the descriptor: the bytes cannot show whether
-    the artifact was made again.
+    For malformed content with valid digests, `created` is the time in the descriptor: the bytes cannot show whether the
+    artifact was rebuilt.
     """
 
     exit_code = 4
@@ -108,34 +108,34 @@ class DamagedArtifact(AutosparseError):
 
 
 class DamagedFile(AutosparseError):
-    """An emitted model's bytes are not what its card says, or no model at all."""
+    """Emitted model whose bytes differ from its card, or hold no model."""
 
     exit_code = 4
 
 
 class MissingRequirement(AutosparseError):
-    """Something outside the spec is missing on this machine."""
+    """Missing requirement outside the spec on this machine."""
 
     exit_code = 5
 
 
 class MissingData(MissingRequirement):
-    """A dataset's files are not where they should be."""
+    """Missing files of a dataset."""
 
 
 class MissingExtra(MissingRequirement):
-    """An optional library is not installed."""
+    """Missing optional library."""
 
 
 class MissingDevice(MissingRequirement):
-    """The device that the target names is not there."""
+    """Missing device that the target names."""
 
 
 class Busy(AutosparseError):
-    """Another process holds what is needed."""
+    """Resource that another process holds."""
 
     exit_code = 6
 
 
 class AutosparseWarning(UserWarning):
-    """Something was done otherwise than asked, or a result says less than it seems to."""
+    """Deviation from the request, or a result with less evidence than it suggests."""

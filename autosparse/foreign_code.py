@@ -1,4 +1,4 @@
-"""Errors of code that is not ours (networks, losses, loaders): one line with the file and line that raised it."""
+"""Errors of foreign code (networks, losses, loaders): one line with the file and line of their origin."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _PACKAGES = {"site-packages", "dist-packages"}
 
 @contextmanager
 def foreign_code(doing: str, model: torch.nn.Module | None = None) -> Iterator[None]:
-    """Turn whatever foreign code raises into an OwnCodeError of one line.
+    """Turn any error of foreign code into an OwnCodeError of one line.
 
-    `doing` says what failed, such as "calling `Net`"; with a `model` the layer that raised is named. Errors of ours and
-    those of a full memory pass as they are: a caller may react to them.
+    `doing` describes the failed action, such as "calling `Net`"; with a `model` the message names the layer that
+    raised. Errors of autosparse and out-of-memory errors pass unchanged: a caller may react to them.
     """
     try:
         yield
@@ -65,7 +65,7 @@ def in_short(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, without the colours that torch's exporters write."""
+    """Return the first line of an error's message, without the colour codes of torch's exporters."""
     return _COLOUR.sub("", str(error)).strip().partition("\n")[0]
 
 

@@ -1,7 +1,7 @@
 """Stand-ins for torch and numpy that import them on first use, so that plans and help texts never wait for them.
 
-Reading its first attribute takes the 2 s of importing torch. A proxy, not `importlib.util.LazyLoader`: nothing is put
-into `sys.modules`, so other libraries in the process see no half-loaded torch.
+The first attribute access takes the 2 s of importing torch. A proxy, not `importlib.util.LazyLoader`: `sys.modules`
+stays unchanged, so other libraries in the process see no half-loaded torch.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class _LazyModule(ModuleType):
         if name.startswith("__"):  # inspection (doctest, copy, pydantic) must not import anything
             raise AttributeError(name)
         own = vars(self)
-        if "imported" not in own:  # asking for it by name every time takes as long as a small operation of torch
+        if "imported" not in own:  # an import statement on every access takes as long as a small torch operation
             own["imported"] = importlib.import_module(self.__name__)
         return getattr(own["imported"], name)
 

@@ -1,4 +1,4 @@
-"""The version of the package, and the specs and templates in it."""
+"""Version of the package, and its bundled specs and templates."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def about_shipped(path: Path) -> str:
-    """What a spec or template is for: its first comment."""
+    """Return the purpose of a spec or template: its first comment."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return next((line[2:] for line in lines if line.startswith("# ")), "")
 
 
 def is_shipped(folder: Path) -> bool:
-    """Whether a folder is that of the specs or templates inside the installed package."""
+    """Return whether a folder is that of the specs or templates inside the installed package."""
     return folder.resolve().parent == _PACKAGE / "shipped"
 
 
 def shipped(kind: str) -> dict[str, Path]:
-    """The files of `specs` or `templates`, by name without suffix: in the wheel, or beside a source checkout."""
+    """Return the files of `specs` or `templates`, by name without suffix: from the wheel, or from a source checkout."""
     return {path.stem: path for path in sorted(_folder(kind).glob("*.yaml"))}
 
 
 def template(name: str) -> str:
-    """The text of a template that no spec is made from."""
+    """Return the text of a template that is no spec itself."""
     return (_folder("templates") / name).read_text(encoding="utf-8")
 
 

@@ -1,4 +1,4 @@
-"""What YAML can name: a decorated function is a choice, its keyword-only arguments are the options.
+"""Registries of the names in YAML: a decorated function is a choice, its keyword-only arguments are the options.
 
 Types, defaults, ranges to tune and one-line help of an option live in the signature and nowhere else:
 
@@ -26,7 +26,7 @@ _ABSENT = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Range:
-    """The interval in which tuning looks for an option's value, with `when_named` only if a spec names the option."""
+    """Interval of an option's values in tuning; with `when_named` only if a spec names the option."""
 
     low: float
     high: float
@@ -42,7 +42,7 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """The values among which tuning chooses, with `when_named` only if a spec names the option."""
+    """Candidate values of an option in tuning; with `when_named` only if a spec names the option."""
 
     values: tuple[Any, ...]
     when_named: bool = False
@@ -56,12 +56,12 @@ class OneOf:
 
 @dataclass(frozen=True)
 class FilePath:
-    """Marks an option that names files: relative to the spec that says so."""
+    """Marker of an option that names files, relative to its spec."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One keyword-only argument as YAML sees it."""
+    """Keyword-only argument as an option in YAML."""
 
     name: str
     annotation: Any
@@ -82,7 +82,7 @@ class Option:
 
     @property
     def is_tuned_unasked(self) -> bool:
-        """Whether tuning looks for a value where no spec says which options to tune."""
+        """True if tuning includes the option where no spec selects the options to tune."""
         return self.tunable is not None and not self.tunable.when_named
 
     @property
@@ -91,13 +91,13 @@ class Option:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The keyword-only arguments of a function or dataclass, in order, with their types resolved."""
+    """Return the keyword-only arguments of a function or dataclass, in order, with resolved types."""
     parameters = [
         parameter
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
-    # Only these annotations are evaluated: the positional ones name torch types, and would import torch.
+    # Evaluate only these annotations: positional ones name torch types, and would import torch.
     holder = type("holder", (), {"__annotations__": {p.name: p.annotation for p in parameters}})
     types = typing.get_type_hints(holder, globalns=vars(sys.modules[function.__module__]), include_extras=True)
     return {
@@ -107,19 +107,19 @@ def options_of(function: Callable[..., Any]) -> dict[str, Option]:
 
 @dataclass(frozen=True)
 class Entry(Generic[Function]):
-    """A registered function and the facts its registration stated."""
+    """Registered function and the facts of its registration."""
 
     name: str
     function: Function
     version: int
     facts: Mapping[str, Any]
     pattern: str | None = None
-    """what the names look like that this entry stands for; it takes any options"""
+    """pattern of the names that the entry stands for; it takes any options"""
     shared: Mapping[str, Option] = field(default_factory=dict)
 
     @cached_property
     def options(self) -> dict[str, Option]:
-        """The function's own options, then those that all choices of the kind share."""
+        """Options of the function, then the shared options of its kind."""
         shared = {
             name: replace(option, default=self.facts[name]) if name in self.facts else option
             for name, option in self.shared.items()
@@ -127,21 +127,21 @@ class Entry(Generic[Function]):
         return {**({} if self.pattern else options_of(self.function)), **shared}
 
     def apart(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Values of options, split into the function's own and the shared ones."""
+        """Split option values into the function's and the shared ones."""
         specific = {name: value for name, value in values.items() if name not in self.shared}
         return specific, {name: value for name, value in values.items() if name in self.shared}
 
     @property
     def help(self) -> str:
-        """The first line of the docstring."""
+        """First line of the docstring."""
         return (inspect.getdoc(getattr(self.function, "func", self.function)) or "").partition("\n")[0]
 
 
 class Registry(Generic[Function]):
-    """The choices of one kind, by name, in the order they were registered.
+    """Choices of one kind, by name, in order of registration.
 
-    `shared` is a dataclass whose fields are options of every choice; a registration that states a fact of
-    the same name changes the default.
+    `shared` is a dataclass whose fields are options of every choice; a registration that states a fact of the same name
+    changes the default.
     """
 
     def __init__(self, kind: str, plural: str, shared: Callable[..., Any] | None = None) -> None:
@@ -166,11 +166,11 @@ class Registry(Generic[Function]):
         pattern: str | None = None,
         **facts: Any,
     ) -> Any:
-        """Make a function available in YAML, under its own name unless `name` is given.
+        """Register a function for YAML, under its own name unless `name` is given.
 
-        `version` is raised when what the function gives for the same options changes; `facts` are
-        what the program must know of a choice without calling it. With a `pattern` the function stands
-        for every name that matches it, takes that name first, and any options.
+        Raise `version` when the function's results for the same options change; `facts` are properties that the program
+        needs without a call. A function with a `pattern` stands for every name that matches it; it takes that name
+        first, and any options.
         """
 
         def add(function: Function) -> Function:
@@ -192,7 +192,7 @@ class Registry(Generic[Function]):
         return isinstance(name, str) and self.find(name) is not None
 
     def find(self, name: str) -> Entry[Function] | None:
-        """The entry of a name, or the first whose pattern it matches, bound to that name."""
+        """Return the entry of a name, or the first one with a matching pattern, bound to that name."""
         entry = self._entries.get(name)
         if entry and entry.pattern is None:
             return entry
@@ -202,7 +202,7 @@ class Registry(Generic[Function]):
         return None
 
     def template(self, name: str) -> str | None:
-        """The name under which what `name` means was registered: its own, or that of the first matching pattern."""
+        """Return the registered name behind `name`: itself, or that of the first matching pattern."""
         if (entry := self._entries.get(name)) and entry.pattern is None:
             return name
         matching = (e.name for e in self._entries.values() if e.pattern and re.fullmatch(e.pattern, name))
@@ -213,15 +213,15 @@ class Registry(Generic[Function]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that is one choice; entries with a pattern stand for many and have none."""
+        """Names of single choices; an entry with a pattern stands for many names and has none."""
         return tuple(name for name, entry in self._entries.items() if entry.pattern is None)
 
     def suggest(self, name: str) -> str:
-        """What to write instead of an unknown name."""
+        """Return a hint with the likely name in place of an unknown one."""
         return suggestion(name, self.names) or f"run `autosparse list {self.plural}`"
 
 
 def suggestion(word: str, known: Sequence[str]) -> str | None:
-    """`did you mean ...?` for a misspelt word, or None when nothing is near."""
+    """Return `did you mean ...?` for a misspelt word, or None without a similar one."""
     near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else None

@@ -1,4 +1,4 @@
-"""What users named, written so that it can do nothing but be read: on a terminal, in a file, in Markdown."""
+"""Safe text of user-supplied values for terminals, files and Markdown."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _SPELLED = {
 
 
 def visible(value: object) -> str:
-    """What is written, with `?` for every character that is not seen."""
+    """Return the text, with `?` for every invisible character."""
     return "".join("?" if unicodedata.category(char) in ("Cc", "Cf", "Cs") else char for char in str(value))
 
 
 def spelled(error: UnicodeError) -> tuple[str, int]:
-    """A handler of encoding errors: signs that a terminal lacks are spelled by those that it has, else `?`."""
+    """Handle an encoding error: replace characters that a terminal lacks by similar ones, else by `?`."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     spelling = ""
@@ -32,7 +32,7 @@ def spelled(error: UnicodeError) -> tuple[str, int]:
 
 
 def quoted(value: object) -> str:
-    """A value of a spec, short and as it is written there."""
+    """Return a value of a spec in short form, as written there."""
     text = repr(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else None
     text = json.dumps(value, ensure_ascii=False, default=str) if text is None else text
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -45,12 +45,12 @@ def listed(names: Sequence[object], shown: int = 6) -> str:
 
 
 def literal(text: object) -> str:
-    """A text for a table or a line of code, without what would be markup or end either."""
+    """Return a text for a table or a line of code, without markup and line breaks."""
     return visible(re.sub(r"[`|<>\x00-\x1f\x7f]", "_", str(text)))
 
 
 def table(titles: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> str:
-    """A table of cells that are Markdown already; `numbers` says that all columns but the first are."""
+    """Return a table of Markdown cells; `numbers` right-aligns all columns but the first."""
     rule = ["---", *["---:" if numbers else "---"] * (len(titles) - 1)]
     return "\n".join(f"| {' | '.join(line)} |" for line in (titles, rule, *rows))
 
@@ -65,14 +65,14 @@ def shell_word(value: object) -> str:
 
 
 def sparkline(values: list[float]) -> str:
-    """A row of bars, the lowest value to the highest."""
+    """Return a row of bars, from the lowest value to the highest."""
     low, high = min(values, default=0.0), max(values, default=0.0)
     span = (high - low) or 1.0
     return "".join(BARS[round((value - low) / span * (len(BARS) - 1))] for value in values)
 
 
 def seconds(value: float) -> str:
-    """A duration with two units at most."""
+    """Return a duration with at most two units."""
     if value < 60:
         return f"{value:.1f} s"
     minutes, rest = divmod(round(value), 60)
@@ -85,7 +85,7 @@ def seconds(value: float) -> str:
 
 
 def size(value: float) -> str:
-    """A number of bytes with three digits."""
+    """Return a number of bytes with three digits."""
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
             return f"{value:.3g} {unit}"
@@ -94,7 +94,7 @@ def size(value: float) -> str:
 
 
 def number(value: float) -> str:
-    """A count in at most a few digits."""
+    """Return a count with few digits."""
     if value < 10_000:
         return f"{value:,.0f}"
     for unit in ("k", "M"):

@@ -1,6 +1,6 @@
 """Experiment trackers by name, `pip install 'autosparse[track]'`.
 
-A registered function of what is `Followed` gives one; its fact `package` is the library that must be installed.
+A registered function maps a `Followed` run to a tracker; its fact `package` is the library that must be installed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from autosparse.registry import Registry
 
 @dataclass(frozen=True)
 class Followed:
-    """A run: its name, its folder, and the settings of its spec, path -> value."""
+    """Tracked run: its name, its folder, and the settings of its spec, path -> value."""
 
     name: str
     folder: Path
@@ -26,7 +26,7 @@ class Followed:
 
 @dataclass(frozen=True)
 class Tracker:
-    """Logs a value by its name and step; `close` takes whether the run came to its end."""
+    """Logger of values by name and step; `close` takes whether the run finished."""
 
     log: Callable[[str, float, int], object]
     close: Callable[[bool], object]
@@ -35,8 +35,8 @@ class Tracker:
 trackers: Registry[Callable[..., Tracker]] = Registry("tracker", "trackers")
 
 
-_NO_NAME = re.compile(r"[^\w./ -]")  # what MLflow takes in no name
-_LONGEST, _MOST, _LONGEST_NAME = 500, 100, 250  # of a parameter's text, of parameters at once, of a name's text
+_NO_NAME = re.compile(r"[^\w./ -]")  # characters that MLflow does not allow in names
+_LONGEST, _MOST, _LONGEST_NAME = 500, 100, 250  # length of a parameter's text, parameters per call, length of a name
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|databricks(-uc)?$|uc$")
 
 
@@ -47,8 +47,8 @@ def mlflow(
     uri: Annotated[str, "of the tracking server or folder; by default MLflow's own setting"] = "",
     experiment: Annotated[str, "that the run belongs to"] = "autosparse",
 ) -> Tracker:
-    """A run of MLflow, with the spec's settings as parameters."""
-    library: Any = importlib.import_module("mlflow")  # it has no types where it is not installed
+    """Run of MLflow, with the spec's settings as parameters."""
+    library: Any = importlib.import_module("mlflow")  # no types where it is not installed
     client = library.MlflowClient(_address(uri) or None)
     known = client.get_experiment_by_name(experiment)
     experiment_id = known.experiment_id if known else client.create_experiment(experiment)
@@ -64,12 +64,12 @@ def mlflow(
 
 
 def _address(uri: str) -> str:
-    # MLflow reads a folder's path as a part of a URI: `%2F` in it would be a slash.
+    # MLflow parses a folder's path as a part of a URI: `%2F` in it would be a slash.
     return uri if not uri or _URI.match(uri) else Path(uri).expanduser().absolute().as_uri()
 
 
 def _named(name: str) -> str:
-    # MLflow refuses a name that, as a path, is another or leads out of its folder.
+    # MLflow rejects a name that, as a path, is not normalized or leaves its folder.
     parts = (part for part in _NO_NAME.sub("_", name).split("/") if part not in ("", ".", ".."))
     return "/".join(parts)[:_LONGEST_NAME].rstrip("/")
 
@@ -94,8 +94,8 @@ def wandb(
     project: Annotated[str, "that the run belongs to"] = "autosparse",
     mode: Annotated[str, "`online`, `offline`; by default W&B's own setting"] = "",
 ) -> Tracker:
-    """A run of Weights & Biases, with the spec's settings as its configuration."""
-    library: Any = importlib.import_module("wandb")  # it has no types where it is not installed
+    """Run of Weights & Biases, with the spec's settings as its configuration."""
+    library: Any = importlib.import_module("wandb")  # no types where it is not installed
     run = library.init(
         project=project,
         name=followed.name,
@@ -107,7 +107,7 @@ def wandb(
     axes: set[str] = set()
 
     def log(name: str, value: float, step: int) -> None:
-        # Steps of a plan do not come in one order: each number has an axis of its own.
+        # Steps of a plan arrive in no fixed order: each number has a separate axis.
         if name not in axes:
             axes.add(name)
             run.define_metric(name, step_metric=f"{name}:step")

@@ -1,4 +1,4 @@
-"""The user's code, `path/to/file.py:factory` or `package.module:factory`: identified by source, imported late."""
+"""User code, `path/to/file.py:factory` or `package.module:factory`: identified by source, imported late."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from autosparse.registry import suggestion
 from autosparse.store import contents, digest, file_digest, name_in
 
 PATTERN = r"(?:[^\n]+\.py|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):[A-Za-z_]\w*"
-"""What a name looks like."""
+"""Pattern of a name."""
 
 
 def label(name: str) -> str:
-    """A name without its folders: `file.py:factory`."""
+    """Return a name without its folders: `file.py:factory`."""
     return name.replace("\\", "/").rpartition("/")[2]
 
 
 def absolute(name: str, folder: Path) -> str:
-    """A name whose file is meant relative to `folder`, with the file's whole path; a module's name as it is."""
+    """Return a name with the full path of its file, relative to `folder`; a module's name stays unchanged."""
     file, _, factory = name.rpartition(":")
     if not file.endswith(".py"):
         return name
@@ -37,10 +37,10 @@ def absolute(name: str, folder: Path) -> str:
 
 
 def sources(name: str) -> dict[str, str]:
-    """File -> sha256 of the module and of what it imports from beside it, found without running anything.
+    """Return file -> sha256 of the module and its imports from the same folder, without running anything.
 
-    Names are relative to the folder that imports are looked up in. Imports by names that only running computes are
-    missed. Raises UsageError when there is no such file.
+    Names are relative to the root folder of imports. Computed imports are not detected. Raises UsageError for a missing
+    file.
     """
     file, folder = _find(name)
     digests: dict[str, str] = {}
@@ -56,10 +56,10 @@ def sources(name: str) -> dict[str, str]:
 
 
 def load_factory(name: str) -> Callable[..., Any]:
-    """Import the module and give the factory. Raises OwnCodeError that says where the module failed."""
+    """Import the module and return the factory. Raises OwnCodeError with the location of a failure in the module."""
     file, folder = _find(name)
     module, _, factory = name.rpartition(":")
-    if str(folder) not in sys.path:  # what lies beside it can be imported, but takes no standard module's place
+    if str(folder) not in sys.path:  # after the standard library, so that it shadows no module of it
         indices = (at for at, entry in enumerate(sys.path) if {"site-packages", "dist-packages"} & {*Path(entry).parts})
         sys.path.insert(next(indices, len(sys.path)), str(folder))
     with guarded(name, "importing"):
@@ -74,10 +74,10 @@ def load_factory(name: str) -> Callable[..., Any]:
 
 
 def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) -> Any:
-    """Call the user's factory. Raises UsageError when it does not take what it is given, or fails."""
+    """Call the user's factory. Raises UsageError for arguments that it does not take and for its errors."""
     try:
         signature = inspect.signature(factory)
-    except (TypeError, ValueError):  # written in C: it says itself what it takes
+    except (TypeError, ValueError):  # implemented in C: the call reports wrong arguments itself
         signature = None
     if signature is not None:
         try:
@@ -97,16 +97,16 @@ def call(name: str, factory: Callable[..., Any], *given: Any, **options: Any) ->
 
 
 def identity_of(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a factory and its options enters keys."""
+    """Return the part of a factory and its options in cache keys."""
     factory = name.rpartition(":")[2]
     return {"name": "own", "factory": factory, "sources": sources(name), "options": content_of(options)}
 
 
 def content_of(value: Any) -> Any:
-    """An option's value with what it names in place of where: the digests of the files there.
+    """Return an option's value with digests of files in place of their paths.
 
-    A text that names a file, or a folder with a slash in its name, is such a name; lists and mappings are looked
-    into. Names are relative to the current directory.
+    A text that names a file, or a folder with a slash in its name, counts as a path; lists and mappings are searched
+    too. Paths are relative to the current directory.
     """
     if isinstance(value, Mapping):
         return {key: content_of(inner) for key, inner in value.items()}
@@ -127,16 +127,16 @@ def content_of(value: Any) -> Any:
 
 @contextmanager
 def guarded(name: str, doing: str) -> Iterator[None]:
-    """Turn whatever the user's code raises into an OwnCodeError with the file and line of theirs that raised it.
+    """Turn any error of user code into an OwnCodeError with the file and line of the user's code that raised it.
 
-    What it prints goes to stderr: stdout is for results.
+    Output of user code goes to stderr: stdout is for results.
     """
     try:
         with redirect_stdout(sys.stderr):
             yield
     except AutosparseError:
         raise
-    except (Exception, SystemExit) as error:  # a script that reads its arguments exits
+    except (Exception, SystemExit) as error:  # a script that parses its arguments exits
         location = location_of(error, libraries=False) or _find(name)[0]
         raise OwnCodeError(
             f"{location}: {doing} `{label(name)}` failed: {in_short(error)}",
@@ -145,7 +145,7 @@ def guarded(name: str, doing: str) -> Iterator[None]:
 
 
 def _find(name: str) -> tuple[Path, Path]:
-    # The module's file, and the folder that its imports are looked up in.
+    # The module's file, and the root folder of its imports.
     module, _, _ = name.rpartition(":")
     if module.endswith(".py"):
         file = Path(module).expanduser().absolute()
@@ -159,7 +159,7 @@ def _find(name: str) -> tuple[Path, Path]:
     spec = PathFinder.find_spec(top, [str(Path.cwd()), *sys.path]) or importlib.util.find_spec(top)
     if spec is None:
         raise UsageError(f"there is no Python module `{top}`", "install it, or run where it lies")
-    if spec.submodule_search_locations:  # a package, which has no file of its own without an `__init__.py`
+    if spec.submodule_search_locations:  # a package, which has no file without an `__init__.py`
         path = Path(next(iter(spec.submodule_search_locations)))
         file, folder = path / "__init__.py", path.parent
     else:
@@ -173,7 +173,7 @@ def _find(name: str) -> tuple[Path, Path]:
 
 
 def _imported(path: Path, folder: Path, name: str) -> list[Path]:
-    # The files in `folder` that a module imports, wherever in it.
+    # All files in `folder` that a module imports, at any level.
     if path.suffix != ".py":  # compiled
         return []
     try:
@@ -203,7 +203,7 @@ def _files_of(stem: Path) -> list[Path]:
 
 
 def _check_neighbours(name: str, folder: Path) -> None:
-    # Python knows one module of a name: that of another folder may have come first.
+    # Python has one module of a name: another folder's may be imported already.
     for file in (folder / relative for relative in sources(name)):
         parts = file.relative_to(folder).with_suffix("").parts
         module = sys.modules.get(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
@@ -218,7 +218,7 @@ def _check_neighbours(name: str, folder: Path) -> None:
 
 
 def _load_file(file: Path) -> Any:
-    # Under a name of its own, so that a file called `random.py` takes no one's place; loaded once.
+    # Loaded once, under a private name, so that a file called `random.py` shadows no other module.
     known = f"own_{file.stem}_{digest([str(file), file_digest(file)])[:8]}"
     if known not in sys.modules:
         spec = importlib.util.spec_from_file_location(known, file)

@@ -1,4 +1,4 @@
-"""For people with code of their own: pruning in one call, masks that hold, and emitted models opened again."""
+"""Python API: one-call pruning, masks that keep pruned weights zero, and loading of emitted models."""
 
 from autosparse.api.load import OpenedModel, load, read_emitted
 from autosparse.api.masks import Masks

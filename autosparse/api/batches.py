@@ -1,4 +1,4 @@
-"""Batches from any iterable: each normalized to inputs and labels, as many examples as a criterion needs."""
+"""Batches from any iterable, normalized to inputs and labels, with the number of examples that a criterion needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LABELS = ("labels", "label", "targets", "target", "y")
 
 
 class Signature:
-    """What the forward pass of a network takes: names of arguments, and how many by position."""
+    """Arguments of a network's forward pass: their names, and the number of positional ones."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
@@ -27,7 +27,7 @@ class Signature:
         self._runs_unlabelled: bool | None = None
         try:
             parameters = [*inspect.signature(model.forward).parameters.values()]
-        except (TypeError, ValueError):  # written in C, or scripted
+        except (TypeError, ValueError):  # implemented in C, or scripted
             parameters = []
         self._parameters = {parameter.name: parameter for parameter in parameters}
         self._any_name = not parameters or any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -37,22 +37,22 @@ class Signature:
         self._most = None if several else len(positional)
 
     def takes(self, name: str) -> bool:
-        """Whether an argument of this name is accepted."""
+        """Return whether the forward pass accepts an argument of this name."""
         return self._any_name or name in self._parameters
 
     def needs(self, name: str) -> bool:
-        """Whether an argument of this name must be given."""
+        """Return whether the forward pass requires an argument of this name."""
         parameter = self._parameters.get(name)
         return parameter is not None and parameter.default is parameter.empty
 
     def lists_examples(self, inputs: list[Any]) -> bool:
-        """Whether a list is one argument, as for detectors, not several: their number decides, or else a trial."""
+        """Return whether a list is one argument, as for detectors, not several: by its length, else by a trial pass."""
         if self._known is None:
             self._known = self._decide(inputs)
         return self._known
 
     def runs_unlabelled(self, inputs: Inputs) -> bool:
-        """Whether the network runs on inputs that lack its labels, which the first of them decide by a trial."""
+        """Return whether the network runs on inputs without its labels; a trial pass on the first inputs decides."""
         if self._runs_unlabelled is None:
             self._runs_unlabelled = self._runs(inputs)
         return self._runs_unlabelled
@@ -69,16 +69,16 @@ class Signature:
         try:
             with in_mode(self._model, training=False), torch.no_grad():
                 self._model(*positional, **named)
-        except Exception:  # whatever the network raises: the other way is tried, and then raises it
+        except Exception:  # Any error of the network: the caller tries the other form, which raises it again.
             return False
         return True
 
 
 def as_batch(item: Any, index: int, signature: Signature) -> Batch:
-    """Return inputs and labels of `item`, batch `index`: `(x, y)`, or a mapping as Hugging Face datasets give it.
+    """Return inputs and labels of `item`, batch `index`: `(x, y)`, or a mapping as in Hugging Face datasets.
 
-    A list x is several inputs, or the images of a detector. Raises UsageError for what is no batch, an x without
-    tensors, and an empty batch.
+    A list x is several inputs, or the images of a detector. Raises UsageError for an item that is no batch, an x
+    without tensors, and an empty batch.
     """
     inputs, labels = _from_mapping(item, index, signature) if isinstance(item, Mapping) else _from_pair(item, index)
     if not any(True for _ in tensors_in(inputs)):
@@ -95,9 +95,9 @@ def as_batch(item: Any, index: int, signature: Signature) -> Batch:
 
 
 def without_labels(inputs: Inputs, signature: Signature) -> Inputs:
-    """Return inputs without labels among them, where the network runs without: for passes that look at no loss.
+    """Return inputs without labels, where the network runs without them: for passes that need no loss.
 
-    Encoder-decoder models of transformers make the decoder's inputs of their labels: they keep them.
+    Encoder-decoder models of transformers derive the decoder's inputs from the labels, so labels stay.
     """
     if not isinstance(inputs, Mapping):
         return inputs
@@ -120,7 +120,7 @@ def _from_mapping(item: Mapping[str, Any], index: int, signature: Signature) -> 
     labels = item[label_names[0]] if label_names else None
     inputs = {name: part for name, part in item.items() if name not in label_names or signature.takes(name)}
     if unknown := [name for name in inputs if not signature.takes(name)]:
-        # One tensor under the dataset's name for it goes in by position.
+        # The dataset's own name for a single tensor means nothing to the network: it is passed by position.
         if len(inputs) == 1:
             return inputs[unknown[0]], labels
         raise UsageError(
@@ -135,12 +135,12 @@ _END = object()
 
 
 class Examples:
-    """The first batches of an iterable, fetched when they are asked for and kept.
+    """First batches of an iterable, fetched on demand and kept.
 
-    Every round of a method looks at the same examples. Tensors are moved to `device`; low precision is raised to
-    float32, as scoring does with the network. What the iterable draws from global generators, such as to shuffle,
-    begins at `seed` and does not depend on the network. A batch of one example after larger ones, as a last one may
-    be, is left out: BatchNorm has no statistics of one.
+    Every round of a method uses the same examples. Tensors move to `device`; low precision is raised to float32, as
+    scoring does with the network. Random draws of the iterable from global generators, such as shuffling, start at
+    `seed` and do not depend on the network. A batch of one example after larger ones, such as the last, is dropped:
+    BatchNorm has no statistics of one example.
     """
 
     def __init__(
@@ -154,10 +154,10 @@ class Examples:
         self._source: Iterator[Any] | None = None
 
     def draw(self, images: int) -> list[Batch]:
-        """Batches of `images` examples together: all there are if a set is smaller than that.
+        """Return batches with `images` examples in total, or all examples of a smaller set.
 
-        The last batch is cut to fit where all its tensors begin with the batch's dimension, though never to
-        one example beside others. Raises UsageError when there is nothing to fetch or an iterator runs out.
+        The last batch is cut to fit where the first dimension of all its tensors is the batch, but never to a single
+        example after others. Raises UsageError for an empty iterable or an exhausted iterator.
         """
         drawn: list[Batch] = []
         missing = images
@@ -167,16 +167,16 @@ class Examples:
         return drawn
 
     def example(self) -> Inputs:
-        """The inputs of the first batch, cut to one example."""
+        """Return the inputs of the first batch, cut to one example."""
         batch = self._batch(0, 1, 0)
         assert batch is not None
         return without_labels(_cut(batch, 1)[0], self._signature)
 
     def stream(self) -> Iterator[Batch]:
-        """Batches without end, to train on: the iterable from its beginning, again and again.
+        """Yield batches without end, for training: the iterable restarts at its end.
 
-        An iterator, which gives each batch once, gives those that were fetched already and goes on from there.
-        Raises UsageError when there is nothing to fetch or an iterator runs out.
+        An iterator yields each batch once: batches fetched before come first. Raises UsageError for an empty iterable
+        or an exhausted iterator.
         """
         self._batch(0, 1, 0)
         source = self.batches
@@ -228,7 +228,7 @@ class Examples:
         return None
 
     def _drawn(self, source: Iterable[Any]) -> Iterator[Any]:
-        # What the iterable gives, its random numbers apart from the network's.
+        # Items of the iterable; its random numbers are separate from the network's.
         with self._generators, reading():
             iterator = iter(source)
         while True:
@@ -244,7 +244,7 @@ class Examples:
 
     def _ready(self, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.detach().to(self.device)
-        if tensor.is_inference():  # made in inference mode, which no gradient can pass
+        if tensor.is_inference():  # created in inference mode, without gradients
             tensor = tensor.clone()
         return tensor.float() if tensor.is_floating_point() and tensor.itemsize < 4 else tensor
 
@@ -258,5 +258,5 @@ def _is_leftover(batch: Batch, first: Batch) -> bool:
 
 
 def reading() -> AbstractContextManager[None]:
-    """Return the context in which batches are read: errors of a dataset become an OwnCodeError with file and line."""
+    """Return the context for reading batches: an error of a dataset becomes an OwnCodeError with file and line."""
     return foreign_code("reading `batches`")

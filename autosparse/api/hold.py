@@ -1,4 +1,4 @@
-"""A network inside what torch wraps around it, and its masked weights that stay zero through training and loading."""
+"""Unwrapping of networks, and masked weights that stay zero through training and loading."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _COMPILED = "_orig_mod"
 
 
 class Hold(AbstractContextManager["Hold"]):
-    """A hold in force until `remove()`; in a `with` statement, until the block ends."""
+    """Hold that is in force until `remove()`; in a `with` statement, until the block ends."""
 
     def __init__(self, zeros: Sequence[_Zero], handles: Sequence[Any]) -> None:
         self._zeros = zeros
         self._handles = handles
 
     def remove(self) -> None:
-        """Let the weights go: they train again from zero. In copies of the model too."""
+        """Release the weights, also in copies of the model: they train again from zero."""
         for handle in self._handles:
             handle.remove()
         for zero in self._zeros:
@@ -36,7 +36,7 @@ class Hold(AbstractContextManager["Hold"]):
 
 
 _IDLE: list[Any] = []
-"""Handles of hooks on optimizers whose models are gone; the next hold removes them."""
+"""Handles of hooks on optimizers whose models were deleted; the next hold removes them."""
 
 
 def hold_zero(
@@ -45,10 +45,10 @@ def hold_zero(
     masks: Mapping[str, torch.Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Hold:
-    """Set hooks that keep `weights` zero where `masks` are; `Masks.hold` says when, and what it raises.
+    """Install hooks that keep `weights` zero where `masks` prune; see `Masks.hold` for details and errors.
 
-    Of several kinds, because optimizers differ in what they do when. Optimizers that together hold no masked weight
-    although some train, and weights that are sharded, raise UsageError too.
+    Several kinds of hooks, because optimizers differ in their order of operations. Also raises UsageError for sharded
+    weights, and for optimizers that have no masked weight although some train.
     """
     if not optimizers:
         raise UsageError("`hold` needs the optimizer that trains the model", "write `masks.hold(optimizer)`")
@@ -60,7 +60,7 @@ def hold_zero(
     homes: list[_Home] = []
     for module in model.modules():
         for name, parameter in module._parameters.items():
-            # Every module that has the weight: a tied one is loaded several times, by the last of them last.
+            # Every module with the weight: loading a state writes a tied weight once per module.
             if id(parameter) in zeros:
                 zero = zeros[id(parameter)]
                 homes.append((weakref.ref(module), name, zero))
@@ -85,7 +85,7 @@ def hold_zero(
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    """The network in torch.compile, DataParallel and AveragedModel, if in any. Raises UsageError for no module."""
+    """Return the network inside torch.compile, DataParallel and AveragedModel. Raises UsageError for other objects."""
     kind = type(model).__name__
     if not isinstance(model, torch.nn.Module):
         raise UsageError(
@@ -103,7 +103,7 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Every parameter of an unwrapped network by every name it has, as if no part of it were compiled."""
+    """Return all parameters of an unwrapped network by every name, without the prefixes of compiled parts."""
     return {
         name.replace(f"{_COMPILED}.", ""): parameter
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -111,11 +111,11 @@ def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def copy_of(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy of an unwrapped network in which no part is compiled. Raises UsageError where torch cannot copy."""
+    """Return a copy of an unwrapped network without compiled parts. Raises UsageError where torch cannot copy it."""
     try:
         with _detaching():
             duplicate = copy.deepcopy(model)
-    except Exception as error:  # whatever the modules inside raise
+    except Exception as error:  # any error of the modules inside
         raise UsageError(
             f"the model cannot be copied, and scoring never touches the original: {in_short(error)}",
             "remove from its modules what `copy.deepcopy` refuses",
@@ -130,7 +130,7 @@ def copy_of(model: torch.nn.Module) -> torch.nn.Module:
 
 
 class _Zero:
-    """The pruned positions of one weight, wherever the weight is moved; copies of a model share it."""
+    """Pruned positions of one weight, on any device; copies of a model share them."""
 
     def __init__(self, pruned: torch.Tensor) -> None:
         self.pruned = pruned
@@ -146,16 +146,16 @@ class _Zero:
     def __call__(self, weight: torch.Tensor) -> None:
         if self.held:
             with torch.no_grad():
-                weight.masked_fill_(self._pruned_on(weight), 0)  # a product would keep what is not a number
+                weight.masked_fill_(self._pruned_on(weight), 0)  # a product would keep NaN and infinity
 
     def mask_gradient(self, weight: torch.nn.Parameter) -> None:
-        """Zero the pruned weights' gradients of a parameter that trains, from now on."""
+        """Zero the gradients of the pruned weights of a trainable parameter from now on."""
         known = self._hooks.get(id(weight))
         if self.held and weight.requires_grad and not (known and known[0]() is weight):
             self._hooks[id(weight)] = weakref.ref(weight), weight.register_hook(self._masked)
 
     def release(self) -> None:
-        """Hold no longer, in copies of the model either."""
+        """Stop the hold, also in copies of the model."""
         self.held = False
         for _, handle in self._hooks.values():
             handle.remove()
@@ -163,7 +163,7 @@ class _Zero:
 
     def _masked(self, gradient: torch.Tensor) -> torch.Tensor:
         if gradient.layout is not torch.strided or gradient.shape != self.pruned.shape:
-            return gradient  # a sparse one, of an embedding: the step is undone instead
+            return gradient  # a sparse gradient, of an embedding: the hook after the step zeroes the weights
         return gradient.masked_fill(self._pruned_on(gradient), 0)
 
     def _pruned_on(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -173,11 +173,11 @@ class _Zero:
 
 
 _Home: TypeAlias = "tuple[weakref.ref[torch.nn.Module], str, _Zero]"
-"""A module that has a held weight under a name; which parameter that is may change."""
+"""Module with a held weight and the weight's name; the parameter behind the name may change."""
 
 
 class _AfterStep:
-    """A hook of every optimizer: which weights it has is looked up at each step."""
+    """Hook of every optimizer; it looks up the optimizer's weights at each step."""
 
     def __init__(self, homes: Sequence[_Home]) -> None:
         self._homes = homes
@@ -185,9 +185,9 @@ class _AfterStep:
 
     def __call__(self, optimizer: Any, arguments: Any = (), options: Any = None) -> None:
         alive = [(module, name, zero) for home, name, zero in self._homes if (module := home()) is not None]
-        if self._homes and not alive:  # the model was thrown away with its hold
+        if self._homes and not alive:  # the model was deleted together with its hold
             self._homes = ()
-            _IDLE.append(self.handle)  # torch goes through the hooks at this moment: none may go
+            _IDLE.append(self.handle)  # torch iterates over the hooks here: none may be removed
         parameter_ids = _parameter_ids(optimizer)
         for module, name, zero in alive:
             weight = module._parameters.get(name)
@@ -196,7 +196,7 @@ class _AfterStep:
 
 
 class _Zeroing:
-    """A hook of a module that zeroes parameters, looked up by name; a class, so that the module can be pickled."""
+    """Module hook that zeroes parameters by name; a class, so that the module can be pickled."""
 
     def __init__(self, places: Sequence[tuple[str, _Zero]], *, before_forward: bool = False) -> None:
         self.places = places
@@ -208,20 +208,20 @@ class _Zeroing:
         for name, zero in self.places:
             try:
                 parameter = module.get_parameter(name)
-            except AttributeError:  # a copy that was changed since, or a functional call's plain tensor
+            except AttributeError:  # a copy that changed since, or the plain tensor of a functional call
                 continue
             if parameter.shape != zero.pruned.shape:
                 continue
             if self.before_forward:
-                zero.mask_gradient(parameter)  # it may have been frozen, or another parameter, before
+                zero.mask_gradient(parameter)  # the parameter may have been frozen or replaced since
             zero(parameter)
 
 
 class _Observed:
-    """The `step` of an optimizer that has no hooks of torch's, followed by a hold's.
+    """Replacement for the `step` of an optimizer without torch's hooks; it applies the hold after the step.
 
-    Wrappers that do not run `torch.optim.Optimizer.__init__` have none, and may move weights after the step of the
-    optimizer inside. The new step is a method, since schedulers of learning rates wrap it once more.
+    Wrappers that skip `torch.optim.Optimizer.__init__` have no hooks, and may change weights after the step of the
+    inner optimizer. The new step is a method, because learning-rate schedulers wrap it again.
     """
 
     def __init__(self, optimizer: Any, after: _AfterStep) -> None:
@@ -282,7 +282,7 @@ def _parameter_ids(optimizer: Any) -> set[int]:
 
 
 def _detaching() -> AbstractContextManager[object]:
-    # Activations that a module keeps, and what the older weight_norm computes, torch does not copy by itself.
+    # torch does not copy activations that a module keeps, nor the results of the older weight_norm.
     class Detaching(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             if function is not torch.Tensor.__deepcopy__ or args[0].is_leaf:

@@ -1,4 +1,4 @@
-"""Emitted models, opened again: files that may come from anywhere, so that every byte is doubted and no code runs."""
+"""Loading of emitted models: files from anywhere, so every byte is checked and no code runs."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from autosparse.spec.choices import ModelChoice
 
 CARD = "card.json"
 _LARGEST_CARD = 4 * 2**20
-_LARGEST_NUMBER = 10_000  # that an option of a network may be
+_LARGEST_NUMBER = 10_000  # largest number in a network's options
 
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """A model as it lies in a folder or a file; `card` says where it comes from; a file alone has none."""
+    """Model as stored in a folder or a file; `card` is its provenance, None for a single file."""
 
     path: Path
     format: str
@@ -81,7 +81,7 @@ class _Origin(_Part):
 
 
 class Card(_Part):
-    """What `card.json` says of the model beside it, as far as anything here looks at it."""
+    """Contents of `card.json`, the card next to the model, as far as loading uses them."""
 
     format: str
     files: Mapping[str, _File]
@@ -95,12 +95,12 @@ class Card(_Part):
 
 
 def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Module:
-    """The network of an emitted model, in evaluation mode: of the folder that a run put it in, or of its one file.
+    """Return the network of an emitted model, in evaluation mode, from its folder in a run or from its single file.
 
-    The folder's card names the network; `model` is one of the structure that was pruned, to load into, which a file
-    alone needs, and a network of your own code: nothing that lies beside the model is imported or unpickled. It may be
-    compiled or parallel. What is smaller (`shrunk`, `sparse`) comes as another network, `model` is left as it was.
-    Raises UsageError for what cannot be obeyed and DamagedFile for bytes that are not what the card says, or no model.
+    The card of a folder names the network. Pass `model`, a network of the pruned structure, for a single file and for a
+    network of your own code: code next to the model is never imported or unpickled. `model` may be compiled or
+    parallel. Smaller formats (`shrunk`, `sparse`) return another network and leave `model` unchanged. Raises UsageError
+    for invalid arguments, and DamagedFile for bytes that differ from the card or hold no model.
     """
     opened = read_emitted(path)
     if opener := exporters[opened.format].facts.get("opener"):
@@ -115,12 +115,12 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
 
 
 def read_emitted(path: str | Path) -> OpenedModel:
-    """An emitted model's format, card, tensors and masks. Raises UsageError where there is none, or DamagedFile.
+    """Return the format, card, tensors and masks of an emitted model. Raises UsageError or DamagedFile.
 
-    What another program opens has no tensors here: of it the bytes are compared with the card, nothing else.
+    Models for another program have no tensors here: only their bytes are compared with the card.
     """
     where = Path(path)
-    kind = _kind(where, follow=True)  # one's own link; those inside the folder are followed nowhere
+    kind = _kind(where, follow=True)  # follow the given link, but no link inside the folder
     if kind is None:
         raise UsageError(f"there is no {where}", "name the folder of an emitted model, or its file")
     try:
@@ -157,7 +157,7 @@ def _listed(where: Path, name: str, about: _File) -> bytes:
 def _file(where: Path, kind: int) -> OpenedModel:
     if not stat.S_ISREG(kind):
         raise ValueError("it is no file")
-    # `model.compact.safetensors` ends as `model.safetensors` does, too: the longest end that fits.
+    # The longest suffix that fits: `model.compact.safetensors` also ends like `model.safetensors`.
     first = {entry.facts["files"][0]: entry for entry in exporters}
     ends = {name.removeprefix("model"): entry for name, entry in first.items() if name.startswith("model")}
     known = [end for end in ends if where.name.endswith(end)]
@@ -172,7 +172,7 @@ def _file(where: Path, kind: int) -> OpenedModel:
 
 
 def _kind(path: Path, *, follow: bool = False) -> int | None:
-    # What lies there; a link is a link, wherever it leads, unless it is to be followed.
+    # File mode, or None if the path does not exist; a link counts as a link unless `follow`.
     try:
         return path.stat(follow_symlinks=follow).st_mode
     except (OSError, ValueError):
@@ -208,10 +208,10 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
                 "build it and load into it: `load(path, model)`",
             )
         if entry.pattern is not None and any(isinstance(value, str) for value in leaves(options)):
-            raise ValueError("its network's options hold texts")  # names of files, perhaps, that a library would open
+            raise ValueError("its network's options hold texts")  # perhaps file names that a library would open
         if entry.pattern is None:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
-        # On paper first: its size is not yet known to be the file's.
+        # On the meta device first: the network may be larger than the file.
         state = {name: tensor.to("meta") for name, tensor in opened.model.state.items()}
         drawn = replace(opened, model=replace(opened.model, state=state))
         with torch.device("meta"):
@@ -242,7 +242,7 @@ def _try(model: torch.nn.Module, shape: tuple[int, int, int], classes: int) -> N
 
 
 def _odd(model: torch.nn.Module, opened: OpenedModel) -> str:
-    # Which tensors a network has not, or has otherwise; empty where they are its own.
+    # Tensors that the network lacks or has in another shape; empty where all match.
     if "fit" in exporters[opened.format].facts:
         try:
             fit(opened.format, opened.model, model)

@@ -1,4 +1,4 @@
-"""Masks as a value: name -> bool tensor; applied, held, saved, summarized, checked for disconnected parts."""
+"""Masks as a value, name -> bool tensor: apply, hold, save, summarize, and examine for disconnected layers."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from autosparse.store import dump_tensors, load_tensors
 
 
 class Masks(Mapping[str, "torch.Tensor"]):
-    """Which weights of a network are kept: parameter name -> bool tensor of its shape, immutable.
+    """Masks of a network's weights, immutable: parameter name -> bool tensor of its shape, True for kept weights.
 
-    `unprunable` says of the parameters that have no mask why; `prune` fills it, a file does not have it. Masks keep
-    the model that they were made for or applied to in memory; `Masks(masks)` is a copy without one.
+    `unprunable` maps each parameter without a mask to the reason; `prune` sets it, files do not store it. Masks keep
+    their model in memory, the one they were made for or last applied to; `Masks(masks)` is a copy without one.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return len(self._masks)
 
     def __eq__(self, other: object) -> bool:
-        """Whether both keep the same weights, in whatever order and on whatever device."""
+        """Compare the kept weights, in any order and on any device."""
         if not isinstance(other, Masks):
             return NotImplemented
         return self.keys() == other.keys() and all(
@@ -72,7 +72,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return f"Masks({len(self)} weights, {self.kept:,} of {self.total:,} kept: sparsity {self.sparsity:.6g})"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Masks:
-        # Copied together with its model, a copy belongs to the copied model.
+        # A copy made together with its model belongs to the copied model.
         model = self._model
         home = memo.get(id(model), model)
         return Masks(self, model=home, unprunable=self.unprunable, declared=self._declared)
@@ -82,44 +82,44 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
     @property
     def kept(self) -> int:
-        """How many weights stay."""
+        """Number of kept weights."""
         return sum(self._kept.values())
 
     @property
     def total(self) -> int:
-        """How many weights there are."""
+        """Number of weights."""
         return sum(mask.numel() for mask in self.values())
 
     @property
     def sparsity(self) -> float:
-        """The share that is removed."""
+        """Share of removed weights."""
         return 1 - self.kept / self.total
 
     def summary(self) -> Summary:
-        """What is kept of every weight: printed as a table, iterated as rows."""
+        """Return the kept weights per parameter: printed as a table, iterated as rows."""
         rows = [LayerSummary(name, tuple(mask.shape), self._kept[name], mask.numel()) for name, mask in self.items()]
         return Summary(tuple(rows), self.unprunable)
 
     def examine(self, x: Any = None, *, model: torch.nn.Module | None = None) -> tuple[Finding, ...]:
-        """What the masks cut, before any training: each finding has a `kind`, `layers` and a `message`.
+        """Return the disconnected parts before any training; each finding has a `kind`, `layers` and a `message`.
 
-        `x` are inputs as the network takes them, of which only shapes count: with them every layer, branch and
-        output is found that no path reaches, by two passes of one example through a copy in float64; without
-        them, only layers that keep no weight. `model` is by default the one that the masks were made for.
+        `x` are inputs as the network takes them; only their shapes count. With `x`, two passes of one example through a
+        float64 copy find every layer, branch and output that no path reaches. Without `x`, only layers with no kept
+        weight are reported. `model` is by default the one that the masks were made for.
         """
         if x is None:
             return emptied(self._masks)
         plain = self._home(model)
         device = next(iter(plain.parameters())).device
-        device = torch.device("cpu") if device.type == "mps" else device  # which lacks float64
+        device = torch.device("cpu") if device.type == "mps" else device  # mps lacks float64
         copied = declare_layers(copy_of(plain).to(device), self._declared)
         return examine(evidence_of(copied, Examples([(x, x)], device, Signature(copied)), self))
 
     def apply(self, model: torch.nn.Module) -> None:
         """Zero the masked weights of a network in place, once; `hold` keeps them zero.
 
-        The network may be compiled, parallel or an average. Raises UsageError, before anything is changed,
-        telling which masks do not fit it.
+        The network may be compiled, parallel or an average. Raises UsageError, before any change, that names the masks
+        that do not fit it.
         """
         weights = self._weights_of(unwrap(model))
         with torch.no_grad():
@@ -130,23 +130,22 @@ class Masks(Mapping[str, "torch.Tensor"]):
     def hold(self, *optimizers: torch.optim.Optimizer, model: torch.nn.Module | None = None) -> Hold:
         """Zero the masked weights and their gradients now and for as long as the hold is in force.
 
-        Weights are zeroed after every step of every optimizer that has them, before every forward pass in training
-        mode, and when a state is loaded or read; their gradients as they arrive, so that `clip_grad_norm_` and
-        optimizers that act between steps (SAM) see none. Which optimizer has which weight is looked up at each step:
-        layers may be unfrozen and added later.
+        Weights are zeroed after every step of their optimizers, before every forward pass in training mode, and when a
+        state is loaded or read. Gradients are zeroed as they arrive, so that `clip_grad_norm_` and optimizers that act
+        between steps (SAM) see none. Each step looks up its optimizer's weights: layers may be added or unfrozen.
 
         Args:
-            optimizers: Those that train the model, in any number; each has at least one of its parameters. Wrappers
-                with a `step` and `param_groups` will do.
+            optimizers: Optimizers of the model; each has at least one of its parameters. Wrappers with a `step` and
+                `param_groups` are accepted.
             model: The model, by default the one that the masks were made for or last applied to.
 
         Returns:
             A handle whose `remove()` ends the hold; in a `with` statement the block does.
 
         Raises:
-            UsageError: Before anything is changed, for what is no optimizer of the model and for masks that do not fit.
+            UsageError: Before any change, for an object that is no optimizer of the model or masks that do not fit.
 
-        An average of the model (EMA) begun from now on keeps the zeros; `apply` the masks to an older one.
+        An average of the model (EMA) created from now on keeps the zeros; `apply` the masks to an older one.
         """
         home = self._home(model)
         handle = hold_zero(home, self._weights_of(home), self, optimizers)
@@ -154,7 +153,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return handle
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file, whole or not at all. Raises MissingRequirement where it cannot be written."""
+        """Write a safetensors file atomically. Raises MissingRequirement where it cannot be written."""
         target = Path(path)
         draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
         try:
@@ -171,7 +170,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Masks:
-        """Read what `save` wrote, on the CPU, in the order of the names.
+        """Read a file of `save`, on the CPU, ordered by name.
 
         Raises UsageError for a file that cannot be read, is damaged or holds no masks.
         """
@@ -218,7 +217,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """How many of one weight's numbers are kept."""
+    """Size and kept weights of one parameter."""
 
     name: str
     shape: tuple[int, ...]
@@ -227,13 +226,13 @@ class LayerSummary:
 
     @property
     def sparsity(self) -> float:
-        """The share that is removed; of a weight without numbers, 0."""
+        """Share of removed weights; 0 for a parameter without numbers."""
         return 1 - self.kept / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What masks keep, weight by weight, and why the other parameters have no mask."""
+    """Kept weights per parameter, and the reason for each parameter without a mask."""
 
     rows: tuple[LayerSummary, ...]
     unprunable: Mapping[str, str]
@@ -268,7 +267,7 @@ def evidence_of(
     seed: int = 0,
     **others: Any,
 ) -> Evidence:
-    """The evidence about a network under masks, with `others` of its fields; weights without a mask are kept whole."""
+    """Return the evidence about a masked network, with `others` of its fields; weights without a mask stay whole."""
     generator = torch.Generator("cpu").manual_seed(seed)
     layers = describe_layers(model)
     dense = Evidence.dense(model, layers, examples.draw, generator, examples.example, stream=examples.stream, **others)

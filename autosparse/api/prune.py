@@ -1,4 +1,4 @@
-"""`prune` and `score`: masks and scores of any network at its present weights, which they never touch."""
+"""`prune` and `score`: masks and scores of any network at its present weights, which stay unchanged."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
 
-# Of schedules that train: it suits whatever network comes, where a spec says what suits its own.
+# For schedules that train: a default for any network; a spec sets a suitable value.
 _RECIPE = Recipe(optimizer="adamw", lr=1e-3, precision="float32")
 
 Loss = Callable[[Any, Any], "torch.Tensor"]
@@ -67,30 +67,29 @@ def prune(
     prunable: Mapping[str, Kind] | None = None,
     exclude: Sequence[str] = (),
 ) -> Masks:
-    """Masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
+    """Return masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
-    `batches` is any iterable of `(x, y)`: x a tensor, several in a tuple or list (by position) or in a mapping
-    (by name), y whatever the loss takes. Only as many are fetched as the criterion's `images` ask for, and the
-    same serve every round; a set that is smaller gives all it has. Criteria that look at no data (random,
-    magnitude) need none, SynFlow one batch for the shape of its inputs.
+    `batches` is any iterable of `(x, y)`: x is a tensor, a tuple or list of several (by position) or a mapping (by
+    name); y is the loss's target. Only the number of examples in the criterion's `images` is fetched, and every round
+    uses the same; a smaller set is used whole. Criteria without data (random, magnitude) need none; SynFlow needs
+    one batch for its input shape.
 
-    `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping with `criterion` and
-    perhaps `allocation`, `selection`, `schedule`, `repair` and `horizon`, the steps that may be spent on training the
-    masks, as in a spec. `loss(outputs, y)` gives the mean over a batch as a scalar tensor; the default is
-    cross-entropy. `seed` draws whatever is drawn, dropout too. Methods whose criterion is `learned`, as that of the
-    default is, ask a `scorer`: one that ships with the package, by name, or the folder that a finished run left,
-    `runs/NAME-N/scorer`. Whatever trains here, a horizon or a scorer's warm-up, does so by AdamW at a peak of 0.001,
-    whatever the run trained by.
+    `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping as in a spec: `criterion` and
+    optionally `allocation`, `selection`, `schedule`, `repair` and `horizon`, the mask-training budget in steps.
+    `loss(outputs, y)` returns the mean over a batch as a scalar tensor; the default is cross-entropy. `seed` seeds all
+    random draws, including dropout. Methods with the criterion `learned`, the default's too, need a `scorer`: a bundled
+    one by name, or the folder of a finished run, `runs/NAME-N/scorer`. Mask training and a scorer's warm-up use AdamW
+    at a peak of 0.001, whatever optimizer the run used.
 
-    `prunable` declares weights of layers other than torch's and transformers' by name or pattern, and how their axes
-    lie: `{"*.c_attn.weight": "transposed"}`, for [inputs, outputs], or `linear`, or `embedding`; `exclude` leaves
-    weights whole. An AutosparseWarning says where over a tenth of the parameters is left out unasked, where scores are
-    zero because branches begin at zero, and what else was done otherwise than asked.
+    `prunable` declares weights of layers other than torch's and transformers', by name or pattern, with their axes:
+    `{"*.c_attn.weight": "transposed"}` for [inputs, outputs], `linear`, or `embedding`. `exclude` leaves weights whole.
+    An AutosparseWarning reports unrequested omissions of over a tenth of the parameters, zero scores of
+    zero-initialized branches, and every other deviation from the request.
 
-    The model is not touched, `Masks.apply` and `Masks.hold` are what zeroes weights: it is scored as a copy,
-    in float32 where it is in lower precision, on its own device (on Apple's GPUs, which lack float64, on the
-    CPU). Masks lie on the devices of their weights. Raises UsageError for what cannot be obeyed, and
-    AutosparseError when scores are not numbers, or all of them zero.
+    The model stays unchanged; `Masks.apply` and `Masks.hold` zero weights. Scoring uses a copy on the model's device,
+    in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU). Masks lie on the
+    devices of their weights. Raises UsageError for invalid arguments, and AutosparseError for scores that are not
+    finite or all zero.
     """
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
@@ -150,10 +149,10 @@ def score(
     exclude: Sequence[str] = (),
     **options: Any,
 ) -> Tensors:
-    """A criterion's one-shot scores, name -> tensor of the weight's shape and device; higher is kept.
+    """Return one-shot scores of a criterion, name -> tensor of the weight's shape and device; higher is kept.
 
-    `options` are the criterion's own, such as `images` and `temperature`; the rest is as of `prune`. Scores
-    have the precision in which they were made (SynFlow's float64, except on Apple's GPUs).
+    `options` are those of the criterion, such as `images` and `temperature`; for the rest see `prune`. Scores keep the
+    precision of their computation (SynFlow: float64, except on Apple's GPUs).
     """
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
     scorer = DEFAULT if scorer is None else scorer
@@ -201,7 +200,7 @@ def _gather(
     prunable: Mapping[str, Kind] | None,
     exclude: Sequence[str],
 ) -> Evidence:
-    prunable_weights(plain)  # raises for layers that wait for their first batch, which cannot be copied either
+    prunable_weights(plain)  # raises for uninitialized lazy layers, which cannot be copied either
     device = _device(plain)
     model = declare_layers(copy_of(plain).to(device), prunable, exclude)
     if not prunable_weights(model):
@@ -218,13 +217,13 @@ def _gather(
         {},
         seed=request.seed,
         objective=loss or mean_cross_entropy,
-        note=cache(_warn),  # each sentence once
+        note=cache(_warn),  # each warning once
         scorer=make_scorer(read_scorer(scorer), read_state(scorer), _RECIPE, device) if needed else None,
     )
 
 
 def _warn(text: str) -> None:
-    # A warning is about the line that called autosparse.
+    # The warning points to the line that called autosparse.
     package, level, frame = str(Path(__file__).parent.parent), 1, inspect.currentframe()
     while frame is not None and (
         (file := frame.f_code.co_filename).startswith((package, "<")) or f"{os.sep}torch{os.sep}" in file
@@ -241,7 +240,7 @@ def _device(plain: torch.nn.Module) -> torch.device:
             "move the model, such as with `model.to('cpu')`, and load its weights",
         )
     device = next(iter(devices), torch.device("cpu"))
-    # Scores are made in float64 where their authors do, which Apple's GPUs lack.
+    # Some criteria compute in float64, as their authors do, which Apple's GPUs lack.
     return torch.device("cpu") if device.type == "mps" else device
 
 
@@ -251,7 +250,7 @@ def _placed(scores: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 @contextmanager
 def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
-    """Draw from generators begun at `seed`, under the usual gradients and precision; then restore the caller's."""
+    """Seed the generators with `seed`, with default gradients and precision; restore the caller's state afterwards."""
     kind = next((parameter.device.type for parameter in plain.parameters()), "cpu")
     with (
         seeded(seed),
@@ -264,7 +263,7 @@ def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
 
 
 def plain_values(value: Any) -> Any:
-    """Return a value in which numbers of numpy and torch are Python's, arrays are lists and paths are texts."""
+    """Return a value with numpy and torch numbers as Python's, arrays as lists, and paths as strings."""
     if isinstance(value, Mapping):
         return {plain_values(key): plain_values(inner) for key, inner in value.items()}
     if type(value) in (tuple, list):
@@ -272,5 +271,5 @@ def plain_values(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if type(value).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(value, "tolist"):
-        return value.tolist()  # numpy's numbers and arrays, and tensors
+        return value.tolist()  # numpy numbers and arrays, and tensors
     return value

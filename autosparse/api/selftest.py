@@ -1,4 +1,4 @@
-"""Whether what is installed works together: a small network pruned, trained and saved on a device."""
+"""Self-test of the installation: prune, train and save a small network on a device."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPARSITY = 0.9
 
 @dataclass(frozen=True)
 class SelfTest:
-    """How it went: `problem` is empty if it passed."""
+    """Result of the self-test; `problem` is empty if it passed."""
 
     device: str
     seconds: float
@@ -25,7 +25,7 @@ class SelfTest:
 
 
 def self_test(device: str) -> SelfTest:
-    """Prune a ResNet-8 by the bundled scorer, train it three steps, save and load its masks; return what fails."""
+    """Prune a ResNet-8 by the bundled scorer, train it three steps, save and load its masks; return the result."""
     begin = time.perf_counter()
     try:
         problem = _problem(torch.device(device))

@@ -1,4 +1,4 @@
-"""The interface of backends: their registry, the events of a running plan, and the backend of this process."""
+"""Interface of backends: the registry, the events of a running plan, and the backend of this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Started:
-    """A step starts; `machine` is empty where all steps run on this one."""
+    """Start of a step; `machine` is empty where all steps run on this one."""
 
     step: str
     machine: str = ""
@@ -28,7 +28,7 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """A part of a step is done; `loss` is the mean training loss so far, where the step trains."""
+    """Progress of a step; `loss` is the mean training loss so far, where the step trains."""
 
     step: str
     done: int
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Finished:
-    """A step has ended as `run`, `resume` or `reuse`; a reused step has metrics only if one that continues it runs."""
+    """End of a step by `run`, `resume` or `reuse`; a reused step has metrics only if a step that continues it runs."""
 
     step: str
     status: str
@@ -48,7 +48,7 @@ class Finished:
 
 @dataclass(frozen=True)
 class Failed:
-    """A step failed; `skipped` are the steps that depend on it."""
+    """Failure of a step; `skipped` are the steps that depend on it."""
 
     step: str
     message: str
@@ -57,21 +57,21 @@ class Failed:
 
 @dataclass(frozen=True)
 class Waiting:
-    """Another process runs a step, and this one waits for it."""
+    """Wait for a step that another process runs."""
 
     step: str
 
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence for the user that concerns no step's progress."""
+    """Note for the user, independent of any step's progress."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Raised:
-    """An error in a worker: it fails one step if it names one, and ends the run otherwise."""
+    """Error in a worker: it fails the step that it names, or else ends the run."""
 
     error: AutosparseError
 
@@ -79,28 +79,28 @@ class Raised:
 Event: TypeAlias = Started | Progress | Finished | Failed | Waiting | Note
 
 Emit: TypeAlias = Callable[[Event], None]
-"""Sends an event to the run."""
+"""Function that sends an event to the run."""
 
 
 class Observer(Protocol):
-    """Receives every event of a running plan, in order."""
+    """Receiver of every event of a running plan, in order."""
 
     def on_event(self, event: Event) -> None: ...
 
 
 class Backend(Protocol):
-    """Runs functions of steps; `prepare` sets up what they share before the first."""
+    """Runner of step functions; `prepare` sets up shared state before the first."""
 
     def prepare(self) -> None: ...
     def run(self, work: Callable[[Placement], Result]) -> Result: ...
 
 
 RunStep: TypeAlias = Callable[[str, Emit], None]
-"""Runs a step by name, in any process: it can be pickled."""
+"""Function that runs a step by name, in any process; it can be pickled."""
 
 
 class WorkerPool(Protocol):
-    """Workers that run several steps at once. `idle` yields a worker for every step that may start now."""
+    """Workers that run several steps at once; `idle` yields a worker for every step that may start now."""
 
     @property
     def busy(self) -> bool: ...
@@ -113,7 +113,7 @@ class WorkerPool(Protocol):
 
 @runtime_checkable
 class Distributed(Protocol):
-    """A backend whose steps run on other machines. `memory` maps steps to their peak bytes, where these are known."""
+    """Backend whose steps run on other machines; `memory` maps steps to their peak bytes, where known."""
 
     def pool(
         self, work: RunStep, memory: Mapping[str, int], *, same_machine: bool
@@ -129,7 +129,7 @@ class _Local:
         self._ready = False
 
     def prepare(self) -> None:
-        """Import torch, which takes seconds and memory, and set it up for this place."""
+        """Import torch, which takes seconds and memory, and configure it for this placement."""
         if not self._ready:
             _prepare(self._placement)
             self._ready = True
@@ -146,7 +146,7 @@ def local(placement: Placement) -> _Local:
 
 
 def _prepare(placement: Placement) -> None:
-    # Equal bytes from equal inputs: a fixed number of threads, and kernels that do not race.
+    # Deterministic results: a fixed number of threads, and kernels without races.
     torch.set_num_threads(placement.threads)
     keep_memory()
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # it warns of a CUDA that no CPU needs

@@ -1,4 +1,4 @@
-"""The machine that steps run on: its processor, devices and memory, read without importing torch."""
+"""Properties of the machine that steps run on: processor, devices and memory, read without importing torch."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _UNLIMITED = 2**60
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # mallopt(3)
 
 EVALUATION_BATCH = 1000
-"""Images that are evaluated at once, where memory does not ask for fewer."""
+"""Images per evaluation batch, unless memory requires fewer."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a step runs: a torch device string, the number of CPU threads, and choices that change no result."""
+    """Placement of a step: a torch device string, the number of CPU threads, and choices that change no result."""
 
     device: str
     threads: int
     evaluation_batch: int = EVALUATION_BATCH
     stream: bool = False
-    """whether a dataset that would fit into memory stays on disk"""
+    """streaming from disk of a dataset that would fit into memory"""
     devices: int = 1
-    """how many of them train one network together; their threads are shared"""
+    """number of devices that train one network together; they share the threads"""
 
     @property
     def usual(self) -> bool:
-        """Whether nothing was changed to keep to a limit of memory."""
+        """True if no choice deviates from the defaults to fit a memory limit."""
         return self.evaluation_batch == EVALUATION_BATCH and not self.stream
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as the plan sees it."""
+    """Machine as the plan sees it."""
 
     processor: str
     cores: int
@@ -55,20 +55,20 @@ class Machine:
     """bytes on every GPU"""
 
     def has(self, device: str) -> bool:
-        """Whether torch would find a device, such as `cpu`, `cuda` or `cuda:1`."""
+        """Return whether torch would find a device, such as `cpu`, `cuda` or `cuda:1`."""
         kind, _, number = device.partition(":")
         if kind not in self.devices:
             return False
         return not number or int(number) < max(1, len(self.cuda_memory) if kind == "cuda" else 1)
 
     def bfloat16(self, device: str) -> bool:
-        """Whether the device multiplies faster in bfloat16."""
+        """Return whether the device multiplies faster in bfloat16."""
         return self.cuda_bfloat16 if device.startswith("cuda") else self.cpu_bfloat16 and device == "cpu"
 
 
 @cache
 def this_machine() -> Machine:
-    """This machine: processor, usable cores, devices that torch would find, best first."""
+    """Return this machine: processor, usable cores, and the devices that torch would find, best first."""
     entries = re.findall(r"^([^\t\n:]+)\t*: *(.+)$", read_system("/proc/cpuinfo"), re.MULTILINE)
     facts: dict[str, str] = dict(reversed(entries))  # of the first processor
     flags = {*facts.get("flags", "").split(), *facts.get("Features", "").split()}
@@ -85,19 +85,19 @@ def this_machine() -> Machine:
 
 
 def gains_by_bfloat16(flags: set[str], vendor: str) -> bool:
-    """Whether a processor of these features multiplies faster in bfloat16 than in float32."""
-    # Intel's processors with AVX-512's products of bfloat16 but without AMX, as virtual machines show them, multiply
-    # float32 twice as fast; AMD's multiply bfloat16 almost three times as fast.
+    """Return whether a processor with these features multiplies faster in bfloat16 than in float32."""
+    # Intel processors with bfloat16 products of AVX-512 but no AMX, as on virtual machines, multiply float32 twice as
+    # fast; AMD processors multiply bfloat16 almost three times as fast.
     return bool(flags & {"amx_bf16", "bf16"}) or ("avx512_bf16" in flags and vendor != "GenuineIntel")
 
 
 def available_memory() -> int:
-    """Return the bytes that a process may take without swapping: all, where the system does not tell what is free."""
+    """Return the bytes that a process may allocate without swapping; all memory where the system has no estimate."""
     return _kilobytes("/proc/meminfo", "MemAvailable") or _physical_memory() or 8 * 2**30
 
 
 def system_load() -> float:
-    """How many processes wanted a core over the last minute; 0 where the system does not tell."""
+    """Return the mean number of processes that wanted a core over the last minute; 0 where the system lacks it."""
     try:
         return os.getloadavg()[0]
     except (AttributeError, OSError):  # Windows
@@ -105,7 +105,7 @@ def system_load() -> float:
 
 
 def environment(placement: Placement) -> dict[str, str | int]:
-    """What numbers, seconds and memory may depend on besides the inputs: recorded with artifacts, never keyed."""
+    """Return facts that may affect results, times and memory in addition to the inputs; not part of the cache key."""
     return {
         "autosparse": _version("autosparse"),
         "python": platform.python_version(),
@@ -120,7 +120,7 @@ def environment(placement: Placement) -> dict[str, str | int]:
 
 
 def missing_extras() -> dict[str, str]:
-    """Extras of which something is not installed -> the command that installs them."""
+    """Return the extras with a missing package -> the command that installs them."""
     missing: dict[str, str] = {}
     for requirement in metadata.requires("autosparse") or []:
         extra = re.search(r"extra\s*==\s*['\"](.+?)['\"]", requirement)
@@ -146,8 +146,8 @@ def _torch_has_cuda() -> bool:
 
 
 def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
-    # Compute capability of the first GPU, and bytes of memory of all. The driver's own library answers in
-    # milliseconds; asking torch costs its import.
+    # Compute capability of the first GPU, and memory of all GPUs in bytes. The driver library answers in milliseconds;
+    # importing torch takes seconds.
     def ask(function: Any, *arguments: int, kind: Any = ctypes.c_int) -> int:
         answer = kind()
         function(ctypes.byref(answer), *arguments)
@@ -166,7 +166,7 @@ def _cuda() -> tuple[tuple[int, int] | None, tuple[int, ...]]:
 
 
 def read_system(path: str) -> str:
-    """Return the text of a file that the system may not have; empty where it does not."""
+    """Return the text of a system file; empty where the system does not have it."""
     try:
         return Path(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -174,13 +174,13 @@ def read_system(path: str) -> str:
 
 
 def memory_of(device: str) -> int:
-    """Bytes of memory that a target has: the device's own, or the machine's as far as this process may use it."""
+    """Return the memory of a target in bytes: the device's, or the part of the machine's that this process may use."""
     memories, index = this_machine().cuda_memory, int(device.partition(":")[2] or 0)
     return memories[index] if device.startswith("cuda") and index < len(memories) else _host_memory()
 
 
 class PeakMemory:
-    """The most memory that was in use since it was made: of the process, or on a GPU what torch took of it."""
+    """Peak memory since creation: of the process, or on a GPU the memory that torch reserved."""
 
     def __init__(self, device: str) -> None:
         self._cuda = device if device.startswith("cuda") else ""
@@ -191,7 +191,7 @@ class PeakMemory:
 
     @property
     def bytes(self) -> int | None:
-        """None where the system tells only the highest of all times, and it did not rise."""
+        """Peak in bytes; None where the system reports only the all-time peak, and it did not rise."""
         if self._cuda:
             return int(torch.cuda.max_memory_reserved(self._cuda))
         now = _highest()
@@ -199,13 +199,13 @@ class PeakMemory:
 
 
 def release_memory() -> None:
-    """Give memory that was freed back to the system: C libraries keep it, and the next step's peak would show it."""
+    """Return freed memory to the system: C libraries keep it, and it would count in the next step's peak."""
     with suppress(OSError, AttributeError, TypeError):  # TypeError: Windows has no library of that name
         ctypes.CDLL(None).malloc_trim(0)  # glibc
 
 
 def keep_memory() -> None:
-    """Have the C library keep up to 2 GiB of freed memory: tensors else take it page by page in every training step."""
+    """Keep up to 2 GiB of freed memory in the C library: tensors else allocate it page by page in every step."""
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_MAX, 0)
@@ -213,7 +213,7 @@ def keep_memory() -> None:
 
 
 def resident_memory(*, children: bool = False) -> int:
-    """Bytes that this process, and with `children` its child processes, hold now; else the most that it ever held."""
+    """Return the resident bytes of this process, with `children` of its child processes too; else the all-time peak."""
     tasks = Path("/proc/self/task").glob("*/children") if children else ()
     processes = ["self", *(process for task in tasks for process in read_system(str(task)).split())]
     return sum(_kilobytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()
@@ -241,7 +241,7 @@ def _reset_peak() -> bool:
 @cache
 def _host_memory() -> int:
     total = _kilobytes("/proc/meminfo", "MemTotal") or _physical_memory() or _UNLIMITED
-    # A container's limit, of either version of control groups.
+    # Memory limit of a container, from control groups version 1 or 2.
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         limit: Any = read_system(path).strip()
         if limit.isdecimal():
@@ -255,6 +255,6 @@ def _physical_memory() -> int:
 
 
 def _kilobytes(path: str, name: str) -> int:
-    # Bytes of an entry such as `MemTotal: 16 kB`; 0 where there is none.
+    # Bytes of an entry such as `MemTotal: 16 kB`; 0 without such an entry.
     match = re.search(rf"^{name}:\s*(\d+) kB", read_system(path), re.MULTILINE)
     return 1024 * int(match[1]) if match else 0

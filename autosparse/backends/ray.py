@@ -1,4 +1,4 @@
-"""Steps as tasks of a Ray cluster: they read and write the store, and are submitted again if a machine is lost."""
+"""Steps as tasks of a Ray cluster: they read and write the store, and are retried after a node failure."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from autosparse.backends._base import Event, Note, Progress, Raised, Result, Run
 from autosparse.backends.machine import Placement
 from autosparse.errors import AutosparseError, FitError, MissingExtra, MissingRequirement, StepError, UsageError
 
-_AGAIN = 10  # retries of a step after a machine or process was lost
-_AHEAD, _AHEAD_SCALING = 2, 64  # steps that are submitted beyond the room that there is
-_LOOKS = 5.0  # seconds between two looks at which machines there are
+_AGAIN = 10  # retries of a step after a node or process failure
+_AHEAD, _AHEAD_SCALING = 2, 64  # tasks that are submitted beyond the free capacity
+_LOOKS = 5.0  # seconds between two checks of the cluster's nodes
 _PATIENCE = 0.2  # seconds between two reads of the event board
-_GONE = 120.0  # seconds that a step waits for a machine with room for it, once there was one
-_CURRENT = "/tmp/ray/ray_current_cluster"  # where `ray start` leaves the address of its cluster
+_GONE = 120.0  # seconds that a step waits for a node with capacity, if one existed before
+_CURRENT = "/tmp/ray/ray_current_cluster"  # file of `ray start` with the address of its cluster
 
 
 @backends.register
@@ -52,7 +52,7 @@ class _Ray:
         local(self.placement).prepare()
 
     def run(self, work: Callable[[Placement], Result]) -> Result:
-        return local(self.placement).run(work)  # what a report finds damaged is made again where it is read
+        return local(self.placement).run(work)  # for damaged artifacts, rebuilt by the reader
 
     def pool(self, work: RunStep, memory: Mapping[str, int], *, same_machine: bool) -> _Pool:
         """Return a pool of tasks on the cluster; with `same_machine` all of its nodes must be this machine."""
@@ -60,7 +60,7 @@ class _Ray:
 
 
 class _Pool:
-    """Steps that are tasks; a context manager that leaves none behind."""
+    """Pool of steps as tasks; a context manager that cancels all tasks at its end."""
 
     def __init__(self, backend: _Ray, work: RunStep, memory: Mapping[str, int], *, same_machine: bool) -> None:
         self._ray = _library()
@@ -72,14 +72,14 @@ class _Pool:
         self._at: dict[Any, str] = {}
         self._lost: Counter[str] = Counter()
         self._begun: set[str] = set()
-        self._waiting: dict[str, float] = {}  # since when no machine has room for them
+        self._waiting: dict[str, float] = {}  # step -> time since which no node has capacity for it
         self._slots, self._looked, self._asked = 1, -_LOOKS, time.monotonic()
 
     def __enter__(self) -> _Pool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         logging.getLogger("ray").setLevel(logging.ERROR)
         sys.stdout.flush()
-        # Ray and its processes write pages of logs to it, whatever their configuration. The run reports lost machines.
+        # Ray and its processes write pages of logs to it, whatever their configuration. The run reports node failures.
         self._stdout, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.close(nowhere)
@@ -95,34 +95,34 @@ class _Pool:
     ) -> None:
         try:
             if self._ray.is_initialized():
-                self._ray.shutdown()  # tasks end with it: to cancel one that ends just then would end this process
+                self._ray.shutdown()  # shutdown ends the tasks: cancelling a task that just ends would end this process
         finally:
             os.dup2(self._stdout, 1)
             os.close(self._stdout)
         if error is not None and error.__cause__ is not None and not isinstance(error.__cause__, Exception):
-            raise error.__cause__  # a signal, which Ray has wrapped
+            raise error.__cause__  # a signal, wrapped by Ray
 
     @property
     def busy(self) -> bool:
-        """Whether any step is a task."""
+        """True while any task runs."""
         return bool(self._at)
 
     @property
     def idle(self) -> Iterator[None]:
-        """As many as the cluster has room for, and a few more: which of the others comes next is chosen when it can."""
+        """Free slots of the cluster, an item each, and a few more: the next step is chosen as late as possible."""
         room = self._room() + (_AHEAD_SCALING if self._scales else _AHEAD)
         while len(self._at) < room:
             yield None
 
     def start(self, worker: None, name: str) -> None:
-        """Submit a step."""
+        """Submit a step as a task."""
         options: dict[str, Any] = {"num_cpus": self._needs["CPU"], "num_gpus": self._needs["GPU"], "name": name}
         if name in self._memory:
             options["memory"] = self._memory[name]
         self._at[self._task.options(**options).remote(self._work, name, self._board)] = name
 
     def receive(self) -> Iterator[Event | Raised]:
-        """Yield the events of running tasks, then those of tasks that ended; wait a moment for the first."""
+        """Yield the events of running tasks, then those of ended tasks; wait briefly for the first."""
         self._ray.wait([*self._at], num_returns=1, timeout=_PATIENCE)
         done, _ = self._ray.wait([*self._at], num_returns=len(self._at), timeout=0)
         with suppress(self._ray.exceptions.RayError):
@@ -135,7 +135,7 @@ class _Pool:
                 continue
             try:
                 ended = self._ray.get(task)
-            except self._ray.exceptions.RayTaskError as error:  # no machine was lost: it would fail again
+            except self._ray.exceptions.RayTaskError as error:  # no node failure: a retry would fail too
                 ended = [Raised(_broken(name, error.cause))]
             except self._ray.exceptions.RayError as error:
                 ended = [self._retry(name, error)]
@@ -144,12 +144,12 @@ class _Pool:
 
     def _checked(self, events: Iterable[Event | Raised]) -> Iterator[Event | Raised]:
         for event in events:
-            if isinstance(event, Raised) and not event.error.step:  # the run ends
+            if isinstance(event, Raised) and not event.error.step:  # the error ends the run
                 self._drop()
             yield event
 
     def _drop(self) -> None:
-        # The run ends once the running tasks have: the others are cancelled.
+        # Cancel all but the running tasks, then end the run.
         for task, name in [*self._at.items()]:
             if name not in self._begun:
                 with suppress(Exception):
@@ -157,7 +157,7 @@ class _Pool:
                 del self._at[task]
 
     def _without_machine(self) -> Iterator[Event | Raised]:
-        # Steps that fitted a machine which has left the cluster.
+        # Steps whose only suitable nodes have left the cluster.
         now = time.monotonic()
         if self._scales or now - self._asked < _LOOKS:
             return
@@ -176,7 +176,7 @@ class _Pool:
                     return
 
     def check(self, name: str) -> None:
-        """Raise FitError for a step that no machine of the cluster has room for."""
+        """Raise FitError for a step that no node of the cluster has capacity for."""
         if self._scales:
             return
         needs = {**self._needs, "memory": self._memory.get(name, 0)}
@@ -194,11 +194,11 @@ class _Pool:
         )
 
     def _nodes(self) -> list[Mapping[str, float]]:
-        # What the machines that are there have.
+        # Resources of the live nodes.
         return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
 
     def _room(self) -> int:
-        # Machines come and go.
+        # Nodes join and leave.
         now = time.monotonic()
         if now - self._looked > _LOOKS:
             self._slots, self._looked = sum(_fits(self._needs, node) for node in self._nodes()), now
@@ -206,13 +206,13 @@ class _Pool:
 
     def _begin(self) -> None:
         options: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-        if self._address == "local":  # within the machine alone: nothing listens for others
+        if self._address == "local":  # local only: no port is open to other machines
             options |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
         ends = signal.getsignal(signal.SIGTERM)
         try:
             self._ray.init(self._address, **options)
             if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, ends)  # Ray has put its own in its place
+                signal.signal(signal.SIGTERM, ends)  # Ray has replaced the handler
         except Exception as error:
             reason = " ".join(str(error).split())
             raise MissingRequirement(
@@ -220,7 +220,7 @@ class _Pool:
             ) from error
         hosts = {node["NodeManagerAddress"] for node in self._ray.nodes() if node["Alive"]}
         if not self._trusted:
-            for host in hosts:  # an address of this machine may be that of a cluster of many
+            for host in hosts:  # this machine's address may belong to a cluster of many nodes
                 _check_trust(host)
         if self._same_machine and len(hosts) > 1:
             raise UsageError(
@@ -233,7 +233,7 @@ class _Pool:
         self._task = self._ray.remote(max_retries=0)(act)
 
     def _retry(self, name: str, error: Exception) -> Event | Raised:
-        # Its process or machine is lost, which is no fault of the step.
+        # The process or node failed, not the step.
         self._begun.discard(name)
         self._lost[name] += 1
         reason = type(error).__name__
@@ -251,12 +251,12 @@ class _Pool:
 
 
 def _fits(needs: Mapping[str, int], node: Mapping[str, float]) -> int:
-    # How many steps with these needs a machine has room for.
+    # Number of steps with these needs that fit on a node.
     return min(int(node.get(what, 0) // number) for what, number in needs.items() if number)
 
 
 class Board:
-    """An actor that collects the events of running tasks until the run reads them."""
+    """Actor that collects the events of running tasks until the run reads them."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -272,7 +272,7 @@ class Board:
 
 
 def act(work: RunStep, name: str, board: Any) -> list[Event | Raised]:
-    """Run a step in a task: events of its progress go to the board, the others are the result."""
+    """Run a step in a task: send progress events to the board and return the others."""
     ended: list[Event | Raised] = []
 
     def emit(event: Event) -> None:
@@ -305,7 +305,7 @@ def _library() -> ModuleType:
 
 
 def _known(address: str, *, trusted: bool) -> str:
-    """The address of a cluster. Raises UsageError for one over a network that asks for no token."""
+    """Return the address of a cluster. Raises UsageError for one over a network without token authentication."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS") or _current()
     if "://" in address:
@@ -319,7 +319,7 @@ def _known(address: str, *, trusted: bool) -> str:
 
 
 def _check_trust(host: str) -> None:
-    """Raise UsageError for a machine that others reach and that asks for no token, as far as is known here."""
+    """Raise UsageError for a machine that others reach without a token, as far as this machine knows."""
     is_loopback = host == "localhost"
     with suppress(ValueError):
         is_loopback = ipaddress.ip_address(host).is_loopback

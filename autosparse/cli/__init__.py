@@ -1,4 +1,4 @@
-"""The command line: arguments in, calls that name the architecture, exit codes out."""
+"""Command line: parse arguments, call the modules of the architecture, set exit codes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from autosparse.errors import AutosparseError, MissingRequirement
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
-_MISUSE = typer.BadParameter.__mro__[1]  # what typer raises for every wrong option, which it does not name
+_MISUSE = typer.BadParameter.__mro__[1]  # typer's base class of option errors, which it does not export
 
 
 _FIRST = f"""\
@@ -32,15 +32,15 @@ autosparse {__version__}: a declarative compiler for pruning neural networks at 
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit with its code: the only place that prints an error or exits."""
+    """Run a command and exit with its code; no other function prints an error or exits."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if not arguments and "_AUTOSPARSE_COMPLETE" not in os.environ:  # a shell that completes asks without any
+    if not arguments and "_AUTOSPARSE_COMPLETE" not in os.environ:  # shell completion passes no arguments
         show_text(_FIRST)
         sys.exit(0)
     detailed = "--detailed-exitcode" in arguments
     signal.signal(signal.SIGTERM, terminate)
     codecs.register_error("spelled", spelled)
-    for stream in (sys.stdout, sys.stderr):  # for terminals that lack a character
+    for stream in (sys.stdout, sys.stderr):  # for terminals without some characters
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelled")
     try:
@@ -52,14 +52,14 @@ def main(arguments: list[str] | None = None) -> None:
             say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
         sys.exit(1 if detailed else error.exit_code)
     except SystemExit as end:
-        # typer has told of a wrong option and exits with 2, which is to mean that there is something to run.
+        # typer has reported a wrong option with exit code 2, which here means steps to run.
         sys.exit(1 if detailed and isinstance(end.__context__, _MISUSE) else end.code)
     except KeyboardInterrupt:
         say("stopped")
         sys.exit(130)
     except Terminated:
         sys.exit(143)
-    except BrokenPipeError:  # the reader of a pipe has gone
+    except BrokenPipeError:  # the reader of the pipe exited
         _discard_output()
         sys.exit(1)
     except OSError as error:  # such as a full disk behind stdout
@@ -71,5 +71,5 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _discard_output() -> None:
-    # What is left in stdout's buffer would fail once more when Python flushes it on its way out.
+    # Python flushes stdout's buffer at exit, which would fail again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

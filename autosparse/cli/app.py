@@ -1,4 +1,4 @@
-"""The application, and what its commands share: finding the spec, printing, the end by a signal."""
+"""Application object and helpers of all commands: finding the spec, printing, handling signals."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def options(
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
 ) -> None:
-    """Options of every command."""
+    """Parse the options of every command."""
 
 
 @dataclass(frozen=True)
 class SpecRequest:
-    """The spec that a command names, and what its options change."""
+    """Spec that a command names, with the changes of its options."""
 
     name: str | None
     budget: Sequence[str] | None = None
@@ -85,13 +85,13 @@ class SpecRequest:
 
 
 def load(request: SpecRequest, store: Store, *, remember: bool = True) -> LoadedSpec:
-    """Find, read and remember the spec that a command means; print which one it is if it was not named."""
+    """Find, read and remember the spec of a command; print its name if the user gave none."""
     chosen = find_spec(request.name, store)
     refuse_plan(chosen.path)
     if chosen.why and not request.quiet:
         say(f"spec {chosen.path}: {chosen.why}")
     loaded = load_spec(chosen.path, overrides=request.overrides or (), budget=request.budget or ())
-    if remember and request.name is not None:  # a spec that was not named is found in the same way again
+    if remember and request.name is not None:  # do not remember an unnamed spec: it is found the same way next time
         try:
             remember_spec(chosen.path, store)
         except MissingRequirement as error:
@@ -109,7 +109,7 @@ def fit_loaded(
             say(f"note: {text}")
 
     url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
-    if url != store.url:  # variants of a spec share what is known of it
+    if url != store.url:  # variants of a spec share the cost model
         store.connect(url)
     for name in named_user_code(loaded.spec):
         note(f"importing your code, {name}")
@@ -126,7 +126,7 @@ def fit_loaded(
 
 
 def _unused_sections(loaded: LoadedSpec) -> list[str]:
-    # Sections about learning a scorer, in a spec whose scorer is pretrained.
+    # Sections on learning a scorer, in a spec with a pretrained scorer.
     if not isinstance(loaded.spec.scorer, Pretrained):
         return []
     sections = ("tuning",) if any(method.needs_rounds for method in loaded.spec.methods) else ("irp", "tuning")
@@ -151,17 +151,17 @@ def prepare(request: SpecRequest, store: Store) -> tuple[LoadedSpec, Fitted, Ind
 
 
 def refuse_plan(path: Path) -> None:
-    """Refuse a saved plan where a spec is due."""
+    """Raise UsageError for a saved plan where a command needs a spec."""
     if read_plan(path):
         raise UsageError(f"{path} is a saved plan, not a spec", f"`autosparse run {shell_word(path)}` runs it")
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived."""
+    """SIGTERM from the system."""
 
 
 def terminate(number: int, frame: FrameType | None) -> None:
-    """Handle SIGTERM: stop as Ctrl-C does, with another exit code."""
+    """Handle SIGTERM: stop as on Ctrl-C, with another exit code."""
     raise Terminated
 
 
@@ -177,7 +177,7 @@ def exit_on_interrupt(text: Callable[[], str], *, quiet: bool) -> Iterator[None]
 
 
 def check_known(name: str, known: Collection[str], message: str, listed: str) -> None:
-    """Raise UsageError for a name that is not known; its hint suggests the nearest, else lists all as `listed`."""
+    """Raise UsageError for an unknown name; its hint suggests the nearest, else lists all as `listed`."""
     if name not in known:
         raise UsageError(message, suggestion(name, [*known]) or f"{listed}: {', '.join(known)}")
 

@@ -1,4 +1,4 @@
-"""The commands `cache ...`: artifacts shared by specs, here and remotely."""
+"""Commands `cache ...`: artifacts shared by specs, on this machine and remotely."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ cache = typer.Typer(
 )
 app.add_typer(cache, name="cache")
 
-_SHARED = ("source", "scorer")  # what a group makes once: IRPs, labels, trials, scorers
+_SHARED = ("source", "scorer")  # steps that a group runs once: IRPs, labels, trials, scorers
 _DAY = 86400.0  # seconds
 _NOT_MADE = "not made yet"
 _SHORTEST = 6  # hexadecimal digits of a key
@@ -120,7 +120,7 @@ def cache_gc(
 
 @dataclass(frozen=True)
 class _Row:
-    """An artifact that a command names, the bytes that were copied, and what became of it."""
+    """Artifact that a command names, the bytes copied, and the result."""
 
     step: str
     operation: str
@@ -162,7 +162,7 @@ def cache_pull(
     """
     store, (*what, url) = Store.default(), source
     remote = Remote(url)
-    by_name = what and all(map(_is_spec, what))  # keys are looked up in the list of artifacts
+    by_name = what and all(map(_is_spec, what))  # keys are looked up in the artifact list
     artifacts = () if by_name else remote.artifacts()
     listed = [_Row(str(about.get("step", "")), operation, key) for (operation, key), about in artifacts]
     if not listed and not what:
@@ -207,7 +207,7 @@ def cache_export(
 
 
 def _made(what: Sequence[str], *, all_: bool) -> list[tuple[_Row, Artifact | None]]:
-    """Return the artifacts of specs and keys in the local cache; None for those that are missing."""
+    """Return the artifacts of specs and keys in the local cache; None for missing ones."""
     store = Store.default()
     here = [_Row(one.descriptor.get("step", ""), one.descriptor["operation"], one.key) for one in store.artifacts()]
     asked = _asked(what, here, all_=all_)

@@ -1,4 +1,4 @@
-"""The commands `compare` and `study`: runs, and values of a spec, side by side."""
+"""Commands `compare` and `study`: runs, and values of a spec, side by side."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def compare(
 
 
 _ALONE = ("compare=[]", "controls=[]", "emit=[]", "sanity=null")
-"""What a study leaves out of the spec: it is about the method."""
+"""Settings that a study removes from the spec, because it compares the method only."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +115,20 @@ def study(
 
 @dataclass
 class _Failures:
-    """The errors of steps by key, which variants share: a step that failed is not run again."""
+    """Errors of steps by key, shared by all variants: a failed step is not run again."""
 
     errors: dict[str, AutosparseError] = field(default_factory=dict)
     problems: list[tuple[str, str | None]] = field(default_factory=list)
 
     def add(self, variant: _Variant, outcome: Outcome) -> None:
-        """Add the failures of a variant that no other had."""
+        """Add the failures of a variant that no other variant had."""
         for (step, error), (message, hint) in zip(outcome.failed.items(), outcome.problems(), strict=True):
             if (key := variant.fitted.plan.steps[step].key) not in self.errors:
                 self.errors[key] = error
                 self.problems.append((f"{variant.factor} {in_words(variant.value)}: {message}", hint))
 
     def skip(self, plan: Plan, store: Store, outcome: Outcome) -> None:
-        """Record the steps of a plan that failed in another variant, and those that depend on them."""
+        """Record the steps of a plan that failed in another variant, and their dependents."""
         steps = [*plan.steps.values()]
         for step in steps:
             if step.key in self.errors and step.name not in outcome.unmade:
@@ -137,7 +137,7 @@ class _Failures:
                 outcome.fail(error, steps, lambda other: store.has(other.operation, other.key))
 
     def check(self) -> None:
-        """Raise one StepError for all failures."""
+        """Raise one StepError for all failures, if any."""
         if self.errors:
             raise StepError.of(self.problems) from ExceptionGroup("steps failed", [*self.errors.values()])
 
@@ -157,11 +157,11 @@ def _run(variants: Sequence[_Variant], store: Store, failures: _Failures, split:
 
 
 def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_Variant]:
-    """Return the variants of every factor, with the spec itself among them, in the order in which they run."""
+    """Return the variants of every factor, and the spec itself, in the order of their runs."""
     index = open_index(store)
     loaded = load(request, store)
     factors: dict[str, Sequence[Any]] = dict(loaded.spec.study)
-    given: dict[str, str] = {}  # path -> `--vary`, as it was written
+    given: dict[str, str] = {}  # path -> `--vary` as written
     for text in vary:
         path, values = _varied(text)
         factors[path], given[path] = values, f"--vary {text}"
@@ -169,7 +169,7 @@ def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_
         raise UsageError(
             "there is nothing to vary", "such as `--vary irp.rounds=4,8`, or a section `study` in the spec"
         )
-    # All are read before the first is priced, so that errors come first.
+    # Read all variants before the first is priced, so that errors come first.
     changed = {
         path: [_changed(loaded, request, path, value, given.get(path)) for value in values]
         for path, values in factors.items()
@@ -200,7 +200,7 @@ def _changed(loaded: LoadedSpec, request: SpecRequest, path: str, value: Any, op
     assert loaded.path is not None
     try:
         return load_spec(loaded.path, overrides=[*(request.overrides or ()), override], budget=request.budget or ())
-    except SpecError as error:  # its message names the option, as it was written
+    except SpecError as error:  # its message names the option as written
         option = option or f"--set {override}"
         problems = [(text.replace(f"--set {override}", option), hint) for text, hint in error.problems]
         raise SpecError.of(problems) from None
@@ -211,7 +211,7 @@ def _keys(fitted: Fitted) -> set[str]:
 
 
 def _value(fitted: Fitted, loaded: LoadedSpec, path: str) -> Any:
-    # What was chosen for the plan, or as it is written where a plan has something else in its place.
+    # The value chosen for the plan, or the written one where the plan has replaced it.
     for spec in (fitted.plan.spec, loaded.spec):
         value: Any = spec.model_dump(mode="json")
         for key in path.split("."):
@@ -225,13 +225,13 @@ def _value(fitted: Fitted, loaded: LoadedSpec, path: str) -> Any:
 
 
 def _to_run(variant: _Variant) -> dict[str, float]:
-    # Key -> seconds: what several variants need is run once.
+    # Key -> seconds: a step shared by several variants runs once.
     steps, priced = variant.fitted.plan.steps, variant.fitted.price.steps
     return {steps[name].key: priced[name].seconds if name in priced else 0.0 for name in variant.fitted.to_run}
 
 
 def _show_plan(variants: Sequence[_Variant], *, json_: bool) -> None:
-    times: dict[str, float] = {}  # of the steps that the variants so far run
+    times: dict[str, float] = {}  # of the steps of the variants so far
     rows = []
     for variant in variants:
         new = {key: time for key, time in _to_run(variant).items() if key not in times}
@@ -259,7 +259,7 @@ def _left(variants: Sequence[_Variant], times: Mapping[str, float]) -> str:
 
 
 def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool) -> tuple[Outcome, Report]:
-    """Run a variant, without the steps that failed in another, and return its report."""
+    """Run a variant without the steps that failed in another, and return its report."""
     compiled = variant.fitted.plan
     fitted = replace(variant.fitted, statuses=statuses(compiled, store))
     with follow(fitted, quiet=quiet) as observer:

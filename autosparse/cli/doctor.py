@@ -1,4 +1,4 @@
-"""The commands `list`, `doctor` and `bench`."""
+"""Commands `list`, `doctor` and `bench`."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def list_(
 
 
 def _rows(kind: str) -> list[tuple[str, str, str, str]]:
-    # Name, help, options or choices, and source.
+    # Rows of name, help, options or choices, and source.
     if kind in _METHODS:
         return [
             (name, text, ", ".join(f"{part} {_written(choice)}" for part, choice in choices.items()), "")

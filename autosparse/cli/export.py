@@ -1,4 +1,4 @@
-"""The commands `export` and `inspect`."""
+"""Commands `export` and `inspect`."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def inspect(
 def _spec_of(
     run: Run, formats: Sequence[Any], method: str | None, budgets: Sequence[str], seed: int | None
 ) -> LoadedSpec:
-    """Return the run's spec, with only the requested models; their steps have the same keys as in the run."""
+    """Return the run's spec reduced to the requested models; its steps keep their cache keys."""
     loaded = take_spec(resolved_of(run), spec_name_of(run))
     spec, resolved = loaded.spec, loaded.document.data
     methods = {one.name: one for one in spec.methods}
@@ -110,7 +110,7 @@ def _spec_of(
         known = spec.seeds if asked else spec.budget
         raise UsageError(f"run {run.folder} has no {absent}", f"it has {', '.join(map(str, known))}")
     first = spec.seeds[0] if seed is None else seed
-    # A model card lists other seeds, and the controls that the run made for its method.
+    # A model card lists other seeds and the controls of its method.
     names = [str(value.get("name")) if isinstance(value, dict) else str(value) for value in formats]
     whole = any(exporters[format].facts.get("others") for format in names if format in exporters)
     only = {
@@ -129,7 +129,7 @@ def _spec_of(
 def _emit(
     fitted: Fitted, store: Store, folder: Path, *, quiet: bool
 ) -> tuple[list[Emitted], list[tuple[str, str | None]]]:
-    """Emit the models; return those in the folder, and (message, hint) of every one that cannot be emitted."""
+    """Emit the models; return those in the folder, and (message, hint) for every failed emission."""
     fitted = replace(fitted, statuses=statuses(fitted.plan, store))
     if missing := [name for name in fitted.to_run if not fitted.plan.steps[name].gives(EmitResult)]:
         more = f" and {len(missing) - 1} more steps" if missing[1:] else ""
@@ -165,13 +165,13 @@ def _export_study(run: Run, file: Path, *, json_: bool, quiet: bool) -> None:
 def _describe(opened: OpenedModel) -> dict[str, Any]:
     card, model = opened.card, opened.model
     known = card.accuracy.layers if card else []
-    # In the network's order, not the file's.
+    # In the order of the network, not of the file.
     masks = {**{layer.name: model.masks[layer.name] for layer in known if layer.name in model.masks}, **model.masks}
     layers: list[dict[str, Any]] = [
         {"name": name, "shape": [*mask.shape], "size": mask.numel(), "kept": int(mask.sum())}
         for name, mask in masks.items()
     ]
-    if not model.state:  # what another program opens: as it was pruned
+    if not model.state:  # a model for another program: report the pruned network
         layers = [{"name": one.name, "shape": [], "size": one.size, "kept": one.kept} for one in known]
     for layer in layers:
         if ways := model.choices.get(str(layer["name"]).removesuffix(".weight")):

@@ -1,4 +1,4 @@
-"""Arguments and options that commands share, and their completion in a shell."""
+"""Arguments and options of several commands, and their shell completion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from autosparse.store import Store
 
 
 def spec_files(incomplete: str) -> list[str]:
-    """YAML files below what is written so far, and folders on the way to them."""
+    """Return the YAML files that match the input so far, and the folders on the way."""
     folder = Path(incomplete) if incomplete.endswith("/") else Path(incomplete).parent
     folders = (path for path in folder.glob("*/") if any(path.glob("*.yaml")))
     paths = [*folder.glob("*.yaml"), *folder.glob("*.yml"), *folders]
@@ -28,25 +28,25 @@ def spec_files(incomplete: str) -> list[str]:
 
 
 def run_names(incomplete: str) -> list[str]:
-    """Runs of this directory, the latest first."""
+    """Return the runs of this directory, the latest first."""
     return beginning((run.folder.name for run in reversed(all_runs())), incomplete)
 
 
 def step_names(incomplete: str) -> list[str]:
-    """Steps of the spec that a command without SPEC means."""
-    with suppress(AutosparseError):  # what is wrong with it, the command itself tells
+    """Return the steps of the spec that a command without SPEC uses."""
+    with suppress(AutosparseError):  # the command itself reports errors of the spec
         loaded = _meant()
         return beginning(compile_plan(resolve(loaded.spec, this_machine()), loaded.name).steps, incomplete)
     return []
 
 
 def template_names(incomplete: str) -> list[str]:
-    """Templates of `init`."""
+    """Return the templates of `init`."""
     return beginning(shipped("templates"), incomplete)
 
 
 def settings(incomplete: str) -> list[str]:
-    """`path=` of every value of the spec that a command without SPEC means."""
+    """Return `path=` for every value of the spec that a command without SPEC uses."""
     with suppress(AutosparseError):
         values = leaves(_meant().spec.model_dump(mode="json"))
         return beginning((f"{path.removesuffix('.name')}=" for path, _ in values if "[" not in path), incomplete)
@@ -54,7 +54,7 @@ def settings(incomplete: str) -> list[str]:
 
 
 def beginning(names: Iterable[str], incomplete: str) -> list[str]:
-    """Those of the names that begin with what is written so far."""
+    """Return the names that begin with the input so far."""
     return [name for name in names if name.startswith(incomplete)]
 
 

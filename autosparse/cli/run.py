@@ -1,4 +1,4 @@
-"""The commands `plan` and `run`."""
+"""Commands `plan` and `run`."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _warn(fitted: Fitted) -> None:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """The plan to run, the steps of it, and where its report goes."""
+    """Plan to run, its selected steps, and the folder of its report."""
 
     spec: SpecRequest
     only: Sequence[str]
@@ -128,7 +128,7 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class SelectedPlan:
-    """A plan that fits, and its steps that a run goes through."""
+    """Plan that fits the target, with the steps selected for a run."""
 
     loaded: LoadedSpec
     fitted: Fitted
@@ -136,7 +136,7 @@ class SelectedPlan:
 
     @property
     def to_run(self) -> int:
-        """Number of the steps that are not in the cache."""
+        """Number of steps that are not in the cache."""
         return sum(status.status != "reuse" for status in self.selection.statuses.values())
 
 
@@ -183,7 +183,7 @@ def run(
 
 
 def _select(request: RunRequest, store: Store) -> SelectedPlan:
-    """Return the plan and its steps that run. Raises UsageError for options that it refuses, FitError if too large."""
+    """Return the plan and its selected steps. Raises UsageError for refused options, FitError for too large a plan."""
     loaded, fitted, _ = prepare(request.spec, store)
     if request.force and loaded.path is None:
         message = f"a saved plan is run as it is: {request.spec.name} takes no `--force`"
@@ -228,7 +228,7 @@ def _announce(request: RunRequest, selected: SelectedPlan) -> None:
 def _execute(
     request: RunRequest, selected: SelectedPlan, store: Store, folder: Path | None
 ) -> tuple[Outcome, Report | None]:
-    """Run the steps; save the report of a plan that is finished and has no artifacts that are stale."""
+    """Run the steps; save the report of a finished plan without stale artifacts."""
     fitted, selection, quiet = selected.fitted, selected.selection, request.spec.quiet
     execution: Execution | None = None
     with exit_on_interrupt(lambda: _interrupted(execution, selection), quiet=quiet), ExitStack() as stack:
@@ -255,12 +255,12 @@ def _execute(
 
 
 def _is_mixed(selected: SelectedPlan, outcome: Outcome) -> bool:
-    # No report compares results of old bytes with results of new ones.
+    # A report does not compare results of old bytes with results of new ones.
     return any(step.key in outcome.stale for step in selected.fitted.plan.steps.values())
 
 
 def _tracking(selected: SelectedPlan, folder: Path | None, console: Observer) -> Tracking | None:
-    # Trackers follow a run once: a call that runs nothing has nothing to add to a reported one.
+    # Trackers log each run once: a call that runs nothing adds nothing to a reported run.
     spec = selected.fitted.plan.spec
     if not folder or not spec.track or (not selected.to_run and find_run(str(folder)).report is not None):
         return None
@@ -292,7 +292,7 @@ def _show(request: RunRequest, selected: SelectedPlan, outcome: Outcome, report:
 
 
 def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
-    """Save the report of the finished steps; return None without any network to report."""
+    """Save the report of the finished steps; return None without a network to report."""
     outcome = execution.outcome
 
     def finished() -> Finished:
@@ -304,7 +304,7 @@ def _report(execution: Execution, store: Store, folder: Path) -> Report | None:
     changes = outcome.failed or outcome.count("reuse") < len(outcome.steps)
     if changes or find_run(str(folder)).report is None:
         execution.read(lambda: save_metrics(folder, finished()))
-        save_report(folder, report)  # a call that ran nothing leaves the report of the one that did
+        save_report(folder, report)  # a call that ran nothing keeps the existing report
     return report
 
 

@@ -1,4 +1,4 @@
-"""The commands `report`, `runs`, `runs tag` and `runs rm`."""
+"""Commands `report`, `runs`, `runs tag` and `runs rm`."""
 
 from __future__ import annotations
 

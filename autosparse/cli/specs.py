@@ -1,4 +1,4 @@
-"""init, validate, schema, render: specs, without running anything."""
+"""Commands `init`, `validate`, `schema` and `render`: specs, without running anything."""
 
 from __future__ import annotations
 

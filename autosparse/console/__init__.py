@@ -1,1 +1,1 @@
-"""What a person sees. The only importer of rich."""
+"""Terminal output; the only package that imports rich."""

@@ -1,4 +1,4 @@
-"""Charts on a terminal: accuracy against budgets and mask cost, and the weights kept by each layer."""
+"""Charts on a terminal: accuracy against budgets and mask cost, and kept weights by layer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from autosparse.text import number
 _MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}
 _BETWEEN = "∙"
 _HIGH, _WIDE = 9, 56
-_LEAST = 3  # budgets: two points are read faster in the table
+_LEAST = 3  # budgets: a table shows two points more clearly
 
 
 def show_chart(console: Console, report: Report) -> None:
-    """The spec's method, the oracle and the best other method by budget, where these are three or more."""
+    """Show the spec's method, the oracle and the best other method by budget, for three or more budgets."""
     columns = columns_of(report)
     rows = {row.name: row.cells for row in rows_of(report) if not row.control}
     others = [name for name in ranked(report) if name not in (report.method, "dense", *report.oracles)]
@@ -53,7 +53,7 @@ def _lines(series: Mapping[str, Sequence[float]], names: Sequence[str], width: i
         return round((high - value) / span * (_HIGH - 1))
 
     cells: dict[tuple[int, int], tuple[str, str]] = {}
-    for mark, one in reversed([*series.items()]):  # the first is drawn over the others
+    for mark, one in reversed([*series.items()]):  # the first series is drawn on top
         for (left, before), (right, after) in pairwise(zip(positions, one, strict=True)):
             for x in range(left + 1, right):
                 value = before + (after - before) * (x - left) / (right - left)
@@ -73,19 +73,19 @@ def _axis(positions: Sequence[int], names: Sequence[str], width: int) -> Text:
     line, free = "", 0
     for position, name in zip(positions, names, strict=True):
         start = min(max(position - len(name) // 2, 0), max(0, width - len(name)))
-        if start >= free:  # a name that would touch the one before is left out
+        if start >= free:  # skip a name that would touch the previous one
             line = line.ljust(start) + name
             free = len(line) + 1
     return Text(" " * 8 + line, style="dim")
 
 
-_TELLING = 0.1  # trainings: where no mask costs more there is nothing to weigh
+_TELLING = 0.1  # trainings: below this cost of all masks the chart is omitted
 _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def show_frontier(console: Console, report: Report, budget: str, title: str) -> None:
-    """The methods by the cost of their masks, where some of them take training; `title` is what a budget is called."""
+    """Show methods by mask cost, if any costs a noticeable share of a training; `title` names the budget."""
     points = frontier(report, budget)
     if len(points) < 2 or points[-1].trainings < _TELLING:
         return
@@ -113,14 +113,14 @@ def _bar(share: float) -> str:
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
-_LAYER_WIDTH = 8  # of a bar
-_NARROW = 100  # columns below which there is room for two methods, else for three
+_LAYER_WIDTH = 8  # columns of a bar
+_NARROW = 100  # columns: below this two methods fit, else three
 MOST_LAYERS = 12
-"""more than these are shown when they are asked for"""
+"""limit on shown layers, unless the user asks for all"""
 
 
 def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence[str], title: str) -> None:
-    """The share of each layer that is left at one budget, of the first methods of `order`; `title` names the budget."""
+    """Show the kept share of each layer at one budget, for the first methods of `order`; `title` names the budget."""
     by_method = {profile.method: profile for profile in profiles}
     beside = 2 if console.width < _NARROW else 3
     shown = [by_method[method] for method in order if method in by_method][:beside]

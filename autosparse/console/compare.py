@@ -1,4 +1,4 @@
-"""Compared runs and studies on a terminal."""
+"""Comparisons of runs and studies on a terminal."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from autosparse.text import seconds, size
 def show_compared(
     names: Sequence[str], settings: Sequence[Setting], rows: Sequence[Compared], reports: Sequence[Report]
 ) -> None:
-    """The specs' differences, then accuracies with their gains over the first run, then costs."""
+    """Show the differences of the specs, then accuracies with gains over the first run, then costs."""
     console = results()
     console.print()
     if settings:
@@ -76,7 +76,7 @@ def _costs(reports: Sequence[Report]) -> list[list[str]]:
 
 
 def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> None:
-    """Accuracy of every level, and beside it how far it is from what the spec has."""
+    """Show the accuracy of every level, and its difference from the spec's own level."""
     console = results()
     budgets = list(dict.fromkeys(budget for level in levels for budget in (*level.accuracies, *level.statuses)))
     seeds = max((len(by_seed) for level in levels for by_seed in level.accuracies.values()), default=0)
@@ -106,7 +106,7 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
 
 
 def in_words(value: Any) -> str:
-    """A value in few words: the name of a choice and what is said beside it."""
+    """Return a short form of a value: the name of a choice and its options."""
     if isinstance(value, dict):
         rest = ", ".join(f"{key} {in_words(inner)}" for key, inner in value.items() if key != "name")
         name = str(value.get("name", ""))

@@ -1,4 +1,4 @@
-"""The consoles of stdout and stderr, safe text, and tables."""
+"""Consoles of stdout and stderr, safe text, and tables."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from autosparse.text import visible
 
 
 def results() -> Console:
-    """Results go to stdout."""
+    """Return the console of stdout, for results."""
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
 def notes() -> Console:
-    """Everything else goes to stderr."""
+    """Return the console of stderr, for everything else."""
     return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
 def number_table(*columns: str, header_style: str) -> Table:
-    """A table without lines: names on the left, numbers on the right."""
+    """Return a table without lines: names on the left, numbers on the right."""
     return table_of(*columns, numbers=len(columns), box=None, padding=(0, 2, 0, 0), header_style=header_style)
 
 
 def table_of(*columns: str, numbers: int = 0, **style: Any) -> Table:
-    """A table with a rule below its titles; this many columns after the first are numbers, on the right."""
+    """Return a table with a rule below its titles; `numbers` columns after the first are right-aligned numbers."""
     table = Table(**{"box": box.SIMPLE_HEAD, "pad_edge": False, **style})
     for index, column in enumerate(columns):
         table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
@@ -38,18 +38,18 @@ def table_of(*columns: str, numbers: int = 0, **style: Any) -> Table:
 
 
 def bar(share: float, width: int) -> str:
-    """A bar of so many characters, of which a share is filled."""
+    """Return a bar of `width` characters, filled by a share."""
     filled = round(width * share)
     return "█" * filled + "░" * (width - filled)
 
 
 def plain(value: object, style: str = "") -> Text:
-    """Text as written: markup stays literal, control characters and direction marks are shown as `?`."""
+    """Return text as written: literal markup, control characters and direction marks as `?`."""
     return Text(visible(value), style=style)
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> None:
-    """Names and what is said of them; this many columns after the first are numbers."""
+    """Print a table of names and their values; `numbers` columns after the first are numbers."""
     table = table_of(*columns, numbers=numbers)
     for row in rows:
         table.add_row(*(plain(cell) for cell in row))
@@ -57,5 +57,5 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers
 
 
 def show_text(text: str) -> None:
-    """A result that is one text: printed as it is, never wrapped."""
+    """Print a result of one text as it is, never wrapped."""
     results().print(plain(text) if "\n" not in text else text, soft_wrap=True)

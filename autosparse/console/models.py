@@ -17,7 +17,7 @@ from autosparse.text import number, size
 
 
 def show_bench(bench: Bench, about: dict[str, Any]) -> None:
-    """Training beside the plain loop, scoring, and what of the machine's peak they are."""
+    """Show the speed of training next to a standard PyTorch loop, of scoring, and their share of the machine's peak."""
     console = results()
     threads = f"{about['threads']} thread{'s' * (about['threads'] != 1)}"
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
@@ -45,12 +45,12 @@ def _spread(values: Sequence[float]) -> str:
     return middle if len(values) == 1 else f"{middle} ({min(values):.0f}–{max(values):.0f})"
 
 
-_WIDE = 12  # of a bar
-_FASTER = 1.1  # times as fast: less is what measuring again gives
+_WIDE = 12  # columns of a bar
+_FASTER = 1.1  # speed-up: smaller ones are measurement noise
 
 
 def show_verified(emitted: Sequence[Emitted], folder: str) -> None:
-    """A row for every emitted model: bytes, latency, what differs after a reload, accuracy."""
+    """Show a row for every emitted model: bytes, latency, max abs error after a reload, accuracy."""
     if not emitted:
         return
     console = results()
@@ -81,7 +81,7 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
 
 
 def show_inspected(description: Mapping[str, Any]) -> None:
-    """One emitted model: what it is, its layers as bars, where it comes from."""
+    """Show one emitted model: its format, its layers as bars, its provenance."""
     console = results()
     console.print(plain(f"{description['path']}: {description['format']}, {size(description['bytes'])}", "bold"))
     for name in ("network", "method", "sparsity", "seed", "test_accuracy", "training"):
@@ -95,7 +95,7 @@ def show_inspected(description: Mapping[str, Any]) -> None:
         console.print(plain(f"{kept:,} of {total:,} prunable weights are kept, sparsity {1 - kept / total:.4f}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     rows = [_layer_row(layer) for layer in description["layers"]]
-    # Shapes and ways of computing are not known of every format.
+    # Some formats have no known shapes and kernels.
     known = {title for row in rows for title in row}
     titles = [title for title in ("layer", "shape", "kept", "sparsity", "", "computed") if title in known]
     for title in titles:

@@ -1,4 +1,4 @@
-"""A plan on a terminal: reused and new steps with their reasons, cost, budgets, and one step explained."""
+"""Plans on a terminal: reused and new steps with reasons, cost, budgets, and one explained step."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REASONS = 3
 def show_plan(
     fitted: Fitted, budgets: Sequence[Translation] | None, *, every_step: bool, sharing: Shared | None = None
 ) -> None:
-    """A plan, grouped by purpose, one line an operation or one a step; its budgets; and what it comes to."""
+    """Show a plan by purpose, one line an operation or one a step; then its budgets and totals."""
     console = results()
     plan, statuses = fitted.plan, fitted.statuses
     amounts = [str(value) if isinstance(value, Amount) else f"sparsity {value:g}" for value in plan.spec.budget]
@@ -90,7 +90,7 @@ def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None
 
 
 def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> None:
-    # Where reasons lie, and how many steps each makes run.
+    # Sources of the reasons, and the number of steps that each makes run.
     to_run = (name for name, status in statuses.items() if status.status != "reuse")
     reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run)
     for reason, times in reasons.most_common(_REASONS):
@@ -108,7 +108,7 @@ def _compiling(console: Console, item: PayBack) -> None:
 
 
 def _elsewhere(console: Console, statuses: Mapping[str, Status]) -> None:
-    # Artifacts of another environment are reused, and the plan says so.
+    # Artifacts of another environment are reused, with a note in the plan.
     made = Counter(f"{change.path} {change.before}" for status in statuses.values() for change in status.environment)
     if made:
         environments = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
@@ -169,13 +169,13 @@ def _shown(value: float | Between, as_text: Callable[[float], str]) -> str:
     if not isinstance(value, Between):
         return as_text(value)
     low, high = as_text(value.lowest), as_text(value.highest)
-    if low.partition(" ")[2] == high.partition(" ")[2]:  # one unit is enough
+    if low.partition(" ")[2] == high.partition(" ")[2]:  # print a common unit once
         low = low.partition(" ")[0]
     return high if value.lowest == value.highest else f"{low}–{high}"
 
 
 def _share(sparsity: float) -> str:
-    # Two digits of what is left: 0.99995 is not 1.
+    # Two significant digits of the kept share: 0.99995 is not 1.
     digits = 2 - math.floor(math.log10(1 - sparsity)) if sparsity else 1
     return f"{round(sparsity, digits):.15g}"
 
@@ -184,7 +184,7 @@ _SIDES = ("before", "after")
 
 
 def show_chain(links: Sequence[Mapping[str, Any]]) -> None:
-    """A step with its key, reason and inputs, then the steps that its reason comes through."""
+    """Show a step with its key, reason and inputs, then the chain of steps behind its reason."""
     console = results()
     _whole(console, links[0])
     for depth, link in enumerate(links[1:], start=1):

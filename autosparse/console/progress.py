@@ -25,7 +25,7 @@ _TRUSTED = 15.0
 
 
 class Remaining:
-    """The ETA: the price of the steps that are left, corrected by how long the finished ones took."""
+    """ETA: the price of the remaining steps, corrected by the durations of the finished ones."""
 
     def __init__(self, fitted: Fitted) -> None:
         self.names = fitted.to_run
@@ -36,11 +36,11 @@ class Remaining:
         self._left = dict(self._seconds)
         self._all = sum(self._left.values())
         self._begin = time.monotonic()
-        # Steps are priced one after another, and run in parallel.
+        # Prices are sequential; steps run in parallel.
         self._together = fitted.seconds / self._all if self._all and fitted.seconds else 1.0
 
     def on_event(self, event: Event) -> None:
-        """Count what is done of a step; leave out those that will not run."""
+        """Update the progress of a step; remove steps that will not run."""
         match event:
             case Progress(name, done, total):
                 self._left[name] = self._seconds.get(name, 0.0) * (1 - done / total)
@@ -51,7 +51,7 @@ class Remaining:
 
     @property
     def text(self) -> str:
-        """The ETA in words."""
+        """ETA in words."""
         left = sum(self._left.values())
         done = self._all - left
         elapsed = time.monotonic() - self._begin
@@ -62,14 +62,14 @@ class Remaining:
         return f"about {seconds(left * elapsed / done)} left" if done else "time left not known yet"
 
 
-_MOST = 6  # steps at hand that are shown
-_WIDTH, _NARROW = 16, 80  # of a bar; columns below which it is half as wide
+_MOST = 6  # running steps that are shown
+_WIDTH, _NARROW = 16, 80  # columns of a bar; columns of a terminal below which bars are half as wide
 _CURVE = 12  # values of a sparkline
 
 
 @dataclass
 class _AtHand:
-    """A running step."""
+    """Step in progress."""
 
     step: Step
     begin: float
@@ -79,9 +79,9 @@ class _AtHand:
 
 
 class Tree:
-    """An observer that draws a line for each purpose, its running steps below it, and the progress of the plan on top.
+    """Observer that draws a line for each purpose, its running steps below it, and the plan's progress on top.
 
-    `live` shows it while it is entered.
+    `live` shows it while entered.
     """
 
     def __init__(self, fitted: Fitted, console: Console) -> None:
@@ -91,7 +91,7 @@ class Tree:
         self._plan = fitted.plan
         self._steps = {name: fitted.plan.steps[name] for name in fitted.statuses}
         self._finished: set[str] = set()
-        self._lost: set[str] = set()  # steps that failed or were skipped
+        self._lost: set[str] = set()  # failed or skipped steps
         self._made = 0
         self._at_hand: dict[str, _AtHand] = {}
         self._curves: dict[str, list[float]] = {}
@@ -101,7 +101,7 @@ class Tree:
         )
 
     def on_event(self, event: Event) -> None:
-        """Change the tree; notes and failures are printed above it."""
+        """Update the tree; print notes and failures above it."""
         self._remaining.on_event(event)
         match event:
             case Started(name, machine):
@@ -133,7 +133,7 @@ class Tree:
 
     def _curve(self, step: Step, value: float, *, best: bool) -> str:
         if best:
-            # One after another is one curve: trials come in batches, and know all of those before.
+            # A sequence of trials is one curve: trials come in batches and know all earlier ones.
             curve = self._curves.setdefault(step.operation, [])
             curve.append(value)
             return f"{sparkline(curve[-_CURVE:])} best {max(curve):.3g} of {len(curve)}"
@@ -144,7 +144,7 @@ class Tree:
         return f"{value:.1f}, {step.name.partition('/')[2]}"
 
     def drawn(self) -> RenderableType:
-        """Return the tree as it is now."""
+        """Return the current tree."""
         return Group(self._whole(), *self._purposes())
 
     def _whole(self) -> Text:
@@ -159,12 +159,12 @@ class Tree:
         return line
 
     def _purposes(self) -> Iterator[RenderableType]:
-        # Drawn by another thread, during which these must not change.
+        # Another thread draws: these must not change meanwhile.
         every_at_hand, finished, lost = [*self._at_hand.values()], set(self._finished), set(self._lost)
         everything = Counter(step.purpose for step in self._steps.values())
         done = Counter(step.purpose for name, step in self._steps.items() if name in finished)
         table = Table.grid(padding=(0, 2, 0, 0))
-        # As wide as they will ever be, so that nothing moves.
+        # Fixed widths, so that nothing moves.
         names = max((4 + len(name) for name in self._remaining.names), default=0)
         first, narrow = max(24, min(names, self._console.width * 2 // 5)), 1 + 2 * len(str(max(everything.values())))
         for width in (first, narrow, max(8, self._console.width - first - narrow - 4)):
@@ -206,20 +206,20 @@ class Tree:
         return bar + plain(f" {done} of {total}, {left} left, {speed}{loss}{where}")
 
 
-_STILL = 30.0  # seconds after which a step says that it lives
+_STILL = 30.0  # seconds after which a running step reports progress
 
 
 class Lines:
-    """An observer that prints a plain line a step, for files, pipes and CI."""
+    """Observer that prints a plain line a step, for files, pipes and CI."""
 
     def __init__(self, fitted: Fitted) -> None:
         self._console = notes()
         self._remaining = Remaining(fitted)
         self._number = 0
-        self._printed: dict[str, float] = {}  # step -> when its last line was printed
+        self._printed: dict[str, float] = {}  # step -> time of its last line
 
     def on_event(self, event: Event) -> None:
-        """Print a line for a finished step, a note or a failure, and now and then for progress."""
+        """Print a line for a finished step, a note or a failure, and occasionally for progress."""
         self._remaining.on_event(event)
         match event:
             case Started(name):
@@ -230,7 +230,7 @@ class Lines:
                     self._line(f"{name}  {done} of {total}")
             case Finished(name, status, lasted) if status != "reuse":
                 self._number += 1
-                total = max(self._number, len(self._remaining.names))  # rebuilt steps are not in the plan's number
+                total = max(self._number, len(self._remaining.names))  # rebuilt steps are not in the plan's total
                 self._line(f"[{self._number}/{total}] {name}  {seconds(lasted)}")
             case Failed(_, message, skipped):
                 _note(self._console, with_skipped(message, len(skipped)))

@@ -1,4 +1,4 @@
-"""Reports and lists as a person reads them."""
+"""Reports and lists on a terminal."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from autosparse.text import number, seconds, shell_word, sparkline
 
 
 def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
-    """One screen: what came out, how good, can it be believed, where weights went, what was learned, what it cost.
+    """Show a report on one screen: results, verdicts, masks, layers, scorer, cost.
 
-    `sections` are those to show alone; `sort` orders methods by `accuracy` or `name`; `wide` tells of every budget what
-    otherwise is told of the strictest.
+    `sections` limits the output to these; `sort` orders methods by `accuracy` or `name`; `wide` shows every section for
+    every budget, not only for the strictest.
     """
     console = results()
     weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
@@ -42,7 +42,7 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
 
 @dataclass(frozen=True)
 class _View:
-    """What a section is drawn from: `budgets` are labels and titles of those told of, `asked` is no glance."""
+    """Input of a section: `budgets` are labels and titles of the shown budgets; `asked` marks a section on request."""
 
     console: Console
     report: Report
@@ -77,7 +77,7 @@ def _run(console: Console, report: Report) -> None:
 
 
 def show_made(made: Mapping[str, Any]) -> None:
-    """What a run of some steps made and reused."""
+    """Show the steps that a partial run made and reused."""
     console = results()
     for sign, kind, style in (("+", "made", "yellow"), ("=", "reused", "green")):
         for name in made[kind]:
@@ -88,7 +88,7 @@ def show_made(made: Mapping[str, Any]) -> None:
 
 
 def show_runs(runs: Sequence[Reached]) -> None:
-    """The runs of a directory, the latest last."""
+    """Show the runs of a directory, the latest last."""
     table = table_of("run", "model", "dataset", "method", "accuracy by budget")
     for one in runs:
         name, report = plain(one.run.folder), one.run.report
@@ -146,7 +146,7 @@ def _verdicts(console: Console, report: Report) -> None:
 
 
 def _sorted(rows: Sequence[cells.Row], report: Report, sort: str) -> list[cells.Row]:
-    # The network that was not pruned and the spec's method come first, unless they are to be in order too.
+    # The dense network and the spec's method come first, unless the user sorts them too.
     if sort == "name":
         return sorted(rows, key=lambda row: row.name)
     if sort == "accuracy":
@@ -166,7 +166,7 @@ def _layers(console: Console, report: Report, label: str, title: str, *, asked: 
 
 
 def _masks(console: Console, report: Report, label: str, title: str) -> None:
-    """What the masks of a budget leave: weights and channels on a path, paths, multiply-adds."""
+    """Show connectivity of a budget's masks: weights and channels on a path, paths, multiply-adds."""
     pruned = [result for result in report.results if result.effective_nodes is not None]
     shown = [result for result in pruned if result.budget == label and result.seed == pruned[0].seed]
     if not shown:
@@ -224,7 +224,7 @@ def _mattered(scorer: Mapping[str, Any]) -> str:
 
 def _lessons(console: Console, report: Report) -> None:
     for name, rounds in cells.rounds_by_source(report).items():
-        network = name.rpartition("/")[0]  # named only where there are several
+        network = name.rpartition("/")[0]  # shown only for several networks
         values = [item["validation_accuracy"] for item in rounds]
         left = 100 * rounds[-1]["kept"] / rounds[-1]["total"]
         source = f"{f'{network}, ' if network else ''}seed {rounds[0]['seed']}"
@@ -249,7 +249,7 @@ def _costs(console: Console, report: Report) -> None:
 
 
 def _sanity(console: Console, items: Sequence[Sanity]) -> None:
-    """Test accuracy of every check beside the method's own, and what it says."""
+    """Show the test accuracy of every check next to the method's, and its interpretation."""
     if not items:
         return
     seeds = ", ".join(map(str, items[0].seeds))
@@ -313,4 +313,4 @@ _SHOWN: Mapping[str, Callable[[_View], None]] = {
     "run": lambda view: _run(view.console, view.report),
 }
 SECTIONS = tuple(_SHOWN)
-"""what a report is made of, in order"""
+"""sections of a report, in order"""

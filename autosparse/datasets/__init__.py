@@ -1,4 +1,4 @@
-"""Datasets by name; nothing is read until one is loaded."""
+"""Datasets by name, read only when loaded."""
 
 from autosparse.datasets import builtin, image_folder, parquet, user_code
 from autosparse.datasets._base import Part, Pool, Source, Split, Splits, datasets, open_source

@@ -1,4 +1,4 @@
-"""Datasets by name: the interface of a set, and the options that all share: selection, size and splits of images."""
+"""Registry of datasets: the interface of a set, and the shared options for selection, size and splits of images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from autosparse.text import listed
 Array: TypeAlias = "numpy.ndarray[Any, Any]"
 
 _SHARE = 10
-"""One in so many training images is set aside where a set has no images for a purpose and nothing is said."""
+"""Inverse share of training images held out where a set lacks images for a purpose and the spec sets no number."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose: integer labels `[images]`, and their pixels, read from files if need be.
+    """Images of one purpose: integer labels `[images]`, and pixels, read from files on demand.
 
     `read(numbers)` is uint8 `[len(numbers), height, width, channels]`.
     """
@@ -32,23 +32,23 @@ class Split:
     read: Callable[[Array], Array]
 
     def part(self, numbers: Array) -> Split:
-        """Some of the images, in the order of their numbers."""
+        """Return the images of these numbers, in their order."""
         return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]))
 
 
 Splits = Mapping[str, Split]
-"""Purpose -> split: of a `Source` train, validation and test."""
+"""Purpose -> split; a `Source` has train, validation and test."""
 
 Problem = tuple[str, str]
-"""What is not there, in one sentence, and how to get it, in another."""
+"""Missing data in one sentence, and its remedy in another."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A labelled set as it comes, before images are chosen, resized and split.
+    """Labelled set as published, before images are selected, resized and split.
 
-    `images` counts those of `train`, `validation` and `test`. `load(size)` gives these splits, scaled to `size` pixels
-    unless it is None. `shape` is (channels, height, width) unscaled.
+    `images` counts those of `train`, `validation` and `test`. `load(size)` returns these splits, scaled to `size`
+    pixels unless it is None. `shape` is (channels, height, width) unscaled.
     """
 
     identity: Mapping[str, Any]
@@ -59,23 +59,23 @@ class Pool:
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False
     reading: str = ""
-    """where images and labels come from, such as columns or folders; empty for published sets"""
+    """source of images and labels, such as columns or folders; empty for published sets"""
     warnings: tuple[str, ...] = ()
-    """one sentence for each kind of file, folder or label that is left out or renumbered"""
+    """one sentence for each kind of file, folder or label that is ignored or renumbered"""
 
     @classmethod
     def absent(cls, identity: Mapping[str, Any], channels: int, problem: Problem) -> Pool:
-        """A set of which nothing is known yet: the keys that it makes are of no run."""
+        """Return a set without known contents: no run shares its cache keys."""
         return cls(identity, (channels, 32, 32), (), Counter(), lambda size: {}, missing=lambda: problem)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset that can be planned with before its files are there.
+    """Dataset that can be planned with before its files exist.
 
-    `identity` enters keys: digests and choices, never a path. `fetches` says that `load` downloads. `shape` is
-    (channels, height, width). Numbers of images are estimates where classes are of different sizes. Unless it is
-    `known`, shape and classes are guesses about files that are not there.
+    `identity` enters cache keys: digests and choices, never a path. `fetches` says that `load` downloads. `shape` is
+    (channels, height, width). Image counts are estimates where classes differ in size. Unless the source is `known`,
+    shape and classes are guesses about missing files.
     """
 
     identity: Mapping[str, Any]
@@ -89,10 +89,10 @@ class Source:
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False
     class_names: tuple[str, ...] = ()
-    """in the order of their labels; empty unless the set is `known`"""
+    """names in the order of their labels; empty unless the set is `known`"""
     reading: str = ""
     warnings: tuple[str, ...] = ()
-    """both as those of its `Pool`"""
+    """`reading` and `warnings` as in its `Pool`"""
 
 
 _Number = Annotated[int, Ge(1)] | None
@@ -118,7 +118,7 @@ class Part:
 
 
 def choose_part(pool: Pool, part: Part, name: str) -> Source:
-    """Return the part of a set that a spec asks for. Raises UsageError where the set cannot give it.
+    """Return the part of a set that a spec requests. Raises UsageError where the set cannot provide it.
 
     Images are shuffled in one fixed order: a smaller `images_per_class` is a subset of a larger one.
     """
@@ -180,7 +180,7 @@ def _numbers(wanted: Sequence[str | int], known: Sequence[str], name: str) -> li
 
 
 def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, int]:
-    # Training, validation and test images, before `images_per_class`.
+    # Number of training, validation and test images before `images_per_class`.
     if pool.images["test"] and part.test is not None:
         raise UsageError(f"dataset {name} has test images", "leave `test` out")
     aside = max(1, images // _SHARE)
@@ -195,14 +195,14 @@ def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, in
 
 
 def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: int, test: int, name: str) -> Splits:
-    # `validation` and `test` training images are set aside: as many as the identity says, whatever classes hold.
+    # Hold out `validation` and `test` training images: the numbers in the identity, whatever the class sizes.
     own = pool.load(part.size)
     if numbers is not None:
         own = {purpose: _only(split, numbers) for purpose, split in own.items()}
     every = own["train"]
-    # Sets come ordered by class or by writer: shuffled, so that every split has all of them.
+    # Sets are ordered by class or by writer: shuffle, so that every split has all of them.
     order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
-    if "test" in own:  # the validation images come first
+    if "test" in own:  # validation images come first
         held, last, rest = numpy.split(order, [validation, validation])
     else:
         rest, held, last = numpy.split(order, [-validation - test, -test])
@@ -233,10 +233,10 @@ def _only(split: Split, numbers: Sequence[int]) -> Split:
 
 
 def _at_most(numbers: Array, labels: Array, limit: int) -> Array:
-    # The first `limit` of every class, in the order they were in.
+    # The first `limit` images of every class, in their order.
     ordered = numbers[numpy.argsort(labels[numbers], kind="stable")]
     classes = labels[ordered]
-    first = numpy.searchsorted(classes, classes)  # where each one's class begins
+    first = numpy.searchsorted(classes, classes)  # index at which each image's class begins
     kept: Array = numbers[numpy.isin(numbers, ordered[numpy.arange(len(ordered)) - first < limit])]
     return kept
 
@@ -245,7 +245,7 @@ datasets: Registry[Callable[..., Pool]] = Registry("dataset", "datasets", shared
 
 
 def open_source(name: str, options: Mapping[str, Any]) -> Source:
-    """The part of a registered dataset that options ask for. Raises UsageError where it cannot be given."""
+    """Return the part of a registered dataset that options select. Raises UsageError where it is impossible."""
     entry = datasets[name]
     given, shared = entry.apart(options)
     return choose_part(entry.function(**given), Part(**shared), name)

@@ -21,7 +21,7 @@ from autosparse.registry import FilePath
 _ROOT = "~/.cache/torchvision"
 _DIGITS = "0b7e9c3202d7bcd255d6a19a238d3743bf5e320ba74812a6679958a017c55382"
 _TINY = "tiny-imagenet-200"
-_TINY_IMAGES = (100_000, 10_000, 200)  # for training, for testing, and classes
+_TINY_IMAGES = (100_000, 10_000, 200)  # training images, test images, classes
 _TINY_URL, _TINY_MD5 = f"http://cs231n.stanford.edu/{_TINY}.zip", "90528d7ca1a48142e341f4ef8d21d0de"
 _OBJECTS = "airplane automobile bird cat deer dog frog horse ship truck"
 _CLOTHES = "t-shirt/top trouser pullover dress coat sandal shirt sneaker bag boot"
@@ -61,7 +61,7 @@ def digits() -> Pool:
 
 @dataclass(frozen=True)
 class _Published:
-    # A set as torchvision knows it: its class there, the digests of what is published, and what lies in `root`.
+    # A set of torchvision: its class there, the published digests, and the contents of `root`.
     dataset: str
     help: str
     name: str
@@ -72,7 +72,7 @@ class _Published:
     classes: str
     images: Mapping[str, int]
     parts: Mapping[str, Mapping[str, Any]]
-    """the options of its class for each split"""
+    """options of the torchvision class for each split"""
 
     def register(self) -> None:
         """Register the set under its name."""
@@ -107,7 +107,7 @@ class _Published:
 
     @property
     def _fetches(self) -> Sequence[Mapping[str, Any]]:
-        # One call fetches both parts, except where a part is a file of its own.
+        # One call downloads both parts, except where each part is a separate file.
         return [*self.parts.values()] if self.parts == _SPLITS else [{}]
 
     def _load(self, folder: Path, *, download: bool) -> dict[str, tuple[Any, Any]]:
@@ -134,7 +134,7 @@ class _Published:
 
 @contextmanager
 def _fetching(name: str, folder: Path) -> Iterator[None]:
-    """Make the folder that a download goes to. Raises MissingData when it, or the download, fails."""
+    """Create the folder of a download. Raises MissingData when this or the download fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
@@ -146,7 +146,7 @@ def _fetching(name: str, folder: Path) -> Iterator[None]:
 
 
 def _arrays(dataset: Any) -> tuple[Any, Any]:
-    # uint8 [images, height, width, channels], whatever order torchvision keeps, and int64 labels.
+    # uint8 [images, height, width, channels], whatever torchvision's order, and int64 labels.
     pixels = numpy.asarray(dataset.data)
     if pixels.ndim == 3:
         pixels = pixels[..., None]

@@ -18,11 +18,11 @@ Encoded = Callable[[int], tuple[str, bytes]]  # number of an image -> its name i
 
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF orientation -> `PIL.Image.Transpose`
 SET_SIZE = "set `dataset.size`, such as `size: 64`, to scale and crop them all alike"
-"""What to do about images of several sizes."""
+"""Remedy for images of several sizes."""
 
 
 def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
-    """Pixels in memory, uint8 `[images, height, width, channels]`, and labels; scaled to `size` unless it is None."""
+    """Return a split of pixels in memory, uint8 `[images, height, width, channels]`, scaled to `size` unless None."""
     pixels, labels = arrays
     if size is None or pixels.shape[1:3] == (size, size):
         return Split(labels, pixels.__getitem__)
@@ -39,14 +39,14 @@ def array_split(arrays: tuple[Array, Array], size: int | None) -> Split:
 
 
 def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | None) -> Split:
-    """Return a split of image files, decoded to 1 (grey) or 3 (RGB) channels when they are read.
+    """Return a split of image files, decoded on reading to 1 (grey) or 3 (RGB) channels.
 
     Reading raises StepError for a file that is no image, and for images of several sizes without `size`.
     """
 
     def read(numbers: Array) -> Array:
         decode = partial(_decode, encoded, channels, size)
-        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the interpreter
+        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the GIL
             arrays = list(pool.map(decode, numbers.tolist()))
         shapes = {array.shape for array in arrays}
         if len(shapes) > 1:
@@ -61,7 +61,7 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
 
 
 def pixels_of(images: Any, where: str) -> Array:
-    """Return images of any usual kind as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
+    """Return images in any common form as uint8 `[images, height, width, channels]`. Raises UsageError otherwise.
 
     Arrays and tensors hold bytes, channels last, or floats from 0 to 1, channels first; lists hold these or PIL images.
     """
@@ -82,7 +82,7 @@ def pixels_of(images: Any, where: str) -> Array:
     floats = numpy.issubdtype(pixels.dtype, numpy.floating)
     if grey := pixels.ndim == 3:
         pixels = pixels[..., None]
-    # Bytes have their channels last and floats first, unless one or three channels are at the other end alone.
+    # Channels are last in bytes and first in floats, unless only the other end has one or three.
     at_start, at_end = pixels.shape[1] in (1, 3), pixels.shape[3] in (1, 3)
     first = not grey and (at_start or not at_end if floats else at_start and not at_end)
     if floats:
@@ -103,7 +103,7 @@ def pixels_of(images: Any, where: str) -> Array:
 
 
 def shape_of(encoded: Encoded, channels: int) -> tuple[int, int, int]:
-    """Channels, height, width of the first image."""
+    """Return channels, height and width of the first image."""
     height, width, _ = _decode(encoded, channels, None, 0).shape
     return (channels, height, width)
 
@@ -124,7 +124,7 @@ def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> A
 
 
 def _plain(image: Any) -> Array:
-    """Return an image as an array; a PIL image turned upright, its palette or printing colours converted to RGB."""
+    """Return an image as an array; a PIL image is rotated upright, and converted to RGB from palette or CMYK."""
     from PIL import Image
 
     if isinstance(image, Image.Image):
@@ -135,20 +135,20 @@ def _plain(image: Any) -> Array:
 
 
 def _upright(picture: Any) -> Any:
-    """Turn a picture by its EXIF orientation: cameras store pixels as the sensor lay."""
+    """Rotate a picture by its EXIF orientation: cameras store pixels in sensor order."""
     from PIL import ExifTags
 
-    picture.load()  # Pillow turns TIFF files while loading
+    picture.load()  # Pillow rotates TIFF files while loading
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except (struct.error, KeyError, SyntaxError, TypeError, ValueError):  # damaged EXIF data name no orientation
+    except (struct.error, KeyError, SyntaxError, TypeError, ValueError):  # damaged EXIF data: no orientation
         return picture
     turn = _TURNS.get(orientation)
     return picture if turn is None else picture.transpose(turn)
 
 
 def _bytes(picture: Any) -> Any:
-    # Pillow would cut 16-bit grey off at 255, and warn of a palette with transparency.
+    # Pillow would clip 16-bit grey at 255, and warn of a palette with transparency.
     from PIL import Image
 
     if picture.mode.startswith("I;16"):
@@ -159,7 +159,7 @@ def _bytes(picture: Any) -> Any:
 
 
 def _fit(picture: Any, size: int) -> Any:
-    # The shorter side becomes `size`, the middle of the longer one is kept: no picture is distorted.
+    # Scale the shorter side to `size` and crop the longer one to its middle: no distortion.
     from PIL import Image, ImageOps
 
     return picture if picture.size == (size, size) else ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)

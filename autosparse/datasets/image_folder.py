@@ -1,4 +1,4 @@
-"""Folders of image files: their layout of classes and splits, and the files that are left out."""
+"""Folders of image files: their layout of classes and splits, and the ignored files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SUFFIXES = {
     ".jpe", ".jpeg", ".jpf", ".jpg", ".jpx", ".pbm", ".pcx", ".pfm", ".pgm", ".png", ".pnm", ".ppm", ".qoi", ".ras",
     ".sgi", ".tga", ".tif", ".tiff", ".vda", ".vst", ".webp", ".xbm", ".xpm",
 }  # fmt: skip
-"""Raster formats that Pillow opens, less icons; a fixed list, so that a set does not depend on Pillow's release."""
+"""Raster formats that Pillow opens, except icons; a fixed list, so that a set does not depend on Pillow's release."""
 _PURPOSES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test", "testing")}
 _SYSTEM = {"thumbs.db", "desktop.ini"}
 _LINK, _SHOWN = "broken links", 3
@@ -73,7 +73,7 @@ def image_folder(
 
 
 def files_split(files: Mapping[str, Sequence[Path]], channels: int, size: int | None) -> Split:
-    """Return a split of image files by class, the classes numbered in their order."""
+    """Return a split of image files by class; classes are numbered in their order."""
     paths = [path for of_class in files.values() for path in of_class]
     labels = [number for number, of_class in enumerate(files.values()) for _ in of_class]
 
@@ -88,7 +88,7 @@ def files_split(files: Mapping[str, Sequence[Path]], channels: int, size: int | 
 
 @dataclass(frozen=True)
 class Layout:
-    """Images by split and class, the meaning of the folders in a phrase, and one sentence for each thing left out."""
+    """Images by split and class, a phrase on the folders' meaning, and one sentence for each ignored item."""
 
     parts: Mapping[str, Mapping[str, Sequence[Path]]] = field(default_factory=dict)
     reading: str = ""
@@ -99,9 +99,9 @@ class Layout:
 class _Folder:
     path: Path
     images: tuple[Path, ...]
-    """right in it"""
+    """images directly in it"""
     others: Counter[str]
-    """suffix -> files right in it that are no images"""
+    """suffix -> number of other files directly in it"""
     folders: tuple[_Folder, ...]
 
     @cached_property
@@ -114,7 +114,7 @@ class _Folder:
 
     @cached_property
     def every(self) -> list[Path]:
-        """Images at any depth, ordered alike on every system."""
+        """Images at any depth, in the same order on every system."""
         images = [*self.images, *(image for folder in self.folders for image in folder.every)]
         return sorted(images, key=Path.as_posix)
 
@@ -127,18 +127,18 @@ class _Folder:
         return {folder.name for folder in self.classes}
 
     def all_others(self) -> Counter[str]:
-        """Files at any depth that are no images."""
+        """Count the files at any depth that are no images."""
         return sum((folder.all_others() for folder in self.folders), Counter(self.others))
 
 
 def read_layout(root: Path) -> Layout:
-    """Find the classes and splits of a folder; there are none where no subfolder holds images.
+    """Return the classes and splits of a folder; both are empty where no subfolder holds images.
 
     A folder named for a split is one if it holds class folders and no other folder next to it holds images, or if the
     training split has one of its classes. Otherwise every folder is a class.
 
     Raises:
-        UsageError: The folders contradict each other, or can be read in two ways.
+        UsageError: The folders contradict each other, or are ambiguous.
         MissingData: A folder cannot be read.
     """
     if not root.is_dir():
@@ -160,7 +160,7 @@ def images_by_class(folder: Path) -> dict[str, list[Path]]:
 
 
 def _scan(path: Path, above: frozenset[str]) -> _Folder:
-    # Symbolic links are followed unless they lead to a folder that is being read: that is a loop.
+    # Symbolic links are followed, except loops: links to a folder that is being read.
     try:
         with os.scandir(path) as entries:
             visible = [entry for entry in sorted(entries, key=lambda one: one.name) if not entry.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Labels: the column or key that holds them, and the classes that their values become."""
+"""Labels: their column or key, and the classes of their values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Classes:
     warnings: tuple[str, ...] = ()
     identity: Mapping[str, Any] = field(default_factory=dict)
     are_named: bool = False
-    """by the set itself: labels are then numbers of classes, or names"""
+    """true if the set names its classes: labels are then class numbers, or names"""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -56,10 +56,10 @@ def class_name(label: object) -> str:
 
 
 def classes_of(counts: Counts, where: str) -> Classes:
-    """Number the labels of a set: whole numbers by size, names by name.
+    """Return the classes of a set, numbered: integers by value, names alphabetically.
 
     Raises:
-        UsageError: A label is negative; many sets mark images without a label so.
+        UsageError: A label is negative: many sets mark unlabelled images so.
     """
     labels = {label for part in counts.values() for label in part}
     numeric = all(isinstance(label, int) for label in labels)
@@ -86,17 +86,17 @@ def hardly_repeats(labels: Mapping[Any, int]) -> bool:
 
 @dataclass(frozen=True)
 class Role:
-    """Images or labels: how hubs and files mark the column or key that holds them."""
+    """Images or labels: the marks of their column or key in hubs and files."""
 
     name: str
     feature: str
-    """class of its Hugging Face feature"""
+    """class of the Hugging Face feature"""
     keys: tuple[str, ...]
     """usual keys of items, in lower case"""
     columns: tuple[str, ...]
     """usual names of columns"""
     pattern: str
-    """of its type in Arrow"""
+    """pattern of the Arrow type"""
     content: str
 
     def fits(self, schema: Any) -> list[str]:
@@ -104,7 +104,7 @@ class Role:
         return [field.name for field in schema if re.fullmatch(self.pattern, str(field.type))]
 
     def choose(self, schema: Any, name: str, file: Path) -> str:
-        """Return the column that is named, or for `auto` the only one by features of the hub, usual names, or types.
+        """Return the named column, or for `auto` the only one by features of the hub, usual names, or types.
 
         Raises:
             UsageError: No column fits, or several do.

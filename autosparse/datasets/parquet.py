@@ -1,4 +1,4 @@
-"""Parquet files in the layout that image sets have on the Hugging Face hub."""
+"""Parquet files in the usual layout of image sets on the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from autosparse.store import contents, digest
 from autosparse.text import listed
 
 _PURPOSES = {"train": "train|training", "validation": "val|valid|validation|dev", "test": "test|testing"}
-_ROWS = 1024  # of a file, read at a time where their bytes may be absent
+_ROWS = 1024  # rows of a file read at a time where their bytes may be absent
 
 
-@datasets.register(holds=200 * 2**20)  # measured: libraries 70 MiB, and the pool that Arrow keeps
+@datasets.register(holds=200 * 2**20)  # measured: libraries 70 MiB, and Arrow's memory pool
 def parquet(
     *,
     path: Annotated[
@@ -51,7 +51,7 @@ def parquet(
             "`hf download uoft-cs/cifar10 --repo-type dataset --local-dir data/cifar10`",
         )
         return Pool.absent({"name": "parquet", "missing": list(patterns)}, channels, problem)
-    with _opened(file := files["train"][0]) as opened:  # the first training file decides for all
+    with _opened(file := files["train"][0]) as opened:  # the first training file decides for all files
         schema = opened.schema_arrow
     columns = IMAGE.choose(schema, image, file), LABEL.choose(schema, label, file)
     tables = {purpose: [_Table.of(file, *columns) for file in part] for purpose, part in files.items()}
@@ -61,7 +61,7 @@ def parquet(
         raise UsageError(f"{every[0].file} has no rows")
     classes = _classes(tables)
     reading = f"column `{columns[0]}` holds the images, `{columns[1]}` the labels"
-    # A set with validation images alone keeps its test labels to itself: they are what is tested on.
+    # A set with validation images only keeps its test labels private: test on its validation images.
     if "test" not in tables and "validation" in tables:
         tables["test"] = tables.pop("validation")
         reading += ", tested on the validation images"
@@ -79,15 +79,15 @@ def parquet(
 
 @dataclass(frozen=True)
 class _Table:
-    # One file, the columns to read and what its schema says of them.
+    # One file, the columns to read, and the facts of its schema.
     file: Path
     image: str
     label: str
     rows: int
     names: tuple[str, ...] | None
-    """of the classes, where the file's metadata has them"""
+    """class names in the file's metadata, if any"""
     outside: tuple[Path, ...]
-    """image files that rows name in place of bytes, in the order of the rows"""
+    """image files named by rows in place of bytes, in row order"""
 
     @classmethod
     def of(cls, file: Path, image: str, label: str) -> _Table:
@@ -128,14 +128,14 @@ def _opened(file: Path) -> Any:
 
 
 def _files(patterns: Sequence[str]) -> dict[Path, str | None]:
-    # File -> purpose, in the order of their names; files of no purpose are for training.
+    # File -> purpose, sorted by name; files without a purpose are training files.
     files: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern).expanduser().absolute()
         if path.is_dir():
             names = [file for file in _below(path) if file.suffix == ".parquet"]
         else:
-            folder = next(parent for parent in path.parents if parent.is_dir())  # which may have signs in its name
+            folder = next(parent for parent in path.parents if parent.is_dir())  # its name may contain `*`
             pattern = os.path.join(glob.escape(str(folder)), path.relative_to(folder))
             names = [path] if path.is_file() else [Path(file) for file in sorted(glob.glob(pattern))]
         files |= dict.fromkeys(file for file in names if file.is_file())
@@ -143,7 +143,7 @@ def _files(patterns: Sequence[str]) -> dict[Path, str | None]:
 
 
 def _below(folder: Path) -> list[Path]:
-    # Every file below a folder but hidden ones; symbolic links are followed, and no folder is read twice.
+    # All files below a folder except hidden ones; symbolic links are followed, and no folder is read twice.
     files, seen = [], set()
     for here, folders, names in os.walk(folder, followlinks=True):
         if (real := os.path.realpath(here)) in seen:
@@ -156,7 +156,7 @@ def _below(folder: Path) -> list[Path]:
 
 
 def _purpose(file: Path) -> str | None:
-    # By the file's own name, or that of the nearest folder that tells.
+    # By the file's name, or that of the nearest folder that names a purpose.
     for name in (file.name, *reversed(file.parent.parts)):
         for purpose, words in _PURPOSES.items():
             if re.match(rf"({words})(?![a-z])", name, re.IGNORECASE):
@@ -169,7 +169,7 @@ def _folder(files: Iterable[Path]) -> Path:
 
 
 def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], channels: int) -> dict[str, Any]:
-    # The order of the digests, not names or folders, is what the content depends on.
+    # The content depends on the order of the digests, not on names or folders.
     every = [table for part in tables.values() for table in part]
     files = [table.file for table in every]
     digests = contents(_folder(files), files)
@@ -187,7 +187,7 @@ def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], 
 
 
 def _lacks_bytes(opened: Any, image: str) -> bool:
-    # Statistics say how many rows of a file have no bytes; without them, the rows are looked at.
+    # Statistics count the rows of a file without bytes; without statistics, read the rows.
     leaves = [opened.schema.column(number).path for number in range(len(opened.schema))]
     if f"{image}.bytes" not in leaves or f"{image}.path" not in leaves:
         return False
@@ -219,7 +219,7 @@ def _path(file: Path, name: str | bytes) -> Path:
 
 
 def _unnamed(patterns: Sequence[str], purposes: Mapping[Path, str | None]) -> list[str]:
-    # Files that a folder's name covers but nothing reads, and files that are read as training images by default.
+    # Files below a named folder that are not read, and files read as training images by default.
     folders = [folder for pattern in patterns if (folder := Path(pattern).expanduser()).is_dir()]
     others = [file for folder in folders for file in _below(folder) if file.suffix != ".parquet"]
     others = [file for file in others if file.suffix.lower() in (".parq", ".pq", ".parquet")]

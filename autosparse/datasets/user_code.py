@@ -1,4 +1,4 @@
-"""User-defined datasets, `path/to/file.py:factory` or `package.module:factory`, in the forms that code returns."""
+"""User-defined datasets, `path/to/file.py:factory` or `package.module:factory`, in all accepted return forms."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _PAIRS = "give (image, label) for each item, or mappings with keys `image` and `
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images uint8 `[images, height, width, channels]`, their labels, and the names of classes if the set has any."""
+    """Images uint8 `[images, height, width, channels]`, their labels, and the class names if the set has any."""
 
     pixels: Array
     labels: Array
     names: tuple[str, ...] | None
     reading: str
-    """which part holds the images and which the labels"""
+    """parts of the set with the images and with the labels"""
 
 
 def _is_set(value: Any) -> bool:
@@ -42,7 +42,7 @@ def _is_set(value: Any) -> bool:
 
 
 def _labelled(part: Any, where: str) -> Labelled:
-    # Of one split, which `where` names in errors.
+    # One split; `where` names it in errors.
     features = getattr(part, "features", None)
     features = features if isinstance(features, Mapping) else {}
     names, reading = getattr(part, "classes", None), "images first, labels second"
@@ -83,7 +83,7 @@ def _is_sequence(value: Any) -> bool:
 
 
 def _columns(part: Any, where: str) -> Mapping[str, list[Any]] | tuple[list[Any], list[Any]]:
-    # Of the items of a dataset: every key's values, or those of their first and second parts.
+    # Columns of a dataset's items: the values of every key, or the first and second parts.
     items = [part[number] for number in range(len(part))]
     items = [item._asdict() if hasattr(item, "_asdict") else item for item in items]
     if items and isinstance(items[0], Mapping):
@@ -110,7 +110,7 @@ def _usual(keys: Iterable[Any], role: Role) -> list[Any]:
 
 
 def _key(keys: Iterable[Any], features: Mapping[Any, Any], role: Role, where: str) -> Any:
-    # Features of Hugging Face sets decide first, then usual names.
+    # By the features of Hugging Face sets, then by usual names.
     marked = [key for key in keys if type(features.get(key)).__name__ == role.feature]
     candidates = [key for key in marked if key == role.name] or marked or _usual(keys, role)
     if len(candidates) == 1:
@@ -123,7 +123,7 @@ def _key(keys: Iterable[Any], features: Mapping[Any, Any], role: Role, where: st
 def _labels(labels: Any, images: int, where: str) -> Array:
     try:
         values = numpy.asarray(labels)
-    except ValueError:  # of several shapes
+    except ValueError:  # labels of several shapes
         values = numpy.asarray([*map(type, labels)])
     if values.shape == (images, 1):
         values = values[:, 0]
@@ -145,17 +145,17 @@ def _names(names: Any, where: str) -> tuple[str, ...] | None:
 
 @datasets.register(name="FILE.py:FACTORY", pattern=PATTERN, user_code=True)
 def user_code(name: str, **options: Any) -> Pool:
-    """Your own: `factory(**options)` in a file or `package.module`, giving training and test images.
+    """User code: `factory(**options)` in a file or `package.module` that returns training and test images.
 
     The factory returns `train`, `(train, test)`, `(train, validation, test)` or a mapping with these names. Each
     is a pair of arrays (images, labels), a torch dataset of such pairs, or either with keys `image` and `label`.
-    Images are uint8 `[height, width, channels]`, float `[channels, height, width]` from 0 to 1 as `ToTensor`
-    gives them, or PIL images. What the set contains is known by the factory's source and options, and by the
-    content of files and folders that options name. `classes`, `size` and the other options that all datasets
-    share are applied to what the factory gives; it does not receive them.
+    Images are uint8 `[height, width, channels]`, float `[channels, height, width]` from 0 to 1 as from `ToTensor`,
+    or PIL images. The factory's source and options, and the content of files and folders that options name,
+    identify the set. `classes`, `size` and the other shared options are applied to the result; the factory does
+    not receive them.
     """
     identity = identity_of(name, options)
-    store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': 2})}"  # the version of the facts
+    store, memory = Store.default(), f"dataset-{digest({**identity, 'facts': 2})}"  # version of the stored facts
     if (facts := store.recall(memory)) is None:
         facts = _facts(*_load(name, options))
         store.remember(memory, facts)
@@ -188,7 +188,7 @@ def _facts(parts: Mapping[str, Labelled], classes: Classes) -> dict[str, Any]:
 
 
 def _load(name: str, options: Mapping[str, Any]) -> tuple[dict[str, Labelled], Classes]:
-    # The set that a factory returned; labels are numbers of its classes.
+    # The set that a factory returned; labels are class numbers.
     result = call(name, load_factory(name), **options)
     called = f"dataset `{label(name)}`"
     with guarded(name, "reading"):

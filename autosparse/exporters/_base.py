@@ -1,11 +1,11 @@
-"""Formats of emitted models: a registered function of a `Model` gives file name -> bytes.
+"""Registry of formats for emitted models: a registered function maps a `Model` to file name -> bytes.
 
-What a format says of itself: `files`, their names; `exact`, whether outputs are equal to the last bit to those of the
-network that has the tensors written, or up to rounding; `extra`, what of autosparse must be installed; `gain`, why it
-may be no faster; `others`, whether it tells of other seeds and of controls; `builds`, how many times building the
-network its making takes. Its `read` gives the model back from the same files, for `fit` to put into a network where
-loading a state does not do; it raises ValueError for bytes that are no such model. A format that another program opens
-has a `run` instead, which gives a function of images, and `opener`, that program.
+Facts of a format: `files`, their names; `exact`, whether outputs equal those of the network with the written tensors to
+the last bit, or up to rounding; `extra`, the extra of autosparse that it needs; `gain`, why it may be no faster;
+`others`, whether it reports other seeds and controls; `builds`, the cost of its creation in builds of the network.
+`read` returns the model from the same files, and `fit` loads it into a network where loading a state is not enough;
+`read` raises ValueError for bytes that are no such model. A format for another program has instead `run`, which returns
+a function of images, and `opener`, that program.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A pruned, trained network: its whole state and its masks, by name.
+    """Pruned, trained network: its full state and its masks, by name.
 
-    `network` builds it, with whatever state, for formats that need more than tensors, and `shape` is that of one image;
-    `choices` says which of its layers are computed how, where the format has a say: layer -> images at once -> way.
-    `about` is what a card tells: how it was pruned, trained and measured, and what other seeds and controls came to.
+    `network` builds it with any state, for formats that need more than tensors; `shape` is that of one image. `choices`
+    maps layer -> batch size -> kernel, for formats that choose kernels. `about` is the content of a card: pruning,
+    training, measurements, and the results of other seeds and controls.
     """
 
     state: "Mapping[str, torch.Tensor]"
@@ -37,13 +37,13 @@ class Model:
 
 exporters: Registry[Callable[..., dict[str, bytes]]] = Registry("format", "formats")
 BATCHES = (1, 32)
-"""how many images at once a model is made for and timed with"""
+"""Batch sizes that a model is optimized for and timed with."""
 
 
 def open_model(
     format: str, files: Mapping[str, bytes], network: "torch.nn.Module"
 ) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """What a format's files hold, as a function of images `[images, channels, height, width]`.
+    """Return a function of images `[images, channels, height, width]` from a format's files.
 
     `network` is the one that was pruned, freshly built. Raises ValueError for bytes that are no such model.
     """
@@ -55,7 +55,7 @@ def open_model(
 
 
 def fit(format: str, model: Model, network: "torch.nn.Module") -> "torch.nn.Module":
-    """A model that was read, in a network of the structure that was pruned; in evaluation mode."""
+    """Return a read model in a network of the pruned structure, in evaluation mode."""
     custom: Callable[[Model, torch.nn.Module], torch.nn.Module] | None = exporters[format].facts.get("fit")
     if custom is not None:
         return custom(model, network)

@@ -1,4 +1,4 @@
-"""Nonzero weights and where they stand, in as few bytes as each layer takes."""
+"""Nonzero weights and their positions, in the fewest bytes for each layer."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from autosparse.store import dump_tensors, load_tensors
 
 FILE = "model.compact.safetensors"
 _PARTS = ("values", "bits", "steps")
-_FREE, _FOR_A_BYTE = 2**25, 256  # numbers that any file may claim to hold, and how many more for each of its bytes
+_FREE, _FOR_A_BYTE = 2**25, 256  # numbers that any file may declare, and additional ones for each of its bytes
 
 
 def read(files: Mapping[str, bytes]) -> Model:
-    """The model that `compact` wrote. Raises ValueError for bytes that are not one."""
+    """Return the model that `compact` wrote. Raises ValueError for bytes that are not one."""
     stored = load_tensors(files[FILE])
     named = {name: tensor for name, tensor in stored.items() if name.endswith("/shape")}
     shapes = {name.removesuffix("/shape"): _shape(name, tensor) for name, tensor in named.items()}
@@ -40,10 +40,10 @@ def compact(
     *,
     values: Annotated[Literal["float32", "float16", "bfloat16"], "type that kept weights are rounded to"] = "float32",
 ) -> dict[str, bytes]:
-    """`model.compact.safetensors`: the weights that are left and where they stand, in as few bytes as a layer takes.
+    """`model.compact.safetensors`: kept weights and their positions, in the fewest bytes for each layer.
 
-    Of a pruned tensor its values, and a bit for each place or the steps between them, whichever is smaller;
-    `autosparse.load` gives the network back.
+    A pruned tensor is stored as its values with a bit mask or the steps between positions, whichever is smaller;
+    `autosparse.load` returns the network.
     """
     stored: Tensors = {}
     for name, tensor in model.state.items():
@@ -68,7 +68,7 @@ def _smallest(mask: torch.Tensor) -> Tensors:
 
 
 def _steps(mask: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
-    # How many places are skipped before each one that is kept; the largest number says to skip as many and go on.
+    # Number of positions skipped before each kept one; the largest number skips that many and continues.
     most = torch.iinfo(kind).max
     positions = mask.nonzero().flatten()
     skipped = positions.diff(prepend=torch.tensor([-1])) - 1

@@ -1,4 +1,4 @@
-"""Dense weights with zeros, and the masks beside them; for a model hub with a model card for people."""
+"""Dense weights with zeros, and the masks next to them; for a model hub with a model card."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE, MASKS, CARD = "model.safetensors", "masks.safetensors", "README.md"
 
 
 def read(files: Mapping[str, bytes]) -> Model:
-    """The model that `safetensors` wrote. Raises ValueError for bytes that are not one."""
+    """Return the model that `safetensors` wrote. Raises ValueError for bytes that are not one."""
     model = Model(load_tensors(files[FILE]), load_tensors(files[MASKS]) if MASKS in files else {})
     for name, mask in model.masks.items():
         if name not in model.state or model.state[name].shape != mask.shape or mask.dtype.is_floating_point:
@@ -42,7 +42,7 @@ def hub(
     *,
     license: Annotated[str, "of the model, as the hub calls it: `apache-2.0`"] = "",
 ) -> dict[str, bytes]:
-    """A folder for a model hub: `safetensors`, and `README.md`, the model card; `hf upload NAME FOLDER` uploads it.
+    """Folder for a model hub: `safetensors`, and `README.md`, the model card; `hf upload NAME FOLDER` uploads it.
 
     The card describes the network, its accuracy over seeds with its controls, how to load it and its provenance.
     """

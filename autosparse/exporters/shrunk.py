@@ -1,4 +1,4 @@
-"""Networks without dead channels: the state of a smaller one, and what `torch.export` and ONNX record of it."""
+"""Networks without dead channels: the state of a smaller network, and its `torch.export` and ONNX programs."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ Shrink = Annotated[bool, "leave out channels that carry nothing"]
 
 
 def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:
-    """The pruned network in evaluation mode, without dead channels if asked. Raises ValueError if it cannot be read."""
+    """Return the pruned network in evaluation mode; `shrink` removes dead channels. Raises ValueError if unreadable."""
     assert model.network is not None
     network = load_state(model.network(), model.state).cpu().eval()
     return resize(network, without_dead(network, torch.zeros(2, *model.shape))) if shrink else network
 
 
 def read(files: Mapping[str, bytes]) -> Model:
-    """The tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
+    """Return the tensors that `shrunk` wrote. Raises ValueError for bytes that are none."""
     state = load_tensors(files[STATE])
     return Model(state, {name: t != 0 for name, t in state.items() if name.endswith("weight") and t.ndim > 1})
 
 
 def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the network that was pruned, its layers made smaller. Raises ValueError for tensors of another."""
+    """Return a copy of the pruned network with smaller layers. Raises ValueError for tensors of another network."""
     return resize(network, model.state)
 
 
 @exporters.register(read=read, fit=fit, files=(STATE,), exact=False, builds=10, gain="too few channels are dead")
 def shrunk(model: Model) -> dict[str, bytes]:
-    """`model.shrunk.safetensors`: the state of a smaller ordinary network, without channels that carry nothing.
+    """`model.shrunk.safetensors`: the state of a smaller ordinary network, without dead channels.
 
-    `autosparse.load` makes the layers smaller and puts it in. As many channels go as the masks have left dead.
+    `autosparse.load` shrinks the layers and loads the state. It removes all channels that the masks left dead.
     """
     return {STATE: dump_tensors(state_of(smaller(model)))}
 
 
 def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The model in onnxruntime, on a CPU, in torch's number of threads. Raises ValueError for bytes that are none."""
+    """Return the model in onnxruntime, on a CPU, with torch's thread count. Raises ValueError for bad bytes."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -59,7 +59,7 @@ def run_onnx(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tenso
     options.log_severity_level = 3
     try:
         session = onnxruntime.InferenceSession(files[ONNX], options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its classes are made anew for each kind of failure
+    except Exception as error:  # onnxruntime creates its error classes dynamically
         raise ValueError(f"onnxruntime does not open it: {error}") from error
     return lambda images: torch.from_numpy(session.run([OUTPUTS], {INPUTS: images.contiguous().numpy()})[0])
 
@@ -71,7 +71,7 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise _missing() from error
-    nowhere = io.StringIO()  # it tells its progress on stdout, which is the result's
+    nowhere = io.StringIO()  # torch.onnx prints progress to stdout, which is for results
     with (
         _recorded(model, shrink, "torch.onnx does not export it") as (network, images, shapes),
         contextlib.redirect_stdout(nowhere),
@@ -91,29 +91,29 @@ def onnx(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     proto = program.model_proto
     graph = proto.graph
     for holder in (proto, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
-        del holder.metadata_props[:]  # where in which file of this machine it was written is no part of a model
+        del holder.metadata_props[:]  # source files and lines of this machine are no part of a model
     return {ONNX: proto.SerializeToString(deterministic=True)}
 
 
 def run_pt2(files: Mapping[str, bytes]) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The model in torch: only for files of one's own. Raises ValueError for bytes that are none."""
+    """Return the model in torch: only for trusted files. Raises ValueError for bytes that are none."""
     try:
         module = torch.export.load(io.BytesIO(files[PT2])).module()
-    except Exception as error:  # whatever it stumbles over
+    except Exception as error:  # any error of torch's loader
         raise ValueError(f"torch.export does not open it: {error}") from error
-    return lambda images: module(images)  # a module that has no other mode than that in which it was recorded
+    return lambda images: module(images)  # an exported module has only the mode in which it was recorded
 
 
 @exporters.register(run=run_pt2, files=(PT2,), exact=False, opener="torch.export.load", builds=20)
 def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
-    """`model.pt2`: what `torch.export` records, without dead channels; for torch without the network's code.
+    """`model.pt2`: a `torch.export` program, without dead channels; for torch without the network's code.
 
-    It takes any number of images. Open only what you trust: `torch.export.load` is torch's, and may unpickle.
+    It takes any number of images. Open trusted files only: `torch.export.load` may unpickle.
     """
     file = io.BytesIO()
     with _recorded(model, shrink, "torch.export does not record it") as (network, images, shapes):
         program = torch.export.export(network, images, dynamic_shapes=shapes)
-        for node in program.graph.nodes:  # where in which file of this machine it was written is no part of a model
+        for node in program.graph.nodes:  # source files and lines of this machine are no part of a model
             node.meta.pop("stack_trace", None)
         torch.export.save(program, file)
     return {PT2: file.getvalue()}
@@ -121,7 +121,7 @@ def pt2(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def _recorded(model: Model, shrink: bool, problem: str) -> Iterator[tuple[torch.nn.Module, Any, Any]]:
-    # A network, two images, and that there may be any number; whatever its code raises becomes a ValueError.
+    # A network, two images, and a free batch dimension; any error of the network's code becomes a ValueError.
     network = smaller(model, shrink=shrink)
     try:
         yield network, (torch.zeros(2, *model.shape),), ({0: torch.export.Dim("batch")},)

@@ -1,4 +1,4 @@
-"""The weights that are left, and layers that compute with them alone where the machine is faster so."""
+"""Kept weights, with sparse kernels for the layers where they are faster on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE, WAYS = "model.sparse.safetensors", "model.sparse.json"
 
 
 def read(files: Mapping[str, bytes]) -> Model:
-    """The tensors and choices that `sparse` wrote. Raises ValueError for bytes that are none."""
+    """Return the tensors and choices that `sparse` wrote. Raises ValueError for bytes that are none."""
     model = compact.read({compact.FILE: files[FILE]})
     choices = json.loads(files[WAYS]) if WAYS in files else {}
     if not isinstance(choices, dict) or not all(map(_is_choice, choices.values())):
@@ -30,7 +30,7 @@ def read(files: Mapping[str, bytes]) -> Model:
 
 
 def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
-    """A copy of the network that was pruned, its layers made smaller and computed as was chosen, for inference."""
+    """Return a copy of the pruned network with smaller layers and the chosen kernels, for inference."""
     return apply_ways(resize(like_fused(network, model.state), model.state), model.choices)
 
 
@@ -38,9 +38,9 @@ def fit(model: Model, network: torch.nn.Module) -> torch.nn.Module:
 def sparse(model: Model, *, shrink: Shrink = True) -> dict[str, bytes]:
     """`model.sparse.safetensors`, `model.sparse.json`: layers that skip zeros where that is faster, measured.
 
-    For `autosparse.load` and inference: convolutions and linear layers are products of sparse matrices, for one image
-    or for many, or stay dense, whichever took less time where it was emitted; normalizations are multiplied into the
-    layers before them. As small as `compact`.
+    For `autosparse.load` and inference: convolutions and linear layers are sparse matrix products, for one image or
+    for many, or stay dense, whichever was faster on the emitting machine; normalizations are folded into the layers
+    before them. As small as `compact`.
     """
     example = torch.zeros(2, *model.shape)
     network = fuse(smaller(model, shrink=shrink), example)

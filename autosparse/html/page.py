@@ -1,4 +1,4 @@
-"""A self-contained HTML report: plots, tables and text in light and dark themes."""
+"""Self-contained HTML report: plots, tables and text in light and dark themes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: 
 th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } tr.main td { font-weight: 600; } svg { width: 100%; height: auto; }
 """
-_BESIDE = 4  # methods of which layers are drawn
+_BESIDE = 4  # methods whose layers are drawn
 
 
 def plots_of(report: Report) -> dict[str, str]:
-    """The report's plots by name, each an SVG; those of which it has nothing are left out."""
+    """Return the report's plots by name, each an SVG, without empty ones."""
     drawn = {
         "accuracy": _accuracy(report),
         "layers": _layers(report),
@@ -40,7 +40,7 @@ def plots_of(report: Report) -> dict[str, str]:
 
 
 def report_page(report: Report) -> str:
-    """The whole page."""
+    """Return the whole page."""
     plots = plots_of(report)
     weights = f"{report.results[0].total:,} prunable weights; " if report.results else ""
     title = f"{report.spec}: {report.model} on {report.dataset}"
@@ -68,7 +68,7 @@ def report_page(report: Report) -> str:
 
 def _accuracy(report: Report) -> str:
     columns, rows, series = cells.columns_of(report), cells.rows_of(report), []
-    if len(columns) == 1:  # points, not lines
+    if len(columns) == 1:  # one column: points instead of lines
         (title,) = columns.values()
         accuracies = [(row.title, row.cells[0]) for row in rows if row.cells[0]]
         bars = [(name, fmean(values), cells.spread_of(values)) for name, values in accuracies]

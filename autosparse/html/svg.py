@@ -25,14 +25,14 @@ svg .apart { stroke-dasharray: 5 4; }
 _WIDE, _HIGH = 720, 320
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 190, 34, 44
 _COLOURS = 10
-_UNSEEN = 1 / 400  # of the width: bars that overlap by less are one after another
+_UNSEEN = 1 / 400  # share of the width: bars that overlap by less count as consecutive
 
 
 @dataclass(frozen=True)
 class Series:
-    """Points of a line, by x; `spread` is how far its band reaches to either side of each, 0 for none.
+    """Points of a line, by x; `spread` is the half width of its band, 0 for none.
 
-    `main` is drawn stronger, `apart` dashed: what the others are measured by.
+    `main` is drawn stronger; `apart`, the references of the comparison, dashed.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Span:
-    """A bar on an axis of seconds; `kind` is the number of its colour and of its name in the legend."""
+    """Bar on an axis of seconds; `kind` is the index of its colour and of its name in the legend."""
 
     begin: float
     seconds: float
@@ -53,7 +53,7 @@ class Span:
 
 
 def line_chart(title: str, across: str, up: str, series: Sequence[Series], names: Sequence[str] = ()) -> str:
-    """A chart of lines; `names` are those of the whole numbers across, which are numbers themselves otherwise."""
+    """Return a chart of lines; `names` label the integers across, which else are numbers themselves."""
     points = [point for one in series for point in one.points]
     if not points:
         return ""
@@ -92,7 +92,7 @@ def line_chart(title: str, across: str, up: str, series: Sequence[Series], names
 
 
 def bar_chart(title: str, bars: Sequence[tuple[str, float, str]]) -> str:
-    """Horizontal bars from zero: what each is called, its length, and the length in words."""
+    """Return horizontal bars from zero: name, length, and length in words of each."""
     if not bars:
         return ""
     most = max(value for _, value, _ in bars) or 1.0
@@ -108,7 +108,7 @@ def bar_chart(title: str, bars: Sequence[tuple[str, float, str]]) -> str:
 
 
 def timeline_chart(title: str, spans: Sequence[Span], kinds: Sequence[str]) -> str:
-    """Bars along seconds, each in the first row that is free when it begins: side by side is at the same time."""
+    """Return bars along seconds, each in the first row that is free at its start: parallel rows overlap in time."""
     if not spans:
         return ""
     whole = max(span.begin + span.seconds for span in spans) or 1.0
@@ -188,21 +188,21 @@ def _cut(name: str) -> str:
 
 
 def escaped(value: str) -> str:
-    """A text for HTML or SVG: nothing in it is markup."""
+    """Return a text for HTML or SVG without markup."""
     return html.escape(visible(value))
 
 
 def standalone(plot: str, style: str = STYLE) -> str:
-    """A plot as a file of its own, with its style."""
+    """Return a plot as a separate file, with its style."""
     head, _, rest = plot.partition("\n")
     return f"{head}\n<style>{style}</style>\n{rest}\n"
 
 
-_TIMES = 3  # pixels for every unit of the plot
+_TIMES = 3  # pixels per unit of the plot
 
 
 def picture(plot: str) -> bytes:
-    """A plot as PNG, 2,160 pixels wide, in light colours. Raises MissingExtra without the extra `plots`."""
+    """Return a plot as PNG, 2,160 pixels wide, in light colours. Raises MissingExtra without the extra `plots`."""
     try:
         import resvg_py
     except ImportError:

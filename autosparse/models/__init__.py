@@ -1,4 +1,4 @@
-"""Networks by name, and what plans know of them before weights exist."""
+"""Networks by name, and their facts for plans before weights exist."""
 
 from autosparse.models import builtin, external
 from autosparse.models._base import Shape, Start, build_model, identify_model, models

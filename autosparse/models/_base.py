@@ -1,7 +1,7 @@
-"""Networks by name: a registered factory `(input_shape, classes, **options) -> torch.nn.Module`.
+"""Registry of networks: a registered factory `(input_shape, classes, **options) -> torch.nn.Module`.
 
 `input_shape` is (channels, height, width). Factories import network classes, so that naming a model does not import
-torch. A name with a pattern (`torchvision:NAME`) is given to its factory first, and `identify` says what enters keys.
+torch. A factory with a pattern (`torchvision:NAME`) takes the name first; `identify` gives its cache identity.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ models: Registry[Callable[..., torch.nn.Module]] = Registry("model", "models", s
 
 
 def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
-    """A network with fresh weights, drawn from torch's global generator. Raises UsageError where it cannot be."""
+    """Return a network with fresh weights, drawn from torch's global generator. Raises UsageError if impossible."""
     entry = models[name]
     given, shared = entry.apart(options)
     network = entry.function(shape, classes, **given)
@@ -55,12 +55,12 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
 
 
 def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    """What of a model's name enters keys; names by pattern are built once. Raises UsageError where none is made."""
+    """Return a model's part of cache keys; names by pattern are built once. Raises UsageError for an invalid model."""
     entry = models[name]
     if entry.pattern is None:
         return {"name": name}
     given, shared = entry.apart(options)
     identity: dict[str, Any] = entry.facts["identify"](name, given, shape, classes)
-    if "options" in identity:  # those that only the factory knows; those of every model are keyed as anywhere
+    if "options" in identity:  # options that only the factory knows; shared options are keyed elsewhere
         identity["options"] = {**identity["options"], **shared}
     return identity

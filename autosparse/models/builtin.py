@@ -85,7 +85,7 @@ def vgg(
         tuple[tuple[Annotated[int, Ge(1)], ...], ...], "channels of each stage's convolutions; pooling between stages"
     ] = ((32,), (64,), (128, 128), (128, 128)),
 ) -> torch.nn.Module:
-    """VGG with BatchNorm, of any size; as it stands six convolutions and 0.54 M weights, for a CPU."""
+    """VGG with BatchNorm, of any size; by default six convolutions and 0.54 M weights, for a CPU."""
     from autosparse.models.networks import VGG
 
     return VGG(shape, classes, stages=stages)

@@ -16,7 +16,7 @@ from autosparse.user_code import PATTERN, call, guarded, identity_of, label, loa
 
 
 def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    # Without memory for numbers: only names and shapes are looked at.
+    # On the meta device, without memory for numbers: only names and shapes count.
     try:
         version = metadata.version(name.partition(":")[0])
     except metadata.PackageNotFoundError as error:
@@ -29,7 +29,7 @@ def _identify(name: str, options: dict[str, Any], shape: Shape, classes: int) ->
 
 @models.register(name="timm:NAME", pattern=r"timm:[A-Za-z0-9_.]+", identify=_identify)
 def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
-    """A network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
+    """Network of timm, such as `timm:resnet26`; options are its own (needs `autosparse[timm]`)."""
     try:
         import timm
     except ImportError as error:
@@ -41,7 +41,7 @@ def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch
         made: torch.nn.Module = timm.create_model(
             wanted, pretrained=False, num_classes=classes, in_chans=shape[0], **options
         )
-    except NotImplementedError:  # not what was asked for, but what it was asked on: the "meta" device
+    except NotImplementedError:  # no fault of the request: the "meta" device lacks an operation
         raise
     except (TypeError, ValueError, RuntimeError) as error:
         raise UsageError(f"{name} cannot be built: {error}", "options are those of timm's `create_model`") from error
@@ -50,7 +50,7 @@ def timm_network(name: str, shape: Shape, classes: int, **options: Any) -> torch
 
 @models.register(name="torchvision:NAME", pattern=r"torchvision:[A-Za-z0-9_]+", identify=_identify)
 def torchvision_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
-    """A classification network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
+    """Classification network of torchvision, such as `torchvision:vgg16_bn`; options are its own."""
     try:
         import torchvision.models
     except ImportError as error:
@@ -82,7 +82,7 @@ def _identify_own(name: str, options: dict[str, Any], shape: Shape, classes: int
 
 @models.register(name="FILE.py:FACTORY", pattern=PATTERN, identify=_identify_own, user_code=True)
 def own_network(name: str, shape: Shape, classes: int, **options: Any) -> torch.nn.Module:
-    """Your own: `factory(input_shape, classes, **options)` in a file or `package.module`, giving an nn.Module."""
+    """User code: `factory(input_shape, classes, **options)` in a file or `package.module` that returns an nn.Module."""
     return call(name, load_factory(name), shape, classes, **options)  # type: ignore[no-any-return]
 
 

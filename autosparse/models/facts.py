@@ -1,4 +1,4 @@
-"""What plans know of a network without its weights: that it works, its structure, its layers, the bytes of an image."""
+"""Facts of a network without its weights, for plans: validity, structure, layers, bytes per image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from autosparse.models._base import Shape, build_model
 from autosparse.store import Store, digest
 from autosparse.user_code import label
 
-_VERSION = 1  # of what is remembered
+_VERSION = 1  # version of the stored facts
 _IMAGES = 2
-_SMALL = 3e10  # parameters times pixels, which is more than multiply-adds: run in less time than it takes to import
+_SMALL = 3e10  # parameters times pixels, a bound of multiply-adds: below it a pass is faster than an import
 
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """A layer with a prunable weight: its numbers, and how often each is used for one example."""
+    """Layer with a prunable weight: its size, and the uses of each of its numbers for one example."""
 
     name: str
     size: int
@@ -34,10 +34,10 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """A network on paper: the digest of what it is, its layers, and how many numbers it has, prunable or not.
+    """Network on the meta device: the digest of its identity, its layers, and its numbers, prunable or not.
 
-    `saved_bytes` is what a forward pass in float32 leaves for the backward pass, and `live_bytes` the largest inputs
-    and outputs of one module, both for one image.
+    `saved_bytes` is the memory that a forward pass in float32 keeps for the backward pass, and `live_bytes` the largest
+    inputs and outputs of one module, both for one image.
     """
 
     identity: str
@@ -49,18 +49,18 @@ class NetworkFacts:
 
     @cached_property
     def total(self) -> int:
-        """How many weights can be pruned."""
+        """Number of prunable weights."""
         return sum(layer.size for layer in self.layers)
 
     @cached_property
     def macs(self) -> int:
-        """Multiply-adds of the dense network for one example, through the layers that can be pruned."""
+        """Multiply-adds of the dense network for one example, in prunable layers."""
         return sum(layer.size * layer.positions for layer in self.layers)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network as plans describe it: its identity in keys, and what builds it for images of a shape."""
+    """Network as plans describe it: its identity in cache keys, and its builder for images of a shape."""
 
     identity: Mapping[str, Any]
     name: str
@@ -70,7 +70,7 @@ class Network:
 
     @cached_property
     def facts(self) -> NetworkFacts:
-        """Raises UsageError for a network that cannot be built or run."""
+        """Facts of the network. Raises UsageError for a network that cannot be built or run."""
         return network_facts(self.identity, self.name, self.options, self.shape, self.classes)
 
     def build(self) -> torch.nn.Module:
@@ -80,10 +80,10 @@ class Network:
 def network_facts(
     identity: Mapping[str, Any], name: str, options: Mapping[str, Any], shape: Shape, classes: int
 ) -> NetworkFacts:
-    """Trace a network on two images of zeros; remembered under what of it enters keys, so that torch is loaded once.
+    """Trace a network on two images of zeros; remember the facts by cache identity, so that torch loads once.
 
-    A large one is traced on torch's meta device, where no number is computed, but whose first operation takes seconds
-    to import torch's compiler; any is, once that was imported. Raises UsageError where it cannot be built or run.
+    A large network is traced on torch's meta device, which computes no numbers, but whose first operation imports
+    torch's compiler for seconds; after that import any network is. Raises UsageError if it cannot be built or run.
     """
     known = digest([_VERSION, dict(identity), list(shape), classes])
     store = Store.default()
@@ -91,7 +91,7 @@ def network_facts(
     remembered = store.recall(memory)
     try:
         return _read(known, remembered)
-    except (TypeError, KeyError):  # never seen, or remembered by another release
+    except (TypeError, KeyError):  # no stored facts, or those of another release
         pass
     with seeded(0), fits(label(name), shape):
         try:
@@ -100,7 +100,7 @@ def network_facts(
                 facts = _trace(known, network, shape) if _on_paper(network, shape) else None
         except AutosparseError:
             raise
-        except Exception:  # some look at their weights or at what they compute, where there are no numbers
+        except Exception:  # some networks read their weights or activations, which have no numbers here
             facts = None
         facts = facts or _trace(known, build_model(name, options, shape, classes), shape)
     store.note(memory, asdict(facts))
@@ -113,10 +113,10 @@ def _on_paper(network: Any, shape: Shape) -> bool:
 
 
 def _nothing_drawn() -> AbstractContextManager[object]:
-    # Weights that are no numbers need no drawing, which there imports the compiler too.
+    # Meta weights need no random numbers, and drawing them would import the compiler too.
     class Undrawn(torch.overrides.TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            tensor = args[0] if args else (kwargs or {}).get("tensor")  # as torch.nn.init gives it
+            tensor = args[0] if args else (kwargs or {}).get("tensor")  # the argument name in torch.nn.init
             draws = getattr(func, "__name__", "") in ("normal_", "uniform_") and tensor is not None and tensor.is_meta
             return tensor if draws else func(*args, **(kwargs or {}))
 
@@ -138,7 +138,7 @@ def _trace(identity: str, network: Any, shape: Shape) -> NetworkFacts:
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         if (address := _address_of(tensor)) not in stored:
             saved[address] = max(saved.get(address, 0), tensor.numel() * tensor.element_size())
-            held.append(tensor)  # a place is taken again once its tensor is gone
+            held.append(tensor)  # a freed tensor's address is used again
         return tensor
 
     def measure(module: Any, inputs: Any, outputs: Any) -> None:
@@ -172,7 +172,7 @@ def _address_of(tensor: torch.Tensor) -> int:
 def structure_of(
     label: str, build: Callable[[], torch.nn.Module], identity: Any, shape: Shape, classes: int, *, device: str
 ) -> str:
-    """Digest of a network's state, remembered under `identity`. Raises UsageError for other images or logits."""
+    """Return a network's state digest, remembered by `identity`. Raises UsageError for wrong images or logits."""
     memory = f"structure-{digest([identity, list(shape), classes])}"
     store = Store.default()
     if (known := store.recall(memory)) is not None:
@@ -181,10 +181,10 @@ def structure_of(
         try:
             with torch.device(device):
                 network = build()
-        except NotImplementedError:  # some look at their weights while they are built
+        except NotImplementedError:  # some networks read their weights during construction
             network = build()
         check_network(label, network, shape, classes)
-        _logits(label, network, shape, training=True)  # moves running statistics: the network is thrown away
+        _logits(label, network, shape, training=True)  # changes running statistics: the network is discarded
     state = state_of(network)
     structure = digest([[name, list(tensor.shape), str(tensor.dtype)] for name, tensor in state.items()])
     store.remember(memory, structure)
@@ -193,12 +193,12 @@ def structure_of(
 
 @contextmanager
 def fits(label: str, shape: Shape) -> Iterator[None]:
-    """Turn whatever a library's network raises on images of `shape` into a UsageError that says so."""
+    """Turn any error of a library's network on images of `shape` into a UsageError that names the shape."""
     try:
         yield
     except AutosparseError:
         raise
-    except Exception as error:  # networks assert, index and reshape: any kind of error
+    except Exception as error:  # networks assert, index and reshape: any type of error
         size = " x ".join(map(str, shape))
         raise UsageError(
             f"model `{label}` does not take images of {size}: {type(error).__name__}: {first_line(error)}",
@@ -207,7 +207,7 @@ def fits(label: str, shape: Shape) -> Iterator[None]:
 
 
 def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
-    """Raise UsageError unless a network has prunable weights and one image gives it one row of `classes` logits."""
+    """Raise UsageError unless a network has prunable weights and returns one row of `classes` logits for one image."""
     if not isinstance(network, torch.nn.Module):
         raise UsageError(f"model `{label}` must give a torch.nn.Module but gives {_a(network)}")
     lazy = [name for name, parameter in network.named_parameters() if torch.nn.parameter.is_lazy(parameter)]
@@ -231,7 +231,7 @@ def check_network(label: str, network: Any, shape: Shape, classes: int) -> None:
 
 
 def _logits(label: str, network: torch.nn.Module, shape: Shape, *, training: bool) -> torch.Tensor:
-    # Two images while it trains, for BatchNorm's sake.
+    # Two images in training mode, as BatchNorm requires.
     images = torch.zeros((2 if training else 1, *shape), device=next(network.parameters()).device)
     with in_mode(network, training=training), torch.no_grad():
         outputs = network(images)

@@ -1,4 +1,4 @@
-"""Network classes. The module imports torch; factories import it when they are called."""
+"""Network classes; the module imports torch, and factories import it when called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from autosparse.core.weights import prunable_weights
 
 
 def initialize(network: nn.Module) -> None:
-    """Kaiming normal, fan-in, for every convolution (He et al. 2015); the rest keeps torch's own."""
+    """Initialize every convolution by Kaiming normal, fan-in (He et al. 2015); other layers keep torch's default."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -48,7 +48,7 @@ class LeNet(nn.Module):
 
 
 class MobileNet(nn.Module):
-    """A stem, `blocks` of (outputs, stride): depthwise and pointwise convolution; mean pooling; one linear layer."""
+    """Stem, `blocks` of (outputs, stride): depthwise and pointwise convolution; mean pooling; one linear layer."""
 
     def __init__(self, channels: int, classes: int, *, stem: int, blocks: Sequence[tuple[int, int]]) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def _convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, *,
 
 
 class Block(nn.Module):
-    """Two 3 x 3 convolutions beside a shortcut: a 1 x 1 convolution where the shape changes."""
+    """Two 3 x 3 convolutions parallel to a shortcut: a 1 x 1 convolution where the shape changes."""
 
     expansion = 1
 
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1 x 1, 3 x 3 and 1 x 1 convolutions beside a shortcut; four times as many outputs as its width."""
+    """1 x 1, 3 x 3 and 1 x 1 convolutions parallel to a shortcut; the outputs are four times the width."""
 
     expansion = 4
 

@@ -1,4 +1,4 @@
-"""Scorers that ship with the package, each in a folder as a run leaves one: known by the folder's name."""
+"""Bundled scorers by folder name, each in the folder form of a run's scorer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from pathlib import Path
 from autosparse.errors import UsageError
 
 DEFAULT = "cifar-v1"
-"""The one that `autosparse.prune` takes unless it is told another."""
+"""Default scorer of `autosparse.prune`."""
 
 _HERE = Path(__file__).resolve().parent
 
 
 def pretrained_scorers() -> dict[str, Path]:
-    """Name -> folder."""
+    """Return name -> folder of the bundled scorers."""
     return {path.parent.name: path.parent for path in sorted(_HERE.glob("*/scorer.json"))}
 
 
 def locate_scorer(scorer: str | Path) -> Path:
-    """The folder that is meant: that of a scorer that ships, by its very name, or else the one that is written.
+    """Return the folder of a scorer: of the bundled one with exactly this name, or else the given path.
 
-    A folder that has such a name is reached as `./NAME`. Raises UsageError for what names neither.
+    `./NAME` selects a folder with the name of a bundled scorer. Raises UsageError if neither exists.
     """
     if not isinstance(scorer, str | Path) or not str(scorer):
         what = "a scorer is a folder or the name of a bundled one"

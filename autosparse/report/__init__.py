@@ -1,1 +1,1 @@
-"""What happened, as plain data, and the folders that keep it."""
+"""Reports of runs as plain data, and the run folders that store them."""

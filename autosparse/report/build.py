@@ -1,4 +1,4 @@
-"""Building of a run's report from the artifacts of its finished steps, and the folders of emitted models."""
+"""Construction of a run's report from the artifacts of its finished steps, and the folders of emitted models."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def can_report(finished: Finished) -> bool:
 
 
 def failed_emissions(finished: Finished) -> list[str]:
-    """Of every model that was asked for and is not emitted, why."""
+    """Return the reason for every requested model that is not emitted."""
     return [
         f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {measured.failed}"
         for step, cell, _, measured in _emissions(finished)
@@ -92,7 +92,7 @@ def failed_emissions(finished: Finished) -> list[str]:
 
 
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
-    """Put the emitted models into a run's folder; files that are there with the same bytes are left alone."""
+    """Copy the emitted models into a run's folder; existing files with the same bytes stay untouched."""
     emitted = []
     for step, cell, artifact, measured in _emissions(finished):
         if isinstance(measured, FailedEmission):
@@ -123,12 +123,12 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
 
 
 def _tag(step: Step) -> str:
-    # The format with its options, which may hold slashes, before method, budget and seed, which do not.
+    # The format with its options, which may hold slashes; then method, budget and seed, which do not.
     return step.name.removeprefix("emit/").rsplit("/", 3)[0]
 
 
 def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitResult | FailedEmission]]:
-    # One model may be within several budgets: it is put where each of them is looked for.
+    # One model may fit several budgets: copy it for each of them.
     cells = [cell for cell in finished.plan.cells if cell.role == "method"]
     for step in finished.with_result(EmitResult):
         for cell in cells:
@@ -177,7 +177,7 @@ def _round(finished: Finished, step: Step) -> dict[str, Any]:
 
 
 def _cost(finished: Finished) -> dict[str, float]:
-    cost: dict[str, float] = {}  # purpose -> seconds that its artifacts took when they were made
+    cost: dict[str, float] = {}  # purpose -> compute cost in seconds, including cached steps
     for step in finished.steps():
         cost[step.purpose] = round(cost.get(step.purpose, 0.0) + _seconds(finished, step.name), 3)
     return cost
@@ -248,7 +248,7 @@ def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
     warnings += failed_emissions(finished)
     number = len(finished.plan.spec.seeds)
     if number < 3 and results:
-        # The standard error of an accuracy counted on n images, two-sided 95 %, for the difference of two.
+        # Standard error of an accuracy on n images, two-sided 95 %, for the difference of two.
         accuracy = statistics.median(result.test_accuracy for result in results) / 100
         images = finished.source.test_images
         noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5

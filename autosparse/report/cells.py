@@ -17,10 +17,10 @@ from autosparse.text import literal, size, table, visible
 
 @dataclass(frozen=True)
 class Row:
-    """A method's or control's test accuracies in %: for each column those of its seeds; the dense network's in all.
+    """Test accuracies of a method or control in %: those of its seeds by column; the dense network's in every column.
 
-    `apart` are those that methods are measured by: the dense network, oracles and controls. `statuses` count the
-    seeds of each column without a result.
+    `apart` marks the references: the dense network, oracles and controls. `statuses` count the seeds of each column
+    without a result.
     """
 
     name: str
@@ -31,18 +31,18 @@ class Row:
 
     @property
     def title(self) -> str:
-        """Its name in a table."""
+        """Name of the row in a table."""
         return f"control {self.name}" if self.control else self.name
 
     @property
     def texts(self) -> list[str]:
-        """Cells as text: mean ± sd over the seeds with a result, then the status of the others."""
+        """Texts of the cells: mean ± sd over the seeds with a result, then the status of the others."""
         pairs = zip(map(spread_of, self.cells), self.statuses, strict=True)
         return [", ".join(part for part in pair if part) for pair in pairs]
 
 
 def columns_of(report: Report) -> dict[str, str]:
-    """Budgets and their titles, the mildest first; one in MACs has another sparsity for each method."""
+    """Return budgets and their titles, the mildest first; a budget in MACs has another sparsity for each method."""
     sparsities: dict[str, list[float]] = {}
     for result in report.results:
         if result.method != "dense":
@@ -57,7 +57,7 @@ def columns_of(report: Report) -> dict[str, str]:
 
 
 def rows_of(report: Report) -> list[Row]:
-    """Every method in the order of the results, then every control."""
+    """Return the rows of all methods in the order of the results, then of all controls."""
     return [*_rows(report, control=False), *_rows(report, control=True)]
 
 
@@ -65,7 +65,7 @@ def _rows(report: Report, *, control: bool) -> Iterator[Row]:
     accuracies, columns = by_cell(report.controls if control else report.results), columns_of(report)
     missing = [one for one in report.missing if one.control == control]
     for method in dict.fromkeys([*(method for method, _ in accuracies), *(one.method for one in missing)]):
-        is_dense = method == "dense" and not control  # trained once, for all columns
+        is_dense = method == "dense" and not control  # trained once for all columns
         known = [[*seeds.values()] for (name, _), seeds in accuracies.items() if name == method][:1]
         cells = [
             known[0] if is_dense and known else [*accuracies.get((method, label), {}).values()] for label in columns
@@ -103,19 +103,19 @@ def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Mi
 
 
 def spread_of(values: Sequence[float]) -> str:
-    """Mean ± sd of several values, the one, or nothing."""
+    """Return mean ± sd of several values, the value of one, or an empty text."""
     if len(values) > 1:
         return f"{fmean(values):.2f} ± {stdev(values):.2f}"
     return f"{values[0]:.2f}" if values else ""
 
 
 def best_of(rows: Sequence[Row], column: int) -> float:
-    """The best mean in a column, of all that are not apart; infinite without any."""
+    """Return the best mean in a column, of all rows that are not apart; infinity without any."""
     return max((fmean(row.cells[column]) for row in rows if not row.apart and row.cells[column]), default=math.inf)
 
 
 def ranked(report: Report, label: str = "") -> list[str]:
-    """Methods, the best first, at one budget or, without one, by the mean over all; last those without a result."""
+    """Return methods, best first, at one budget or by the mean over all; last those without a result."""
     accuracies: dict[str, list[float]] = {}
     for (method, budget), seeds in by_cell(report.results).items():
         if budget == label or not label:
@@ -126,12 +126,12 @@ def ranked(report: Report, label: str = "") -> list[str]:
 
 
 def method_first(report: Report, label: str) -> list[str]:
-    """The method of the spec, then the others at a budget, the best first."""
+    """Return the method of the spec, then the others at a budget, best first."""
     return [report.method, *(method for method in ranked(report, label) if method != report.method)]
 
 
 def verdict_sentences(report: Report) -> list[str]:
-    """The verdicts on the spec's method, each a sentence with its budget."""
+    """Return the verdicts on the spec's method, each a sentence with its budget."""
     columns = columns_of(report)
     return [
         f"{report.method} at {columns.get(verdict.budget, verdict.budget)} has {verdict.words}"
@@ -140,7 +140,7 @@ def verdict_sentences(report: Report) -> list[str]:
 
 
 def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
-    """The rounds of IRP of every source."""
+    """Return the rounds of IRP for every source."""
     rounds: dict[str, list[Mapping[str, Any]]] = {}
     for item in report.irp:
         rounds.setdefault(item["source"], []).append(item)
@@ -149,9 +149,9 @@ def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
 
 @dataclass(frozen=True)
 class Point:
-    """One method within a budget: what its masks cost, in trainings of the network, and the test accuracy in percent.
+    """Method within a budget: its mask cost, in trainings of the network, and its test accuracy in percent.
 
-    Both are means over seeds. `best` says that no method whose masks cost no more is as accurate.
+    Both are means over seeds. `best` is true if no method with masks as cheap or cheaper is as accurate.
     """
 
     method: str
@@ -161,9 +161,9 @@ class Point:
 
 
 def frontier(report: Report, budget: str) -> list[Point]:
-    """The methods of a report within one budget, the cheapest first; those whose masks were not timed are left out.
+    """Return the methods of a report within one budget, cheapest first, without those with untimed masks.
 
-    Costs are compared as they are told, in hundredths of a training: below that they are noise.
+    Costs are compared as printed, in hundredths of a training: smaller differences are noise.
     """
     costs = {
         cost.method: round(cost.trainings, 2)
@@ -187,7 +187,7 @@ _COLUMNS = (
 
 
 def report_csv(report: Report) -> str:
-    """A line for every network: its role, `result` or `control`, what was measured, and its status; accuracies in %.
+    """Return a line per network: role (`result` or `control`), measured values and status; accuracies in %.
 
     The status is `trained`, `diverged` or `failed`; without a result the measured values are empty.
     """
@@ -202,7 +202,7 @@ def report_csv(report: Report) -> str:
 
 
 def report_markdown(report: Report) -> str:
-    """Test accuracies, mean ± sd over seeds: a row for every method and control, a column for every budget.
+    """Return test accuracies, mean ± sd over seeds: a row per method and control, a column per budget.
 
     A cell names the seeds without a result: `diverged`, `71.20, 1 diverged`.
     """
@@ -216,7 +216,7 @@ def _written(network: Result | Missing, name: str) -> object:
 
 
 def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
-    """The titles and rows of a table of emitted models."""
+    """Return the titles and rows of a table of emitted models."""
     batches = list(dict.fromkeys(count for model in emitted for count in model.batch_latencies_ms))
     rows = [
         [
@@ -234,5 +234,5 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
 
 
 def images_at_once(count: str) -> str:
-    """A number of images, in words."""
+    """Return a batch size in words."""
     return f"{count} image{'s' * (count != '1')}"

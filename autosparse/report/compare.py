@@ -17,10 +17,10 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Level:
-    """One value of a factor. `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
+    """Value of a factor; `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
 
-    `base` says that it is what the spec has. `objective` is what the best trial came to, and `measured` by what; None
-    where nothing was tuned. `statuses` are those of seeds without an accuracy: budget -> seed -> `diverged`, `failed`.
+    `base` marks the value in the spec. `objective` is the value of the best trial, and `measured` its metric; None
+    without tuning. `statuses` are those of seeds without an accuracy: budget -> seed -> `diverged`, `failed`.
     """
 
     factor: str
@@ -34,7 +34,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and the half width of its 95 % confidence interval, by Student's t; None for one value."""
+    """Mean and half width of its 95 % confidence interval, by Student's t; None for one value."""
 
     mean: float
     half: float | None
@@ -44,7 +44,7 @@ class Interval:
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The interval of independent values."""
+    """Return the interval of independent values."""
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Interval(mean, None)
@@ -60,15 +60,15 @@ def paired(accuracies: Mapping[int, float], others: Mapping[int, float]) -> list
 
 
 def difference(level: Level, base: Level, budget: str) -> Interval | None:
-    """The level less the base, paired by seed; None where they share no seed at this budget."""
+    """Return the level minus the base, paired by seed; None where they share no seed at this budget."""
     pairs = paired(level.accuracies.get(budget, {}), base.accuracies.get(budget, {}))
     return interval(pairs) if pairs else None
 
 
 def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
-    """Spearman's rank correlation of objective and mean accuracy, over how many different objectives; or None.
+    """Return Spearman's rank correlation of objective and mean accuracy, with the number of distinct objectives.
 
-    None of fewer than three, of equal accuracies, and where objectives were measured by different things.
+    None for fewer than three objectives, for equal accuracies, and for objectives of different metrics.
     """
     tuned = [level for level in levels if level.objective is not None and level.accuracies.get(budget)]
     means: dict[float | None, float] = {}
@@ -82,7 +82,7 @@ def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
 
 
 def study_json(levels: Sequence[Level], split: str) -> dict[str, Any]:
-    """The study as `study --json` prints it, accuracies being of this split."""
+    """Return the study as printed by `study --json`, with accuracies of this split."""
     bases = {level.factor: level for level in levels if level.base}
     rows = []
     for level in levels:
@@ -106,7 +106,7 @@ ABSENT = "–"
 
 @dataclass(frozen=True)
 class Setting:
-    """A value of the specs, by its path, that is not the same in all of them; `–` where a spec has none."""
+    """Value of the specs, by its path, that differs between them; `–` where a spec has none."""
 
     path: str
     values: tuple[Any, ...]
@@ -114,9 +114,9 @@ class Setting:
 
 @dataclass(frozen=True)
 class Gain:
-    """How far a run's test accuracy is from the first run's, paired by seed. `p` is that of the paired t test.
+    """Difference of a run's test accuracy from the first run's, paired by seed; `p` is that of the paired t test.
 
-    Adjusted by Holm's correction for all that are compared; None for fewer than two seeds, and where all differ alike.
+    Adjusted by Holm's correction over all comparisons; None for fewer than two seeds, and for equal differences.
     """
 
     difference: Interval
@@ -130,21 +130,21 @@ class Gain:
 
 @dataclass(frozen=True)
 class Compared:
-    """One method within one budget: in every run its accuracy, or None, and its gain over the first run."""
+    """Method within one budget: its accuracy in every run, or None, and its gain over the first run."""
 
     method: str
     budget: str
     accuracies: tuple[Interval | None, ...]
     gains: tuple[Gain | None, ...]
-    """the first is None, and where the first run or this one lacks it, or they share no seed"""
+    """None for the first run, and where the first run or this one lacks it, or they share no seed"""
     statuses: tuple[str, ...] = ()
-    """of every run: the seeds without a result, `1 diverged`, or `diverged` where that is all of them"""
+    """seeds without a result in every run: `1 diverged`, or `diverged` for all of them"""
 
 
 def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
-    """Values that differ, in the order of the specs; `specs` are resolved.
+    """Return the values that differ, in the order of the specs; `specs` are resolved.
 
-    Of choices in a list, as the methods to compare, their names; of one that all specs have, what differs in it.
+    Of choices in a list, such as the methods to compare, return the names; of a choice in all specs, its differences.
     """
     flat = [dict(leaves(spec)) for spec in specs]
     paths = dict.fromkeys(path for one in flat for path in one)
@@ -159,7 +159,7 @@ def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
 
 
 def compare_results(reports: Sequence[Report]) -> list[Compared]:
-    """Every method and budget of any of the runs, controls last."""
+    """Return every method and budget of any of the runs, controls last."""
     accuracies = [by_cell([*report.results, *report.controls]) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
     cells = dict.fromkeys([*chain(*accuracies), *chain(*lost)])
@@ -182,7 +182,7 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a spec by their paths; of choices in a list their names, then what each says."""
+    """Yield the values of a spec by their paths; of choices in a list their names, then the options of each."""
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from leaves(inner, f"{path}.{name}" if path else str(name))
@@ -197,7 +197,7 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 class _Names(list[str]):
-    """The names of choices, whose options are told elsewhere."""
+    """Names of choices, whose options are listed separately."""
 
 
 def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | None) -> Gain | None:
@@ -213,7 +213,7 @@ def _gain(accuracies: Mapping[int, float] | None, first: Mapping[int, float] | N
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p values of m tests together (Holm 1979): the smallest times m, the next m - 1, none less than one before."""
+    """Return p values of m tests by Holm (1979): the smallest times m, the next times m - 1, never decreasing."""
     order = sorted(range(len(values)), key=values.__getitem__)
     scaled = (min(1.0, values[index] * (len(values) - rank)) for rank, index in enumerate(order))
     adjusted = dict(zip(order, accumulate(scaled, max), strict=True))

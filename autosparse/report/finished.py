@@ -1,4 +1,4 @@
-"""The finished part of a plan, the layers of its masks, its timeline, and its failures."""
+"""Finished part of a plan, the layers of its masks, its timeline, and its failures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from autosparse.text import listed
 
 @dataclass(frozen=True)
 class Finished:
-    """A plan, its store, and the names of the steps without an artifact: those that failed or were skipped."""
+    """Plan, its store, and the names of the steps without an artifact: failed or skipped ones."""
 
     plan: Plan
     store: Store
@@ -35,7 +35,7 @@ class Finished:
         return cls(plan, store, frozenset(step.name for step in steps if step.key not in present))
 
     def has(self, name: str) -> bool:
-        """Return whether the plan has this step, and the step an artifact."""
+        """Return whether the plan has this step and the step has an artifact."""
         return name in self.plan.steps and name not in self.absent
 
     def open(self, name: str) -> Artifact:
@@ -58,16 +58,16 @@ class Finished:
 
     @property
     def source(self) -> Source:
-        """The dataset, on whose test images accuracies are counted."""
+        """Dataset with the test images of the accuracies."""
         return self.plan.sources[self.plan.steps[self.plan.cells[0].evaluate].inputs["data"]]
 
 
 LEAST = 1e-3
-"""share of a layer that is drawn as nothing"""
+"""share of a layer below which it is drawn as empty"""
 
 
 def describe_profiles(finished: Finished) -> list[Profile]:
-    """The profiles of every method and budget; controls keep as many weights in every layer as their method."""
+    """Return the profiles of every method and budget; controls keep as many weights per layer as their method."""
     profiles = []
     for cell in finished.cells:
         if cell.role in ("method", "compared") and cell.seed == finished.plan.spec.seeds[0]:
@@ -78,7 +78,7 @@ def describe_profiles(finished: Finished) -> list[Profile]:
 
 
 def describe_timeline(finished: Finished) -> list[Made]:
-    """The steps in the order in which they were begun. Artifacts that do not say when they were made are left out."""
+    """Return the steps in order of their start; skip artifacts without a time."""
     timed = []
     for step in finished.steps():
         about = finished.open(step.name).descriptor
@@ -88,7 +88,7 @@ def describe_timeline(finished: Finished) -> list[Made]:
         except (KeyError, TypeError, ValueError):
             continue
     timed.sort(key=lambda item: (item[0], item[2].name))
-    made, busy, until = [], 0.0, 0.0  # `busy`: seconds in which something was made, up to `until`
+    made, busy, until = [], 0.0, 0.0  # `busy`: seconds with a running step, up to `until`
     for begin, seconds, step in timed:
         shown = busy - max(0.0, until - begin)
         made.append(Made(step.name, step.purpose, round(shown, 3), round(seconds, 3)))
@@ -97,7 +97,7 @@ def describe_timeline(finished: Finished) -> list[Made]:
     return made
 
 
-_NAMED = 3  # steps that failed for one reason
+_NAMED = 3  # failed steps listed for one reason
 
 
 def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missing]:
@@ -131,7 +131,7 @@ def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], r
 
 
 def describe_notes(finished: Finished) -> list[str]:
-    """Return the notes of all masks of the comparison, and what is left out of the dataset."""
+    """Return the notes of all masks of the comparison, and the ignored items of the dataset."""
     methods: dict[str, dict[str, None]] = {}  # note -> the methods with it, in order
     for cell in finished.cells:
         if cell.mask and finished.has(cell.mask):

@@ -21,12 +21,12 @@ RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
 LOG, _METRICS = "log.txt", "metrics.jsonl"
 _LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, "spec.yaml", "models", "scorer", "tensorboard", "wandb")
-"""what a run leaves in its folder"""
+"""contents of a run's folder"""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder; `report` is None while the run has not finished, or when `problem` says why not."""
+    """Folder of a run; `report` is None while the run is unfinished, or for the reason in `problem`."""
 
     folder: Path
     report: Report | None
@@ -37,11 +37,11 @@ class Run:
 def open_folder(
     name: str, plan: Mapping[str, Any], *, digest: str, spec: Path | None, resolved: Mapping[str, Any], out: Path | None
 ) -> Path:
-    """The folder of this plan: the one an earlier call began, else a new one with the next number.
+    """Return the folder of this plan: that of an earlier call, or else a new one with the next number.
 
-    `out` names the folder instead; it must be empty, absent, or this plan's own.
+    `out` names the folder instead; it must be empty, absent, or of this plan.
     """
-    # The name may be a path, in a saved plan: the folder stays within `runs`.
+    # In a saved plan the name may be a path: the folder stays within `runs`.
     name = re.sub(r"[/\\\0]", "_", name)
     for folder in [out] if out else _numbered(name).values():
         recorded = _load(folder / _PLAN)
@@ -81,7 +81,7 @@ def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
 
 
 def report_of(run: Run, purpose: str) -> Report:
-    """Return the report of a run that is to be `shown` or `compared`. Raises UsageError where it has none."""
+    """Return the report of a run to be `shown` or `compared`. Raises UsageError where it has none."""
     if run.report is None:
         hint = "the command that began it mends that"
         raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", hint)
@@ -89,12 +89,12 @@ def report_of(run: Run, purpose: str) -> Report:
 
 
 def save_report(folder: Path, report: Report) -> None:
-    """Write a run's report, whole or not at all."""
+    """Write a run's report atomically."""
     _save(folder / _REPORT, report.json())
 
 
 def save_metrics(folder: Path, finished: Finished) -> None:
-    """Write the metrics of every finished step, a line each, in the plan's order, whole or not at all."""
+    """Write the metrics of every finished step, a line each, in the plan's order, atomically."""
     lines = []
     for step in finished.steps():
         if metrics := metrics_of(finished.open(step.name)):
@@ -104,13 +104,13 @@ def save_metrics(folder: Path, finished: Finished) -> None:
 
 
 def all_runs() -> list[Run]:
-    """The runs of the current directory, the latest last."""
+    """Return the runs of the current directory, the latest last."""
     folders = [path.parent for path in RUNS.glob(f"*/{_PLAN}")]
     return [_run(folder) for folder in sorted(folders, key=_time)]
 
 
 def find_run(named: str | None) -> Run:
-    """A run by folder or name; without one, the latest that finished. Raises UsageError when there is none."""
+    """Return a run by folder or name; without one, the latest finished run. Raises UsageError without any."""
     if named is None:
         finished = [run for run in all_runs() if run.report]
         if not finished:
@@ -125,7 +125,7 @@ def find_run(named: str | None) -> Run:
 
 
 def tags_of(named: Iterable[str]) -> tuple[str, ...]:
-    """Tags as they are kept. Raises UsageError for one that is empty or holds a comma."""
+    """Return tags without surrounding spaces. Raises UsageError for a tag that is empty or holds a comma."""
     tags = tuple(tag.strip() for tag in named)
     if odd := [tag for tag in tags if not tag or "," in tag]:
         raise UsageError(f"`{odd[0]}` is no tag", "a tag is a word or a few, without commas")
@@ -133,7 +133,7 @@ def tags_of(named: Iterable[str]) -> tuple[str, ...]:
 
 
 def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Run:
-    """Give a run tags and take others away."""
+    """Add tags to a run and remove others."""
     gone = {*remove}
     tags = tuple(tag for tag in dict.fromkeys([*run.tags, *add]) if tag not in gone)
     try:
@@ -144,7 +144,7 @@ def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Ru
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a run's folder. Raises UsageError for one that holds what no run leaves there."""
+    """Remove a run's folder. Raises UsageError for a folder with files that no run writes."""
     others = sorted(path.name for path in folder.iterdir() if path.name.removeprefix(".") not in _LEFT)
     if others or folder.is_symlink():
         why = f"holds `{others[0]}`, which no run leaves there" if others else "is a link"
@@ -199,7 +199,7 @@ def _save(path: Path, value: Any) -> None:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Write a file whole or not at all; one that is there with the same bytes is left alone."""
+    """Write a file atomically; an existing one with the same bytes stays untouched."""
     data = content.encode() if isinstance(content, str) else content
     if not path.is_file() or path.read_bytes() != data:
         draft = path.with_name(f".{path.name}")
@@ -209,9 +209,9 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 @dataclass(frozen=True)
 class Reached:
-    """A run's own method: budget -> mean test accuracy in %, and the budgets at which no other run has more.
+    """Results of a run's own method: budget -> mean test accuracy in %, and the budgets at which no other run has more.
 
-    `statuses` name the seeds without a result, by budget: `1 diverged`, or `diverged` where that is all of them.
+    `statuses` name the seeds without a result, by budget: `1 diverged`, or `diverged` for all of them.
     """
 
     run: Run
@@ -221,7 +221,7 @@ class Reached:
 
 
 def history(runs: Sequence[Run]) -> list[Reached]:
-    """What each run reached; those of one network on one dataset are compared, where they are several."""
+    """Return the results of each run; several runs of one network on one dataset are compared."""
     cells = [_cells(run) for run in runs]
     reached = [{label: fmean(values) for label, values, _ in one if values} for one in cells]
     kinds = [_kind(run) for run in runs]
@@ -243,7 +243,7 @@ def _cells(run: Run) -> list[tuple[str, Sequence[float], str]]:
 
 
 def _kind(run: Run) -> Any:
-    # What has to be the same for accuracies to be compared: the network and the images, with all of their options.
+    # Accuracies are comparable for the same network and images, with all of their options.
     spec = _load(run.folder / _RESOLVED)
     if isinstance(spec, dict) and {"model", "dataset"} <= spec.keys():
         return spec["model"], spec["dataset"]

@@ -1,4 +1,4 @@
-"""The report of a run as plain frozen data: results, controls, scorer, cost, emitted models, checks, failures."""
+"""Report of a run as plain frozen data: results, controls, scorer, cost, emitted models, checks, failures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Result:
-    """One trained network. Accuracies are in percent, after the last epoch."""
+    """Trained network; accuracies are in percent, after the last epoch."""
 
     method: str
     sparsity: float
-    """as asked for, or the one that a budget in another currency came to"""
+    """requested sparsity, or the resulting one of a budget in another currency"""
     seed: int
     kept: int
     total: int
@@ -34,15 +34,15 @@ class Result:
     effective_nodes: float | None
     """share of output channels that a path enters"""
     paths: float | None
-    """natural logarithm of the number of paths from input to output; None, too, where there is none"""
+    """natural logarithm of the number of paths from input to output; None also without any path"""
 
 
 @dataclass(frozen=True)
 class MaskCost:
-    """Seconds that a method's masks took, with the rounds of IRP that they need; the mean over seeds.
+    """Mask cost of a method in seconds, with the rounds of IRP that it needs; the mean over seeds.
 
-    `trainings` is the same in trainings of the dense network, or of the pruned ones where the run trained no dense one;
-    None where these were not timed. A learned scorer is shared, and counted in `cost`.
+    `trainings` is the cost in trainings of the dense network, or of the pruned ones in a run without a dense one; None
+    where these were not timed. A learned scorer is shared, and part of `cost`.
     """
 
     method: str
@@ -53,7 +53,7 @@ class MaskCost:
 
 @dataclass(frozen=True)
 class Emitted:
-    """One emitted model. Latencies are those of one image."""
+    """Emitted model; latencies are those of one image."""
 
     format: str
     method: str
@@ -68,17 +68,17 @@ class Emitted:
     max_rel_error: float
     """the largest difference of an output over the largest output"""
     test_accuracy: float
-    """in float32, after a reload in another process"""
+    """accuracy in float32, after a reload in another process"""
     dense_bytes: int
     batch_latencies_ms: Mapping[str, Sequence[float]]
-    """images at once -> of the emitted model, and of the same network without a zero"""
+    """batch size -> latencies of the emitted model, and of the same network without zeros"""
     without_gain: str
-    """why it may be no faster"""
+    """reason why it may be no faster"""
 
 
 @dataclass(frozen=True)
 class LayerShare:
-    """A layer's weights, those that a mask keeps, and those of them on a path from input to output, if known."""
+    """Weights of a layer, those that a mask keeps, and those of them on a path from input to output, if known."""
 
     name: str
     size: int
@@ -88,7 +88,7 @@ class LayerShare:
 
 @dataclass(frozen=True)
 class Profile:
-    """The layers of a method's network within a budget, in order; of the first seed."""
+    """Layers of a method's network within a budget, in order; of the first seed."""
 
     method: str
     budget: str
@@ -98,7 +98,7 @@ class Profile:
 
 @dataclass(frozen=True)
 class Made:
-    """A step and when it was made: seconds since the first of its plan, without those in which none was made."""
+    """Step and its start in seconds since the plan's first step, without idle time."""
 
     step: str
     purpose: str
@@ -108,7 +108,7 @@ class Made:
 
 @dataclass(frozen=True)
 class Failure:
-    """A step that failed: `status` is `diverged` where a training diverged, else `failed`."""
+    """Failed step: `status` is `diverged` where a training diverged, else `failed`."""
 
     step: str
     status: str
@@ -120,7 +120,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Missing:
-    """A network of the comparison without a result, because `step` failed; `control` marks one of a control."""
+    """Network of the comparison without a result, because `step` failed; `control` marks one of a control."""
 
     method: str
     budget: str
@@ -135,22 +135,22 @@ class Missing:
 
 @dataclass(frozen=True)
 class Checked:
-    """One check: means over its seeds, in percent, or the reason why it is left out."""
+    """Result of one check: means over its seeds, in percent, or the reason why it was skipped."""
 
     check: str
     test_accuracy: float | None
     validation_accuracy: float | None
     difference: float | None
-    """of test accuracies, the check's less the method's"""
+    """test accuracy of the check minus the method's"""
     overlap: float | None
-    """share of the method's weights that it keeps too, where the network was scored anew"""
+    """share of the method's weights that the check keeps too, where the network was rescored"""
     verdict: str
     left_out: str
 
 
 @dataclass(frozen=True)
 class Sanity:
-    """The checks of one method within a budget, and the method itself at the same seeds."""
+    """Checks of one method within a budget, and the method itself at the same seeds."""
 
     subject: str
     """the method's name, or `best`"""
@@ -161,12 +161,12 @@ class Sanity:
     test_accuracy: float
     validation_accuracy: float
     chosen_from: Mapping[str, float]
-    """of `best`: method -> validation accuracy, which it was chosen by"""
+    """candidates of `best`: method -> validation accuracy, the criterion of the choice"""
     noise: float
     """standard deviation of one network's test accuracy"""
     noise_from: str
     noticeable: float
-    """the least difference that counts: twice the noise of one between means"""
+    """least difference that counts: twice the noise of a difference between means"""
     checks: Sequence[Checked]
 
 
@@ -191,7 +191,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Report:
-    """A run as `run --json` and `report --json` print it."""
+    """Run as printed by `run --json` and `report --json`."""
 
     schema_version: int
     run: str
@@ -209,21 +209,21 @@ class Report:
     cost: Mapping[str, float]
     warnings: Sequence[str]
     unprunable: Mapping[str, str]
-    """parameter of the network to prune that is not prunable -> why"""
+    """parameter of the network to prune that is not prunable -> reason"""
     mask_costs: Sequence[MaskCost]
-    """of every method and budget"""
+    """costs of every method and budget"""
     oracles: Sequence[str]
-    """methods that trained the very network before they pruned it: no baselines"""
+    """methods that trained the very network before pruning it: no baselines"""
     sanity: Sequence[Sanity]
-    """what is left of each method's accuracy when its masks, or what they are made from, are altered"""
+    """effect of altered masks, or of altered inputs of their computation, on each method's accuracy"""
     verdicts: Sequence[Verdict]
-    """of the spec's method at each budget"""
+    """verdicts on the spec's method at each budget"""
     profiles: Sequence[Profile]
     """layers of the masks of the first seed"""
     timeline: Sequence[Made]
-    """times at which its steps were made, by this run and those before it"""
+    """start times of its steps, in this run and earlier ones"""
     failures: Sequence[Failure]
-    """steps that failed; all that does not depend on them is in the report"""
+    """failed steps; the report has all that does not depend on them"""
     missing: Sequence[Missing]
     """networks without a result because a step failed"""
 
@@ -232,5 +232,5 @@ class Report:
 
     @classmethod
     def of(cls, value: Mapping[str, Any]) -> Report:
-        """The report that `json` gave. Raises ValueError on anything else."""
+        """Return the report from the value of `json`. Raises ValueError on anything else."""
         return TypeAdapter(cls).validate_python(value)

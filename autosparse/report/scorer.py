@@ -1,4 +1,4 @@
-"""The scorer of a run: what is told of it, and the folder in which it can be taken elsewhere."""
+"""Scorer of a run: its part of the report, and its folder for use in other specs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from autosparse.store import Artifact
 
 
 def copy_scorer(finished: Finished, folder: Path) -> Path | None:
-    """Put the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
+    """Copy the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
 
     `scorer.json` is for other plans: versions of features, sha256 of the tensors, networks that it learned from.
     """
@@ -29,7 +29,7 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
     step = plan.steps["scorer"]
     artifact = finished.open("scorer")
     labels = [plan.steps[name] for role, name in step.inputs.items() if role.startswith("label.")]
-    tried = [trial for trial in plan.of(TrialResult)[:1] if "init" in trial.inputs]  # the proxy that it was chosen by
+    tried = [trial for trial in plan.of(TrialResult)[:1] if "init" in trial.inputs]  # the proxy that selected it
     keys = ({role: plan.steps[taker.inputs[role]].key for role in ("init", "data")} for taker in (*labels, *tried))
     about = {
         **ScorerResult.read(artifact).json(),
@@ -46,7 +46,7 @@ def copy_scorer(finished: Finished, folder: Path) -> Path | None:
 
 
 def _card(finished: Finished, artifact: Artifact) -> dict[str, Any]:
-    # For people: nothing reads it.
+    # For people: no code reads it.
     plan, spec = finished.plan, finished.plan.spec
     labels = [plan.steps[name] for role, name in plan.steps["scorer"].inputs.items() if role.startswith("label.")]
     sources = []
@@ -68,7 +68,7 @@ def _card(finished: Finished, artifact: Artifact) -> dict[str, Any]:
 
 
 def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
-    """What a report says of the scorer: nothing where no method needs one, or it failed."""
+    """Return the report's description of the scorer: empty where no method needs one, or it failed."""
     if not finished.has("scorer"):
         return {}
     plan = finished.plan
@@ -98,7 +98,7 @@ def describe_scorer(finished: Finished, folder: Path | None) -> dict[str, Any]:
 
 
 def _study(plan: Plan, trials: Sequence[Trial]) -> dict[str, Any]:
-    # All that Optuna needs to have the study again.
+    # Everything that Optuna needs to recreate the study.
     if not trials:
         return {"space": {}, "defaults": {}, "settings": [], "folds": [], "stopped": [], "importances": {}}
     options = plan.of(TrialResult)[0].options

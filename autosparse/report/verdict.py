@@ -84,7 +84,7 @@ def _mean(accuracies: Accuracies) -> float:
 
 
 def _difference(accuracies: Accuracies, other: Accuracies) -> float:
-    # Of the means over the seeds that both have, where they share any.
+    # Difference of the means over shared seeds, where any exist.
     both = accuracies.keys() & other.keys()
     first, second = ({seed: one[seed] for seed in both or one} for one in (accuracies, other))
     return _mean(first) - _mean(second)
@@ -93,7 +93,7 @@ def _difference(accuracies: Accuracies, other: Accuracies) -> float:
 def _noise(accuracies: Accuracies, other: Accuracies, images: int) -> float:
     pairs = paired(accuracies, other)
     half = interval(pairs).half if len(pairs) > 1 else None
-    # The standard error of the difference of two accuracies, each counted on so many images.
+    # Standard error of the difference of two accuracies, each on `images` images.
     share = statistics.fmean([*accuracies.values(), *other.values()]) / 100
     counted = math.sqrt(2 * share * (1 - share) / images / max(1, len(pairs)))
     return max(half or 0.0, 100 * statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * counted)
@@ -110,10 +110,10 @@ def judge_results(
     chance: float,
     seeds: int = 0,
 ) -> list[Verdict]:
-    """A verdict for every budget at which a method has results; `results` and `controls` are those of a report.
+    """Return a verdict for every budget with results of a method; `results` and `controls` are those of a report.
 
-    Baselines are all others but `oracles`, which trained the very network before, and `learned` ones. Methods and
-    controls without a result at a seed of the method are left out. `seeds` is the number of seeds in the spec.
+    Baselines are all other methods except `oracles`, which trained the very network before, and `learned` ones. Methods
+    and controls without a result at a seed of the method are skipped. `seeds` is the number of seeds in the spec.
     """
     cells, validation, shuffled = by_cell(results), by_cell(results, "validation_accuracy"), by_cell(controls)
     verdicts = []
@@ -145,11 +145,11 @@ def judge_results(
     return verdicts
 
 
-_CERTAIN = 2  # times the noise of a difference
-_ENOUGH = 3  # seeds whose own spread is believed
-_SMALL = 0.1  # of what a method has above chance: what is called no difference must be known to be less
+_CERTAIN = 2  # factor on the noise of a difference
+_ENOUGH = 3  # seeds from which the sd of a method is used
+_SMALL = 0.1  # share of a method's gain over chance: only smaller differences count as none
 
-# check -> what it says when the network does as well, worse, better; and what was done.
+# check -> words for an equal, worse, better network; and the intervention.
 _WORDS = {
     "shuffle": (
         "its gain is its layer quotas",
@@ -185,9 +185,9 @@ _WORDS = {
 
 
 def describe_sanity(finished: Finished, results: Sequence[Result]) -> list[Sanity]:
-    """The checks of a plan, by method. `results` are the networks of the comparison.
+    """Return the checks of a plan, by method; `results` are the networks of the comparison.
 
-    Checks of which no step is finished are left out, and seeds at which the method or a candidate has no result.
+    Skipped: checks without a finished step, and seeds at which the method or a candidate has no result.
     """
     plan = finished.plan
     reached = {(result.method, result.budget, result.seed) for result in results}
@@ -206,11 +206,11 @@ def describe_sanity(finished: Finished, results: Sequence[Result]) -> list[Sanit
 def judge(
     check: str, accuracy: float, difference: float, noise: float, noticeable: float, *, known: bool, chance: float
 ) -> str:
-    """A check in words, with its numbers. `known`: whether the noise is that of seeds, or only the least there is.
+    """Return a check in words, with its numbers; `known` is false if the noise is a lower bound, not that of seeds.
 
-    A difference counts above `noticeable`. It is none up to half of that, where `noticeable` itself is small against
-    what the method has above `chance`; else it is undecided. Of a method that is no better than chance, and neither
-    what was put in its place, there is nothing to tell.
+    A difference counts above `noticeable`. Up to half of that it counts as none, if `noticeable` is small against the
+    method's gain over `chance`; otherwise it is undecided. Without a verdict: both the method and its replacement are
+    at chance.
     """
     same, worse, better, done = _WORDS[check]
     reference = accuracy - difference
@@ -226,10 +226,10 @@ def judge(
 
 
 def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int) -> tuple[float, str]:
-    """The standard deviation of a network's test accuracy, and where it is from.
+    """Return the standard deviation of a network's test accuracy, and its source.
 
-    That of the method's seeds, of the widest of all methods where there are fewer than three, and never less than
-    counting on so many test images leaves, which is all that is known of one seed.
+    It is that of the method's seeds, or with fewer than three the widest of all methods. It is at least the standard
+    error of counting on `images` test images, the only noise known for one seed.
     """
     reached = accuracies[method]
     share = min(max(statistics.fmean(reached) / 100, 1 / images), 1 - 1 / images)
@@ -247,7 +247,7 @@ def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int
 
 
 def signed(value: float, digits: int) -> str:
-    """A difference with its sign."""
+    """Return a difference with its sign."""
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

@@ -1,4 +1,4 @@
-"""The store: content-addressed artifacts, published atomically and verified on every read."""
+"""Store of content-addressed artifacts, published atomically and verified on every read."""
 
 from autosparse.store.artifact import Artifact, Draft
 from autosparse.store.files import canonical, digest, file_digest, key_of

@@ -1,4 +1,4 @@
-"""One artifact: its files with verified digests, its descriptor, and drafts."""
+"""Artifact: its files with verified digests, its descriptor, and drafts."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors
 Parsed = TypeVar("Parsed")
 
 DESCRIPTOR = "artifact.json"
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # of one folder: never a way out of it
-_SHA256 = re.compile(r"[0-9a-f]{64}")  # keys are such too
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # within one folder: never a path out of it
+_SHA256 = re.compile(r"[0-9a-f]{64}")  # also the form of keys
 _OPERATION = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """A published artifact. Files are read whole, checked, and only then interpreted.
+    """Published artifact; files are read whole, checked, and only then interpreted.
 
-    `fetch`, of one in a shared store, writes the file of a sha256 to a path in `folder`.
+    `fetch`, of an artifact in a shared store, writes the file of a sha256 to a path in `folder`.
     """
 
     folder: Path
@@ -38,17 +38,17 @@ class Artifact:
 
     @property
     def files(self) -> Mapping[str, Mapping[str, Any]]:
-        """File name -> {"sha256", "bytes"}."""
+        """Files by name: {"sha256", "bytes"}."""
         files: Mapping[str, Mapping[str, Any]] = self.descriptor["files"]
         return files
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Size of all its files in bytes."""
         return size_of(self.descriptor)
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises DamagedArtifact unless they are the ones that were published."""
+        """Return the bytes of a file. Raises DamagedArtifact unless they are the published ones."""
         try:
             data = self._path(name).read_bytes()
         except OSError as error:
@@ -59,22 +59,22 @@ class Artifact:
         return data
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """The tensors of `<name>.safetensors`, on the CPU."""
+        """Return the tensors of `<name>.safetensors`, on the CPU."""
         data = self.read(f"{name}.safetensors")
         return self._parsed(f"{name}.safetensors", lambda: load_tensors(data))
 
     def tensor(self, name: str, tensor: str) -> torch.Tensor:
-        """One tensor of `<name>.safetensors`, on the CPU, without the memory of the others."""
+        """Return one tensor of `<name>.safetensors`, on the CPU, without loading the others."""
         path = self._intact(f"{name}.safetensors")
         return self._parsed(path.name, lambda: read_tensor(path, tensor))
 
     def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
-        """One tensor that is spread over the files `<name>.safetensors`, checked here and read from disk row by row."""
+        """Return a tensor sharded over the files `<name>.safetensors`, checked here and read from disk row by row."""
         files = [self._intact(f"{name}.safetensors") for name in names]
         return self._parsed(f"{files[0].name}: `{tensor}` cannot be read", lambda: ShardedRows(files, tensor))
 
     def json(self, name: str) -> Any:
-        """The value of `<name>.json`."""
+        """Return the value of `<name>.json`."""
         data = self.read(f"{name}.json")
         return self._parsed(f"{name}.json", lambda: json.loads(data))
 
@@ -85,18 +85,18 @@ class Artifact:
             raise self.malformed(f"{what}: {error}") from error
 
     def malformed(self, problem: str) -> DamagedArtifact:
-        """Return the error for published bytes whose content has not the form of its step's result."""
+        """Return the error for published bytes whose content lacks the form of its step's result."""
         error = self._damaged(problem)
         error.created = str(self.descriptor.get("created"))
         return error
 
     def verify(self) -> None:
-        """Read everything. Raises DamagedArtifact at the first wrong byte."""
+        """Read and check all files. Raises DamagedArtifact at the first wrong byte."""
         for name in self.files:
             self.read(name)
 
     def _intact(self, name: str) -> Path:
-        # A file whose bytes are checked without holding them in memory.
+        # Path of a file, checked without loading it into memory.
         path = self._path(name)
         try:
             same = file_digest(path) == self.files.get(name, {}).get("sha256")
@@ -118,21 +118,21 @@ class Artifact:
 
 
 class Draft:
-    """An artifact in the making: write its files, in any order; the store publishes it."""
+    """Artifact in progress: write its files in any order; the store publishes it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, dict[str, Any]] = {}
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file, through to the disk."""
+        """Write a file and flush it to disk."""
         with writing(self.folder / name):
             write_through(self.folder / name, data)
         if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
     def remove(self, name: str) -> None:
-        """Take back a file that was written."""
+        """Remove a written file."""
         (self.folder / name).unlink()
         del self.files[name]
 
@@ -146,7 +146,7 @@ class Draft:
 
 
 def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
-    """The descriptor of an artifact. Raises DamagedArtifact for anything that cannot be one."""
+    """Return the descriptor of an artifact. Raises DamagedArtifact for bytes that cannot be one."""
     try:
         descriptor: dict[str, Any] = json.loads(data)
         if descriptor["key"] != key:
@@ -162,7 +162,7 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
 
 
 def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
-    """Return a descriptor from elsewhere. Raises DamagedArtifact unless operation and key are those of its content."""
+    """Return a descriptor from elsewhere. Raises DamagedArtifact unless operation and key match its content."""
     check_named(operation, key)
     descriptor = read_descriptor(data, key)
     if descriptor.get("operation") != operation:
@@ -174,11 +174,11 @@ def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
 
 
 def check_named(operation: str, key: str) -> None:
-    """Raise DamagedArtifact for names that no artifact has: they become folders."""
+    """Raise DamagedArtifact for invalid operations and keys: they become folder names."""
     if not _OPERATION.fullmatch(operation) or not _SHA256.fullmatch(key):
         raise DamagedArtifact(key, f"no artifact is called {operation!r}, {key!r}")
 
 
 def size_of(descriptor: Mapping[str, Any]) -> int:
-    """Bytes of all files that a descriptor tells of."""
+    """Return the size in bytes of all files in a descriptor."""
     return sum(file["bytes"] for file in descriptor["files"].values())

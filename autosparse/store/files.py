@@ -1,4 +1,4 @@
-"""Files of the store: canonical JSON, SHA-256 digests, and writes that are whole or not at all."""
+"""Files of the store: canonical JSON, SHA-256 digests, and atomic writes."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from autosparse.errors import MissingRequirement
 
 
 def canonical(value: Any) -> str:
-    """JSON with sorted keys, no spaces and no NaN: equal values give equal texts on every machine."""
+    """Return JSON with sorted keys, no spaces and no NaN: equal values give equal texts on every machine."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical JSON, in hexadecimal."""
+    """Return the sha256 of the canonical JSON, in hexadecimal."""
     return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 def key_of(operation: str, version: int, options: Any, inputs: Any) -> str:
-    """The key of what an operation makes: the digest of it, its version, every option, and the keys of the inputs."""
+    """Return a cache key: the digest of operation, version, all options, and the keys of the inputs."""
     return digest({"operation": operation, "version": version, "options": options, "inputs": inputs})
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
+    """Return the sha256 of a file's bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager
 def drafted(path: Path, move: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
-    """Give the name of a file to write in the block, which `move` puts at `path` at its end, whole or not at all."""
+    """Yield the path of a draft to write in the block; `move` publishes it at `path` at the end, atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
     try:
@@ -49,7 +49,7 @@ def drafted(path: Path, move: Callable[[Path, Path], object] = os.replace) -> It
 
 
 def write_through(path: Path, data: bytes, mode: str = "wb") -> None:
-    """Write a file through to the disk."""
+    """Write a file and flush it to disk."""
     with open(path, mode) as file:
         file.write(data)
         file.flush()
@@ -58,7 +58,7 @@ def write_through(path: Path, data: bytes, mode: str = "wb") -> None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Raise MissingRequirement for an OSError of a block that writes a file."""
+    """Raise MissingRequirement for an OSError in a block that writes a file."""
     try:
         yield
     except OSError as error:
@@ -70,7 +70,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file or a folder through to the disk."""
+    """Flush a file or a folder to disk."""
     if os.name != "posix" and path.is_dir():  # Windows cannot open a folder; its rename is durable without
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -21,13 +21,13 @@ from autosparse.store.artifact import size_of
 from autosparse.store.local import Store
 from autosparse.store.remote import Remote
 
-_REFRESH, _AGAIN = 3600.0, 90.0  # seconds after which a run that goes on says so, and tries to say so again
-_DRAFTS = 86400.0  # seconds after which what a writer left unfinished is nobody's
+_REFRESH, _AGAIN = 3600.0, 90.0  # seconds until a running plan renews its claim, and until a retry after a failure
+_DRAFTS = 86400.0  # seconds after which an unfinished draft counts as abandoned
 
 
 @dataclass(frozen=True)
 class Unused:
-    """An artifact that no run has used for long, or files that belong to none."""
+    """Artifact without a recent run that used it, or files of no artifact."""
 
     operation: str
     key: str
@@ -36,7 +36,7 @@ class Unused:
 
 @contextmanager
 def in_use(store: Store, name: str, keys: Collection[str]) -> Iterator[None]:
-    """Note the artifacts of a run while it goes on and for later; in a shared store again every hour."""
+    """Record the artifacts of a run during and after it; in a shared store again every hour."""
     from_thread, ended = Store(store.root, store.url), threading.Event()
 
     def mark() -> bool:
@@ -65,10 +65,10 @@ def in_use(store: Store, name: str, keys: Collection[str]) -> Iterator[None]:
 
 
 def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
-    """Delete, or with `dry` list, artifacts that were made and last used by a run more than some seconds ago."""
+    """Delete, or with `dry` list, artifacts created and last used by a run more than `seconds` ago."""
     since = time.time() - seconds
     there = list(store.artifacts())
-    used = _used(store, since)  # after what is there was listed: of a run that has begun meanwhile too
+    used = _used(store, since)  # after the listing, so that runs started since then count
     for artifact in there:
         if artifact.key in used or _time(artifact.descriptor.get("created")) > since:
             continue
@@ -94,9 +94,9 @@ def collect(store: Store, seconds: float, *, dry: bool = False) -> Iterator[Unus
 
 
 def collect_remote(remote: Remote, seconds: float, *, dry: bool = False) -> Iterator[Unused]:
-    """Delete unused artifacts of a shared store, and files that no descriptor names a day after they were written.
+    """Delete unused artifacts of a shared store, and files without a descriptor a day after they were written.
 
-    Should an artifact be published with such a file at that moment, a reader notices, and it is made again.
+    If an artifact with such a file is published at that moment, a reader detects the missing file and rebuilds it.
     """
     since = time.time() - seconds
     there = list(remote.artifacts())
@@ -127,7 +127,7 @@ def _used(store: Store, since: float) -> set[str]:
 
 
 def _goes_on(store: Store, name: str) -> bool:
-    # Whether a process holds what the run of this name uses: locks of those that died are free.
+    # Whether a live process holds the run of this name: locks of dead processes are free.
     for path in (store.root / "locks").glob(f"use-{name}-*.lock"):
         try:
             with FileLock(path).acquire(timeout=0):
@@ -138,7 +138,7 @@ def _goes_on(store: Store, name: str) -> bool:
 
 
 def _time(timestamp: object) -> float:
-    # What does not say when it was is kept.
+    # Infinite for an invalid timestamp, so that the artifact is kept.
     try:
         return datetime.fromisoformat(str(timestamp)).timestamp()
     except ValueError:

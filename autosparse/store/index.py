@@ -1,6 +1,6 @@
-"""The descriptors of all artifacts in one file: a plan reads it instead of opening thousands.
+"""Descriptors of all artifacts in one file: a plan reads it instead of opening thousands.
 
-The artifacts are the truth. The index is compared with them whenever it is opened, and can be deleted at any time.
+The artifacts are authoritative. Each opening compares the index with them; it can be deleted at any time.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from autosparse.store.artifact import DESCRIPTOR, size_of
 from autosparse.store.local import Store
 
 _MEMORY = "index-1"
-"""Key -> when the descriptor was written, and step, bytes and text of its record; the number is the form's version."""
+"""Key -> write time of the descriptor, and step, bytes and text of its record; the number is the format version."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """One artifact: the step that it was made by, and its descriptor without the list of files."""
+    """Indexed artifact: the step that made it, and its descriptor without the list of files."""
 
     operation: str
     key: str
@@ -34,11 +34,11 @@ class Record:
 
     @cached_property
     def about(self) -> Mapping[str, Any]:
-        """version, options, inputs (role -> key), environment, seconds, created, and what else was recorded."""
+        """Descriptor fields: version, options, inputs (role -> key), environment, seconds, created, and more."""
         try:
             about: Mapping[str, Any] = json.loads(self._text)
             return {**about, "options": about["options"], "inputs": about["inputs"]}
-        except (ValueError, KeyError, TypeError):  # a damaged index: what it says is of no step
+        except (ValueError, KeyError, TypeError):  # a damaged index: the record belongs to no step
             return {"options": {}, "inputs": {}}
 
     @property
@@ -48,7 +48,7 @@ class Record:
 
 
 class Index:
-    """The artifacts of a store as they were when the index was opened."""
+    """Artifacts of a store as of the opening of the index."""
 
     def __init__(self, records: Mapping[str, Record]) -> None:
         self._records = records
@@ -60,7 +60,7 @@ class Index:
         return iter(self._records.values())
 
     def find(self, key: str) -> Record | None:
-        """The record of an artifact, or None when there is none of this key."""
+        """Return the record of an artifact, or None for an unknown key."""
         return self._records.get(key)
 
     @cached_property
@@ -77,7 +77,7 @@ class Index:
 
     @cached_property
     def kinds(self) -> Mapping[str, list[Record]]:
-        """Kind of work -> the records of finished steps that did it, the latest first."""
+        """Kind of work -> the records of its finished steps, the latest first."""
         by_kind: dict[str, list[Record]] = {}
         for record in self._latest_first:
             work = record.about.get("work")
@@ -87,7 +87,7 @@ class Index:
 
 
 def open_index(store: Store) -> Index:
-    """Return the index of a store, brought up to date; what is new is read again where it cannot be kept on disk."""
+    """Return the updated index of a store; where it cannot be written to disk, new artifacts are read every time."""
     recalled = store.recall(_MEMORY)
     known = recalled if isinstance(recalled, dict) else {}
     entries: dict[str, list[Any]] = {}
@@ -107,7 +107,7 @@ def open_index(store: Store) -> Index:
 
 
 def _present(root: Path) -> dict[tuple[str, str], int]:
-    # Operation and key -> when the descriptor was written.
+    # Operation and key -> write time of the descriptor.
     present: dict[tuple[str, str], int] = {}
     with suppress(FileNotFoundError, NotADirectoryError), os.scandir(root / "artifacts") as operations:
         for operation in operations:
@@ -120,7 +120,7 @@ def _present(root: Path) -> dict[tuple[str, str], int]:
 
 
 def _fields(store: Store, operation: str, key: str) -> tuple[str, int, str] | None:
-    # What a record holds; None for a damaged artifact, which a run will notice.
+    # Fields of a record; None for a damaged artifact, which a run detects.
     try:
         about = dict(store.open(operation, key).descriptor)
         size = size_of(about)

@@ -1,6 +1,6 @@
 """Artifacts on disk: `artifacts/<operation>/<key>/` holds files and a descriptor with the sha256 of each.
 
-An artifact is drafted elsewhere, flushed and moved here in one rename: whole or not at all, whenever the process dies.
+An artifact is drafted elsewhere, flushed and moved here in one rename: atomic, even if the process is killed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from autosparse.store.remote import Remote
 
 Result = TypeVar("Result")
 
-_AGAIN = 60.0  # seconds until a shared store that could not be reached is tried again
+_AGAIN = 60.0  # seconds until a retry of an unreachable shared store
 
 
 class Store:
-    """A folder of artifacts that any number of processes may share.
+    """Folder of artifacts that any number of processes may share.
 
-    Connected to a shared store it is a cache of that: artifacts are fetched when they are read, and `share` publishes
-    there. A store that cannot be reached counts as empty, and `problem` says why.
+    Connected to a shared store, it is a cache of that store: reads fetch artifacts, and `share` publishes them. An
+    unreachable store counts as empty; `problem` holds the reason.
     """
 
     def __init__(self, root: Path, url: str | None = None) -> None:
@@ -41,11 +41,11 @@ class Store:
         self.url = url
         self.problem: MissingRequirement | None = None
         self._remote: Remote | None = None
-        self._until = 0.0  # no attempt to reach it before
+        self._until = 0.0  # time of the next attempt to reach it
 
     @classmethod
     def default(cls) -> Store:
-        """`AUTOSPARSE_CACHE_DIR`, or autosparse's folder in the user's cache directory."""
+        """Return the store in `AUTOSPARSE_CACHE_DIR`, or in autosparse's folder of the user's cache directory."""
         import platformdirs
 
         named = os.environ.get("AUTOSPARSE_CACHE_DIR")
@@ -55,29 +55,29 @@ class Store:
         return cls(root)
 
     def connect(self, url: str | None) -> None:
-        """Take what is not here from the shared store of this URL, from now on; None is as before."""
+        """Fetch missing artifacts from the shared store of this URL from now on; None changes nothing."""
         self.url, self._remote, self.problem, self._until = url, None, None, 0.0
 
     def holds(self, operation: str, key: str) -> bool:
-        """Whether the artifact is in the store's own folder."""
+        """Return whether the artifact is in the store's own folder."""
         return (self._folder(operation, key) / DESCRIPTOR).is_file()
 
     def has(self, operation: str, key: str) -> bool:
-        """Whether the artifact was published; its bytes are checked when they are read."""
+        """Return whether the artifact is published; its bytes are checked on reading."""
         return self.holds(operation, key) or bool(self._ask(lambda remote: remote.has(operation, key)))
 
     def present(self, named: Sequence[tuple[str, str]]) -> set[str]:
-        """The keys of those artifacts, by operation and key, that were published: `has` for many."""
+        """Return the keys of the published ones among artifacts given by operation and key: `has` for many."""
         present = {key for operation, key in named if self.holds(operation, key)}
         others = [one for one in named if one[1] not in present]
         return present | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
 
     def elsewhere(self, named: Sequence[tuple[str, str]]) -> set[str]:
-        """The keys of those artifacts that are in the shared store, whether here too or not."""
+        """Return the keys of the given artifacts that are in the shared store, whether here too or not."""
         return self._ask(lambda remote: remote.present(named)) or set()
 
     def open(self, operation: str, key: str) -> Artifact:
-        """A published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
+        """Return a published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
         folder = self._folder(operation, key)
         if self.url and not self.holds(operation, key) and self.has(operation, key):
             there = self.root / "fetched" / key
@@ -91,15 +91,15 @@ class Store:
         return Artifact(folder, key, descriptor)
 
     def bring(self, operation: str, key: str) -> Artifact:
-        """A published artifact with all of its files in the store's own folder."""
+        """Return a published artifact with all of its files in the store's own folder."""
         if self.url and not self.holds(operation, key) and self.has(operation, key):
             self._ask(lambda remote: self.take(remote, operation, key))
         return self.open(operation, key)
 
     def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
-        """Publish an artifact in the shared store; False where that is not possible now.
+        """Publish an artifact in the shared store; return False where that is not possible now.
 
-        Unless `replace`, one that exists replaces the one here, so that all go on from the same bytes.
+        Unless `replace`, an existing one there replaces the one here, so that all processes use the same bytes.
         """
         artifact = self.open(operation, key)
         if self._reachable:
@@ -116,7 +116,7 @@ class Store:
         return bool(self._ask(act))
 
     def take(self, remote: Remote, operation: str, key: str) -> Artifact:
-        """Copy an artifact from a shared store here, in place of one with other files. Raises DamagedArtifact."""
+        """Copy an artifact from a shared store here, replacing one with other files. Raises DamagedArtifact."""
         target = self._folder(operation, key)
         with remote.reading(operation, key) as (descriptor, download):
             parsed = read_foreign(descriptor, operation, key)
@@ -139,17 +139,17 @@ class Store:
                 try:
                     draft.folder.rename(target)
                 except OSError:
-                    if not self.holds(operation, key):  # else another process has taken it in the meantime
+                    if not self.holds(operation, key):  # else another process has copied it since
                         raise
             return Artifact(target, key, parsed)
 
     @property
     def _reachable(self) -> bool:
-        # Whether there is a shared store, as far as is known.
+        # Whether a shared store exists, as far as known.
         return self.url is not None and time.monotonic() >= self._until
 
     def _ask(self, act: Callable[[Remote], Result]) -> Result | None:
-        # What the shared store says; None where there is none, or it cannot be reached, or could not a moment ago.
+        # Result from the shared store; None without one, or if it is or recently was unreachable.
         if not self._reachable:
             return None
         assert self.url is not None
@@ -171,10 +171,10 @@ class Store:
         *,
         replace: bool = False,
     ) -> Artifact:
-        """Make an artifact, holding `lock(key)`: `write` fills the draft, `describe` adds to its descriptor.
+        """Build an artifact while holding `lock(key)`: `write` fills the draft, `describe` adds to its descriptor.
 
-        With `replace`, an old artifact stays until the new one is whole: readers find one, the other or none, but
-        never parts of both.
+        With `replace`, an old artifact stays until the new one is whole: readers find one, the other or none, but never
+        parts of both.
         """
         target = self._folder(operation, key)
         with self._replacing(target, key) as (draft, old):
@@ -191,7 +191,7 @@ class Store:
 
     @contextmanager
     def _replacing(self, target: Path, name: str) -> Iterator[tuple[Draft, Path]]:
-        # A draft to move to `target`, and where to move what is there: neither is left, however the block ends.
+        # Yield a draft to move to `target`, and a path for the old files: the block removes both at its end.
         draft = Draft(self.root / "drafts" / name)
         folders = draft.folder, draft.folder.with_name(f"{name}.old")
         try:
@@ -207,7 +207,7 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, operation: str, key: str) -> None:
-        """Take an artifact away: whole, whatever interrupts it. Call it while holding `lock(key)`."""
+        """Remove an artifact atomically. Call it while holding `lock(key)`."""
         gone = self.root / "drafts" / f"{key}.{uuid.uuid4().hex}.gone"
         with writing(gone), suppress(FileNotFoundError):
             gone.parent.mkdir(parents=True, exist_ok=True)
@@ -215,11 +215,11 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
-        """Note in the shared store, where there is one, which keys a run uses, and when; False if it is not reached."""
+        """Record a run's keys and time in the shared store, if any; return False if the store is unreachable."""
         return self.url is None or bool(self._ask(lambda remote: remote.claim(name, note)))
 
     def set_aside(self, operation: str, key: str) -> Path:
-        """Move a damaged artifact out of the way, and say where to."""
+        """Move a damaged artifact aside and return its new path."""
         target = self.root / "damaged" / f"{operation}-{key}"
         number = 1
         while target.exists():
@@ -232,7 +232,7 @@ class Store:
 
     @contextmanager
     def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the right to make an artifact. Raises Busy when another process has it and `wait` is false."""
+        """Hold the right to build an artifact. Raises Busy when another process has it and `wait` is false."""
         folder = self.root / "locks"
         lock = FileLock(folder / f"{key}.lock")
         with writing(folder):
@@ -250,7 +250,7 @@ class Store:
             lock.release()
 
     def artifacts(self) -> Iterator[Artifact]:
-        """Every published artifact that has a readable descriptor, by operation and key."""
+        """Yield every published artifact that has a readable descriptor, by operation and key."""
         for path in sorted((self.root / "artifacts").glob(f"*/*/{DESCRIPTOR}")):
             try:
                 yield self.open(path.parent.parent.name, path.parent.name)
@@ -258,7 +258,7 @@ class Store:
                 continue
 
     def verify(self) -> Iterator[tuple[Path, str | None]]:
-        """Check every artifact: its folder, and what is wrong with it or None."""
+        """Check every artifact: yield its folder and its problem, or None."""
         for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
             try:
                 self.open(path.parent.name, path.name).verify()
@@ -268,18 +268,18 @@ class Store:
                 yield path, None
 
     def remember(self, name: str, value: Any) -> None:
-        """Keep a small JSON value that is nobody's input, such as the spec last planned in a directory."""
+        """Store a small JSON value that is no step's input, such as the spec last planned in a directory."""
         path = self.root / "memory" / f"{name}.json"
         with writing(path), drafted(path) as draft:
-            draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no text
+            draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no valid text
 
     def note(self, name: str, value: Any) -> None:
-        """Remember what can be found out again; where the store cannot be written it is."""
+        """Remember a value that can be recomputed; ignore a store that is not writable."""
         with suppress(MissingRequirement):
             self.remember(name, value)
 
     def recall(self, name: str) -> Any:
-        """What was remembered under this name, or None."""
+        """Return the value remembered under this name, or None."""
         try:
             return json.loads((self.root / "memory" / f"{name}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -290,7 +290,7 @@ class Store:
 
 
 def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
-    """Return the sha256 of every file below `folder`, by name; one of the same size and times is not read again."""
+    """Return the sha256 of every file below `folder`, by name; files of the same size and times are not read again."""
     store = Store.default()
     memory = f"contents-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()}"
     known = store.recall(memory) or {}
@@ -298,7 +298,7 @@ def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
     marks = {path: [(a := path.stat()).st_size, a.st_mtime_ns, a.st_ctime_ns] for path in names}
     digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
     changed = [path for path in names if path not in digests]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
         digests |= zip(changed, pool.map(file_digest, changed), strict=True)
     if changed:
         entries = {name: [*marks[path], digests[path]] for path, name in names.items()}
@@ -307,6 +307,6 @@ def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
 
 
 def name_in(folder: Path, path: Path) -> str:
-    """A path relative to a folder, alike on every system; what is not UTF-8 in it is escaped."""
+    """Return a path relative to a folder, equal on every system, with non-UTF-8 parts escaped."""
     name = path.relative_to(folder).as_posix()
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -1,7 +1,7 @@
-"""Artifacts where several machines reach them: a bucket, a shared folder, anything that fsspec opens.
+"""Artifacts shared by several machines: a bucket, a shared folder, any URL of fsspec.
 
-`files/<sha256>` hold bytes under their own digest, compared whenever they are fetched. The descriptor
-`artifacts/<operation>/<key>.json` is written last, by a write that succeeds for one writer alone.
+`files/<sha256>` hold bytes under their own digest, compared on every fetch. The descriptor
+`artifacts/<operation>/<key>.json` is written last, by a write that succeeds for one writer only.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ Download = Callable[[str, Path], None]  # writes the file of a sha256 to a path
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::.*://)")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-_ATTEMPTS, _PAUSE = 3, 0.3  # seconds before the second attempt, twice as many before each next one
-_AT_ONCE = 16  # requests
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # what mounts without links of files say
+_ATTEMPTS, _PAUSE = 3, 0.3  # attempts; seconds before the second one, doubled for each next one
+_AT_ONCE = 16  # parallel requests
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}  # errors of file systems without hard links
 
 
 class Remote:
-    """A place that several machines share. Raises MissingRequirement where three attempts do not reach it."""
+    """Store shared by several machines. Raises MissingRequirement after three failed attempts to reach it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._known: set[str] = set()  # keys that are there: an artifact that was seen is not looked for again
-        self._bad: set[str] = set()  # keys whose files are not what was published
-        self._lost: set[str] = set()  # keys of which a file could not be fetched
+        self._known: set[str] = set()  # keys in the store: an artifact seen once is not looked up again
+        self._bad: set[str] = set()  # keys with damaged files
+        self._lost: set[str] = set()  # keys with a file that could not be fetched
         self._descriptors: dict[str, bytes] = {}
         self._files, self._root = _opened(url)
         protocols = self._files.protocol
         self._local = "file" in ((protocols,) if isinstance(protocols, str) else protocols)
 
     def present(self, named: Iterable[Named]) -> set[str]:
-        """The keys of those artifacts that are there. Asks for each by its name: listings may be of yesterday."""
+        """Return the keys of the artifacts in the store; requests each by name, because listings may be outdated."""
         named = list(named)
         asked = [one for one in named if one[1] not in {*self._known, *self._bad, *self._lost}]
         with self._reached("read"), ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -59,17 +59,17 @@ class Remote:
         return {key for _, key in named if key in self._known - self._lost}
 
     def has(self, operation: str, key: str) -> bool:
-        """Whether the artifact is there."""
+        """Return whether the artifact is in the store."""
         return key in self.present([(operation, key)])
 
     @contextmanager
     def reading(self, operation: str, key: str) -> Iterator[tuple[bytes, Download]]:
-        """Give a descriptor and a downloader; an artifact that the block finds damaged is not offered again."""
+        """Yield a descriptor and a downloader; an artifact that the block finds damaged is ignored from then on."""
         with self._reached("read"), self._judged(key):
             yield self._read(operation, key), self._download
 
     def look(self, operation: str, key: str, folder: Path) -> Artifact:
-        """Return an artifact that fetches the files that are read, into a folder. Raises DamagedArtifact."""
+        """Return an artifact that fetches its files on reading, into a folder. Raises DamagedArtifact."""
 
         def fetch(sha256: str, path: Path) -> None:
             try:
@@ -77,7 +77,7 @@ class Remote:
                     download(sha256, path)
                     if file_digest(path) != sha256:
                         raise DamagedArtifact(key, "a file differs from the published file")
-            except MissingRequirement as problem:  # who reads must go on, and makes it again
+            except MissingRequirement as problem:  # the reader continues, and rebuilds the artifact
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem
 
@@ -85,7 +85,7 @@ class Remote:
             return Artifact(folder, key, read_foreign(descriptor, operation, key), fetch)
 
     def push(self, artifact: Artifact, *, replace: bool = False) -> bool:
-        """Publish an artifact; False if one exists, which stays unless it is damaged or `replace`d."""
+        """Publish an artifact; return False if one exists, which stays unless it is damaged or `replace`d."""
         operation, data = artifact.descriptor["operation"], (artifact.folder / DESCRIPTOR).read_bytes()
         path = self._descriptor(operation, artifact.key)
         with self._reached("written"):
@@ -94,7 +94,7 @@ class Remote:
             made = self._patiently(lambda: self._create(path, data, replace=replace))
             if not made and not self._is_whole(operation, artifact.key):
                 made = self._patiently(lambda: self._create(path, data, replace=True))
-            if made:  # one that replaced it in the meantime stays
+            if made:  # an artifact that replaced it since stays
                 made = self._patiently(lambda: self._files.cat_file(path)) == data
         self._bad.discard(artifact.key)
         self._lost.discard(artifact.key)
@@ -103,7 +103,7 @@ class Remote:
         return made
 
     def artifacts(self) -> Iterator[tuple[Named, dict[str, Any]]]:
-        """What is listed: operation and key, and the descriptor."""
+        """Yield every listed artifact: operation and key, and the descriptor."""
         for path, data in self._listed("artifacts/*/*.json"):
             operation, name = path.split("/")[-2:]
             key = name.removesuffix(".json")
@@ -112,13 +112,13 @@ class Remote:
                 yield (operation, key), read_descriptor(data, key)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
-        """Note which keys a run uses, and when: they are not collected."""
+        """Record the keys that a run uses, and the time: garbage collection keeps them."""
         path, data = f"{self._root}/uses/{name}.json", canonical(note).encode()
         with self._reached("written"):
             return self._patiently(lambda: self._create(path, data, replace=True))
 
     def claims(self) -> Iterator[dict[str, Any]]:
-        """What runs noted. One that cannot be read is of a run of another release, or half written: nothing is safe."""
+        """Yield the runs' records. Raises MissingRequirement for an unreadable one: it may list any key."""
         with self._reached("read"):
             for path, data in self._listed("uses/*.json"):
                 note = json.loads(data)
@@ -127,13 +127,13 @@ class Remote:
                 yield note
 
     def remove(self, operation: str, key: str) -> None:
-        """Take a descriptor away, and with it the artifact; `sweep` takes its files."""
+        """Remove a descriptor, and with it the artifact; `sweep` removes its files."""
         with self._reached("written"), suppress(FileNotFoundError):
             self._files.rm_file(self._descriptor(operation, key))
         self._known.discard(key)
 
     def sweep(self, kept: Collection[str], before: float) -> None:
-        """Take away files that are not among these digests and were written before that time (seconds since 1970)."""
+        """Remove files that are not among these digests and were written before that time (seconds since 1970)."""
         with self._reached("written"):
             for path, about in self._files.find(f"{self._root}/files", detail=True).items():
                 written = _written(about)
@@ -142,7 +142,7 @@ class Remote:
                         self._files.rm_file(path)
 
     def _listed(self, pattern: str) -> Iterator[tuple[str, bytes]]:
-        # Path and content of every file that is listed.
+        # Path and content of every listed file.
         with self._reached("read"):
             self._files.invalidate_cache()
             for path in self._patiently(lambda: self._files.glob(f"{glob.escape(self._root)}/{pattern}")):
@@ -150,14 +150,14 @@ class Remote:
                     yield path, self._files.cat_file(path)
 
     def _read(self, operation: str, key: str) -> bytes:
-        # The descriptor; it is read once in a process.
+        # The descriptor, read once per process.
         if key not in self._descriptors:
             path = self._descriptor(operation, key)
             self._descriptors[key] = self._patiently(lambda: self._files.cat_file(path))
         return self._descriptors[key]
 
     def _is_whole(self, operation: str, key: str) -> bool:
-        # Of the one that is there: whether its descriptor can be read and its files have the sizes that it tells.
+        # Whether the stored descriptor is readable and its files have the sizes in it.
         if key in self._bad:
             return False
         try:
@@ -183,7 +183,7 @@ class Remote:
         self._patiently(lambda: self._files.get_file(self._file(sha256), str(path)))
 
     def _create(self, path: str, data: bytes, *, replace: bool) -> bool:
-        # An object store writes an object whole and, if asked so, only where there is none; a folder does by a link.
+        # An object store writes objects atomically and, on request, only new ones; a folder needs a hard link for that.
         def write(target: str) -> None:
             if self._local:
                 write_through(Path(target), data)
@@ -203,7 +203,7 @@ class Remote:
             return
         try:
             write(path)
-        except FileNotFoundError:  # buckets have no folders, disks of other machines do
+        except FileNotFoundError:  # buckets have no folders, other machines' disks do
             self._files.makedirs(posixpath.dirname(path), exist_ok=True)
             write(path)
 
@@ -232,7 +232,7 @@ class Remote:
 
     @contextmanager
     def _judged(self, key: str) -> Iterator[None]:
-        # What is damaged, or gone, is not offered again.
+        # Ignore an artifact from now on if it is damaged or missing.
         try:
             yield
         except (FileNotFoundError, DamagedArtifact) as error:
@@ -243,7 +243,7 @@ class Remote:
 
     @contextmanager
     def _reached(self, what: str) -> Iterator[None]:
-        # Libraries of object stores have errors of their own: whatever they raise means that it was not reached.
+        # Libraries of object stores raise their own errors: any of them counts as unreachable.
         try:
             yield
         except (DamagedArtifact, MissingRequirement):
@@ -284,7 +284,7 @@ def _opened(url: str) -> tuple[Any, str]:
 
 
 def _written(about: Mapping[str, Any]) -> float | None:
-    # When a file was written, as file systems tell it, or None.
+    # Write time of a file in the forms of several file systems, or None.
     value = next((about[name] for name in ("mtime", "LastModified", "updated", "created") if name in about), None)
     if isinstance(value, datetime):
         return value.timestamp()
@@ -295,7 +295,7 @@ def _written(about: Mapping[str, Any]) -> float | None:
 
 
 def _link(draft: Path, path: Path) -> None:
-    # Move a file to where there is none. Raises FileExistsError where there is one.
+    # Move a file to an unused path. Raises FileExistsError if it exists.
     try:
         os.link(draft, path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Named tensors as safetensors bytes, strictly validated; rows of one sharded over several files."""
+"""Named tensors as safetensors bytes, strictly validated; rows of one tensor sharded over several files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST_HEADER = 32 * 2**20
 
 
 def dump_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
-    """Return safetensors bytes: equal tensors give equal bytes, whatever device or layout they had."""
+    """Return safetensors bytes: equal tensors give equal bytes, for any device and memory layout."""
     from safetensors.torch import save
 
     # Copies: safetensors refuses tensors that share memory, as tied weights do.
@@ -24,7 +24,7 @@ def dump_tensors(tensors: Mapping[str, torch.Tensor]) -> bytes:
 
 
 def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
-    """Return the tensors of safetensors bytes, in the order they lie in the file. Raises ValueError on anything odd."""
+    """Return the tensors of safetensors bytes, in file order. Raises ValueError on any anomaly."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -37,7 +37,7 @@ def load_tensors(data: bytes) -> dict[str, torch.Tensor]:
 
 
 def read_tensor(path: Path, name: str) -> torch.Tensor:
-    """One tensor of a file whose bytes were checked. Raises ValueError for one that the file does not have."""
+    """Return one tensor of a verified file. Raises ValueError for a tensor that the file does not have."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -49,7 +49,7 @@ def read_tensor(path: Path, name: str) -> torch.Tensor:
 
 
 def _names(data: bytes) -> list[str]:
-    # In the order of the file, which the library forgets; it also accepts repeated names.
+    # In file order, which the library loses; it also accepts repeated names.
     if len(data) < 8:
         raise ValueError("the file is too short to hold tensors")
     size = int.from_bytes(data[:8], "little")
@@ -66,7 +66,7 @@ def _names(data: bytes) -> list[str]:
 
 
 class ShardedRows:
-    """uint8 tensors of equal rows in safetensors files, as one tensor along their first dimension.
+    """Equal-sized uint8 rows in several safetensors files, as one tensor along the first dimension.
 
     `rows[numbers]` reads some rows from disk. Files open at their first read: the object can go to another process.
     """
@@ -74,7 +74,7 @@ class ShardedRows:
     def __init__(self, files: Sequence[Path], name: str) -> None:
         self._files = [*files]
         self._starts: list[int] = []  # first row of each file
-        self._offsets: list[int] = []  # byte of each file at which that row begins
+        self._offsets: list[int] = []  # byte offset of that row in each file
         self._opened: dict[int, Any] = {}
         count, row = 0, None
         for file in files:
@@ -90,7 +90,7 @@ class ShardedRows:
         return self.shape[0]
 
     def __getitem__(self, numbers: torch.Tensor) -> torch.Tensor:
-        """Rows by number, uint8 `[len(numbers), ...]`."""
+        """Return rows by number, uint8 `[len(numbers), ...]`."""
         rows = torch.empty((len(numbers), *self.shape[1:]), dtype=torch.uint8)
         array: Any = rows.view(-1).numpy()
         view = memoryview(array)
@@ -117,7 +117,7 @@ class ShardedRows:
 
 
 def _find(file: Path, name: str) -> tuple[int, list[int]]:
-    # Where a tensor begins in a file, and its shape.
+    # Offset of a tensor in a file, and its shape.
     with open(file, "rb") as opened:
         size = int.from_bytes(opened.read(8), "little")
         about = json.loads(opened.read(size))[name]
