@@ -1,7 +1,7 @@
-"""Allocations by name: how many weights each layer keeps, as exact integers that never rise when sparsity rises.
+"""Allocations by name: exact weight counts per layer that never rise when sparsity rises.
 
-An allocation is `(scores, layers, keep) -> {layer name: count}`, with counts that add up to `keep`. Weights
-already pruned have score -inf and are never counted. `by_macs` turns it into one with a limit on multiply-adds (MACs).
+An allocation is `(scores, layers, keep) -> {layer name: count}`, with counts that add up to `keep`. Pruned weights
+have score -inf and never count. `by_macs` turns an allocation into one limited in multiply-adds (MACs).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ allocations: Registry[Allocation] = Registry("allocation", "allocations")
 
 
 class Impossible(ValueError):
-    """A number of weights that an allocation cannot place: it takes from `least` to `most`."""
+    """An infeasible number of weights: the allocation can place from `least` to `most`."""
 
     def __init__(self, message: str, least: int, most: int) -> None:
         super().__init__(message)
@@ -34,32 +34,32 @@ class Impossible(ValueError):
 
 @allocations.register(name="global")
 def global_threshold(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """One threshold over all layers: a layer keeps as many as score above it."""
+    """Apply one threshold to all layers: a layer keeps the weights that score above it."""
     return kept(together({layer.name: scores[layer.name] for layer in layers}, lambda values: keep_top(values, keep)))
 
 
 @allocations.register(source="the baseline of Gale et al. 2019")
 def uniform(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """The same sparsity in every layer."""
+    """Apply the same sparsity to every layer."""
     return apportion({layer.name: float(layer.size) for layer in layers}, _alive(scores), keep)
 
 
 @allocations.register(source="Mocanu et al. 2018")
 def er(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Erdős-Rényi: in proportion to the sum of a layer's channels, in and out, times its kernel's area."""
+    """Allocate in proportion to a layer's input plus output channels, times its kernel area (Erdős-Rényi)."""
     shares = {layer.name: float(sum(layer.shape[:2]) * math.prod(layer.shape[2:])) for layer in layers}
     return apportion(shares, _alive(scores), keep)
 
 
 @allocations.register(source="Evci et al. 2020")
 def erk(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Erdős-Rényi kernel: a layer keeps in proportion to the sum of its dimensions."""
+    """Allocate in proportion to the sum of a layer's dimensions (Erdős-Rényi kernel)."""
     return apportion({layer.name: float(sum(layer.shape)) for layer in layers}, _alive(scores), keep)
 
 
 @allocations.register(source="Vysogorets & Kempe 2023, ideal gas quotas")
 def igq(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Ideal gas quotas: of n weights a layer keeps n / (F n + 1), F being one force that presses on all layers."""
+    """Allocate n / (F n + 1) weights to a layer of n, with one force F for all layers (ideal gas quotas)."""
     sizes = {layer.name: layer.size for layer in layers}
     return apportion(dict.fromkeys(sizes, 1.0), _alive(scores), keep, limits=sizes)
 
@@ -75,7 +75,7 @@ def fixed(
         "the sparsity of each layer of a name or pattern, such as `stage1.*`; names go before patterns",
     ] = {},  # noqa: B006  # an option's default, which nothing changes
 ) -> Counts:
-    """The sparsities that you give to layers by name; the same sparsity in all others."""
+    """Apply the sparsities given to layers by name, and one common sparsity to all others."""
     alive = _alive(scores)
     given = _given([layer.name for layer in network], layers)
     named = {
@@ -93,7 +93,7 @@ def fixed(
 
 @allocations.register
 def layer_mean(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """In proportion to a layer's summed score: all that a scorer knows of layers, nothing of weights."""
+    """Allocate in proportion to a layer's summed score: a scorer's knowledge of layers, none of weights."""
     shares = {layer.name: float(scores[layer.name].clamp_min(0).double().sum()) for layer in layers}
     return apportion({name: share + 1e-12 for name, share in shares.items()}, _alive(scores), keep)
 
@@ -103,9 +103,9 @@ def apportion(
 ) -> Counts:
     """Split `total` in proportion to `shares`, at most `capacity` each: Sainte-Laguë, one each first.
 
-    Seat k + 1 of a layer has priority share / (k + 1/2), and the `total` highest are taken, so that counts never fall
-    when `total` rises (largest remainder breaks this). No layer is emptied while seats remain. A layer with a limit is
-    the fuller, the dearer its seats: its part q is 1 / (1 / q + 1 / limit) instead.
+    Seat k + 1 of a layer has priority share / (k + 1/2). The `total` highest win, so that counts never fall when
+    `total` rises (largest remainder violates this). No layer stays empty while seats remain. Seats of a layer with a
+    limit cost more the fuller it is: its quota q becomes 1 / (1 / q + 1 / limit).
     """
 
     def wanted(name: str, price: float) -> float:
@@ -125,8 +125,8 @@ def apportion(
         price = math.exp(logarithm)
         return {name: max(1, math.floor(min(capacity[name], wanted(name, price) + 0.5))) for name in names}
 
-    # Bisect the price of a seat, as a logarithm since shares may differ by any factor, to the cheapest one
-    # at which no more than `total` are sold.
+    # Bisect the lowest price of a seat that sells at most `total`. Prices are logarithms, since shares may
+    # differ by any factor.
     power = 1 if limits is None else 2
     low = min(math.log(shares[name]) - power * math.log(capacity[name] + 1) for name in names)
     high = max(math.log(shares[name]) for name in names) + 2
@@ -138,8 +138,8 @@ def apportion(
             low = middle
         else:
             high = middle
-    # Seats that are dearer than that beyond any rounding are sold. The next ones go by their priorities as they are
-    # computed, of equal ones in order: an order of all seats that knows no total.
+    # Sell the seats priced above that by more than rounding. Sell the rest by computed priority, ties in layer order:
+    # this order of all seats does not depend on the total.
     counts = seats(high + 1e-6)
     next_ = [(-priority(name, counts[name]), index, name) for index, name in enumerate(names)]
     heapq.heapify(next_)
@@ -158,7 +158,7 @@ def _alive(scores: Tensors) -> Counts:
 
 
 def _given(names: Sequence[str], layers: Mapping[str, float]) -> dict[str, float]:
-    """Layer -> what was given by its name, with or without `.weight`, or by the one pattern that matches it."""
+    """Return layer -> sparsity given for its name, with or without `.weight`, or for the one matching pattern."""
     named: dict[str, list[str]] = {name: [] for name in names}
     for pattern in layers:
         matched = [name for name in names if matches(name, pattern)]
@@ -181,14 +181,14 @@ def _short(name: str) -> str:
 
 
 def macs(layers: Sequence[Layer], kept: Mapping[str, int] | None = None) -> int:
-    """Multiply-adds for one example through the prunable layers, dense or with `kept` weights a layer."""
+    """Return multiply-adds for one example through the prunable layers, dense or with `kept` weights a layer."""
     return sum(layer.positions * (layer.size if kept is None else kept[layer.name]) for layer in layers)
 
 
 def by_macs(allocate: Allocation) -> Allocation:
-    """Return an allocation whose limit is multiply-adds (MACs): it keeps the most weights that do not exceed it.
+    """Return an allocation limited in multiply-adds (MACs): it keeps the most weights within the limit.
 
-    A schedule that counts multiply-adds goes with it; several rounds leave other weights than one at that sparsity.
+    Use it with a schedule that counts multiply-adds. Several rounds keep other weights than one at that sparsity.
     """
 
     def within(scores: Tensors, layers: Sequence[Layer], limit: int) -> Counts:
@@ -211,10 +211,10 @@ def by_macs(allocate: Allocation) -> Allocation:
 
 
 def most_within(cost: Callable[[int], int], limit: int, low: int, high: int) -> int:
-    """The largest number from `low` to `high` whose cost does not exceed `limit`; `low` if none does.
+    """Return the largest number from `low` to `high` whose cost does not exceed `limit`; `low` if none does.
 
-    Cost never falls. Each turn guesses by interpolation, a little to either side, and halves what is left when that did
-    not.
+    Cost never falls. Each iteration probes both sides of an interpolated guess, then bisects unless they halved the
+    interval.
     """
     below, above = cost(low), cost(high)
     if above <= limit:

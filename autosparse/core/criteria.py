@@ -1,9 +1,9 @@
 """Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
 
 A criterion gives its one-shot score of every weight, pruned ones too: rounds and re-growth belong to the schedule. A
-registration states the cost in gradients over its `images` (`gradients`), SynFlow passes (`flows`), descriptions of
-every weight (`features`), copies of the parameters (`states`), each a number or a function of the options; and the
-paper and equation (`source`).
+registration states the cost: gradients over its `images` (`gradients`), SynFlow passes (`flows`), descriptions of
+every weight (`features`), copies of the parameters (`states`). Each is a number or a function of the options.
+`source` is the paper and equation.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ScoringMode: TypeAlias = Annotated[
 def learned(
     evidence: Evidence, *, images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512
 ) -> Tensors:
-    """A trained scorer's prediction of survival, of the network in the state in which the scorer looks at it."""
+    """Predict survival with a trained scorer, from the network in the state that the scorer expects."""
     scorer = evidence.scorer
     assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
     return scorer.predict(evidence, images)
@@ -48,7 +48,7 @@ def learned(
 
 @criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
 def irp(evidence: Evidence) -> Tensors:
-    """The rounds of IRP on this very network that a weight survives, and how high the last one ranked it."""
+    """Score a weight by the IRP rounds that it survives on this network, and by its rank in the last one."""
     assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
     return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}
 
@@ -60,7 +60,7 @@ def snip(
     images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 256,
     mode: ScoringMode = "training",
 ) -> Tensors:
-    """|w g|: how much the loss feels a weight."""
+    """Score by |w g|, the sensitivity of the loss to a weight."""
     gradient = evidence.gradient(evidence.weights, evidence.draw(images), mode=mode)
     return {name: (weight * gradient[name]).abs() for name, weight in evidence.initial.items()}
 
@@ -74,7 +74,7 @@ def grasp(
     mode: ScoringMode = "training",
     parts: Parts = 2,
 ) -> Tensors:
-    """w (H g): keep what the gradient's norm needs. As its authors do, on two halves of a batch, one at a time."""
+    """Keep the weights that the gradient norm needs: w (H g), on one half batch at a time as its authors do."""
     batches = in_parts(evidence.draw(images), parts)
     gradient = evidence.gradient(evidence.weights, batches, temperature, mode=mode)
     product = evidence.hessian_times(gradient, evidence.weights, batches, temperature, mode=mode)
@@ -83,13 +83,13 @@ def grasp(
 
 @criteria.register(flows=1, source="Tanaka et al. 2020, eq. 2")
 def synflow(evidence: Evidence) -> Tensors:
-    """|w| dR/d|w| of the linear positive network, in float64."""
+    """Score by |w| dR/d|w| of the linear positive network, in float64."""
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
     _, gradient = evidence.flow_gradient(leaves)
     return {name: weight.abs().double() * gradient[name] for name, weight in evidence.initial.items()}
 
 
-# Each step: a gradient on the way, a Hessian times a vector on the way back.
+# Each step: a gradient forward, a Hessian-vector product backward.
 @criteria.register(
     gradients=lambda options: 1 + 3.5 * options["steps"],
     states=lambda options: options["steps"] + 2,
@@ -104,11 +104,10 @@ def prospr(
     mode: ScoringMode = "training",
     parts: Parts = 1,
 ) -> Tensors:
-    """|w dL/dw|, L being the loss that a few steps of training from w reach, every parameter trained.
+    """Score by |w dL/dw|, L being the loss after a few training steps from w, with every parameter trained.
 
-    The chain rule backwards through the steps w - lr g(w) needs but a Hessian times a vector for each, so that memory
-    is that of one such product on one batch, or one of its `parts`, and of a copy of the parameters for each step,
-    however many there are.
+    Backpropagation through a step w - lr g(w) needs one Hessian-vector product. Memory is that of one such product on
+    one batch, or one of its `parts`, plus a copy of the parameters for each step.
     """
     state, passed = {**evidence.weights, **evidence.others}, []
     for _ in range(steps):
@@ -127,20 +126,20 @@ def prospr(
 
 
 def _present(evidence: Evidence, tensors: Tensors) -> Tensors:
-    # Training under masks leaves what is pruned at zero. Full masks need no copy.
+    # Training under masks leaves pruned weights at zero. Full masks need no copy.
     pruned = {name: mask for name, mask in evidence.masks.items() if not bool(mask.all())}
     return {name: tensor * pruned[name] if name in pruned else tensor for name, tensor in tensors.items()}
 
 
 @criteria.register(source="Han et al. 2015, applied before training")
 def magnitude(evidence: Evidence) -> Tensors:
-    """|w| at initialization."""
+    """Score by |w| at initialization."""
     return {name: weight.abs() for name, weight in evidence.initial.items()}
 
 
 @criteria.register(shuffled=True, source="the baseline of Su et al. 2020 and Liu et al. 2022")
 def random(evidence: Evidence) -> Tensors:
-    """Uniform random scores."""
+    """Draw uniform random scores."""
     # Drawn on the CPU, so that a seed means the same masks on every device.
     return {
         name: torch.rand(weight.shape, generator=evidence.generator, device="cpu").to(weight.device)

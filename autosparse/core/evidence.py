@@ -1,4 +1,4 @@
-"""What a criterion may look at: a network at initialization and, if it asks, training examples."""
+"""Evidence for a criterion: a network at initialization and, on request, training examples."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from autosparse.foreign_code import foreign_code
 from autosparse.lazy_torch import torch
 
 Batch: TypeAlias = "tuple[Any, Any]"
-"""Inputs, and what the loss takes beside the outputs: mostly labels."""
+"""Inputs, and the loss's arguments in addition to the outputs: mostly labels."""
 
 Mode: TypeAlias = Literal["training", "evaluation"]
-"""How a network is called: BatchNorm on the statistics of the batch and dropout at work, or neither."""
+"""The mode of a forward pass: BatchNorm on batch statistics with dropout active, or neither."""
 
-_DRAWN = 1024  # examples that are trained on where no stream was given
+_DRAWN = 1024  # examples for training without a stream
 
 
 def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """The loss that criteria take unless they are given another."""
+    """Return the mean cross-entropy, the default loss of criteria."""
     return torch.nn.functional.cross_entropy(outputs, labels)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained scorer: `predict(evidence, images)` gives scores of every weight, gradients being over so many images.
+    """A trained scorer: `predict(evidence, images)` scores every weight, with gradients over that many images.
 
-    `select` is the selection that was chosen with it, if one was.
+    `select` is the selection chosen with it, if any.
     """
 
     predict: Callable[[Evidence, int], Tensors]
@@ -46,12 +46,11 @@ class Scorer:
 class Evidence:
     """A network at initialization under its present masks.
 
-    `weights` are the prunable weights times the `masks`, which say what is present (1) or pruned (0), both name ->
-    tensor in model order. `draw(images)` gives training batches `(inputs, labels)`, `stream()` begins an endless row of
-    them, `example()` gives inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss
-    of a batch. `survival` is an order of the weights from IRP, where the method has one. `trained` holds what differs
-    from the model's own parameters and buffers, by name. `note` takes a sentence about what was done otherwise than
-    asked.
+    `weights` are the prunable weights times the `masks` (1 present, 0 pruned), both name -> tensor in model order.
+    `draw(images)` returns training batches `(inputs, labels)`, `stream()` starts an endless iterator of them,
+    `example()` returns inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of a
+    batch. `survival` is IRP's order of the weights, if the method has one. `trained` holds the tensors that differ from
+    the model's parameters and buffers, by name. `note` takes a sentence about a deviation from the request.
     """
 
     model: torch.nn.Module
@@ -90,7 +89,7 @@ class Evidence:
     def initial(self) -> Tensors:
         """The prunable weights without masks: at initialization, or as they are `trained`.
 
-        A score that multiplies by them instead of by `weights` also says what a pruned weight would bring back.
+        A score that multiplies by them instead of by `weights` also shows the effect of restoring a pruned weight.
         """
         weights = prunable_weights(self.model)
         return {name: self.trained.get(name, weight).detach() for name, weight in weights.items()}
@@ -103,16 +102,16 @@ class Evidence:
         return {name: part for name, part in self._rest().items() if name in trains}
 
     def masked(self, masks: Mapping[str, torch.Tensor]) -> Evidence:
-        """The same network under other masks."""
+        """Return the same network under other masks."""
         weights = {name: weight * masks[name] for name, weight in self.initial.items()}
         return replace(self, masks=dict(masks), weights=weights)
 
     def training_batches(self) -> Iterator[Batch]:
-        """Training batches without end, the same at every call; without a stream, batches that are drawn for scores."""
+        """Return endless training batches, the same at every call; without a stream, batches drawn for scores."""
         return cycle(self.draw(_DRAWN)) if self.stream is None else self.stream()
 
     def state(self) -> Tensors:
-        """Every parameter and buffer, copied, by name; weights as if none were masked."""
+        """Return a copy of every parameter and buffer, by name; weights are unmasked."""
         return {**{name: weight.clone() for name, weight in self.initial.items()}, **self._rest()}
 
     def loss(
@@ -125,11 +124,11 @@ class Evidence:
         twice: bool = False,
         work: Callable[[torch.Tensor], Any] = lambda loss: loss,
     ) -> Any:
-        """Return the objective of one batch, or what `work` makes of it while the network still has `weights`.
+        """Return the objective of one batch, or `work` applied to it while the network still has `weights`.
 
-        `weights` may also name parameters that are not prunable; outputs are divided by `temperature`. `twice`: it can
-        be differentiated twice, which costs attention more memory. Raises UsageError for outputs that the objective
-        does not take, and for a loss that is not one number or does not depend on the weights.
+        `weights` may also name parameters that are not prunable; outputs are divided by `temperature`. `twice` makes it
+        twice differentiable, at more memory for attention. Raises UsageError for outputs that the objective rejects,
+        and for a loss that is not a scalar or does not depend on the weights.
         """
         inputs, labels = batch
 
@@ -143,16 +142,16 @@ class Evidence:
             return work(loss)
 
         with twice_differentiable() if twice else nullcontext():
-            # A recomputation in the backward pass would not meet the substitutes.
+            # A recomputation in the backward pass would run without the substitutes.
             state, training = {**self._rest(), **weights}, mode == "training"
             return with_state(self.model, state, run, training=training, recompute=not twice)
 
     def differentiate(
         self, state: Tensors, batch: Batch, leaves: Sequence[torch.Tensor], forward: AbstractContextManager[object]
     ) -> None:
-        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and another state.
+        """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and the given state.
 
-        `state` is every parameter and buffer; `forward` is the context of the forward pass, such as autocast.
+        `state` holds every parameter and buffer; `forward` is the context of the forward pass, such as autocast.
         """
         inputs, labels = batch
 
@@ -172,7 +171,7 @@ class Evidence:
 
     def _objective(self, outputs: Any, labels: Any, temperature: float = 1.0) -> torch.Tensor:
         if self.objective is mean_cross_entropy and isinstance(outputs, Mapping):
-            # Networks of Hugging Face compute a loss where they are given labels, and call their outputs logits.
+            # Hugging Face networks compute a loss if given labels, and call their outputs logits.
             if temperature == 1 and isinstance(outputs.get("loss"), torch.Tensor):
                 return cast("torch.Tensor", outputs["loss"])
             outputs = outputs.get("logits", outputs)
@@ -200,7 +199,7 @@ class Evidence:
     def gradient(
         self, weights: Tensors, batches: Sequence[Batch], temperature: float = 1.0, *, mode: Mode = "training"
     ) -> Tensors:
-        """Gradient of the mean loss over the batches, with the memory of one."""
+        """Return the gradient of the mean loss over the batches, with the memory of one."""
         return self._sum_over(batches, weights, gradient_of, temperature, mode=mode)
 
     def hessian_times(
@@ -212,7 +211,7 @@ class Evidence:
         *,
         mode: Mode = "training",
     ) -> Tensors:
-        """The Hessian of the mean loss over the batches times a vector, with the memory of one batch."""
+        """Return the Hessian of the mean loss over the batches times a vector, with the memory of one batch."""
 
         def times_vector(loss: torch.Tensor, leaves: Tensors) -> Tensors:
             gradient = gradient_of(loss, leaves, differentiable=True)
@@ -231,7 +230,7 @@ class Evidence:
         mode: Mode,
         twice: bool = False,
     ) -> Tensors:
-        # The sum of what `work` makes of each batch's share of the mean loss and of the leaves.
+        # The sum over batches of `work` applied to a batch's share of the mean loss and the leaves.
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         total = {name: torch.zeros_like(weight) for name, weight in leaves.items()}
         images = sum(examples_in(inputs) for inputs, _ in batches)
@@ -248,10 +247,10 @@ class Evidence:
     def flow_gradient(self, leaves: Tensors, *, paths_only: bool = False) -> tuple[torch.Tensor, Tensors]:
         """Return the flow of the linear positive network (SynFlow, eq. 2) and its gradient in `leaves`, in their dtype.
 
-        The flow is the sum of the outputs on inputs of ones; whole numbers go in as the first example has them. What is
-        not of `leaves` enters as its absolute value, BatchNorm by running statistics. With `paths_only` biases are
-        zero, scales and embeddings one and other layers `proportional`: what reaches the output came from the input. A
-        network that does not run in float64 is run in float32, and `note` says so.
+        The flow is the sum of the outputs on inputs of ones; integer inputs keep the first example's values. Tensors
+        outside `leaves` enter as absolute values, BatchNorm by running statistics. With `paths_only` biases are zero,
+        scales and embeddings one and other layers `proportional`: all output stems from the input. A network that does
+        not run in float64 runs in float32, and `note` records it.
         """
         precision = next(iter(leaves.values())).dtype
         try:
@@ -287,14 +286,14 @@ class Evidence:
                 stack.enter_context(in_float64(self.model))
             if paths_only:
                 stack.enter_context(proportional(real=[state[name] for name in leaves]))
-            # A recomputation in the backward pass would not meet the substitutes.
+            # A recomputation in the backward pass would run without the substitutes.
             return with_state(self.model, state, run, training=False, recompute=False)
 
     def _rest(self) -> Tensors:
-        # Copies: BatchNorm in training mode would otherwise move the model's own running statistics. Not the
-        # state dict: it holds tied weights twice and leaves out buffers that are not saved.
+        # Copies: BatchNorm in training mode would otherwise update the model's running statistics. Not the
+        # state dict: it holds tied weights twice and omits non-persistent buffers.
         tensors = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
-        # By identity: a layer's weight that is tied to an embedding goes by the embedding's name here.
+        # By identity: a layer's weight that is tied to an embedding has the embedding's name here.
         prunable = {id(weight) for weight in prunable_weights(self.model).values()}
         return {
             name: self.trained.get(name, tensor).detach().clone()
@@ -304,8 +303,8 @@ class Evidence:
 
 
 def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = False) -> Tensors:
-    """The gradient of a number in named tensors: zero for those that it does not depend on."""
-    if not value.requires_grad:  # as the gradient of a loss that is linear in the weights
+    """Return the gradient of a scalar in named tensors: zero for those that it does not depend on."""
+    if not value.requires_grad:  # such as the gradient of a loss linear in the weights
         return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     parts = torch.autograd.grad(
         value, list(leaves.values()), create_graph=differentiable, allow_unused=True, materialize_grads=True
@@ -316,12 +315,12 @@ def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = 
 def _ones(tensor: torch.Tensor, precision: torch.dtype) -> torch.Tensor:
     if tensor.is_floating_point():
         return torch.ones_like(tensor, dtype=precision, memory_format=torch.contiguous_format)
-    # Bytes are pixels, of which zero would carry nothing; masks and other whole numbers (tokens, lengths) say where.
+    # Bytes are pixels: zeros would carry no signal. Masks and other integers (tokens, lengths) are positions.
     return torch.ones_like(tensor) if tensor.dtype is torch.uint8 else tensor
 
 
 def _outputs_of(outputs: Any) -> list[torch.Tensor]:
-    # A loss that the network computes by itself is no output.
+    # A loss computed by the network itself is not an output.
     named = isinstance(outputs, Mapping) and len(outputs) > 1
     return [*tensors_in({name: part for name, part in outputs.items() if name != "loss"} if named else outputs)]
 

@@ -1,8 +1,8 @@
-"""What is known of a weight at initialization, as numbers that mean the same in every network.
+"""Features of a weight at initialization, comparable across networks.
 
-A feature group is a registered function `(seen) -> [weights, columns]` of one layer. But for `raw` nothing depends on
-the scale of weights, gradient, batch or loss: a scorer can be carried to other networks and data. A pruned weight
-stands where the lowest that is present does. Facts of a group: how many `columns` it has, and what it `needs`:
+A feature group is a registered function `(seen) -> [weights, columns]` of one layer. Except for `raw` no feature
+depends on the scale of weights, gradient, batch or loss: a scorer transfers to other networks and data. A pruned weight
+has the value of the lowest present one. Facts of a group: its number of `columns`, and the inputs that it `needs`:
 `gradient`, `flow`, `joins` or `standing`.
 """
 
@@ -24,10 +24,10 @@ from autosparse.registry import Registry
 
 @dataclass(frozen=True)
 class Position:
-    """Where a layer stands: its number, of how many, how many weights the network has, and its place about sums.
+    """The position of a layer: its index among `layers`, the network's `total` weights, and its role at sums.
 
-    Of the network's `total` weights `pruned` are not present. A layer on a `branch` is on one way into a sum and on no
-    other; on a `shortcut` another way has more layers; one that is `summed` is the last before the sum.
+    `pruned` of the `total` weights are absent. A layer on a `branch` is on exactly one way into a sum; on a `shortcut`
+    another way has more layers; a `summed` layer is the last before the sum.
     """
 
     index: int
@@ -41,10 +41,10 @@ class Position:
 
 @dataclass(frozen=True)
 class Seen:
-    """One layer as feature groups see it. `weight`, `gradient` and `flow`, |w| dR/d|w| of SynFlow, have its shape.
+    """One layer as seen by feature groups.
 
-    So has `mask`, which says what is present; none where all of the layer is. `standing` holds the layer's mean of
-    |w g| and of flow, each over that of the network.
+    `weight`, `gradient`, `flow` (|w| dR/d|w| of SynFlow) and `mask` (present weights; None if all are) have its shape.
+    `standing` holds the layer's means of |w g| and of flow, each over that of the network.
     """
 
     layer: Layer
@@ -56,7 +56,7 @@ class Seen:
     standing: tuple[float, float] = (1.0, 1.0)
 
 
-_LEAST = 1e-6  # of a network's mean: a layer without gradient stands there
+_LEAST = 1e-6  # of a network's mean: the floor for a layer without gradient
 
 Group: TypeAlias = "Callable[[Seen], torch.Tensor]"
 feature_groups: Registry[Group] = Registry("feature group", "features")
@@ -64,9 +64,9 @@ feature_groups: Registry[Group] = Registry("feature group", "features")
 
 @dataclass(frozen=True)
 class Features:
-    """`values[layer]` is `[weights, columns]`; `columns` names the feature group of each column.
+    """A feature table: `values[layer]` is `[weights, columns]`; `columns` names the feature group of each column.
 
-    `sizes` says how many weights a layer has of which the table holds but some.
+    `sizes` holds the weight counts of layers that the table only samples.
     """
 
     columns: tuple[str, ...]
@@ -74,27 +74,27 @@ class Features:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def take(self, layers: Sequence[str]) -> Features:
-        """Only these layers."""
+        """Return the table of these layers only."""
         return Features(self.columns, {name: self.values[name] for name in layers}, self.sizes)
 
     def table(self) -> torch.Tensor:
-        """All layers below one another: `[weights, columns]`."""
+        """Stack all layers: `[weights, columns]`."""
         return torch.cat(list(self.values.values()))
 
 
 def columns_of(groups: Iterable[str]) -> tuple[str, ...]:
-    """The group of every column of a table of these groups, which stand in the order of the registry."""
+    """Return the group of every column of a table of these groups, in registry order."""
     wanted = set(groups)
     return tuple(e.name for e in feature_groups if e.name in wanted for _ in range(e.facts["columns"]))
 
 
 def needs_of(groups: Iterable[str]) -> set[str]:
-    """What these groups need beside the weights."""
+    """Return the inputs that these groups need in addition to the weights."""
     return {need for name in groups for need in feature_groups[name].facts.get("needs", ())}
 
 
 def table_layers(layers: Iterable[Seen], groups: Iterable[str]) -> Iterator[Features]:
-    """The feature table of one layer after another: those of all layers take many times the memory of the weights."""
+    """Yield the feature table layer by layer: all tables together take many times the memory of the weights."""
     columns = columns_of(groups)
     functions = [feature_groups[name].function for name in dict.fromkeys(columns)]
     for seen in layers:
@@ -102,10 +102,10 @@ def table_layers(layers: Iterable[Seen], groups: Iterable[str]) -> Iterator[Feat
 
 
 def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator[Features]:
-    """The feature table of one layer after another, gradients being means over `images` training images.
+    """Return the feature tables layer by layer, gradients being means over `images` training images.
 
-    Only what the groups need is looked at, and the network is seen as it is under its masks. Raises UsageError for a
-    network that takes whole numbers where a group needs its flow.
+    Computes only the inputs that the groups need, on the network under its masks. Raises UsageError for a network with
+    integer inputs if a group needs its flow.
     """
     groups = tuple(groups)
     needs = needs_of(groups)
@@ -130,7 +130,7 @@ def describe(evidence: Evidence, groups: Iterable[str], images: int) -> Iterator
 
 
 def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
-    """Where every layer stands; about sums only with `joins`, which takes a pass of the network."""
+    """Return the position of every layer; roles at sums only with `joins`, which takes a pass of the network."""
     layers = evidence.layers
     order = [layer.name for layer in layers]
     branch, shortcut, summed = set[str](), set[str](), set[str]()
@@ -150,13 +150,13 @@ def positions_of(evidence: Evidence, *, joins: bool) -> list[Position]:
 
 @feature_groups.register(columns=2)
 def magnitude(seen: Seen) -> torch.Tensor:
-    """Rank and standardized logarithm of |w| in its layer."""
+    """Rank |w| in its layer, and standardize its logarithm."""
     return _relative(seen.weight, seen)
 
 
 @feature_groups.register(columns=3, needs=("gradient",))
 def gradient(seen: Seen) -> torch.Tensor:
-    """Rank and standardized logarithm of |g| in its layer, and whether w and g agree in sign."""
+    """Rank |g| in its layer, standardize its logarithm, and compare the signs of w and g."""
     assert seen.gradient is not None
     agree = (seen.weight * seen.gradient).flatten().sign()
     return torch.cat([_relative(seen.gradient, seen), agree[:, None]], dim=1)
@@ -164,14 +164,14 @@ def gradient(seen: Seen) -> torch.Tensor:
 
 @feature_groups.register(columns=2, needs=("gradient",), source="Lee et al. 2019")
 def sensitivity(seen: Seen) -> torch.Tensor:
-    """Rank and standardized logarithm of |w g| in its layer (SNIP's score)."""
+    """Rank |w g| (SNIP's score) in its layer, and standardize its logarithm."""
     assert seen.gradient is not None
     return _relative(seen.weight * seen.gradient, seen)
 
 
 @feature_groups.register(columns=2, needs=("gradient",))
 def channels(seen: Seen) -> torch.Tensor:
-    """Standardized logarithm of the sum of |w g| over a weight's output and its input channel."""
+    """Sum |w g| over a weight's output and its input channel, and standardize the logarithms."""
     assert seen.gradient is not None
     score = (seen.weight * seen.gradient).abs()
     kernel = list(range(2, score.ndim))
@@ -185,7 +185,7 @@ def channels(seen: Seen) -> torch.Tensor:
 
 @feature_groups.register(columns=8)
 def layer(seen: Seen) -> torch.Tensor:
-    """Fan-in, fan-out, kernel, stride, share of all weights, and place from input to output."""
+    """Return fan-in, fan-out, kernel, stride, share of all weights, and position from input to output."""
     layer, position = seen.layer, seen.position
     facts = [
         math.log(layer.fan_in),
@@ -202,24 +202,24 @@ def layer(seen: Seen) -> torch.Tensor:
 
 @feature_groups.register(columns=2, needs=("flow",), source="Tanaka et al. 2020, eq. 2 and 3")
 def flow(seen: Seen) -> torch.Tensor:
-    """Rank and standardized logarithm of the paths through a weight, in its layer (SynFlow's score)."""
+    """Rank the paths through a weight (SynFlow's score) in its layer, and standardize their logarithm."""
     assert seen.flow is not None
     return _relative(seen.flow, seen).to(seen.weight.dtype)
 
 
 @feature_groups.register(columns=3, needs=("joins",))
 def joins(seen: Seen) -> torch.Tensor:
-    """Whether a layer is on a branch of a sum, on a shortcut, and the last before the sum."""
+    """Flag a layer on a branch of a sum, on a shortcut, and last before the sum."""
     position = seen.position
     return _same_for_all([float(position.branch), float(position.shortcut), float(position.summed)], seen)
 
 
 @feature_groups.register(columns=2)
 def remaining(seen: Seen) -> torch.Tensor:
-    """Logarithms of the shares of the layer's and of the network's weights that are present: 0 at initialization."""
+    """Return logarithms of the present shares of the layer's and the network's weights: 0 at initialization."""
     size, total = seen.layer.size, seen.position.total
     left = size if seen.mask is None else int(seen.mask.count_nonzero())
-    # Of a layer without weights nothing is asked; its logarithm stays finite.
+    # A layer without weights is never queried; its logarithm stays finite.
     shares = [max(1, left) / size, max(1, total - seen.position.pruned) / total]
     return _same_for_all([math.log(share) for share in shares], seen)
 
@@ -228,13 +228,13 @@ def remaining(seen: Seen) -> torch.Tensor:
     columns=2, needs=("gradient", "flow", "standing"), source="Lee et al. 2019; Tanaka et al. 2020"
 )
 def standing(seen: Seen) -> torch.Tensor:
-    """Logarithms of the layer's mean of SNIP's and of SynFlow's score over the network's: what their quotas go by."""
+    """Return logarithms of the layer's mean SNIP and SynFlow scores over the network's, which set their quotas."""
     return _same_for_all([math.log(max(share, _LEAST)) for share in seen.standing], seen)
 
 
 @feature_groups.register(columns=2, needs=("gradient",), source="AutoSparse, arXiv 2408.14757, section 3")
 def raw(seen: Seen) -> torch.Tensor:
-    """w and g as they are, in the units of their network."""
+    """Return w and g unscaled, in the units of their network."""
     assert seen.gradient is not None
     return torch.stack([seen.weight.flatten(), seen.gradient.flatten()], dim=1)
 
@@ -269,13 +269,13 @@ def _ranks(size: torch.Tensor) -> torch.Tensor:
 
 
 def _spread_out(values: torch.Tensor) -> torch.Tensor:
-    # Relative to the layer's own mean: a zero (a dead unit's gradient) lands 14 below it, in any units.
+    # Relative to the layer's mean: a zero (a dead unit's gradient) lands 14 below it, in any units.
     logarithms = (values / values.mean().clamp_min(1e-30) + 1e-6).log()
     return (logarithms - logarithms.mean()) / logarithms.std(correction=0).clamp_min(1e-6)
 
 
 def _standings(evidence: Evidence, gradient: Tensors, flow: Tensors) -> dict[str, tuple[float, float]]:
-    # The means of |w g| and of flow over a layer's weights that are present, each over that of the network.
+    # The means of |w g| and of flow over a layer's present weights, each over that of the network.
     present = {name: max(1, count) for name, count in kept(evidence.masks).items()}
     sums = {
         name: (float((weight * gradient[name]).abs().double().sum()), float(flow[name].double().sum()))

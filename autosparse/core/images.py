@@ -20,10 +20,10 @@ class RowReader(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """`pixels` uint8 `[images, height, width, channels]`, `labels` int64 `[images]`.
+    """A labelled image set: `pixels` uint8 `[images, height, width, channels]`, `labels` int64 `[images]`.
 
-    `mean` and `spread` are the training set's, float32 `[channels]`, in units of full scale. `readers` processes read
-    pixels on disk ahead (0: this one does). Batches are channels_last, or `contiguous` for networks that need it.
+    `mean` and `spread` are the training set's, float32 `[channels]`, in units of full scale. `readers` processes
+    prefetch pixels on disk (0: this one reads). Batches are channels_last, or `contiguous` for networks that need it.
     """
 
     pixels: torch.Tensor | RowReader
@@ -43,7 +43,7 @@ class Images:
         return (channels, height, width)
 
     def to(self, device: torch.device) -> Images:
-        """The same set on a device."""
+        """Return the same set on a device."""
         return replace(
             self,
             pixels=self.pixels.to(device) if isinstance(self.pixels, torch.Tensor) else self.pixels,
@@ -53,21 +53,21 @@ class Images:
         )
 
     def normalize(self, pixels: torch.Tensor) -> torch.Tensor:
-        """uint8 `[batch, height, width, channels]` -> float32 `[batch, channels, height, width]`.
+        """Normalize uint8 `[batch, height, width, channels]` to float32 `[batch, channels, height, width]`.
 
-        The permuted view of a channels-last gather *is* torch's channels_last layout: nothing is copied.
+        The permuted view of a channels-last gather *is* torch's channels_last layout: no copy.
         """
         scaled = (pixels.float() / 255 - self.mean) / self.spread
         images = scaled.permute(0, 3, 1, 2)
         return images.contiguous() if self.contiguous else images
 
     def sample(self, images: int, generator: torch.Generator, *, batch: int = 256) -> list[Batch]:
-        """Batches of `images` different examples (all, if there are fewer), in random order, not augmented."""
+        """Return batches of `images` different examples (all, if fewer), in random order, not augmented."""
         order = torch.randperm(len(self), generator=generator)[:images]
         return [*self._batches(order.split(batch_sizes(len(order), batch)))]
 
     def in_order(self, batch: int) -> Iterator[Batch]:
-        """Every example once, in order."""
+        """Yield every example once, in order."""
         return self._batches(torch.arange(len(self)).split(batch))
 
     def _batches(self, parts: Sequence[torch.Tensor]) -> Iterator[Batch]:
@@ -75,12 +75,12 @@ class Images:
             yield self.normalize(pixels), self.labels[part.to(self.labels.device)]
 
     def gather(self, parts: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The pixels of several batches, named by the numbers of their images, on the device."""
+        """Yield the pixels of several batches, given by the indices of their images, on the device."""
         device = self.labels.device
         if isinstance(self.pixels, torch.Tensor):
             yield from (self.pixels[part.to(device)] for part in parts)
             return
-        # Whole batches come from the readers: there is nothing to collate, and the order is the sampler's.
+        # Readers return whole batches: no collation, and the sampler sets the order.
         rows: Any = self.pixels
         order: Any = list(parts)
         loader: torch.utils.data.DataLoader[torch.Tensor] = torch.utils.data.DataLoader(
@@ -89,16 +89,16 @@ class Images:
             sampler=order,
             num_workers=self.readers,
             pin_memory=device.type == "cuda",
-            generator=torch.Generator(),  # of its workers' seeds, which nobody reads: leave the global one alone
+            generator=torch.Generator(),  # for the workers' unused seeds: leaves the global one alone
         )
         for pixels in loader:
             yield pixels.to(device, non_blocking=True)
 
 
 def batch_sizes(images: int, batch: int) -> list[int]:
-    """How many images each batch holds: a last one of a single image joins the one before it.
+    """Return the size of each batch: a last one of a single image joins the one before it.
 
-    BatchNorm cannot take statistics over one value, which is what a single image leaves at 1 x 1 pixels.
+    BatchNorm cannot take statistics over one value, all that a single image leaves at 1 x 1 pixels.
     """
     sizes = [batch] * (images // batch) + ([images % batch] if images % batch else [])
     if len(sizes) > 1 and sizes[-1] == 1:
@@ -109,10 +109,10 @@ def batch_sizes(images: int, batch: int) -> list[int]:
 def epoch(
     images: Images, *, batch: int, crop: int, flip: bool, generator: torch.Generator, cutout: int = 0
 ) -> Iterator[Batch]:
-    """Every example once in random order, shifted by up to `crop` pixels, mirrored at random, less a square.
+    """Yield every example once in random order, shifted by up to `crop` pixels, randomly mirrored, with a cutout.
 
-    A shift brings in zeros (black). A square of `cutout` pixels a side around a random pixel, as far as it lies in the
-    image, has the mean colour (DeVries & Taylor 2017). A seed means the same batches on every device.
+    Shifts pad with zeros (black). A square of `cutout` pixels a side around a random pixel, clipped to the image, has
+    the mean colour (DeVries & Taylor 2017). A seed gives the same batches on every device.
     """
     height, width = images.pixels.shape[1:3]
     device = images.labels.device

@@ -1,4 +1,4 @@
-"""What goes into a network: one tensor, several by position (a tuple or list) or several by name (a mapping)."""
+"""Inputs of a network: one tensor, several by position (a tuple or list) or several by name (a mapping)."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Inputs: TypeAlias = "torch.Tensor | tuple[Any, ...] | list[Any] | Mapping[str, A
 
 
 class ExampleList(list[Any]):
-    """Inputs of a network that takes one list, an entry for each example, as detectors take images of many sizes."""
+    """Inputs of a network that takes one list, an entry for each example, such as a detector's images of many sizes."""
 
 
 def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the named arguments of a network's forward pass."""
+    """Return the positional and the keyword arguments of a network's forward pass."""
     if isinstance(inputs, Mapping):
         return (), dict(inputs)
     if isinstance(inputs, ExampleList):
@@ -25,7 +25,7 @@ def arguments(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """Return everything in a nest of tuples, lists and mappings that is none itself, in order."""
+    """Yield the leaves of nested tuples, lists and mappings, in order."""
     if isinstance(value, tuple | list | Mapping):
         for item in value.values() if isinstance(value, Mapping) else value:
             yield from leaves(item)
@@ -34,12 +34,12 @@ def leaves(value: Any) -> Iterator[Any]:
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a nest of tuples, lists and mappings, in order."""
+    """Return the tensors in nested tuples, lists and mappings, in order."""
     return (leaf for leaf in leaves(value) if isinstance(leaf, torch.Tensor))
 
 
 def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
-    """The same nest with every tensor replaced; what is neither tensor nor nest stays as it is."""
+    """Replace every tensor in nested tuples, lists and mappings; other leaves stay unchanged."""
     if isinstance(value, torch.Tensor):
         return function(value)
     if isinstance(value, Mapping):
@@ -51,7 +51,7 @@ def map_tensors(function: Callable[[torch.Tensor], torch.Tensor], value: Any) ->
 
 
 def examples_in(inputs: Any) -> int:
-    """How many examples a batch holds: the first dimension of its first tensor, 1 where there is none."""
+    """Return the number of examples in a batch: the first dimension of its first tensor, 1 without one."""
     if isinstance(inputs, ExampleList):
         return len(inputs)
     first = next(tensors_in(inputs), None)
@@ -59,9 +59,9 @@ def examples_in(inputs: Any) -> int:
 
 
 def can_be_cut(batch: Any) -> bool:
-    """Whether a batch holds tensors that begin with its dimension, unlike some where time comes first, and no numbers.
+    """Return whether all tensors of a batch begin with its dimension (not with time) and it holds no numbers.
 
-    Labels in a list are one for each example; a text or a flag is for all of them.
+    A list of labels has one for each example; a text or a flag applies to all of them.
     """
     examples = examples_in(batch[0])
     if isinstance(batch[0], ExampleList):
@@ -75,7 +75,7 @@ def can_be_cut(batch: Any) -> bool:
 
 
 def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
-    """The examples from `begin` up to `end` of a batch that can be cut."""
+    """Return the examples from `begin` up to `end` of a batch that can be cut."""
     if isinstance(batch[0], ExampleList):
         return ExampleList(batch[0][begin:end]), batch[1][begin:end]
     inputs, labels = (map_tensors(lambda tensor: tensor[begin:end], part) for part in batch)
@@ -83,7 +83,7 @@ def cut(batch: Any, begin: int, end: int) -> tuple[Any, Any]:
 
 
 def in_parts(batches: Iterable[Any], parts: int) -> list[Any]:
-    """Every batch cut into `parts` as equal as can be, fewer where one would hold a single example, or whole."""
+    """Cut batches into `parts` microbatches of nearly equal size, fewer to avoid single examples, or none."""
     pieces: list[Any] = []
     for batch in batches:
         examples = examples_in(batch[0])

@@ -19,12 +19,12 @@ from autosparse.lazy_torch import torch
 RankBy: TypeAlias = Literal["magnitude", "magnitude_increase", "movement", "snip"]
 PerRoundOf: TypeAlias = Literal["remaining", "all"]
 
-RANK_IMAGES = 512  # that the gradient of `snip` is taken over
+RANK_IMAGES = 512  # images for the gradient of `snip`
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round leaves: its masks, the scores it ranked by, and how good the network was before pruning."""
+    """The result of a round: its masks, its ranking scores, and the network's quality before pruning."""
 
     masks: Tensors
     scores: Tensors
@@ -48,11 +48,11 @@ def irp_round(
     observe: Observe = lambda *_: None,
     team: Team | None = None,
 ) -> Round:
-    """A round of AutoSparse's IRP (arXiv 2408.14757, section 3), as it should have been, that keeps `keep` weights.
+    """Run a corrected round of AutoSparse's IRP (arXiv 2408.14757, section 3) that keeps `keep` weights.
 
     Rewind a fresh network to the whole initial state and the last round's masks, train, rank the surviving weights of
-    all layers together. `initial` may be the state after `begin` steps, which training leaves out. A `team` trains
-    together.
+    all layers together. `initial` may be the state after `begin` steps, which training then skips. A `team` trains in
+    data parallel.
     """
     model = load_state(build(), initial)
     losses = train(model, training, recipe, generator, masks=masks, begin=begin, observe=observe, team=team)
@@ -70,10 +70,10 @@ def rank(
     training: Images,
     generator: torch.Generator,
 ) -> Tensors:
-    """Scores of trained weights, higher is kept.
+    """Return scores of trained weights; higher is kept.
 
     `magnitude`, `movement` and `magnitude_increase` are those of Zhou et al. 2019 ("Deconstructing lottery tickets",
-    section 3) from what was rewound to; `snip` is |w g| (Lee et al. 2019) where training has led.
+    section 3), relative to the rewound state; `snip` is |w g| (Lee et al. 2019) after training.
     """
     match by:
         case "magnitude":
@@ -92,9 +92,9 @@ def rank(
 
 
 def keep_after(total: int, per_round: float, number: int, of: PerRoundOf = "remaining") -> int:
-    """How many weights are left after `number` rounds that each remove a share, of the `remaining` or of `all`.
+    """Return the weights left after `number` rounds that each remove a share, of the `remaining` or of `all`.
 
-    Rounded from the start, not from the round before, so that no error adds up; below 0 where there are too few.
+    Rounded from the start, not from the round before, so that errors do not accumulate; below 0 if too few are left.
     """
     if of == "all":
         return total - round(number * per_round * total)
@@ -102,9 +102,9 @@ def keep_after(total: int, per_round: float, number: int, of: PerRoundOf = "rema
 
 
 def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaining") -> int:
-    """How many rounds order the weights finely enough for `keep` of them to be the ones that last longest.
+    """Return the number of rounds that separate the `keep` longest-surviving weights from the others.
 
-    The first after which no more than that are left; of a linear schedule at most the last that leaves any.
+    The first round that leaves at most `keep`; on a linear schedule at most the last round that leaves any.
     """
     number = 1
     while keep_after(total, per_round, number, of) > keep and keep_after(total, per_round, number + 1, of) >= 1:
@@ -113,10 +113,10 @@ def rounds_to(total: int, per_round: float, keep: int, of: PerRoundOf = "remaini
 
 
 def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
-    """A total order of all weights, float64, from the masks and scores of every round, the first round first.
+    """Return a total order of all weights, float64, from the masks and scores of every round, the first round first.
 
-    The rounds that a weight survived, and below one how high the round that removed it, or the last, ranked it; of
-    equal scores the first. The k highest are those that are left after the round that keeps k.
+    The integer part is the last round, from 0, that ranked the weight; the fraction is its rank there, ties in order.
+    The k highest are the weights left after the round that keeps k.
     """
     order: Tensors = {}
     for number, (masks, scores) in enumerate(rounds):
@@ -126,12 +126,12 @@ def survival_order(rounds: Iterable[tuple[Tensors, Tensors]]) -> Tensors:
         ranks = together({name: scores[name].cpu().masked_fill(~alive[name], -torch.inf) for name in order}, ranks_of)
         order = {name: torch.where(alive[name], number + ranks[name], part) for name, part in order.items()}
         alive = {name: masks[name].cpu().bool() for name in order}
-        # What survives is ordered by the next round, or else stays as this one ranked it: above what it removed.
+        # The next round reorders the survivors. Without one they keep this round's ranks, above the removed weights.
     return order
 
 
 def prune_survivors(scores: Tensors, masks: Mapping[str, torch.Tensor] | None, keep: int) -> Tensors:
-    """The `keep` highest scores among the surviving weights of all layers; of equal ones the first."""
+    """Keep the `keep` highest scores among the surviving weights of all layers; ties keep the first."""
     alive = {
         name: score if masks is None else score.masked_fill(~masks[name].to(score.device).bool(), -torch.inf)
         for name, score in scores.items()
@@ -140,7 +140,7 @@ def prune_survivors(scores: Tensors, masks: Mapping[str, torch.Tensor] | None, k
 
 
 def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
-    """How many rounds each weight survived, 0 to `len(rounds)`, int16, shaped as the weight.
+    """Return the number of rounds each weight survived, 0 to `len(rounds)`, int16, shaped as the weight.
 
     A weight pruned in round 1 has label 0 (AutoSparse, arXiv 2408.14757, section 3).
     """
@@ -151,10 +151,10 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
 
 
 def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
-    """How many rounds come before those at the end whose networks no longer learn anything.
+    """Return the number of rounds before the final ones whose training no longer improves the network.
 
-    `accuracies` are of each round's network, in %, on images of these `labels`. Within three standard errors of always
-    naming the commonest class a network has learned nothing: what it prunes says nothing about its weights.
+    `accuracies` are of each round's network, in %, on images of these `labels`. A network within three standard errors
+    of predicting the commonest class has learned nothing: its pruning says nothing about its weights.
     """
     chance = float(labels.bincount().max()) / len(labels)
     limit = 100 * (chance + 3 * math.sqrt(chance * (1 - chance) / len(labels)))
@@ -162,7 +162,7 @@ def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> in
 
 
 def rounds_to_describe(rounds: int, most: int) -> list[int]:
-    """At most `most` of the rounds 1 to `rounds`, evenly spread from the first to the last."""
+    """Return at most `most` of the rounds 1 to `rounds`, evenly spaced from the first to the last."""
     if rounds <= most:
         return list(range(1, rounds + 1))
     return [1 + round(index * (rounds - 1) / max(1, most - 1)) for index in range(most)]
@@ -171,7 +171,7 @@ def rounds_to_describe(rounds: int, most: int) -> list[int]:
 def round_by_round(
     evidence: Evidence, rounds: Sequence[Mapping[str, torch.Tensor]], most: int
 ) -> Iterator[tuple[int, Evidence, Tensors]]:
-    """What at most `most` rounds find and leave: number, network under the masks it begins with, masks after it."""
+    """Yield at most `most` rounds: number, network under the masks before it, masks after it."""
 
     def near(masks: Mapping[str, torch.Tensor]) -> Tensors:
         return {name: mask.to(evidence.weights[name].device) for name, mask in masks.items()}

@@ -1,4 +1,4 @@
-"""Which parameters of which modules are weights of layers, and how their axes are read.
+"""Layer weights: the parameters of modules that hold them, and the order of their axes.
 
 torch's convolutions, linear layers and attention and Hugging Face's own layers are known; others are declared by name.
 """
@@ -18,7 +18,7 @@ from autosparse.registry import suggestion
 Kind: TypeAlias = Literal["linear", "transposed", "embedding"]
 """`linear` weights are [outputs, inputs], `transposed` ones [inputs, outputs], `embedding` ones [rows, features].
 
-Of three dimensions the first counts layers side by side, as of experts.
+The first of three dimensions counts parallel layers, such as experts.
 """
 
 PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
@@ -27,7 +27,7 @@ _DECLARED = "_autosparse_layers"
 
 @dataclass(frozen=True)
 class Declared:
-    """What a user said of a network's parameters, by their full names."""
+    """A user's declaration of a network's parameters, by their full names."""
 
     kinds: Mapping[str, Kind] = field(default_factory=dict)
     excluded: frozenset[str] = frozenset()
@@ -36,12 +36,12 @@ class Declared:
 def declare_layers(
     model: torch.nn.Module, prunable: Mapping[str, Kind] | None = None, exclude: Sequence[str] = ()
 ) -> torch.nn.Module:
-    """Say which parameters of a network are prunable besides those known, and which are not; return the network.
+    """Declare prunable and excluded parameters of a network, in addition to the known ones; return the network.
 
     Args:
         model: The network; copies of it carry the declaration.
-        prunable: Names of parameters, or patterns such as `*.c_attn.weight` -> how their axes lie.
-        exclude: Names, or patterns, of parameters to leave whole. A name may leave `.weight` out.
+        prunable: Names of parameters, or patterns such as `*.c_attn.weight` -> the order of their axes.
+        exclude: Names, or patterns, of parameters to keep dense. A name may omit `.weight`.
 
     Raises:
         UsageError: For a pattern that matches no parameter, and for parameters of too few dimensions.
@@ -64,7 +64,7 @@ def declare_layers(
 
 
 def declared_of(model: torch.nn.Module) -> Declared:
-    """Return what was declared of a network."""
+    """Return the declaration of a network."""
     declared: Declared = model.__dict__.get(_DECLARED, Declared())
     return declared
 
@@ -72,7 +72,7 @@ def declared_of(model: torch.nn.Module) -> Declared:
 def weights_of(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, str, Kind | None]]:
     """Yield every weight of a layer, in model order: full name, module, the parameter's name there, kind.
 
-    The kind is None for layers of torch. What is excluded is left out; tied weights come once for each module.
+    The kind is None for layers of torch. Excluded parameters are skipped; tied weights come once for each module.
     """
     declared = declared_of(model)
     for prefix, module in model.named_modules():
@@ -86,22 +86,22 @@ def weights_of(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module, s
 
 
 def reading_of(weight: torch.Tensor, module: torch.nn.Module, kind: Kind | None) -> tuple[tuple[int, ...], int, bool]:
-    """Return how a weight is read: its shape, groups, and whether it is transposed.
+    """Return the axes of a weight: its shape, groups, and whether it is transposed.
 
     The shape is `[groups * outputs, inputs, ...]`, transposed `[groups * inputs, outputs, ...]`.
     """
     shape = tuple(weight.shape)
     if kind is None:
         return shape, int(getattr(module, "groups", 1)), bool(getattr(module, "transposed", False))
-    # [outputs, ...inputs], or of several [groups, outputs, inputs]; unless linear, the other way. XLNet attention
-    # keeps its heads apart: there the first of three dimensions counts no layers.
+    # [outputs, ...inputs], or [groups, outputs, inputs] of several layers; reversed unless linear. XLNet attention
+    # keeps its heads apart: there the first of three dimensions does not count layers.
     stacked = len(shape) == 3 and type(module).__name__ != "XLNetRelativeAttention"
     groups, first = shape[:2] if stacked else (1, shape[0])
     return (groups * first, math.prod(shape) // (groups * first)), groups, kind != "linear"
 
 
 def matches(name: str, pattern: str) -> bool:
-    """Whether a parameter has this name, with or without `.weight`, or one of this pattern."""
+    """Return whether a parameter has this name, with or without `.weight`, or matches this pattern."""
     return any(
         pattern == candidate or fnmatchcase(candidate, pattern) for candidate in (name, name.removesuffix(".weight"))
     )
@@ -113,7 +113,7 @@ def joined(prefix: str, name: str) -> str:
 
 
 def _kinds_of(module: torch.nn.Module) -> dict[str, Kind | None]:
-    # A parametrized weight is computed at every use: it is no parameter of the layer.
+    # A parametrized weight is computed at every use: it is not a parameter of the layer.
     if isinstance(module, torch.nn.MultiheadAttention):
         names: tuple[str, ...] = PROJECTIONS
     elif isinstance(module, torch.nn.Linear | torch.nn.modules.conv._ConvNd):

@@ -11,7 +11,7 @@ def _method(criterion: Any, allocation: str, selection: str, schedule: Any = "on
     return {"criterion": criterion, "allocation": allocation, "selection": selection, "schedule": schedule}
 
 
-_SNIP = {"name": "snip", "images": 128}  # a round looks at one batch of the authors' training
+_SNIP = {"name": "snip", "images": 128}  # a round sees one batch of the authors' training
 _FROZEN = {"name": "search", "train_weights": False, "parts": 1}
 _FREE = {**_FROZEN, "quotas": "free"}
 
@@ -81,4 +81,4 @@ CONTROLS: dict[str, tuple[str, Method]] = {
         {"allocation": "layer_mean", "selection": "shuffle"},
     ),
 }
-"""What a method must beat to have learned more than quotas: control -> (help, what it replaces in the method)."""
+"""Controls that a method must beat to have learned more than quotas: control -> (help, replaced choices)."""

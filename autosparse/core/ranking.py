@@ -1,4 +1,4 @@
-"""How well predicted scores order weights, measured where the scorer did not learn."""
+"""Rank correlation and precision of predicted scores on held-out weights."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from autosparse.lazy_torch import torch
 Learn = Callable[[Features, Tensors], Tensors]
 Predict = Callable[[Tensors, Features], Tensors]
 Enough = Callable[["HeldOut", int], bool]
-"""Is told what a fold came to and how many are left, and says whether to leave them out."""
+"""A stopping rule: (result of a fold, number of folds left) -> True to skip them."""
 Split = Literal["layers", "seeds", "networks"]
 Objective = Literal["rank", "rank_within", "precision", "beyond_quotas", "quotas"]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What was measured on what was held out, mean over folds.
+    """Metrics on held-out weights, mean over folds.
 
-    `overall` is Spearman's rank correlation of all weights held out together, `within` its mean inside one layer: near
+    `overall` is Spearman's rank correlation of all held-out weights together, `within` its mean inside one layer: near
     zero the scorer knows layers, not weights. `precision` is the share of the survivors of IRP's last round among as
-    many highest scores, `beyond_quotas` what of that exceeds the same numbers in every layer, filled at random.
-    `quotas` is the share of the survivors for which there is room in their own layers: 1 less the total variation
-    between the layers' numbers. Labels of one round after another are measured in each round: most weights survive one,
-    so `precision` and `quotas` are high by chance.
+    many highest scores, `beyond_quotas` its excess over the same counts in every layer, filled at random. `quotas` is
+    the share of the survivors that fit into their layers' counts: 1 minus the total variation between the counts.
+    Round-by-round labels are measured in each round: most weights survive one round, so `precision` and `quotas` are
+    high by chance.
     """
 
     overall: float
@@ -38,7 +38,7 @@ class HeldOut:
     quotas: float
 
     def value(self, objective: Objective) -> float:
-        """The one that tuning looks at."""
+        """Return the metric that tuning optimizes."""
         value: float = getattr(self, {"rank": "overall", "rank_within": "within"}.get(objective, objective))
         return value
 
@@ -52,12 +52,12 @@ def cross_validate(
     split: Split = "layers",
     enough: Enough = lambda fold, left: False,
 ) -> HeldOut:
-    """Learn from some, predict the others, each of which is held out once, in at most `folds` parts.
+    """Cross-validate a scorer in at most `folds` folds, each unit held out once.
 
-    `split` says what is held out: `layers` (layer i in fold i modulo `folds`), `seeds` of all networks, or `networks`
-    at all seeds. Names are `source:layer`, a source `seed` or `network.seed`, at a round of IRP `source@round:layer`;
-    layers of one name are held out together, so that no scorer is judged on the twin of a layer that it learned from.
-    Raises ValueError when there is but one thing to hold out.
+    `split` is the unit: `layers` (layer i in fold i modulo `folds`), `seeds` of all networks, or `networks` at all
+    seeds. Names are `source:layer`, a source `seed` or `network.seed`, at a round of IRP `source@round:layer`. Layers
+    of one name are held out together: no scorer is tested on the twin of a layer that it learned from. Raises
+    ValueError for a single unit.
     """
     names = list(features.values)
     part_of = {name: _part(name, split) for name in names}
@@ -94,12 +94,11 @@ def _part(name: str, split: Split) -> str:
 def agreement(
     scores: Tensors, labels: Tensors, layers: Sequence[str], sizes: Mapping[str, int]
 ) -> tuple[float, float, float]:
-    """How many survivors are among as many highest scores, how many of them by more than numbers, and the numbers'.
+    """Return the recall of survivors by the highest scores, its excess over layer counts, and the counts' share.
 
-    Survivors have label 1. The first is the share that is found, the second what of it exceeds that by the layers'
-    numbers alone, the third the share for which there is room in their own layers; a weight counts for all that it
-    stands for, where a layer of `sizes` weights is known by some. All 0 where none or all survived, or a score is no
-    number.
+    Survivors have label 1. The first is the recall, the second its excess over the recall by the layers' counts alone,
+    the third the share that fits into their layers' counts. In a layer of `sizes` weights that is only sampled, a
+    weight counts for all that it represents. All are 0 if none or all survived, or a score is not finite.
     """
     shares = [labels[name].flatten() for name in layers]
     each = [
@@ -124,9 +123,9 @@ def agreement(
 
 
 def spearman(predicted: torch.Tensor, actual: torch.Tensor) -> float:
-    """Spearman's rank correlation of two vectors, equal values sharing their mean rank.
+    """Return Spearman's rank correlation of two vectors, ties sharing their mean rank.
 
-    0 if either is constant, -1 if a prediction is not a number: nothing ranks worse.
+    0 if either is constant, -1 if a prediction is not finite: nothing ranks worse.
     """
     from scipy.stats import rankdata
 

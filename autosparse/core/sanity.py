@@ -1,4 +1,4 @@
-"""Sanity checks: what of a method's accuracy is owed to its choice of weights (Frankle et al. 2021; Su et al. 2020)."""
+"""Sanity checks: the part of a method's accuracy due to its choice of weights (Frankle et al. 2021; Su et al. 2020)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CHECKS: dict[str, str] = {
     "random_labels": "scored on permuted labels: whether it learns from them",
     "shuffled_pixels": "scored on images whose pixels are permuted: whether it learns from what they show",
 }
-"""What is put in place of what a method has: check -> help. Filling the same quotas at random anew is `shuffle`: of
-masks without a structure, each place is as likely in the one as in the other."""
+"""Checks, each of which replaces a part of a method: check -> help. `shuffle` covers random refilling of the same
+quotas: in unstructured masks, every position is equally likely in both."""
 
 
 def left_out(check: str, method: Mapping[str, Any]) -> str:
-    """Why a check would say nothing of a method, by its keyed choices; empty when it says something."""
+    """Return the reason why a check is void for a method, by its keyed choices; empty if the check applies."""
     criterion, selection = method["criterion"], selections[method["selection"]["name"]]
     facts = criteria[criterion["name"]].facts
     drawn = facts.get("shuffled", False) and not schedules[method["schedule"]["name"]].facts.get("learns", False)
@@ -49,13 +49,13 @@ def left_out(check: str, method: Mapping[str, Any]) -> str:
 
 
 def is_shuffled_by_selection(method: Mapping[str, Any]) -> bool:
-    """Whether the method with a random selection has its very quotas: it allocates once, and nothing follows."""
+    """Return whether a random selection keeps the method's quotas: it allocates once, and nothing follows."""
     options = method["schedule"]["options"]
     return options.get("rounds", 1) == 1 and options.get("quotas", "fixed") == "fixed" and "repair" not in method
 
 
 def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Tensors:
-    """The masks with their places permuted within each layer."""
+    """Permute the positions of masks within each layer."""
     return {
         name: mask.flatten()[torch.randperm(mask.numel(), generator=generator).to(mask.device)].view(mask.shape)
         for name, mask in masks.items()
@@ -65,8 +65,8 @@ def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Te
 def invert(schedule: Callable[[Pruning], Tensors], pruning: Pruning) -> Tensors:
     """Return masks of the lowest scores: the schedule runs twice, first for its quotas, then with its scores negated.
 
-    An allocation of the second run gives the last quotas that the first run allocated to as many weights, or fails as
-    it did: of equal scores a schedule draws, and then allocates once more. What is pruned stays pruned.
+    An allocation of the second run replays the first run's last quotas, or failure, for the same number of weights: a
+    schedule that draws among ties allocates once more. Pruned weights stay pruned.
     """
     made: dict[int, Counts | Impossible] = {}
 
@@ -95,13 +95,13 @@ def invert(schedule: Callable[[Pruning], Tensors], pruning: Pruning) -> Tensors:
 
 
 def permute_labels(images: Images, generator: torch.Generator) -> Images:
-    """The images with each other's labels: as many of each class as before."""
+    """Permute the labels of the images: class counts stay the same."""
     order = torch.randperm(len(images), generator=generator)
     return replace(images, labels=images.labels[order.to(images.labels.device)])
 
 
 def permute_pixels(images: Images, generator: torch.Generator) -> Images:
-    """Each image with its pixels in an order of its own, the same whenever it is looked at; colours stay together."""
+    """Permute the pixels of each image by a separate order, the same at every access; colours stay together."""
     seed = int(torch.randint(2**31, (), generator=generator))
     if isinstance(images.pixels, torch.Tensor):
         return replace(images, pixels=_permuted(images.pixels, torch.arange(len(images)), seed))
@@ -109,13 +109,13 @@ def permute_pixels(images: Images, generator: torch.Generator) -> Images:
 
 
 def best_of(reached: Mapping[str, Sequence[float]]) -> tuple[str, dict[str, float]]:
-    """The name whose accuracies have the highest mean, and all means; of equals the first in sorted order."""
+    """Return the name with the highest mean accuracy, and all means; of ties the first in sorted order."""
     means = {name: statistics.fmean(reached[name]) for name in sorted(reached)}
     return max(means, key=means.__getitem__), means
 
 
 def overlap(masks: Mapping[str, torch.Tensor], others: Mapping[str, torch.Tensor]) -> float:
-    """The share of the weights that masks keep that others keep too."""
+    """Return the share of the weights kept by masks that others keep too."""
     both = sum(int((mask & others[name].to(mask.device)).count_nonzero()) for name, mask in masks.items())
     return both / max(1, sum(kept(masks).values()))
 

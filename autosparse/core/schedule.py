@@ -1,8 +1,8 @@
-"""How a network comes to its masks: in how many rounds, with what between them.
+"""Schedules: the rounds in which a network gets its masks, and the training between them.
 
 A schedule is `(pruning) -> masks`: it drives the other three choices. After the first round the criterion scores the
-network that the last round left. The price counts `rounds` scorings and the training `steps` of each; the fact
-`step_cost` says, by the options, what one step takes, `learns` that scores only begin with the criterion's.
+network that the last round left. The price counts `rounds` scorings and the training `steps` of each. Facts:
+`step_cost`, the cost of one step by the options; `learns`, if the criterion's scores are only the starting point.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ Relaxation = Literal["straight_through", "concrete"]
 
 @dataclass(frozen=True)
 class Pruning:
-    """What a schedule drives: a network under full masks, what is to be left, and the other three choices.
+    """The inputs of a schedule: a network under full masks, the amount to keep, and the other three choices.
 
-    `total` and `keep` are of what `allocate` counts: weights, or multiply-adds where it is made by `budget.by_macs`.
-    `recipe` is how the network is trained where a schedule trains it. With `blind` the selection looks at no score:
-    to learn them for fixed quotas would be in vain.
+    `total` and `keep` are in the units of `allocate`: weights, or multiply-adds if made by `allocation.by_macs`.
+    `recipe` trains the network in schedules that train. With `blind` the selection ignores scores: learning them for
+    fixed quotas would be wasted.
     """
 
     evidence: Evidence
@@ -54,11 +54,11 @@ class Pruning:
     blind: bool = False
 
     def in_rounds(self, counts: Sequence[int], *, regrow: bool = False, steps: int = 0, rewind: bool = True) -> Tensors:
-        """Masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
+        """Return masks, name -> bool tensor, with exactly `counts[-1]` ones, reached in `len(counts)` rounds.
 
-        Every round scores the network under the last masks. What is pruned stays pruned, or with `regrow` competes,
-        unless every score is zero. An early round keeps at most what the allocation has room for. `steps` of training
-        come before each scoring: from initialization, or without `rewind` from where the last round ended. Raises
+        Every round scores the network under the last masks. Pruned weights stay pruned, or with `regrow` compete,
+        unless every score is zero. An early round keeps at most the weights that the allocation can place. `steps` of
+        training precede each scoring: from initialization, or without `rewind` from the end of the last round. Raises
         ValueError as `scored` does, and when training diverges.
         """
         evidence, batches = self.evidence, None
@@ -82,7 +82,7 @@ class Pruning:
         return masks
 
     def _chosen(self, scores: Tensors, keep: int, present: Tensors, evidence: Evidence, *, last: bool) -> Tensors:
-        # Of equal scores the first would be kept: zeros, of which there may be whole layers, are drawn instead.
+        # Ties would keep the first weights: zeros, which may fill whole layers, are drawn instead.
         masks = self.select(scores, self._quotas(scores, keep, last=last), evidence)
         if not is_by_position(masks, scores) or draws(self.select, evidence):
             return masks
@@ -103,7 +103,7 @@ class Pruning:
             return self.allocate(scores, self.evidence.layers, error.most)
 
     def scored(self, evidence: Evidence, *, allow_zero: bool = False) -> Tensors:
-        """The criterion's scores of a network, detached.
+        """Return the criterion's scores of a network, detached.
 
         Raises ValueError when a score is not finite, naming the layer, and when every score is zero, unless that is
         allowed: zeros would pass for a choice that nobody made.
@@ -121,11 +121,11 @@ class Pruning:
 
 
 def _of_ties(evidence: Evidence) -> torch.Generator:
-    # Apart from the evidence's own, whose numbers do not depend on whether there are ties.
+    # Separate from the evidence's generator: ties do not change its random numbers.
     return torch.Generator("cpu").manual_seed(seed_of("ties", evidence.generator.initial_seed()))
 
 
-_EVERY = 8  # steps between two allocations of quotas that are free
+_EVERY = 8  # steps between two allocations of free quotas
 _CONCRETE = 2 / 3  # temperature of the concrete distribution (Maddison et al. 2017, section 3)
 
 schedules: Registry[Callable[..., Tensors]] = Registry("schedule", "schedules")
@@ -155,7 +155,7 @@ Rewind = Annotated[bool, "train from initialization in every round, not from whe
 def exponential(
     pruning: Pruning, *, rounds: Rounds = 100, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
-    """Every round keeps the same share of what is left (SynFlow's schedule: 100 rounds)."""
+    """Keep the same share of the remaining weights in every round (SynFlow's schedule: 100 rounds)."""
     counts = exponential_counts(pruning.total, pruning.keep, rounds)
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
@@ -164,13 +164,13 @@ def exponential(
 def linear(
     pruning: Pruning, *, rounds: Rounds = 10, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
-    """Every round prunes the same number of weights."""
+    """Prune the same number of weights in every round."""
     counts = linear_counts(pruning.total, pruning.keep, rounds)
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
 
 def _step_cost(options: Mapping[str, Any]) -> float:
-    # Measured on a small VGG: masks once a step, two optimizers once a part.
+    # Measured on a small VGG: masks once per step, two optimizers once per microbatch.
     return 1.07 + 0.03 * int(options.get("parts", 1))
 
 
@@ -199,12 +199,12 @@ def search(
         "times as long)",
     ] = 4,
 ) -> Tensors:
-    """Masks learned with the weights: scores trained through the masks they make, then all is rewound.
+    """Learn masks with the weights: scores train through the masks they make, then all else is rewound.
 
     The scores begin as the criterion's ranks within each layer. Edge-popup (Ramanujan et al. 2020) is
-    `train_weights: false` with `anneal: 0`; with `relaxation: concrete` masks are drawn as in Concrete Ticket Search
-    (Arora & Teuscher 2025), though quotas stand for its balance of gradients. `quotas: free` lets an allocation that
-    looks at scores, such as `global`, move weights between layers.
+    `train_weights: false` with `anneal: 0`. With `relaxation: concrete` masks are drawn as in Concrete Ticket Search
+    (Arora & Teuscher 2025), though quotas replace its gradient balancing. `quotas: free` lets an allocation that uses
+    scores, such as `global`, move weights between layers.
     """
     evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
     if pruning.blind and quotas == "fixed":
@@ -230,7 +230,7 @@ def search(
 
 
 def training_steps(method: Mapping[str, Any]) -> int:
-    """How many training steps a method's keyed choices take: 0 where nothing is learned, or learned in vain."""
+    """Return the number of training steps of a method's keyed choices: 0 if it learns nothing that it uses."""
     options = method["schedule"]["options"]
     if options.get("quotas") == "fixed" and selections[method["selection"]["name"]].facts.get("blind"):
         return 0
@@ -238,12 +238,12 @@ def training_steps(method: Mapping[str, Any]) -> int:
 
 
 def exponential_counts(total: int, keep: int, rounds: int) -> list[int]:
-    """How many are left after each round when every round keeps the same share."""
+    """Return the counts left after each round when every round keeps the same share."""
     return [round(total * (keep / total) ** (number / rounds)) for number in range(1, rounds + 1)]
 
 
 def linear_counts(total: int, keep: int, rounds: int) -> list[int]:
-    """How many are left after each round when every round prunes the same number."""
+    """Return the counts left after each round when every round prunes the same number."""
     return [total - round((total - keep) * number / rounds) for number in range(1, rounds + 1)]
 
 
@@ -262,13 +262,13 @@ def learn_scores(
     train_weights: bool = True,
     observe: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tensors:
-    """Scores of every weight after `steps`, from the ranks of `start` within each layer.
+    """Return scores of every weight after `steps`, from the ranks of `start` within each layer.
 
     At every step a layer's mask is the highest `counts(progress, scores)` of its scores, progress in [0, 1), counts
-    asked for `every` so many steps. Under it weights, unless frozen, and scores are updated with each of the batch's
-    `parts`. A score gets the gradient of its mask, w * dL/d(w m) (straight-through: Bengio et al. 2013; edge-popup:
-    Ramanujan et al. 2020, eq. 5); `concrete` draws a soft mask (Maddison et al. 2017) around the score at which the
-    layer's quota is full. Raises ValueError when training diverges.
+    updated every `every` steps. Each of the batch's `parts` (microbatches) updates the scores and, unless frozen, the
+    weights under the mask. A score gets the gradient of its mask, w * dL/d(w m) (straight-through: Bengio et al. 2013;
+    edge-popup: Ramanujan et al. 2020, eq. 5). `concrete` draws a soft mask (Maddison et al. 2017) around the score
+    threshold of the layer's quota. Raises ValueError when training diverges.
     """
     learner = Learner(evidence, recipe, steps)
     scores = torch.nn.Parameter(learner.vector({name: ranks(values) for name, values in start.items()}))
@@ -298,14 +298,14 @@ def learn_scores(
                 scores.grad = gradient if slope is None else gradient * slope
                 optimizer.step()
             observe(step + 1, steps)
-    learner.learned()  # raises when it diverged
+    learner.learned()  # raises on divergence
     if not bool(values.isfinite().all()):
         raise Divergence(f"training scores for {steps} steps diverged: a lower learning rate may help")
     return {name: tensor.contiguous() for name, tensor in learner.named(values).items()}
 
 
 def ranks(scores: torch.Tensor) -> torch.Tensor:
-    """The place of every score among the others, in (0, 1), of which the highest is nearest to 1; ties by position."""
+    """Return the rank of every score among the others, in (0, 1), the highest nearest to 1; ties by position."""
     order = descending(scores.flatten())
     positions = torch.empty(order.shape, dtype=torch.float32, device=order.device)
     positions[order] = torch.arange(len(order), 0, -1, dtype=torch.float32, device=order.device).sub_(0.5) / len(order)
@@ -313,7 +313,7 @@ def ranks(scores: torch.Tensor) -> torch.Tensor:
 
 
 def threshold(scores: torch.Tensor, count: int) -> torch.Tensor | float:
-    """The score that `count` scores reach: of a vector, `count`-th from above."""
+    """Return the score that `count` scores reach: the `count`-th highest of a vector."""
     if count >= len(scores):
         return -torch.inf
     return torch.inf if count <= 0 else reached_by(scores, count)

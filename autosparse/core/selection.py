@@ -1,9 +1,8 @@
-"""Which weights each layer keeps: scores and quotas -> masks with exactly that many ones.
+"""Selections: scores and quotas -> masks with exactly that many ones in each layer.
 
-A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may look at how they are
-joined; -inf marks weights that are gone. What it costs is stated with the registration, in SynFlow passes
-(`flows_per_layer`); one with the fact `blind` looks at no score, one with `plain` at nothing else, one with `draws`
-takes random numbers, and one with `tuned` is what the scorer came with.
+A selection is `(scores, quotas, evidence) -> masks` for all layers, name -> tensor, so that it may use their joins;
+-inf marks pruned weights. The registration states its cost in SynFlow passes (`flows_per_layer`). Facts: `blind`
+ignores scores, `plain` uses nothing else, `draws` takes random numbers, `tuned` is the scorer's selection.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ _POSITION_BITS = 32
 
 
 def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """A boolean mask with exactly `count` ones at the highest scores; of equal ones the first are kept.
+    """Return a boolean mask with exactly `count` ones at the highest scores; ties keep the first.
 
-    Raises ValueError when a score is not a number or fewer than `count` are above -inf.
+    Raises ValueError when a score is NaN or fewer than `count` are above -inf.
     """
     _check(scores, count)
     flat = scores.flatten()
@@ -49,7 +48,7 @@ def _check(scores: torch.Tensor, count: int) -> None:
 
 
 def ranks_of(scores: torch.Tensor) -> torch.Tensor:
-    """The place of every score among all, float64 in (0, 1), the highest nearest to 1; of equal ones the first."""
+    """Return the rank of every score among all, float64 in (0, 1), the highest nearest to 1; ties by position."""
     flat = scores.flatten()
     ranks = torch.empty(flat.shape, dtype=torch.float64, device=flat.device)
     positions = torch.arange(len(flat), 0, -1, dtype=torch.float64, device=flat.device)
@@ -59,11 +58,11 @@ def ranks_of(scores: torch.Tensor) -> torch.Tensor:
 
 @selections.register
 def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """As many weights for every input and output channel as the quota allows, the highest scores among them.
+    """Spread the quota evenly over input and output channels, with the highest scores among them.
 
-    Output channels differ by at most one, and so do the input channels of a group, unless weights pruned before
-    leave no choice.
-    Output channels choose one after the other, each its best weights from the inputs that were chosen least.
+    Counts of output channels differ by at most one, and so do those of a group's input channels, unless weights
+    pruned before leave no choice. Output channels choose one by one, each its best weights from the least chosen
+    inputs.
     """
     masks: Tensors = {}
     for name, values in scores.items():
@@ -74,12 +73,12 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
 
 
 def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """A mask of `scores`, `[groups, outputs, inputs, kernel]`."""
+    """Return a mask of `count` ones spread over the channels of `scores`, `[groups, outputs, inputs, kernel]`."""
     _check(scores, count)
     groups, outputs, inputs, kernel = scores.shape
     mask = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     quotas = _even_quotas(scores.reshape(groups * outputs, inputs * kernel), count).tolist()
-    # Each input's weights to one output, the best first.
+    # The weights from each input to one output, the best first.
     ranked, positions = scores.sort(dim=3, descending=True, stable=True)
     chosen = torch.zeros(groups, inputs, dtype=torch.int64, device=scores.device)
     for row, left in enumerate(quotas):
@@ -98,7 +97,7 @@ def spread_evenly(scores: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _even_quotas(scores: torch.Tensor, count: int) -> torch.Tensor:
-    """How many of `[rows, weights]` each row keeps: one level for all, the rest to the rows that score best next."""
+    """Return the counts that rows of `[rows, weights]` keep: one level for all, the rest to the best next scores."""
     alive = (scores > -math.inf).sum(dim=1)
     low, high = 0, scores.shape[1]
     while low < high:
@@ -125,14 +124,14 @@ def paths(
         "share of a layer's quota spread over channels; one weight for each comes first",
     ] = 0.25,
 ) -> Tensors:
-    """As many channels and then as many paths as the quotas allow, layer by layer (NPB: Pham et al. 2023).
+    """Maximize the channels and then the paths within the quotas, layer by layer (NPB: Pham et al. 2023).
 
-    The number of paths is linear in one layer's weights, so that given the others the best choice is exact: one
-    weight for every channel that is joined to input and output (of equals the best scores), then the weights most
-    paths would pass. Layers take turns in this, from a start that prefers the first channels of each, which so
-    become a dense core. Takes two passes of the network for every layer, three where weights are left
-    on no path; memory of a few copies
-    of the weights. The integer programs of the authors look at one layer and the paths that come in.
+    The number of paths is linear in one layer's weights, so the best choice given the other layers is exact: one
+    weight for every channel joined to input and output (ties by best score), then the weights that most paths would
+    pass. The layers are optimized one after another, in several sweeps. The start prefers the first channels of each
+    layer, which become a dense core. Takes two passes of the network for every layer, three if weights are left on no
+    path; memory of a few copies of the weights. The authors' integer programs consider one layer and its incoming
+    paths.
     """
     layers = evidence.layers_by_name
     preferred = {name: _preference(layers[name], values) for name, values in scores.items()}
@@ -156,7 +155,7 @@ _TURNS = 3
 
 
 def _preference(layer: Layer, scores: torch.Tensor) -> torch.Tensor:
-    """Weights that fall with the number of their channels: those of a sum of layers are then preferred together."""
+    """Return weights that fall with the channel index: summed layers then prefer the same channels."""
     groups, outputs, inputs, _ = layer.spread(scores).shape
     output, input = (
         1 / torch.arange(1, groups * side + 1, dtype=torch.float64, device=scores.device) for side in (outputs, inputs)
@@ -167,7 +166,7 @@ def _preference(layer: Layer, scores: torch.Tensor) -> torch.Tensor:
 
 
 def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors:
-    """How many paths would pass each weight if it were there: the flow network's gradient."""
+    """Return the number of paths that would pass each weight if present: the flow network's gradient."""
     for scaled in (False, True):
         leaves = {
             layer.name: (weights[layer.name].double() / (layer.fan_in if scaled else 1)).requires_grad_()
@@ -175,14 +174,14 @@ def _passing(evidence: Evidence, weights: Mapping[str, torch.Tensor]) -> Tensors
         }
         _, gradient = evidence.flow_gradient(leaves, paths_only=True)
         if all(bool(part.isfinite().all()) for part in gradient.values()):
-            break  # else there are more paths than float64 holds
+            break  # else the number of paths exceeds float64
     return gradient
 
 
 def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, spread: float) -> torch.Tensor:
     alive = scores > -math.inf
     joined = alive & (value > 0)
-    # Weights that no path would pass come last, the rest by paths and, of equals, by score.
+    # Weights that no path would pass come last, the rest by paths, ties by score.
     ranked = value.masked_fill(~joined, 0.0) * (1 + 1e-9 * ranks_of(scores))
     ranked = ranked.masked_fill(~alive, -math.inf)
     parts = layer.spread(joined)
@@ -195,7 +194,7 @@ def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, s
 
 @selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
 def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """Any weights: the layer's quota filled at random, which shows what a score's quotas alone are worth."""
+    """Fill the layer's quota at random, which shows the worth of a score's quotas alone."""
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
 
 
@@ -209,11 +208,11 @@ def sampled(
         float, Gt(0), Range(0.01, 10, log=True), "0.01 is almost the highest scores, 100 almost any weights"
     ] = 1.0,
 ) -> Tensors:
-    """Drawn by softmax of a layer's standardized scores over `temperature` (Kool et al. 2019, Gumbel top-k).
+    """Draw by softmax of a layer's standardized scores over `temperature` (Kool et al. 2019, Gumbel top-k).
 
-    One after the other without putting back: adding Gumbel noise and keeping the highest does just that, in
-    logarithms, so that no probability underflows and the count is exact. Standard deviations make it the same for
-    scores of any scale; a layer of equal scores is drawn uniformly.
+    Keeping the highest scores plus Gumbel noise samples without replacement, in logarithms: no probability
+    underflows and the count is exact. Standardized scores make it independent of their scale; a layer of equal
+    scores is drawn uniformly.
     """
     return {
         name: keep_top(_standard(values) / temperature + _gumbel(values, evidence.generator), quotas[name])
@@ -229,7 +228,7 @@ def _drawn(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 def _standard(scores: torch.Tensor) -> torch.Tensor:
     values = scores.double()
     if bool(values.isnan().any()):
-        return values  # `keep_top` tells
+        return values  # `keep_top` raises
     alive = values[values.isfinite()]
     if not alive.numel():
         return values
@@ -245,19 +244,19 @@ def _gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 @selections.register(plain=True)
 def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """The highest scores."""
+    """Keep the highest scores."""
     return {name: keep_top(values, quotas[name]) for name, values in scores.items()}
 
 
 @selections.register(tuned=True)
 def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """The selection that goes with the scorer: tuned, of `tuning.selections`, or that of its kind."""
+    """Apply the scorer's selection: the tuned one, of `tuning.selections`, or that of its kind."""
     chosen = evidence.scorer.select if evidence.scorer else None
     return (chosen or top)(scores, quotas, evidence)
 
 
 def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
-    """Whether a selection, or the one that goes with the scorer, takes random numbers: it breaks ties by itself."""
+    """Return whether a selection, or the scorer's, takes random numbers: it breaks ties by itself."""
     function = getattr(select, "func", select)
     if function is tuned:
         return evidence.scorer is not None and draws(evidence.scorer.select or top, evidence)
@@ -265,10 +264,10 @@ def draws(select: Callable[..., Tensors], evidence: Evidence) -> bool:
 
 
 def ascending(values: torch.Tensor) -> torch.Tensor:
-    """Positions of a vector's values from the lowest to the highest, int64; of equal ones the first before others.
+    """Return positions of a vector's values from the lowest to the highest, int64; ties by position.
 
-    What `argsort(stable=True)` gives, NaN last. On a CPU the bits of float32 values become integers in the same order,
-    to which their positions are appended: sorting whole numbers is many times as fast as sorting pairs.
+    Equals `argsort(stable=True)`, NaN last. On a CPU the bits of float32 values become integers in the same order,
+    with their positions appended: sorting integers is many times as fast as sorting pairs.
     """
     if values.device.type != "cpu" or values.dtype != torch.float32 or len(values) >= 2 ** (_POSITION_BITS - 1):
         return values.argsort(stable=True)
@@ -282,12 +281,12 @@ def ascending(values: torch.Tensor) -> torch.Tensor:
 
 
 def descending(values: torch.Tensor) -> torch.Tensor:
-    """Positions from the highest value to the lowest; equal ones in the order of their positions. Of no NaN."""
+    """Return positions from the highest value to the lowest; ties by position. No value is NaN."""
     return ascending(-values)
 
 
 def reached_by(values: torch.Tensor, count: int) -> torch.Tensor:
-    """The value that `count` of a vector's values reach, in [1, len(values)]: the `count`-th from above. Of no NaN."""
+    """Return the `count`-th highest of a vector's values, `count` in [1, len(values)]. No value is NaN."""
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return values.topk(count, sorted=False).values.min()
     index = len(values) - count

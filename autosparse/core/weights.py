@@ -1,4 +1,4 @@
-"""The prunable weights of a network, by name, and what is known of the layers that hold them."""
+"""The prunable weights of a network, by name, and the properties of the layers that hold them."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Tensors: TypeAlias = "dict[str, torch.Tensor]"
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer with a prunable weight, as met in a forward pass.
+    """One layer with a prunable weight, as seen in a forward pass.
 
-    `shape` is the weight's, of layers other than torch's as [outputs, inputs] or `transposed`. `fan_in` and `fan_out`
-    count the inputs one output reads and the outputs one input feeds; `positions` is how often each weight is used for
-    one example, so that the layer's multiply-adds (MACs) are `positions` times its kept weights.
+    `shape` is the weight's, for layers other than torch's as [outputs, inputs] or `transposed`. `fan_in` and `fan_out`
+    count the inputs one output reads and the outputs one input feeds. `positions` counts the uses of each weight for
+    one example: the layer's multiply-adds (MACs) are `positions` times its kept weights.
     """
 
     name: str
@@ -43,20 +43,20 @@ class Layer:
         return math.prod(self.shape)
 
     def spread(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A tensor of the weight's shape as `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
+        """Reshape a tensor like the weight to `[groups, outputs, inputs, kernel]`, outputs and inputs of one group."""
         parts = tensor.reshape(self.groups, self.shape[0] // self.groups, self.shape[1], -1)
         return parts.transpose(1, 2) if self.transposed else parts
 
     def gather(self, parts: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
-        """What `spread` gave, in the weight's own shape again."""
+        """Invert `spread`: return a tensor in the weight's shape."""
         return (parts.transpose(1, 2) if self.transposed else parts).reshape(shape)
 
 
 def prunable_weights(model: torch.nn.Module) -> Tensors:
-    """Weights of convolutions, linear layers, attention and declared layers, name -> parameter, tied ones once.
+    """Return weights of convolutions, linear layers, attention and declared layers, name -> parameter, tied ones once.
 
-    In model order. Those that train: a frozen, parametrized or complex one is left out. `unprunable` says why for each
-    of the others. Raises UsageError when a layer waits for its first batch to be built.
+    In model order, without frozen, parametrized and complex ones. `unprunable` gives the reason for each other
+    parameter. Raises UsageError for a lazy layer that awaits its first batch.
     """
     for prefix, module in model.named_modules():
         if any(map(torch.nn.parameter.is_lazy, (*module._parameters.values(), *module._buffers.values()))):
@@ -75,7 +75,7 @@ def prunable_weights(model: torch.nn.Module) -> Tensors:
 
 
 def unprunable(model: torch.nn.Module) -> dict[str, str]:
-    """Every parameter that is not prunable under this name -> why, in model order; packed weights too."""
+    """Return every parameter that is not prunable under this name -> reason, in model order; packed weights too."""
     known = {id(weight): name for name, weight in prunable_weights(model).items()}
     excluded = declared_of(model).excluded
     layers = {full for full, *_ in weights_of(model)}
@@ -97,12 +97,12 @@ def unprunable(model: torch.nn.Module) -> dict[str, str]:
 
 EXCLUDED = "excluded"
 _UNKNOWN = "of "
-"""How the reason begins for a parameter that could be a layer's weight, of a kind that is not known."""
+"""The start of the reason for a parameter that could be a layer's weight, of unknown kind."""
 _MUCH = 0.1
 
 
 def left_out(model: torch.nn.Module) -> str:
-    """Return a sentence where over a tenth of a network's parameters is left whole for no named reason, or nothing."""
+    """Return a warning if over a tenth of a network's parameters stays dense for no known reason, else nothing."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     reasons = {name: why for name, why in unprunable(model).items() if why.startswith(_UNKNOWN)}
     names = [name for name in reasons if name in parameters and parameters[name].ndim > 1]
@@ -118,7 +118,7 @@ def left_out(model: torch.nn.Module) -> str:
 
 
 def explain_unprunable(model: torch.nn.Module) -> str:
-    """Why nothing of a network is prunable, in half a sentence: each reason with the first name it holds for."""
+    """Return why a network has no prunable weight, in half a sentence: each reason with its first parameter."""
     names: dict[str, list[str]] = {}
     for name, reason in unprunable(model).items():
         names.setdefault(reason, []).append(name)
@@ -130,10 +130,10 @@ def explain_unprunable(model: torch.nn.Module) -> str:
 
 
 def describe_layers(model: torch.nn.Module, example: Inputs | None = None) -> tuple[Layer, ...]:
-    """The layers of `prunable_weights`, in model order, measured by one forward pass of one example.
+    """Return the layers of `prunable_weights`, in model order, measured by one forward pass of one example.
 
-    `example` is an input batch of one, `[1, ...]`, or several inputs; without it, and for a layer that takes no part,
-    `positions` are 0. Projections of attention that are one weight count their mean position.
+    `example` is an input batch of one, `[1, ...]`, or several inputs; without it, and for an unused layer, `positions`
+    are 0. Attention projections in one weight count the mean of their positions.
     """
     weights = prunable_weights(model)
     names = {id(weight): name for name, weight in weights.items()}
@@ -148,7 +148,7 @@ def describe_layers(model: torch.nn.Module, example: Inputs | None = None) -> tu
 
 @contextmanager
 def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
-    """The model in training or evaluation mode; afterwards every module is in the mode it had."""
+    """Put the model in training or evaluation mode; restore the mode of every module afterwards."""
     before = [(module, module.training) for module in model.modules()]
     model.train(training)
     try:
@@ -161,8 +161,8 @@ def in_mode(model: torch.nn.Module, *, training: bool) -> Iterator[None]:
 def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
     """Load every parameter and buffer into a network, in place, and return it.
 
-    The version of a module's state, and what of it is no tensor, are the network's present ones. Raises RuntimeError,
-    as torch does, for a state of another network.
+    Version and non-tensor parts of a module's state stay the network's present ones. Raises RuntimeError, as torch
+    does, for a state of another network.
     """
     current = model.state_dict()
     whole: dict[str, Any] = {name: part for name, part in current.items() if not isinstance(part, torch.Tensor)}
@@ -173,40 +173,40 @@ def load_state(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> tor
 
 
 def state_of(model: torch.nn.Module) -> Tensors:
-    """Return a network's parameters and buffers by name; what a module's state holds besides is left out."""
+    """Return a network's parameters and buffers by name, without other parts of a module's state."""
     return {name: part for name, part in model.state_dict().items() if isinstance(part, torch.Tensor)}
 
 
 def keep_count(total: int, sparsity: float) -> int:
-    """How many of `total` weights stay at a sparsity in [0, 1): the one place where it becomes a count."""
+    """Return how many of `total` weights stay at a sparsity in [0, 1): the only conversion to a count."""
     return round((1 - sparsity) * total)
 
 
 def sparsity_of(total: int, keep: int) -> float:
-    """The sparsity with the fewest decimals at which exactly `keep` of `total` weights stay."""
+    """Return the sparsity with the fewest decimals at which exactly `keep` of `total` weights stay."""
     exact = 1 - keep / total
     return next((s for digits in range(1, 17) if keep_count(total, s := round(exact, digits)) == keep), exact)
 
 
 def full_masks(weights: Mapping[str, torch.Tensor]) -> Tensors:
-    """Masks that keep every weight."""
+    """Return masks that keep every weight."""
     return {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
 
 
 def together(tensors: Mapping[str, torch.Tensor], work: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
-    """What `work` makes of all values as one vector, by name in the tensors' shapes."""
+    """Apply `work` to all values as one vector; return the result by name in the tensors' shapes."""
     made = work(torch.cat([tensor.flatten() for tensor in tensors.values()]))
     parts = made.split([tensor.numel() for tensor in tensors.values()])
     return {name: part.view(tensors[name].shape) for name, part in zip(tensors, parts, strict=True)}
 
 
 def kept(masks: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Ones per layer."""
+    """Count the ones per layer."""
     return {name: int(mask.count_nonzero()) for name, mask in masks.items()}
 
 
 def total_of(tensors: Mapping[str, torch.Tensor]) -> int:
-    """How many numbers the tensors hold together."""
+    """Count the elements of all tensors."""
     return sum(tensor.numel() for tensor in tensors.values())
 
 
@@ -242,7 +242,7 @@ def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -
         elif any(kind is not None for _, kind in homes[id(module)]):
             uses = _declared_positions(module, homes[id(module)], output)
         else:
-            # A weight is used once for every place of the output; of a transposed convolution, of the input.
+            # A weight is used once for every position of the output; in a transposed convolution, of the input.
             transposed = getattr(module, "transposed", False)
             values = (inputs[0] if inputs else named["input"]) if transposed else output
             channels = values.shape[1] if isinstance(module, torch.nn.modules.conv._ConvNd) else values.shape[-1]
@@ -266,7 +266,7 @@ _FAST_PATH = Lock()
 
 @contextmanager
 def _without_fast_path() -> Iterator[None]:
-    # The fast path of transformer layers calls none of the modules inside. It is torch's, of all threads.
+    # The fast path of transformer layers calls none of the modules inside. The switch is global to all threads.
     with _FAST_PATH:
         before = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)
@@ -292,8 +292,8 @@ def _attention_positions(
 def _declared_positions(
     module: torch.nn.Module, weights: Sequence[tuple[str, Kind | None]], output: Any
 ) -> dict[int, int]:
-    # A weight is used once a token; of several layers in one tensor, as of experts, each by its share of the tokens. An
-    # embedding multiplies nothing.
+    # A weight is used once per token. Several layers in one tensor, such as experts, each take a share of the tokens.
+    # An embedding multiplies nothing.
     first = next(tensors_in(output), None)
     tokens = 0 if first is None or first.ndim == 0 else first.numel() // first.shape[-1]
     uses: dict[int, int] = {}

@@ -1,4 +1,4 @@
-"""Scores that are exactly zero: networks whose signal begins at zero, and ties that would be broken by position.
+"""Scores of exactly zero: networks whose signal begins at zero, and ties that position would break.
 
 Some networks begin branches (timm's ResNets, torchvision's `zero_init_residual=True`, ReZero, Fixup) or their last
 layer (MLP-Mixers) at zero. Gradients inside are then zero, and so is every score that multiplies by them.
@@ -16,11 +16,11 @@ from autosparse.core.weights import Tensors, describe_layers, prunable_weights, 
 from autosparse.lazy_torch import torch
 
 _NO_SCALE = ("bias", "beta", "shift", "offset", "token", "pos")
-_MANY = 0.01  # of all scores, from which on equal ones are no accident
+_MANY = 0.01  # share of all scores above which ties are no accident
 
 
 class NoSignal(ValueError):
-    """No score differs from zero; `hint` is what may help."""
+    """A lack of signal: every score is zero; `hint` suggests a remedy."""
 
     hint = (
         "the loss feels no weight: initialize the last layer otherwise, train before scoring (the schedule's `steps`), "
@@ -31,8 +31,8 @@ class NoSignal(ValueError):
 def with_signal(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Tensors]:
     """Return a criterion that scores networks whose branches begin at zero as if they carried signal.
 
-    Where a whole layer has scores of exactly zero and scales or weights begin at zero, the network is scored with such
-    scales at one and such weights drawn by their fan-in; masks are for the network as it is. `note` says so.
+    If all scores of a layer are exactly zero, zero-initialized scales become one and zero-initialized weights are
+    drawn by their fan-in before scoring. Masks apply to the original network. `note` records it.
     """
     silent_before = False
 
@@ -51,7 +51,7 @@ def with_signal(score: Callable[[Evidence], Tensors]) -> Callable[[Evidence], Te
 
 
 def silent_layers(scores: Mapping[str, torch.Tensor], evidence: Evidence) -> list[str]:
-    """Return the layers of which weights are present and every score is exactly zero."""
+    """Return the layers with present weights whose scores are all exactly zero."""
     return [
         name
         for name, values in scores.items()
@@ -60,7 +60,7 @@ def silent_layers(scores: Mapping[str, torch.Tensor], evidence: Evidence) -> lis
 
 
 def carrying_signal(evidence: Evidence) -> Evidence:
-    """Return the network with what begins at zero replaced, or the same evidence where nothing does."""
+    """Return the network with zero-initialized scales and weights replaced, or the same evidence without any."""
     prunable = {id(weight): name for name, weight in prunable_weights(evidence.model).items()}
     layers = {layer.name: layer for layer in evidence.layers or describe_layers(evidence.model)}
     replaced: Tensors = {}
@@ -86,7 +86,7 @@ def carrying_signal(evidence: Evidence) -> Evidence:
 
 
 def is_by_position(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Tensor]) -> bool:
-    """Whether masks keep some and drop others of equal scores: zeros, or more than a hundredth of all scores."""
+    """Return whether masks keep some and drop others of tied scores: zeros, or over a hundredth of all scores."""
     if not any(bool(mask.any()) for mask in masks.values()):
         return False
     lowest = lowest_kept(masks, scores)
@@ -106,9 +106,9 @@ def lowest_kept(masks: Mapping[str, torch.Tensor], scores: Mapping[str, torch.Te
 
 
 def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], generator: torch.Generator) -> Tensors:
-    """Return scores in which those of the `equal` values are in random order.
+    """Return scores with ties at the `equal` values broken at random.
 
-    They stay between the scores next to them: what is above or below is ranked as before.
+    They stay between the scores next to them: the ranks of all others are unchanged.
     """
 
     def untied(values: torch.Tensor) -> torch.Tensor:
@@ -123,6 +123,6 @@ def without_ties(scores: Mapping[str, torch.Tensor], equal: Collection[float], g
 
 
 def _is_scale(name: str, part: torch.Tensor) -> bool:
-    # A scale of a normalization, of a branch (ReZero) or of a layer: one number, or one for each channel.
+    # A scale of a normalization, of a branch (ReZero) or of a layer: a scalar, or one for each channel.
     last = name.rpartition(".")[2].lower()
     return sum(size > 1 for size in part.shape) <= 1 and not any(word in last for word in _NO_SCALE)

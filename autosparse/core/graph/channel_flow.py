@@ -1,7 +1,7 @@
-"""What each channel of a network carries: the same number whatever the input, or something that is needed further on.
+"""Channel flow: a channel is constant for every input, or it carries values that later layers need.
 
 The network is read as `torch.export` records it. Channels that are computed from one another by position (a sum's, a
-normalization's) are one *unit*: they stay together.
+normalization's) form one *unit*: they stay together.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from autosparse.lazy_torch import torch
 
-# One number in, one number out: what they make of a constant is computed by calling them.
+# Elementwise functions: a call on a constant computes their constant output.
 _POINTWISE = (
     "relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "tanh", "gelu", "leaky_relu", "elu",
     "selu", "celu", "mish", "softplus", "softsign", "logsigmoid", "clamp", "clamp_min", "clamp_max",
@@ -34,9 +34,9 @@ class Value:
     """A tensor that the network computes, channel by channel along dimension `dim`."""
 
     units: torch.Tensor
-    """`[channels]`, which unit each belongs to"""
+    """`[channels]`, the unit of each"""
     constant: torch.Tensor
-    """`[channels]` float64, its value where that is the same for every input and place, else not a number"""
+    """`[channels]` float64, the value if it is the same for every input and position, else NaN"""
     dim: int
 
     @property
@@ -46,9 +46,9 @@ class Value:
 
 @dataclass(frozen=True)
 class Reader:
-    """A convolution or linear layer: the module that holds its weight, what it reads and what it gives.
+    """A convolution or linear layer: the module that holds its weight, its input and its output.
 
-    `padded` says that zeros are put around what it reads, so that a channel of one number is not one at the border.
+    `padded`: zeros surround its input, so that a constant channel is not constant at the border.
     """
 
     module: str
@@ -61,9 +61,9 @@ class Reader:
 
 @dataclass
 class ChannelFlow:
-    """What was found: layers that mix channels, layers that follow them, and units that must stay.
+    """The channel flow of a network: layers that mix channels, layers that follow them, and units that must stay.
 
-    `followers` are modules with a number or a kernel for each channel, a normalization or a depthwise convolution.
+    `followers` are modules with a scalar or a kernel per channel, a normalization or a depthwise convolution.
     `normalized` are pairs of modules: a mixing or depthwise layer, and the normalization that alone reads its output.
     """
 
@@ -74,25 +74,25 @@ class ChannelFlow:
     parents: list[int] = field(default_factory=list)
 
     def root(self, unit: int) -> int:
-        """The unit that stands for one, of those that were found to be one."""
+        """Return the representative of a unit among the units joined with it."""
         while self.parents[unit] != unit:
             self.parents[unit] = self.parents[self.parents[unit]]
             unit = self.parents[unit]
         return unit
 
     def new(self, count: int) -> torch.Tensor:
-        """As many new units."""
+        """Create `count` new units."""
         first = len(self.parents)
         self.parents += range(first, first + count)
         return torch.arange(first, first + count)
 
     def join(self, first: torch.Tensor, second: torch.Tensor) -> None:
-        """Make units one, pair by pair."""
+        """Join units, pair by pair."""
         for one, other in zip(first.tolist(), second.tolist(), strict=True):
             self.parents[self.root(one)] = self.root(other)
 
     def keep(self, value: Value | None) -> None:
-        """Nothing is known of what reads a value: all of it stays."""
+        """Keep all units of a value, whose readers are unknown."""
         if value is not None:
             self.fixed.update(value.units.tolist())
 
@@ -100,12 +100,12 @@ class ChannelFlow:
 def find_channels(network: torch.nn.Module, example: torch.Tensor, *, through_views: bool = True) -> ChannelFlow:
     """Read a network in evaluation mode, `example` being a batch of inputs.
 
-    What no rule here covers keeps every channel that it reads and gives, and without `through_views` what changes shape
-    does: code may have the sizes written in it. Raises ValueError for a network that `torch.export` cannot record.
+    Operations without a rule here keep every channel of their inputs and outputs. So do reshapes without
+    `through_views`: code may hard-code sizes. Raises ValueError for a network that `torch.export` cannot record.
     """
     try:
         recorded = torch.export.export(network, (example,)).run_decompositions({})
-    except Exception as error:  # whatever of the network's own code it stumbles over
+    except Exception as error:  # any error in the network's code
         raise ValueError(f"torch.export does not record it: {str(error).strip().partition(chr(10))[0]}") from error
     return _Walk(network, recorded, _RESHAPES if through_views else ()).walk()
 
@@ -120,7 +120,7 @@ class _Walk:
         self.nodes = list(recorded.graph.nodes)
         self.flow = ChannelFlow()
         self.values: dict[Any, Value | None] = {}
-        self.layers: dict[Any, str] = {}  # node -> the module of whose weight it is made
+        self.layers: dict[Any, str] = {}  # node -> the module whose weight computes it
 
     def walk(self) -> ChannelFlow:
         for node in self.nodes:
@@ -190,7 +190,7 @@ class _Walk:
             if source is None or not groups == len(source.units) == len(weight):
                 return None
             return self._depthwise(module, weight, bias, source, padded=padded)
-        if source is None:  # the network's input, or what nothing is known of
+        if source is None:  # the network's input, or an unknown value
             units = self.flow.new(weight.shape[1])
             self.flow.fixed.update(units.tolist())
             source = Value(units, torch.full((weight.shape[1],), math.nan, dtype=torch.float64), dim)
@@ -229,7 +229,7 @@ class _Walk:
 
     def _combined(self, node: Any, operation: str) -> Value | None:
         first, second = (self.values.get(arg) if _is_node(arg) else None for arg in node.args[:2])
-        if first is not None and not _is_node(node.args[1]):  # with a number
+        if first is not None and not _is_node(node.args[1]):  # with a scalar
             constant = node.target(first.constant, node.args[1], **node.kwargs)
             return Value(first.units, constant.double(), first.dim)
         if first is None or second is None or operation not in ("add", "mul") or node.kwargs:
@@ -261,7 +261,7 @@ class _Walk:
         return module, self.tensors[name].detach()
 
     def _is(self, node: Any, name: str) -> bool:
-        # Whether a node is the tensor of that name, not another or a computed one; there need not be any.
+        # True if a node is absent or the tensor of that name, not another or a computed one.
         return node is None or self.names.get(node.name) == name
 
 
@@ -280,12 +280,12 @@ def _shape(node: Any) -> Sequence[int]:
 
 
 def _connects(weight: torch.Tensor) -> torch.Tensor:
-    # `[outputs, inputs]`, whether any weight between the two is not zero.
+    # `[outputs, inputs]`, True if any weight between the two is nonzero.
     return (weight.flatten(2) if weight.ndim > 2 else weight.unsqueeze(2)).ne(0).any(dim=2)
 
 
 def _mixed(weight: torch.Tensor, bias: torch.Tensor | None, source: Value, *, padded: bool) -> torch.Tensor:
-    # What a layer gives where all that it reads is one number; zeros around a number that is none make it another.
+    # A layer's output if its inputs are constant; zero padding around a nonzero constant makes the output vary.
     uncertain = source.varies | ((source.constant != 0) & padded)
     summed = weight.double().flatten(2).sum(dim=2) if weight.ndim > 2 else weight.double()
     constant = summed @ source.constant.where(~uncertain, 0.0) + (0 if bias is None else bias.double())
@@ -308,7 +308,7 @@ def _averaged(source: Value, node: Any) -> Value | None:
 
 
 def _reshaped(source: Value, before: Sequence[int], after: Sequence[int]) -> Value | None:
-    # Channels that stay where they are among dimensions of one, or places that become channels, a channel's together.
+    # Channels that keep their dimension next to those of size 1, or positions that become channels, grouped by channel.
     if list(before) == list(after):
         return source
     if source.dim != 1 or len(after) < 2 or before[0] != after[0]:
@@ -322,10 +322,10 @@ def _reshaped(source: Value, before: Sequence[int], after: Sequence[int]) -> Val
 
 
 def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
-    """`[units]`, which stay, and for each reader (its place) the input channel that stands for all its constant ones.
+    """Return the units that stay, bool `[units]`, and by reader index the input channel that represents its constants.
 
-    A constant that is not zero cannot be put into the bias of a layer with zeros around its input: there one channel
-    stands for all of them, their weights summed.
+    The bias of a zero-padded layer cannot absorb a nonzero constant: there one channel represents all of them, with
+    their weights summed.
     """
     roots = torch.tensor([flow.root(unit) for unit in range(len(flow.parents))], dtype=torch.int64)
     kept = torch.zeros(len(flow.parents), dtype=torch.bool)
@@ -333,7 +333,7 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
     readers = [(r, _connects(r.weight), roots[r.reads.units], roots[r.gives.units]) for r in flow.readers]
     stand: dict[int, int] = {}
     count = -1
-    while count != (count := int(kept.count_nonzero())):  # until it is settled
+    while count != (count := int(kept.count_nonzero())):  # until convergence
         for index, (reader, connects, sources, results) in reversed([*enumerate(readers)]):
             reads = reader.reads
             rows = kept[results] & reader.gives.varies
@@ -344,7 +344,7 @@ def kept_units(flow: ChannelFlow) -> tuple[torch.Tensor, dict[int, int]]:
                 there = size.where(kept[sources], -1.0)
                 stand[index] = int((there if bool((there > 0).any()) else size).argmax())
                 kept[sources[stand[index]]] = True
-        for _, _, sources, results in readers:  # a layer without channels is none
+        for _, _, sources, results in readers:  # a layer needs at least one channel
             for units in (sources, results):
                 if not bool(kept[units].any()):
                     kept[units[0]] = True

@@ -16,11 +16,11 @@ from autosparse.lazy_torch import torch
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that masks cut, in words, and the layers it is about.
+    """A disconnected part of a masked network, in words, and its layers.
 
-    `kind` is `network` (no output depends on the input), `outputs` (some do not), `stage` (no way into a sum or a
-    concatenation passes anything), `shortcut` or `branch` (one way does not), `empty` (a layer keeps no weight) or
-    `dead` (it keeps some, none of them on a path).
+    `kind` is `network` (no output depends on the input), `outputs` (some do not), `stage` (every way into a join is
+    disconnected), `shortcut` or `branch` (one way is), `empty` (a layer keeps no weight) or `dead` (none of its weights
+    is on a path).
     """
 
     kind: str
@@ -30,7 +30,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Join:
-    """A sum, product or concatenation: for every way into it the layers that are on that one alone."""
+    """A sum, product or concatenation, with the layers exclusive to each way into it."""
 
     branches: tuple[tuple[str, ...], ...]
     is_sum: bool
@@ -40,22 +40,22 @@ class Join:
         return tuple(name for branch in self.branches for name in branch)
 
     def is_shortcut(self, branch: tuple[str, ...]) -> bool:
-        """Whether another way into the same sum has more layers."""
+        """Return whether another way into the same sum has more layers."""
         return self.is_sum and len(branch) < max(map(len, self.branches))
 
 
 @dataclass(frozen=True)
 class Network:
-    """What a network connects when dense: weights on a path, its joins, and the layer that gives the outputs."""
+    """The connectivity of a dense network: weights on a path, joins, and the layer that computes the outputs."""
 
     on_path: Tensors
     joins: tuple[Join, ...]
     last: str | None
-    """None where outputs come from several layers"""
+    """None if several layers compute the outputs"""
 
 
 def describe_network(evidence: Evidence) -> Network:
-    """The network under full masks. Its joins are read off the graph that autograd records."""
+    """Describe the network under full masks, its joins from the graph that autograd records."""
     value, gradient, leaves = flow_of(replace(evidence, masks=full_masks(evidence.masks)))
     joins, last = _read_graph(value.grad_fn, leaves) if value.grad_fn is not None else ((), None)
     on_path = {name: part > 0 for name, part in gradient.items()}
@@ -63,10 +63,10 @@ def describe_network(evidence: Evidence) -> Network:
 
 
 def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> tuple[Finding, ...]:
-    """What the evidence's masks cut that the dense network has, the gravest first; nothing of a sound network.
+    """Return the disconnected parts that the dense network connects, the gravest first; none for a sound network.
 
-    A layer is named once as what it is part of, a branch or the network, and again if it is empty. Takes two passes of
-    the network, one where the weights that are `on_path` are known; of one that is cut, one more for every such sum.
+    A layer appears once as part of a branch or the network, and again if it is empty. Takes two passes of the network,
+    or one if the weights `on_path` are known. A disconnected network takes one more for every sum that may be cut.
     """
     on_path = effective_weights(evidence) if on_path is None else on_path
     network = describe_network(evidence)
@@ -101,13 +101,13 @@ def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = Non
 
 
 def emptied(masks: Mapping[str, torch.Tensor]) -> tuple[Finding, ...]:
-    """Layers that keep no weight: what can be told without the network."""
+    """Return the layers that keep no weight, without running the network."""
     names = [name for name, mask in masks.items() if mask.numel() and not bool(mask.any())]
     return tuple(Finding("empty", (name,), f"layer {name} keeps no weight") for name in names)
 
 
 def outputs_without(evidence: Evidence, on_path: Mapping[str, torch.Tensor], network: Network) -> torch.Tensor:
-    """Which outputs of the network's last layer depend on no input, though they do when dense."""
+    """Flag the outputs of the network's last layer that depend on no input, though they do when dense."""
     assert network.last is not None
     layer = evidence.layers_by_name[network.last]
     fed, before = (
@@ -126,7 +126,7 @@ def _named(layers: Sequence[str]) -> str:
 
 
 def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Join, ...], str | None]:
-    """Joins in the order in which they are computed, and the one layer nearest to the output, if one is."""
+    """Return joins in the order of their computation, and the one layer nearest to the output, if any."""
     names = {id(leaf): name for name, leaf in leaves.items()}
     order = {name: number for number, name in enumerate(leaves)}
     behind: dict[Any, frozenset[str]] = {}  # node -> layers whose weights it depends on
@@ -153,14 +153,14 @@ def _read_graph(root: Any, leaves: Mapping[str, torch.Tensor]) -> tuple[tuple[Jo
 
 
 def _weight(node: Any, names: Mapping[int, str]) -> str | None:
-    """The layer whose weight a node is, seen or not, and nothing else."""
+    """Return the layer whose weight a node is, directly or through views; else None."""
     while len(node.next_functions) == 1 and node.next_functions[0][0] is not None:
         node = node.next_functions[0][0]
     return names.get(id(getattr(node, "variable", None)))
 
 
 def _in_order(root: Any) -> Iterator[Any]:
-    """The nodes of a graph, each after those it depends on; deep graphs exceed the limit of recursion."""
+    """Yield the nodes of a graph in topological order, without recursion: deep graphs exceed its limit."""
     seen: set[Any] = set()
     stack: list[tuple[Any, bool]] = [(root, False)]
     while stack:
@@ -175,18 +175,18 @@ def _in_order(root: Any) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What masks keep of a network, what of it lies on paths, and what they cut."""
+    """The anatomy of a masked network: weights kept, weights on paths, and disconnected parts."""
 
     kept: Counts
     paths: Paths | None
-    """None for a network whose paths cannot be followed"""
+    """None for a network whose paths cannot be traced"""
     findings: tuple[Finding, ...]
 
 
 def dissect(evidence: Evidence) -> Anatomy:
-    """The anatomy of the network under the evidence's masks, in three passes of it.
+    """Return the anatomy of the network under the evidence's masks, in three passes of it.
 
-    Without paths where the network does not let them be followed, which `note` says: a diagnosis stops nothing.
+    Paths are None for an untraceable network, and `note` records it: a diagnosis never stops a run.
     """
     try:
         on_path = effective_weights(evidence)
@@ -198,5 +198,5 @@ def dissect(evidence: Evidence) -> Anatomy:
 
 
 def effective(evidence: Evidence) -> Counts:
-    """Weights per layer that lie on a path from input to output."""
+    """Count the weights per layer that lie on a path from input to output."""
     return kept(effective_weights(evidence))

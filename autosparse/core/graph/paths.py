@@ -1,4 +1,4 @@
-"""Paths from input to output through the weights that are present: which weights lie on one, and how many there are."""
+"""Paths from input to output through the present weights: the weights on them, and their number."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Untraceable(ValueError):
 
 @dataclass(frozen=True)
 class Paths:
-    """What masks leave of a network's paths, per layer by the name of its weight, and in all.
+    """The paths of a masked network, per layer by the name of its weight, and in total.
 
-    `weights` counts weights on a path, `nodes` output channels that one of them enters, of `channels`. `through` is the
-    natural logarithm of the number of paths that pass the layer, `all` that of all paths; minus infinity where there is
-    none. Each place at which a weight is used makes a path, and what pools average counts as one.
+    `weights` counts weights on a path, `nodes` the output channels (of `channels`) that one of them enters. `through`
+    is the natural logarithm of the number of paths through the layer, `all` that of all paths; minus infinity for none.
+    Each position at which a weight is used makes a path; the values that a pool averages count as one.
     """
 
     weights: Mapping[str, int]
@@ -32,9 +32,9 @@ class Paths:
 
 
 def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> Paths:
-    """Effective weights, nodes and paths (Vysogorets & Kempe 2023; Pham et al. 2023) in two passes of the network.
+    """Count effective weights, nodes and paths (Vysogorets & Kempe 2023; Pham et al. 2023) in two passes.
 
-    One, where the weights that are `on_path` are known.
+    One pass suffices if the weights `on_path` are known.
     """
     on_path = effective_weights(evidence) if on_path is None else on_path
     through, total = count_paths(evidence)
@@ -45,16 +45,16 @@ def trace_paths(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None =
 
 
 def effective_weights(evidence: Evidence) -> Tensors:
-    """Which weights lie on a path from input to output, name -> bool tensor (Vysogorets & Kempe 2023).
+    """Return the weights on a path from input to output, name -> bool tensor (Vysogorets & Kempe 2023).
 
-    The linear positive network's output feels them; weights are 1 / fan-in, so that sums neither vanish nor overflow.
+    They have a gradient in the linear positive network. Weights are 1 / fan-in: sums neither vanish nor overflow.
     """
     _, gradient, _ = flow_of(evidence)
     return {name: (part > 0) & evidence.masks[name].bool() for name, part in gradient.items()}
 
 
 def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors, Tensors]:
-    """Return the output that effective weights are felt by, its gradient, and its leaves: layers' masks / fan-in."""
+    """Return the flow through the effective weights, its gradient, and its leaves: layers' masks / fan-in."""
     leaves = {
         layer.name: (evidence.masks[layer.name].double() / layer.fan_in).requires_grad_() for layer in evidence.layers
     }
@@ -62,11 +62,11 @@ def flow_of(evidence: Evidence) -> tuple[torch.Tensor, Tensors, Tensors]:
 
 
 def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
-    """The natural logarithms of the numbers of paths: through each layer, and of all.
+    """Return the natural logarithms of the numbers of paths: through each layer, and in total.
 
     With all present weights 1 the linear positive network's output is the number of paths. Where that exceeds float64,
-    weights are e^t with the largest t below 0 that does not, and the mean length of a path, the logarithm's slope in t,
-    is followed to t = 0 as `1 / (p + q e^-t)`: exact for a chain and for equal residual blocks. Raises Untraceable for
+    weights are e^t with the largest t below 0 that does not. The mean length of a path, the logarithm's slope in t, is
+    extrapolated to t = 0 as `1 / (p + q e^-t)`: exact for a chain and for equal residual blocks. Raises Untraceable for
     networks whose output does not grow with their weights.
     """
     exact = _paths_at(evidence, 0.0)
@@ -87,18 +87,18 @@ def count_paths(evidence: Evidence) -> tuple[dict[str, float], float]:
 
 
 def _mean_length(through: Mapping[str, float], total: float) -> float:
-    """Weights on a path."""
+    """Return the mean number of weights on a path."""
     return math.fsum(math.exp(part - total) for part in through.values())
 
 
 def _paths_at(evidence: Evidence, power: float) -> tuple[dict[str, float], float] | None:
-    """What `count_paths` gives, paths weighing e^power for each weight on them; None when that is too much."""
+    """Return the result of `count_paths` with e^power for each weight on a path; None on overflow."""
     leaves = {
         layer.name: (evidence.masks[layer.name].double() * math.exp(power)).requires_grad_()
         for layer in evidence.layers
     }
     value, gradient = evidence.flow_gradient(leaves, paths_only=True)
-    # Where a weight is absent its gradient may exceed what the paths that are there come to.
+    # The gradient of an absent weight may exceed the sum over the present paths.
     through = {
         name: float((part.where(evidence.masks[name].bool(), 0.0) * leaves[name].detach()).sum())
         for name, part in gradient.items()

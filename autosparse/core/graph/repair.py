@@ -1,4 +1,4 @@
-"""What is done about masks that cut the network: nothing, or the fewest weights moved that reconnect it."""
+"""Repairs of disconnected masks: none, or the fewest moved weights that reconnect the network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ repairs: Registry[Repair] = Registry("repair", "repairs")
 
 @repairs.register
 def none(evidence: Evidence, masks: Tensors, score: Callable[[Evidence], Tensors], costs: Mapping[str, int]) -> Tensors:
-    """Masks stay as they are; what they cut is reported."""
+    """Keep the masks; the report lists disconnected parts."""
     return masks
 
 
@@ -29,14 +29,13 @@ def none(evidence: Evidence, masks: Tensors, score: Callable[[Evidence], Tensors
 def reconnect(
     evidence: Evidence, masks: Tensors, score: Callable[[Evidence], Tensors], costs: Mapping[str, int]
 ) -> Tensors:
-    """The fewest weights are added that give every layer and output a path, and as many removed.
+    """Add the fewest weights that give every layer and output a path, and remove as many.
 
-    Each missing path is the one that lacks the fewest weights, of equals those with the best scores. Removed are
-    weights on no path, the lowest scores first, then the lowest scores whose input and output channel have others.
-    `costs` is what a weight of a layer costs: what all cost together does not rise, and stays the same where each
-    costs 1. Where weights cannot leave one by one, paths are laid from nothing and the best of the others stay. Takes
-    a pass of the network or two for each weight that is added. Raises ValueError when the budget is too small for a
-    path through every layer.
+    Each missing path is the one that lacks the fewest weights, ties broken by the best scores. Weights on no path go
+    first, lowest scores first, then the lowest scores whose input and output channels keep others. `costs` is the cost
+    of a weight per layer: the total does not rise, and stays the same if each costs 1. Where weights cannot be removed
+    one by one, paths are built from empty masks and the best other weights fill the budget. Takes one or two passes of
+    the network for each added weight. Raises ValueError when the budget is too small for a path through every layer.
     """
     network = describe_network(evidence)
     scores = {name: values.detach().double() for name, values in score(evidence).items()}
@@ -53,11 +52,11 @@ def reconnect(
 
 _ROUNDS = 8
 _ABSENT = 1e-10
-"""What a path through an absent weight is worth: sums of a layer's inputs do not make up for it."""
+"""The value of a path through an absent weight: sums over a layer's inputs do not make up for it."""
 
 
 def _add_paths(evidence: Evidence, masks: Tensors, scores: Tensors, network: Network) -> int:
-    """Add to the masks, in place, what gives every layer and output a path; how many weights that took."""
+    """Add weights to the masks, in place, until every layer and output has a path; return their number."""
     added = 0
     while (target := _first_without_path(replace(evidence, masks=masks), network)) is not None:
         name, among = target
@@ -66,7 +65,7 @@ def _add_paths(evidence: Evidence, masks: Tensors, scores: Tensors, network: Net
             raise ValueError(f"layer {name} cannot be given a path")
         through = _best({name: order == left}, scores)
         while left > 0:
-            # Paths through the chosen weight lack this much less than none at all: no others come before them.
+            # The pull makes paths through the chosen weight lack -1 in total: no other path comes before them.
             missing = _missing(evidence, masks, through, pull=left + 1)
             layer, index = _best({layer: (part == -1) & ~masks[layer] for layer, part in missing.items()}, scores)
             masks[layer].view(-1)[index] = True
@@ -75,7 +74,7 @@ def _add_paths(evidence: Evidence, masks: Tensors, scores: Tensors, network: Net
 
 
 def _first_without_path(evidence: Evidence, network: Network) -> tuple[str, torch.Tensor] | None:
-    """A layer that needs a path, and the weights that it may pass."""
+    """Return a layer that needs a path, and the weights that the path may pass."""
     on_path = effective_weights(evidence)
     for name, part in network.on_path.items():
         if bool(part.any()) and not bool(on_path[name].any()):
@@ -90,7 +89,7 @@ def _first_without_path(evidence: Evidence, network: Network) -> tuple[str, torc
 
 
 def _best(candidates: Mapping[str, torch.Tensor], scores: Tensors) -> tuple[str, torch.Tensor]:
-    """The candidate with the highest score, the first of equals: its layer and its place."""
+    """Return the layer and the index of the candidate with the highest score, the first of ties."""
     best: list[tuple[float, str, torch.Tensor]] = []
     for name, part in candidates.items():
         indices = part.flatten().nonzero().flatten()
@@ -104,11 +103,11 @@ def _best(candidates: Mapping[str, torch.Tensor], scores: Tensors) -> tuple[str,
 def _missing(
     evidence: Evidence, masks: Tensors, through: tuple[str, torch.Tensor] | None = None, pull: float = 0.0
 ) -> dict[str, torch.Tensor]:
-    """For each weight, how many are absent on the path through it that lacks the fewest, itself included.
+    """Return for each weight the fewest absent weights on a path through it, itself included.
 
-    Infinity where there is none. A path is worth `_ABSENT` to the power of what it lacks, and `pull` less for the
-    weight that it is to go `through`: at every layer sums are rounded to such powers, both ways, so that the number of
-    paths does not count.
+    Infinity if no path exists. A path is worth `_ABSENT` to the power of its absent weights, and `pull` less for the
+    weight that it must go `through`. Sums at every layer are rounded to such powers, forward and backward, so that the
+    number of paths does not count.
     """
     values = {name: mask.double().masked_fill(~mask, _ABSENT) for name, mask in masks.items()}
     if through is not None:
@@ -153,9 +152,9 @@ def _rounded_to_powers(evidence: Evidence) -> Iterator[None]:
 def _remove(
     evidence: Evidence, masks: Tensors, scores: Tensors, costs: Mapping[str, int], limit: int, network: Network
 ) -> bool:
-    """Remove weights from the masks, in place, until they cost no more than `limit`; whether that was possible.
+    """Remove weights from the masks, in place, until they cost at most `limit`; return whether that succeeded.
 
-    A weight goes only if its channels keep another, which with padding and strides may not be enough for a path.
+    A weight goes only if its channels keep another, which with padding and strides may not suffice for a path.
     """
     excess = _cost(masks, costs) - limit
     on_path = effective_weights(replace(evidence, masks=masks))
@@ -186,7 +185,7 @@ def _remove(
 def _rebuild(
     evidence: Evidence, before: Tensors, scores: Tensors, costs: Mapping[str, int], limit: int, network: Network
 ) -> Tensors:
-    """Masks of paths through every layer and to every output, and of the best weights there were for what is left."""
+    """Return masks of paths through every layer and to every output; the best other weights fill the budget."""
     masks = {name: torch.zeros_like(mask) for name, mask in before.items()}
     _add_paths(evidence, masks, scores, network)
     left = limit - _cost(masks, costs)
@@ -203,7 +202,7 @@ def _rebuild(
 def _by_score(
     candidates: Mapping[str, torch.Tensor], scores: Tensors, *, best_first: bool = False
 ) -> Iterator[tuple[str, int]]:
-    """Layers and places from the lowest score on, or from the highest; of equals the first."""
+    """Yield layers and indices from the lowest score up, or from the highest down; ties in order."""
     names = list(candidates)
     positions = [part.flatten().nonzero().flatten() for part in candidates.values()]
     values = torch.cat([scores[name].flatten()[position] for name, position in zip(names, positions, strict=True)])
@@ -214,7 +213,7 @@ def _by_score(
 
 
 def _channels_of_weights(layer: Layer, part: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """For every weight the number of its output channel and of its input channel."""
+    """Return for every weight the index of its output channel and of its input channel."""
     groups, outputs, inputs, _ = (whole := layer.spread(part)).shape
     output = torch.arange(groups * outputs, device=part.device).reshape(groups, outputs, 1, 1)
     input = torch.arange(groups * inputs, device=part.device).reshape(groups, 1, inputs, 1)

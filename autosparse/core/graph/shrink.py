@@ -14,11 +14,11 @@ CLOSE = 1e-4
 
 
 def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
-    """The state of `network`, in evaluation mode, without channels that carry nothing, for `resize` to take.
+    """Return the state of `network`, in evaluation mode, without dead channels, for `resize`.
 
-    A channel goes if it is the same number for every input, or if nothing that reaches the output reads it; a number
-    that is not zero goes into the bias, or the weights of one channel, of what reads it. That outputs stay equal up to
-    rounding is tried. Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
+    A channel is dead if it is constant for every input, or if no layer on a path to the output reads it. Its readers
+    absorb a nonzero constant in their bias, or in the weights of one channel. A trial checks that outputs stay equal up
+    to rounding. Raises ValueError for a network that cannot be read, or that does not run with smaller layers.
     """
     images = torch.randn(example.shape, generator=torch.Generator().manual_seed(0))
     for through_views in (True, False):
@@ -26,7 +26,7 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
         try:
             with torch.no_grad():
                 expected, outputs = network(images), resize(network, state)(images)
-        except RuntimeError:  # sizes are written in its code
+        except RuntimeError:  # its code hard-codes sizes
             continue
         if expected.shape == outputs.shape and are_close(expected, outputs):
             return state
@@ -34,7 +34,7 @@ def shrink(network: torch.nn.Module, example: torch.Tensor) -> Tensors:
 
 
 def are_close(expected: torch.Tensor, actual: torch.Tensor) -> bool:
-    """Whether outputs are equal up to rounding: off by at most 1e-4 of the largest, or of 1."""
+    """Return whether outputs are equal up to rounding: max abs error at most 1e-4 of the largest, or of 1."""
     return bool((expected - actual).abs().max() <= CLOSE * expected.abs().max().clamp_min(1.0))
 
 
@@ -54,7 +54,7 @@ def _without_dead(network: torch.nn.Module, flow: ChannelFlow) -> Tensors:
 
 
 def fuse(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
-    """A copy of `network`, for inference, its normalizations multiplied into the layers before them.
+    """Return a copy of `network`, for inference, with its normalizations fused into the layers before them.
 
     Outputs stay equal up to rounding. Raises ValueError for a network that cannot be read.
     """
@@ -71,7 +71,7 @@ def fuse(network: torch.nn.Module, example: torch.Tensor) -> torch.nn.Module:
 
 
 def like_fused(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """A copy of `network` without the normalizations of which `state` has nothing, as `fuse` leaves it."""
+    """Return a copy of `network` without the normalizations that `state` lacks, as `fuse` leaves it."""
     fused = copy.deepcopy(network)
     for name, module in network.named_modules():
         if isinstance(module, _normalizing()) and not any(key.startswith(f"{name}.") for key in state):
@@ -85,9 +85,9 @@ def _leave_out(network: torch.nn.Module, name: str) -> None:
 
 
 def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch.nn.Module:
-    """A copy of `network` with the layers that `shrink` left, and their state, in evaluation mode.
+    """Return a copy of `network` with the layers that `shrink` left, and their state, in evaluation mode.
 
-    Raises ValueError for a state that is no smaller form of the network's.
+    Raises ValueError for a state that is not a smaller form of the network's.
     """
     smaller = copy.deepcopy(network)
     current = state_of(smaller)
@@ -112,7 +112,7 @@ def resize(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> torch
 def _folded(
     reader: Reader, inputs: torch.Tensor, outputs: torch.Tensor, stands: int | None
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    # The weight and bias of a layer between the channels that stay, what the others brought summed into them.
+    # The weight and bias of a layer between the channels that stay, with the others' contributions added.
     constant, gives = reader.reads.constant, reader.gives.constant
     weight = reader.weight.double().clone()
     bias = torch.zeros(len(weight), dtype=torch.float64) if reader.bias is None else reader.bias.double().clone()
@@ -132,10 +132,10 @@ def _folded(
 def _fits(
     module: torch.nn.Module, part: str, tensor: torch.Tensor, current: torch.Tensor | None, beside: torch.Tensor | None
 ) -> bool:
-    # Whether a tensor may stand in a module in place of its own, `beside` being one that will stand there too.
+    # True if a tensor may replace a module's present one, `beside` being another replacement in that module.
     if not isinstance(module, _mixing() + _normalizing()) or beside is None:
         return False
-    if current is None:  # a bias that takes what removed channels brought
+    if current is None:  # a bias that absorbs removed channels
         return part == "bias" and isinstance(module, _mixing()) and tensor.shape == beside.shape[:1]
     smaller = tensor.ndim == current.ndim and all(
         0 < new <= old for new, old in zip(tensor.shape, current.shape, strict=True)

@@ -2,10 +2,10 @@
 
 A scorer is a registered function `(features, labels, generator, observe, **options) -> state`, name -> tensor; `labels`
 are survival shares in [0, 1], layer -> `[weights]`. Facts: `predict`, `(state, features) -> scores`; `groups`, the
-feature groups that it looks at, given its options; `selection`, what fills its quotas best, else the highest scores;
-`objective`, what trials look at; `learns_below`, the share of weights that IRP's rounds must leave at most;
-`progressive`, that it learns from the network as each round found it: a layer for each round, labels 1 for what
-survives the round, else 0. The options of `Shared` say what state of a network all look at; they are not passed on.
+feature groups that it uses, by its options; `selection`, the best for its quotas, by default the highest scores;
+`objective`, the metric of trials; `learns_below`, the largest share of weights that IRP's rounds may leave;
+`progressive`, if it learns from the network at the start of each round: a layer per round, labels 1 for survivors of
+the round, else 0. The options of `Shared` set the state of a network for every scorer; they are not passed on.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +36,7 @@ scorers: Registry[Callable[..., Tensors]] = Registry("scorer", "scorers", shared
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The feature groups that a scorer with these options, or their defaults, looks at."""
+    """Return the feature groups that a scorer uses with these options, or their defaults."""
     entry = scorers[name]
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
 
@@ -44,7 +44,7 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
 def score_weights(
     predict: Callable[[Features], Tensors], groups: Sequence[str], evidence: Evidence, images: int
 ) -> Tensors:
-    """Scores of every weight, in its shape; the tables of feature `groups` are made for one layer after another."""
+    """Return scores of every weight, in its shape; the tables of feature `groups` are built layer by layer."""
     scores: Tensors = {}
     for part in describe(evidence, groups, images):
         scores |= {name: values.view(evidence.weights[name].shape) for name, values in predict(part).items()}

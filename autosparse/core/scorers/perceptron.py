@@ -20,11 +20,11 @@ from autosparse.lazy_torch import torch
 from autosparse.registry import OneOf, Range
 
 _WIDTHS = (2, 16, 64, 1024, 1024, 64, 1)
-_CUTS = 64  # the most cut points: survival shares are few, unless there are many rounds
+_CUTS = 64  # the most cut points: survival shares are few, unless rounds are many
 
 
 def predict_paper(state: Tensors, features: Features) -> Tensors:
-    """Scores of every weight, layer -> `[weights]`, by the paper's perceptron."""
+    """Return scores of every weight, layer -> `[weights]`, by the paper's perceptron."""
     network = _network()
     network.load_state_dict(state)
     network.to(next(iter(state.values())).device).eval()
@@ -45,11 +45,11 @@ def paper(
     steps: Annotated[int, Ge(1), "updates; the authors go over all weights ten times"] = 1000,
     batch: Annotated[int, Ge(2), "weights in an update, drawn from all weights alike"] = 1024,
 ) -> Tensors:
-    """The paper's perceptron, 2-16-64-1024-1024-64-1 with BatchNorm, from w and g to the share of rounds survived.
+    """Train the paper's perceptron, 2-16-64-1024-1024-64-1 with BatchNorm, from w and g to the rounds survived.
 
-    Squared error on the share, which is the authors' min-max scaled label: in every IRP some weight falls in the
-    first round and some survives the last. Its gradient g is the mean over a sample in training mode where theirs is
-    the sum over all training batches in evaluation mode. 1.2 million parameters: scoring costs 1.2 million
+    Squared error on their share, which is the authors' min-max scaled label: in every IRP some weight is pruned in the
+    first round and some survives the last. The gradient g is the mean over a sample in training mode; the authors'
+    is the sum over all training batches in evaluation mode. 1.2 million parameters: scoring costs 1.2 million
     multiply-adds a weight.
     """
     table = features.table()
@@ -78,7 +78,7 @@ def _network() -> torch.nn.Sequential:
 
 @dataclass(frozen=True)
 class Loss:
-    """`of(scores, targets)` of a batch, both `[weights]`, and what is `learned` with the scorer and left after."""
+    """A loss: `of(scores, targets)` of a batch, both `[weights]`; `learned` parameters are dropped after training."""
 
     of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     learned: tuple[torch.Tensor, ...] = ()
@@ -88,10 +88,10 @@ Make: TypeAlias = "Callable[[Sequence[torch.Tensor], torch.Generator], Loss]"
 
 
 def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Cumulative link: cross-entropy of sigmoid(score - cut) against reaching a share, one learned cut for each share.
+    """Return the cumulative link loss: cross-entropy of sigmoid(score - cut) against reaching a share, by learned cuts.
 
-    Cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020); they begin where a
-    score of zero predicts how many weights reach each share. The score orders weights without them.
+    One cut per share; cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020).
+    Initially a score of zero predicts the number of weights that reach each share. Scores order weights without cuts.
     """
     shares = torch.cat([values.unique() for values in targets]).unique()[1:]
     if not len(shares):
@@ -112,9 +112,9 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
 
 
 def pairwise(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss:
-    """Logistic loss of pairs with different targets (RankNet: Burges et al. 2005).
+    """Return the logistic loss of pairs with different targets (RankNet: Burges et al. 2005).
 
-    Half of it are pairs inside a layer, the other half pairs of one layer and another, where there are several.
+    Half of the pairs are inside a layer, the other half between two layers, if the network has several.
     """
     layers = len(targets)
 
@@ -151,12 +151,12 @@ Steps = Annotated[int, Ge(1), "updates"]
 
 
 def predict(state: Tensors, features: Features) -> Tensors:
-    """Scores of every weight, layer -> `[weights]`, by `mlp` or `hazard`."""
+    """Return scores of every weight, layer -> `[weights]`, by `mlp` or `hazard`."""
     return _in_chunks(features, 65536, lambda part: _forward(state, part[:, state["columns"]]))
 
 
 def _in_chunks(features: Features, size: int, score: Callable[[torch.Tensor], torch.Tensor]) -> Tensors:
-    # So that memory stays bounded.
+    # In chunks, to bound memory.
     return {name: torch.cat([*map(score, values.split(size))]) for name, values in features.values.items()}
 
 
@@ -174,7 +174,7 @@ def _learn(
     steps: int,
     batch: int,
 ) -> Tensors:
-    # A perceptron after `steps` updates by Adam, whose learning rate falls to zero; every layer is drawn alike.
+    # A perceptron after `steps` updates by Adam, whose learning rate falls to zero; layers are drawn equally often.
     columns = torch.tensor([i for i, group in enumerate(features.columns) if group in features_used])
     tables = [values[:, columns] for values in features.values.values()]
     targets = [labels[name].float() for name in features.values]
@@ -234,10 +234,10 @@ def mlp(
         "(Cao et al. 2020), or the logistic loss of pairs inside and across layers (Burges et al. 2005)",
     ] = "squared",
 ) -> Tensors:
-    """A multilayer perceptron, by default squared error on the share of rounds survived (AutoSparse, arXiv 2408.14757).
+    """Train an MLP, by default by squared error on the share of rounds survived (AutoSparse, arXiv 2408.14757).
 
-    Layers are drawn equally often, whatever their size: a scorer is carried to networks whose layers it
-    has not seen, so a layer's facts matter more than its number of weights.
+    Layers are drawn equally often, whatever their size: a scorer is applied to networks with unseen layers,
+    so a layer's facts matter more than its number of weights.
     """
     return _learn(
         features, labels, generator, observe, _LOSSES[loss],
@@ -264,10 +264,10 @@ def hazard(
     steps: Steps = 300,
     batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers of all rounds alike"] = 2048,
 ) -> Tensors:
-    """The log-odds of surviving a round, given the network as the round finds it: for schedules of several rounds.
+    """Learn the log-odds of surviving a round, given the network before the round: for schedules of several rounds.
 
-    A discrete-time hazard: cross-entropy over the weights that are still there, in every round that is described.
-    The network of a round is the initial one under the masks that the round begins with, its gradient taken there.
+    A discrete-time hazard: cross-entropy over the surviving weights, in every described round. The network of a round
+    is the initial one under the masks that the round begins with, its gradient taken there.
     """
     return _learn(
         features, labels, generator, observe, lambda *_: Loss(torch.nn.functional.binary_cross_entropy_with_logits),

@@ -1,4 +1,4 @@
-"""How many weights a layer keeps, learned from what layers are: a departure from quotas that need no learning."""
+"""Layer quotas learned from layer features: a departure from quotas that need no learning."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Order = Literal["magnitude", "gradient", "sensitivity", "flow"]
 _LAYER = ("fan_in", "fan_out", "kernel", "stride", "share", "place", "first", "last")  # columns of group `layer`
 _FACTS = ("layer", "joins", "standing")
 _LEFT = "remaining"
-_LEVELS = 32  # of survival at which quotas are looked at
-_FROM = 0.5  # share that a network has left from where on its layers' quotas tell something
-_REACH = 2.0  # standard deviations beyond which a fact of a layer that was never met is no longer followed
+_LEVELS = 32  # of survival at which quotas are compared
+_FROM = 0.5  # largest remaining share at which layer quotas are informative
+_REACH = 2.0  # standard deviations at which the facts of an unseen layer are clipped
 _STEEPEST = 0.25  # least exponent: a layer always loses weights when the network does
 
 
 def predict(state: Tensors, features: Features) -> Tensors:
-    """Scores of every weight, layer -> `[weights]`: one threshold over all of them gives each layer its quota.
+    """Return scores of every weight, layer -> `[weights]`: one threshold over all gives each layer its quota.
 
-    A weight of which a share u of its layer is ranked higher scores (a - link(u)) / b, with a and b of its layer and
-    the link of the quotas that were started from: above a threshold -p lies the share of which the link is a + b p,
-    also where a part of the layer is pruned already. With nothing learned b is 1, and the quotas are those.
+    A weight below a share u of its layer scores (a - link(u)) / b, with a and b of its layer and the link of the
+    starting quotas. Above a threshold -p lies the share whose link is a + b p, also in a partly pruned layer.
+    With nothing learned b is 1, and the quotas are the starting ones.
     """
     quotas = _STARTS[int(state["start"])]
     scores: Tensors = {}
@@ -80,20 +80,19 @@ def quota(
         "magnitude"
     ),
 ) -> Tensors:
-    """Layer quotas, learned by ridge regression from what layers are; weights inside one are ranked by `order`.
+    """Learn layer quotas by ridge regression from layer facts; `order` ranks the weights inside a layer.
 
-    Of the network that IRP has pruned to a share d, layer l holds a share d_l. Ideal gas quotas would give it
-    logit(d_l) = p - log n_l, n_l being its size, Erdős-Rényi kernel quotas log(d_l) = p + log(r_l), r_l being its
-    dimensions' sum over their product, at most 0, with one price p for all layers. What is learned is the departure
-    f + h p from either, up to a number that all layers share, with f and h linear in the layer's facts and pulled to
-    0: a network of which such layers were never met gets the quotas that it started from. In closed form; two numbers
-    for each fact.
+    In the network that IRP has pruned to a share d, layer l keeps a share d_l. Ideal gas quotas give
+    logit(d_l) = p - log n_l, n_l being its size. Erdős-Rényi kernel quotas give log(d_l) = p + log(r_l), at most 0,
+    r_l being its dimensions' sum over their product. All layers share one price p. The scorer learns the departure
+    f + h p from either, up to a constant that all layers share. f and h are linear in the layer's facts and shrunk
+    to 0: a network with unseen kinds of layers gets the starting quotas. In closed form; two numbers for each fact.
     """
     every = torch.stack([_facts(features, name) for name in features.values])
     mean, spread = every.mean(dim=0), every.std(dim=0, correction=0)
     state: Tensors = {
         "mean": mean,
-        "spread": torch.where(spread > 1e-6, spread, 1e30),  # what never differs is not followed
+        "spread": torch.where(spread > 1e-6, spread, 1e30),  # constant facts are ignored
         "start": torch.tensor([*_NAMES].index(start)),
         "column": torch.tensor(features.columns.index(order)),  # of a group, the first column is the rank
     }
@@ -129,7 +128,7 @@ def _evidence(
         left = left.clamp(0.5 / sizes, 1 - 0.5 / sizes)  # of a layer without survivors: half a weight
         target = quotas.link(left) - worth - price
         known = _standard(state, facts)
-        # What all layers share is the threshold's to say: only differences between layers are learned.
+        # The threshold sets the level that all layers share: only differences between layers are learned.
         yield known - known.mean(dim=0), price.expand(len(names)), target - target.mean()
 
 
@@ -138,8 +137,8 @@ def _standard(state: Tensors, facts: torch.Tensor) -> torch.Tensor:
 
 
 def _erk(facts: torch.Tensor) -> torch.Tensor:
-    # Evci et al. 2020: the sum of a layer's dimensions over their product. Kernels are taken for square, and those of
-    # one pixel for none, as in a linear layer: the facts do not tell the two apart.
+    # Evci et al. 2020: the sum of a layer's dimensions over their product. Kernels count as square, and those of one
+    # pixel as none, as in a linear layer: the facts do not distinguish the two.
     fan_in, fan_out, kernel = (facts[_LAYER.index(name)].exp() for name in ("fan_in", "fan_out", "kernel"))
     side = torch.where(kernel > 1, 2 * kernel.sqrt(), 0.0)
     return ((fan_in / kernel + fan_out / kernel + side) * kernel / (fan_in * fan_out)).log()
@@ -152,14 +151,14 @@ def _igq(facts: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _Quotas:
-    """Quotas at a price p: a layer keeps the share of which `link` is p plus its `worth`, as far as there is one."""
+    """Quotas at a price p: a layer keeps the share whose `link` is p plus its `worth`, if such a share exists."""
 
     worth: Callable[[torch.Tensor], torch.Tensor]
     link: Callable[[torch.Tensor], torch.Tensor]
     inverse: Callable[[torch.Tensor], torch.Tensor]
 
 
-# The order is what the state of a scorer holds: what is new comes last.
+# The state of a scorer holds the index: append new quotas.
 _NAMES = {
     "igq": _Quotas(_igq, lambda share: share.logit(), lambda value: value.sigmoid()),
     "erk": _Quotas(_erk, lambda share: share.log(), lambda value: value.clamp_max(0).exp()),
@@ -186,6 +185,6 @@ def _levels(shares: torch.Tensor) -> list[float]:
 
 
 def _facts(features: Features, name: str) -> torch.Tensor:
-    # The same for all weights of a layer, so that the first row tells them. On the CPU: there are few.
+    # Equal for all weights of a layer: the first row holds them. On the CPU: facts are few.
     columns = [index for index, group in enumerate(features.columns) if group in _FACTS]
     return features.values[name][0, columns].cpu().double()

@@ -1,1 +1,1 @@
-"""Computing with the weights that are left: kernels, training and inference."""
+"""Computation with the remaining weights only: kernels, training and inference."""

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from autosparse.core.sparse.row_products import RowProducts
 
 DENSE, SPARSE = "dense", "sparse"
-_GAIN = 0.9  # of the dense time: more is what measuring again gives
-_REPEATS, _MOMENT = 7, 0.3  # runs that a time is the median of, and seconds that they may take
+_GAIN = 0.9  # of the dense time: smaller gains are measurement noise
+_REPEATS, _MOMENT = 7, 0.3  # runs per median time, and their limit in seconds
 
 
 def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> dict[str, dict[str, str]]:
-    """What is faster for each layer of a network in evaluation mode, measured here, in as many threads as torch has.
+    """Measure the faster way for each layer of a network in evaluation mode, on this machine with torch's threads.
 
-    `batches` are of inputs, each of another number of images. Layers that are dense throughout are left out.
+    `batches` are inputs, each of another batch size. Layers that are dense throughout are left out.
     """
     inputs: dict[str, dict[str, torch.Tensor]] = {name: {} for name, module in network.named_modules() if _can(module)}
     for images in batches:
@@ -38,9 +38,9 @@ def choose_ways(network: torch.nn.Module, batches: Sequence[torch.Tensor]) -> di
 
 
 def apply_ways(network: torch.nn.Module, choices: Mapping[str, Mapping[str, str]]) -> torch.nn.Module:
-    """`network` with layers replaced in place: layer -> images at once -> `dense` or `sparse`.
+    """Replace layers of `network` in place, by layer -> batch size -> `dense` or `sparse`, and return it.
 
-    Raises ValueError for layers that it has not.
+    Raises ValueError for layers that are missing or cannot be sparse.
     """
     for name, ways in choices.items():
         parent, _, child = name.rpartition(".")
@@ -58,7 +58,7 @@ def apply_ways(network: torch.nn.Module, choices: Mapping[str, Mapping[str, str]
 def _can(module: torch.nn.Module) -> bool:
     if type(module) is torch.nn.Linear:
         return True
-    # Subclasses compute in ways of their own.
+    # Subclasses may compute differently.
     return (
         type(module) is torch.nn.Conv2d
         and module.groups == 1

@@ -1,8 +1,8 @@
-"""Loops over the weights that are left, compiled by numba: convolution, BatchNorm and max pooling, and their gradients.
+"""Loops over the remaining weights, compiled by numba: convolution, BatchNorm and max pooling, and their gradients.
 
-Images lie innermost: `[images, channels, height, width]` is an array `[channels, height, width * images]`, so that one
-weight is one multiplication of a row by a number, as in SparseProp (Nikdan et al., arXiv 2302.04852). Calls for other
-`begin` and `end` write disjoint parts that do not depend on these: any number of threads gives the same bytes.
+Images are innermost: `[images, channels, height, width]` is an array `[channels, height, width * images]`. One weight
+multiplies a row by a scalar, as in SparseProp (Nikdan et al., arXiv 2302.04852). Calls for other `begin` and `end`
+write disjoint, independent parts: results are identical at any number of threads.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import numpy
 
 Loop = TypeVar("Loop", bound=Callable[..., Any])
 
-# What is summed along a row may be summed in several parts at once; what is added to a row is added in the order of
-# the weights.
+# A sum along a row may be split into several sums at once; additions to a row keep the order of the weights.
 _rows = cast(Callable[[Loop], Loop], numba.njit(nogil=True, cache=True, fastmath={"contract"}))
 _sums = cast(Callable[[Loop], Loop], numba.njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}))
 _ZERO: Any = numpy.float32(0)
@@ -72,11 +71,11 @@ def convolve(
     begin: int, end: int, x: Any, first: Any, reads: Any, down: Any, right: Any, weights: Any, y: Any,
     images: int, stride: int, spacing: int,
 ) -> None:  # fmt: skip
-    """Rows `begin` to `end` of every output channel.
+    """Compute rows `begin` to `end` of every output channel.
 
-    Weights are sorted by output channel, `first` being where each one's begin: `reads` is the input channel of each,
-    `down` and `right` where it reads, relative to the output's position times the stride. With a `spacing` inputs stand
-    that far apart, with nothing between them, as in the gradient of a convolution of that stride; one of the two is 1.
+    Weights are sorted by output channel, each of which starts at `first`. `reads` is the input channel of a weight,
+    `down` and `right` its offset from the output's position times the stride. With a `spacing` inputs lie that far
+    apart, with zeros between, as in the gradient of a convolution of that stride; stride or spacing is 1.
     """
     n, height, width, wide = images, x.shape[1], x.shape[2] // images, y.shape[2] // images
     for h in range(begin, end):
@@ -129,7 +128,7 @@ def gradient_of_weights(
     begin: int, end: int, x: Any, g: Any, first: Any, reads: Any, down: Any, right: Any, gradient: Any,
     images: int, stride: int,
 ) -> None:  # fmt: skip
-    """Of the weights of output channels `begin` to `end`, sorted as for `convolve`."""
+    """Compute the gradient of the weights of output channels `begin` to `end`, sorted as for `convolve`."""
     n, height, width, wide = images, x.shape[1], x.shape[2] // images, g.shape[2] // images
     for k in range(first[begin], first[end]):
         gradient[k] = _ZERO
@@ -176,9 +175,9 @@ def gradient_of_weights(
 def normalize(
     begin: int, end: int, x: Any, scale: Any, shift: Any, epsilon: float, mean: Any, variance: Any, y: Any
 ) -> None:
-    """Channels `begin` to `end` with a mean of 0 and a variance of 1, scaled and shifted; what these were is kept."""
+    """Normalize channels `begin` to `end` to mean 0 and variance 1, scale and shift them; store both moments."""
     for c in range(begin, end):
-        origin = x[c, 0, 0]  # one of the numbers: their squares are then no larger than their spread
+        origin = x[c, 0, 0]  # one of the values, so that squares are no larger than the spread
         total, squares = 0.0, 0.0
         for h in range(x.shape[1]):
             row, part, square = x[c, h], _ZERO, _ZERO
@@ -205,7 +204,7 @@ def gradient_of_normalize(
     begin: int, end: int, x: Any, g: Any, scale: Any, epsilon: float, mean: Any, variance: Any,
     of_scale: Any, of_shift: Any, of_x: Any,
 ) -> None:  # fmt: skip
-    """Of channels `begin` to `end`: of what was normalized, of the scale and of the shift."""
+    """Compute the gradients of channels `begin` to `end`: of the input, of the scale and of the shift."""
     for c in range(begin, end):
         middle, total, product = mean[c], 0.0, 0.0
         for h in range(x.shape[1]):
@@ -230,7 +229,7 @@ def gradient_of_normalize(
 
 @_rows
 def pool(begin: int, end: int, x: Any, y: Any, images: int, side: int) -> None:
-    """Channels `begin` to `end`: the largest number of every square of `side` times `side`."""
+    """Take the maximum of every square of `side` times `side` in channels `begin` to `end`."""
     wide = y.shape[2] // images
     for c in range(begin, end):
         for h in range(y.shape[1]):
@@ -246,7 +245,7 @@ def pool(begin: int, end: int, x: Any, y: Any, images: int, side: int) -> None:
 
 @_rows
 def gradient_of_pool(begin: int, end: int, x: Any, y: Any, g: Any, of_x: Any, images: int, side: int) -> None:
-    """Channels `begin` to `end`: the first of the largest numbers of a square has its gradient, as in torch."""
+    """Pass the gradient of a square to its first maximum, as torch does, in channels `begin` to `end`."""
     wide = y.shape[2] // images
     left = numpy.empty(images, numpy.float32)
     for c in range(begin, end):

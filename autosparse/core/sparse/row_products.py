@@ -1,4 +1,4 @@
-"""A layer as sparse products: one for each row of its kernel. Imported when one is made, as it imports torch."""
+"""A layer as sparse products, one for each row of its kernel; imported on first use, as it imports torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Collection, Sequence
 
 from autosparse.lazy_torch import torch
 
-_NEAR = 1024  # places of a convolution that are computed at once
+_NEAR = 1024  # positions of a convolution computed at once
 
 
 class RowProducts(torch.nn.Module):
-    """A Linear or Conv2d that computes with the weights that are left alone, for some numbers of images.
+    """A Linear or Conv2d that computes with the remaining weights only, for some batch sizes.
 
-    `sparse` are those numbers, `known` all that were tried; another number goes by the nearest.
+    `sparse` are those batch sizes, `known` all measured ones; another size uses the nearest.
     """
 
     def __init__(self, dense: torch.nn.Module, sparse: Collection[int], known: Collection[int]) -> None:
@@ -24,34 +24,33 @@ class RowProducts(torch.nn.Module):
         weight = dense.weight.detach()
         rows = weight.unbind(2) if weight.ndim > 2 else (weight,)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that torch's sparse tensors are a beta
+            warnings.simplefilter("ignore")  # torch's sparse tensors are in beta
             self.rows = [row.contiguous().flatten(1).to_sparse_csr() for row in rows]
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the layer gives, by the way that is faster for that many images."""
+        """Compute the layer by the faster way for that batch size."""
         count = max(1, len(inputs))
         nearest = min(self.known, key=lambda known: abs(math.log(known / count)))
         result: torch.Tensor = self.multiply(inputs) if nearest in self.sparse else self.dense(inputs)
         return result
 
     def multiply(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the layer gives, by sparse products."""
+        """Compute the layer by sparse products."""
         if isinstance(self.dense, torch.nn.Conv2d):
             outputs = convolve(inputs.contiguous(), self.rows, self.dense)
             return outputs if self.dense.bias is None else outputs.add_(self.dense.bias.view(-1, 1, 1))
         flat = inputs.reshape(-1, inputs.shape[-1])
-        # One vector has a routine of its own, twice as fast.
+        # A single vector has a separate routine, twice as fast.
         result: torch.Tensor = self.rows[0] @ flat[0] if len(flat) == 1 else (self.rows[0] @ flat.t()).t()
         result = result.reshape(*inputs.shape[:-1], -1)
         return result if self.dense.bias is None else result + self.dense.bias
 
 
 def convolve(inputs: torch.Tensor, rows: Sequence[torch.Tensor], conv: torch.nn.Conv2d) -> torch.Tensor:
-    """A convolution by one sparse product for each row of its kernel, `rows`: `[outputs, inputs * columns]`.
+    """Convolve by one sparse product for each row of the kernel, `rows`: `[outputs, inputs * columns]`.
 
-    Lines that a stride takes together are laid out one after the other, so that what another row of the kernel stands
-    on is the same memory further on: it is copied once for each column of the kernel, not for each weight as by
-    unfolding.
+    Lines of one stride phase are contiguous, so that other rows of the kernel read the same memory at an offset. The
+    input is copied once for each column of the kernel, not for each weight as by unfolding.
     """
     assert not isinstance(conv.padding, str)
     (down, across), (step, stride), (high, far) = conv.padding, conv.stride, conv.dilation

@@ -1,6 +1,6 @@
-"""A network that trains under masks, its convolutions computed from the weights that are left alone, on a CPU.
+"""Training under masks on a CPU, with convolutions computed from the remaining weights only.
 
-Imported when one begins, as it imports torch and numba (extra `sparse`).
+Imported on first use, as it imports torch and numba (extra `sparse`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from autosparse.core.weights import describe_layers, prunable_weights
 from autosparse.lazy_torch import torch
 
 Each: TypeAlias = Callable[..., None]
-"""Calls a loop of `kernels` for all of a range, parts of it in every thread."""
+"""A call of a loop of `kernels` over a range, split over threads."""
 
 
 def share_left(model: torch.nn.Module, masks: Mapping[str, torch.Tensor], example: torch.Tensor) -> float:
-    """The share of a network's multiply-adds that masks (name -> bool) leave; `example` is a batch of one image."""
+    """Return the share of a network's multiply-adds that masks (name -> bool) leave; `example` is a batch of one."""
     layers = describe_layers(model, example)
     kept = {layer.name: int(masks[layer.name].sum()) if layer.name in masks else layer.size for layer in layers}
     return macs(layers, kept) / max(1, macs(layers))
@@ -33,17 +33,17 @@ def share_left(model: torch.nn.Module, masks: Mapping[str, torch.Tensor], exampl
 
 @contextmanager
 def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) -> Iterator[torch.nn.Module]:
-    """`model`, whose convolutions, while it lasts, multiply by the weights alone that `masks` (name -> bool) leave.
+    """Yield `model`, whose convolutions inside the context use only the weights that `masks` (name -> bool) keep.
 
-    Outputs and gradients are the same up to rounding, in float32; a gradient is zero where the mask is. 2-D
-    convolutions take part whose padding is zeros and whose strides are equal, BatchNorm in training mode and max
-    pooling; the rest is computed by torch, in one thread. The number of threads changes no byte.
+    Outputs and gradients are the same up to rounding, in float32; a gradient is zero where the mask is. The loops
+    cover 2-D convolutions with zero padding and equal strides, BatchNorm in training mode and max pooling; torch
+    computes the rest, in one thread. Results are identical at any number of threads.
     """
     weights = prunable_weights(model)
     left = {id(weights[name]): mask for name, mask in masks.items()}
     threads = torch.get_num_threads()
     changed: list[torch.nn.Module] = []
-    torch.set_num_threads(1)  # its own, which wait by turning, would take the cores
+    torch.set_num_threads(1)  # torch's threads wait by spinning and would take the cores
     with ThreadPoolExecutor(threads) as pool:
         each = partial(_each, pool, threads)
         try:
@@ -61,7 +61,7 @@ def sparse_kernels(model: torch.nn.Module, masks: Mapping[str, torch.Tensor]) ->
 def _sparse_forward(
     module: torch.nn.Module, masks: Mapping[int, torch.Tensor], each: Each
 ) -> Callable[[torch.Tensor], torch.Tensor] | None:
-    # The forward pass of a module by the loops, where they have one for it.
+    # The forward pass of a module by the loops, if they support it.
     if "forward" in module.__dict__:
         return None
     if type(module) is torch.nn.MaxPool2d:
@@ -87,10 +87,10 @@ def _is_plain(kind: type[torch.nn.Conv2d]) -> bool:
 
 
 class _Left:
-    """What is left of a convolution's weight `[outputs, inputs of a group, rows, columns]`, in the order of its loops.
+    """The remaining weights of a convolution `[outputs, inputs of a group, rows, columns]`, in the order of its loops.
 
-    `at` is where in the weight, `first` where each output channel's begin, `reads` the input channel, `down` and
-    `right` where it reads. `inverse` are the same by input channel, `order` how these follow from those.
+    `at` are their indices in the weight, `first` the start of each output channel, `reads` the input channels, `down`
+    and `right` the offsets. `inverse` holds the same by input channel, `order` the permutation to it.
     """
 
     def __init__(self, mask: torch.Tensor, padding: tuple[int, ...], dilation: tuple[int, ...], groups: int) -> None:
@@ -243,7 +243,7 @@ def _innermost(x: torch.Tensor) -> torch.Tensor:
 
 
 def _empty(images: int, channels: int, height: int, width: int) -> torch.Tensor:
-    # Of that layout, which what is done to each number next keeps.
+    # In that layout, which later elementwise operations keep.
     row = width * images
     return torch.empty_strided((images, channels, height, width), (1, height * row, row, images))
 

@@ -1,4 +1,4 @@
-"""Functions of torch that others stand in for while a network is called."""
+"""Substitutes for functions of torch during a network's forward pass."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from autosparse.lazy_torch import torch
 
 
 def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[object]:
-    """Forms that pass what is positive in proportion, as paths do.
+    """Substitute functions that are proportional in positive inputs, as paths are.
 
-    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes what
-    comes in. Activations that saturate or bend are rectifiers; gates, which let something through when nothing comes
-    in, stay what they are. Embeddings give ones, unless their weight is one of the `real` ones.
+    Pools average: the gradient of max pooling names one position, but any may be the highest. Normalization passes its
+    input. Activations that saturate or bend become rectifiers; gates, whose output for zero input is not zero, stay
+    unchanged. Embeddings give ones, unless their weight is one of the `real` ones.
     """
     functional = torch.nn.functional
     options = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
@@ -32,10 +32,10 @@ def proportional(real: Sequence[torch.Tensor] = ()) -> AbstractContextManager[ob
         return adaptive if kind.startswith("adaptive") else plain
 
     def same(*args: Any, **kwargs: Any) -> Any:
-        return (args[0] if args else kwargs["input"]).clone()  # what follows may work in place
+        return (args[0] if args else kwargs["input"]).clone()  # later operations may work in place
 
     def rectified(*args: Any, **kwargs: Any) -> Any:
-        # relu keeps its result for the backward pass, which what follows may change in place.
+        # relu keeps its result for the backward pass, and later operations may change it in place.
         return functional.relu(args[0] if args else kwargs["input"]).clone()
 
     def normalized(*args: Any, **kwargs: Any) -> Any:
@@ -68,7 +68,7 @@ _ACTIVATIONS = ("celu", "elu", "gelu", "hardswish", "hardtanh", "mish", "relu6",
 
 @contextmanager
 def twice_differentiable() -> Iterator[None]:
-    """Forms that have a second derivative: of attention, whose fast kernels lack one, and of hard sigmoid."""
+    """Substitute twice-differentiable forms of attention, whose fast kernels are not, and of hard sigmoid."""
     attention = torch.nn.attention
 
     def hardsigmoid(*args: Any, **kwargs: Any) -> Any:
@@ -80,10 +80,10 @@ def twice_differentiable() -> Iterator[None]:
 
 @contextmanager
 def in_float64(model: torch.nn.Module) -> Iterator[None]:
-    """Make whatever floats a network computes float64, though its code casts or makes them in another precision.
+    """Compute a network's floats in float64, though its code casts them to or creates them in another precision.
 
-    Constants, `x.float()`, `torch.zeros(...)` and dtypes that are given by name follow the tensors that come in. Where
-    that changed nothing once it is left out from then on: it takes time at every operation.
+    Constants, `x.float()`, `torch.zeros(...)` and dtypes given by name become float64. A network whose call needed no
+    change skips this from then on: it slows every operation.
     """
     if model.__dict__.get(_ALREADY, False):
         yield
@@ -124,7 +124,7 @@ def in_float64(model: torch.nn.Module) -> Iterator[None]:
     model.__dict__[_ALREADY] = not changed
 
 
-_ALREADY = "_autosparse_float64"  # an attribute of networks that run in float64 as they are
+_ALREADY = "_autosparse_float64"  # an attribute of networks that run in float64 unchanged
 _READ_ONLY = ("__get__", "__set__", "is_floating_point", "is_complex", "dim", "size", "stride", "numel", "data_ptr")
 
 

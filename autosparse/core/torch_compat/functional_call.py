@@ -1,4 +1,4 @@
-"""A network that runs with other parameters and buffers than those it has, through its backward pass."""
+"""Calls of a network with substituted parameters and buffers, through the backward pass."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def with_state(
     training: bool,
     recompute: bool = True,
 ) -> Result:
-    """Return what `work(call)` returns, `call(inputs)` being the network in `state`, in training or evaluation mode.
+    """Return `work(call)`, with `call(inputs)` running the network in `state`, in training or evaluation mode.
 
-    `work` takes gradients inside: activation checkpointing runs parts again in the backward pass, and would otherwise
-    find the network's own parameters. Reentrant checkpoints, which `torch.autograd.grad` refuses, run without
-    recomputation; without `recompute` all do. The model is left as it was. Raises OwnCodeError with the place of what
-    its code raises.
+    `work` takes gradients inside: activation checkpointing recomputes in the backward pass, and would otherwise use the
+    network's original parameters. Reentrant checkpoints, which `torch.autograd.grad` refuses, run without
+    recomputation; without `recompute` all do. The model stays unchanged. Raises OwnCodeError with the location of an
+    error in its code.
     """
 
     def call(inputs: Inputs) -> Any:
@@ -39,7 +39,7 @@ def with_state(
             return model(*positional, **named)
 
     def run() -> Result:
-        # A recomputation in the backward pass is the network's code as well.
+        # A recomputation in the backward pass also runs the network's code.
         with foreign_code(f"calling `{type(model).__name__}`", model):
             return work(call)
 
@@ -54,7 +54,7 @@ def with_state(
 
 @dataclass
 class _Patch:
-    # Functions of torch's checkpointing that others stand in for, while any thread asks for it.
+    # Patched functions of torch's checkpointing, while any thread needs them.
     users: int = 0
     before: Mapping[str, Any] = field(default_factory=dict)
 
@@ -73,7 +73,7 @@ def _checkpointing(recompute: bool) -> Iterator[None]:
     def nothing(*given: Any, **named: Any) -> Iterator[None]:
         yield
 
-    # Named differently in releases of torch; where none is found, recomputation stays on.
+    # The name differs between releases of torch; without a match, recomputation stays on.
     names = [name for name in vars(checkpoint) if name.startswith("_checkpoint_without_reentrant_generator")]
     with ExitStack() as stack:
         stack.enter_context(_replaced(_REENTRANT, checkpoint.CheckpointFunction, {"apply": plain}))

@@ -1,4 +1,4 @@
-"""Which memory layout a network takes: torch's channels_last, which is faster, or the default that its author saw."""
+"""The memory layout of a network: torch's channels_last, which is faster, or the default that its author used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CLOSE = 1e-2  # of the largest output: layouts differ in rounding, or altogethe
 
 
 def lay_out(model: torch.nn.Module, images: Images) -> Images:
-    """Return images in the layout that a network takes, whose weights are laid out alike, in place.
+    """Return images in the layout that a network accepts, and convert its weights to that layout in place.
 
     Raises OwnCodeError for a network that runs in neither layout.
     """
@@ -27,16 +27,16 @@ def lay_out(model: torch.nn.Module, images: Images) -> Images:
 
 
 def images_for(model: torch.nn.Module, images: Images) -> Images:
-    """Return images in the layout that a network takes, which is left as it is."""
+    """Return images in the layout that a network accepts; the network stays unchanged."""
     example = torch.zeros((2, *images.input_shape), device=images.labels.device)
     return images if takes_channels_last(model, example) else replace(images, contiguous=True)
 
 
 def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
-    """Whether a network gives the same with images and weights in channels_last as in the default layout.
+    """Return whether a network gives the same with images and weights in channels_last as in the default layout.
 
-    Code such as `x.view(-1, 400)` after a convolution takes the default layout alone. Tried in evaluation mode on
-    noise of the example's shapes. Raises OwnCodeError for a network that does not run in the default layout either.
+    Code such as `x.view(-1, 400)` after a convolution needs the default layout. Tested in evaluation mode on noise of
+    the example's shapes. Raises OwnCodeError for a network that does not run in the default layout either.
     """
     device = next((tensor.device for tensor in tensors_in(example)), torch.device("cpu"))
     random = torch.Generator("cpu").manual_seed(0)
@@ -56,7 +56,7 @@ def takes_channels_last(model: torch.nn.Module, example: Inputs) -> bool:
 
 
 def flattened(tensor: torch.Tensor, channels_last: bool) -> torch.Tensor:
-    """Return a weight as a vector, in the order in which it lies in memory in a network of that layout."""
+    """Return a weight as a vector, in its memory order in a network of that layout."""
     return (tensor.permute(0, 2, 3, 1) if channels_last and tensor.ndim == 4 else tensor).detach().reshape(-1)
 
 

@@ -1,4 +1,4 @@
-"""Strided 1×1 convolutions of few channels: a kernel that writes past its memory, and the way around it.
+"""A workaround for strided 1×1 convolutions of few channels, whose kernel writes out of bounds.
 
 Imported when a network is built, as it imports torch.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from autosparse.lazy_torch import torch
 
-_VECTOR = 16  # channels that the kernel takes at once
+_VECTOR = 16  # channels that the kernel processes at once
 
 
 class Conv2d(torch.nn.Conv2d):
-    """A 1×1 convolution that reads every second (third, ...) pixel first, then has no stride left: the same sums."""
+    """A 1×1 convolution that first takes every second (third, ...) pixel, then has stride 1: the same sums."""
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         down, right = self.stride
@@ -19,11 +19,10 @@ class Conv2d(torch.nn.Conv2d):
 
 
 def avoid_narrow_strides(network: torch.nn.Module) -> torch.nn.Module:
-    """`network`, its strided 1×1 convolutions of fewer than 16 input channels computed without a stride, in place.
+    """Replace strided 1×1 convolutions of fewer than 16 input channels in place, and return `network`.
 
-    In channels_last, on a CPU and in several threads, the gradient of their weights is written past its memory: the
-    process dies, or goes on with other numbers destroyed. Found in torch 2.14.1, in oneDNN's kernel
-    `jit_1x1:avx512_core`.
+    In channels_last, on a CPU and with several threads, the gradient of their weights is written out of bounds: the
+    process crashes, or goes on with corrupted memory. Found in torch 2.14.1, in oneDNN's kernel `jit_1x1:avx512_core`.
     """
     for module in network.modules():
         if type(module) is torch.nn.Conv2d and _is_narrow(module):

@@ -1,7 +1,7 @@
-"""The global random generators (torch's, numpy's and Python's), seeded for the length of a block.
+"""The global random generators (torch's, numpy's and Python's), seeded inside a context.
 
-What foreign code draws (dropout, stochastic depth, `torch.rand`, `random.random()` in a forward pass, a shuffling
-loader) comes from generators that nobody passes around. A block here begins at a seed and leaves no trace outside.
+Foreign code (dropout, stochastic depth, `torch.rand`, `random.random()` in a forward pass, a shuffling loader) draws
+from global generators. A context here starts at a seed and restores the outer states.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from autosparse.lazy_torch import torch
 
 
 class Generators:
-    """States of the global generators that are in force inside `with` blocks alone.
+    """States of the global generators that hold inside `with` blocks only.
 
     The first block begins at `seed`, every later one where the last one ended: a loader that shuffles and a network
-    with dropout cannot move each other's numbers.
+    with dropout cannot change each other's random numbers.
     """
 
     def __init__(self, seed: int) -> None:
@@ -40,12 +40,12 @@ class Generators:
 
 
 def seeded(seed: int) -> Generators:
-    """Return a context in which all global generators begin at `seed`; afterwards they are as they were."""
+    """Return a context in which all global generators begin at `seed`; it restores them afterwards."""
     return Generators(seed)
 
 
 def seed_of(*purpose: str | int) -> int:
-    """Return a seed in [0, 2^63): the digest of what it is for."""
+    """Return a seed in [0, 2^63): the digest of its purpose."""
     text = "/".join(str(part) for part in purpose)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

@@ -18,12 +18,12 @@ from autosparse.errors import MissingExtra, StepError
 from autosparse.lazy_torch import torch
 
 MOST_EPOCHS = 100_000
-"""Of any training."""
+"""The limit of any training."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network is trained. Every field is an option of a spec's `training`."""
+    """The training recipe. Every field is an option of a spec's `training`."""
 
     epochs: Annotated[
         int | float, Gt(0), Le(MOST_EPOCHS), "passes over the training set; 2.5 stops halfway in the third"
@@ -56,28 +56,28 @@ class Recipe:
 
 
 FEW = 0.0625
-"""The share of multiply-adds up to which kernels for few weights are the faster ones, whatever the precision of others
-and the number of threads: measured on ResNet-20, ResNet-18 and a VGG (benchmarks/)."""
+"""The largest share of multiply-adds at which sparse kernels are faster, at any precision of dense ones and any number
+of threads: measured on ResNet-20, ResNet-18 and a VGG (benchmarks/)."""
 
 STEP_FIELDS = (
     "batch", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "crop", "flip", "cutout", "precision",
 )  # fmt: skip
-"""What of a recipe makes a step when masks are learned: not how many there are, nor what depends on that, and no label
-smoothing, since the loss is the one that criteria take."""
+"""The fields of a recipe that define a step when masks are learned: not the number of steps, nor fields that depend on
+it, and no label smoothing, since the loss is that of criteria."""
 
 
 def of_a_step(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a recipe's fields makes a step, as far as they are written out."""
+    """Return the fields of a recipe that define a step, as far as they are given."""
     return {name: recipe[name] for name in STEP_FIELDS if name in recipe}
 
 
 DENSE = "`--set training.kernels=dense` uses dense kernels"
-_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # as torch names what it finds none of
+_COMPILERS = ("InvalidCxxCompiler", "TritonMissing")  # torch's errors for a missing compiler
 _LEAST = 2  # images that batch normalization needs
 
 Forward: TypeAlias = "Callable[[torch.Tensor], torch.Tensor]"
 Observe = Callable[..., None]
-"""Called with epochs done, epochs in all, and the mean loss of the last one."""
+"""A callback with epochs done, total epochs, and the mean loss of the last one."""
 
 
 class Team(Protocol):
@@ -105,13 +105,13 @@ def train(
 ) -> list[float]:
     """Train `model` in place and return the mean training loss of every epoch.
 
-    Steps before `begin` and from `end` on are left out, their batches too. `masks` (name -> bool, as of
-    `prunable_weights`) hold after every step, whatever momentum and weight decay do. The batches depend on the
-    generator alone: every method at a seed sees the same images in the same order. Raises ValueError for a mask of no
-    prunable weight.
+    Steps before `begin` and from `end` on are skipped, with their batches. `masks` (name -> bool, as of
+    `prunable_weights`) hold after every step, despite momentum and weight decay. The batches depend on the generator
+    alone: every method at a seed sees the same images in the same order. Raises ValueError for a mask of no prunable
+    weight.
 
-    A `team` takes the mean of its gradients in every step, as data-parallel training does; the batch is the recipe's.
-    Batch normalization has the statistics of each share, and in the end running ones that are the mean of all.
+    A `team` averages its gradients in every step (data-parallel training); the batch size is the recipe's. BatchNorm
+    uses the statistics of each share, and at the end averages the running ones.
     """
     images = lay_out(model, images)
     model.train()
@@ -190,7 +190,7 @@ def _epochs(
             count: float = len(labels)
             if team is None:
                 loss.backward()
-            else:  # every image weighs the same, however many a share has
+            else:  # every image weighs the same, whatever the size of its share
                 count = len(labels) if len(labels) < whole else whole / team.size
                 (loss * (count * team.size / whole)).backward()
                 team.mean(flat.grad)
@@ -209,12 +209,12 @@ def _epochs(
 
 
 def training_steps_of(recipe: Recipe, images: int) -> int:
-    """How many steps a training takes: of a fraction of an epoch, that share of its batches."""
+    """Return the number of steps of a training: a fraction of an epoch takes that share of its batches."""
     return max(1, round(recipe.epochs * len(batch_sizes(images, recipe.batch))))
 
 
 def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: int = 1000) -> float:
-    """Share of the images whose highest output is their label, in percent, with running statistics."""
+    """Return the share of the images whose highest output is their label, in percent, with running statistics."""
     correct = 0
     images = lay_out(model, images)
     model.eval()
@@ -225,7 +225,7 @@ def accuracy(model: torch.nn.Module, images: Images, precision: str, *, batch: i
 
 
 def learning_rate(recipe: Recipe, progress: float) -> float:
-    """The learning rate at a share of the steps in [0, 1), as a multiple of the peak."""
+    """Return the learning rate at a share of the steps in [0, 1), as a multiple of the peak."""
     warmup = 0.3 if recipe.schedule == "one_cycle" else recipe.warmup
     if progress < warmup:
         return 0.04 + 0.96 * progress / warmup
@@ -240,7 +240,7 @@ def learning_rate(recipe: Recipe, progress: float) -> float:
 
 
 def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
-    """The recipe's optimizer over one vector of parameters."""
+    """Return the recipe's optimizer over one vector of parameters."""
     # Fused: one pass over the vector instead of three.
     shared: dict[str, Any] = {"weight_decay": recipe.weight_decay, "fused": flat.device.type in ("cpu", "cuda")}
     if recipe.optimizer == "adamw":
@@ -250,12 +250,12 @@ def update_rule(flat: torch.nn.Parameter, recipe: Recipe) -> Update:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context in which a forward pass has a recipe's precision."""
+    """Return the context in which a forward pass has a recipe's precision."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def _share(batch: torch.Tensor, team: Team) -> torch.Tensor:
-    # The share of one member; a batch that is too small to be shared is everybody's.
+    # The share of one member; every member takes the whole of a batch that is too small to share.
     return batch if len(batch) < _LEAST * team.size else batch.tensor_split(team.size)[team.rank]
 
 
@@ -286,7 +286,7 @@ def _flat_mask(
     weights = prunable_weights(model)
     if unknown := masks.keys() - weights.keys():
         raise ValueError(f"masks of weights that are not prunable: {', '.join(sorted(unknown))}")
-    # By identity: a tied weight goes by another name among the model's parameters.
+    # By identity: a tied weight has another name among the model's parameters.
     present = {id(weights[name]): mask.to(flat.device) for name, mask in masks.items()}
     parts = [
         flattened(present[id(parameter)], channels_last).to(flat.dtype)
@@ -300,15 +300,14 @@ def _flat_mask(
 
 @contextmanager
 def compiled(model: torch.nn.Module) -> Iterator[Forward]:
-    """A forward pass of `model`, compiled for batches of as many images as the first has; others go as ever.
+    """Yield a forward pass of `model`, compiled for the first batch's size; other batches run uncompiled.
 
-    Compiled anew for every training, so that its bytes do not depend on what the process compiled before. Raises
-    MissingExtra where there is no C++ compiler or, on GPUs, no Triton, and StepError for a network that torch cannot
-    compile.
+    Recompiled for every training, so that results do not depend on earlier compilations in the process. Raises
+    MissingExtra without a C++ compiler or, on GPUs, Triton, and StepError for a network that torch cannot compile.
     """
     size: int | None = None
     on_cpu = next(model.parameters()).device.type == "cpu"
-    # Releases of torch before 2.14 take what is on disk though it was compiled for another number of threads.
+    # Releases of torch before 2.14 reuse code on disk even if it was compiled for another number of threads.
     options: dict[str, Any] = {"cpp.threads": torch.get_num_threads()} if on_cpu else {}
     torch.compiler.reset()
     made = torch.compile(model, dynamic=False, options=options)

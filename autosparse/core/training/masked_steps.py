@@ -1,4 +1,4 @@
-"""A network that learns for some steps while its own weights stay as they are: a copy of its state is trained."""
+"""Short training of a network under masks, on a copy of its state: the network's weights stay unchanged."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from autosparse.lazy_torch import torch
 
 
 class Divergence(ValueError):
-    """Training that came to values that are not finite."""
+    """Training that reached values that are not finite."""
 
 
 class Learner:
     """The state of a network, trained by a recipe's update rule over one cycle of its learning rate in `steps`.
 
-    Every weight takes part as much as its presence says, 0 to 1. All that trains lies in one vector, prunable weights
-    first; the network sees views of another that holds it times the presences: one call each for the optimizer, the
-    masks and the gradient of a presence.
+    A presence, 0 to 1, scales every weight. One vector holds all trained values, prunable weights first; the network
+    sees views of a second one, which is the first times the presences: one call each for the optimizer, the masks and
+    the gradient of a presence.
     """
 
     def __init__(self, evidence: Evidence, recipe: Recipe, steps: int) -> None:
@@ -53,10 +53,10 @@ class Learner:
         self._leaves = [*leaves.values()]
 
     def step(self, batch: Batch, presence: torch.Tensor, *, weights: bool = True, share: float = 1.0) -> torch.Tensor:
-        """One step on a batch under `presence` [prunable]; gives the loss's gradient in the presences.
+        """Take one step on a batch under `presence` [prunable]; return the loss's gradient in the presences.
 
-        Without `weights` nothing is trained: only the gradient is found. The cycle of the learning rate goes on by
-        `share` of one of its `steps`.
+        Without `weights` only the gradient is computed. The learning-rate cycle advances by `share` of one of its
+        `steps`.
         """
         values, gradient = self._values.detach(), self._values.grad
         assert gradient is not None
@@ -74,7 +74,7 @@ class Learner:
         return presence_gradient
 
     def learned(self) -> Tensors:
-        """The state as it is now, weights without their presence, by name. Raises Divergence when it is not finite."""
+        """Return the present state by name, weights without presences. Raises Divergence when it is not finite."""
         values = self._values.detach()
         if not bool(values.isfinite().all()):
             raise Divergence(f"training for {round(self.done)} steps diverged: a lower learning rate may help")
@@ -82,11 +82,11 @@ class Learner:
         return {**state, **self._parts(values.clone(), self._names)}
 
     def vector(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Numbers of the prunable weights, by name, as a vector [prunable] in the order of presences."""
+        """Concatenate tensors of the prunable weights, by name, to a vector [prunable] in the order of presences."""
         return torch.cat([flattened(tensors[name], self._channels_last) for name in self.evidence.weights])
 
     def named(self, vector: torch.Tensor) -> Tensors:
-        """A vector [prunable] by the weights' names, in their shapes."""
+        """Split a vector [prunable] into tensors by the weights' names, in their shapes."""
         return self._parts(vector, [*self.evidence.weights])
 
     def _parts(self, vector: torch.Tensor, names: Sequence[str]) -> Tensors:
@@ -104,7 +104,7 @@ def learn_briefly(
     steps: int,
     observe: Callable[[int], None] = lambda done: None,
 ) -> Evidence:
-    """The network under its masks, after `steps` of training. Raises Divergence when it does."""
+    """Return the network under its masks, after `steps` of training. Raises Divergence when training diverges."""
     learner = Learner(evidence, recipe, steps)
     presence = learner.vector({name: mask.to(evidence.weights[name].dtype) for name, mask in evidence.masks.items()})
     with seeded_by(evidence):
@@ -115,7 +115,7 @@ def learn_briefly(
 
 
 def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
-    """The network under its masks, `steps` of training further on the first training batches; for 0 as it is.
+    """Return the network under its masks after `steps` on the first training batches; unchanged for 0.
 
     Raises ValueError when training diverges.
     """
@@ -123,5 +123,5 @@ def warmed_up(evidence: Evidence, recipe: Recipe, steps: int) -> Evidence:
 
 
 def seeded_by(evidence: Evidence) -> Generators:
-    """Seed what the network itself draws, such as dropout, from the evidence's generator, for the length of a block."""
+    """Seed the network's random draws, such as dropout, from the evidence's generator, inside a context."""
     return seeded(int(torch.randint(2**62, (), generator=evidence.generator, device="cpu")))

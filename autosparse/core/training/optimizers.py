@@ -1,7 +1,7 @@
-"""Update rules: what torch's optimizers do in a step, by torch's own functions for it.
+"""Update rules: the steps of torch's optimizers, by torch's functional forms.
 
-Its classes import torch's compiler as soon as the first of them is made: 1.4 s of every process, for some 900 modules
-that only `torch.compile` uses.
+The first instance of torch's optimizer classes imports its compiler: 1.4 s of every process, for some 900 modules that
+only `torch.compile` uses.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def sgd(
     weight_decay: float = 0.0,
     fused: bool = False,
 ) -> Update:
-    """Stochastic gradient descent with momentum, as `torch.optim.SGD`."""
+    """Return stochastic gradient descent with momentum, as `torch.optim.SGD`."""
     facts = {"momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay, "fused": fused or None}
     rule = import_module("torch.optim.sgd").sgd
     return Update(rule, [*parameters], lr, ([None] * len(parameters),), {**facts, "dampening": 0.0, "maximize": False})
 
 
 def adam(parameters: Sequence[torch.Tensor], lr: float, *, weight_decay: float = 0.0, fused: bool = False) -> Update:
-    """Adam (Kingma and Ba 2015), as `torch.optim.Adam`, or with weight decay `torch.optim.AdamW` (Loshchilov 2019)."""
+    """Return Adam (Kingma and Ba 2015), as `torch.optim.Adam`, or with weight decay `AdamW` (Loshchilov 2019)."""
     means, squares = ([torch.zeros_like(parameter) for parameter in parameters] for _ in range(2))
     devices = [parameter.device if fused else "cpu" for parameter in parameters]
     counts = [torch.zeros((), dtype=torch.float32, device=device) for device in devices]
