@@ -23,12 +23,12 @@ class Patches(nn.Module):
 
 
 def small_net(input_shape: tuple[int, int, int], classes: int, *, width: int = 32) -> nn.Module:
-    """What a spec's `model` names: called with (channels, height, width), the number of classes, and its options."""
+    """Build the network of a spec's `model` from (channels, height, width), the number of classes, and its options."""
     return Patches(input_shape[0], classes, width)
 
 
 def even_digits():
-    """What a spec's `dataset` names: (train, test), each images and labels; here the digits 0, 2, 4, 6 and 8."""
+    """Return (train, test) for a spec's `dataset`, each images and labels: the digits 0, 2, 4, 6 and 8."""
     digits = load_digits()
     even = digits.target % 2 == 0
     images, labels = digits.images[even] / 16, digits.target[even] // 2

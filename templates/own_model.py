@@ -27,11 +27,11 @@ class Network(nn.Module):
 
 
 def network(input_shape: tuple[int, int, int], classes: int, *, width: int = 32) -> nn.Module:
-    """What a spec's `model` names: called with (channels, height, width), the number of classes, and its options."""
+    """Build the network of a spec's `model` from (channels, height, width), the number of classes, and its options."""
     return Network(input_shape[0], classes, width)
 
 
 def images():
-    """What a spec's `dataset` may name: (train, test), each images `[n, height, width, channels]` and labels `[n]`."""
+    """Return (train, test) for a spec's `dataset`, each images `[n, height, width, channels]` and labels `[n]`."""
     pixels, labels = torch.rand(300, 8, 8, 1).numpy(), torch.randint(0, 3, (300,)).numpy()
     return (pixels[:200], labels[:200]), (pixels[200:], labels[200:])
