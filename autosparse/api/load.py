@@ -182,7 +182,7 @@ def _kind(path: Path, *, follow: bool = False) -> int | None:
 def _bytes(path: Path, most: int | None = None) -> bytes:
     kind = _kind(path)
     if kind is None or not stat.S_ISREG(kind):
-        raise ValueError(f"{path.name} is {'not there' if kind is None else 'no file'}")
+        raise ValueError(f"{path.name} is {'missing' if kind is None else 'no file'}")
     with path.open("rb") as file:
         data = file.read() if most is None else file.read(most + 1)
     if most is not None and len(data) > most:

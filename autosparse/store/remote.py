@@ -76,7 +76,7 @@ class Remote:
                 with self.reading(operation, key) as (_, download):
                     download(sha256, path)
                     if file_digest(path) != sha256:
-                        raise DamagedArtifact(key, "a file differs from the published file")
+                        raise DamagedArtifact(key, "it differs from the published file")
             except MissingRequirement as problem:  # the reader continues, and rebuilds the artifact
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem

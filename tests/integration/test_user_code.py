@@ -82,7 +82,9 @@ BROKEN_NETS = [
     ),
     pytest.param("import sys\nsys.exit(0)\n", "net.py:2: importing `net.py:build` failed: SystemExit: 0", id="exit"),
     pytest.param(
-        "def biuld(): pass\n", "`build` of {folder}/net.py is not there\nhint: did you mean `biuld`?", id="no function"
+        "def biuld(): pass\n",
+        "`build` of {folder}/net.py does not exist\nhint: did you mean `biuld`?",
+        id="no function",
     ),
     pytest.param("build = 3\n", "`build` of {folder}/net.py is no function\nhint: functions there: none", id="no call"),
     pytest.param(

@@ -103,7 +103,9 @@ def test_what_was_changed_on_the_way_is_refused(
     ended = call(capsys, f"cache pull small.yaml {made.folder / 'shared'}")
 
     assert 4 == ended.code
-    assert ("not what was published" if what == "bytes" else "its key is not that of what it says") in ended.err
+    assert (
+        "differs from the published file" if what == "bytes" else "its key is not that of what it says"
+    ) in ended.err
     assert not list(made.cache.glob("artifacts/*/*"))
 
 

@@ -71,7 +71,7 @@ def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], t
     while not list((tmp_path / "shared").glob("artifacts/*/*")) and process.poll() is None:
         time.sleep(0.1)
     if lost == "process":
-        while process.poll() is None and "is begun again" not in _log(place):
+        while process.poll() is None and "is retried" not in _log(place):
             tasks = _tasks_below(machines.process.pid)
             for pid in tasks:
                 with suppress(ProcessLookupError):

@@ -179,12 +179,12 @@ def test_another_version_that_makes_other_keys_is_told(here: Place, capsys: pyte
         ("validate p.json", "p.json is a saved plan, not a spec"),
         ("render p.json", "`autosparse run p.json` runs it"),
         ("run report.json", "report.json is the report of a run, neither a spec nor a saved plan"),
-        ("plan small.yaml --out small.yaml", "small.yaml is there and is no saved plan"),
+        ("plan small.yaml --out small.yaml", "small.yaml exists and is no saved plan"),
         ("plan small.yaml --out no/where.json", "no/where.json cannot be written: No such file"),
-        ("plan small.yaml --out .", ". is there and is no saved plan"),
-        ("plan small.yaml --out ''", "is there and is no saved plan"),
+        ("plan small.yaml --out .", ". exists and is no saved plan"),
+        ("plan small.yaml --out ''", "exists and is no saved plan"),
         ("run deep.json", "deep.json is a saved plan that is damaged"),
-        ("plan small.yaml --explain tune --dot", "`--explain` tells of one step"),
+        ("plan small.yaml --explain tune --dot", "`--explain` shows one step"),
     ],
 )
 def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:

@@ -148,7 +148,7 @@ def test_a_lost_process_is_begun_again_but_not_for_ever(crew: Callable[..., Any]
         told += [*made.receive()]
 
     assert [Note] * 10 + [Raised] == [type(event) for event in told]
-    assert "begun again" in told[0].text
+    assert "is retried" in told[0].text
     assert "lost 11 times (LostError: out of memory)" in told[-1].error.message
     assert not made.busy
 

@@ -90,7 +90,7 @@ def load(): return Set(30), torch.utils.data.Subset(Set(30), range(6))
         ("def load(): return 1 / 0", r"own\.py:5: calling `own\.py:load` failed: ZeroDivisionError: division by zero"),
         ("def load(): exit(3)", "SystemExit: 3"),
         ("def load(path): pass", r"takes \(path\) but is called as \(\): missing a required argument: 'path'"),
-        ("def other(): pass", r"`load` of .*own\.py is not there"),
+        ("def other(): pass", r"`load` of .*own\.py does not exist"),
         ("load = 3", r"`load` of .*own\.py is no function"),
     ],
 )  # fmt: skip

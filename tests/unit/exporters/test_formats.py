@@ -178,8 +178,8 @@ def test_what_is_stored() -> None:
         ({"w_bits": torch.tensor([1], dtype=torch.uint8)}, "does not say in one way"),
         ({"w_steps": None, "w_bits": torch.tensor([1, 0], dtype=torch.uint8)}, "of each of its 6 places"),
         ({"w_steps": torch.tensor([1, 255], dtype=torch.uint8)}, "ends within a step"),
-        ({"w_steps": torch.tensor([1, 2])}, "does not tell steps"),
-        ({"w_steps": torch.tensor([[1, 2]], dtype=torch.uint8)}, "does not tell steps"),
+        ({"w_steps": torch.tensor([1, 2])}, "has no valid steps"),
+        ({"w_steps": torch.tensor([[1, 2]], dtype=torch.uint8)}, "has no valid steps"),
     ],
 )
 def test_what_is_no_compact_model_is_refused(changed: dict[str, torch.Tensor | None], text: str) -> None:

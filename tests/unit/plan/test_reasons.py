@@ -35,7 +35,7 @@ EDITS = [
         {"mask": 9, "train": 9, "evaluate": 9, "emit": 1},
         "budget: 0.99 is new",
     ),
-    ("rounds 8 to 14", [("rounds: 8", "rounds: 14")], {"irp": 6, **RELABELLED}, "8 of 14 rounds are there"),
+    ("rounds 8 to 14", [("rounds: 8", "rounds: 14")], {"irp": 6, **RELABELLED}, "8 of 14 rounds are cached"),
     ("rounds 8 to 6", [("rounds: 8", "rounds: 6")], RELABELLED, "irp.rounds 8 → 6"),
     (
         "a seed more",
@@ -47,7 +47,7 @@ EDITS = [
         "trials 6 to 10",
         [("trials: 6", "trials: 10")],
         {"trial": 4, "tune": 1, "scorer": 1, **LEARNED},
-        "6 of 10 trials are there",
+        "6 of 10 trials are cached",
     ),
     ("training.lr", [("lr: 0.2", "lr: 0.1")], {"irp": 8, **RELABELLED, **TRAINED}, "training.lr 0.2 → 0.1"),
     ("irp.per_round", [("per_round: 0.4", "per_round: 0.3")], {"irp": 8, **RELABELLED}, "irp.per_round 0.4 → 0.3"),
@@ -140,11 +140,11 @@ def test_a_chain_that_was_cut_off_resumes(store: Store) -> None:
     finish(plan, store, but=tuple(f"irp/seed100/round{n}" for n in (6, 7, 8)))
     found = statuses(plan, store)
 
-    assert ("resume", "5 of 8 rounds are there") == (
+    assert ("resume", "5 of 8 rounds are cached") == (
         found["irp/seed100/round6"].status,
         found["irp/seed100/round6"].reason,
     )
-    assert "after `irp/seed100/round6`: 5 of 8 rounds are there" == found["irp/seed100/round8"].reason
+    assert "after `irp/seed100/round6`: 5 of 8 rounds are cached" == found["irp/seed100/round8"].reason
     assert 1 == count(found)["resume"]
 
 

@@ -148,7 +148,7 @@ def test_a_definite_word_on_one_seed_says_so() -> None:
 
 def test_much_noise_hides_an_effect() -> None:
     """No difference is seen where a large one could not have been: undecided, however noisy the comparison."""
-    assert judge("random_labels", 28.2, -7.5, 12.7, 36.0, known=True, chance=10.0).startswith("nothing to tell")
+    assert judge("random_labels", 28.2, -7.5, 12.7, 36.0, known=True, chance=10.0).startswith("no verdict")
     assert judge("random_labels", 58.2, -2.5, 5.0, 14.0, known=True, chance=10.0).startswith("undecided: ")
 
 

@@ -138,7 +138,7 @@ BROKEN = [
     pytest.param(
         "method: {criterion: snip, selection: tuned}\n",
         "3:38",
-        "`method.selection` is what goes with a scorer",
+        "`method.selection` is the selection of a scorer",
         "such as `selection: top`",
         id="tuned without a scorer",
     ),

@@ -315,7 +315,7 @@ def test_damage_is_noticed_by_who_reads_one_file(tmp_path: Path, url: str) -> No
     corrupted(url, lambda data: data[::-1])
     reader = Store(tmp_path / "b", url)
 
-    with pytest.raises(DamagedArtifact, match="not what was published"):
+    with pytest.raises(DamagedArtifact, match="differs from the published file"):
         reader.open("mask", KEY).json("value")
     assert not reader.has("mask", KEY)
 

@@ -324,5 +324,5 @@ def test_a_tensor_that_is_not_there_is_missed() -> None:
     """By its name."""
     network = nn.Linear(2, 3)
 
-    with pytest.raises(ValueError, match="tensor bias is not there"):
+    with pytest.raises(ValueError, match="tensor bias is missing"):
         resize(network, {"weight": network.weight})

@@ -373,7 +373,7 @@ def test_learning_rate_by_hand() -> None:
 
 def test_a_mask_of_no_weight_is_refused() -> None:
     """A misspelt name is an error: the network would train dense without a word."""
-    with pytest.raises(ValueError, match="no prunable weight: nope"):
+    with pytest.raises(ValueError, match="weights that are not prunable: nope"):
         train(small(), images_of(8), SHORT, seeded(), masks={"nope": torch.ones(1, dtype=torch.bool)})
 
 
