@@ -47,10 +47,10 @@ def test_every_way_to_write_a_budget(written: Any, expected: float | Amount) -> 
     assert expected == WRITTEN.validate_python(written, strict=True)
 
 
-@pytest.mark.parametrize("tenths", range(0, 1000))
-def test_percent_is_the_float_that_is_written(tenths: int) -> None:
+def test_percent_is_the_float_that_is_written() -> None:
     """`98.7%` is 0.987 to the last bit."""
-    assert float(f"0.{tenths:03d}") == WRITTEN.validate_python(f"{tenths / 10}%")
+    for tenths in range(1000):
+        assert float(f"0.{tenths:03d}") == WRITTEN.validate_python(f"{tenths / 10}%")
 
 
 @pytest.mark.parametrize(

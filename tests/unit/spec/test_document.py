@@ -216,6 +216,7 @@ def test_refused_with_its_place(text: str, place: str, piece: str) -> None:
     assert 20 > time.monotonic() - begin
 
 
+@pytest.mark.slow
 def test_too_many_values_are_refused() -> None:
     """A file may be small and still hold more values than any spec."""
     message = problem("[" + "a," * 110_000 + "]")

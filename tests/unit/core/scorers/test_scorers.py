@@ -75,7 +75,9 @@ def predict(name: str, state: Tensors, features: Features) -> Tensors:
     return scores
 
 
-@pytest.mark.parametrize("name", scorers.names)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for name in scorers.names]
+)
 class TestEveryScorer:
     """What holds for each scorer, however it learns."""
 
