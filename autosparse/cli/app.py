@@ -1,4 +1,4 @@
-"""Application object and helpers of all commands: finding the spec, printing, handling signals."""
+"""Application object and shared parts of all commands: finding the spec, printing, handling signals."""
 
 from __future__ import annotations
 
