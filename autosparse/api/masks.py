@@ -19,6 +19,7 @@ from autosparse.core.weights import describe_layers
 from autosparse.errors import AutosparseError, MissingRequirement, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.store import dump_tensors, load_tensors
+from autosparse.store.files import drafted, write_through
 
 
 class Masks(Mapping[str, "torch.Tensor"]):
@@ -155,15 +156,10 @@ class Masks(Mapping[str, "torch.Tensor"]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file atomically. Raises MissingRequirement where it cannot be written."""
         target = Path(path)
-        draft = target.with_name(f".{target.name}.{os.getpid()}.draft")
         try:
-            with open(draft, "wb") as file:
-                file.write(dump_tensors(self._masks))
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(target)
+            with drafted(target) as draft:
+                write_through(draft, dump_tensors(self._masks))
         except OSError as error:
-            draft.unlink(missing_ok=True)
             raise MissingRequirement(
                 f"{target} cannot be written: {error.strerror or error}", "name a file in a folder that exists"
             ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,7 +61,8 @@ def validate(
     store = Store.default()
     problems: list[tuple[str, str | None]] = []
     valid: list[str] = []
-    for name in specs or [None]:  # type: ignore[list-item]
+    names: Sequence[str | None] = specs or [None]
+    for name in names:
         chosen = find_spec(name, store)
         refuse_plan(chosen.path)
         try:

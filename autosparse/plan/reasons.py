@@ -160,8 +160,8 @@ def environment_changes(record: Record, environment: Mapping[str, Any]) -> tuple
 
 def _flat(operation: str, options: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     implied = {name for name, path in operations[operation].facts.get("spec_paths", {}).items() if not path}
-    told = {name: value for name, value in options.items() if name not in implied}
-    return {path: list(value) if isinstance(value, tuple) else value for path, value in leaves(told) if path}
+    written = {name: value for name, value in options.items() if name not in implied}
+    return {path: list(value) if isinstance(value, tuple) else value for path, value in leaves(written) if path}
 
 
 def _short(value: Any) -> str:

@@ -21,6 +21,7 @@ from autosparse.plan.status import Status, count, missing_device
 from autosparse.spec import LoadedSpec, take_spec
 from autosparse.spec.document import texts
 from autosparse.store import Index, Record
+from autosparse.store.files import drafted
 
 KIND = "autosparse plan"
 _SCHEMA_VERSION = 1
@@ -85,14 +86,12 @@ def save_plan(
     )
     if path.exists() and not _is_ours(path):
         raise UsageError(f"{path} exists and is no saved plan", "name another file with `--out`")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
     try:
-        # Escapes keep a name that is not valid UTF-8.
-        draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
-        draft.replace(path)
+        with drafted(path) as draft:
+            # Escapes keep a name that is not valid UTF-8.
+            draft.write_bytes(text.encode("utf-8", errors="backslashreplace"))
     except OSError as error:
-        draft.unlink(missing_ok=True)
         raise UsageError(f"{path} cannot be written: {error.strerror}", "name another file with `--out`") from None
 
 

@@ -16,6 +16,7 @@ from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Report
 from autosparse.steps import metrics_of
+from autosparse.store.files import drafted
 
 RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
@@ -202,9 +203,8 @@ def write_file(path: Path, content: bytes | str) -> None:
     """Write a file atomically; an existing one with the same bytes stays untouched."""
     data = content.encode() if isinstance(content, str) else content
     if not path.is_file() or path.read_bytes() != data:
-        draft = path.with_name(f".{path.name}")
-        draft.write_bytes(data)
-        draft.replace(path)
+        with drafted(path) as draft:
+            draft.write_bytes(data)
 
 
 @dataclass(frozen=True)

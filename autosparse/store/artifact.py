@@ -109,6 +109,7 @@ class Artifact:
     def _path(self, name: str) -> Path:
         path, about = self.folder / name, self.files.get(name)
         if self.fetch and about and not (path.is_file() and file_digest(path) == about["sha256"]):
+            path.parent.mkdir(parents=True, exist_ok=True)
             with drafted(path) as draft:
                 self.fetch(about["sha256"], draft)
         return path

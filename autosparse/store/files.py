@@ -39,8 +39,7 @@ def file_digest(path: Path) -> str:
 @contextmanager
 def drafted(path: Path, move: Callable[[Path, Path], object] = os.replace) -> Iterator[Path]:
     """Yield the path of a draft to write in the block; `move` publishes it at `path` at the end, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex}")
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}")
     try:
         yield draft
         move(draft, path)

@@ -270,8 +270,10 @@ class Store:
     def remember(self, name: str, value: Any) -> None:
         """Store a small JSON value that is no step's input, such as the spec last planned in a directory."""
         path = self.root / "memory" / f"{name}.json"
-        with writing(path), drafted(path) as draft:
-            draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))  # names may be no valid text
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with drafted(path) as draft:  # the value may hold names that are no valid text
+                draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))
 
     def note(self, name: str, value: Any) -> None:
         """Remember a value that can be recomputed; ignore a store that is not writable."""

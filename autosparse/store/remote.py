@@ -198,6 +198,7 @@ class Remote:
 
     def _write(self, path: str, write: Callable[[str], object], move: Callable[[Path, Path], object]) -> None:
         if self._local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             with drafted(Path(path), move) as draft:
                 write(str(draft))
             return
