@@ -34,7 +34,7 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def snapshots(session: nox.Session) -> None:
-    """Write again what tests compare with: the reference of specs, screens, golden keys, and the plot of README."""
+    """Write again the reference of specs, the screens and the plot of README; print the golden keys."""
     session.run("python", "-m", "tests.docs.reference")
     session.run("python", "-m", "tests.unit.console.test_screens")
     session.run("python", "-m", "tests.unit.plan.test_keys")
