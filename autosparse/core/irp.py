@@ -151,7 +151,7 @@ def survival(rounds: Sequence[Mapping[str, torch.Tensor]]) -> Tensors:
 
 
 def rounds_that_learned(accuracies: Sequence[float], labels: torch.Tensor) -> int:
-    """Return the number of rounds before the final ones whose training no longer improves the network.
+    """Return the number of rounds up to the last one whose network learned anything.
 
     `accuracies` are of each round's network, in %, on images of these `labels`. A network within three standard errors
     of predicting the commonest class has learned nothing: its pruning says nothing about its weights.

@@ -65,21 +65,26 @@ def shuffle(masks: Mapping[str, torch.Tensor], generator: torch.Generator) -> Te
 def invert(schedule: Callable[[Pruning], Tensors], pruning: Pruning) -> Tensors:
     """Return masks of the lowest scores: the schedule runs twice, first for its quotas, then with its scores negated.
 
-    An allocation of the second run replays the first run's last quotas, or failure, for the same number of weights: a
-    schedule that draws among ties allocates once more. Pruned weights stay pruned.
+    An allocation of the second run replays the first run's quotas, or failure, for the same number of weights: in order
+    where the schedule learns scores, else the last, since a schedule that draws among ties allocates once more. Pruned
+    weights stay pruned.
     """
-    made: dict[int, Counts | Impossible] = {}
+    function = getattr(schedule, "func", schedule)
+    in_order = any(entry.function is function and entry.facts.get("learns", False) for entry in schedules)
+    made: dict[int, list[Counts | Impossible]] = {}
 
     def record(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
         try:
-            quotas = made[keep] = pruning.allocate(scores, layers, keep)
+            quotas = pruning.allocate(scores, layers, keep)
         except Impossible as error:
-            made[keep] = error
+            made.setdefault(keep, []).append(error)
             raise
+        made.setdefault(keep, []).append(quotas)
         return quotas
 
     def replay(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-        quotas = made[keep]
+        left = made[keep]
+        quotas = left.pop(0) if in_order and len(left) > 1 else left[-1]
         if isinstance(quotas, Impossible):
             raise quotas
         return quotas

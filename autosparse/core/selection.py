@@ -65,8 +65,9 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
     inputs.
     """
     masks: Tensors = {}
+    layers = evidence.layers_by_name
     for name, values in scores.items():
-        layer = evidence.layers_by_name[name]
+        layer = layers[name]
         even = spread_evenly(layer.spread(values).cpu(), quotas[name])
         masks[name] = layer.gather(even, values.shape).to(values.device)
     return masks

@@ -139,8 +139,8 @@ def label(
 ) -> None:
     """Label the weights of one IRP, and describe up to `examples` weights of each layer by their features.
 
-    Final rounds in which training no longer improves are left out, unless it never did: their pruning carries no
-    information about the weights.
+    Final rounds whose network learned nothing are left out, unless none did: their pruning carries no information
+    about the weights.
 
     `features` maps the feature groups that scorers use to their versions, so that a changed group makes new examples.
     With `progressive` the network is described at that many rounds, evenly spread, which share the examples of a

@@ -71,6 +71,7 @@ def sanity_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
 
 @operations.register(
     result=SanityResult,
+    version=2,
     cost=sanity_cost,
     spec_paths={
         "check": "sanity.checks",

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from autosparse.core.evidence import Evidence
 from autosparse.core.graph.connectivity import Network, describe_network, outputs_without
 from autosparse.core.graph.paths import effective_weights
-from autosparse.core.weights import Layer, Tensors
+from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
@@ -222,4 +222,4 @@ def _channels_of_weights(layer: Layer, part: torch.Tensor) -> tuple[torch.Tensor
 
 
 def _cost(masks: Tensors, costs: Mapping[str, int]) -> int:
-    return sum(costs[name] * int(mask.count_nonzero()) for name, mask in masks.items())
+    return sum(costs[name] * count for name, count in kept(masks).items())

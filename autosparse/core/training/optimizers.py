@@ -18,7 +18,7 @@ from autosparse.lazy_torch import torch
 class Update:
     """A rule that changes parameters, all of which have gradients; `lr` is the learning rate of the next step.
 
-    `state` holds the lists that torch's function keeps between steps, an entry for each parameter.
+    `state` holds the lists that torch's function keeps between steps, an entry for each parameter, or none.
     """
 
     rule: Callable[..., None]
@@ -30,6 +30,7 @@ class Update:
     def step(self) -> None:
         """Change the parameters."""
         gradients = [parameter.grad for parameter in self.parameters]
+        assert all(gradient is not None for gradient in gradients)
         with torch.no_grad():
             self.rule(self.parameters, gradients, *self.state, lr=self.lr, **self.facts)
 

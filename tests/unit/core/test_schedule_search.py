@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from autosparse.core.allocation import allocations
 from autosparse.core.criteria import criteria
 from autosparse.core.evidence import Batch, Evidence
+from autosparse.core.sanity import invert
 from autosparse.core.schedule import Pruning, learn_scores, ranks, schedules, threshold, training_steps
 from autosparse.core.selection import selections
 from autosparse.core.training.loop import Recipe
@@ -375,3 +377,19 @@ def test_training_steps_are_counted(expected: int, schedule: str, selection: str
     choices = {"schedule": {"name": schedule, "options": options}, "selection": {"name": selection}}
 
     assert expected == training_steps(choices)
+
+
+def test_a_search_with_free_quotas_is_inverted_by_its_own_scores() -> None:
+    """Both runs learn under the same quotas, step by step: the second selects by the negated scores of the first."""
+    selected: list[Tensors] = []
+
+    def select(scores: Tensors, quotas: dict[str, int], evidence: Evidence) -> Tensors:
+        selected.append(scores)
+        return selections["top"].function(scores, quotas, evidence)
+
+    given = replace(pruning(evidence_of(small(), SHAPE), 57, allocation="global"), select=select)
+    schedule = partial(schedules["search"].function, steps=30, quotas="free", score_lr=0.1, anneal=0.0)
+    invert(schedule, given)
+
+    first, second = selected
+    assert all(torch.equal(-values, second[name]) for name, values in first.items())
