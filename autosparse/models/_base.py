@@ -61,6 +61,6 @@ def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes:
         return {"name": name}
     given, shared = entry.apart(options)
     identity: dict[str, Any] = entry.facts["identify"](name, given, shape, classes)
-    if "options" in identity:  # options that only the factory knows; shared options are keyed elsewhere
+    if "options" in identity:  # these replace the options of the choice, so shared ones are added
         identity["options"] = {**identity["options"], **shared}
     return identity

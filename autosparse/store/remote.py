@@ -76,7 +76,7 @@ class Remote:
                 with self.reading(operation, key) as (_, download):
                     download(sha256, path)
                     if file_digest(path) != sha256:
-                        raise DamagedArtifact(key, "it differs from the published file")
+                        raise DamagedArtifact(key, "a file differs from the published file")
             except MissingRequirement as problem:  # the reader continues, and rebuilds the artifact
                 self._lost.add(key)
                 raise DamagedArtifact(key, problem.message) from problem
@@ -190,6 +190,8 @@ class Remote:
             else:
                 self._files.pipe_file(target, data, mode="overwrite" if replace else "create")
 
+        if self._local:  # here, so that a file in the way of the folder is an error, not an artifact that exists
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
         try:
             self._write(path, write, os.replace if replace else _link)
         except FileExistsError:

@@ -11,6 +11,8 @@ from typing import Any
 
 from autosparse.lazy_torch import torch
 
+_DTYPES = {"BOOL", "U8", "I8", "I16", "U16", "F16", "BF16", "I32", "U32", "F32", "I64", "U64", "F64"}
+"""Types that all checks of values support; the library also reads complex numbers and types of 8 bits and fewer."""
 _LARGEST_HEADER = 32 * 2**20
 
 
@@ -58,7 +60,10 @@ def _names(data: bytes) -> list[str]:
     pairs = json.loads(data[8 : 8 + size], object_pairs_hook=list)
     if len({name for name, _ in pairs}) != len(pairs):
         raise ValueError("the header repeats a name")
-    offsets = {name: dict(fields)["data_offsets"] for name, fields in pairs if name != "__metadata__"}
+    entries = {name: dict(fields) for name, fields in pairs if name != "__metadata__"}
+    if others := {str(entry["dtype"]) for entry in entries.values()} - _DTYPES:
+        raise ValueError(f"a tensor has type {min(others)}, which is not supported")
+    offsets = {name: entry["data_offsets"] for name, entry in entries.items()}
     end, there = max((stop for _, stop in offsets.values()), default=0), len(data) - 8 - size
     if end > there:
         raise ValueError(f"the file is cut off: its tensors take {end:,} bytes, of which the file has {there:,}")

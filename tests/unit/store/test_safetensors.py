@@ -164,6 +164,15 @@ def test_odd_bytes_are_refused(what: str) -> None:
         load_tensors(HOSTILE[what])
 
 
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
+def test_types_that_no_check_supports_are_refused(dtype: torch.dtype) -> None:
+    """Whether their values are finite is not known."""
+    data = dump_tensors({"w": torch.zeros(2).to(dtype)})
+
+    with pytest.raises(ValueError, match="a tensor has type"):
+        load_tensors(data)
+
+
 @pytest.mark.parametrize("what", ESCAPING)
 def test_malformed_headers_are_refused(what: str) -> None:
     """A header that is too deep, lacks an offset or has one without end is a ValueError too."""
