@@ -153,7 +153,7 @@ def kills(runs: str = "10") -> None:
                 _, errors = process.communicate()
                 same = "the same bytes" if published(shared) == alone else "OTHER BYTES"
                 log = next((folder / str(number) / "runs").glob("*/log.txt")).read_text()
-                again = [line.split("`")[1] for line in log.splitlines() if "is begun again" in line]
+                again = [line.split("`")[1] for line in log.splitlines() if "is retried" in line]
                 print(
                     f"run {number}: a machine is lost after {there} steps, begun again: {', '.join(again) or 'none'}; "
                     f"exit code {process.returncode}, {same}, {time.monotonic() - started:.0f} s, "

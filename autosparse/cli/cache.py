@@ -172,7 +172,7 @@ def cache_pull(
         if store.holds(row.operation, row.key):
             rows.append(replace(row, status="here already"))
         elif not remote.has(row.operation, row.key):
-            rows.append(replace(row, status="absent there"))
+            rows.append(replace(row, status="not there"))
         else:
             taken = store.take(remote, row.operation, row.key)
             rows.append(replace(row, bytes=taken.size, status="taken"))

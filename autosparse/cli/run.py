@@ -34,6 +34,7 @@ from autosparse.plan.status import (
     missing_device,
     missing_libraries,
     select_steps,
+    to_run,
 )
 from autosparse.report.build import build_report, can_report
 from autosparse.report.compare import leaves
@@ -137,7 +138,7 @@ class SelectedPlan:
     @property
     def to_run(self) -> int:
         """Number of steps that are not in the cache."""
-        return sum(status.status != "reuse" for status in self.selection.statuses.values())
+        return len(to_run(self.selection.statuses))
 
 
 @app.command()

@@ -30,7 +30,7 @@ def number_table(*columns: str, header_style: str) -> Table:
 
 
 def table_of(*columns: str, numbers: int = 0, **style: Any) -> Table:
-    """Return a table with a rule below its titles; `numbers` columns after the first are right-aligned numbers."""
+    """Return a table, by default ruled below its titles; `numbers` columns after the first are right-aligned."""
     table = Table(**{"box": box.SIMPLE_HEAD, "pad_edge": False, **style})
     for index, column in enumerate(columns):
         table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")

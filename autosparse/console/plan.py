@@ -17,7 +17,7 @@ from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
 from autosparse.cost.price import NO_PRICE
 from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.model import PURPOSES, Plan
-from autosparse.plan.status import SHARED, Status, chain, count
+from autosparse.plan.status import SHARED, Status, chain, count, to_run
 from autosparse.spec import Amount, binary_size
 from autosparse.text import listed, number, seconds, size
 
@@ -91,8 +91,7 @@ def _row(table: Table, fitted: Fitted, label: str, names: Sequence[str]) -> None
 
 def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> None:
     # Sources of the reasons, and the number of steps that each makes run.
-    to_run = (name for name, status in statuses.items() if status.status != "reuse")
-    reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run)
+    reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run(statuses))
     for reason, times in reasons.most_common(_REASONS):
         console.print(plain(f"because {reason}: {times} step{'s' * (times != 1)}"))
     if len(reasons) > _REASONS:

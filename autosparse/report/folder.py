@@ -146,7 +146,7 @@ def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Ru
 
 def remove_folder(folder: Path) -> None:
     """Remove a run's folder. Raises UsageError for a folder with files that no run writes."""
-    others = sorted(path.name for path in folder.iterdir() if path.name.removeprefix(".") not in _LEFT)
+    others = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
     if others or folder.is_symlink():
         why = f"holds `{others[0]}`, which no run leaves there" if others else "is a link"
         raise UsageError(f"{folder} {why}", "remove it yourself")
@@ -193,6 +193,11 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def _is_ours(name: str) -> bool:
+    # Drafts of a killed run are hidden: `.report.json.1f2e3d4c5b6a`.
+    return name in _LEFT or (name.startswith(".") and name[1:].rpartition(".")[0] in _LEFT)
 
 
 def _save(path: Path, value: Any) -> None:

@@ -221,7 +221,7 @@ class Report:
     profiles: Sequence[Profile]
     """layers of the masks of the first seed"""
     timeline: Sequence[Made]
-    """start times of its steps, in this run and earlier ones"""
+    """start and duration of its steps, in this run and earlier ones"""
     failures: Sequence[Failure]
     """failed steps; the report has all that does not depend on them"""
     missing: Sequence[Missing]

@@ -221,7 +221,7 @@ def judge(
         small = noticeable <= _SMALL * (reference - chance)
         finding = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"
     spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
-    on_one = "" if known or finding.startswith(("undecided", "nothing")) else "on one seed, "
+    on_one = "" if known or finding.startswith(("undecided", "no verdict")) else "on one seed, "
     return f"{on_one}{finding}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
 
 

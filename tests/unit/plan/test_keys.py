@@ -85,8 +85,8 @@ def test_golden_keys() -> None:
 
     assert GOLDEN == {name: found[name] for name in GOLDEN}, (
         "keys have moved: every IRP, scorer, mask and training that users have cached would run again, hours on a "
-        "laptop and days on a cluster. Raise the version of the operation that changed, or leave new options out of "
-        "keys at their value as before; write new keys here only for what cannot be reused, and say so in CHANGELOG"
+        "laptop and days on a cluster. Raise the version of the operation that changed; write new keys here only for "
+        "steps that cannot be reused, and say so in CHANGELOG"
     )
 
 

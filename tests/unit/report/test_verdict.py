@@ -155,6 +155,7 @@ def test_much_noise_hides_an_effect() -> None:
 def test_at_chance_there_is_nothing_to_tell() -> None:
     """A network that learned nothing has no gain that could be its quotas."""
     assert judge("shuffle", 9.7, 2.0, 1.0, 2.8, known=True, chance=10.0).startswith("no verdict, both are at chance")
+    assert judge("shuffle", 9.7, 2.0, 1.0, 2.8, known=False, chance=10.0).startswith("no verdict, both are at chance")
     assert judge("invert", 9.7, -30.0, 1.0, 2.8, known=True, chance=10.0).startswith("its scores rank")
 
 
