@@ -21,7 +21,7 @@ from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
 from autosparse.report.build import build_report
-from autosparse.report.cells import by_cell, missing_by_cell
+from autosparse.report.cells import TRAINED, by_cell, missing_by_cell
 from autosparse.report.compare import Level, compare_results, compare_settings, study_json
 from autosparse.report.finished import Finished
 from autosparse.report.folder import find_run, report_of, resolved_of
@@ -275,6 +275,9 @@ def _finish(variant: _Variant, store: Store, failures: _Failures, *, quiet: bool
 def _level(variant: _Variant, report: Report, split: str) -> Level:
     accuracies = {at: cell for (_, at), cell in by_cell(report.results, f"{split}_accuracy").items()}
     lost = {at: {one.seed: one.status for one in cell} for (_, at), cell in missing_by_cell(report.missing).items()}
+    for result in report.results:
+        if result.status != TRAINED:
+            lost.setdefault(result.budget, {})[result.seed] = result.status
     tuning, scorer = variant.fitted.plan.spec.tuning, report.scorer
     measured = f"{tuning.objective} on held-out {tuning.split}"
     if scorer.get("progressive"):

@@ -171,7 +171,7 @@ def doctor(
         facts |= {name.removesuffix("_bytes"): value for name, value in sizes.items()}
         if tested:
             facts["self-test"] = f"failed: {tested.problem}" if tested.problem else f"passed in {tested.seconds:.1f} s"
-        show_table(["what", "found"], [(name.replace("_", " "), value) for name, value in facts.items()])
+        show_table(["item", "value"], [(name.replace("_", " "), value) for name, value in facts.items()])
     if tested and tested.problem:
         hint = "install torch and torchvision of versions that belong together"
         raise StepError(f"the self-test failed on {placement.device}: {tested.problem}", hint)

@@ -21,10 +21,11 @@ from autosparse.execute import Execution
 from autosparse.exporters import exporters
 from autosparse.plan.status import statuses
 from autosparse.registry import suggestion
-from autosparse.report.build import copy_emitted, failed_emissions
+from autosparse.report.build import copy_emitted
 from autosparse.report.finished import Finished
 from autosparse.report.folder import Run, find_run, resolved_of, spec_name_of
 from autosparse.report.schema import Emitted
+from autosparse.report.warnings import failed_emissions
 from autosparse.spec import DENSE, LoadedSpec, parse_list, take_spec
 from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url

@@ -33,7 +33,7 @@ def init(
     """Write a commented spec and the code that it names."""
     templates = shipped("templates")
     if list_:
-        show_table(["template", "what for"], [(name, about_shipped(file)) for name, file in templates.items()])
+        show_table(["template", "use"], [(name, about_shipped(file)) for name, file in templates.items()])
         return
     check_known(template, templates, f"there is no template `{template}`", "templates")
     code = templates[template].with_suffix(".py")

@@ -34,7 +34,7 @@ def show_chart(console: Console, report: Report) -> None:
         return
     series = {mark: [fmean(values) for values in rows[name]] for mark, name in zip(_MARKS, shown, strict=False)}
     names = [title.removeprefix("sparsity ") for title in columns.values()]
-    console.print(plain("test accuracy in % by sparsity or budget"))
+    console.print(plain("test accuracy in % by budget"))
     for line in _lines(series, names, min(_WIDE, console.width - 10)):
         console.print(line)
     legend = [Text.assemble((mark, _MARKS[mark]), f" {plain(name)}") for mark, name in zip(_MARKS, shown, strict=False)]
@@ -92,10 +92,10 @@ def show_frontier(console: Console, report: Report, budget: str, title: str) -> 
     low, high = min(point.accuracy for point in points), max(point.accuracy for point in points)
     low = max(0.0, low - 0.1 * (high - low))
     scale = f"; bars begin at {low:.0f} %" if low >= 0.5 else ""
-    console.print(plain(f"accuracy against cost at {title}; * no cheaper mask is as good{scale}"))
+    console.print(plain(f"accuracy against mask cost at {title}; * no cheaper mask is as accurate{scale}"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("trainings", "method", "accuracy", ""):
-        right = title in ("trainings", "accuracy")
+    for title in ("dense trainings", "method", "accuracy", ""):
+        right = title in ("dense trainings", "accuracy")
         table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not title)
     for point in points:
         share = (point.accuracy - low) / (high - low) if high > low else 1.0
@@ -115,8 +115,6 @@ def _bar(share: float) -> str:
 
 _LAYER_WIDTH = 8  # columns of a bar
 _NARROW = 100  # columns: below this two methods fit, else three
-MOST_LAYERS = 12
-"""limit on shown layers, unless the user asks for all"""
 
 
 def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence[str], title: str) -> None:
@@ -127,14 +125,14 @@ def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence
     if not shown:
         return
     cut = any(_is_cut(layer) for profile in shown for layer in profile.layers)
-    stroke = "; after the stroke those on a path" if cut else ""
-    console.print(plain(f"% of each layer's weights that is left at {title}, seed {shown[0].seed}{stroke}"))
+    stroke = " / on a path" if cut else ""
+    console.print(plain(f"kept weights{stroke} of each layer in % at {title}, seed {shown[0].seed}"))
     rows = [
         (first.name.removesuffix(".weight"), number(first.size), *map(_layer_cell, (first, *others)))
         for first, *others in zip(*(profile.layers for profile in shown), strict=True)
     ]
     show_table(("layer", "weights", *(profile.method for profile in shown)), rows, numbers=1)
-    console.print(plain("bars are logarithmic: empty is 0.1 % or less, full is all", "dim"))
+    console.print(plain("logarithmic bars, from 0.1 % or less to all", "dim"))
 
 
 def _is_cut(layer: LayerShare) -> bool:

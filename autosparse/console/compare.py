@@ -8,7 +8,7 @@ from typing import Any
 
 from autosparse.console.format import plain, results, show_table
 from autosparse.plan.model import PURPOSES
-from autosparse.report.cells import counted
+from autosparse.report.cells import TRAINED, counted, joined
 from autosparse.report.compare import Compared, Gain, Interval, Level, Setting, difference, foretold, interval
 from autosparse.report.schema import Report
 from autosparse.text import seconds, size
@@ -44,7 +44,7 @@ def _value(value: Any) -> str:
 
 
 def _accuracy(accuracy: Interval | None, status: str) -> str:
-    return ", ".join(part for part in ("" if accuracy is None else str(accuracy), status) if part) or "–"
+    return joined("" if accuracy is None else str(accuracy), status) or "–"
 
 
 def _gain(gain: Gain | None) -> str:
@@ -63,7 +63,7 @@ def _significance(rows: Sequence[Compared]) -> str:
 
 
 def _costs(reports: Sequence[Report]) -> list[list[str]]:
-    rows = [["cost when made", *(seconds(sum(report.cost.values())) for report in reports)]]
+    rows = [["compute cost", *(seconds(sum(report.cost.values())) for report in reports)]]
     for purpose, title in PURPOSES.items():
         if any(purpose in report.cost for report in reports):
             times = (seconds(report.cost[purpose]) if purpose in report.cost else "–" for report in reports)
@@ -117,10 +117,9 @@ def in_words(value: Any) -> str:
 
 
 def _cell(level: Level, budget: str) -> str:
-    known, lost = level.accuracies.get(budget, {}), [*level.statuses.get(budget, {}).values()]
-    parts = [str(interval([*known.values()]))] if known else []
-    parts += [counted(lost, alone=not known)] if lost else []
-    return ", ".join(parts) or "–"
+    known, states = level.accuracies.get(budget, {}), level.statuses.get(budget, {})
+    accuracy = str(interval([*known.values()])) if known else ""
+    return joined(accuracy, counted([states.get(seed, TRAINED) for seed in {**known, **states}])) or "–"
 
 
 def _signed(less: Interval) -> str:

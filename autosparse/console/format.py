@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
 from autosparse.text import visible
+
+_UNLIMITED = Console(file=io.StringIO(), width=10_000).options
 
 
 def results() -> Console:
@@ -33,7 +36,8 @@ def table_of(*columns: str, numbers: int = 0, **style: Any) -> Table:
     """Return a table, by default ruled below its titles; `numbers` columns after the first are right-aligned."""
     table = Table(**{"box": box.SIMPLE_HEAD, "pad_edge": False, **style})
     for index, column in enumerate(columns):
-        table.add_column(plain(column), justify="right" if 0 < index <= numbers else "left", overflow="fold")
+        justify: JustifyMethod = "right" if 0 < index <= numbers else "left"
+        table.add_column(plain(column), justify=justify, overflow="fold", no_wrap=not index)
     return table
 
 
@@ -48,12 +52,36 @@ def plain(value: object, style: str = "") -> Text:
     return Text(visible(value), style=style)
 
 
-def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]], numbers: int = 0) -> None:
-    """Print a table of names and their values; `numbers` columns after the first are numbers."""
-    table = table_of(*columns, numbers=numbers)
-    for row in rows:
-        table.add_row(*(plain(cell) for cell in row))
-    results().print(table)
+def show_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    numbers: int = 0,
+    *,
+    optional: Sequence[int] = (),
+    sections: Collection[int] = (),
+    console: Console | None = None,
+    **style: Any,
+) -> None:
+    """Print a table of names and their values; `numbers` columns after the first are numbers.
+
+    On a narrow terminal columns move together; then the `optional` ones, by index, are hidden one by one, the first one
+    first, until the table fits. A line names them. `sections` are the rows that end one; `style` is that of `table_of`.
+    """
+    console = console or results()
+    lines = [[cell if isinstance(cell, Text) else plain(cell) for cell in row] for row in rows]
+    for padding, count in [(1, 0), *((0, count) for count in range(len(optional) + 1))]:
+        hidden = optional[:count]
+        shown = [index for index in range(len(columns)) if index not in hidden]
+        named = sum(0 < index <= numbers for index in shown)
+        table = table_of(*(columns[index] for index in shown), numbers=named, padding=(0, padding, 0, 1), **style)
+        for number, line in enumerate(lines):
+            table.add_row(*(line[index] for index in shown), end_section=number in sections)
+        if table.__rich_measure__(console, _UNLIMITED).maximum <= console.width:
+            break
+    console.print(table)
+    if hidden:
+        names = ", ".join(columns[index] for index in sorted(hidden))
+        console.print(plain(f"hidden at {console.width} columns: {names}", "dim"))
 
 
 def show_text(text: str) -> None:

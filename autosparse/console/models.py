@@ -9,7 +9,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from autosparse.console.format import bar, number_table, plain, results
+from autosparse.console.format import bar, number_table, plain, results, show_table
 from autosparse.cost.bench import Bench
 from autosparse.report.cells import images_at_once, verified
 from autosparse.report.schema import Emitted
@@ -23,7 +23,7 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
     console.print(plain(f"product of two matrices, GFLOP/s: {peaks}", "dim"))
-    titles = ("images a second", "plain loop", "autosparse", "times", "GFLOP/s", "share")
+    titles = ("images a second", "PyTorch loop", "autosparse", "speed-up", "GFLOP/s", "share")
     table = number_table(*titles, header_style="bold")
     for item in bench.trained:
         name, rates = f"{item.model} {item.batch} {item.precision}", (_spread(item.plain), _spread(item.rates))
@@ -37,7 +37,7 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     rounds = len(bench.trained[0].rates)
     each = f"median (least–most) of {rounds} rounds, interleaved" if rounds > 1 else "one round"
     console.print(plain(f"{each}; share: of that product", "dim"))
-    console.print(plain("the plain loop: a DataLoader of torchvision's transforms, NCHW, float32", "dim"))
+    console.print(plain("a standard PyTorch loop: DataLoader, torchvision transforms, NCHW, float32", "dim"))
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -54,15 +54,11 @@ def show_verified(emitted: Sequence[Emitted], folder: str) -> None:
     if not emitted:
         return
     console = results()
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     titles, rows = verified(emitted)
-    for index, title in enumerate(titles):
-        table.add_column(title, justify="left" if index == 0 else "right", overflow="fold", no_wrap=console.width >= 80)
-    for row in rows:
-        table.add_row(*map(plain, row))
-    console.print()
-    console.print(plain(f"emitted in {folder}; times smaller and faster than the dense network"))
-    console.print(table)
+    last = len(titles) - 1
+    console.print(plain(f"exported models in {folder}, against the dense network"))
+    optional = (3, *range(last - 2, 4, -1), last - 1)  # the ratio of sizes, larger batches, the error
+    show_table(titles, rows, last, optional=optional, console=console)
     for sentence in _in_words(emitted):
         console.print(plain(sentence, "dim"))
 
@@ -74,10 +70,10 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
             dense.setdefault(count, []).append(other)
     latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
     sizes = [size(max(model.dense_bytes for model in emitted))]
-    yield f"the dense network: {', '.join([*sizes, *latencies])}"
+    yield f"dense network: {', '.join([*sizes, *latencies])}"
     slow = [m for m in emitted if all(dense / own < _FASTER for own, dense in m.batch_latencies_ms.values())]
-    for format, why in {model.format: model.without_gain for model in slow if model.without_gain}.items():
-        yield f"{format} is no faster: {why}"
+    if reasons := {model.format: model.without_gain for model in slow if model.without_gain}:
+        yield f"no faster: {', '.join(f'{format} ({why})' for format, why in reasons.items())}"
 
 
 def show_inspected(description: Mapping[str, Any]) -> None:

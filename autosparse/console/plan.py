@@ -10,8 +10,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from autosparse.console.format import number_table, plain, results
+from autosparse.console.format import plain, results, show_table
 from autosparse.core.training.loop import DENSE
 from autosparse.cost.fitted import Fitted, PayBack, Shared, paybacks
 from autosparse.cost.price import NO_PRICE
@@ -93,7 +94,7 @@ def _reasons(console: Console, plan: Plan, statuses: Mapping[str, Status]) -> No
     # Sources of the reasons, and the number of steps that each makes run.
     reasons = Counter(statuses[chain(plan, statuses, name)[-1]].reason for name in to_run(statuses))
     for reason, times in reasons.most_common(_REASONS):
-        console.print(plain(f"because {reason}: {times} step{'s' * (times != 1)}"))
+        console.print(plain(f"{times} step{'s' * (times != 1)} to run: {reason}"))
     if len(reasons) > _REASONS:
         console.print(plain(f"and {len(reasons) - _REASONS} more reasons; `--steps` and `--explain STEP` show them"))
 
@@ -135,10 +136,10 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         unknown = sum(name not in price.steps for name in fitted.to_run)
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
-            console.print(plain(f"what {unknown} steps cost is not known before {missing} is here", "yellow"))
+            console.print(plain(f"the cost of {unknown} steps is unknown until {missing} is available", "yellow"))
         elif price.dense:
             networks = left.seconds / price.dense
-            console.print(plain(f"as long as {networks:.1f} trainings of the dense network", "dim"))
+            console.print(plain(f"cost: {networks:.1f} dense trainings", "dim"))
     if sharing and sharing.specs > 1:
         each = seconds(sharing.each)
         sentence = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"
@@ -151,16 +152,16 @@ def _budgets(console: Console, translations: Sequence[Translation] | None) -> No
         console.print(plain("the budget in other currencies is unknown until the images are present", "dim"))
         return
     columns = ("budget", "sparsity", "weights", "parameters", "MACs", "compact size")
-    table = number_table(*columns, header_style="")
+    rows: list[list[Text]] = []
     for item in translations:
         values = (item.sparsity, item.kept, item.parameters, item.macs, item.bytes)
         amounts = [*zip(values, (_share, number, number, number, size), strict=True)]
         row = [_shown(value, as_text) for value, as_text in amounts]
         row[3] = f"≤ {row[3]}" if item.budget.endswith(" macs") else row[3]
-        table.add_row(plain(item.budget), *map(plain, row))
+        rows.append([*map(plain, (item.budget, *row))])
         alike = [as_text(value.uniform) if isinstance(value, Between) else "" for value, as_text in amounts]
-        table.add_row(plain("  uniform", "dim"), *(plain(text, "dim") for text in alike))
-    console.print(table)
+        rows.append([plain(text, "dim") for text in ("  uniform", *alike)])
+    show_table(columns, rows, 5, optional=(3, 5, 2), console=console, box=None, header_style="")
     console.print(plain("ranges depend on which layers keep weights; uniform: the same share in each", "dim"))
 
 

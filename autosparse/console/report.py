@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from autosparse.console.chart import MOST_LAYERS, show_chart, show_frontier, show_profiles
+from autosparse.console.chart import show_chart, show_frontier, show_profiles
 from autosparse.console.format import plain, results, show_table, table_of
 from autosparse.console.models import show_verified
 from autosparse.plan.model import PURPOSES
@@ -23,48 +23,45 @@ from autosparse.text import number, seconds, shell_word, sparkline
 
 
 def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
-    """Show a report on one screen: results, verdicts, masks, layers, scorer, cost.
+    """Show a report on one screen: verdicts, accuracies, exported models, warnings.
 
-    `sections` limits the output to these; `sort` orders methods by `accuracy` or `name`; `wide` shows every section for
-    every budget, not only for the strictest.
+    `sections` limits the output to these; `sort` orders methods by `accuracy` or `name`; `wide` shows every section,
+    for every budget instead of the strictest alone.
     """
     console = results()
     weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
     columns = cells.columns_of(report)
-    budgets = columns if wide else dict(list(columns.items())[-1:])
-    view = _View(console, report, budgets, sort, bool(sections) or wide)
+    view = _View(console, report, columns if wide else dict(list(columns.items())[-1:]), sort)
     console.print()
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}{weights}", "bold"))
-    for name, show in _SHOWN.items():
-        if not sections or name in sections:
-            show(view)
+    console.print()
+    for name in sections or (SECTIONS if wide else _DEFAULT):
+        _SHOWN[name](view)
+    if not sections and not wide and report.run:
+        command = f"autosparse report {shell_word(report.run)} --wide"
+        console.print(plain(f"`{command}` shows paths, layers, IRP, scorer, costs", "dim"))
 
 
 @dataclass(frozen=True)
 class _View:
-    """Input of a section: `budgets` are labels and titles of the shown budgets; `asked` marks a section on request."""
+    """Input of a section: `budgets` are labels and titles of the shown budgets."""
 
     console: Console
     report: Report
     budgets: Mapping[str, str]
     sort: str
-    asked: bool
 
 
-def _emitted(console: Console, report: Report) -> None:
+def _models(console: Console, report: Report) -> None:
     if report.emitted:
         show_verified(report.emitted, f"{report.run}/models")
         console.print()
 
 
 def _warnings(console: Console, report: Report) -> None:
-    if report.unprunable:
-        counts = Counter(report.unprunable.values()).most_common()
-        reasons = ", ".join(f"{reason} {count}" for reason, count in counts)
-        console.print(plain(f"parameters that are not prunable: {reasons}", "dim"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
-    if report.unprunable or report.warnings:
+    if report.warnings:
         console.print()
 
 
@@ -116,33 +113,42 @@ def _accuracies(console: Console, report: Report, sort: str) -> None:
     columns = cells.columns_of(report)
     seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
     spread = "mean ± sd of " if seeds > 1 else ""
-    beside = f" but {', '.join(report.oracles)}" if report.oracles else ""
-    console.print(
-        plain(f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * is the best{beside}")
-    )
-    table = table_of("method", *columns.values(), numbers=len(columns))
+    others = f" except {', '.join(report.oracles)}" if report.oracles else ""
+    caption = f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * best{others}"
     rows = cells.rows_of(report)
     best = [cells.best_of(rows, column) for column in range(len(columns))]
     methods = [row for row in rows if not row.control]
+    lines: list[list[Text]] = []
     for row in _sorted(methods, report, sort):
         stars = [
             "*" if not row.apart and values and fmean(values) == top else " "
             for values, top in zip(row.cells, best, strict=True)
         ]
         texts = [text + star for text, star in zip(row.texts, stars, strict=True)]
-        table.add_row(plain(row.title, "bold" if row.name == report.method else ""), *map(plain, texts))
-    table.add_section()
-    for row in rows[len(methods) :]:
-        table.add_row(*(plain(cell, "dim") for cell in (row.title, *(f"{text} " for text in row.texts))))
-    console.print(table)
-    show_chart(console, report)
+        lines.append([plain(row.name, "bold" if row.name == report.method else ""), *map(plain, texts)])
+    controls = [
+        [plain(cell, "dim") for cell in (row.name, *(f"{text} " for text in row.texts))] for row in rows[len(methods) :]
+    ]
+    below = "; last rows: controls" if controls else ""
+    console.print(plain(f"{caption}{below}"))
+    last = len(columns)  # the ends of the range stay longest
+    optional = [*range(2, last), *range(1, min(last, 2))] if last > 1 else []
+    show_table(
+        ("method", *columns.values()), [*lines, *controls], last,
+        optional=optional, sections=(len(lines) - 1,), console=console,
+    )  # fmt: skip
 
 
 def _verdicts(console: Console, report: Report) -> None:
-    for sentence in cells.verdict_sentences(report):
-        console.print(plain(sentence))
-    if report.verdicts:
-        console.print()
+    if not report.verdicts:
+        return
+    columns = cells.columns_of(report)
+    chosen = any(verdict.baseline for verdict in report.verdicts)
+    how = "; the best baseline is chosen on validation images" if chosen else ""
+    console.print(plain(f"{report.method}{how}", "bold"))
+    for verdict in report.verdicts:
+        console.print(plain(f"{columns.get(verdict.budget, verdict.budget)}: {verdict.words}"))
+    console.print()
 
 
 def _sorted(rows: Sequence[cells.Row], report: Report, sort: str) -> list[cells.Row]:
@@ -155,36 +161,38 @@ def _sorted(rows: Sequence[cells.Row], report: Report, sort: str) -> list[cells.
     return sorted(rows, key=lambda row: (row.name != "dense", row.name != report.method))
 
 
-def _layers(console: Console, report: Report, label: str, title: str, *, asked: bool) -> None:
-    profiles = [profile for profile in report.profiles if profile.budget == label]
-    most = max((len(profile.layers) for profile in profiles), default=0)
-    if most > MOST_LAYERS and not asked:
-        command = f"autosparse report {shell_word(report.run)} --section layers"
-        console.print(plain(f"`{command}` shows the kept weights of each of {most} layers", "dim"))
-        return
-    show_profiles(console, profiles, cells.method_first(report, label), title)
+def _layers(view: _View) -> None:
+    for label, title in view.budgets.items():
+        profiles = [profile for profile in view.report.profiles if profile.budget == label]
+        show_profiles(view.console, profiles, cells.method_first(view.report, label), title)
+    if view.report.unprunable:
+        counts = Counter(view.report.unprunable.values()).most_common()
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+        view.console.print(plain(f"parameters that are not prunable: {reasons}", "dim"))
 
 
-def _masks(console: Console, report: Report, label: str, title: str) -> None:
+def _paths(console: Console, report: Report, label: str, title: str) -> None:
     """Show connectivity of a budget's masks: weights and channels on a path, paths, multiply-adds."""
     pruned = [result for result in report.results if result.effective_nodes is not None]
     shown = [result for result in pruned if result.budget == label and result.seed == pruned[0].seed]
     if not shown:
         return
-    console.print(plain(f"on a path from input to output at {title}, seed {shown[0].seed}"))
+    seed = shown[0].seed
+    console.print(plain(f"on a path from input to output at {title}, seed {seed}; mask cost: 1× is a dense training"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
     rows = [
         (
             result.method,
             f"{result.effective_sparsity or 0:.4f}",
-            f"{100 * (result.effective_nodes or 0):.1f}",
+            f"{100 * (result.effective_nodes or 0):.1f} %",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
             _cost(costs.get(result.method)),
         )
         for result in shown
     ]
-    show_table(("method", "sparsity", "nodes %", "ln paths", "MACs", "mask made in"), rows, numbers=5)
+    titles = ("method", "sparsity", "channels", "log #paths", "MACs", "mask cost")
+    show_table(titles, rows, numbers=5, optional=(3, 2, 4), console=console)
 
 
 def _cost(cost: MaskCost | None) -> str:
@@ -193,8 +201,7 @@ def _cost(cost: MaskCost | None) -> str:
     text = seconds(cost.seconds)
     if cost.trainings is None or cost.trainings < 0.05:
         return text
-    trainings = f"{cost.trainings:.2g}"
-    return f"{text}, {trainings} training{'s' * (trainings != '1')}"
+    return f"{text} = {cost.trainings:.2g}×"
 
 
 def _tuned(scorer: Mapping[str, Any]) -> str:
@@ -205,24 +212,25 @@ def _tuned(scorer: Mapping[str, Any]) -> str:
     stopped = sum(scorer["stopped"])
     early = f", {stopped} stopped early," if stopped else ""
     survivors = "the weights that survive a round" if scorer["progressive"] else "IRP's survivors"
-    finds = f"; it finds {scorer['precision']:.0%} of {survivors}, {scorer['beyond_quotas']:.0%} beyond layer quotas"
-    finds += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
+    recall = f"recall of {survivors} {scorer['precision']:.0%}, {scorer['beyond_quotas']:.0%} beyond layer quotas"
+    recall += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
     if scorer["proxy"] is not None:
-        finds += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
+        recall += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
+    best = f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings})"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
-        f"{scorer['split']}, {scorer['rank_correlation_within_layers']:.2f} inside one layer{finds}; "
-        f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings}){_mattered(scorer)}"
+        f"{scorer['split']}, {scorer['rank_correlation_within_layers']:.2f} within layers; "
+        f"{recall}; {best}{_importances(scorer)}"
     )
 
 
-def _mattered(scorer: Mapping[str, Any]) -> str:
+def _importances(scorer: Mapping[str, Any]) -> str:
     shares = sorted(scorer["importances"].items(), key=lambda item: -item[1])
     importances = ", ".join(f"{name} {share:.0%}" for name, share in shares)
-    return f"; what mattered: {importances}" if importances else ""
+    return f"; importance: {importances}" if importances else ""
 
 
-def _lessons(console: Console, report: Report) -> None:
+def _irp(console: Console, report: Report) -> None:
     for name, rounds in cells.rounds_by_source(report).items():
         network = name.rpartition("/")[0]  # shown only for several networks
         values = [item["validation_accuracy"] for item in rounds]
@@ -230,22 +238,24 @@ def _lessons(console: Console, report: Report) -> None:
         source = f"{f'{network}, ' if network else ''}seed {rounds[0]['seed']}"
         curve = f"{values[0]:.1f} {sparkline(values)} {values[-1]:.1f} %"
         console.print(plain(f"IRP, {source}: {len(rounds)} rounds to {left:.2g} % of the weights, validation {curve}"))
+
+
+def _scorer(console: Console, report: Report) -> None:
     if report.scorer and report.scorer["rank_correlation"] is not None:
         console.print(plain(_tuned(report.scorer)))
     if report.scorer.get("pretrained"):
         name = f"scorer {report.scorer['name']}: {report.scorer['taken_from']}"
-        console.print(plain(f"{name}, which was trained before; what it cost is not counted here"))
+        console.print(plain(f"{name}, pretrained; its training cost is not included"))
     if report.scorer.get("path"):
-        console.print(plain(f"scorer kept in {report.run}/scorer: `scorer: {{pretrained: ...}}` takes it", "dim"))
-    if report.irp or report.scorer:
-        console.print()
+        path = f"{report.run}/scorer"
+        console.print(plain(f"scorer saved in {path}: `scorer: {{pretrained: {path}}}` reuses it", "dim"))
 
 
 def _costs(console: Console, report: Report) -> None:
     if report.cost:
         known = ((title, report.cost.get(name)) for name, title in PURPOSES.items())
         parts = ", ".join(f"{title} {seconds(value)}" for title, value in known if value is not None)
-        console.print(plain(f"cost when made: {parts}"))
+        console.print(plain(f"compute cost, including cached steps: {parts}"))
 
 
 def _sanity(console: Console, items: Sequence[Sanity]) -> None:
@@ -257,7 +267,7 @@ def _sanity(console: Console, items: Sequence[Sanity]) -> None:
     console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
     checks = dict.fromkeys(check.check for item in items for check in item.checks)
     rows = [(name, *(_check(name, item.checks) for item in items)) for name in checks]
-    own = ("as it is", *(f"{item.test_accuracy:.2f}        " for item in items))
+    own = ("unchanged", *(f"{item.test_accuracy:.2f}        " for item in items))
     show_table(("", *map(_subject, items)), [own, *rows], numbers=len(items))
     for item in items:
         sentence = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
@@ -273,7 +283,8 @@ def _sanity(console: Console, items: Sequence[Sanity]) -> None:
             if check.left_out:
                 reasons.setdefault(check.left_out, []).append(check.check)
         for reason, names in reasons.items():
-            console.print(plain(f"{item.method}, left out: {', '.join(names)}, since {reason}", "dim"))
+            console.print(plain(f"{item.method}, skipped: {', '.join(names)}, since {reason}", "dim"))
+    console.print()
 
 
 def _budget_of(item: Sanity) -> str:
@@ -300,17 +311,20 @@ def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
 
 
 _SHOWN: Mapping[str, Callable[[_View], None]] = {
-    "emitted": lambda view: _emitted(view.console, view.report),
-    "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
     "verdict": lambda view: _verdicts(view.console, view.report),
+    "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
+    "chart": lambda view: show_chart(view.console, view.report),
+    "models": lambda view: _models(view.console, view.report),
     "sanity": lambda view: _sanity(view.console, view.report.sanity),
     "warnings": lambda view: _warnings(view.console, view.report),
-    "masks": _each(lambda view, label, title: _masks(view.console, view.report, label, title)),
-    "layers": _each(lambda view, label, title: _layers(view.console, view.report, label, title, asked=view.asked)),
-    "scorer": lambda view: _lessons(view.console, view.report),
+    "paths": _each(lambda view, label, title: _paths(view.console, view.report, label, title)),
+    "layers": _layers,
+    "irp": lambda view: _irp(view.console, view.report),
+    "scorer": lambda view: _scorer(view.console, view.report),
     "frontier": _each(lambda view, label, title: show_frontier(view.console, view.report, label, title)),
     "cost": lambda view: _costs(view.console, view.report),
     "run": lambda view: _run(view.console, view.report),
 }
 SECTIONS = tuple(_SHOWN)
 """sections of a report, in order"""
+_DEFAULT = ("verdict", "accuracy", "models", "sanity", "warnings", "run")

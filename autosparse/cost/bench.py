@@ -109,7 +109,7 @@ def _plain_loop(placement: Placement) -> Iterator[Callable[[_Case, int, int], fl
             process.stdin.flush()
             return float(process.stdout.readline())
         except (OSError, ValueError):
-            raise StepError(f"the plain loop's process ended with {process.wait()}") from None
+            raise StepError(f"the standard loop's process exited with code {process.wait()}") from None
 
     try:
         yield rate

@@ -34,7 +34,7 @@ def read(files: Mapping[str, bytes]) -> Model:
     return Model(state, masks)
 
 
-@exporters.register(read=read, files=(FILE,), exact=True, gain="it is the dense network again when it is loaded")
+@exporters.register(read=read, files=(FILE,), exact=True, gain="loads as a dense network")
 def compact(
     model: Model,
     *,

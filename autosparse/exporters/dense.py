@@ -15,7 +15,7 @@ from autosparse.packaged import template
 from autosparse.store import dump_tensors, load_tensors
 from autosparse.text import literal, table
 
-GAIN = "zeros in dense tensors are stored and multiplied like any other number"
+GAIN = "zeros are stored and multiplied"
 FILE, MASKS, CARD = "model.safetensors", "masks.safetensors", "README.md"
 
 

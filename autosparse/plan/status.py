@@ -108,7 +108,8 @@ def _made(
     if nearest and (origin := history.origin(step, nearest)):
         source, changes = origin
         return Status("run", f"{summarize_changes(changes)} in `{source.name}`", changes, nearest=record)
-    return Status("run", "first time" if not nearest or nearest.inputs else "no longer in the cache", nearest=record)
+    reason = "no earlier artifact" if not nearest or nearest.inputs else "no longer in the cache"
+    return Status("run", reason, nearest=record)
 
 
 def missing_data(plan: Plan, statuses: Mapping[str, Status]) -> list[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,6 @@ from autosparse.exporters import exporters
 from autosparse.plan.model import Cell, Step
 from autosparse.report.finished import (
     Finished,
-    describe_failures,
-    describe_notes,
     describe_profiles,
     describe_timeline,
     find_missing,
@@ -22,13 +20,12 @@ from autosparse.report.finished import (
 from autosparse.report.folder import write_file
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
-from autosparse.report.verdict import describe_sanity, judge_results
-from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
+from autosparse.report.verdict import describe_sanity, is_chance, judge_results
+from autosparse.report.warnings import describe_warnings, emissions, tag_of
+from autosparse.steps.emit import FailedEmission
 from autosparse.steps.init import InitResult
 from autosparse.steps.irp import RoundResult
-from autosparse.steps.label import LabelResult
 from autosparse.steps.train import EvaluateResult
-from autosparse.store import Artifact
 
 _OF_NETWORK = ("kept", "total", "macs", "dense_macs", "effective_macs", "test_accuracy", "validation_accuracy")
 _OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_accuracy")
@@ -59,11 +56,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         scorer=describe_scorer(finished, copy_scorer(finished, folder) if folder else None),
         emitted=copy_emitted(finished, folder) if folder else [],
         cost=_cost(finished),
-        warnings=[
-            *describe_failures(failures, missing, [*results, *controls]),
-            *describe_notes(finished),
-            *_warnings(finished, [*results, *controls]),
-        ],
+        warnings=describe_warnings(finished, failures, missing, [*results, *controls]),
         unprunable=_unprunable(finished),
         mask_costs=_mask_costs(finished),
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
@@ -73,6 +66,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         timeline=describe_timeline(finished),
         failures=failures,
         missing=missing,
+        chance=_chance(finished) if results else None,
     )
 
 
@@ -82,31 +76,22 @@ def can_report(finished: Finished) -> bool:
     return bool(finished.cells) or any(finished.has(start["init"]) and finished.has(start["data"]) for start in starts)
 
 
-def failed_emissions(finished: Finished) -> list[str]:
-    """Return the reason for every requested model that is not emitted."""
-    return [
-        f"{_tag(step)} of {cell.method} at {cell.budget} is not emitted: {measured.failed}"
-        for step, cell, _, measured in _emissions(finished)
-        if isinstance(measured, FailedEmission)
-    ]
-
-
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     """Copy the emitted models into a run's folder; existing files with the same bytes stay untouched."""
     emitted = []
-    for step, cell, artifact, measured in _emissions(finished):
+    for step, cell, artifact, measured in emissions(finished):
         if isinstance(measured, FailedEmission):
             continue
         latency, dense_latency = measured.latency["1"]
         about = step.options
         named = f"{about['method']}-{cell.budget.replace(' ', '-')}-seed{about['seed']}"
-        target = folder / "models" / named / _tag(step).replace("%", "%25").replace("/", "%2F")
+        target = folder / "models" / named / tag_of(step).replace("%", "%25").replace("/", "%2F")
         target.mkdir(parents=True, exist_ok=True)
         for name in artifact.files:
             write_file(target / name, artifact.read(name))
         emitted.append(
             Emitted(
-                format=_tag(step),
+                format=tag_of(step),
                 method=about["method"],
                 sparsity=_sparsity(cell, EvaluateResult.read(finished.open(cell.evaluate))),
                 seed=about["seed"],
@@ -122,21 +107,6 @@ def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
     return emitted
 
 
-def _tag(step: Step) -> str:
-    # The format with its options, which may hold slashes; then method, budget and seed, which do not.
-    return step.name.removeprefix("emit/").rsplit("/", 3)[0]
-
-
-def _emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitResult | FailedEmission]]:
-    # One model may fit several budgets: copy it for each of them.
-    cells = [cell for cell in finished.plan.cells if cell.role == "method"]
-    for step in finished.with_result(EmitResult):
-        for cell in cells:
-            if cell.evaluate == step.inputs["evaluate"]:
-                artifact = finished.open(step.name)
-                yield step, cell, artifact, read_emission(artifact)
-
-
 def _result(finished: Finished, cell: Cell) -> Result:
     network = EvaluateResult.read(finished.open(cell.evaluate))
     effective, nodes, channels = network.effective, network.nodes, network.channels
@@ -148,8 +118,20 @@ def _result(finished: Finished, cell: Cell) -> Result:
         budget=cell.budget,
         effective_nodes=None if nodes is None or channels is None else nodes / channels,
         paths=None if network.paths == "unknown" else network.paths,
+        status=_status(finished, network),
         **{name: getattr(network, name) for name in _OF_NETWORK},
     )
+
+
+def _status(finished: Finished, network: EvaluateResult) -> str:
+    if network.effective == 0:
+        return "collapsed"
+    at_chance = is_chance(network.test_accuracy, finished.source.test_images, _chance(finished))
+    return "at chance" if at_chance else "trained"
+
+
+def _chance(finished: Finished) -> float:
+    return 100 / finished.source.classes
 
 
 def _unprunable(finished: Finished) -> dict[str, str]:
@@ -220,41 +202,6 @@ def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[
         {method.name for method in spec.methods if method.needs_rounds},
         {method.name for method in spec.methods if method.needs_scorer},
         images=finished.source.test_images,
-        chance=100 / finished.source.classes,
+        chance=_chance(finished),
         seeds=len(spec.seeds),
     )
-
-
-def _collapsed(name: str, label: Artifact) -> str:
-    result = LabelResult.read(label)
-    used, made = result.rounds_used, result.rounds_made
-    where = f"IRP of {name.removeprefix('label/')}"
-    if not used:
-        return (
-            f"{where}: its networks learned nothing in any round, so its labels carry no information; train them longer"
-        )
-    if used == made:
-        return ""
-    return f"{where}: from round {used + 1} of {made} on its networks learned nothing; no scorer learns from these"
-
-
-def _warnings(finished: Finished, results: Sequence[Result]) -> list[str]:
-    labels = finished.with_result(LabelResult)
-    warnings = [sentence for step in labels if (sentence := _collapsed(step.name, finished.open(step.name)))]
-    for cell in finished.cells:
-        if findings := EvaluateResult.read(finished.open(cell.evaluate)).findings:
-            others = f", and {len(findings) - 1} more" if len(findings) > 1 else ""
-            warnings.append(f"{cell.method} at {cell.budget}, seed {cell.seed}: {findings[0].message}{others}")
-    warnings += failed_emissions(finished)
-    number = len(finished.plan.spec.seeds)
-    if number < 3 and results:
-        # Standard error of an accuracy on n images, two-sided 95 %, for the difference of two.
-        accuracy = statistics.median(result.test_accuracy for result in results) / 100
-        images = finished.source.test_images
-        noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
-        seeds = "one seed" if number == 1 else f"{number} seeds"
-        warnings.append(
-            f"{seeds}, {images} test images: differences below about {noise:.1f} points are noise, "
-            "and seeds add to it; set `seeds: [0, 1, 2]` for mean ± sd"
-        )
-    return warnings

@@ -14,13 +14,17 @@ from typing import Any
 from autosparse.report.schema import Emitted, Missing, Report, Result
 from autosparse.text import literal, size, table, visible
 
+TRAINED = "trained"
+USELESS = ("collapsed", "at chance")
+"""statuses of trained networks that have learned nothing"""
+
 
 @dataclass(frozen=True)
 class Row:
     """Test accuracies of a method or control in %: those of its seeds by column; the dense network's in every column.
 
     `apart` marks the references: the dense network, oracles and controls. `statuses` count the seeds of each column
-    without a result.
+    that failed, diverged, collapsed or are at chance: one word if all of them did alike.
     """
 
     name: str
@@ -28,6 +32,8 @@ class Row:
     control: bool
     apart: bool
     statuses: Sequence[str]
+    sound: Sequence[bool]
+    """whether some network of a column is neither collapsed nor at chance"""
 
     @property
     def title(self) -> str:
@@ -36,9 +42,15 @@ class Row:
 
     @property
     def texts(self) -> list[str]:
-        """Texts of the cells: mean ± sd over the seeds with a result, then the status of the others."""
+        """Texts of the cells: mean ± sd over the seeds with a result, and the statuses."""
         pairs = zip(map(spread_of, self.cells), self.statuses, strict=True)
-        return [", ".join(part for part in pair if part) for pair in pairs]
+        return [joined(accuracy, status) for accuracy, status in pairs]
+
+
+def joined(accuracy: str, status: str) -> str:
+    """Return an accuracy with the statuses of its seeds: `71.20, 1 diverged`, `10.00 at chance`, `diverged`."""
+    separator = ", " if status[:1].isdigit() else " "
+    return f"{accuracy}{separator}{status}" if accuracy and status else accuracy or status
 
 
 def columns_of(report: Report) -> dict[str, str]:
@@ -62,20 +74,21 @@ def rows_of(report: Report) -> list[Row]:
 
 
 def _rows(report: Report, *, control: bool) -> Iterator[Row]:
-    accuracies, columns = by_cell(report.controls if control else report.results), columns_of(report)
+    results, columns = report.controls if control else report.results, columns_of(report)
+    accuracies, states = by_cell(results), statuses_by_cell(results)
     missing = [one for one in report.missing if one.control == control]
     for method in dict.fromkeys([*(method for method, _ in accuracies), *(one.method for one in missing)]):
         is_dense = method == "dense" and not control  # trained once for all columns
-        known = [[*seeds.values()] for (name, _), seeds in accuracies.items() if name == method][:1]
-        cells = [
-            known[0] if is_dense and known else [*accuracies.get((method, label), {}).values()] for label in columns
-        ]
+        known = next((cell for cell in accuracies if cell[0] == method), (method, ""))
+        at = [known if is_dense else (method, label) for label in columns]
+        cells = [[*accuracies.get(cell, {}).values()] for cell in at]
         lost = [one for one in missing if one.method == method]
         statuses = [
-            counted([one.status for one in lost if is_dense or one.budget == label], alone=not values)
-            for label, values in zip(columns, cells, strict=True)
+            counted([*states.get(cell, ()), *(one.status for one in lost if is_dense or one.budget == label)])
+            for label, cell in zip(columns, at, strict=True)
         ]
-        yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses)
+        sound = [TRAINED in states.get(cell, ()) for cell in at]
+        yield Row(method, cells, control, control or method == "dense" or method in report.oracles, statuses, sound)
 
 
 def by_cell(results: Iterable[Result], split: str = "test_accuracy") -> dict[tuple[str, str], dict[int, float]]:
@@ -86,12 +99,20 @@ def by_cell(results: Iterable[Result], split: str = "test_accuracy") -> dict[tup
     return cells
 
 
-def counted(statuses: Sequence[str], *, alone: bool) -> str:
-    """Count the statuses of seeds: `1 diverged, 2 failed`; `diverged` where they are all alike and stand `alone`."""
+def statuses_by_cell(results: Iterable[Result]) -> dict[tuple[str, str], list[str]]:
+    """Return the statuses of networks: (method, budget) -> one for each seed."""
+    cells: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        cells.setdefault((result.method, result.budget), []).append(result.status)
+    return cells
+
+
+def counted(statuses: Sequence[str]) -> str:
+    """Count the statuses of seeds, without `trained` ones: `1 diverged, 2 failed`, or `diverged` if all are alike."""
     numbers = Counter(statuses)
-    if alone and len(numbers) == 1:
-        return statuses[0]
-    return ", ".join(f"{number} {status}" for status, number in numbers.items())
+    if len(numbers) == 1:
+        return statuses[0] if statuses[0] != TRAINED else ""
+    return ", ".join(f"{number} {status}" for status, number in numbers.items() if status != TRAINED)
 
 
 def missing_by_cell(missing: Iterable[Missing]) -> dict[tuple[str, str], list[Missing]]:
@@ -110,8 +131,9 @@ def spread_of(values: Sequence[float]) -> str:
 
 
 def best_of(rows: Sequence[Row], column: int) -> float:
-    """Return the best mean in a column, of all rows that are not apart; infinity without any."""
-    return max((fmean(row.cells[column]) for row in rows if not row.apart and row.cells[column]), default=math.inf)
+    """Return the best mean in a column, of all rows that are not apart and above chance; infinity without any."""
+    means = (fmean(row.cells[column]) for row in rows if not row.apart and row.cells[column] and row.sound[column])
+    return max(means, default=math.inf)
 
 
 def ranked(report: Report, label: str = "") -> list[str]:
@@ -134,7 +156,7 @@ def verdict_sentences(report: Report) -> list[str]:
     """Return the verdicts on the spec's method, each a sentence with its budget."""
     columns = columns_of(report)
     return [
-        f"{report.method} at {columns.get(verdict.budget, verdict.budget)} has {verdict.words}"
+        f"{report.method} at {columns.get(verdict.budget, verdict.budget)}: {verdict.words}"
         for verdict in report.verdicts
     ]
 
@@ -151,7 +173,8 @@ def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
 class Point:
     """Method within a budget: its mask cost, in trainings of the network, and its test accuracy in percent.
 
-    Both are means over seeds. `best` is true if no method with masks as cheap or cheaper is as accurate.
+    Both are means over seeds. `best` is true if no method with masks as cheap or cheaper is as accurate, and it is
+    above chance.
     """
 
     method: str
@@ -173,9 +196,11 @@ def frontier(report: Report, budget: str) -> list[Point]:
     accuracies = by_cell(report.results)
     means = {name: fmean(accuracies[name, budget].values()) for name in costs if (name, budget) in accuracies}
     order = sorted(means, key=lambda method: (costs[method], -means[method]))
+    states = statuses_by_cell(report.results)
+    sound = {name for name in means if TRAINED in states[name, budget]}
     points: list[Point] = []
     for method in order:
-        best = all(point.accuracy < means[method] for point in points)
+        best = method in sound and all(point.accuracy < means[method] for point in points)
         points.append(Point(method, costs[method], means[method], best))
     return points
 
@@ -189,13 +214,14 @@ _COLUMNS = (
 def report_csv(report: Report) -> str:
     """Return a line per network: role (`result` or `control`), measured values and status; accuracies in %.
 
-    The status is `trained`, `diverged` or `failed`; without a result the measured values are empty.
+    The status is `trained`, `collapsed`, `at chance`, `diverged` or `failed`; for the last two the measured values are
+    empty.
     """
     file = io.StringIO()
     lines = csv.writer(file, lineterminator="\n")
     lines.writerow(["role", *_COLUMNS, "status"])
     for role, results in (("result", report.results), ("control", report.controls)):
-        lines.writerows([role, *(_written(result, name) for name in _COLUMNS), "trained"] for result in results)
+        lines.writerows([role, *(_written(result, name) for name in _COLUMNS), result.status] for result in results)
         missing = [one for one in report.missing if one.control == (role == "control")]
         lines.writerows([role, *(_written(one, name) for name in _COLUMNS), one.status] for one in missing)
     return file.getvalue().rstrip("\n")
@@ -230,7 +256,7 @@ def verified(emitted: Sequence[Emitted]) -> tuple[list[str], list[list[str]]]:
         ]
         for model in emitted
     ]
-    return ["format", "sparsity", "size", "smaller", *map(images_at_once, batches), "off by", "test"], rows
+    return ["format", "sparsity", "size", "smaller", *map(images_at_once, batches), "max abs error", "test"], rows
 
 
 def images_at_once(count: str) -> str:

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import accumulate, chain
 from typing import Any
 
-from autosparse.report.cells import by_cell, counted, missing_by_cell
+from autosparse.report.cells import by_cell, counted, missing_by_cell, statuses_by_cell
 from autosparse.report.schema import Report
 
 CONFIDENCE = 0.95
@@ -20,7 +20,8 @@ class Level:
     """Value of a factor; `accuracies` are in percent, budget -> seed -> accuracy after the last epoch.
 
     `base` marks the value in the spec. `objective` is the value of the best trial, and `measured` its metric; None
-    without tuning. `statuses` are those of seeds without an accuracy: budget -> seed -> `diverged`, `failed`.
+    without tuning. `statuses` are those of seeds without a sound network: budget -> seed -> `diverged`, `failed`,
+    `collapsed`, `at chance`.
     """
 
     factor: str
@@ -138,7 +139,7 @@ class Compared:
     gains: tuple[Gain | None, ...]
     """None for the first run, and where the first run or this one lacks it, or they share no seed"""
     statuses: tuple[str, ...] = ()
-    """seeds without a result in every run: `1 diverged`, or `diverged` for all of them"""
+    """seeds without a sound network in every run: `1 diverged`, or `diverged` for all of them"""
 
 
 def compare_settings(specs: Sequence[Mapping[str, Any]]) -> list[Setting]:
@@ -162,6 +163,7 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
     """Return every method and budget of any of the runs, controls last."""
     accuracies = [by_cell([*report.results, *report.controls]) for report in reports]
     lost = [missing_by_cell(report.missing) for report in reports]
+    states = [statuses_by_cell([*report.results, *report.controls]) for report in reports]
     cells = dict.fromkeys([*chain(*accuracies), *chain(*lost)])
     gains = {cell: tuple(_gain(one.get(cell), accuracies[0].get(cell)) for one in accuracies[1:]) for cell in cells}
     known = [gain for row in gains.values() for gain in row if gain is not None and gain.p is not None]
@@ -173,8 +175,8 @@ def compare_results(reports: Sequence[Report]) -> list[Compared]:
             tuple(interval([*one[method, budget].values()]) if (method, budget) in one else None for one in accuracies),
             (None, *(g and Gain(g.difference, g.seeds, adjusted.get(id(g))) for g in gains[method, budget])),
             tuple(
-                counted([m.status for m in gone.get((method, budget), [])], alone=(method, budget) not in one)
-                for one, gone in zip(accuracies, lost, strict=True)
+                counted([*trained.get((method, budget), []), *(m.status for m in gone.get((method, budget), []))])
+                for trained, gone in zip(states, lost, strict=True)
             ),
         )
         for method, budget in cells

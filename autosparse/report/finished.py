@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from autosparse.datasets import Source
 from autosparse.plan.model import Cell, Plan, Step
-from autosparse.report.cells import missing_by_cell
 from autosparse.report.schema import Failure, LayerShare, Made, Missing, Profile
 from autosparse.steps._base import StepResult
-from autosparse.steps.mask import MaskResult
 from autosparse.steps.train import EvaluateResult
 from autosparse.store import Artifact, Store
-from autosparse.text import listed
 
 
 @dataclass(frozen=True)
@@ -97,9 +92,6 @@ def describe_timeline(finished: Finished) -> list[Made]:
     return made
 
 
-_NAMED = 3  # failed steps listed for one reason
-
-
 def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missing]:
     """Return the cells of a plan without a result, in the plan's order."""
     causes = {name: failure for failure in failures for name in (failure.step, *failure.skipped)}
@@ -108,33 +100,3 @@ def find_missing(finished: Finished, failures: Iterable[Failure]) -> list[Missin
         Missing(cell.method, cell.budget, cell.sparsity, cell.seed, cell.role == "control", cause.status, cause.step)
         for cell, cause in ((cell, causes[cell.evaluate]) for cell in lost)
     ]
-
-
-def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], results: Sequence[Any]) -> Iterator[str]:
-    """Yield a sentence for every reason of failures, with its steps, and for every mean that lacks a seed.
-
-    `results` are those of methods and controls.
-    """
-    reasons: dict[str, list[Failure]] = {}
-    for failure in failures:
-        reasons.setdefault(failure.message.removeprefix(f"step `{failure.step}` failed: "), []).append(failure)
-    for reason, alike in reasons.items():
-        skipped = sum(len(failure.skipped) for failure in alike)
-        after = f"; {skipped} dependent step{'s' * (skipped > 1)} skipped" if skipped else ""
-        names = listed([f"`{failure.step}`" for failure in alike], _NAMED)
-        yield f"step{'s' * (len(alike) > 1)} {names} failed: {reason}{after}"
-    seeds = Counter((result.method, result.budget) for result in results)
-    for (method, budget), cells in missing_by_cell(missing).items():
-        if left := seeds[method, budget]:
-            causes = ", ".join(f"seed {one.seed} {one.status}" for one in cells)
-            yield f"{method} at {budget} is the mean over {left} of {left + len(cells)} seeds: {causes}"
-
-
-def describe_notes(finished: Finished) -> list[str]:
-    """Return the notes of all masks of the comparison, and the ignored items of the dataset."""
-    methods: dict[str, dict[str, None]] = {}  # note -> the methods with it, in order
-    for cell in finished.cells:
-        if cell.mask and finished.has(cell.mask):
-            for note in MaskResult.read(finished.open(cell.mask)).notes:
-                methods.setdefault(note, {})[cell.method] = None
-    return [*finished.plan.warnings, *(f"{', '.join(names)}: {note}" for note, names in methods.items())]

@@ -35,6 +35,8 @@ class Result:
     """share of output channels that a path enters"""
     paths: float | None
     """natural logarithm of the number of paths from input to output; None also without any path"""
+    status: str
+    """`collapsed` without a path from input to output, `at chance` within the noise of guessing, else `trained`"""
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,8 @@ class Verdict:
     """Verdict on a method within a budget, in words and numbers; accuracies in percent are means over seeds.
 
     `baseline` is the best one on validation images, `noise` that of the difference from `shuffled`. `closed` is the
-    share of the gap between baseline and oracle that the method closes; None where either is within the noise.
+    share of the gap between baseline and oracle that the method closes; None where either is within the noise. A
+    collapsed network and one at chance get no verdict: only `accuracy` and `words`.
     """
 
     budget: str
@@ -226,6 +229,8 @@ class Report:
     """failed steps; the report has all that does not depend on them"""
     missing: Sequence[Missing]
     """networks without a result because a step failed"""
+    chance: float | None
+    """accuracy of guessing in percent; None without results"""
 
     def json(self) -> dict[str, Any]:
         return asdict(self)

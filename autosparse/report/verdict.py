@@ -31,48 +31,54 @@ def judge_method(
     images: int,
     chance: float,
     seeds: int = 0,
+    collapsed: bool = False,
 ) -> Verdict:
     """Judge a method within one budget; `baselines` are name -> (test, validation) accuracies.
 
     Noise is half of the 95 % confidence interval of the difference, paired by seed, and at least that of counting on
-    `images`. The words give the number of accuracies where it is below `seeds`.
+    `images`. The words give the number of accuracies where it is below `seeds`. Networks that are `collapsed` or at
+    chance get no verdict.
     """
     accuracy, words = _mean(accuracies), list[str]()
+    number = f" ({few})" if (few := _of(accuracies, seeds).removeprefix(", ")) else ""
+    if collapsed or is_chance(accuracy, images, chance):
+        state = "collapsed, no path from input to output" if collapsed else f"at chance ({chance:.1f} %)"
+        text = f"{accuracy:.1f} %, no verdict: {state}{number}"
+        return Verdict(budget, accuracy, None, None, None, None, None, None, text)
     random = noise = reached = oracle = closed = None
-    if shuffled:
-        random, noise = _mean(shuffled), _noise(accuracies, shuffled, images)
-        gain = _difference(accuracies, shuffled)
-        words.append(_against_quotas(accuracy, gain, random, noise, chance, _of(shuffled, seeds)))
     best = max(baselines, key=lambda name: _mean(baselines[name][1]), default=None)
     test, gained = (baselines[best][0] if best is not None else {}), 0.0
     if test:
         reached, gained = _mean(test), _difference(accuracies, test)
         level = abs(gained) <= _noise(accuracies, test, images)
         stands = "level with" if level else "above" if gained > 0 else "below"
-        words.append(f"{stands} {best} ({reached:.1f}{_of(test, seeds)}), the best baseline by validation")
+        words.append(f"{stands} the best baseline, {best} ({reached:.1f}{_of(test, seeds)})")
+    if shuffled:
+        random, noise = _mean(shuffled), _noise(accuracies, shuffled, images)
+        gain, guesses = _difference(accuracies, shuffled), is_chance(random, images, chance)
+        stands = _SIGNIFICANCE[(gain > noise) - (-gain > noise)]
+        state = f"{random:.1f}{', at chance' if guesses else ''}{_of(shuffled, seeds)}"
+        words.append(f"{stands} its own layer quotas, shuffled ({state})")
     if oracles:
         first, trained = next(iter(oracles.items()))
         oracle, gap = _mean(trained), _difference(trained, test) if test else 0.0
         if test and gap > _noise(trained, test, images) and gained > _noise(accuracies, test, images):
             closed = gained / gap
-            way = f"{100 * closed:.0f} % of the way from there to {first}"
-            words.append(f"{way} ({oracle:.1f}{_of(trained, seeds)})")
+            words.append(f"closes {100 * closed:.0f} % of the gap to {first} ({oracle:.1f}{_of(trained, seeds)})")
         else:
-            words.append(f"{first} has {oracle:.1f}{_of(trained, seeds)}")
-    text = f"{accuracy:.1f}: {', '.join(words)}" if words else f"{accuracy:.1f}"
-    number = _of(accuracies, seeds).removeprefix(", ") or ("one seed" if len(accuracies) < 2 else "")
-    text = f"{text} ({number})" if number else text
+            words.append(f"{first} reaches {oracle:.1f}{_of(trained, seeds)}")
+    text = f"{', '.join([f'{accuracy:.1f} %', '; '.join(words)])}{number}" if words else f"{accuracy:.1f} %{number}"
     return Verdict(budget, accuracy, random, best, reached, oracle, closed, noise, text)
 
 
-def _against_quotas(accuracy: float, gain: float, shuffled: float, noise: float, chance: float, number: str) -> str:
-    if max(accuracy, shuffled) <= chance + noise:
-        return f"at chance, as its quotas filled at random are ({shuffled:.1f}{number})"
-    if gain > noise:
-        return f"more than its layer quotas ({shuffled:.1f} when filled at random{number})"
-    if -gain > noise:
-        return f"less than its layer quotas filled at random ({shuffled:.1f}{number})"
-    return f"nothing shows that it is more than its layer quotas ({shuffled:.1f} when filled at random{number})"
+_SIGNIFICANCE = {1: "significantly better than", 0: "not significantly better than", -1: "significantly worse than"}
+_QUANTILE = statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+
+def is_chance(accuracy: float, images: int, chance: float) -> bool:
+    """Return whether an accuracy is within the 95 % noise of guessing on `images` test images; all in percent."""
+    share = chance / 100
+    return accuracy <= chance + 100 * _QUANTILE * math.sqrt(share * (1 - share) / images)
 
 
 def _of(accuracies: Accuracies, seeds: int) -> str:
@@ -96,7 +102,7 @@ def _noise(accuracies: Accuracies, other: Accuracies, images: int) -> float:
     # Standard error of the difference of two accuracies, each on `images` images.
     share = statistics.fmean([*accuracies.values(), *other.values()]) / 100
     counted = math.sqrt(2 * share * (1 - share) / images / max(1, len(pairs)))
-    return max(half or 0.0, 100 * statistics.NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * counted)
+    return max(half or 0.0, 100 * _QUANTILE * counted)
 
 
 def judge_results(
@@ -116,6 +122,7 @@ def judge_results(
     and controls without a result at a seed of the method are skipped. `seeds` is the number of seeds in the spec.
     """
     cells, validation, shuffled = by_cell(results), by_cell(results, "validation_accuracy"), by_cell(controls)
+    sound = {(result.method, result.budget) for result in results if result.status != "collapsed"}
     verdicts = []
     for (name, budget), accuracies in cells.items():
         if name != method:
@@ -140,6 +147,7 @@ def judge_results(
                 images=images,
                 chance=chance,
                 seeds=seeds,
+                collapsed=(method, budget) not in sound,
             )
         )
     return verdicts

@@ -50,5 +50,5 @@ def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.Monkey
     fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store), calibration=known_rates())
     monkeypatch.setattr("autosparse.cost.bench.sys.executable", shutil.which("false"))
 
-    with pytest.raises(StepError, match="the plain loop's process ended with 1"):
+    with pytest.raises(StepError, match="the standard loop's process exited with code 1"):
         measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=1, say=list[str]().append)

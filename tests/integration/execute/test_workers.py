@@ -52,7 +52,7 @@ def fitted(path: Path, *overrides: str, seconds: float = 100.0, memory: int = 10
     plan = compiled(path / "spec.yaml", *overrides)
     estimate = Estimate(seconds, 2**30, 0, "probe")
     price = Price(dict.fromkeys(plan.steps, estimate), 2.0, 0, None)
-    found = {name: Status("run", "first time") for name in plan.steps}
+    found = {name: Status("run", "no earlier artifact") for name in plan.steps}
     return Fitted(plan, found, price, Where("cpu", 1), memory)
 
 

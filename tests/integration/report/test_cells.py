@@ -45,15 +45,14 @@ def test_markdown_has_a_row_for_every_method(report: Report) -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_one_section_alone(report: Report, capsys: pytest.CaptureFixture[str], section: str) -> None:
-    """Is some of what the whole report shows, but for what is shown when it is asked for."""
-    show_report(report)
+    """Is a part of the wide report."""
+    show_report(report, wide=True)
     whole = capsys.readouterr().out
     show_report(report, [section])
     alone = capsys.readouterr().out
 
     assert len(alone) < len(whole)
-    if section != "layers":
-        assert {*alone.splitlines()} <= {*whole.splitlines()}
+    assert {*alone.splitlines()} <= {*whole.splitlines()}
 
 
 def test_methods_are_shown_in_the_order_that_is_asked_for(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,26 +78,27 @@ def test_layers_are_bars(report: Report, capsys: pytest.CaptureFixture[str]) -> 
 
     assert "████████ 100" in shown
     assert "░░░░░░░░ 0.1/0.05" in shown
-    assert "after the stroke those on a path" in " ".join(shown.split())
+    assert "kept weights / on a path of each layer" in " ".join(shown.split())
 
 
-def test_many_layers_are_shown_when_they_are_asked_for(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    """The whole report says how."""
-    many = [Profile("learned", "0.9", 0, [LayerShare(f"l{n}", 10, 5) for n in range(30)])]
-    show_report(replace(report, profiles=many))
-    hinted = capsys.readouterr().out
-    show_report(replace(report, profiles=many), ["layers"])
+def test_the_default_report_is_one_screen(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a deep network too: verdicts, accuracies, models and warnings; the rest where it is asked for."""
+    deep = [Profile("learned", "0.9", 0, [LayerShare(f"l{n}", 10, 5) for n in range(200)])]
+    show_report(replace(report, profiles=deep))
+    whole = capsys.readouterr().out
+    show_report(replace(report, profiles=deep), wide=True)
 
-    assert "--section layers` shows the kept weights of each of 30 layers" in " ".join(hinted.split())
-    assert "l29" not in hinted
-    assert "l29" in capsys.readouterr().out
+    assert len(whole.splitlines()) < 60
+    assert "l199" not in whole
+    assert "--wide` shows" in whole
+    assert "l199" in capsys.readouterr().out
 
 
 def test_the_command_shows_parts(finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str]) -> None:
     """Of a method, a section, or every budget; what there is not ends with 2 and what there is."""
     run = finished[0].folder / finished[1].json["run"]
     only = call(capsys, f"report {run} --method snip --json").json
-    wide = call(capsys, f"report {run} --wide --section masks").out
+    wide = call(capsys, f"report {run} --wide --section paths").out
 
     assert {"snip"} == {result["method"] for result in only["results"]}
     assert [] == only["controls"]

@@ -98,7 +98,7 @@ SCREENS: dict[str, Callable[[int], str]] = {
     "explain": command("plan digits.yaml --explain tune"),
     "live": live,
     "report": command("report digits-1"),
-    "report-wide": command("report digits-1 --wide --section masks --section layers"),
+    "report-wide": command("report digits-1 --wide --section paths --section layers"),
     "compare": command("compare digits-1 digits-2"),
     "runs": command("runs"),
     "doctor": doctor,

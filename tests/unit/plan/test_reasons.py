@@ -69,7 +69,7 @@ EDITS = [
         "the method",
         [("seeds: [0]", "seeds: [0]\nmethod: snip")],
         {"mask": 6, "train": 6, "evaluate": 6, "emit": 3},
-        "first time",
+        "no earlier artifact",
     ),
     (
         "precision",
@@ -128,8 +128,8 @@ def test_an_empty_store_says_first_time(store: Store) -> None:
     """With nothing made before, the first steps run for the first time and the others after them."""
     found = statuses(compiled(DIGITS), store)
 
-    assert ("run", "first time") == (found["data/digits"].status, found["data/digits"].reason)
-    assert "after `init/resnet8/seed0`: first time" == found["train/dense/seed0"].reason
+    assert ("run", "no earlier artifact") == (found["data/digits"].status, found["data/digits"].reason)
+    assert "after `init/resnet8/seed0`: no earlier artifact" == found["train/dense/seed0"].reason
     assert ("data/digits",) == found["irp/seed100/round1"].because[1:]
     assert {"run"} == {status.status for status in found.values()}
 

@@ -86,14 +86,16 @@ def test_how_well_an_objective_foretold_accuracy(levels: list[Level], expected: 
 
 def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Result:
     """One trained network."""
-    return Result(method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget, 1000, 1000, 1.0, 1.0)
+    return Result(
+        method, float(budget), seed, 10, 100, 0.9, 1000, accuracy, accuracy, budget, 1000, 1000, 1.0, 1.0, "trained"
+    )
 
 
 def report(*results: Result) -> Report:
     """A run of some results."""
     about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
     empty: dict[str, Any] = {field.name: [] for field in fields(Report)}
-    empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}}
+    empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": None}
     return replace(Report.of({**empty, **about}), results=results)
 
 

@@ -15,7 +15,7 @@ def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
     """A report of methods: what their masks cost in trainings, and their accuracies at seeds 0, 1, ... at 0.98."""
     same: dict[str, Any] = {
         "kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0, "dense_macs": 5,
-        "effective_macs": 5, "effective_nodes": None, "paths": None,
+        "effective_macs": 5, "effective_nodes": None, "paths": None, "status": "trained",
     }  # fmt: skip
     results = [
         Result(method=method, sparsity=0.98, seed=seed, test_accuracy=accuracy, budget="0.98", **same)
@@ -26,7 +26,7 @@ def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
         schema_version=1, run="runs/s-1", spec="s", model="resnet8", dataset="digits", method=next(iter(found)),
         steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, results=results, controls=[], irp=[], scorer={},
         emitted=[], cost={}, warnings=[], unprunable={}, oracles=[], sanity=[], verdicts=[], profiles=[], timeline=[],
-        failures=[], missing=[],
+        failures=[], missing=[], chance=10.0,
         mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in found.items()],
     )  # fmt: skip
 
@@ -59,17 +59,17 @@ def test_best_is_what_nothing_cheaper_reaches() -> None:
 
 def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Where masks take training, a bar for each method; where none does, nothing."""
-    show_report(report_of(FOUND))
+    show_report(report_of(FOUND), ["frontier"])
     drawn = capsys.readouterr().out
-    show_report(report_of({"erk": (0.0, [90.0]), "snip": (0.05, [80.0])}))
+    show_report(report_of({"erk": (0.0, [90.0]), "snip": (0.05, [80.0])}), ["frontier"])
     plain = capsys.readouterr().out
 
-    assert "accuracy against cost at sparsity 0.98" in drawn
+    assert "accuracy against mask cost at sparsity 0.98" in drawn
     bars = {line.split()[1]: line.split()[2:] for line in drawn.splitlines() if "█" in line}
     assert "95.00*" == bars["search"][0]
     assert "95.00" == bars["irp"][0]
     assert len(bars["search"][1]) == len(bars["irp"][1]) > len(bars["erk"][1])
-    assert "against cost" not in plain
+    assert "against mask cost" not in plain
 
 
 def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:

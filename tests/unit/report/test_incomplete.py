@@ -13,9 +13,9 @@ from autosparse.console.report import show_report
 from autosparse.html.page import plots_of, report_page
 from autosparse.report.cells import counted, frontier, ranked, report_csv, report_markdown, rows_of
 from autosparse.report.compare import compare_results
-from autosparse.report.finished import describe_failures
 from autosparse.report.schema import Failure, Missing, Report, Result
 from autosparse.report.verdict import judge_method, judge_results
+from autosparse.report.warnings import describe_failures, describe_useless
 from tests.conftest import Place, call
 from tests.docs.outputs import INCOMPLETE
 
@@ -55,8 +55,7 @@ def test_a_mean_over_the_seeds_that_are_left_says_so(report: Report, capsys: pyt
 
     assert all(text.endswith(", 1 diverged") for text in own.texts)
     assert "mean ± sd of 2 seeds" in capsys.readouterr().out
-    assert "magnitude at 0.9 is the mean over 1 of 2 seeds: seed 1 diverged" in sentences
-    assert 2 == len(sentences)
+    assert ["magnitude at 0.9 and 100 macs is the mean over 1 of 2 seeds: seed 1 diverged"] == sentences
 
 
 def test_failures_of_one_reason_are_one_warning() -> None:
@@ -73,11 +72,28 @@ def test_failures_of_one_reason_are_one_warning() -> None:
 
 
 def test_statuses_are_counted() -> None:
-    """Alone one word is enough."""
-    assert "diverged" == counted(["diverged", "diverged"], alone=True)
-    assert "2 diverged" == counted(["diverged", "diverged"], alone=False)
-    assert "1 diverged, 2 failed" == counted(["diverged", "failed", "failed"], alone=True)
-    assert "" == counted([], alone=True)
+    """One word is enough where all are alike; trained networks need none."""
+    assert "diverged" == counted(["diverged", "diverged"])
+    assert "2 diverged" == counted(["diverged", "trained", "diverged"])
+    assert "1 diverged, 2 failed" == counted(["diverged", "failed", "failed"])
+    assert "" == counted(["trained", "trained"]) == counted([])
+
+
+def test_useless_networks_are_marked_and_never_the_best(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the table, in CSV and among the warnings: one line for each method."""
+    states = {0: "collapsed", 1: "at chance"}
+    one = replace(report, results=[replace(r, status=states[r.seed]) for r in report.results])
+    show_report(one, ["accuracy", "frontier"])
+    own = next(row for row in rows_of(one) if row.name == "magnitude")
+
+    assert all(text.endswith(", 1 collapsed, 1 at chance") for text in own.texts)
+    assert "*" not in capsys.readouterr().out.replace("* best", "").replace("* no cheaper", "")
+    assert {"collapsed", "at chance"} <= {line.rpartition(",")[2] for line in report_csv(one).splitlines()}
+    assert ["magnitude at 0.9 and 100 macs is at chance: its networks have not learned"] == [
+        *describe_useless(one.results)
+    ]
+    dense = replace(one.results[0], method="dense", budget="0.0", status="at chance")
+    assert next(describe_useless([dense])).startswith("the dense network is at chance")
 
 
 def test_a_report_in_which_nothing_was_trained_is_shown(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,9 +144,9 @@ def test_a_verdict_names_the_seeds_that_are_left() -> None:
     )  # fmt: skip
 
     assert verdict.words.endswith("(2 of 3 seeds)")
-    assert "more than its layer quotas (44.8 when filled at random)" in verdict.words
+    assert "significantly better than its own layer quotas, shuffled (44.8)" in verdict.words
     assert "erk (78.2, 2 of 3 seeds)" in verdict.words
-    assert "irp has 71.0, 1 of 3 seeds" in verdict.words
+    assert "irp reaches 71.0, 1 of 3 seeds" in verdict.words
 
 
 def test_whole_methods_are_judged_as_before() -> None:
@@ -147,7 +163,7 @@ def test_whole_methods_are_judged_as_before() -> None:
 
 def result(method: str, seed: int, accuracy: float) -> Result:
     """A network at 0.9."""
-    return Result(method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9", 10, 10, 1.0, 1.0)
+    return Result(method, 0.9, seed, 10, 100, 0.9, 10, accuracy, accuracy, "0.9", 10, 10, 1.0, 1.0, "trained")
 
 
 def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
@@ -157,7 +173,7 @@ def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
     (verdict,) = judge_results("own", [own, other], [control], (), (), **judged)  # type: ignore[arg-type]
 
     assert (None, None) == (verdict.baseline, verdict.shuffled)
-    assert "66.0 (1 of 2 seeds)" == verdict.words
+    assert "66.0 % (1 of 2 seeds)" == verdict.words
     assert [] == judge_results("own", [other], [control], (), (), **judged)  # type: ignore[arg-type]
 
 

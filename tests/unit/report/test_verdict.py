@@ -26,25 +26,56 @@ def judged(
 @pytest.mark.parametrize(
     ("own", "shuffled", "expected"),
     [
-        ({0: 66.0, 1: 66.4, 2: 66.2}, {0: 62.0, 1: 62.5, 2: 62.1}, "more than its layer quotas (62.2 when filled"),
+        (
+            {0: 66.0, 1: 66.4, 2: 66.2},
+            {0: 62.0, 1: 62.5, 2: 62.1},
+            "significantly better than its own layer quotas, shuffled (62.2)",
+        ),
         (
             {0: 62.0, 1: 62.4, 2: 62.2},
             {0: 62.1, 1: 62.2, 2: 62.4},
-            "nothing shows that it is more than its layer quotas (62",
+            ", not significantly better than its own layer quotas, shuffled (62.2)",
         ),
-        ({0: 60.0, 1: 60.4, 2: 60.2}, {0: 62.1, 1: 62.6, 2: 62.4}, "less than its layer quotas filled at random (62.4"),
+        (
+            {0: 60.0, 1: 60.4, 2: 60.2},
+            {0: 62.1, 1: 62.6, 2: 62.4},
+            "significantly worse than its own layer quotas",
+        ),
         (
             {0: 66.0},
             {0: 65.0},
-            "it is more than its layer quotas (65.0 when filled at random) (one seed)",
+            "66.0 %, not significantly better than its own layer quotas, shuffled (65.0)",
         ),
-        ({0: 68.0}, {0: 65.0}, "more than its layer quotas (65.0 when filled at random) (one seed)"),
-        ({0: 10.0, 1: 10.3}, {0: 10.1, 1: 10.5}, "at chance, as its quotas filled at random are (10.3)"),
+        ({0: 68.0}, {0: 65.0}, "68.0 %, significantly better than its own layer quotas, shuffled (65.0)"),
+        (
+            {0: 30.0, 1: 30.3},
+            {0: 10.1, 1: 10.5},
+            "its own layer quotas, shuffled (10.3, at chance)",
+        ),
     ],
 )
 def test_against_its_quotas(own: Accuracies, shuffled: Accuracies, expected: str) -> None:
     """A difference paired by seed counts where it exceeds its interval; of one seed, the test set's noise."""
     assert expected in judged(own, shuffled).words
+
+
+@pytest.mark.parametrize("accuracy", [10.0, 10.5, 3.0])
+def test_networks_at_chance_get_no_verdict(accuracy: float) -> None:
+    """On 10,000 images of ten classes guessing has less than 10.6 %: nothing is better or worse than that."""
+    verdict = judged({0: accuracy}, {0: 50.0}, {"erk": ({0: 5.0}, {0: 5.0})}, {0: 95.0})
+
+    assert f"{accuracy} %, no verdict: at chance (10.0 %)" == verdict.words
+    assert (None,) * 6 == (
+        verdict.shuffled, verdict.baseline, verdict.baseline_accuracy, verdict.oracle, verdict.closed, verdict.noise
+    )  # fmt: skip
+    assert "no verdict" not in judged({0: 10.7}, {0: 50.0}).words
+
+
+def test_collapsed_networks_get_no_verdict() -> None:
+    """Whatever their constant output happens to score."""
+    verdict = judge_method("0.98", {0: 30.0}, {0: 10.0}, {}, {}, images=100, chance=10.0, collapsed=True)
+
+    assert "30.0 %, no verdict: collapsed, no path from input to output" == verdict.words
 
 
 def test_noise_by_hand() -> None:
@@ -61,8 +92,8 @@ def test_noise_is_never_less_than_the_test_sets() -> None:
     own, other = {0: 72.0, 1: 73.0, 2: 74.0}, {0: 71.7, 1: 72.7, 2: 73.7}
     found = judge_method("0.98", own, other, {"a": (other, other)}, {}, images=300, chance=10.0)
 
-    assert "nothing shows that it is more than its layer quotas" in found.words
-    assert "level with a" in found.words
+    assert "not significantly better than its own layer quotas" in found.words
+    assert "level with the best baseline, a" in found.words
     assert judged(own, {}).noise is None
 
 
@@ -70,7 +101,7 @@ def test_chance_is_that_of_the_classes() -> None:
     """Of two classes 73 % is far above chance."""
     found = judge_method("0.9", {0: 73.0}, {0: 55.0}, {}, {}, images=1000, chance=50.0)
 
-    assert "more than its layer quotas" in found.words
+    assert "significantly better than its own layer quotas" in found.words
 
 
 def test_no_way_to_the_oracle_from_below() -> None:
@@ -79,8 +110,8 @@ def test_no_way_to_the_oracle_from_below() -> None:
     below = judged({0: 85.0}, {}, baselines, {0: 95.0})
 
     assert below.closed is None
-    assert "below erk (90.7), the best baseline by validation, irp has 95.0" in below.words
-    assert "irp has 95.0" in judged({0: 85.0}, {}, None, {0: 95.0}).words
+    assert "below the best baseline, erk (90.7); irp reaches 95.0" in below.words
+    assert "irp reaches 95.0" in judged({0: 85.0}, {}, None, {0: 95.0}).words
 
 
 def test_the_best_baseline_is_chosen_on_validation_images() -> None:
@@ -93,7 +124,7 @@ def test_the_best_baseline_is_chosen_on_validation_images() -> None:
 
     assert "sound" == found.baseline
     assert pytest.approx(62.15) == found.baseline_accuracy
-    assert "above sound (62.1), the best baseline by validation" in found.words
+    assert "above the best baseline, sound (62.1)" in found.words
 
 
 def test_the_way_to_the_oracle() -> None:
@@ -104,14 +135,14 @@ def test_the_way_to_the_oracle() -> None:
     level = judged(own, {}, baselines, {0: 62.1, 1: 62.0, 2: 62.3})
 
     assert pytest.approx(0.5, abs=0.01) == found.closed
-    assert "50 % of the way from there to irp (71.1)" in found.words
+    assert "closes 50 % of the gap to irp (71.1)" in found.words
     assert level.closed is None
-    assert "irp has 62.1" in level.words
+    assert "irp reaches 62.1" in level.words
 
 
 def test_alone_there_is_only_a_number() -> None:
     """Without controls and baselines."""
-    assert "66.0 (one seed)" == judged({0: 66.0}, {}).words
+    assert "66.0 %" == judged({0: 66.0}, {}).words
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,160 @@
+"""Warnings of a report: what happened, its meaning and the remedy; one line for each method and reason."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from autosparse.core.graph.connectivity import Finding
+from autosparse.plan.model import Cell, Step
+from autosparse.report.cells import TRAINED, USELESS, missing_by_cell
+from autosparse.report.finished import Finished
+from autosparse.report.schema import Failure, Missing, Result
+from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
+from autosparse.steps.label import LabelResult
+from autosparse.steps.mask import MaskResult
+from autosparse.steps.train import EvaluateResult
+from autosparse.store import Artifact
+from autosparse.text import listed
+
+_NAMED = 3  # failed steps listed for one reason
+
+
+def describe_warnings(
+    finished: Finished, failures: Sequence[Failure], missing: Sequence[Missing], results: Sequence[Result]
+) -> list[str]:
+    """Return the warnings of a run, the gravest first; `results` are those of methods and controls."""
+    return [
+        *describe_failures(failures, missing, results),
+        *describe_useless(results),
+        *describe_notes(finished),
+        *_collapsed_rounds(finished),
+        *_disconnected(finished),
+        *failed_emissions(finished),
+        *_noise(finished, results),
+    ]
+
+
+def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], results: Sequence[Any]) -> Iterator[str]:
+    """Yield a sentence for every reason of failures, with its steps, and for every method whose means lack a seed.
+
+    `results` are those of methods and controls.
+    """
+    reasons: dict[str, list[Failure]] = {}
+    for failure in failures:
+        reasons.setdefault(failure.message.removeprefix(f"step `{failure.step}` failed: "), []).append(failure)
+    for reason, alike in reasons.items():
+        skipped = sum(len(failure.skipped) for failure in alike)
+        after = f"; {skipped} dependent step{'s' * (skipped > 1)} skipped" if skipped else ""
+        names = listed([f"`{failure.step}`" for failure in alike], _NAMED)
+        yield f"step{'s' * (len(alike) > 1)} {names} failed: {reason}{after}"
+    seeds = Counter((result.method, result.budget) for result in results)
+    partial: dict[tuple[str, str], list[str]] = {}  # method and words -> budgets
+    for (method, budget), cells in missing_by_cell(missing).items():
+        if left := seeds[method, budget]:
+            causes = ", ".join(f"seed {one.seed} {one.status}" for one in cells)
+            words = f"the mean over {left} of {left + len(cells)} seeds: {causes}"
+            partial.setdefault((method, words), []).append(budget)
+    for (method, words), budgets in partial.items():
+        yield f"{method} at {enumerated(budgets)} is {words}"
+
+
+def describe_useless(results: Iterable[Result]) -> Iterator[str]:
+    """Yield a sentence for every method with networks at chance; those of the dense network question the recipe."""
+    at_chance: dict[str, dict[str, None]] = {}
+    for result in results:
+        if result.status == USELESS[1]:
+            at_chance.setdefault(result.method, {})[result.budget] = None
+    for method, budgets in at_chance.items():
+        if method == "dense":
+            yield "the dense network is at chance: no comparison means anything; train it longer or at another rate"
+        else:
+            yield f"{method} at {enumerated(budgets)} is at chance: its networks have not learned"
+
+
+def enumerated(budgets: Iterable[object]) -> str:
+    """Join budgets by commas, the last by `and`."""
+    *others, last = map(str, budgets)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def describe_notes(finished: Finished) -> list[str]:
+    """Return the warnings of the plan, and the notes of all masks, each with its methods."""
+    methods: dict[str, dict[str, None]] = {}  # note -> the methods with it, in order
+    for cell in finished.cells:
+        if cell.mask and finished.has(cell.mask):
+            for note in MaskResult.read(finished.open(cell.mask)).notes:
+                methods.setdefault(note, {})[cell.method] = None
+    return [*finished.plan.warnings, *(f"{', '.join(names)}: {note}" for note, names in methods.items())]
+
+
+def failed_emissions(finished: Finished) -> list[str]:
+    """Return the reason for every format of a requested model that is not exported, with its budgets."""
+    budgets: dict[tuple[str, str, str], dict[str, None]] = {}
+    for step, cell, _, measured in emissions(finished):
+        if isinstance(measured, FailedEmission):
+            budgets.setdefault((tag_of(step), cell.method, measured.failed), {})[cell.budget] = None
+    return [
+        f"{tag} of {method} at {enumerated(at)} is not exported: {reason}"
+        for (tag, method, reason), at in budgets.items()
+    ]
+
+
+def emissions(finished: Finished) -> Iterator[tuple[Step, Cell, Artifact, EmitResult | FailedEmission]]:
+    """Yield the export steps with an artifact, by the cell of their network; one model may fit several budgets."""
+    cells = [cell for cell in finished.plan.cells if cell.role == "method"]
+    for step in finished.with_result(EmitResult):
+        for cell in cells:
+            if cell.evaluate == step.inputs["evaluate"]:
+                artifact = finished.open(step.name)
+                yield step, cell, artifact, read_emission(artifact)
+
+
+def tag_of(step: Step) -> str:
+    """Return the format of an export step with its options, which may hold slashes."""
+    return step.name.removeprefix("emit/").rsplit("/", 3)[0]  # then method, budget and seed, which do not
+
+
+def _collapsed_rounds(finished: Finished) -> Iterator[str]:
+    for step in finished.with_result(LabelResult):
+        result = LabelResult.read(finished.open(step.name))
+        used, made = result.rounds_used, result.rounds_made
+        source = f"IRP of {step.name.removeprefix('label/')}"
+        if not used:
+            yield f"{source}: no round learns, so its labels carry no information; train for more epochs"
+        elif used < made:
+            yield f"{source}: training no longer improves from round {used + 1} of {made} (dropped from the labels)"
+
+
+def _disconnected(finished: Finished) -> Iterator[str]:
+    networks: dict[str, list[tuple[Cell, Sequence[Finding], int]]] = {}
+    for cell in finished.cells:
+        result = EvaluateResult.read(finished.open(cell.evaluate))
+        if result.findings:
+            networks.setdefault(cell.method, []).append((cell, result.findings, result.kept))
+    for method, several in networks.items():
+        cell, findings, _ = min(several, key=lambda one: one[2])
+        budgets = enumerated(dict.fromkeys(one.budget for one, *_ in several))
+        alike = {others[0].message for _, others, _ in several} == {findings[0].message}
+        where = "" if alike else f"worst at {cell.budget}, seed {cell.seed}: "
+        more = f" and {len(findings) - 1} more" if len(findings) > 1 and findings[0].kind != "network" else ""
+        own = method == finished.plan.spec.method.name
+        remedy = "; `method.repair: reconnect` prevents it" if own else ""
+        yield f"{method} at {budgets}: {where}{findings[0].message}{more}{remedy}"
+
+
+def _noise(finished: Finished, results: Sequence[Result]) -> Iterator[str]:
+    number = len(finished.plan.spec.seeds)
+    trained = [result.test_accuracy for result in results if result.status == TRAINED]
+    if number >= 3 or not trained:
+        return
+    # Standard error of an accuracy on n images, two-sided 95 %, for the difference of two.
+    accuracy, images = statistics.median(trained) / 100, finished.source.test_images
+    noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
+    seeds = "one seed" if number == 1 else f"{number} seeds"
+    yield (
+        f"{seeds}, {images:,} test images: differences below about {noise:.1f} points are noise, "
+        "and seeds add to it; set `seeds: [0, 1, 2]` for mean ± sd"
+    )
