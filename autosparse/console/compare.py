@@ -17,14 +17,14 @@ from autosparse.text import seconds, size
 def show_compared(
     names: Sequence[str], settings: Sequence[Setting], rows: Sequence[Compared], reports: Sequence[Report]
 ) -> None:
-    """Show the differences of the specs, then accuracies with gains over the first run, then costs."""
+    """Show the spec differences, then accuracies with gains over the first run, then costs."""
     console = results()
     console.print()
     if settings:
-        console.print(plain("differences of the specs", "bold"))
+        console.print(plain("spec differences", "bold"))
         show_table(["setting", *names], [[row.path, *map(_value, row.values)] for row in settings])
     else:
-        console.print(plain("the specs say the same", "bold"))
+        console.print(plain("the specs are identical", "bold"))
     console.print()
     console.print(plain("test accuracy in %, last epoch; mean ± half of the 95 % interval", "bold"))
     lines: list[list[str]] = []
@@ -34,7 +34,7 @@ def show_compared(
         if any(row.gains):
             lines.append(["", "", *map(_gain, row.gains)])
     show_table(["method", "budget", *names], lines)
-    console.print(plain(f"below each: less that of {names[0]}, paired by seed; {_significance(rows)}", "dim"))
+    console.print(plain(f"below each: the difference from {names[0]}, paired by seed; {_significance(rows)}", "dim"))
     console.print()
     show_table(["", *names], _costs(reports))
 
@@ -58,7 +58,7 @@ def _significance(rows: Sequence[Compared]) -> str:
     known = [gain for row in rows for gain in row.gains if gain is not None]
     tested = [gain for gain in known if gain.p is not None]
     if not tested:
-        return "one seed: no interval" if known else "they share no method, budget and seed"
+        return "one seed: no interval" if known else "no method, budget and seed in common"
     return f"* is significant at 5 %, Holm's correction for {len(tested)} comparisons"
 
 
@@ -96,7 +96,7 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
             rows.append(["", "", *("" if each is None else f"  {_signed(each)}" for each in less)])
     show_table(["factor", "value", *(f"sparsity {at}" if _is_number(at) else at for at in budgets)], rows)
     if any(not level.base for level in levels):
-        console.print(plain("below each: less what the spec has, paired by seed", "dim"))
+        console.print(plain("below each: the difference from the spec's value, paired by seed", "dim"))
     for at in budgets if split == "validation" else ():
         if prediction := foretold(levels, at):
             correlation, number = prediction

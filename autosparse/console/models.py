@@ -22,8 +22,8 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     threads = f"{about['threads']} thread{'s' * (about['threads'] != 1)}"
     console.print(plain(f"{about['processor']}, {about['device']}, {threads}, torch {about['torch']}", "bold"))
     peaks = ", ".join(f"{precision} {rate / 1e9:,.0f}" for precision, rate in bench.peaks.items())
-    console.print(plain(f"product of two matrices, GFLOP/s: {peaks}", "dim"))
-    titles = ("images a second", "PyTorch loop", "autosparse", "speed-up", "GFLOP/s", "share")
+    console.print(plain(f"matrix product, GFLOP/s: {peaks}", "dim"))
+    titles = ("images a second", "PyTorch loop", "autosparse", "ratio", "GFLOP/s", "share")
     table = number_table(*titles, header_style="bold")
     for item in bench.trained:
         name, rates = f"{item.model} {item.batch} {item.precision}", (_spread(item.plain), _spread(item.rates))
@@ -36,7 +36,7 @@ def show_bench(bench: Bench, about: dict[str, Any]) -> None:
     console.print(table)
     rounds = len(bench.trained[0].rates)
     each = f"median (least–most) of {rounds} rounds, interleaved" if rounds > 1 else "one round"
-    console.print(plain(f"{each}; share: of that product", "dim"))
+    console.print(plain(f"{each}; share: of that peak", "dim"))
     console.print(plain("a standard PyTorch loop: DataLoader, torchvision transforms, NCHW, float32", "dim"))
 
 

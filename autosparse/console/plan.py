@@ -70,7 +70,7 @@ def show_plan(
         console.print(plain(note, "yellow"))
     _elsewhere(console, statuses)
     if shared := sum(status.reason == SHARED for status in statuses.values()):
-        sentence = f"{shared} of the reused steps are in the shared store alone, and fetched when needed"
+        sentence = f"{shared} of the reused steps are only in the shared store and fetched when needed"
         console.print(plain(sentence, "dim"))
     _footer(console, fitted, sharing)
 
@@ -112,7 +112,7 @@ def _elsewhere(console: Console, statuses: Mapping[str, Status]) -> None:
     made = Counter(f"{change.path} {change.before}" for status in statuses.values() for change in status.environment)
     if made:
         environments = ", ".join(f"{what} ({number})" for what, number in made.most_common(_REASONS))
-        console.print(plain(f"reused steps made elsewhere: {environments}", "dim"))
+        console.print(plain(f"reused steps of other environments: {environments}", "dim"))
 
 
 def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:

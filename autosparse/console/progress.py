@@ -59,7 +59,7 @@ class Remaining:
             # The price weighs as much as the first seconds, in which only processes start.
             pace = (elapsed + _TRUSTED) / (done * self._together + _TRUSTED)
             return f"about {seconds(left * self._together * pace)} left"
-        return f"about {seconds(left * elapsed / done)} left" if done else "time left not known yet"
+        return f"about {seconds(left * elapsed / done)} left" if done else "ETA unknown"
 
 
 _MOST = 6  # running steps that are shown
@@ -190,7 +190,7 @@ class Tree:
 
     def _bar(self, one: _AtHand) -> Text:
         if one.waits:
-            return plain("waiting: another process makes it", "cyan")
+            return plain("waiting for another process", "cyan")
         took = time.monotonic() - one.begin
         where = f" on {one.where}" if one.where else ""
         if not one.progress or not (done := one.progress.done):
@@ -235,7 +235,7 @@ class Lines:
             case Failed(_, message, skipped):
                 _note(self._console, with_skipped(message, len(skipped)))
             case Waiting(name):
-                _note(self._console, f"another process is making `{name}`; waiting for it")
+                _note(self._console, f"waiting for another process that runs `{name}`")
             case Note(text):
                 _note(self._console, text)
 

@@ -92,7 +92,7 @@ def show_runs(runs: Sequence[Reached]) -> None:
         if one.run.tags:
             name = Text.assemble(name, "\n", plain(f"({', '.join(one.run.tags)})", "dim"))
         if report is None:
-            table.add_row(name, "", "", "", plain(f"{one.run.problem}: the same command mends that"))
+            table.add_row(name, "", "", "", plain(f"{one.run.problem}: run the same command again"))
             continue
         reached = ", ".join(_reached(one, label) for label in dict.fromkeys([*one.accuracy, *one.statuses]))
         table.add_row(name, *map(plain, (report.model, report.dataset, report.method, reached)))

@@ -130,7 +130,9 @@ def measure_speed(plan: Plan, price: Price, placement: Placement, *, rounds: int
     device = torch.device(placement.device)
     cases = _cases(plan, price)
     if not cases:
-        raise MissingRequirement("nothing is known of the networks yet", "fetch the spec's images first: see `plan`")
+        raise MissingRequirement(
+            "the networks are unknown until the images are present", "fetch the spec's images first: see `plan`"
+        )
     for case in cases:
         price.network_rates(case.step)  # rates of reused steps too: the store keeps them for plans
     precisions = dict.fromkeys([*(case.precision for case in cases), "float32"])

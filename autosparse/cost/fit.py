@@ -80,7 +80,7 @@ def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:
     elif (limit := fitted.plan.spec.target.seconds) is not None and (need := some.seconds) > limit:
         problem = FitError(
             f"these steps take about {minutes(need)}, above `target.time` {fitted.plan.spec.target.time}",
-            f"`--set target.time={sufficient_time(need)}` would do",
+            f"`--set target.time={sufficient_time(need)}` is sufficient",
         )
     return replace(fitted, placement=some.placement, problem=problem)
 

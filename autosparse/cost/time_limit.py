@@ -144,7 +144,7 @@ def trials_too_long(fitted: Fitted, asked: Spec) -> list[str]:
     number = fitted.plan.spec.tuning.trials
     if need <= _KEPT * (tuning.seconds or math.inf) or number != max(1, len(tuning.selections)):
         return []
-    trials = "one trial is the least, and takes" if number == 1 else f"{number} trials are the least, and take"
+    trials = "the minimum of one trial takes" if number == 1 else f"{number} trials, the minimum, take"
     return [f"{trials} about {minutes(need)}, above `tuning.time` {tuning.time}"]
 
 
@@ -248,13 +248,13 @@ def _too_long(best: Fitted, spec: Spec, lowered: Collection[str], *, cached: boo
         ", with everything that it may lower in the cache" if cached else ", and the spec leaves nothing open to lower"
     )
     if lowered:
-        attempted = f" even with the least of {', '.join(lowered)}"
+        attempted = f" even with the minimum of {', '.join(lowered)}"
     steps = best.plan.steps
     compared = best.price.of(name for name in best.to_run if steps[name].purpose in ("network", "comparison"))
     share = f"; {minutes(compared.seconds)} of that trains the compared methods" if compared.seconds > need / 2 else ""
     return FitError(
         f"the plan takes about {minutes(need)}{attempted}, above `target.time` {spec.target.time}",
-        f"`--set target.time={sufficient_time(need)}` would do{share}",
+        f"`--set target.time={sufficient_time(need)}` is sufficient{share}",
     )
 
 

@@ -101,7 +101,7 @@ def team_of(step: Step, inputs: Mapping[str, Artifact], placement: Placement) ->
             raise
         except Exception as error:
             if problem := _problem(others, first.folder, _summary(error)):
-                raise StepError(problem, "a plain rerun begins it again") from error
+                raise StepError(problem, "run the same command to retry it") from error
             raise
         finally:
             over.set()
@@ -158,7 +158,7 @@ def _gather(members: list[Connection]) -> None:
     while len(ready) < len(members):
         answered = wait(members, timeout=_PATIENCE.total_seconds())
         if not answered:
-            raise TimeoutError("its other processes do not begin")
+            raise TimeoutError("its other processes do not start")
         for member in members:
             if member in answered:
                 member.recv()
@@ -222,11 +222,11 @@ def _problem(others: list[Any], folder: Path, summary: str) -> str:
     codes = {rank: process.exitcode for rank, process in enumerate(others, start=1) if process.exitcode}
     for rank, code in codes.items():
         if code < 0:
-            return f"its process {rank} was ended by {signal.Signals(-code).name}"
+            return f"its process {rank} was killed by {signal.Signals(-code).name}"
     if paths := sorted(folder.glob("*.txt"), key=lambda path: path.stat().st_mtime):
         first = paths[0].read_text(encoding="utf-8")
         return f"its process {paths[0].stem} failed: {first}" if first != summary else ""
-    return next((f"its process {rank} ended with {code}" for rank, code in codes.items()), "")
+    return next((f"its process {rank} exited with code {code}" for rank, code in codes.items()), "")
 
 
 def _summary(error: BaseException) -> str:

@@ -44,20 +44,20 @@ class Log:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        self._write("run ends" if kind is None else f"run ends by {kind.__name__}: {error}")
+        self._write("run ends" if kind is None else f"run stopped by {kind.__name__}: {error}")
 
     def on_event(self, event: Event) -> None:
         """Write an event, unless it is progress or a cache hit."""
         match event:
             case Started(step, machine):
-                self._write(f"{step} begins{f' on {machine}' if machine else ''}")
+                self._write(f"{step} starts{f' on {machine}' if machine else ''}")
             case Finished(step, status, seconds, metrics) if status != "reuse":
                 numbers = [f"{name} {value:.6g}" for name, value in metrics.items() if isinstance(value, int | float)]
-                self._write(", ".join([f"{step} ends after {seconds:.2f} s", *numbers]))
+                self._write(", ".join([f"{step} finished after {seconds:.2f} s", *numbers]))
             case Failed(step, message, skipped):
                 self._write(f"{step} fails: {with_skipped(message, len(skipped))}")
             case Waiting(step):
-                self._write(f"{step} is made by another process")
+                self._write(f"{step} runs in another process")
             case Note(text):
                 self._write(text)
 
@@ -128,7 +128,7 @@ class Tracking:
     def _disable(self, name: str, error: Exception) -> None:
         missing = isinstance(error, ModuleNotFoundError)
         hint = "; `pip install 'autosparse[track]'` installs it" if missing else ""
-        self._note(f"tracker `{name}` is given up: {in_short(error)}{hint}")
+        self._note(f"tracker `{name}` is disabled: {in_short(error)}{hint}")
 
 
 def _curve_of(name: str) -> tuple[str, int]:

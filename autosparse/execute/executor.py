@@ -105,7 +105,7 @@ class Execution:
         self._runner.continued = continued_by(self.plan, missing)
         forced = self._selection.forced
         if missing and forced and isinstance(self._backend, Distributed):
-            raise UsageError("`--force` makes steps on this machine", "add `--set target.backend=local`")
+            raise UsageError("`--force` runs steps on this machine", "add `--set target.backend=local`")
         if missing and not forced and (pool := self._pool(missing)):
             self._run_in_parallel(steps, pool)
         else:

@@ -75,9 +75,9 @@ class StepRunner:
         if before is None:
             return
         if before == files_of(self._store, step):
-            self._observer.on_event(Note(f"`{step.name}` is made again, with the same bytes"))
+            self._observer.on_event(Note(f"`{step.name}` is rebuilt with identical bytes"))
         else:
-            self._observer.on_event(Note(f"`{step.name}` is made again, with other bytes than before"))
+            self._observer.on_event(Note(f"`{step.name}` is rebuilt with different bytes"))
             self.outcome.changed.append(step.name)
 
     def reuse(self, step: Step) -> None:
@@ -111,7 +111,7 @@ class StepRunner:
             if self._store.holds(*named):
                 if self._is_rebuilt(step, damage):
                     return  # by another process
-                text += f" it is set aside in {self._store.set_aside(*named)}, and"
+                text += f" it is moved to {self._store.set_aside(*named)}, and"
             if not is_malformed and self._store.has(*named):
                 self._observer.on_event(Note(f"{text} `{step.name}` is fetched from the shared store"))
             else:
@@ -180,7 +180,7 @@ class StepRunner:
 
     def _input(self, step: Step) -> Artifact:
         if not self._store.has(step.operation, step.key):
-            raise DamagedArtifact(step.key, f"artifact of step `{step.name}` is gone")
+            raise DamagedArtifact(step.key, f"the artifact of step `{step.name}` is missing")
         return self._store.bring(step.operation, step.key)
 
     def _share(self, step: Step, *, replace: bool = False) -> None:

@@ -104,7 +104,7 @@ def _compiled(order: Order) -> Plan:
     plan = compile_plan(take_spec(json.loads(order.spec), order.name).spec, order.name)
     if plan.digest != order.digest:
         raise StepError(
-            "a worker compiles another plan than the run",
+            "a worker compiles a plan that differs from the run's",
             "its machine must have the same release of autosparse, and the same data and code of your own",
         )
     return plan
@@ -203,10 +203,13 @@ class Workers:
         process = self._processes[worker]
         process.join(timeout=5)
         code = process.exitcode
-        how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
+        if code is not None and code < 0:
+            how = f"was killed by {signal.Signals(-code).name}"
+        else:
+            how = f"exited with code {code}"
         error = StepError(
             f"step `{self._at[worker]}` failed: its process {how}",
-            "where memory ran out, fewer at once take less: `--set target.workers=1`",
+            "if memory ran out, run fewer steps at once: `--set target.workers=1`",
         )
         if worker in self._ready:
             error.step = self._at[worker] or ""

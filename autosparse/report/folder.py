@@ -77,14 +77,14 @@ def spec_name_of(run: Run) -> str:
 def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:
     value = _load(run.folder / file)
     if not isinstance(value, dict) or not value.keys() >= {*keys}:
-        raise UsageError(f"run {run.folder} does not say what it ran", "run its spec again")
+        raise UsageError(f"run {run.folder} has no spec", "run its spec again")
     return value
 
 
 def report_of(run: Run, purpose: str) -> Report:
     """Return the report of a run to be `shown` or `compared`. Raises UsageError where it has none."""
     if run.report is None:
-        hint = "the command that began it mends that"
+        hint = "run the command that started it again"
         raise UsageError(f"run {run.folder} cannot be {purpose}: {run.problem}", hint)
     return run.report
 
@@ -115,21 +115,19 @@ def find_run(named: str | None) -> Run:
     if named is None:
         finished = [run for run in all_runs() if run.report]
         if not finished:
-            raise UsageError(
-                "there is no finished run in this directory", "run `autosparse run`, or name a run's folder"
-            )
+            raise UsageError("no finished run in this directory", "run `autosparse run`, or name a run's folder")
         return finished[-1]
     for folder in (Path(named), RUNS / named):
         if (folder / _PLAN).is_file():
             return _run(folder)
-    raise UsageError(f"there is no run `{named}`", "run `autosparse runs` to see those of this directory")
+    raise UsageError(f"no run `{named}`", "run `autosparse runs` to see those of this directory")
 
 
 def tags_of(named: Iterable[str]) -> tuple[str, ...]:
     """Return tags without surrounding spaces. Raises UsageError for a tag that is empty or holds a comma."""
     tags = tuple(tag.strip() for tag in named)
     if odd := [tag for tag in tags if not tag or "," in tag]:
-        raise UsageError(f"`{odd[0]}` is no tag", "a tag is a word or a few, without commas")
+        raise UsageError(f"`{odd[0]}` is not a tag", "a tag is a word or a few, without commas")
     return tags
 
 
@@ -148,7 +146,7 @@ def remove_folder(folder: Path) -> None:
     """Remove a run's folder. Raises UsageError for a folder with files that no run writes."""
     others = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
     if others or folder.is_symlink():
-        why = f"holds `{others[0]}`, which no run leaves there" if others else "is a link"
+        why = f"holds `{others[0]}`, which is not part of a run" if others else "is a link"
         raise UsageError(f"{folder} {why}", "remove it yourself")
     try:
         shutil.rmtree(folder)

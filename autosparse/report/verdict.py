@@ -160,34 +160,34 @@ _SMALL = 0.1  # share of a method's gain over chance: only smaller differences c
 # check -> words for an equal, worse, better network; and the intervention.
 _WORDS = {
     "shuffle": (
-        "its gain is its layer quotas",
-        "it knows more than layer quotas",
-        "its choice within layers does harm",
-        "shuffled within layers",
+        "its gain comes from its layer quotas",
+        "it adds to its layer quotas",
+        "its selection within layers is harmful",
+        "when shuffled within layers",
     ),
     "reinitialize": (
-        "its masks do not depend on the weights they were made for",
-        "its masks are made for their initial weights",
+        "its masks do not depend on their initial weights",
+        "its masks depend on their initial weights",
         "its masks suit other initial weights better",
         "with other initial weights",
     ),
     "invert": (
         "its scores do not rank the weights within layers",
         "its scores rank the weights within layers",
-        "its scores rank the weights within layers the wrong way round",
+        "its scores rank the weights within layers in reverse",
         "with the lowest scores of each layer",
     ),
     "random_labels": (
         "it needs no true labels",
         "it learns from the labels",
         "true labels mislead it",
-        "scored on permuted labels",
+        "when scored on permuted labels",
     ),
     "shuffled_pixels": (
         "it needs no true images",
         "it learns from the content of images",
         "true images mislead it",
-        "scored on permuted pixels",
+        "when scored on permuted pixels",
     ),
 }
 
@@ -230,7 +230,7 @@ def judge(
         finding = same if small and abs(difference) <= noticeable / _CERTAIN else "undecided"
     spread = f"noise {noise:.1f}" if known else f"noise over seeds unknown, at least {noise:.1f}"
     on_one = "" if known or finding.startswith(("undecided", "no verdict")) else "on one seed, "
-    return f"{on_one}{finding}: {done} it has {accuracy:.1f} ({signed(difference, 1)}, {spread})"
+    return f"{on_one}{finding}: {accuracy:.1f} {done} ({signed(difference, 1)}, {spread})"
 
 
 def noise_of(accuracies: Mapping[str, Sequence[float]], method: str, images: int) -> tuple[float, str]:

@@ -40,7 +40,7 @@ def test_a_run_goes_on_without_its_trackers(
     assert [step["key"] for step in plain] == [step["key"] for step in planned]
     assert 0 == ended.code
     for name in trackers.names:
-        assert f"tracker `{name}` is given up: ModuleNotFoundError" in ended.err
+        assert f"tracker `{name}` is disabled: ModuleNotFoundError" in ended.err
     assert 3 == ended.err.count("`pip install 'autosparse[track]'` installs it")
 
 

@@ -142,4 +142,4 @@ def test_a_tracker_that_fails_is_given_up(tmp_path: Path, monkeypatch: pytest.Mo
         for step in ("trial/0", "trial/1"):
             tracking.on_event(Finished(step, "run", 1.0, {"value": 0.5}))
 
-    assert [f"tracker `{name}` is given up: ConnectionError: the server is gone"] == notes
+    assert [f"tracker `{name}` is disabled: ConnectionError: the server is gone"] == notes

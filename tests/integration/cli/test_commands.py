@@ -65,7 +65,7 @@ def test_a_run_is_removed_by_name(
     removed, kept, unknown = (call(capsys, f"runs rm {name}") for name in ("a-1", "a-3", "a-9"))
 
     assert (0, 2, 2) == (removed.code, kept.code, unknown.code)
-    assert "holds `thesis.tex`, which no run leaves there" in kept.err
+    assert "holds `thesis.tex`, which is not part of a run" in kept.err
     assert ["a-2", "a-3"] == sorted(path.name for path in (here.folder / "runs").iterdir())
     assert ["runs/a-2", "runs/a-3"] == sorted(run["run"] for run in call(capsys, "runs --json").json["runs"])
 
@@ -141,8 +141,8 @@ def test_init_never_overwrites_unasked(here: Place, capsys: pytest.CaptureFixtur
         ("plan small.yaml --budget 99", 2, "--budget 99: `budget[0]` must be at least 0 and below 1 but is 99"),
         ("plan small.yaml --set training.epoch=3", 2, "unknown key `epoch` in `training`"),
         ("plan small.yaml --set training", 2, "must be `path.to.key=value`"),
-        ("report", 2, "there is no finished run"),
-        ("report nothing", 2, "there is no run `nothing`"),
+        ("report", 2, "no finished run"),
+        ("report nothing", 2, "no run `nothing`"),
         ("list criterion", 2, "did you mean `criteria`?"),
         ("init --template quickstrat", 2, "did you mean `quickstart`?"),
         ("validate small.yaml nowhere.yaml", 2, "nowhere.yaml does not exist"),

@@ -98,4 +98,4 @@ def test_a_hint_names_the_run_as_a_word(here: Place, capsys: pytest.CaptureFixtu
     path.write_text(json.dumps(report), encoding="utf-8")
     shown = call(capsys, "report 'my run'").out
 
-    assert "report 'my run' --section layers" in commands(shown)
+    assert "report 'my run' --wide" in commands(shown)

@@ -86,7 +86,7 @@ def test_a_forced_step_with_the_same_bytes_changes_nothing_else(
     before = {operation: inodes(drawn, operation) for operation in ("train", "mask", "evaluate")}
     ended = call(capsys, "run mine.yaml --force train/dense/seed0 --json")
 
-    assert "note: `train/dense/seed0` is made again, with the same bytes" in ended.err
+    assert "note: `train/dense/seed0` is rebuilt with identical bytes" in ended.err
     assert (1, 7 - 1) == (ended.json["steps"]["run"], ended.json["steps"]["reuse"])
     assert 1 == len(before["train"] - inodes(drawn, "train"))
     assert before["evaluate"] == inodes(drawn, "evaluate")
@@ -104,7 +104,7 @@ def test_other_bytes_reach_all_that_was_made_from_them(
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(drawn.folder / "fresh"))
     fresh = call(capsys, "run mine.yaml --json --out fresh-run")
 
-    assert f"note: `{INIT}` is made again, with other bytes than before" in ended.err
+    assert f"note: `{INIT}` is rebuilt with different bytes" in ended.err
     assert fresh.json["results"] == ended.json["results"]
     assert 0 == call(capsys, "cache verify").code
     descriptors = [json.loads(path.read_text()) for path in (drawn.cache / "artifacts").glob("*/*/artifact.json")]
@@ -125,8 +125,8 @@ def test_an_interrupted_forcing_goes_on(
     assert {"train/random/0.5/seed0", "train/dense/seed0", "mask/random/0.5/seed0"} <= set(first.json["stale"])
     assert "were made from bytes that are replaced now" in first.err
     assert f"hint: `autosparse run SPEC --force {INIT}`, for each spec, makes them again" in first.err
-    assert f"`{INIT}` is made again, with the same bytes" in second.err
-    assert "`train/dense/seed0` is made again, with other bytes" in second.err
+    assert f"`{INIT}` is rebuilt with identical bytes" in second.err
+    assert "`train/dense/seed0` is rebuilt with different bytes" in second.err
     assert 6 == second.json["steps"]["run"]
 
 

@@ -168,7 +168,7 @@ def test_a_part_that_dies_ends_the_step_with_its_reason(place: Place) -> None:
     _, err = process.communicate(timeout=100)
 
     assert 1 == process.returncode, err
-    assert "its process 1 was ended by SIGKILL" in err
+    assert "its process 1 was killed by SIGKILL" in err
     assert 1 == err.count("failed: ")
     assert time.monotonic() - killed < 30
 
@@ -179,7 +179,7 @@ def test_a_part_that_dies_before_it_begins_ends_the_step() -> None:
     inputs: dict[str, Any] = {"init": Fatal()}
     begun = time.monotonic()
     with (
-        pytest.raises(StepError, match="its process 1 ended with 3"),
+        pytest.raises(StepError, match="its process 1 exited with code 3"),
         team_of(STEP, inputs, Where("cpu", 2, devices=2)),
     ):
         pass

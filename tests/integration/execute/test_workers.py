@@ -146,7 +146,7 @@ def test_a_run_goes_on_when_all_its_workers_are_killed(place: Place) -> None:
     report = json.loads(out)
 
     assert 1 == process.returncode, err
-    assert 2 == len(report["failures"]) == err.count("its process was ended by SIGKILL") // 2
+    assert 2 == len(report["failures"]) == err.count("its process was killed by SIGKILL") // 2
     assert {"dense", "random", "snip", "slow"} & {one["method"] for one in report["results"]}
     assert len(report["missing"]) + len(report["results"]) + len(report["controls"]) == 13
     assert 0 == place.run("run", "small.yaml", "--json").code
@@ -159,7 +159,7 @@ def test_a_run_goes_on_when_all_its_workers_are_killed(place: Place) -> None:
     [
         (signal.SIGINT, "run", 130, "the same command resumes"),
         (signal.SIGTERM, "run", 143, "the same command resumes"),
-        (signal.SIGKILL, "worker", 1, "its process was ended by SIGKILL"),
+        (signal.SIGKILL, "worker", 1, "its process was killed by SIGKILL"),
     ],
 )
 def test_signals(

@@ -28,11 +28,11 @@ def test_runs_are_compared_on_the_command_line(
     assert "one seed: no interval" in shown.out
     assert [1, 7] in [row["values"] for row in told.json["settings"]]
     assert {0.0} == {gain["difference"]["mean"] for row in told.json["results"] for gain in row["gains"][1:]}
-    assert "the specs say the same" in call(capsys, f"compare {run} {run}").out
+    assert "the specs are identical" in call(capsys, f"compare {run} {run}").out
     for line, text in (
         (f"compare {run}", "takes two runs or more"),
         (f"compare {run} {broken}", "cannot be compared: it has not finished"),
-        (f"compare {run} nowhere", "there is no run `nowhere`"),
+        (f"compare {run} nowhere", "no run `nowhere`"),
     ):
         ended = call(capsys, line)
         assert 2 == ended.code

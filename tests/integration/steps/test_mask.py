@@ -34,7 +34,7 @@ def test_learned_masks_are_the_same_again(here: Place, capsys: pytest.CaptureFix
     again = call(capsys, "run search.yaml --force mask/found/0.9/seed0 --force mask/brief/0.9/seed0")
 
     assert 0 == first.code == again.code, first.err + again.err
-    assert 2 == again.err.count("is made again, with the same bytes")
+    assert 2 == again.err.count("is rebuilt with identical bytes")
     for result in first.json["results"]:
         assert round(0.1 * result["total"]) == result["kept"]
 

@@ -90,7 +90,7 @@ def test_a_tree_fills_in(clock: list[float], width: int) -> None:
     assert "test accuracy 97.2" in whole
     assert "3 of 12, 9.0 s" in whole
     assert ("loss 1.23" in whole) == (width > 100)
-    assert "waiting: another process" in whole
+    assert "waiting for another" in whole
     assert re.search(r"^  emission +0/3$", whole, re.MULTILINE)
 
 
@@ -172,7 +172,7 @@ def test_lines_have_times(clock: list[float], capsys: pytest.CaptureFixture[str]
     lines = capsys.readouterr().err.splitlines()
 
     assert re.match(r"\d\d:\d\d:\d\d \[1/106\] data/digits  5\.0 s  about ", lines[0])
-    assert "note: another process is making `train/snip/0.9/seed0`; waiting for it" == lines[-1]
+    assert "note: waiting for another process that runs `train/snip/0.9/seed0`" == lines[-1]
 
 
 def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
@@ -186,7 +186,7 @@ def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
     lines = (tmp_path / "log.txt").read_text(encoding="utf-8").splitlines()
 
     assert all(re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+00:00 .", line) for line in lines)
-    assert "irp/seed100/round1 ends after 5.00 s, validation_accuracy 98.5, kept 5" in lines[8]
+    assert "irp/seed100/round1 finished after 5.00 s, validation_accuracy 98.5, kept 5" in lines[8]
     assert lines[-4].endswith("two lines ?[2J?[red]名前")
     assert lines[-3].endswith("tune fails: step `tune` failed: odd; 1 dependent step skipped")
     assert lines[-2].endswith("run ends by KeyboardInterrupt:")

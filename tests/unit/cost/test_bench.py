@@ -65,7 +65,7 @@ def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path
     spec = load_spec(DIGITS, overrides=absent).spec
     fitted = fit_plan(spec, this_machine(), "digits", store, open_index(store), calibration=known_rates())
 
-    with pytest.raises(MissingRequirement, match="nothing is known of the networks yet"):
+    with pytest.raises(MissingRequirement, match="the networks are unknown until the images are present"):
         measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=1, say=print)
 
 
@@ -81,6 +81,6 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert any(line.startswith("resnet20 128 bfloat16  1421 (1398–1429)") for line in lines.splitlines())
     show_bench(Bench({"float32": 2e10}, (replace(trained, rates=(30.0,), plain=(10.0,)),), "net", {}), about)
 
-    assert "a processor, cpu, 1 thread, torch 2.14 product of two matrices, GFLOP/s: float32 20" in shown
+    assert "a processor, cpu, 1 thread, torch 2.14 matrix product, GFLOP/s: float32 20" in shown
     assert all(told in shown for told in ("4.00", "40 (30–50)", "25 %", "2M", "3 rounds"))
     assert "one round" in capsys.readouterr().out

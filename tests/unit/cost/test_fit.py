@@ -82,7 +82,7 @@ def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> No
     assert () == short.adjustments
     assert "s, with everything that it may lower in the cache, above `target.time`" in str(short.problem)
     assert ["method.horizon"] == [taken.what for taken in horizon.adjustments]
-    assert "even with the least of method.horizon, above" in str(horizon.problem)
+    assert "even with the minimum of method.horizon, above" in str(horizon.problem)
 
 
 def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) ->
     assert 1 == fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).plan.spec.tuning.trials
     assert 1 == one.plan.spec.tuning.trials
     told = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
-    assert ["one trial is the least, and takes about 4 s, above `tuning.time` 1s"] == [*told]
+    assert ["the minimum of one trial takes about 4 s, above `tuning.time` 1s"] == [*told]
 
 
 def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path) -> None:

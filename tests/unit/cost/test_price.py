@@ -363,7 +363,7 @@ def test_too_little_time_is_refused_with_what_would_do(store: Store, tmp_path: P
     found = fitted(store, "target.time=5s", spec=path)
 
     assert isinstance(found.problem, FitError)
-    assert "even with the least of irp.epochs, tuning.trials, irp.rounds" in found.problem.message
+    assert "even with the minimum of irp.epochs, tuning.trials, irp.rounds" in found.problem.message
     assert found.problem.hint is not None
     would = found.problem.hint.split("--set ")[1].split("`")[0]
     assert fitted(store, would, spec=path).problem is None

@@ -56,7 +56,7 @@ def test_odd_tags_are_refused(two: Place, capsys: pytest.CaptureFixture[str], ta
         ended = call(capsys, line)
 
         assert 2 == ended.code
-        assert "is no tag" in ended.err
+        assert "is not a tag" in ended.err
     assert not (two.folder / "runs" / "small-1").exists()
 
 

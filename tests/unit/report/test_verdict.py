@@ -148,16 +148,31 @@ def test_alone_there_is_only_a_number() -> None:
 @pytest.mark.parametrize(
     ("check", "accuracy", "difference", "expected"),
     [
-        ("shuffle", 57.7, -0.3, "its gain is its layer quotas: shuffled within layers it has 57.7 (−0.3, noise 0.8)"),
-        ("shuffle", 57.7, -10.3, "it knows more than layer quotas: shuffled within layers it has 57.7 (−10.3, noise"),
-        ("shuffle", 62.4, 3.0, "its choice within layers does harm: shuffled within layers it has 62.4 (+3.0, noise"),
-        ("shuffle", 57.7, -1.8, "undecided: shuffled within layers it has 57.7 (−1.8, noise 0.8)"),
-        ("reinitialize", 57.1, -10.9, "its masks are made for their initial weights: with other initial weights"),
-        ("reinitialize", 68.0, 0.1, "its masks do not depend on the weights they were made for: with other initial"),
-        ("invert", 40.0, -28.0, "its scores rank the weights within layers: with the lowest scores of each layer"),
-        ("invert", 70.0, 9.0, "its scores rank the weights within layers the wrong way round: with the lowest"),
-        ("random_labels", 60.0, -8.0, "it learns from the labels: scored on permuted labels it has 60.0 (−8.0"),
-        ("shuffled_pixels", 67.9, -0.1, "it needs no true images: scored on permuted pixels it has 67.9 (−0.1"),
+        (
+            "shuffle",
+            57.7,
+            -0.3,
+            "its gain comes from its layer quotas: 57.7 when shuffled within layers (−0.3, noise",
+        ),
+        ("shuffle", 57.7, -10.3, "it adds to its layer quotas: 57.7 when shuffled within layers (−10.3, noise"),
+        ("shuffle", 62.4, 3.0, "its selection within layers is harmful: 62.4 when shuffled within layers (+3.0, noise"),
+        ("shuffle", 57.7, -1.8, "undecided: 57.7 when shuffled within layers (−1.8, noise 0.8)"),
+        ("reinitialize", 57.1, -10.9, "its masks depend on their initial weights: 57.1 with other initial weights"),
+        (
+            "reinitialize",
+            68.0,
+            0.1,
+            "its masks do not depend on their initial weights: 68.0 with other",
+        ),
+        ("invert", 40.0, -28.0, "its scores rank the weights within layers: 40.0 with the lowest scores of each layer"),
+        (
+            "invert",
+            70.0,
+            9.0,
+            "its scores rank the weights within layers in reverse: 70.0 with the lowest",
+        ),
+        ("random_labels", 60.0, -8.0, "it learns from the labels: 60.0 when scored on permuted labels (−8.0"),
+        ("shuffled_pixels", 67.9, -0.1, "it needs no true images: 67.9 when scored on permuted pixels (−0.1"),
     ],
 )
 def test_verdicts(check: str, accuracy: float, difference: float, expected: str) -> None:
@@ -169,12 +184,12 @@ def test_unknown_noise_is_told() -> None:
     """With one seed only the least noise is known."""
     told = judge("shuffle", 57.7, -0.3, 2.7, 7.6, known=False, chance=10.0)
 
-    assert told.endswith("it has 57.7 (−0.3, noise over seeds unknown, at least 2.7)")
+    assert told.endswith("57.7 when shuffled within layers (−0.3, noise over seeds unknown, at least 2.7)")
 
 
 def test_a_definite_word_on_one_seed_says_so() -> None:
     """The noise over seeds is not known then."""
-    assert judge("shuffle", 40.0, -20.0, 0.5, 1.4, known=False, chance=10.0).startswith("on one seed, it knows more")
+    assert judge("shuffle", 40.0, -20.0, 0.5, 1.4, known=False, chance=10.0).startswith("on one seed, it adds to")
 
 
 def test_much_noise_hides_an_effect() -> None:
