@@ -95,7 +95,7 @@ def test_the_report_shows_a_table_and_verdicts(spec: Place, capsys: pytest.Captu
     assert "sanity checks at sparsity 0.8, seed 0: test accuracy in % and its difference" in ended.out
     assert " unchanged " in ended.out
     assert "snip: " in ended.out
-    assert "random, left out: reinitialize, since its masks know nothing of the initial weights" in ended.out
+    assert "random, skipped: reinitialize, since its masks know nothing of the initial weights" in ended.out
 
     assert "random" == Report.of(json.loads(json.dumps(report))).sanity[1].method
 

@@ -189,7 +189,7 @@ def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
     assert "irp/seed100/round1 finished after 5.00 s, validation_accuracy 98.5, kept 5" in lines[8]
     assert lines[-4].endswith("two lines ?[2J?[red]名前")
     assert lines[-3].endswith("tune fails: step `tune` failed: odd; 1 dependent step skipped")
-    assert lines[-2].endswith("run ends by KeyboardInterrupt:")
+    assert lines[-2].endswith("run stopped by KeyboardInterrupt:")
 
 
 def test_a_log_that_cannot_be_written_is_given_up(tmp_path: Path) -> None:
