@@ -28,9 +28,13 @@ def page() -> str:
 
 def _section(question: Question) -> str:
     head = "".join(f"<br>![{question.title}]({path})" for path in question.plots)
-    table = [question.columns, ["---", *["---:"] * (len(question.columns) - 1)], *question.table]
+    table = [question.columns, [_alignment(column) for column in zip(*question.table, strict=True)], *question.table]
     lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
     return f"## {question.title}\n{question.answer}<br>{_source(question)}{head}\n\n{lines}\n"
+
+
+def _alignment(column: tuple[str, ...]) -> str:
+    return "---:" if all(cell[0].isdigit() or cell[0] == "–" for cell in column) else "---"
 
 
 def _source(question: Question) -> str:

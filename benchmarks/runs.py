@@ -20,9 +20,9 @@ def run(spec: Path, out: Path, values: Iterable[str], **environment: str) -> Any
 
 
 def autosparse(*arguments: str, **environment: str) -> Any:
-    """Return the JSON that a command prints."""
+    """Return the JSON that a command prints; its errors go to stderr."""
     command = [sys.executable, "-m", "autosparse", *arguments, "--json", "--quiet"]
-    child = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, check=True, text=True)
+    child = subprocess.run(command, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(child.stdout)
 
 

@@ -129,7 +129,7 @@ def torchvision_names() -> list[str]:
 
 
 def timm_names() -> list[str]:
-    """Return small networks of every module in turn: those below 20 million parameters, else one below 30 million."""
+    """Return networks of every module, interleaved: those below 20 million parameters, else one below 30 million."""
     import timm
 
     cache = Path(tempfile.gettempdir()) / f"autosparse-zoo-timm-{timm.__version__}.json"
@@ -140,7 +140,7 @@ def timm_names() -> list[str]:
         draft.replace(cache)
     sizes = json.loads(cache.read_text(encoding="utf-8"))
     homes = {name: module for module in timm.list_modules() for name in timm.list_models(module=module)}
-    return _turns(sizes, homes, COUNTS["timm"])
+    return _interleave(sizes, homes, COUNTS["timm"])
 
 
 def _timm_sizes() -> Iterator[tuple[str, int]]:
@@ -162,8 +162,8 @@ def _chosen(sizes: dict[str, int], homes: dict[str, str], count: int, small: int
     return sorted(chosen[:count])
 
 
-def _turns(sizes: dict[str, int], homes: dict[str, str], count: int) -> list[str]:
-    # One of every module in turn, new names before variants of one; of large modules a single network.
+def _interleave(sizes: dict[str, int], homes: dict[str, str], count: int) -> list[str]:
+    # One of every module a round, new names before variants of one; of large modules a single network.
     queues: dict[str, list[str]] = defaultdict(list)
     for name in sorted(sizes, key=lambda name: (sizes[name], name)):
         if not name.startswith("test_"):  # made for timm's own tests
@@ -174,8 +174,8 @@ def _turns(sizes: dict[str, int], homes: dict[str, str], count: int) -> list[str
         others = [stem in stems[:number] for number, stem in enumerate(stems)]
         small = [name for _, name in sorted(zip(others, small, strict=True), key=lambda pair: pair[0])]
         queues[module] = small or [name for name in names[:1] if sizes[name] < 1.5 * SMALL]
-    turns = itertools.zip_longest(*queues.values())
-    return sorted([name for turn in turns for name in turn if name is not None][:count])
+    rounds = itertools.zip_longest(*queues.values())
+    return sorted([name for names in rounds for name in names if name is not None][:count])
 
 
 def torchvision_subject(name: str) -> Subject:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.test_language import BANNED
+
 ROOT = Path(__file__).parents[2]
 BENCHMARKS, PAGE = ROOT / "benchmarks", ROOT / "docs" / "benchmarks.md"
 RESULTS = sorted((BENCHMARKS / "results").glob("*.jsonl"))
@@ -82,3 +84,10 @@ def test_the_readme_lists_every_script_and_every_file_of_results() -> None:
     assert {path.name for path in BENCHMARKS.glob("*.py")} == named
     assert not [path.stem for path in RESULTS if f"`{path.stem}`" not in text and f"{path.name}`" not in text]
     assert set(SCRIPT.findall(PAGE.read_text(encoding="utf-8"))) <= named
+
+
+def test_scripts_use_no_banned_phrase() -> None:
+    """Docstrings and messages of scripts, and the list of scripts."""
+    paths = [*BENCHMARKS.glob("*.py"), BENCHMARKS / "README.md"]
+
+    assert [] == [(path.name, hit.group()) for path in paths for hit in BANNED.finditer(path.read_text("utf-8"))]
