@@ -26,7 +26,9 @@ def read(name: str) -> list[Row]:
 
 def read_file(path: Path) -> list[Row]:
     """Return the rows of a file, oldest first; none for a missing file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    # Not `splitlines`, which also splits at line separators inside a string.
+    lines = path.read_text(encoding="utf-8").split("\n") if path.exists() else []
+    return [json.loads(line) for line in lines if line]
 
 
 def append(name: str, rows: Iterable[Row], threads: int | None = None) -> None:
