@@ -34,8 +34,9 @@ def slow(session: nox.Session) -> None:
 
 @nox.session
 def snapshots(session: nox.Session) -> None:
-    """Write again the reference of specs, the screens and the plot of README; print the golden keys."""
+    """Write the reference of specs, the screens, the plot of README and the benchmark page; print the golden keys."""
     session.run("python", "-m", "tests.docs.reference")
     session.run("python", "-m", "tests.unit.console.test_screens")
     session.run("python", "-m", "tests.unit.plan.test_keys")
     session.run("python", "benchmarks/frontier.py", "docs/accuracy_against_cost.svg")
+    session.run("python", "benchmarks/render.py")

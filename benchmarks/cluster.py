@@ -1,11 +1,10 @@
-"""Three machines in one: a Ray cluster, and what becomes of runs on it when machines are lost.
+"""A Ray cluster of three nodes simulated on one machine, and runs on it that survive node failures.
 
-`python benchmarks/cluster.py kills [RUNS]` runs a short comparison on one machine, then so often on the cluster, takes
-a machine away at a random moment of each, and prints how each ended and whether its bytes are those of the one machine.
-`python benchmarks/cluster.py backends` runs the digits spec by `local` and by `ray`, and prints what that took.
-`python benchmarks/cluster.py serve FOLDER` prints the cluster's address and does what lines on stdin say: `kill` takes
-a machine away and adds another, `end` stops. Every machine has a cache of its own below FOLDER; the one that runs begin
-on has no room for steps.
+`python benchmarks/cluster.py kills [RUNS]` runs a short comparison on one machine, then RUNS times on the cluster, and
+kills one node at a random moment of each run. It prints the exit codes and whether the bytes are identical.
+`python benchmarks/cluster.py backends` runs the digits spec on `local` and on `ray` and prints the times.
+`python benchmarks/cluster.py serve FOLDER` prints the cluster's address and reads commands from stdin: `kill` removes a
+node and adds another, `end` stops. Every node has a separate cache below FOLDER; the head node runs no steps.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ emit: []
 training: {epochs: 2}
 target: {device: cpu, threads: 1}
 """
-AGES = 6.0  # seconds after the first step within which a machine is lost
+AGES = 6.0  # seconds after the first step within which a node fails
 
 
 def serve(folder: str) -> None:
-    """Hold a cluster until told to end."""
+    """Keep a cluster running until `end`."""
     os.environ.update(RAY_USAGE_STATS_ENABLED="0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     from ray.cluster_utils import Cluster
@@ -63,7 +62,7 @@ def serve(folder: str) -> None:
 
 
 class Machines:
-    """A cluster in a process of its own; a context manager."""
+    """A cluster in a separate process; a context manager."""
 
     def __init__(self, folder: Path) -> None:
         with (folder / "err.txt").open("w") as errors:
@@ -88,13 +87,13 @@ class Machines:
         self.process.stdout.close()
 
     def kill(self) -> None:
-        """Take a machine away, and add another."""
+        """Remove a node and add another."""
         self._say("kill")
         self._hear("killed")
 
     @property
     def backend(self) -> str:
-        """What `target.backend` is set to."""
+        """The value of `target.backend`."""
         return f"{{name: ray, address: '{self.address}', trusted: true}}"
 
     def _say(self, word: str) -> None:
@@ -106,12 +105,12 @@ class Machines:
         assert self.process.stdout
         while not (line := self.process.stdout.readline()).startswith(word):
             if not line:
-                raise RuntimeError("the cluster did not begin")
+                raise RuntimeError("the cluster did not start")
         return line.removeprefix(word).strip()
 
 
 def published(shared: Path) -> dict[str, str]:
-    """Files of tensors in a shared store, by artifact and name, and their sha256."""
+    """Return sha256 of the tensor files in a shared store, by artifact and name."""
     return {
         f"{path.parent.name}/{path.stem}/{name}": about["sha256"]
         for path in shared.glob("artifacts/*/*.json")
@@ -121,7 +120,7 @@ def published(shared: Path) -> dict[str, str]:
 
 
 def begin(folder: Path, spec: str, *values: str) -> subprocess.Popen[str]:
-    """A run of a spec in a folder, with a cache and a shared store in it."""
+    """Start a run of a spec in a folder that holds its cache and its shared store."""
     folder.mkdir()
     (folder / "spec.yaml").write_text(f"{spec}store: {folder / 'shared'}\n")
     command = [sys.executable, "-m", "autosparse", "run", "spec.yaml", "--json", "--quiet"]
@@ -133,12 +132,14 @@ def begin(folder: Path, spec: str, *values: str) -> subprocess.Popen[str]:
 
 
 def kills(runs: str = "10") -> None:
-    """Runs of each of which a machine is lost."""
+    """Run the comparison on a cluster that loses a node in every run."""
+    from records import append
+
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         begin(folder / "alone", SPEC).communicate()
         alone = published(folder / "alone" / "shared")
-        print(f"on one machine: {len(alone)} files of tensors")
+        print(f"on one machine: {len(alone)} tensor files")
         chance = random.Random(0)
         with Machines(folder) as machines:
             for number in range(1, int(runs) + 1):
@@ -148,26 +149,32 @@ def kills(runs: str = "10") -> None:
                 while not list(shared.glob("artifacts/*/*")) and process.poll() is None:
                     time.sleep(0.05)
                 time.sleep(chance.uniform(0.0, AGES))
-                there = len(list(shared.glob("artifacts/*/*")))
+                steps = len(list(shared.glob("artifacts/*/*")))
                 machines.kill()
                 _, errors = process.communicate()
-                same = "the same bytes" if published(shared) == alone else "OTHER BYTES"
+                same, seconds = published(shared) == alone, time.monotonic() - started
                 log = next((folder / str(number) / "runs").glob("*/log.txt")).read_text()
-                again = [line.split("`")[1] for line in log.splitlines() if "is retried" in line]
+                retried = [line.split("`")[1] for line in log.splitlines() if "is retried" in line]
                 print(
-                    f"run {number}: a machine is lost after {there} steps, begun again: {', '.join(again) or 'none'}; "
-                    f"exit code {process.returncode}, {same}, {time.monotonic() - started:.0f} s, "
-                    f"{len(errors.splitlines())} lines on stderr",
+                    f"run {number}: node failure after {steps} steps, retried: {', '.join(retried) or 'none'}; "
+                    f"exit code {process.returncode}, {'identical bytes' if same else 'OTHER BYTES'}, "
+                    f"{seconds:.0f} s, {len(errors.splitlines())} lines on stderr",
                     flush=True,
                 )
+                append("cluster", [{
+                    "measure": "node failure", "run": number, "steps_before": steps, "retried": retried,
+                    "exit_code": process.returncode, "same_bytes": same, "seconds": round(seconds, 1),
+                }])  # fmt: skip
 
 
 def backends() -> None:
-    """The digits spec by both backends: bytes and times, with a thread for every step."""
+    """Run the digits spec on both backends, one thread a step; compare bytes and times."""
+    from records import append
+
     digits = (Path(__file__).parent.parent / "specs" / "digits.yaml").read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found = {}
+        outcomes, rows = {}, []
         for label, values in {
             "local, 1 worker": ["target.workers=1"],
             "local, 2 workers": ["target.workers=2"],
@@ -178,14 +185,20 @@ def backends() -> None:
             out, errors = process.communicate()
             assert process.returncode == 0, errors
             report = json.loads(out)
-            found[label] = published(folder / label / "shared"), report["results"]
+            outcomes[label] = published(folder / label / "shared"), report["results"]
             steps = len(report["timeline"])
             work = sum(step["seconds"] for step in report["timeline"])
             whole, made = time.monotonic() - started, report["seconds"]
-            took = f"{work:.1f} s of work, made in {made:.1f} s, {whole:.1f} s in all"
-            print(f"{label}: {steps} steps, {took}", flush=True)
-        first, *others = found.values()
-        print("equal digests and results" if all(other == first for other in others) else "OTHER BYTES")
+            times = f"{work:.1f} s of work, run {made:.1f} s, total {whole:.1f} s"
+            print(f"{label}: {steps} steps, {times}", flush=True)
+            rows.append({
+                "measure": "backend", "backend": label.split(",")[0], "workers": int(label.split()[1]), "steps": steps,
+                "work_seconds": round(work, 1), "run_seconds": round(made, 1), "seconds": round(whole, 1),
+            })  # fmt: skip
+        first, *others = outcomes.values()
+        same = all(other == first for other in others)
+        print("identical digests and results" if same else "OTHER BYTES")
+        append("cluster", ({**row, "same_bytes": same} for row in rows))
 
 
 if __name__ == "__main__":

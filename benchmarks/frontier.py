@@ -1,8 +1,8 @@
 """Accuracy against cost: `python benchmarks/frontier.py docs/accuracy_against_cost.svg` draws the plot of README.md.
 
-The cells are those of `transfer.jsonl` and `comparison.jsonl`: a small VGG on CIFAR-10 at sparsity 0.98, test accuracy
-after the last epoch, mean and standard deviation over seeds. Cost is the share of one dense training that a
-method spends before the final training, or on top of it.
+The cells are those of `results/transfer.jsonl` and `results/comparison.jsonl`: a small VGG on CIFAR-10 at sparsity
+0.98, test accuracy after the last epoch, mean and standard deviation over seeds. Cost is the share of one dense
+training that a method spends before the final training, or on top of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autosparse.html.svg import Series, line_chart, standalone
 
-HERE = Path(__file__).parent
+RESULTS = Path(__file__).parent / "results"
 COSTS = ("0", "5", "10", "25", "50", "100", "150", "600")  # % of the images of one training
 LINES = {
     "search, IGQ quotas": {"0": "igq", "50": "search_igq@50", "150": "search_igq@150"},
@@ -29,7 +29,7 @@ def cells() -> dict[str, list[float]]:
     """Test accuracies at 0.98 by method, those of the dense network included; a seed counts once."""
     found: dict[str, dict[int, float]] = defaultdict(dict)
     for file, key in (("comparison.jsonl", "network"), ("transfer.jsonl", "target")):
-        for line in (HERE / file).read_text(encoding="utf-8").splitlines():
+        for line in (RESULTS / file).read_text(encoding="utf-8").splitlines():
             cell = json.loads(line)
             if cell[key] == "vgg" and cell["sparsity"] in (0.0, 0.98):
                 found[cell["method"]].setdefault(cell["seed"], cell["test_accuracy"])

@@ -1,10 +1,10 @@
-"""What only a GPU tells: `python benchmarks/gpu.py fastest DATA [MODEL] [GOAL]`, `python benchmarks/gpu.py irp DATA`.
+"""Measurements for a GPU: `python benchmarks/gpu.py fastest DATA [MODEL] [GOAL]`, `python benchmarks/gpu.py irp DATA`.
 
-DATA is the folder of CIFAR-10 in Parquet files. `fastest` looks for the fewest epochs after which a dense network
-reaches GOAL (94) % on 5,000 validation images, ResNet-18 unless MODEL says another, by dense kernels and by those of
-torch.compile; then it trains three other seeds for so long and prints test accuracies and seconds, which include
-compiling but not reading the images. `irp` runs twenty rounds of IRP to 0.99, of 20 epochs each, and prints the
-minutes. On a machine without a GPU both work, and take days: `fastest DATA resnet8 50` tries them.
+DATA is the folder of CIFAR-10 in Parquet files. `fastest` searches for the fewest epochs that train a dense network
+(ResNet-18 by default) to GOAL (94) % on 5,000 validation images, with dense kernels and with torch.compile. It then
+trains three other seeds for that many epochs and prints test accuracies and seconds, which include compiling but not
+reading the images. `irp` runs twenty rounds of IRP to 0.99, of 20 epochs each, and prints the minutes. Without a GPU
+both take days: `fastest DATA resnet8 50` is a quick check.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from pathlib import Path
 
 import numpy
 import torch
+from records import append
+from runs import SPECS, settings
 
 from autosparse.core.images import Images
 from autosparse.core.training.loop import Recipe, accuracy, train
 from autosparse.datasets import open_source
 from autosparse.models import build_model
 
-SPEC = Path(__file__).parent.parent / "specs" / "resnet_cifar.yaml"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EPOCHS = (4, 6, 8, 10, 12, 14, 16, 20, 24, 30)
 SEEDS = (1, 2, 3)
@@ -42,7 +43,7 @@ ROUNDS = 20
 
 
 def fastest(data: str, model: str = "resnet18", goal: str = "94") -> None:
-    """The fewest of EPOCHS that reach the goal on validation images, and what they come to on the test set."""
+    """Search for the fewest of EPOCHS that reach the goal on validation images; test them at other seeds."""
     training, validation, test = images(data)
     for kernels in ("dense", "compiled"):
         recipe = replace(RECIPE, kernels=kernels)  # type: ignore[arg-type]
@@ -55,17 +56,22 @@ def fastest(data: str, model: str = "resnet18", goal: str = "94") -> None:
         else:
             print(f"{model} {kernels}: {goal} % was not reached", flush=True)
             continue
-        found = []
+        tests = []
         for seed in SEEDS:
             network, seconds = trained(model, training, replace(recipe, epochs=epochs), seed)
-            found.append((accuracy(network, test, recipe.precision), seconds))
-        mean, spread = (f([reached for reached, _ in found]) for f in (statistics.fmean, statistics.stdev))
-        middle = statistics.median(seconds for _, seconds in found)
+            tests.append((accuracy(network, test, recipe.precision), seconds))
+        mean, spread = (f([reached for reached, _ in tests]) for f in (statistics.fmean, statistics.stdev))
+        middle = statistics.median(seconds for _, seconds in tests)
         print(f"{model} {kernels}: {epochs} epochs, {middle:.1f} s, test {mean:.2f} ± {spread:.2f} %", flush=True)
+        about = {"measure": "fastest", "network": model, "goal": float(goal), "kernels": kernels, "epochs": epochs}
+        append("gpu", (
+            {**about, "seed": seed, "test_accuracy": round(reached, 2), "seconds": round(seconds, 1)}
+            for seed, (reached, seconds) in zip(SEEDS, tests, strict=True)
+        ))  # fmt: skip
 
 
 def trained(model: str, training: Images, recipe: Recipe, seed: int) -> tuple[torch.nn.Module, float]:
-    """A network, trained, and the seconds that it took."""
+    """Return a trained network and the seconds of its training."""
     torch.manual_seed(seed)
     network = build_model(model, {}, training.input_shape, 10).to(DEVICE)
     begin = time.perf_counter()
@@ -76,20 +82,21 @@ def trained(model: str, training: Images, recipe: Recipe, seed: int) -> tuple[to
 
 
 def images(data: str) -> list[Images]:
-    """Training, validation and test images, on the device."""
+    """Return training, validation and test images, on the device."""
     splits = open_source("parquet", {"path": data, "validation": 5000}).load()
     mean, spread = torch.tensor([0.491, 0.482, 0.447]), torch.tensor([0.247, 0.244, 0.262])
-    found = []
+    loaded = []
     for split in (splits["train"], splits["validation"], splits["test"]):
         pixels = torch.as_tensor(split.read(numpy.arange(len(split.labels))))
-        found.append(Images(pixels, torch.as_tensor(split.labels), mean, spread).to(DEVICE))
-    return found
+        loaded.append(Images(pixels, torch.as_tensor(split.labels), mean, spread).to(DEVICE))
+    return loaded
 
 
 def irp(data: str) -> None:
-    """Twenty rounds from an empty cache, by the command that users have."""
+    """Time twenty rounds from an empty cache, by the command `autosparse run`."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "autosparse", "run", str(SPEC), "--only", "irp/*", "--budget", "0.99"]
+        spec = str(SPECS / "resnet_cifar.yaml")
+        command = [sys.executable, "-m", "autosparse", "run", spec, "--only", "irp/*", "--budget", "0.99"]
         values = (
             f"dataset={{name: parquet, path: {Path(data).resolve()}}}",
             f"irp.rounds={ROUNDS}",
@@ -97,11 +104,12 @@ def irp(data: str) -> None:
             "irp.epochs=20",
             "irp.training.schedule=one_cycle",
         )
-        for value in values:
-            command += ["--set", value]
         begin = time.perf_counter()
-        subprocess.run(command, check=True, env={**os.environ, "AUTOSPARSE_CACHE_DIR": folder})
-        print(f"{ROUNDS} rounds of IRP to 0.99: {(time.perf_counter() - begin) / 60:.1f} min on {DEVICE.type}")
+        environment = {**os.environ, "AUTOSPARSE_CACHE_DIR": folder}
+        subprocess.run([*command, *settings(values)], check=True, env=environment)
+        minutes = (time.perf_counter() - begin) / 60
+        print(f"{ROUNDS} rounds of IRP to 0.99: {minutes:.1f} min on {DEVICE.type}")
+        append("gpu", [{"measure": "IRP", "rounds": ROUNDS, "sparsity": 0.99, "minutes": round(minutes, 2)}])
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How seconds grow: `python benchmarks/growth.py [OUT.svg]`, one thread; the plot needs the extra `plots`.
+"""Growth of run time with size: `python benchmarks/growth.py [OUT.svg]`, one thread; the plot needs the extra `plots`.
 
-With weights from a million to a hundred million (masks of a multilayer perceptron, and writing and reading them), with
-images, with rounds of IRP, and with steps of a plan. Each is fitted by seconds = a size^b, by least squares of the
-logarithms over the larger half of the sizes, where what a call takes whatever its size no longer shows. Linear is 1.
+Sizes are weights from a million to a hundred million (masks of a multilayer perceptron, and writing and reading them),
+images, rounds of IRP, and steps of a plan. The exponent b of seconds = a size^b is fitted by least squares of the
+logarithms over the larger half of the sizes, where constant costs are negligible. Linear growth has exponent 1.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy
 import torch
+from records import append
 
 import autosparse
 from autosparse.backends import this_machine
@@ -48,7 +49,7 @@ Points = list[tuple[int, float]]
 
 
 def main() -> None:
-    """A line for everything that grows, and the plot where a name for it is given."""
+    """Print a line for every series; draw them if a file is named."""
     torch.set_num_threads(1)
     found: dict[str, dict[str, Points]] = {}
     for axis, series in {
@@ -57,21 +58,24 @@ def main() -> None:
         found[axis] = {}
         for name, points in series():
             found[axis][name] = points
-            told = ", ".join(f"{size:,}: {seconds:.3g} s" for size, seconds in points[:: max(1, len(points) // 6)])
-            print(f"{axis:18} {name:22} exponent {exponent(points):4.2f}   {told}", flush=True)
+            ends = ", ".join(f"{size:,}: {seconds:.3g} s" for size, seconds in points[:: max(1, len(points) // 6)])
+            print(f"{axis:18} {name:22} exponent {exponent(points):4.2f}   {ends}", flush=True)
+            exact = [(size, round(seconds, 5)) for size, seconds in points]
+            row = {"measure": axis, "series": name, "exponent": round(exponent(points), 3), "points": exact}
+            append("growth", [row], threads=1)
     if sys.argv[1:]:
         plot(found, Path(sys.argv[1]))
 
 
 def exponent(points: Points) -> float:
-    """The slope of the larger half, of logarithms."""
+    """Return the slope of the logarithms over the larger half of the sizes."""
     larger = points[len(points) // 2 :]
     sizes, seconds = zip(*larger, strict=True)
     return float(numpy.polyfit(numpy.log(sizes), numpy.log(seconds), 1)[0])
 
 
 def weights() -> Iterator[tuple[str, Points]]:
-    """Masks at 0.98, a round of IRP that ranks and prunes, and masks written and read again."""
+    """Time masks at 0.98, the ranking and pruning of a round of IRP, and writing and reading masks."""
     batch = [(torch.randn(16, 64), torch.randint(0, 10, (16,)))]
     ways: dict[str, Callable[[torch.nn.Module], object]] = {
         name: partial(autosparse.prune, batches=batch, sparsity=0.98, method=method) for name, method in METHODS.items()
@@ -105,7 +109,7 @@ def _stored(model: torch.nn.Module) -> None:
 
 
 def images() -> Iterator[tuple[str, Points]]:
-    """Batches of an epoch, and a training with its evaluation."""
+    """Time the batches of an epoch, and a training with its evaluation."""
     model = build_model("lenet", {}, (3, 32, 32), 10)
     ways = {"an epoch of batches": _batches, "a training": partial(_trained, model)}
     for name, way in ways.items():
@@ -128,7 +132,7 @@ def _trained(model: torch.nn.Module, made: autosparse.core.images.Images) -> Non
 
 
 def rounds() -> Iterator[tuple[str, Points]]:
-    """So many rounds, one after another."""
+    """Time consecutive rounds of IRP."""
     made = made_up_images(512, (3, 32, 32), 10, CPU)
     initial = build_model("lenet", {}, (3, 32, 32), 10).state_dict()
     total = total_of(prunable_weights(build_model("lenet", {}, (3, 32, 32), 10)))
@@ -146,7 +150,7 @@ def rounds() -> Iterator[tuple[str, Points]]:
 
 
 def steps() -> Iterator[tuple[str, Points]]:
-    """A plan of the digits spec at more and more seeds, in an empty cache: compiled, looked up, counted."""
+    """Time a plan of the digits spec at growing numbers of seeds, in an empty cache: compile, look up, count."""
     points = []
     with tempfile.TemporaryDirectory() as folder:
         for count in SEEDS:
@@ -161,7 +165,7 @@ def steps() -> Iterator[tuple[str, Points]]:
 
 
 def clock(work: Callable[[], object]) -> float:
-    """The best of two."""
+    """Return the seconds of the faster of two calls."""
     seconds = []
     for _ in range(2):
         begin = time.perf_counter()

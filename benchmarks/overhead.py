@@ -1,7 +1,7 @@
-"""What plan, store and reporting take: `python benchmarks/overhead.py [ROUNDS]`, of the digits spec, one thread.
+"""Overhead of plan, store and report: `python benchmarks/overhead.py [ROUNDS]`, on the digits spec, one thread.
 
-A run from an empty cache, in a process of its own, and once more with nothing to run. The rest is
-what the whole takes less the functions of the steps, importing libraries, and probing a new machine once.
+Every round is a run in an empty cache, in a separate process, and a second run with nothing to do. The rest is the
+total without the functions of the steps, the imports of libraries and the first probe of the machine.
 """
 
 from __future__ import annotations
@@ -14,39 +14,44 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-SPEC = Path(__file__).parent.parent / "specs" / "digits.yaml"
+from records import append
+from runs import SPECS, settings
+
 ROUNDS = 3
-
-
-COLUMNS = ("in all", "in steps", "imports", "probes", "the rest", "share, %", "a step, ms", "again")
+COLUMNS = ("total", "in steps", "imports", "probes", "the rest", "share, %", "a step, ms", "again")
 
 
 def main() -> None:
-    """A line a round, and the medians; seconds where nothing else is said."""
+    """Print a line a round, and the medians; seconds unless a column names another unit."""
     print("".join(f"{column:>11}" for column in ("", *COLUMNS)))
-    found: list[tuple[float, ...]] = []
+    rounds: list[tuple[float, ...]] = []
     for number in range(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS):
         with tempfile.TemporaryDirectory() as folder:
             first, again = (child(folder) for _ in range(2))
         spent = first["inside"], first["imports"], first["probes"]
         rest = first["seconds"] - sum(spent)
         shares = 100 * rest / first["seconds"], 1000 * rest / first["steps"]
-        found.append((first["seconds"], *spent, rest, *shares, again["seconds"]))
-        tell(f"round {number + 1}", found[-1])
-    tell("median", tuple(statistics.median(column) for column in zip(*found, strict=True)))
+        rounds.append((first["seconds"], *spent, rest, *shares, again["seconds"]))
+        show(f"round {number + 1}", rounds[-1])
+        total, steps, imports, probes, rest, share, step, rerun = (round(value, 4) for value in rounds[-1])
+        append("overhead", [{
+            "measure": "run", "steps": int(first["steps"]), "seconds": total, "step_seconds": steps,
+            "import_seconds": imports, "probe_seconds": probes, "rest_seconds": rest,
+            "rest_share": round(share / 100, 4), "rest_milliseconds_per_step": step, "rerun_seconds": rerun,
+        }], threads=1)  # fmt: skip
+    show("median", tuple(statistics.median(column) for column in zip(*rounds, strict=True)))
     print(f"{first['steps']:.0f} steps")
 
 
-def tell(name: str, row: tuple[float, ...]) -> None:
-    """One line."""
+def show(name: str, row: tuple[float, ...]) -> None:
+    """Print one line."""
     print(f"{name:>11}" + "".join(f"{value:11.2f}" for value in row), flush=True)
 
 
 def child(folder: str) -> dict[str, float]:
-    """Seconds of one run in a process of its own."""
+    """Return the seconds of one run in a separate process."""
     environment = {**os.environ, "AUTOSPARSE_CACHE_DIR": f"{folder}/cache", "OMP_NUM_THREADS": "1"}
     begin = time.perf_counter()
     ended = subprocess.run(
@@ -56,7 +61,7 @@ def child(folder: str) -> dict[str, float]:
 
 
 def one(folder: str) -> None:
-    """A run in this process; what its steps and imports took goes to stderr."""
+    """Run in this process; write the seconds of steps, imports and probes to stderr."""
     begin = time.perf_counter()
     import optuna  # noqa: F401 -- steps would import them
     import torch  # noqa: F401
@@ -68,7 +73,7 @@ def one(folder: str) -> None:
     from autosparse.cost import price
     from autosparse.execute import data_parallel
 
-    taken = {"inside": 0.0, "imports": imports, "probes": 0.0, "steps": 0.0}
+    seconds = {"inside": 0.0, "imports": imports, "probes": 0.0, "steps": 0.0}
 
     def timed(work: Callable[..., Any], name: str) -> Callable[..., Any]:
         def do(*given: Any, **options: Any) -> Any:
@@ -76,13 +81,13 @@ def one(folder: str) -> None:
             try:
                 return work(*given, **options)
             finally:
-                taken[name] += time.perf_counter() - start
-                taken["steps"] += name == "inside"
+                seconds[name] += time.perf_counter() - start
+                seconds["steps"] += name == "inside"
 
         return do
 
     class Timed:
-        """The operations, with a clock around each."""
+        """Operations with a timer around each."""
 
         def __getitem__(self, name: str) -> Any:
             entry = operations[name]
@@ -97,13 +102,12 @@ def one(folder: str) -> None:
     _base._prepare = timed(_base._prepare, "imports")  # type: ignore[attr-defined]
     for probe in ("probe_machine", "probe_network"):
         object.__setattr__(price.THIS_MACHINE, probe, timed(getattr(price.THIS_MACHINE, probe), "probes"))
-    sys.argv = ["autosparse", "run", str(SPEC), "--out", f"{folder}/run", "--quiet"]
-    for value in ("target.threads=1", "target.workers=1"):
-        sys.argv += ["--set", value]
+    values = settings(["target.threads=1", "target.workers=1"])
+    sys.argv = ["autosparse", "run", str(SPECS / "digits.yaml"), "--out", f"{folder}/run", "--quiet", *values]
     try:
         autosparse()
     except SystemExit:
-        print(json.dumps(taken), file=sys.stderr)
+        print(json.dumps(seconds), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,50 +1,48 @@
-"""What a plan predicts against what the run takes: `python benchmarks/prediction.py SPEC [--set PATH=VALUE]...`.
+"""Predicted against actual time and memory: `python benchmarks/prediction.py SPEC [--set PATH=VALUE]...`.
 
-Three times in a fresh cache: `plan` (which measures the machine), then `run`. Then once more in the last of them with
-another learning rate, so that everything but the data runs again with rates of finished steps. Every command is a
-process of its own. Ratios are predicted over actual; a line of JSON for each round is appended to `prediction.jsonl`.
+Three rounds in a fresh cache: `plan`, which calibrates the cost model, then `run`. A fourth round in the last cache
+with another learning rate repeats all steps but the data, with the rates of finished steps. Every command is a separate
+process. Ratios are predicted over actual. Every round is a row of `results/prediction.jsonl`.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from records import append
+from runs import autosparse
+
 from autosparse.store import Store, open_index
 
-ROUNDS, RESULTS = 3, Path(__file__).with_suffix(".jsonl")
+ROUNDS = 3
 OTHER = "--set=training.lr=0.05"
 
 
 def main(spec: str, *overrides: str) -> None:
-    """Print predicted and actual seconds and peaks, of each operation and in all."""
+    """Print predicted and actual seconds and peaks, by operation and in total."""
     rounds = []
     with tempfile.TemporaryDirectory() as folder:
         for number in range(ROUNDS):
             cache = Path(folder) / str(number)
             rounds.append(_round("after calibration", cache, spec, *overrides))
         rounds.append(_round("after one run", cache, spec, *overrides, OTHER))
-    with RESULTS.open("a", encoding="utf-8") as file:
-        for found in rounds:
-            file.write(json.dumps({"spec": Path(spec).stem, "overrides": overrides, **found}) + "\n")
+    append("prediction", ({"spec": Path(spec).stem, "overrides": overrides, **row} for row in rounds))
     for kind in ("after calibration", "after one run"):
-        same = [found for found in rounds if found["kind"] == kind]
-        _show(kind, sorted(same, key=lambda found: found["actual"]["seconds"])[len(same) // 2])
-        ratio = same[0]["predicted"]["seconds"] / statistics.median(found["actual"]["seconds"] for found in same)
+        same = [row for row in rounds if row["kind"] == kind]
+        _show(kind, sorted(same, key=lambda row: row["actual"]["seconds"])[len(same) // 2])
+        ratio = same[0]["predicted"]["seconds"] / statistics.median(row["actual"]["seconds"] for row in same)
         print(f"{kind}: first prediction over the median of {len(same)}: {ratio:.2f}\n")
 
 
 def _round(kind: str, cache: Path, *arguments: str) -> dict[str, Any]:
-    environment = {**os.environ, "AUTOSPARSE_CACHE_DIR": str(cache)}
-    plan = _command(environment, "plan", *arguments)
-    run = _command(environment, "run", "--out", tempfile.mkdtemp(dir=cache.parent), *arguments)
+    plan = autosparse("plan", *arguments, AUTOSPARSE_CACHE_DIR=str(cache))
+    out = tempfile.mkdtemp(dir=cache.parent)
+    run = autosparse("run", "--out", out, *arguments, AUTOSPARSE_CACHE_DIR=str(cache))
     index = open_index(Store(cache))
     operations: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     peak = 0
@@ -72,17 +70,13 @@ def _round(kind: str, cache: Path, *arguments: str) -> dict[str, Any]:
     }
 
 
-def _command(environment: dict[str, str], *arguments: str) -> Any:
-    command = [sys.executable, "-m", "autosparse", *arguments, "--json", "--quiet"]
-    return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True, text=True).stdout)
-
-
-def _show(kind: str, found: dict[str, Any]) -> None:
+def _show(kind: str, row: dict[str, Any]) -> None:
     print(f"{kind:<19}steps  predicted    actual  ratio     predicted peak   actual peak  ratio")
-    for name, row in found["operations"].items():
-        _line(name, f"{row['steps']:.0f}", row["predicted"], row["actual"], row["predicted_peak"], row["actual_peak"])
-    predicted, actual = found["predicted"], found["actual"]
-    _line("in all", "", predicted["seconds"], actual["seconds"], predicted["peak_bytes"], actual["peak_bytes"])
+    for name, step in row["operations"].items():
+        peaks = step["predicted_peak"], step["actual_peak"]
+        _line(name, f"{step['steps']:.0f}", step["predicted"], step["actual"], *peaks)
+    predicted, actual = row["predicted"], row["actual"]
+    _line("total", "", predicted["seconds"], actual["seconds"], predicted["peak_bytes"], actual["peak_bytes"])
 
 
 def _line(name: str, steps: str, predicted: float, actual: float, planned_peak: float, peak: float) -> None:

@@ -1,8 +1,8 @@
-"""How far learned layer quotas agree with IRP's on other networks: `python benchmarks/quotas.py DATA`.
+"""Agreement of learned layer quotas with IRP's on other networks: `python benchmarks/quotas.py DATA`.
 
-DATA is the folder of CIFAR-10 in Parquet files. IRP of four networks, as in specs/cifar_scorer.yaml, is run where it is
-not in the cache (an hour of one core); scorer `quota` learns from some of them, and its quotas are compared with what
-the IRP of each other one leaves: the share of its survivors for which their own layers have room.
+DATA is the folder of CIFAR-10 in Parquet files. IRP of four networks, as in specs/cifar_scorer.yaml, runs unless cached
+(an hour of one core). Scorer `quota` learns from some of them; its quotas are compared with the survivors of IRP on
+each other network. Agreement is the share of survivors that fit into the quotas of their layers.
 """
 
 from __future__ import annotations
@@ -10,18 +10,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from autosparse.backends import Placement, this_machine
+from ranks import PLACEMENT, run_labels
+from records import append
+
 from autosparse.core.ranking import agreement
 from autosparse.core.scorers import scorers
-from autosparse.execute import Everyone, Execution
-from autosparse.plan.compile import compile_plan
-from autosparse.plan.status import select_steps, statuses
-from autosparse.spec import load_spec, resolve
 from autosparse.steps import Context
 from autosparse.steps.scorer import load_examples
-from autosparse.store import Artifact, Store
+from autosparse.store import Artifact
 
-SPEC = Path(__file__).parent.parent / "specs" / "cifar_scorer.yaml"
 SOURCES = {
     "vgg": "vgg",
     "resnet20": "resnet20",
@@ -32,37 +29,37 @@ LEARNED_FROM = [
     ("resnet20",), ("vgg",), ("resnet8",), ("mobilenet",), ("resnet8", "mobilenet"), ("resnet20", "mobilenet"),
     ("resnet8", "resnet20"), ("vgg", "resnet20"),
 ]  # fmt: skip
-PLACEMENT = Placement("cpu", 1)
 
 
 def main() -> None:
-    """A line for quotas that take no learning, then one for each set of sources; a column for each other network."""
-    labels = {name: made(model, sys.argv[1]) for name, model in SOURCES.items()}
+    """Print a line for quotas without learning, then one for each set of sources; a column for each other network."""
+    labels = {name: labels_of(model, sys.argv[1]) for name, model in SOURCES.items()}
     print(f"{'learned from':<24}" + "".join(f"{name:>12}" for name in SOURCES))
     for start in ("igq", "erk"):
-        row = [agrees(labels, ("vgg",), name, start=start, strength=0.0) for name in SOURCES]
-        print(f"{'nothing: ' + start:<24}" + "".join(f"{value:12.1f}" for value in row))
+        show(f"nothing: {start}", {n: agreement_on(labels, ("vgg",), n, start=start, strength=0.0) for n in SOURCES})
     for sources in LEARNED_FROM:
-        told = (f"{agrees(labels, sources, name):.1f}" if name not in sources else "–" for name in SOURCES)
-        print(f"{' and '.join(sources):<24}" + "".join(f"{value:>12}" for value in told))
+        others = [name for name in SOURCES if name not in sources]
+        show(" and ".join(sources), {name: agreement_on(labels, sources, name) for name in others})
 
 
-def made(model: str, data: str) -> Artifact:
-    """The label artifact of a network's IRP, made if it is not there."""
-    values = [
-        *(f"dataset.path={Path(data).resolve()}", "target.threads=1", "model=lenet", "tuning.split=layers"),
-        *(f"irp.models=[{model}]", "irp.seeds=[100]"),
-    ]
-    plan = compile_plan(resolve(load_spec(SPEC, overrides=values).spec, this_machine()), "quotas")
-    store = Store.default()
-    selection = select_steps(plan, statuses(plan, store), only=["label/*"])
-    Execution(plan, store, Everyone(), placement=PLACEMENT, selection=selection).run()
-    (step,) = plan.of("label")
-    return store.open(step.operation, step.key)
+def show(sources: str, percent: dict[str, float]) -> None:
+    """Print a line of the table and record its values."""
+    print(f"{sources:<24}" + "".join(f"{percent[n]:12.1f}" if n in percent else f"{'–':>12}" for n in SOURCES))
+    about = {"measure": "agreement with IRP quotas", "learned_from": sources}
+    append("quotas", ({**about, "network": name, "percent": round(value, 1)} for name, value in percent.items()), 1)
 
 
-def agrees(labels: dict[str, Artifact], sources: tuple[str, ...], target: str, **options: object) -> float:
-    """Agreement on the target, in %, of a scorer with its default pull that learned from the sources."""
+def labels_of(model: str, data: str) -> Artifact:
+    """Return the label artifact of a network's IRP; run IRP unless it is cached."""
+    (artifact,) = run_labels(
+        f"dataset.path={Path(data).resolve()}", "target.threads=1", "model=lenet", "tuning.split=layers",
+        f"irp.models=[{model}]", "irp.seeds=[100]",
+    ).values()  # fmt: skip
+    return artifact
+
+
+def agreement_on(labels: dict[str, Artifact], sources: tuple[str, ...], target: str, **options: object) -> float:
+    """Return the agreement in percent, on the target, of a scorer that learned from the sources."""
     entry = scorers["quota"]
     learned = [
         load_examples(Context({f"label.{n}": labels[n] for n in names}, None, PLACEMENT, {}))

@@ -1,8 +1,8 @@
-"""What one-shot pruning of a ResNet-50 costs: `python benchmarks/scale.py [CRITERION]...`. 224 px, 8 images, a thread.
+"""Cost of one-shot pruning of a ResNet-50: `python benchmarks/scale.py [CRITERION]...`. 224 px, 8 images, one thread.
 
-Every criterion runs in a process of its own: seconds in all, of which in the network's forward and backward passes, and
-the process's peak memory over what it held before there was a model, beside the model and the activations that one
-backward pass needs. `prospr:4` is one that takes its images in four parts.
+Every criterion runs in a separate process. Columns: total seconds, seconds in the network's forward and backward
+passes, and peak memory above the process without a model, also relative to the model and the activations of one
+backward pass. `prospr:4` takes its images in four microbatches.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from records import append
 
 from autosparse import prune
 from autosparse.core.criteria import criteria
@@ -25,23 +26,29 @@ MODEL, IMAGES, SIDE, SPARSITY = "torchvision:resnet50", 8, 224, 0.95
 
 
 def main() -> None:
-    """A line for every criterion that needs no trained scorer."""
+    """Print a line for every criterion that needs no trained scorer."""
     ready = [entry.name for entry in criteria if not {"needs_scorer", "needs_rounds"} & set(entry.facts)]
     names = sys.argv[1:] or [*ready, "prospr:4"]
-    print(f"{'criterion':10}  seconds  in passes  beyond  peak memory  of model and activations")
+    print(f"{'criterion':10}  seconds  in passes    rest  peak memory  of model and activations")
     for name in names:
         child = [sys.executable, __file__, "--one", name]
-        found = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
-        beyond, peak = found["seconds"] - found["passes"], found["peak"] / 2**20
+        cost = json.loads(subprocess.run(child, check=True, capture_output=True, text=True).stdout)
+        rest, peak, times = cost["seconds"] - cost["passes"], cost["peak"] / 2**20, cost["peak"] / cost["needed"]
         print(
-            f"{name:10}  {found['seconds']:7.1f}  {found['passes']:9.1f}  {beyond:6.1f}  {peak:7.0f} MiB"
-            f"  {found['peak'] / found['needed']:11.2f}",
+            f"{name:10}  {cost['seconds']:7.1f}  {cost['passes']:9.1f}  {rest:6.1f}  {peak:7.0f} MiB  {times:11.2f}",
             flush=True,
         )
+        criterion, _, parts = name.partition(":")
+        append("scale", [{
+            "measure": "one-shot pruning", "network": MODEL, "images": IMAGES, "side": SIDE, "sparsity": SPARSITY,
+            "criterion": criterion, "microbatches": int(parts or 1), "seconds": round(cost["seconds"], 2),
+            "pass_seconds": round(cost["passes"], 2), "peak_mib": round(peak),
+            "over_model_and_activations": round(times, 3),
+        }])  # fmt: skip
 
 
 def measure(name: str) -> dict[str, float]:
-    """Seconds and bytes of one criterion, in this process."""
+    """Return the seconds and bytes of one criterion, in this process."""
     torch.set_num_threads(1)
     empty = _peak()
     model = build_model(MODEL, {}, (3, SIDE, SIDE), 1000)

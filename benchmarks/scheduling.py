@@ -1,9 +1,9 @@
-"""How long many steps take on many machines: `python benchmarks/scheduling.py [PLOT.svg]`.
+"""Simulated schedules of a large plan on 1 to 256 workers: `python benchmarks/scheduling.py [PLOT.svg]`.
 
 The plan of a comparison of two thousand steps (IRPs, trials, masks, trainings, evaluations of eight methods at four
-budgets and eighteen seeds) is scheduled on 1 to 256 workers as runs do it, each step priced as on digits. Beside it is
-what no schedule can be shorter than: the longest chain of steps, or all work divided among the workers. The last column
-knows more: what cannot begin before some time, as everything that waits for the scorer, is work that is left then.
+budgets and eighteen seeds) is scheduled as runs do it, with the cost of each step on digits. The first lower bound is
+the longest chain of steps, or all work divided among the workers. The tighter bound also counts the work that cannot
+start before a given time, such as all steps that wait for the scorer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import random
 import sys
 import tempfile
 from pathlib import Path
+
+from records import append
 
 from autosparse.backends import this_machine
 from autosparse.html.svg import Series, line_chart, standalone
@@ -36,7 +38,7 @@ SECONDS = {"data": 1.0, "init": 0.1, "irp": 12.0, "label": 0.5, "trial": 2.0, "t
 
 
 def plan_of(seeds: int) -> Plan:
-    """The plan of the comparison at so many seeds."""
+    """Return the plan of the comparison at a number of seeds."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "many.yaml"
         path.write_text(SPEC % ", ".join(map(str, range(seeds))))
@@ -45,7 +47,7 @@ def plan_of(seeds: int) -> Plan:
 
 
 def longest(plan: Plan, seconds: dict[str, float]) -> float:
-    """Seconds of the longest chain of steps."""
+    """Return the seconds of the longest chain of steps."""
     until: dict[str, float] = {}
     for step in plan.steps.values():
         until[step.name] = seconds[step.name] + max((until[name] for name in step.inputs.values()), default=0.0)
@@ -53,7 +55,7 @@ def longest(plan: Plan, seconds: dict[str, float]) -> float:
 
 
 def released(plan: Plan, seconds: dict[str, float], workers: int) -> float:
-    """Seconds below which no schedule is: for every time, until then and then the work that cannot begin before."""
+    """Return the tighter bound in seconds: for every time, that time and the work that cannot start earlier."""
     begin: dict[str, float] = {}
     for step in plan.steps.values():
         begin[step.name] = max((begin[name] + seconds[name] for name in step.inputs.values()), default=0.0)
@@ -71,14 +73,21 @@ def main(plot: str = "") -> None:
     seconds = {s.name: SECONDS[s.operation] * chance.uniform(0.7, 1.3) for s in plan.steps.values()}
     work, chain = sum(seconds.values()), longest(plan, seconds)
     print(f"{len(plan.steps)} steps, {work:.0f} s of work, the longest chain {chain:.0f} s")
-    rows = []
+    rows, records = [], []
     for workers in (2**power for power in range(9)):
-        found = makespan(plan.steps.values(), seconds, workers)
+        span = makespan(plan.steps.values(), seconds, workers)
         bound = max(chain, work / workers)
         tighter = max(bound, released(plan, seconds, workers))
-        rows.append((workers, found, bound))
-        told = f"{found / bound:.3f} times the bound of {bound:>8.1f} s, {found / tighter:.3f} times {tighter:>8.1f} s"
-        print(f"{workers:>4} workers {found:>9.1f} s, {told}")
+        rows.append((workers, span, bound))
+        ratios = f"{span / bound:.3f} times the bound of {bound:>8.1f} s, {span / tighter:.3f} times {tighter:>8.1f} s"
+        print(f"{workers:>4} workers {span:>9.1f} s, {ratios}")
+        records.append({
+            "measure": "schedule", "steps": len(plan.steps), "work_seconds": round(work),
+            "longest_chain_seconds": round(chain), "workers": workers, "seconds": round(span, 1),
+            "over_bound": round(span / bound, 3), "bound_seconds": round(bound, 1),
+            "over_tighter_bound": round(span / tighter, 3), "tighter_bound_seconds": round(tighter, 1),
+        })  # fmt: skip
+    append("scheduling", ({**record, "machine": "simulated"} for record in records))
     if plot:
         lines = [
             Series("as runs do it", [(math.log2(w), math.log10(s)) for w, s, _ in rows], main=True),

@@ -1,10 +1,10 @@
-"""How fast batches come from disk: `python benchmarks/streaming.py`. Ratios to the same batches from memory.
+"""Throughput of batches from disk, relative to memory: `python benchmarks/streaming.py`.
 
-`python benchmarks/streaming.py memory`: the peak of a process that trains ResNet-8 for an epoch's beginning on 100,000
-images of 64 x 64 pixels, from memory and from disk.
+`python benchmarks/streaming.py memory`: peak memory of a process that trains ResNet-8 for 40 steps on 100,000 images of
+64 x 64 pixels, from memory and from disk.
 
-A set of random pixels is written as a `data` step writes it, in files of 256 MiB, and read by the loop that
-training uses: shuffled, cropped, flipped, normalized. One thread.
+Random pixels are written as a `data` step writes them, in files of 256 MiB, and read by the loop of a training:
+shuffled, cropped, flipped, normalized. One thread.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from records import append
 
 from autosparse.core.images import Images, epoch
 from autosparse.store import ShardedRows, dump_tensors
@@ -51,19 +52,31 @@ def main() -> None:
                 for _ in epoch(images, batch=128, crop=4, flip=True, generator=generator):
                     pass
                 rates[name].append(IMAGES / (time.perf_counter() - begin))
-    for name, found in rates.items():
-        ratio = statistics.median(rate / base for rate, base in zip(found, rates["memory"], strict=True))
-        print(f"{name:18} {statistics.median(found):9,.0f} images/s of {SIDE} x {SIDE} x 3   {ratio:.2f} of memory")
+    rows = []
+    for name, measured in rates.items():
+        ratio = statistics.median(rate / base for rate, base in zip(measured, rates["memory"], strict=True))
+        median = statistics.median(measured)
+        print(f"{name:18} {median:9,.0f} images/s of {SIDE} x {SIDE} x 3   {ratio:.2f} of memory")
+        rows.append({
+            "measure": "throughput", "source": name, "images": IMAGES, "side": SIDE, "rounds": REPEATS,
+            "images_per_second": round(median), "over_memory": round(ratio, 3),
+        })  # fmt: skip
+    append("streaming", rows, threads=1)
 
 
 def peaks() -> None:
-    """GiB that a process held at most, for either way, each in one of its own."""
+    """Print the peak memory of a process for either source."""
+    rows = []
     for way in ("memory", "disk"):
         command = [sys.executable, __file__, "peak", way]
-        found = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        print(
-            f"{way:8} {found:.2f} GiB for {MANY:,} images of {SIDE} x {SIDE}, {MANY * SIDE * SIDE * 3 / 2**30:.2f} GiB"
-        )
+        gib = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        size = MANY * SIDE * SIDE * 3 / 2**30
+        print(f"{way:8} {gib:.2f} GiB for {MANY:,} images of {SIDE} x {SIDE}, {size:.2f} GiB")
+        rows.append({
+            "measure": "peak memory", "source": way, "network": "resnet8", "images": MANY, "side": SIDE,
+            "data_gib": round(size, 2), "peak_gib": round(gib, 2),
+        })  # fmt: skip
+    append("streaming", rows)
 
 
 def peak(way: str) -> None:

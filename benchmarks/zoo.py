@@ -1,25 +1,23 @@
-"""Prune networks of torchvision, timm and transformers: `python benchmarks/zoo.py`, `python benchmarks/zoo.py --table`.
+"""Pruning of foreign networks, those of torchvision, timm and transformers: `python benchmarks/zoo.py`.
 
-Every network is built at random from its own library, nothing is downloaded: torchvision's classifiers and timm's with
-10 classes at the smallest image that a plain training step accepts, transformers from the small configurations in
-TRANSFORMERS. Each runs in a process of its own, one thread, two processes at once, within limits of time and memory.
-Its steps are four methods of `prune` at a sparsity of 0.9, `hold` over two steps of SGD, `save`, and for every third
-network of torchvision and timm three formats of export. A line of `results/zoo.jsonl` is one network; networks that
-have a line are skipped, so that the command can be stopped and continued.
+Every network is built at random from its library, without downloads (`zoo_networks.py`): torchvision's and timm's
+classifiers with 10 classes at the smallest image that a plain training step accepts, transformers from small
+configurations. Each runs in a separate process, one thread, two processes at once, within limits of time and memory.
+The steps are four methods of `prune` at a sparsity of 0.9, `hold` over two steps of SGD, `save`, and for every third
+network of torchvision and timm three export formats. A row of `results/zoo.jsonl` is one network; the command skips
+networks that have a row, so it can be stopped and continued.
 
-`--family` chooses a library, `--only` a pattern of names (`timm:mobile*`), `--limit` the number of networks, `--out`
-another file. `--table` prints what the file holds, in Markdown. transformers, timm and the extra `onnx` must be
-installed; a full run takes about an hour on two cores. A step is "ok", "reason: ..." where an exporter refuses the
-network in autosparse's words, or the error's name and first line; `at` is the line of autosparse that raised it.
+`--family` selects a library, `--only` a pattern of names (`timm:mobile*`), `--limit` the number of networks, `--out`
+another file. `--table` prints the rows in Markdown. transformers, timm and the extra `onnx` must be installed; a full
+run takes about an hour on two cores. The result of a step is "ok", "reason: ..." if an exporter rejects the network in
+autosparse's words, or the error's name and first line; `at` is the line of autosparse that raised it.
 """
 
 from __future__ import annotations
 
 import argparse
 import fnmatch
-import itertools
 import json
-import math
 import os
 import re
 import resource
@@ -30,31 +28,27 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from records import FOLDER, provenance, read_file
+from zoo_networks import NAMES, SEED, SUBJECTS, Skipped, Subject
 
 import autosparse
 from autosparse.exporters import Model, exporters, open_model
 
-RESULTS = Path(__file__).parent / "results" / "zoo.jsonl"
+RESULTS = FOLDER / "zoo.jsonl"
 PACKAGE = Path(autosparse.__file__).parent
-SPARSITY, CLASSES, BATCH, SEED = 0.9, 10, 4, 0
-ROUNDS = 5  # of SynFlow, whose 100 would take most of the time
+SPARSITY = 0.9
+ROUNDS = 5  # of SynFlow; 100 would dominate the run time
 CLOSE = 1e-3  # of the largest output
-SIDES = (32, 64, 96, 128, 160, 192, 224, 240, 256, 299, 320, 384, 448, 512)
-PROCESSES, SECONDS, MEMORY = 2, 180, 10 * 2**30  # SECONDS of the processor, twice as many with exports
-SMALL, LARGEST = 20_000_000, 90_000_000  # parameters
-COUNTS = {"torchvision": 60, "timm": 150}
+PROCESSES, SECONDS, MEMORY = 2, 180, 10 * 2**30  # SECONDS of processor time, twice as long with exports
 PRUNE = {
     "default": {},
     "snip": {"method": "snip"},
@@ -65,123 +59,33 @@ EXPORTS = ("shrunk", "onnx", "pt2")
 STEPS = ("build", *PRUNE, "hold", "save", *EXPORTS)
 FAMILIES = ("torchvision", "timm", "transformers")
 
-_TOKENS, _WIDTH, _LENGTH, _SIDE = 99, 32, 16, 32
-_BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-_LLAMA = {**_BERT, "num_key_value_heads": 2, "pad_token_id": 0}
-_VIT = {**_BERT, "image_size": 32, "patch_size": 8}
-_T5 = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
-_BART = {
-    **{"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4},
-    **{"decoder_attention_heads": 4, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64},
-}
-_GPT = {"n_embd": 32, "n_layer": 2, "n_head": 4}
-_WAVES = {"conv_dim": (32, 32), "conv_kernel": (10, 3), "conv_stride": (5, 2)}
-_POSITIONS = {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
-_WHISPER = {**_BART, "num_mel_bins": 8, "max_source_positions": 16, "max_target_positions": 32}
-_TWO_STAGES = {"num_stages": 2, "depths": [2, 2], "hidden_sizes": [16, 32]}
-_SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [2, 2], "num_heads": [2, 4], "window_size": 4}
-_SEGFORMER = {
-    **{"num_encoder_blocks": 2, "depths": [2, 2], "sr_ratios": [4, 2], "hidden_sizes": [16, 32]},
-    **{"patch_sizes": [7, 3], "strides": [4, 2], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2]},
-}
-_MOBILEVIT = {"image_size": 64, "hidden_sizes": [16, 24, 32], "neck_hidden_sizes": [8, 8, 16, 16, 24, 24, 32]}
-_CLIP = {"text_config": {**_BERT, "vocab_size": _TOKENS}, "vision_config": _VIT, "projection_dim": 16}
-TRANSFORMERS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "bert": ("BertForSequenceClassification", "texts", _BERT),
-    "roberta": ("RobertaForSequenceClassification", "texts", _BERT),
-    "distilbert": ("DistilBertForSequenceClassification", "texts", {"dim": 32, "n_layers": 2, "n_heads": 4}),
-    "albert": ("AlbertForSequenceClassification", "texts", {**_BERT, "embedding_size": 16}),
-    "electra": ("ElectraForSequenceClassification", "texts", {**_BERT, "embedding_size": 16}),
-    "deberta-v2": (
-        "DebertaV2ForSequenceClassification",
-        "texts",
-        {**_BERT, "relative_attention": True, "pos_att_type": ["p2c", "c2p"]},
-    ),
-    "modernbert": ("ModernBertForSequenceClassification", "texts", {**_BERT, "pad_token_id": 0}),
-    "xlnet": ("XLNetForSequenceClassification", "texts", {"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64}),
-    "t5-encoder": ("T5ForTokenClassification", "tokens", _T5),
-    "gpt2": ("GPT2LMHeadModel", "language", _GPT),
-    "gpt-neox": ("GPTNeoXForCausalLM", "language", _BERT),
-    "opt": ("OPTForCausalLM", "language", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
-    "llama": ("LlamaForCausalLM", "language", _LLAMA),
-    "mistral": ("MistralForCausalLM", "language", _LLAMA),
-    "mixtral": ("MixtralForCausalLM", "language", {**_LLAMA, "num_local_experts": 4}),
-    "qwen2": ("Qwen2ForCausalLM", "language", _LLAMA),
-    "gemma": ("GemmaForCausalLM", "language", {**_LLAMA, "head_dim": 8}),
-    "phi": ("PhiForCausalLM", "language", _BERT),
-    "falcon": ("FalconForCausalLM", "language", {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}),
-    "bloom": ("BloomForCausalLM", "language", {"hidden_size": 32, "n_layer": 2, "n_head": 4}),
-    "t5": ("T5ForConditionalGeneration", "pairs", _T5),
-    "bart": ("BartForConditionalGeneration", "pairs", _BART),
-    "vit": ("ViTForImageClassification", "images", _VIT),
-    "deit": ("DeiTForImageClassification", "images", _VIT),
-    "beit": ("BeitForImageClassification", "images", _VIT),
-    "swin": ("SwinForImageClassification", "images", _SWIN),
-    "convnext": ("ConvNextForImageClassification", "images", _TWO_STAGES),
-    "resnet": ("ResNetForImageClassification", "images", {"embedding_size": 16, **_TWO_STAGES}),
-    "segformer": ("SegformerForImageClassification", "images", _SEGFORMER),
-    "mobilevit": ("MobileViTForImageClassification", "images", _MOBILEVIT),
-    "wav2vec2": ("Wav2Vec2ForSequenceClassification", "sounds", {**_BERT, **_WAVES, **_POSITIONS}),
-    "whisper": ("WhisperForConditionalGeneration", "speech", _WHISPER),
-    "clip": ("CLIPModel", "captions", _CLIP),
-}
-"""Architecture -> (class, kind of its inputs, what is small in its configuration)."""
-
-Loss = Callable[[Any, Any], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A network, built the same at every call, with a batch and, where cross-entropy does not do, a loss.
-
-    `shape` is that of one image, empty where the network takes several inputs by name.
-    """
-
-    build: Callable[[], torch.nn.Module]
-    inputs: Any
-    labels: torch.Tensor
-    loss: Loss | None
-    shape: tuple[int, ...]
-
-    def outputs(self, network: torch.nn.Module) -> Any:
-        """Those of the batch."""
-        return network(**self.inputs) if isinstance(self.inputs, dict) else network(self.inputs)
-
-    def objective(self, network: torch.nn.Module) -> torch.Tensor:
-        """The loss of the batch."""
-        return (self.loss or torch.nn.functional.cross_entropy)(self.outputs(network), self.labels)
-
 
 class Wrong(AssertionError):
-    """A promise of the interface that does not hold."""
-
-
-class Skipped(Exception):
-    """A step that does not apply."""
+    """A guarantee of the interface that does not hold."""
 
 
 def main() -> None:
-    """Run what has no line yet, or print the table."""
+    """Run the networks that have no row, or print the table."""
     options = _options()
     if options.one:
         Trial(options.one, options.record, export=options.export).run()
     elif options.table:
-        print(table(lines(options.out)))
+        print(table(read_file(options.out)))
     else:
         run(options)
 
 
 def run(options: argparse.Namespace) -> None:
-    """A process for every network that is chosen and has no line yet."""
-    done = {f"{line['family']}:{line['name']}" for line in lines(options.out)}
+    """Start a process for every selected network that has no row."""
+    done = {f"{line['family']}:{line['name']}" for line in read_file(options.out)}
     families = [options.family] if options.family else [*FAMILIES]
     for family in [family for family in families if find_spec(family) is None]:
-        print(f"{family} is not installed: its networks are left for another run", file=sys.stderr)
+        print(f"{family} is not installed: its networks are skipped", file=sys.stderr)
         families.remove(family)
     chosen = [
-        (f"{family}:{name}", family != "transformers" and place % 3 == 0)
+        (f"{family}:{name}", family != "transformers" and number % 3 == 0)
         for family in families
-        for place, name in enumerate(NAMES[family]())
+        for number, name in enumerate(NAMES[family]())
     ]
     if options.only:
         chosen = [one for one in chosen if fnmatch.fnmatch(one[0], options.only)]
@@ -190,10 +94,11 @@ def run(options: argparse.Namespace) -> None:
     with ThreadPoolExecutor(PROCESSES) as pool, options.out.open("a", encoding="utf-8") as file:
         futures = [pool.submit(_child, network, export) for network, export in missing]
         for count, future in enumerate(as_completed(futures), 1):
-            line = future.result()
+            line = {**future.result(), **provenance(threads=1)}
             file.write(json.dumps(line) + "\n")
             file.flush()
-            brief = ", ".join(f"{step} {told['result'][:80]}" for step, told in line["steps"].items() if _fails(told))
+            results = {step: outcome["result"] for step, outcome in line["steps"].items()}
+            brief = ", ".join(f"{step} {result[:80]}" for step, result in results.items() if result != "ok")
             print(
                 f"{count}/{len(missing)} {line['family']}:{line['name']} {line['seconds']:.0f} s: {brief or 'ok'}",
                 flush=True,
@@ -210,26 +115,26 @@ def _child(network: str, export: bool) -> dict[str, Any]:
         limit = SECONDS * (1 + export)
         try:
             command += ["--export"] * export
-            # Of a machine that does other work, too: processor time is what the child limits.
+            # The machine may be shared, so the child limits processor time and this timeout is generous.
             ended = subprocess.run(command, env=environment, cwd=folder, capture_output=True, timeout=20 * limit)
             last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
             fate = f"Crash: exit code {ended.returncode}" + "".join(f", {text[:200]}" for text in last)
             fate = f"TimeLimit: over {limit} s" if ended.returncode == -signal.SIGXCPU else fate
         except subprocess.TimeoutExpired:
             fate = f"TimeLimit: over {20 * limit} s of the clock"
-        told: dict[str, Any] = {"family": family, "name": name, "steps": {}}
+        row: dict[str, Any] = {"family": family, "name": name, "steps": {}}
         for text in record.read_text(encoding="utf-8").splitlines() if record.exists() else []:
             part = json.loads(text)
-            told["steps"] |= part.pop("steps", {})
-            told |= part
-    if not told.pop("finished", False):
-        told["steps"][told.get("step", "build")] = {"result": fate}
-    told.pop("step", None)
-    return {**told, "seconds": round(time.perf_counter() - begin, 1)}
+            row["steps"] |= part.pop("steps", {})
+            row |= part
+    if not row.pop("finished", False):
+        row["steps"][row.get("step", "build")] = {"result": fate}
+    row.pop("step", None)
+    return {**row, "seconds": round(time.perf_counter() - begin, 1)}
 
 
 class Trial:
-    """One network's steps, each written to the record as it begins and as it ends."""
+    """The steps of one network, each recorded at its start and at its end."""
 
     def __init__(self, network: str, record: Path, *, export: bool) -> None:
         self.family, _, self.name = network.partition(":")
@@ -238,7 +143,7 @@ class Trial:
         self.warned: dict[str, None] = {}
 
     def run(self) -> None:
-        """Every step, and what is known of the network."""
+        """Run all steps and record the facts of the network."""
         torch.set_num_threads(1)
         seconds = SECONDS * (1 + self.export)
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
@@ -274,29 +179,29 @@ class Trial:
 
     def _step(self, name: str, work: Callable[[], Any]) -> Any:
         self._write(step=name)
-        begin, made, told = time.process_time(), None, {}
+        begin, made, outcome = time.process_time(), None, {}
         torch.manual_seed(SEED)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
                 made = work()
-                told["result"] = "ok"
+                outcome["result"] = "ok"
             except Skipped as error:
-                told["result"] = f"skipped: {error}"
+                outcome["result"] = f"skipped: {error}"
             except Exception as error:
-                told = _told(error, reasons=name in EXPORTS)
+                outcome = _outcome(error, reasons=name in EXPORTS)
         self.warned |= dict.fromkeys(f"{name}: {w.message}" for w in caught if _is_autosparse(w))
-        self._write(steps={name: {**told, "seconds": round(time.process_time() - begin, 2)}})
+        self._write(steps={name: {**outcome, "seconds": round(time.process_time() - begin, 2)}})
         return made
 
     def _write(self, **fields: Any) -> None:
         with self.record.open("a", encoding="utf-8") as file:
-            # Where libraries lie on this machine is no part of a result.
+            # Paths of this machine do not belong in a result.
             file.write(re.sub(r"/[^\s:()\"]*/site-packages/", "", json.dumps(fields)) + "\n")
 
 
 def pruned(subject: Subject, network: torch.nn.Module, options: dict[str, Any]) -> autosparse.Masks:
-    """Masks with the exact count and the right shapes, the network left as it was."""
+    """Return masks with the exact count and the right shapes; the network must not change."""
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     modes = [module.training for module in network.modules()]
     masks = autosparse.prune(network, [(subject.inputs, subject.labels)], SPARSITY, loss=subject.loss, **options)
@@ -317,7 +222,7 @@ def pruned(subject: Subject, network: torch.nn.Module, options: dict[str, Any]) 
 
 
 def hold(subject: Subject, network: torch.nn.Module, masks: autosparse.Masks) -> None:
-    """Two training steps under which masked weights stay zero."""
+    """Train two steps; masked weights must stay zero."""
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9, weight_decay=0.1)
     network.train()
     with masks.hold(optimizer):
@@ -331,15 +236,15 @@ def hold(subject: Subject, network: torch.nn.Module, masks: autosparse.Masks) ->
 
 
 def save(masks: autosparse.Masks) -> None:
-    """A file of masks that holds the same masks."""
+    """Save and load the masks; they must be equal."""
     path = Path("masks.safetensors").absolute()
     masks.save(path)
     if autosparse.Masks.load(path) != masks:
-        raise Wrong("the masks are not those that were saved")
+        raise Wrong("the loaded masks differ from the saved ones")
 
 
 def with_dead_channels(masks: autosparse.Masks) -> autosparse.Masks:
-    """The masks without every fourth output of every layer, so that an export has channels to remove."""
+    """Return the masks without every fourth output of every layer, so that an export can remove channels."""
     fewer = {name: mask.clone() for name, mask in masks.items()}
     for mask in fewer.values():
         mask[::4] = False
@@ -347,7 +252,7 @@ def with_dead_channels(masks: autosparse.Masks) -> autosparse.Masks:
 
 
 def export(subject: Subject, network: torch.nn.Module, masks: autosparse.Masks, format: str) -> float:
-    """An emitted model, opened again, with the outputs of the masked network: its bytes over those of the state."""
+    """Export and open a model; its outputs must match. Return its bytes relative to the state."""
     state = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
     with torch.no_grad():
         expected = subject.outputs(network)
@@ -365,8 +270,8 @@ def export(subject: Subject, network: torch.nn.Module, masks: autosparse.Masks, 
     return round(sum(map(len, files.values())) / size, 4)
 
 
-def _told(error: Exception, *, reasons: bool) -> dict[str, str]:
-    # What a step came to, and the innermost line of autosparse that was running.
+def _outcome(error: Exception, *, reasons: bool) -> dict[str, str]:
+    # The result of a failed step, and the innermost line of autosparse in its traceback.
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if Path(frame.filename).is_relative_to(PACKAGE)]
     first = str(error).strip().partition("\n")[0][:300]
@@ -398,228 +303,21 @@ def _shapes(inputs: Any) -> Any:
     return list(inputs.shape)
 
 
-# Networks
-
-
-def torchvision_names() -> list[str]:
-    """Those below 20 million parameters, the smallest of families that have none, and then the next larger ones."""
-    from torchvision import models
-
-    sizes = {
-        name: max(weights.meta["num_params"] for weights in models.get_model_weights(name))
-        for name in models.list_models(module=models)
-    }
-    homes = {name: models.get_model_builder(name).__module__ for name in sizes}
-    return _chosen(sizes, homes, COUNTS["torchvision"], SMALL)
-
-
-def timm_names() -> list[str]:
-    """The smallest of every module that has any below 20 million parameters, or one below 30 million."""
-    import timm
-
-    cache = Path(tempfile.gettempdir()) / f"autosparse-zoo-timm-{timm.__version__}.json"
-    if not cache.exists():
-        print("counting the parameters of timm's networks: three minutes, once", file=sys.stderr)
-        draft = cache.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(dict(_timm_sizes())), encoding="utf-8")
-        draft.replace(cache)
-    sizes = json.loads(cache.read_text(encoding="utf-8"))
-    homes = {name: module for module in timm.list_modules() for name in timm.list_models(module=module)}
-    return _turns(sizes, homes, COUNTS["timm"])
-
-
-def _timm_sizes() -> Iterator[tuple[str, int]]:
-    import timm
-
-    for name in timm.list_models():
-        with torch.device("meta"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            network = timm.create_model(name, pretrained=False, num_classes=CLASSES)
-        yield name, sum(parameter.numel() for parameter in network.parameters())
-
-
-def _chosen(sizes: dict[str, int], homes: dict[str, str], count: int, small: int) -> list[str]:
-    order = sorted(sizes, key=lambda name: (sizes[name], name))
-    first = {homes[name]: name for name in reversed(order) if sizes[name] < LARGEST}
-    chosen = [name for name in order if sizes[name] < small]
-    chosen += [name for name in first.values() if name not in chosen]
-    chosen += [name for name in order if name not in chosen]
-    return sorted(chosen[:count])
-
-
-def _turns(sizes: dict[str, int], homes: dict[str, str], count: int) -> list[str]:
-    # One of every module in turn, other names before variants of the same; of large ones a single network.
-    queues: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(sizes, key=lambda name: (sizes[name], name)):
-        if not name.startswith("test_"):  # made for timm's own tests
-            queues[homes[name]].append(name)
-    for module, names in queues.items():
-        small = [name for name in names if sizes[name] < SMALL]
-        stems = [re.match("[a-z]+", name).group() for name in small]  # type: ignore[union-attr]
-        others = [stem in stems[:place] for place, stem in enumerate(stems)]
-        small = [name for _, name in sorted(zip(others, small, strict=True), key=lambda pair: pair[0])]
-        queues[module] = small or [name for name in names[:1] if sizes[name] < 1.5 * SMALL]
-    turns = itertools.zip_longest(*queues.values())
-    return sorted([name for turn in turns for name in turn if name is not None][:count])
-
-
-def torchvision_subject(name: str) -> Subject:
-    """A classifier of torchvision."""
-    from torchvision import models
-
-    def build(side: int) -> torch.nn.Module:
-        sized = {"image_size": side} if name.startswith("vit_") else {}
-        sized = {"input_size": (side, side)} if name.startswith("maxvit") else sized
-        return models.get_model(name, weights=None, num_classes=CLASSES, **sized)
-
-    return _smallest(build, 3, SIDES)
-
-
-def timm_subject(name: str) -> Subject:
-    """A network of timm, made for the image's size where it can be."""
-    import timm
-
-    def build(side: int) -> torch.nn.Module:
-        try:
-            return timm.create_model(name, pretrained=False, num_classes=CLASSES, img_size=side)
-        except TypeError:  # it has no such option
-            return timm.create_model(name, pretrained=False, num_classes=CLASSES)
-
-    channels, *given = timm.get_pretrained_cfg(name, allow_unregistered=False).input_size
-    return _smallest(build, channels, sorted({*SIDES, max(given)}))
-
-
-def _smallest(build: Callable[[int], torch.nn.Module], channels: int, sides: Iterable[int]) -> Subject:
-    # With the smallest image at which a plain training step works.
-    problems: list[str] = []
-    for side in sides:
-        shape = (channels, side, side)
-        torch.manual_seed(SEED)
-        images, labels = torch.randn(BATCH, *shape), torch.arange(BATCH) % CLASSES
-        with _quiet():
-            try:
-                network = _built(partial(build, side))
-                network.eval()(images[:1])
-                outputs = network.train()(images)
-                loss = None if isinstance(outputs, torch.Tensor) else first_cross_entropy
-                found = (loss or torch.nn.functional.cross_entropy)(outputs, labels)
-                found.backward()
-            except Exception as error:  # whatever it raises for an image that is too small
-                problems.append(f"{side}: {type(error).__name__}: {error}".partition("\n")[0][:100])
-                continue
-        if math.isfinite(found.item()):
-            return Subject(partial(_built, partial(build, side)), images, labels, loss, shape)
-        problems.append(f"{side}: the loss is {found.item()}")
-    raise Skipped(f"no image fits, {problems[-1]}")
-
-
-def first_cross_entropy(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the first of several outputs, which others follow in training mode."""
-    while not isinstance(outputs, torch.Tensor):
-        outputs = next(iter(outputs.values() if isinstance(outputs, dict) else outputs))
-    return torch.nn.functional.cross_entropy(outputs, labels)
-
-
-def transformers_subject(name: str) -> Subject:
-    """A small network of transformers."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    kind, inputs, small = TRANSFORMERS[name]
-    network = getattr(transformers, kind)
-    own = {"vocab_size": _TOKENS, "num_labels": CLASSES, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    own |= {"decoder_start_token_id": 1} if inputs in ("pairs", "speech") else {}
-
-    def build() -> torch.nn.Module:
-        return _built(lambda: network(network.config_class(**{**own, **small})))
-
-    torch.manual_seed(SEED)
-    batch = _batch(inputs, small)
-    # Labels among the inputs give `outputs.loss`.
-    labels = torch.arange(BATCH) % CLASSES
-    subject = Subject(
-        build, batch, labels, own_loss if "labels" in batch or "return_loss" in batch else logits_loss, ()
-    )
-    subject.objective(build().train()).backward()
-    return subject
-
-
-def own_loss(outputs: Any, _: torch.Tensor) -> torch.Tensor:
-    """The loss that a network of transformers computes from labels among its inputs."""
-    loss: torch.Tensor = outputs.loss
-    return loss
-
-
-def logits_loss(outputs: Any, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of the logits that a network of transformers returns."""
-    return torch.nn.functional.cross_entropy(outputs.logits, labels)
-
-
-def _batch(kind: str, small: dict[str, Any]) -> dict[str, Any]:
-    tokens, classes = torch.randint(3, _TOKENS, (BATCH, _LENGTH)), torch.arange(BATCH) % CLASSES
-    side = small.get("image_size", _SIDE)
-    images = torch.randn(BATCH, 3, side, side)
-    texts = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    return {
-        "texts": {**texts, "labels": classes},
-        "tokens": {**texts, "labels": tokens % CLASSES},
-        "language": {**texts, "labels": tokens},
-        "pairs": {**texts, "labels": tokens.flip(1)},
-        "images": {"pixel_values": images},
-        "sounds": {"input_values": torch.randn(BATCH, 800)},
-        "speech": {"input_features": torch.randn(BATCH, 8, 32), "labels": tokens},
-        "captions": {**texts, "pixel_values": images, "return_loss": True},
-    }[kind]
-
-
-def _built(build: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-    with torch.random.fork_rng(devices=[]), _quiet():
-        torch.manual_seed(SEED)
-        return build()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-NAMES: dict[str, Callable[[], list[str]]] = {
-    "torchvision": torchvision_names,
-    "timm": timm_names,
-    "transformers": lambda: sorted(TRANSFORMERS),
-}
-SUBJECTS: dict[str, Callable[[str], Subject]] = {
-    "torchvision": torchvision_subject,
-    "timm": timm_subject,
-    "transformers": transformers_subject,
-}
-
-
-# Results
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The networks that have a line."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def table(found: list[dict[str, Any]]) -> str:
-    """Passes by family and step, and every step that did not pass with its reason, in Markdown."""
+def table(lines: list[dict[str, Any]]) -> str:
+    """Return passes by family and step, and every failed step with its reason, in Markdown."""
     head = ["family", "networks", *STEPS, "warned"]
     rows = [head, ["---", *["---:"] * (len(head) - 1)]]
-    for family in (family for family in FAMILIES if any(line["family"] == family for line in found)):
-        own = [line["steps"] for line in found if line["family"] == family]
-        warned = sum(bool(line.get("warnings")) for line in found if line["family"] == family)
+    for family in (family for family in FAMILIES if any(line["family"] == family for line in lines)):
+        own = [line["steps"] for line in lines if line["family"] == family]
+        warned = sum(bool(line.get("warnings")) for line in lines if line["family"] == family)
         rows.append([family, str(len(own)), *(_passes(own, step) for step in STEPS), str(warned)])
-    text = ["Passes of those tried; in brackets, refused with a reason.", "", *map(_row, rows), ""]
+    text = ["Passed / tried (rejected with a reason).", "", *map(_row, rows), ""]
     rows = [["result", "step", "networks", "in autosparse"], ["---"] * 4]
     groups: dict[tuple[str, str], tuple[set[str], list[str]]] = {}
-    for line in found:
-        for step, told in line["steps"].items():
-            if told["result"] != "ok":
-                steps, networks = groups.setdefault((told["result"], told.get("at", "")), (set(), []))
+    for line in lines:
+        for step, outcome in line["steps"].items():
+            if outcome["result"] != "ok":
+                steps, networks = groups.setdefault((outcome["result"], outcome.get("at", "")), (set(), []))
                 steps.add(step)
                 name = f"{line['family']}:{line['name']}"
                 networks += [name] if name not in networks else []
@@ -639,17 +337,13 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _fails(told: dict[str, Any]) -> bool:
-    return told["result"] != "ok"
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Prune networks of other libraries.")
-    parser.add_argument("--family", choices=FAMILIES, help="networks of one library")
-    parser.add_argument("--only", metavar="PATTERN", help="networks whose `family:name` matches, such as `timm:vit*`")
-    parser.add_argument("--limit", type=int, metavar="N", help="the first N networks")
-    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="lines of results")
-    parser.add_argument("--table", action="store_true", help="print the results in Markdown")
+    parser.add_argument("--family", choices=FAMILIES, help="select one library")
+    parser.add_argument("--only", metavar="PATTERN", help="select networks by `family:name`, such as `timm:vit*`")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after the first N networks")
+    parser.add_argument("--out", type=Path, default=RESULTS, metavar="FILE", help="file of rows")
+    parser.add_argument("--table", action="store_true", help="print the rows in Markdown")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--record", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--export", action="store_true", help=argparse.SUPPRESS)

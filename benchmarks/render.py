@@ -1,0 +1,61 @@
+"""The benchmark page: `python benchmarks/render.py` writes `docs/benchmarks.md` and `docs/plots/` from `results/`.
+
+The plots need the extra `plots`. `python benchmarks/render.py --check` writes nothing: it exits with code 1 if the page
+or a plot is older than the results.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import plots
+from questions import QUESTIONS, Question
+
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+INTRO = """\
+# Benchmarks
+
+`python benchmarks/render.py` writes this page from the rows of `benchmarks/results/`. Accuracy is test accuracy in % \
+on CIFAR-10 (20,000 images, 5 epochs unless noted), mean ± sd (number of seeds); 0.98 is a sparsity; p values have \
+Holm's correction. The VGG has 0.54 M weights, ResNet-20 0.27 M. Machines were idle or shared with other work.
+"""
+
+
+def page() -> str:
+    """Return the page in Markdown."""
+    return "\n".join([INTRO, *(_section(question()) for question in QUESTIONS)])
+
+
+def _section(question: Question) -> str:
+    head = "".join(f"<br>![{question.title}]({path})" for path in question.plots)
+    table = [question.columns, [_alignment(column) for column in zip(*question.table, strict=True)], *question.table]
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+    return f"## {question.title}\n{question.answer}<br>{_source(question)}{head}\n\n{lines}\n"
+
+
+def _alignment(column: tuple[str, ...]) -> str:
+    return "---:" if all(cell[0].isdigit() or cell[0] == "–" for cell in column) else "---"
+
+
+def _source(question: Question) -> str:
+    commands = dict.fromkeys(row["command"] for row in question.sources if row["command"] != "not recorded")
+    machines = dict.fromkeys(row["machine"] for row in question.sources)
+    return f"Command: {', '.join(f'`{command}`' for command in commands)}. Machine: {'; '.join(machines)}."
+
+
+def main() -> int:
+    """Write the page and its plots, or check them."""
+    if sys.argv[1:] == ["--check"]:
+        old = [f"docs/plots/{name}.svg" for name in plots.stale()]
+        old += ["docs/benchmarks.md"] if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page() else []
+        for name in old:
+            print(f"{name} is older than benchmarks/results; run `python benchmarks/render.py`", file=sys.stderr)
+        return int(bool(old))
+    PAGE.write_text(page(), encoding="utf-8")
+    plots.draw()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
