@@ -1,4 +1,4 @@
-"""docs/json: JSON Schemas of what commands print with `--json`, made from what they print.
+"""docs/reference/json: JSON Schemas of what commands print with `--json`, made from what they print.
 
 `python -m tests.docs.outputs` writes them again: in the difference is what readers of an output will have to know.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.conftest import SMALL, Place
 
-FOLDER = Path(__file__).parents[2] / "docs" / "json"
+FOLDER = Path(__file__).parents[2] / "docs" / "reference" / "json"
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REPORTS = sorted((FIXTURES / "runs").glob("*/report.json"))
 INCOMPLETE = {path.stem: path for path in sorted((FIXTURES / "incomplete").glob("*.json"))}

@@ -1,4 +1,4 @@
-"""docs/spec.md, made from the models: `python -m tests.docs.reference` writes it again."""
+"""docs/reference/spec.md, made from the models: `python -m tests.docs.reference` writes it again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from autosparse.text import literal, table
 from tests.conftest import Place
 
-PAGE = Path(__file__).parents[2] / "docs" / "spec.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "spec.md"
 SECTIONS = ("Target", "Method", "Irp", "Pretrained", "Tuning", "Proxy", "Recipe", "Sanity")
 PLACES = {
     "Target": "target", "Method": "method", "Irp": "irp", "Pretrained": "scorer: {pretrained: ...}", "Tuning": "tuning",

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.rglob("*.md"))
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FOLLOWED = "adding_a_criterion.md"  # its commands need what it adds
+FOLLOWED = "add_a_criterion.md"  # its commands need what it adds
 
 
 def blocks(path: Path, kind: str) -> list[str]:
@@ -51,7 +51,7 @@ def test_the_reference_is_made_from_the_models() -> None:
 @pytest.mark.parametrize("name", criteria.names)
 def test_every_criterion_has_a_page(name: str) -> None:
     """With its source, a formula, all of its options, and a spec that is valid."""
-    entry, path = criteria[name], DOCS / "criteria" / f"{name}.md"
+    entry, path = criteria[name], DOCS / "reference" / "criteria" / f"{name}.md"
     text = " ".join(path.read_text(encoding="utf-8").split())
     names = re.findall(r"[A-Z][a-z]+ (?:et al\. |& [A-Z]\w+ )?20\d\d|arXiv [\d.]+\d", entry.facts["source"])
 
@@ -65,7 +65,7 @@ def test_every_criterion_has_a_page(name: str) -> None:
 
 def test_pages_of_criteria_are_those_of_criteria() -> None:
     """None is left of one that went."""
-    assert set(criteria.names) == {path.stem for path in (DOCS / "criteria").glob("*.md")}
+    assert set(criteria.names) == {path.stem for path in (DOCS / "reference" / "criteria").glob("*.md")}
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in COMMANDS}))
@@ -83,7 +83,7 @@ def test_commands_run(here: Place, capsys: pytest.CaptureFixture[str], name: str
 @pytest.mark.slow
 def test_the_page_about_a_new_criterion_is_followed(tmp_path: Path) -> None:
     """To the letter, in a copy of the source: its function, its test, its commands."""
-    source = DOCS / FOLLOWED
+    source = DOCS / "how-to" / FOLLOWED
     for name in ("autosparse", "specs", "templates"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = source.read_text(encoding="utf-8")
