@@ -98,7 +98,10 @@ def write(place: Place) -> None:
             printed += [json.loads(file.read_text(encoding="utf-8")) for file in REPORTS]
         if name in INCOMPLETE:
             printed.append(json.loads(INCOMPLETE[name].read_text(encoding="utf-8")))
-        head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"what `{lines[0]}` prints"}
+        head = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": f"Output of `autosparse {lines[0]}`",
+        }
         text = json.dumps({**head, **schema_of(printed, name)}, indent=1, ensure_ascii=False)
         (FOLDER / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
 
