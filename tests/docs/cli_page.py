@@ -72,7 +72,7 @@ def codes_page() -> str:
     """Return the page of exit codes, with the class of every error."""
     classes = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, errors.AutosparseError)]
     rows = [
-        (f"{'&emsp;' * (len(one.__mro__) - 4)}`{one.__name__}`", str(one.exit_code), _first_sentence(one))
+        (f"{'&nbsp;' * 4 * (len(one.__mro__) - 4)}`{one.__name__}`", str(one.exit_code), _first_sentence(one))
         for one in sorted(classes, key=lambda one: [part.__name__ for part in reversed(one.__mro__)])
     ]
     return "\n".join([CODES, table(("class", "exit code", "meaning"), rows)]) + "\n"

@@ -23,13 +23,15 @@ END = """
 autosparse report digits-1 --json
 ```
 
-The document has the fields of [run.schema.json](json/run.schema.json). For example, this prints one line for each
-pruned network:
+The document has the fields of [run.schema.json](json/run.schema.json). A run's directory holds the same document:
 
-```sh
-autosparse report digits-1 --json | python -c 'import json, sys
-for row in json.load(sys.stdin)["results"]:
-    print(row["method"], row["sparsity"], row["test_accuracy"])'
+```python
+import json
+from pathlib import Path
+
+report = json.loads(Path("runs/digits-1/report.json").read_text())
+for result in report["results"]:
+    print(result["method"], result["sparsity"], result["test_accuracy"])
 ```
 """
 ABOUT = {

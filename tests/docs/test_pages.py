@@ -22,7 +22,7 @@ import yaml
 from autosparse.core.criteria import criteria
 from autosparse.packaged import shipped
 from autosparse.spec import take_spec
-from tests.conftest import Place, call
+from tests.conftest import Ended, Place, call
 from tests.docs.follow import Block, blocks, follow
 from tests.docs.reference import FOLDER, GENERATED
 
@@ -95,7 +95,7 @@ def test_commands_run(here: Place, capsys: pytest.CaptureFixture[str], name: str
     shutil.copytree(ROOT / "tests" / "fixtures" / "runs", "runs")
     shutil.copy(shipped("specs")["digits"], "digits.yaml")
     for line in COMMANDS[name]:
-        _, command, *arguments = shlex.split(line.partition(" | ")[0])
+        _, command, *arguments = shlex.split(line)
         if command == "run":
             check_steps(capsys, arguments)
             continue
@@ -129,6 +129,37 @@ def test_python_on_pages_compiles(name: str) -> None:
     for block in blocks(PAGES[name]):
         if block.kind == "python":
             assert ast.parse(block.text)
+
+
+def run_program(page: str, capsys: pytest.CaptureFixture[str], **paths: str) -> str:
+    """Run the Python program of a page in this process, with other paths; return its output."""
+    (program,) = blocks_of(PAGES[page], "python")
+    for before, after in paths.items():
+        assert before in program
+        program = program.replace(before, after)
+    capsys.readouterr()
+    exec(program, {})
+    return capsys.readouterr().out
+
+
+def test_the_program_that_reads_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It prints one line for each pruned network."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "tests" / "fixtures" / "runs", "runs")
+
+    assert re.fullmatch(r"(\S+ 0\.\d+ \d+\.\d+\n)+", run_program("reference/json.md", capsys))
+
+
+def test_the_program_that_loads_a_model(
+    finished: tuple[Place, Ended], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An exported network takes images and returns logits."""
+    monkeypatch.chdir(finished[0].folder)
+    paths = {"digits-1": "small-1", "learned+50pct-0.98-seed0/compact": "learned-0.8-seed0/safetensors"}
+
+    assert run_program("tutorials/digits.md", capsys, **paths) == "torch.Size([4, 10])\n"
 
 
 @pytest.mark.slow
