@@ -33,8 +33,15 @@ def slow(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation site in site/ (extra `docs`); `nox -s docs -- serve` shows it while you write."""
+    command = ["serve"] if "serve" in session.posargs else ["build", "--strict"]
+    session.run("mkdocs", *command, env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def snapshots(session: nox.Session) -> None:
-    """Write the reference of specs, the screens, the plot of README and the benchmark page; print the golden keys."""
+    """Write the generated pages, the screens and the plots; print the golden keys."""
     session.run("python", "-m", "tests.docs.reference")
     session.run("python", "-m", "tests.unit.console.test_screens")
     session.run("python", "-m", "tests.unit.plan.test_keys")

@@ -1,4 +1,4 @@
-"""docs/json: JSON Schemas of what commands print with `--json`, made from what they print.
+"""docs/reference/json: JSON Schemas of what commands print with `--json`, made from what they print.
 
 `python -m tests.docs.outputs` writes them again: in the difference is what readers of an output will have to know.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.conftest import SMALL, Place
 
-FOLDER = Path(__file__).parents[2] / "docs" / "json"
+FOLDER = Path(__file__).parents[2] / "docs" / "reference" / "json"
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 REPORTS = sorted((FIXTURES / "runs").glob("*/report.json"))
 INCOMPLETE = {path.stem: path for path in sorted((FIXTURES / "incomplete").glob("*.json"))}
@@ -98,7 +98,10 @@ def write(place: Place) -> None:
             printed += [json.loads(file.read_text(encoding="utf-8")) for file in REPORTS]
         if name in INCOMPLETE:
             printed.append(json.loads(INCOMPLETE[name].read_text(encoding="utf-8")))
-        head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"what `{lines[0]}` prints"}
+        head = {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": f"Output of `autosparse {lines[0]}`",
+        }
         text = json.dumps({**head, **schema_of(printed, name)}, indent=1, ensure_ascii=False)
         (FOLDER / f"{name}.schema.json").write_text(text + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What `--json` prints follows the schemas in docs/json."""
+"""What `--json` prints follows the schemas in docs/reference/json."""
 
 from __future__ import annotations
 
