@@ -14,8 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from autosparse.backends import this_machine
 from autosparse.html.svg import Series, line_chart, standalone
+
+from autosparse.backends import this_machine
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.graph import makespan
 from autosparse.plan.model import Plan
