@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,10 +34,12 @@ class Browser:
     """Connection to one page of a running Chromium."""
 
     orders: IO[bytes]
-    answers: IO[bytes]
+    answers: BufferedReader
     session: str = ""
     number: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
+    received: bytearray = field(default_factory=bytearray)
+    searched: int = 0
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command and return its result; events that come first are kept."""
@@ -54,12 +57,13 @@ class Browser:
             self.events.append(message)
 
     def _read(self) -> dict[str, Any]:
-        text = b""
-        while not text.endswith(b"\0"):
-            byte = self.answers.read(1)
-            assert byte, "the browser has ended"
-            text += byte
-        return dict(json.loads(text[:-1]))
+        while (end := self.received.find(b"\0", self.searched)) < 0:
+            self.searched = len(self.received)
+            chunk = self.answers.read1(1 << 20)
+            assert chunk, "the browser has ended"
+            self.received += chunk
+        text, self.received, self.searched = self.received[:end], self.received[end + 1 :], 0
+        return dict(json.loads(text))
 
     def evaluate(self, expression: str) -> Any:
         """Return the value of an expression in the page."""

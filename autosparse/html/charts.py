@@ -150,7 +150,7 @@ def _accuracy_layers(
         alt.Tooltip("text:N", title="accuracy in %"),
         alt.Tooltip("seeds:Q", title="seeds"),
     ]
-    x = alt.X("at:Q", scale=scale, title="test accuracy in %")
+    x = alt.X("at:Q", scale=scale, title="test accuracy in %", axis=alt.Axis(tickCount=8))
     offset = alt.YOffset("series:N", scale=alt.Scale(domain=list(budgets), padding=0))
     main = [{"row": point["row"], "series": title} for point in points if point["main"] for title in budgets]
     inside = alt.Chart(data_of([point for point in points if not point["label"]])).encode(y=y, yOffset=offset)
@@ -189,7 +189,7 @@ def frontier_plot(report: Report) -> Plot | None:
     dense = [result.test_accuracy for result in report.results if result.method == "dense"]
     reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
     low = floor_of(reach)
-    high = max(reach) + 0.08 * (max(reach) - low)
+    high = max(reach) + max(0.08 * (max(reach) - low), 0.5)
     values: list[dict[str, Any]] = [
         {
             "name": point.method, "cost": max(_CHEAPEST, point.trainings), "trainings": point.trainings,

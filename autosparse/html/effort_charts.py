@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
@@ -61,7 +62,8 @@ def _trained(rounds: Sequence[Mapping[str, Any]]) -> list[tuple[int, Mapping[str
 
 def trials_plot(report: Report) -> Plot | None:
     """Return the objective of every trial of the scorer, and the best so far."""
-    tried = [(number, value) for number, value in enumerate(report.scorer.get("trials", ()), 1) if value is not None]
+    numbered = enumerate(report.scorer.get("trials", ()), 1)
+    tried = [(number, value) for number, value in numbered if value is not None and math.isfinite(value)]
     if len(tried) < 2:
         return None
     settings = report.scorer.get("settings") or []
@@ -106,10 +108,10 @@ def cost_plot(report: Report) -> Plot | None:
     ]
     if not values:
         return None
-    most = max(value["seconds"] for value in values)
+    length = alt.Scale(domain=[0, 1.25 * max(value["seconds"] for value in values)], nice=False)
     base = alt.Chart(data_of(values)).encode(
         y=alt.Y("purpose:N", title=None, scale=alt.Scale(domain=[value["purpose"] for value in values])),
-        x=alt.X("seconds:Q", title="seconds", scale=alt.Scale(domain=[0, 1.25 * most], nice=False)),
+        x=alt.X("seconds:Q", title="seconds", scale=length, axis=alt.Axis(tickCount=8)),
         tooltip=[alt.Tooltip("purpose:N"), alt.Tooltip("text:N", title="compute cost")],
     )
     bars = base.mark_bar(color=PALETTE[0], height={"band": 0.7})

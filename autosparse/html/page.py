@@ -98,6 +98,7 @@ def report_page(report: Report, spec: str = "") -> str:
         accuracy=_accuracies(report),
         accuracy_note=_accuracy_note(report),
         emitted=_emitted(report),
+        sanity=_checks(report),
         warnings=grouped(report.warnings),
         provenance=_facts(report),
         spec=re.sub(r"[ \t]+$", "", spec, flags=re.MULTILINE),
@@ -109,8 +110,8 @@ def _charts() -> tuple[Any, Any]:
         import vl_convert  # noqa: F401
 
         from autosparse.html import charts, effort_charts
-    except ImportError:
-        raise MissingExtra("plots need altair and vl-convert", "run `pip install 'autosparse[plots]'`") from None
+    except ImportError as error:
+        raise MissingExtra("plots need altair and vl-convert", "run `pip install 'autosparse[plots]'`") from error
     return charts, effort_charts
 
 
@@ -173,6 +174,16 @@ def _emitted(report: Report) -> _Table:
     return _Table("exported models", titles, [_Row(row) for row in rows])
 
 
+def _checks(report: Report) -> list[str]:
+    titles = cells.columns_of(report)
+    return [
+        f"{item.method} at {titles.get(item.budget, item.budget)}, {check.check.replace('_', ' ')}: {check.verdict}"
+        for item in report.sanity
+        for check in item.checks
+        if check.verdict
+    ]
+
+
 _ABOUT_A_NETWORK = re.compile(r"(?P<method>.+?) at (?P<budget>.+?), seed (?P<seed>\d+): (?P<message>.+)", re.DOTALL)
 
 
@@ -190,6 +201,9 @@ def grouped(warnings: Sequence[str]) -> list[str]:
     ]
 
 
+_DONE = {"run": "run", "reuse": "reused", "resume": "resumed"}
+
+
 def _facts(report: Report) -> list[tuple[str, str]]:
     about = report.provenance
     facts = {
@@ -198,7 +212,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         "plan digest": about.digest[:16],
         "seeds": ", ".join(map(str, about.seeds)),
         "training recipe": _in_words(about.recipe),
-        "steps": ", ".join(f"{count} {status}" for status, count in report.steps.items() if count),
+        "steps": ", ".join(f"{count} {_DONE.get(status, status)}" for status, count in report.steps.items() if count),
         **_environments(about),
     }
     return [(name, value) for name, value in facts.items() if value]

@@ -20,7 +20,7 @@ import pytest
 
 from autosparse.html.page import grouped, plots_of, report_page
 from autosparse.html.render import script_bundle
-from autosparse.report.schema import Environment, LayerShare, Made, Report
+from autosparse.report.schema import Checked, Environment, LayerShare, Made, Report, Sanity
 from tests.browser import CHROMIUM, Browser, browser
 from tests.conftest import Ended, Place, call
 from tests.docs.outputs import REPORTS
@@ -107,6 +107,19 @@ def test_provenance_counts_environments(report: Report) -> None:
     assert sum(report.steps.values()) == here.steps
     assert f"environment 1</th><td>autosparse {here.autosparse}" in page
     assert "torch 2.10.0, Python 3.12.1; cuda, 1 thread, another processor (3 steps)" in page
+
+
+def test_sanity_checks_are_sentences(digits: Report) -> None:
+    """Each with its method, budget and check; skipped ones have no verdict."""
+    checks = [
+        Checked("random_labels", 90.0, 90.0, -1.0, None, "it needs no true labels", ""),
+        Checked("invert", None, None, None, None, "", "no scores"),
+    ]
+    item = Sanity("best", "snip", "0.98", 0.98, [0], 91.0, 91.0, {}, 1.0, "one seed", 2.8, checks)
+    page = report_page(replace(digits, sanity=[item]))
+
+    assert "<li>snip at sparsity 0.98, random labels: it needs no true labels</li>" in page
+    assert 1 == page.count("<li>snip at")
 
 
 def test_warnings_of_a_method_are_one() -> None:
@@ -306,6 +319,23 @@ def test_plots_are_there_without_scripts(report: Report, chromium: Browser, tmp_
     assert ([], []) == (look.requests, look.problems)
     assert (390, []) == (look.values["width"], look.values["beyond"])
     assert [1] * len(PLOTS) == look.values["static"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_long_names_keep_their_ends_in_a_narrow_window(digits: Report, chromium: Browser, tmp_path: Path) -> None:
+    """A wide window shows the whole name."""
+    name = "encoder.layers.encoder_layer_11.self_attention.out_proj"
+    page = tmp_path / "r.html"
+    profiles = [replace(one, layers=[LayerShare(f"{name}.weight", 10, 5)]) for one in digits.profiles]
+    page.write_text(report_page(replace(digits, profiles=profiles)), encoding="utf-8")
+    texts = {"names": "[...document.querySelectorAll('#layers .role-axis-label text')].map(one => one.textContent)"}
+    narrow, wide = (chromium.look(page, width=width, ready=READY, values=texts) for width in (390, 1600))
+    (short,) = [one for one in narrow.values["names"] if one.startswith("…")]
+
+    assert name.endswith(short[1:])
+    assert 10 < len(short) < len(name)
+    assert name in wide.values["names"]
 
 
 @pytest.mark.slow

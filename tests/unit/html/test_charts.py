@@ -175,6 +175,29 @@ def test_cheap_masks_stand_at_the_left(digits: Report) -> None:
     assert "< 0.01" in svg_of(plot.spec).replace("&lt;", "<")
 
 
+@pytest.mark.parametrize("accuracy", [0.0, 50.0, 100.0])
+def test_equal_accuracies_make_an_axis(digits: Report, accuracy: float) -> None:
+    """Of some length, with all marks inside."""
+    results = [replace(one, test_accuracy=accuracy) for one in digits.results]
+    even = replace(digits, results=results, controls=[])
+
+    for plot in (charts.accuracy_plot(even), charts.frontier_plot(even)):
+        assert plot is not None
+        ends = [value for name, value in walk(plot.spec) if name == "domain" and not isinstance(value[0], str)]
+        assert ends
+        assert all(low < high for low, high in ends)
+        assert any(low <= accuracy <= high for low, high in ends)
+        svg_of(plot.spec)
+
+
+def test_trials_without_a_value_are_left_out(digits: Report) -> None:
+    """Failed ones, and those whose value is not a number; the others keep their numbers."""
+    scorer = {**digits.scorer, "trials": [0.5, None, float("nan"), 0.4, 0.6], "settings": []}
+    rows = rows_of(effort_charts.trials_plot(replace(digits, scorer=scorer)))
+
+    assert [(1, 0.5, 0.5), (4, 0.4, 0.5), (5, 0.6, 0.6)] == [(row["trial"], row["value"], row["best"]) for row in rows]
+
+
 def test_layers_have_their_whole_names(digits: Report) -> None:
     """Also two hundred of them, with an empty one at the left edge of the logarithmic axis."""
     layers = [LayerShare(f"encoder.layers.{number}.self_attention.out_proj.weight", 1000, 10) for number in range(200)]
