@@ -102,9 +102,10 @@ def test_every_accuracy_has_a_mark(digits: Report) -> None:
         if result.method != "dense":
             row = shown[result.method, f"sparsity {result.budget}"]
             assert row["mean"] == result.test_accuracy
-            assert row["label"] == (f"{row['mean']:.1f}" if row["mean"] < low else "")
+            assert bool(row["label"]) == (row["mean"] < low)
+            assert row["label"].startswith(f"{row['mean']:.1f}" if row["mean"] < low else "")
             assert row["at"] == max(low, row["mean"])
-    assert "7.7" == shown["magnitude", "sparsity 0.9"]["label"]
+    assert shown["magnitude", "sparsity 0.9"]["label"].startswith("7.7")
     assert 60 < low < 90
 
 
