@@ -88,9 +88,9 @@ class Browser:
         while not self.evaluate(f"document.readyState === 'complete' && Boolean({ready})"):
             assert time.monotonic() < until, f"the page is not ready: {self._problems()}"
             time.sleep(0.05)
-        found = {name: self.evaluate(expression) for name, expression in (values or {}).items()}
+        measured = {name: self.evaluate(expression) for name, expression in (values or {}).items()}
         shot = self.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
-        return Look(base64.b64decode(shot), self._requests(page), self._problems(), found)
+        return Look(base64.b64decode(shot), self._requests(page), self._problems(), measured)
 
     def _requests(self, page: Path) -> list[str]:
         urls = [one["params"]["request"]["url"] for one in self.events if one["method"] == "Network.requestWillBeSent"]

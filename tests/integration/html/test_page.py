@@ -152,8 +152,8 @@ def test_a_page_fetches_nothing(report: Report) -> None:
     assert not [name for _, one in tree.elements for name in one if name.startswith("on") or name in ("src", "href")]
     without_bundle = page.replace(script_bundle(), "")
     known = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    found = {*re.findall(r"https?://[^\s\"'<>)]+", without_bundle)}
-    assert known == {address for address in found if "vega.github.io/schema" not in address}
+    addresses = {*re.findall(r"https?://[^\s\"'<>)]+", without_bundle)}
+    assert known == {address for address in addresses if "vega.github.io/schema" not in address}
     assert not re.search(r"@import|url\(", without_bundle)
 
 
