@@ -12,8 +12,13 @@ import statistics
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
-from autosparse.html.svg import Series, line_chart, standalone
+import altair as alt
+
+from autosparse.html.charts import Plot, colours_of, data_of, plot_of
+from autosparse.html.render import svg_of
+from autosparse.html.theme import SOFT
 
 RESULTS = Path(__file__).parent / "results"
 COSTS = ("0", "5", "10", "25", "50", "100", "150", "600")  # % of the images of one training
@@ -39,23 +44,50 @@ def cells() -> dict[str, list[float]]:
 def main(plot: str) -> None:
     """Draw the chart and print its points."""
     accuracies = cells()
-    series = []
-    for number, (name, methods) in enumerate(LINES.items()):
-        points, spread = [], []
+    rows = []
+    for name, methods in LINES.items():
         for cost, method in methods.items():
             values = accuracies[method]
-            points.append((float(COSTS.index(cost)), statistics.fmean(values)))
-            spread.append(statistics.stdev(values))
-            print(f"{name:24} {int(cost) / 100:5.2f} {points[-1][1]:6.1f} ± {spread[-1]:.1f} ({len(values)})")
-        series.append(Series(name, points, spread, main=number == 0))
+            mean, spread = statistics.fmean(values), statistics.stdev(values)
+            rows.append({"series": name, "cost": int(cost) / 100, "mean": mean, "sd": spread, "seeds": len(values)})
+            print(f"{name:24} {int(cost) / 100:5.2f} {mean:6.1f} ± {spread:.1f} ({len(values)})")
     dense = statistics.fmean(accuracies["dense"])
     print(f"{'dense':24}       {dense:6.1f}")
-    series.append(Series("dense network", [(0.0, dense), (len(COSTS) - 1.0, dense)], apart=True))
-    names = [f"{int(cost) / 100:g}" for cost in COSTS]
-    chart = line_chart(
-        "test accuracy in %, a small VGG at sparsity 0.98", "dense trainings spent on it", "%", series, names
+    Path(plot).write_text(svg_of(chart(rows, dense).file_spec), encoding="utf-8")
+
+
+FREE = 0.025  # where a logarithmic axis shows a cost of zero
+
+
+def chart(rows: list[dict[str, Any]], dense: float) -> Plot:
+    """Return accuracy against cost with bands of ± one standard deviation, and a rule for the dense network."""
+    points = [
+        {**row, "at": max(FREE, row["cost"]), "low": row["mean"] - row["sd"], "high": row["mean"] + row["sd"]}
+        for row in rows
+    ]
+    colour, shape = colours_of([*LINES])
+    ticks = alt.Axis(
+        values=[max(FREE, int(cost) / 100) for cost in COSTS],
+        labelExpr=f"datum.value <= {FREE} ? '0' : format(datum.value, '~g')",
+        grid=False,
     )
-    Path(plot).write_text(standalone(chart), encoding="utf-8")
+    log = alt.Scale(type="log", nice=False, padding=14)
+    highest = max(dense, *(point["high"] for point in points))
+    accuracy = alt.Scale(domain=[min(point["low"] for point in points) - 1, highest + 1], nice=False, zero=False)
+    x = alt.X("at:Q", scale=log, axis=ticks, title="cost of the masks in dense trainings")
+    base = alt.Chart(data_of(points)).encode(x=x, color=colour)
+    y = alt.Y("mean:Q", scale=accuracy, title="test accuracy in %")
+    reference = alt.Chart(data_of([{"dense": dense, "label": f"dense network, {dense:.1f} %", "at": FREE}]))
+    level = alt.Y("dense:Q", scale=accuracy)
+    layers = alt.layer(
+        reference.mark_rule(color=SOFT, strokeDash=[5, 4]).encode(y=level),
+        reference.mark_text(align="left", dy=-8, fontSize=12).encode(y=level, x=x, text="label:N"),
+        base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", scale=accuracy), y2="high:Q"),
+        base.mark_line(strokeWidth=2.5).encode(y=y),
+        base.mark_point(filled=True, size=80, opacity=1).encode(y=y, shape=shape),
+    )
+    note = "A small VGG on CIFAR-10, 98 % of its weights pruned at initialization; mean ± sd over seeds."
+    return plot_of("Accuracy against the cost of the masks", note, layers, 380, [*LINES])
 
 
 if __name__ == "__main__":

@@ -175,24 +175,38 @@ def clock(work: Callable[[], object]) -> float:
 
 
 def plot(found: dict[str, dict[str, Points]], path: Path) -> None:
-    """Seconds against size, both logarithmic, a panel for everything that grows."""
-    import matplotlib
+    """Draw seconds against size, both logarithmic, in a panel for each measure."""
+    import altair as alt
 
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "autosparse"
-    from matplotlib import pyplot
+    from autosparse.html.charts import data_of
+    from autosparse.html.render import svg_of
+    from autosparse.html.theme import PALETTE, PAPER, SOFT, themed
 
-    figure, panels = pyplot.subplots(1, len(found), figsize=(4 * len(found), 4), layout="constrained")
-    for panel, (axis, series) in zip(panels, found.items(), strict=True):
-        for name, points in series.items():
-            panel.loglog(*zip(*points, strict=True), marker="." if len(points) < 20 else "", label=name)
-        size, second = next(iter(series.values()))[-1]
-        smallest = next(iter(series.values()))[0][0]
-        line = ((smallest, size), (second * smallest / size, second))
-        panel.loglog(*line, color="grey", linestyle=":", label="linear")
-        panel.set(xlabel=axis, ylabel="seconds")
-        panel.legend(fontsize="small")
-    figure.savefig(path, metadata={"Date": None})
+    panels = []
+    for measure, series in found.items():
+        rows = [
+            {"series": name, "size": size, "seconds": seconds}
+            for name, points in series.items()
+            for size, seconds in points
+        ]
+        first, *_ = series.values()
+        (smallest, _), (largest, slowest) = first[0], first[-1]
+        linear = [{"size": size, "seconds": slowest * size / largest} for size in (smallest, largest)]
+        log = alt.Scale(type="log", nice=False)
+        axis = alt.Axis(format="~s", tickCount=4)
+        x = alt.X("size:Q", scale=log, axis=axis, title=measure)
+        y = alt.Y("seconds:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~g", tickCount=5), title="seconds")
+        colours = alt.Scale(domain=[*series], range=[PALETTE[number % len(PALETTE)] for number in range(len(series))])
+        colour = alt.Color("series:N", scale=colours, title=None)
+        lines = alt.Chart(data_of(rows)).mark_line(point=len(rows) < 60).encode(x=x, y=y, color=colour)
+        reference = alt.Chart(data_of(linear)).mark_line(color=SOFT, strokeDash=[3, 3]).encode(x=x, y=y)
+        panels.append(alt.layer(reference, lines).properties(width=300, height=260))
+    rows_of_panels = [alt.hconcat(*panels[start : start + 2]) for start in range(0, len(panels), 2)]
+    chart = alt.vconcat(*(row.resolve_scale(color="independent") for row in rows_of_panels))
+    title = {"text": "Seconds against size, one thread", "subtitle": "Dashed: linear growth"}
+    spec = chart.resolve_scale(color="independent").to_dict()
+    spec = {**spec, "title": title, "background": PAPER, "config": themed(2)}
+    path.write_text(svg_of(spec), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,17 @@ start before a given time, such as all steps that wait for the scorer.
 
 from __future__ import annotations
 
-import math
 import random
 import sys
 import tempfile
 from pathlib import Path
 
+import altair as alt
 from records import append
 
 from autosparse.backends import this_machine
-from autosparse.html.svg import Series, line_chart, standalone
+from autosparse.html.charts import Plot, colours_of, data_of, plot_of
+from autosparse.html.render import svg_of
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.graph import makespan
 from autosparse.plan.model import Plan
@@ -89,13 +90,27 @@ def main(plot: str = "") -> None:
         })  # fmt: skip
     append("scheduling", ({**record, "machine": "simulated"} for record in records))
     if plot:
-        lines = [
-            Series("as runs do it", [(math.log2(w), math.log10(s)) for w, s, _ in rows], main=True),
-            Series("no schedule is shorter", [(math.log2(w), math.log10(b)) for w, _, b in rows], apart=True),
-        ]
-        names = [str(workers) for workers, *_ in rows]
-        chart = line_chart("seconds of a plan of two thousand steps", "workers", "log10 of s", lines, names)
-        Path(plot).write_text(standalone(chart))
+        Path(plot).write_text(svg_of(chart(rows).file_spec), encoding="utf-8")
+
+
+def chart(rows: list[tuple[int, float, float]]) -> Plot:
+    """Return seconds against workers, both logarithmic: the schedule and its lower bound."""
+    names = ["schedule", "lower bound"]
+    values = [
+        {"series": name, "workers": workers, "seconds": seconds}
+        for workers, *both in rows
+        for name, seconds in zip(names, both, strict=True)
+    ]
+    colour, shape = colours_of(names)
+    ticks = alt.Axis(values=[workers for workers, *_ in rows])
+    base = alt.Chart(data_of(values)).encode(
+        x=alt.X("workers:Q", scale=alt.Scale(type="log", base=2, nice=False, padding=14), axis=ticks, title="workers"),
+        y=alt.Y("seconds:Q", scale=alt.Scale(type="log"), axis=alt.Axis(format="~s"), title="seconds"),
+        color=colour,
+    )
+    layers = alt.layer(base.mark_line(), base.mark_point(filled=True, size=70, opacity=1).encode(shape=shape))
+    note = "The bound is the longest chain of steps, or all work divided among the workers."
+    return plot_of("Seconds of a plan of two thousand steps", note, layers, 340, names)
 
 
 if __name__ == "__main__":

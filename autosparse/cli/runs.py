@@ -14,10 +14,19 @@ from autosparse.cli.app import app, check_known, say, show_json
 from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
-from autosparse.html.page import plots_of, report_page
-from autosparse.html.svg import picture, standalone
+from autosparse.html.page import plot_files, report_page
 from autosparse.report.cells import report_csv, report_markdown
-from autosparse.report.folder import Reached, all_runs, find_run, history, remove_folder, report_of, tag_run, tags_of
+from autosparse.report.folder import (
+    Reached,
+    all_runs,
+    find_run,
+    history,
+    remove_folder,
+    report_of,
+    spec_text_of,
+    tag_run,
+    tags_of,
+)
 from autosparse.report.schema import Report
 
 
@@ -38,11 +47,13 @@ def report(
     csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
     md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write it as one page with plots that needs nothing else.")
+        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML report (extra `plots`).")
     ] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="DIR", help="Write its plots, one file each.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write its plots as SVG files (extra `plots`).")
+    ] = None,
     png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write its plots as pictures (extra `plots`).")
+        Path | None, typer.Option(metavar="DIR", help="Write its plots as PNG files (extra `plots`).")
     ] = None,
 ) -> None:
     """Show the report of a run; without RUN, of the latest."""
@@ -50,15 +61,16 @@ def report(
         check_known(name, SECTIONS, f"a report has no section `{name}`", "sections")
     outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
     _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
-    shown = _only(report_of(find_run(run), "shown"), method or ())
+    chosen = find_run(run)
+    shown = _only(report_of(chosen, "shown"), method or ())
     if json_:
         show_json(shown.json())
     elif html is not None:
-        _write({html: report_page(shown).encode()})
+        _write({html: report_page(shown, spec_text_of(chosen)).encode()})
     elif svg is not None:
-        _write({svg / f"{name}.svg": standalone(plot).encode() for name, plot in plots_of(shown).items()})
+        _write({svg / name: content for name, content in plot_files(shown, "svg").items()})
     elif png is not None:
-        _write({png / f"{name}.png": picture(plot) for name, plot in plots_of(shown).items()})
+        _write({png / name: content for name, content in plot_files(shown, "png").items()})
     elif csv or md:
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:

@@ -1,154 +1,236 @@
-"""Self-contained HTML report: plots, tables and text in light and dark themes."""
+"""Self-contained HTML report: verdict, tables, plots and provenance, in light and dark themes."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from itertools import accumulate
-from statistics import fmean, stdev
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from autosparse.html.svg import STYLE, Series, Span, bar_chart, escaped, line_chart, timeline_chart
-from autosparse.plan.model import PURPOSES
+from autosparse.errors import MissingExtra
+from autosparse.html.theme import colour_variables, svg_rules
+from autosparse.packaged import __version__
 from autosparse.report import cells
-from autosparse.report.finished import LEAST
-from autosparse.report.schema import Report
-from autosparse.text import seconds
+from autosparse.report.schema import Provenance, Report
+from autosparse.text import quoted, visible
 
-_PAGE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 2rem auto;
-  max-width: 60rem; padding: 0 1rem; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2.2rem; } p { margin: 0.4rem 0; }
-.soft { color: var(--soft); } .warning { border-left: 4px solid var(--s1); padding-left: 0.7rem; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; display: block; overflow-x: auto; }
-th, td { padding: 0.2rem 0.8rem; text-align: right; border-bottom: 1px solid var(--grid); white-space: nowrap; }
-th:first-child, td:first-child { text-align: left; } tr.main td { font-weight: 600; } svg { width: 100%; height: auto; }
-"""
-_BESIDE = 4  # methods whose layers are drawn
+if TYPE_CHECKING:
+    from autosparse.html.charts import Plot
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_RECIPE = ("epochs", "batch", "optimizer", "lr", "schedule", "weight_decay", "precision")
+"""settings of the recipe that the page shows; the spec has all"""
 
 
-def plots_of(report: Report) -> dict[str, str]:
-    """Return the report's plots by name, each an SVG, without empty ones."""
+def plots_of(report: Report) -> dict[str, Plot]:
+    """Return the report's plots by name, without empty ones.
+
+    Raises:
+        MissingExtra: the extra `plots` is not installed.
+    """
+    charts, effort = _charts()
     drawn = {
-        "accuracy": _accuracy(report),
-        "layers": _layers(report),
-        "irp": _irp(report),
-        "tuning": _tuning(report),
-        "cost": _cost(report),
-        "timeline": timeline_chart("timeline of the steps", *_made(report)),
+        "accuracy": charts.accuracy_plot(report),
+        "frontier": charts.frontier_plot(report),
+        "layers": charts.layers_plot(report),
+        "irp": effort.rounds_plot(report),
+        "tuning": effort.trials_plot(report),
+        "cost": effort.cost_plot(report),
+        "timeline": effort.timeline_plot(report),
     }
     return {name: plot for name, plot in drawn.items() if plot}
 
 
-def report_page(report: Report) -> str:
-    """Return the whole page."""
+def plot_files(report: Report, kind: str) -> dict[str, bytes]:
+    """Return the report's plots as files, name -> content; `kind` is `svg` or `png`.
+
+    Raises:
+        MissingExtra: the extra `plots` is not installed.
+    """
     plots = plots_of(report)
-    weights = f"{report.results[0].total:,} prunable weights; " if report.results else ""
-    title = f"{report.spec}: {report.model} on {report.dataset}"
-    body = [
-        f"<h1>{escaped(title)}</h1>",
-        f'<p class="soft">{weights}method {escaped(report.method)}; run {escaped(report.run)}</p>',
-        *(["<h2>What came out</h2>", _emitted(report)] if report.emitted else []),
-        "<h2>How good</h2>",
-        plots.get("accuracy", ""),
-        _accuracies(report),
-        "<h2>Can it be believed</h2>",
-        *(f"<p>{escaped(sentence)}</p>" for sentence in cells.verdict_sentences(report)),
-        *(f'<p class="warning">{escaped(warning)}</p>' for warning in report.warnings),
+    from autosparse.html.render import png_of, svg_of
+
+    if kind == "png":
+        return {f"{name}.png": png_of(plot.file_spec) for name, plot in plots.items()}
+    return {f"{name}.svg": svg_of(plot.file_spec).encode() for name, plot in plots.items()}
+
+
+def report_page(report: Report, spec: str = "") -> str:
+    """Return the whole page; `spec` is the text of the run's spec, if known.
+
+    Raises:
+        MissingExtra: the extra `plots` is not installed.
+    """
+    plots = plots_of(report)
+    import jinja2
+    from markupsafe import Markup
+
+    from autosparse.html.render import json_for_script, script_bundle, static_svg
+
+    # Every text of a report passes `finalize`, then the escaping of HTML; only our own files are Markup.
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=lambda value: value if isinstance(value, Markup) else visible(value),
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    scripts = [script_bundle(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")] if plots else []
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        plots=plots,
+        svg=lambda plot: Markup(static_svg(plot.spec)),
+        data=lambda plot: Markup(json_for_script(plot.spec)),
+        policy=_policy(scripts),
+        style=Markup(f"{colour_variables()}\n{style}\n{svg_rules('.plot ')}"),
+        bundle=Markup(scripts[0]) if scripts else "",
+        script=Markup(scripts[1]) if scripts else "",
+        version=__version__,
+        title=f"{report.spec}: {report.model} on {report.dataset}",
+        summary=_summary(report),
+        verdicts=cells.verdict_sentences(report),
+        accuracy=_accuracies(report),
+        accuracy_note=_accuracy_note(report),
+        emitted=_emitted(report),
+        sanity=_checks(report),
+        warnings=grouped(report.warnings),
+        provenance=_facts(report),
+        spec=re.sub(r"[ \t]+$", "", spec, flags=re.MULTILINE),
+    )
+
+
+def _charts() -> tuple[Any, Any]:
+    try:
+        import vl_convert  # noqa: F401
+
+        from autosparse.html import charts, effort_charts
+    except ImportError as error:
+        raise MissingExtra("plots need altair and vl-convert", "run `pip install 'autosparse[plots]'`") from error
+    return charts, effort_charts
+
+
+def _policy(scripts: Sequence[str]) -> str:
+    # A browser runs these scripts alone and loads nothing, whatever else stands in the page.
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes) or "'none'"
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Row of a table: its name first; `main` marks the spec's method."""
+
+    cells: Sequence[str]
+    main: bool = False
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Table of a page; `label` describes it to screen readers."""
+
+    label: str
+    titles: Sequence[str]
+    rows: Sequence[_Row]
+
+
+def _summary(report: Report) -> list[str]:
+    seeds = report.provenance.seeds
+    parts = [
+        f"{report.results[0].total:,} prunable weights" if report.results else "",
+        f"method {report.method}",
+        f"seed{'s' * (len(seeds) != 1)} {', '.join(map(str, seeds))}",
+        _date(report.provenance.finished),
     ]
-    headings = {"layers": "Where the weights went", "irp": "Iterative rewind pruning", "tuning": "The scorer"}
-    for name, heading in {**headings, "cost": "What it cost"}.items():
-        if name in plots:
-            body += [f"<h2>{heading}</h2>", plots[name], plots.get("timeline", "") if name == "cost" else ""]
-    head = f"<meta charset='utf-8'><meta name='viewport' content='width=device-width'><title>{escaped(title)}</title>"
-    theme = '<meta name="color-scheme" content="light dark">'
-    inner = "\n".join(part for part in body if part)
-    style = f"<style>{STYLE}{_PAGE}</style>"
-    return f"<!doctype html>\n<html lang='en'><head>{head}{theme}{style}</head>\n<body>\n{inner}\n</body></html>\n"
+    return [part for part in parts if part]
 
 
-def _accuracy(report: Report) -> str:
-    columns, rows, series = cells.columns_of(report), cells.rows_of(report), []
-    if len(columns) == 1:  # one column: points instead of lines
-        (title,) = columns.values()
-        accuracies = [(row.title, row.cells[0]) for row in rows if row.cells[0]]
-        bars = [(name, fmean(values), cells.spread_of(values)) for name, values in accuracies]
-        return bar_chart(f"test accuracy in % after the last epoch, {title}", sorted(bars, key=lambda bar: -bar[1]))
-    for row in rows:
-        measured = [(float(index), values) for index, values in enumerate(row.cells) if values]
-        points = [(index, fmean(values)) for index, values in measured]
-        spread = [stdev(values) if len(values) > 1 else 0.0 for _, values in measured]
-        if points:
-            main = row.name == report.method and not row.control
-            series.append(Series(row.title, points, spread, main=main, apart=row.apart))
-    series.sort(key=lambda one: (not one.main, one.apart, -one.points[-1][1]))
-    names = [title.removeprefix("sparsity ") for title in columns.values()]
-    beside = ", mean ± sd" if any(any(one.spread) for one in series) else ""
-    return line_chart(f"test accuracy after the last epoch{beside}", "sparsity or budget", "%", series, names)
+def _date(value: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(value):%Y-%m-%d %H:%M %Z}"
+    except ValueError:
+        return value
 
 
-def _layers(report: Report) -> str:
-    columns = list(cells.columns_of(report).items())
-    if not columns or not report.profiles:
-        return ""
-    label, title = columns[-1]
-    by_method = {profile.method: profile for profile in report.profiles if profile.budget == label}
-    shown = [by_method[method] for method in cells.method_first(report, label) if method in by_method][:_BESIDE]
-    series = []
-    for profile in shown:
-        shares = (max(LEAST, layer.kept / max(1, layer.size)) for layer in profile.layers)
-        points = [*enumerate(math.log10(share) + 2 for share in shares)]
-        series.append(Series(profile.method, points, main=profile.method == report.method))
-    names = [layer.name.removesuffix(".weight").rpartition(".")[2] for layer in shown[0].layers] if shown else []
-    return line_chart(f"kept weights of each layer at {title}", "layer", "log10 of %", series, names)
-
-
-def _irp(report: Report) -> str:
-    series = [
-        Series(source, [(float(item["round"]), item["validation_accuracy"]) for item in rounds])
-        for source, rounds in cells.rounds_by_source(report).items()
+def _accuracies(report: Report) -> _Table:
+    rows = [
+        _Row([row.title, *row.texts], row.name == report.method and not row.control) for row in cells.rows_of(report)
     ]
-    return line_chart("validation accuracy after each round of IRP", "round", "%", series)
+    return _Table("test accuracies", ["method", *cells.columns_of(report).values()], rows)
 
 
-def _tuning(report: Report) -> str:
-    trials = [value for value in report.scorer.get("trials", ()) if value is not None]
-    if len(trials) < 2:
-        return ""
-    series = [Series("trial", [*enumerate(trials)])]
-    series.append(Series("best so far", [*enumerate(accumulate(trials, max))], main=True))
-    return line_chart(f"tuning of scorer {report.scorer['name']}", "trial", "objective", series)
+def _accuracy_note(report: Report) -> str:
+    several = any(len(values) > 1 for row in cells.rows_of(report) for values in row.cells)
+    return f"Test accuracy in %{', mean ± sd over seeds' * several}."
 
 
-def _cost(report: Report) -> str:
-    known = [(title, report.cost[name]) for name, title in PURPOSES.items() if report.cost.get(name)]
-    return bar_chart("time when made, by what it was for", [(title, value, seconds(value)) for title, value in known])
-
-
-def _made(report: Report) -> tuple[list[Span], list[str]]:
-    purposes = {step.purpose for step in report.timeline}
-    shown = {name: title for name, title in PURPOSES.items() if name in purposes}
-    spans = [
-        Span(step.begin, step.seconds, [*shown].index(step.purpose), f"{step.step}: {seconds(step.seconds)}")
-        for step in report.timeline
-        if step.purpose in shown
-    ]
-    return spans, [*shown.values()]
-
-
-def _accuracies(report: Report) -> str:
-    rows = [(row.name == report.method and not row.control, [row.title, *row.texts]) for row in cells.rows_of(report)]
-    return _table(["method", *cells.columns_of(report).values()], rows)
-
-
-def _emitted(report: Report) -> str:
+def _emitted(report: Report) -> _Table:
     titles, rows = cells.verified(report.emitted)
-    return _table(titles, ((False, row) for row in rows))
+    return _Table("exported models", titles, [_Row(row) for row in rows])
 
 
-def _table(titles: Sequence[str], rows: Iterable[tuple[bool, Sequence[str]]]) -> str:
-    head = "".join(f"<th>{escaped(title)}</th>" for title in titles)
-    lines = [
-        f"<tr{' class=main' if main else ''}>{''.join(f'<td>{escaped(cell)}</td>' for cell in texts)}</tr>"
-        for main, texts in rows
+def _checks(report: Report) -> list[str]:
+    titles = cells.columns_of(report)
+    return [
+        f"{item.method} at {titles.get(item.budget, item.budget)}, {check.check.replace('_', ' ')}: {check.verdict}"
+        for item in report.sanity
+        for check in item.checks
+        if check.verdict
     ]
-    return f"<table><tr>{head}</tr>\n" + "\n".join(lines) + "\n</table>"
+
+
+_ABOUT_A_NETWORK = re.compile(r"(?P<method>.+?) at (?P<budget>.+?), seed (?P<seed>\d+): (?P<message>.+)", re.DOTALL)
+
+
+def grouped(warnings: Sequence[str]) -> list[str]:
+    """Return warnings without repetitions: one for each method and message, with its budgets."""
+    budgets: dict[tuple[str, str], dict[str, None]] = {}
+    for warning in warnings:
+        if about := _ABOUT_A_NETWORK.fullmatch(warning):
+            budgets.setdefault((about["method"], about["message"]), {})[about["budget"]] = None
+        else:
+            budgets.setdefault(("", warning), {})
+    return [
+        f"{method} at {', '.join(names)}: {message}" if names else message
+        for (method, message), names in budgets.items()
+    ]
+
+
+_DONE = {"run": "run", "reuse": "reused", "resume": "resumed"}
+
+
+def _facts(report: Report) -> list[tuple[str, str]]:
+    about = report.provenance
+    facts = {
+        "run": report.run,
+        "finished": _date(about.finished),
+        "plan digest": about.digest[:16],
+        "seeds": ", ".join(map(str, about.seeds)),
+        "training recipe": _in_words(about.recipe),
+        "steps": ", ".join(f"{count} {_DONE.get(status, status)}" for status, count in report.steps.items() if count),
+        **_environments(about),
+    }
+    return [(name, value) for name, value in facts.items() if value]
+
+
+def _in_words(recipe: Mapping[str, Any]) -> str:
+    settings = ((name, recipe[name]) for name in _RECIPE if name in recipe)
+    return ", ".join(f"{name} {value if isinstance(value, str) else quoted(value)}" for name, value in settings)
+
+
+def _environments(about: Provenance) -> dict[str, str]:
+    several = len(about.environments) > 1
+    facts = {}
+    for number, made in enumerate(about.environments, 1):
+        versions = f"autosparse {made.autosparse}, torch {made.torch}, Python {made.python}"
+        threads = f"{made.threads} thread{'s' * (made.threads != 1)}"
+        steps = f" ({made.steps} steps)" if several else ""
+        facts[f"environment {number}" if several else "environment"] = (
+            f"{versions}; {made.device}, {threads}, {made.processor}{steps}"
+        )
+    return facts

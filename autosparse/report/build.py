@@ -18,6 +18,7 @@ from autosparse.report.finished import (
     find_missing,
 )
 from autosparse.report.folder import write_file
+from autosparse.report.provenance import describe_provenance
 from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.verdict import describe_sanity, is_chance, judge_results
@@ -50,6 +51,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         method=plan.spec.method.name,
         steps={status: outcome.count(status) for status in ("run", "reuse", "resume")},
         seconds=round(outcome.seconds, 2),
+        provenance=describe_provenance(finished),
         results=results,
         controls=controls,
         irp=[_round(finished, step) for step in finished.with_result(RoundResult) if step.purpose == "source"],

@@ -20,8 +20,9 @@ from autosparse.store.files import drafted
 
 RUNS = Path("runs")
 _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "resolved.json"
+_SPEC = "spec.yaml"
 LOG, _METRICS = "log.txt", "metrics.jsonl"
-_LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, "spec.yaml", "models", "scorer", "tensorboard", "wandb")
+_LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, _SPEC, "models", "scorer", "tensorboard", "wandb")
 """contents of a run's folder"""
 
 
@@ -54,7 +55,7 @@ def open_folder(
         folder = _make(name) if out is None else out
         folder.mkdir(parents=True, exist_ok=True)
         if spec is not None:
-            shutil.copyfile(spec, folder / "spec.yaml")
+            shutil.copyfile(spec, folder / _SPEC)
         _save(folder / _RESOLVED, resolved)
         _save(folder / _PLAN, {**plan, "digest": digest})
     except OSError as error:
@@ -72,6 +73,14 @@ def resolved_of(run: Run) -> dict[str, Any]:
 def spec_name_of(run: Run) -> str:
     """Return the name of a run's spec. Raises UsageError where it is absent or damaged."""
     return str(_recorded(run, _PLAN, "spec")["spec"])
+
+
+def spec_text_of(run: Run) -> str:
+    """Return the spec of a run as its user wrote it, or an empty text for a run without a file."""
+    try:
+        return (run.folder / _SPEC).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
 
 
 def _recorded(run: Run, file: str, *keys: str) -> dict[str, Any]:

@@ -193,6 +193,34 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class Environment:
+    """Software and hardware that made artifacts of a run, and the number of these steps."""
+
+    autosparse: str
+    python: str
+    torch: str
+    processor: str
+    device: str
+    threads: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Origin of a run's results: time of its last step (ISO 8601, UTC), digest of its plan, seeds and recipe.
+
+    `recipe` trains every network of the comparison; its defaults are written out. `environments` are ordered by their
+    number of steps.
+    """
+
+    finished: str
+    digest: str
+    seeds: Sequence[int]
+    recipe: Mapping[str, Any]
+    environments: Sequence[Environment]
+
+
+@dataclass(frozen=True)
 class Report:
     """Run as printed by `run --json` and `report --json`."""
 
@@ -204,6 +232,7 @@ class Report:
     method: str
     steps: Mapping[str, int]
     seconds: float
+    provenance: Provenance
     results: Sequence[Result]
     controls: Sequence[Result]
     irp: Sequence[Mapping[str, Any]]

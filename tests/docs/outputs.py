@@ -43,9 +43,11 @@ COMMANDS: Mapping[str, Sequence[str]] = {
 """Output -> commands that print it, in a folder where small.yaml has been run."""
 MAPS = {
     "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
-    "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "budgets", "accuracies", "statuses",
+    "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "recipe", "budgets", "accuracies", "statuses",
 }  # fmt: skip
 """Names of mappings whose own names are data: step names, options, layers."""
+ANYTHING = {"options", "recipe", "resolved", "values"}
+"""Names of mappings with values of any type."""
 
 
 def prepare(place: Place) -> None:
@@ -66,9 +68,9 @@ def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
     schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
     objects = [value for value in found if isinstance(value, dict)]
     lists = [value for value in found if isinstance(value, list)]
-    if objects and name in MAPS:
+    if objects and name in MAPS and "digest" not in objects[0]:  # a report's `provenance` has fixed names
         if parts := [part for one in objects for part in one.values()]:
-            schema["additionalProperties"] = {} if name in ("options", "resolved", "values") else schema_of(parts)
+            schema["additionalProperties"] = {} if name in ANYTHING else schema_of(parts)
     elif objects:
         names = list(dict.fromkeys(key for one in objects for key in one))
         schema["properties"] = {key: schema_of([one[key] for one in objects if key in one], key) for key in names}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import unicodedata
 from pathlib import Path
 
 import pytest
 
+from autosparse.html.render import script_bundle
 from tests.conftest import Place, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
@@ -86,8 +88,10 @@ def test_names_are_printed_literally(
 
 @pytest.mark.parametrize("hostile", HOSTILE, indirect=True)
 def test_names_are_data_in_json_and_do_nothing_in_a_page(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One is read back as it was; in the other there is no script."""
+    """One is read back as it was; the other has no script but its own."""
     assert hostile == call(capsys, "report digits-1 --json").json["model"]
     assert 0 == call(capsys, "report digits-1 --html page.html").code
-    assert "<script" not in (page := Path("page.html").read_text(encoding="utf-8"))
+    page = Path("page.html").read_text(encoding="utf-8").replace(script_bundle(), "")
+    assert {"<script>", '<script type="application/json">'} == {*re.findall("<script.*?>", page)}
+    assert 2 == page.count("<script>")
     assert harmless(page.replace("\t", ""))

@@ -410,7 +410,7 @@ def test_commands_cope_with_an_incomplete_run(wild: Place, capsys: pytest.Captur
         (row["method"], row["seed"], row["test_accuracy"]) for row in rows
     }
     assert ["random"] not in [line.split()[:1] for line in shown["one"].out.splitlines()]
-    assert "<td>random</td><td>diverged</td>" in Path("page.html").read_text()
+    assert "random</th><td>diverged</td>" in Path("page.html").read_text(encoding="utf-8")
     assert any(line.split()[:3] == ["random", "0.9", "diverged"] for line in compared.out.splitlines())
     assert "runs/wild-1" in listed.out
     assert 0 == call(capsys, "runs --json").code

@@ -18,7 +18,7 @@ from autosparse.report.compare import (
     interval,
     study_json,
 )
-from autosparse.report.schema import Report, Result
+from autosparse.report.schema import Provenance, Report, Result
 
 BASE = Level("irp.rounds", 3, True, {"0.9": {0: 80.0, 1: 82.0, 2: 84.0}, "0.95": {0: 70.0}})
 OTHER = Level("irp.rounds", 6, False, {"0.9": {0: 81.0, 1: 83.0, 2: 85.0, 3: 99.0}})
@@ -95,6 +95,7 @@ def report(*results: Result) -> Report:
     """A run of some results."""
     about = {"schema_version": 1, "run": "r", "spec": "s", "model": "m", "dataset": "d", "method": "a", "seconds": 1.0}
     empty: dict[str, Any] = {field.name: [] for field in fields(Report)}
+    empty["provenance"] = Provenance("", "", [0], {}, [])
     empty |= {"steps": {}, "scorer": {}, "cost": {}, "unprunable": {}, "chance": None}
     return replace(Report.of({**empty, **about}), results=results)
 

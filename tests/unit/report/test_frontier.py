@@ -8,7 +8,7 @@ import pytest
 
 from autosparse.console.report import show_report
 from autosparse.report.cells import frontier
-from autosparse.report.schema import MaskCost, Report, Result
+from autosparse.report.schema import MaskCost, Provenance, Report, Result
 
 
 def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
@@ -24,7 +24,8 @@ def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
     ]
     return Report(
         schema_version=1, run="runs/s-1", spec="s", model="resnet8", dataset="digits", method=next(iter(found)),
-        steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, results=results, controls=[], irp=[], scorer={},
+        steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, provenance=Provenance("", "", [0], {}, []),
+        results=results, controls=[], irp=[], scorer={},
         emitted=[], cost={}, warnings=[], unprunable={}, oracles=[], sanity=[], verdicts=[], profiles=[], timeline=[],
         failures=[], missing=[], chance=10.0,
         mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in found.items()],
