@@ -14,7 +14,7 @@ import typer
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
 from autosparse.cli.app import Terminated, app, say, terminate
 from autosparse.console.format import show_text
-from autosparse.errors import AutosparseError, MissingRequirement
+from autosparse.errors import AutosparseError, MissingRequirement, SpecError
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
@@ -50,6 +50,8 @@ def main(arguments: list[str] | None = None) -> None:
             traceback.print_exc()
         for message, hint in error.problems:
             say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
+        if isinstance(error, SpecError) and len(error.errors) > 1:
+            say(error.summary)
         sys.exit(1 if detailed else error.exit_code)
     except SystemExit as end:
         # typer has reported a wrong option with exit code 2, which here means steps to run.

@@ -202,8 +202,9 @@ def _changed(loaded: LoadedSpec, request: SpecRequest, path: str, value: Any, op
         return load_spec(loaded.path, overrides=[*(request.overrides or ()), override], budget=request.budget or ())
     except SpecError as error:  # its message names the option as written
         option = option or f"--set {override}"
-        problems = [(text.replace(f"--set {override}", option), hint) for text, hint in error.problems]
-        raise SpecError.of(problems) from None
+        here = f"--set {override}"
+        errors = [replace(one, file=option) if one.file == here else one for one in error.errors]
+        raise SpecError.listing(errors) from None
 
 
 def _keys(fitted: Fitted) -> set[str]:

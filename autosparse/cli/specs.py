@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan, say, show_json
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
-from autosparse.errors import SpecError, UsageError
+from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec import FILE, find_spec, load_spec, provenance, resolve, spec_schema, with_settings
 from autosparse.store import Store
@@ -59,27 +60,32 @@ def validate(
 ) -> None:
     """Validate specs without running anything."""
     store = Store.default()
-    problems: list[tuple[str, str | None]] = []
+    errors: list[Problem] = []
     valid: list[str] = []
     names: Sequence[str | None] = specs or [None]
     for name in names:
         chosen = find_spec(name, store)
-        refuse_plan(chosen.path)
         try:
+            refuse_plan(chosen.path)
             load_spec(chosen.path, overrides=set_ or ())
             valid.append(str(chosen.path))
         except SpecError as error:
-            problems += error.problems
+            errors += error.errors
+        except UsageError as error:
+            errors.append(Problem(error.message, error.hint))
     if json_:
-        listed = [{"message": message, "hint": hint} for message, hint in problems]
-        show_json({"schema_version": 1, "valid": valid, "problems": listed})
+        show_json({"schema_version": 1, "valid": valid, "errors": [_error_json(error) for error in errors]})
+        if errors:
+            raise typer.Exit(2)
     else:
         for path in valid:
             show_text(f"{path} is valid")
-    if problems:
-        if not json_:
-            raise SpecError.of(problems)
-        raise typer.Exit(2)
+        if errors:
+            raise SpecError.listing(errors)
+
+
+def _error_json(error: Problem) -> dict[str, Any]:
+    return {name: value or None for name, value in asdict(error).items()}
 
 
 @app.command()
