@@ -12,7 +12,7 @@ import traceback
 import typer
 
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
-from autosparse.cli.app import Terminated, app, say, terminate
+from autosparse.cli.app import Terminated, app, say, say_error, terminate
 from autosparse.console.format import show_text
 from autosparse.errors import AutosparseError, MissingRequirement, SpecError
 from autosparse.packaged import __version__
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
         if "--debug" in arguments:
             traceback.print_exc()
         for message, hint in error.problems:
-            say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
+            say_error(message, hint)
         if isinstance(error, SpecError) and len(error.errors) > 1:
             say(error.summary)
         sys.exit(1 if detailed else error.exit_code)

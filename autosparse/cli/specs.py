@@ -13,6 +13,7 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan, say, show_json
+from autosparse.cli.help import Command, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
 from autosparse.errors import Problem, SpecError, UsageError
@@ -22,9 +23,9 @@ from autosparse.store import Store
 from autosparse.text import shell_word
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("init my.yaml", "init photos.yaml --template folder"))
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(FILE),
     template: Annotated[
         str, typer.Option(metavar="NAME", help="The template.", autocompletion=options.template_names)
     ] = "quickstart",
@@ -52,13 +53,16 @@ def init(
     say(f"next: `autosparse plan {shell_word(path)}`, then `autosparse run {shell_word(path)}`")
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("validate my.yaml", "validate specs/*.yaml --json"))
 def validate(
-    specs: Annotated[list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files.")] = None,
+    specs: Annotated[
+        list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files; without any, the last used.")
+    ] = None,
+    budget: options.Budget = None,
     set_: options.Set = None,
     json_: options.Json = False,
 ) -> None:
-    """Validate specs without running anything."""
+    """Report every mistake of specs, without running anything."""
     store = Store.default()
     errors: list[Problem] = []
     valid: list[str] = []
@@ -67,7 +71,7 @@ def validate(
         chosen = find_spec(name, store)
         try:
             refuse_plan(chosen.path)
-            load_spec(chosen.path, overrides=set_ or ())
+            load_spec(chosen.path, overrides=set_ or (), budget=budget or ())
             valid.append(str(chosen.path))
         except SpecError as error:
             errors += error.errors
@@ -88,13 +92,13 @@ def _error_json(error: Problem) -> dict[str, Any]:
     return {name: value or None for name, value in asdict(error).items()}
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("schema > autosparse.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of specs for editors and CI."""
     show_json(spec_schema())
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("render my.yaml", "render my.yaml --budget 99% --json"))
 def render(
     spec: options.Spec = None,
     budget: options.Budget = None,
