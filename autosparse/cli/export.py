@@ -14,6 +14,7 @@ from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli import options
 from autosparse.cli.app import app, exit_on_interrupt, fit_loaded, say, show_json
 from autosparse.cli.help import OUTPUT, Command, examples
+from autosparse.cli.options import option
 from autosparse.console.models import show_inspected, show_verified
 from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
@@ -32,6 +33,7 @@ from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
 
 _MODELS = "Models"
+_FORMAT_HELP = "A format, or {name: compact, values: float16}; repeatable."
 
 
 @app.command(
@@ -39,39 +41,19 @@ _MODELS = "Models"
 )
 def export(
     run: Annotated[str | None, options.runs_argument("A run's folder or name; without one, the latest run.")] = None,
-    format: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable.", rich_help_panel=_MODELS
-        ),
-    ] = None,
+    format: Annotated[list[str] | None, option(_MODELS, _FORMAT_HELP, metavar="FORMAT")] = None,
     method: Annotated[
-        str | None,
-        typer.Option(
-            metavar="METHOD", help="A method of the run; by default the spec's `method`.", rich_help_panel=_MODELS
-        ),
+        str | None, option(_MODELS, "A method of the run; by default the spec's `method`.", metavar="METHOD")
     ] = None,
     budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="BUDGET", help="A budget of the run; repeatable; by default all.", rich_help_panel=_MODELS
-        ),
+        list[str] | None, option(_MODELS, "A budget of the run; repeatable; by default all.", metavar="BUDGET")
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(metavar="SEED", help="A seed of the run; by default the first.", rich_help_panel=_MODELS),
-    ] = None,
+    seed: Annotated[int | None, option(_MODELS, "A seed of the run; by default the first.", metavar="SEED")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="A new or empty folder; by default models/ of the run.", rich_help_panel=OUTPUT
-        ),
+        Path | None, option(OUTPUT, "A new or empty folder; by default models/ of the run.", metavar="DIR")
     ] = None,
     study: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Write the run's study to a new SQLite file instead.", rich_help_panel=OUTPUT
-        ),
+        Path | None, option(OUTPUT, "Write the run's study to a new SQLite file instead.", metavar="FILE")
     ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,

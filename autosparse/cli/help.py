@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from typer.core import TyperCommand, TyperGroup
+
+from autosparse.errors import UsageError
+from autosparse.registry import suggestion
 
 _TASKS = {
     "Start": ("init", "validate", "list", "doctor", "schema", "render"),
@@ -62,6 +67,14 @@ class Group(TyperGroup):
         """Write the examples, never wrapped."""
         _write_examples(self.epilog, formatter)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the arguments name. Raises UsageError for an unknown one."""
+        name, known = args[0], [*self.commands]
+        if name not in known and not name.startswith("-") and not ctx.resilient_parsing:
+            hint = suggestion(name, known) or f"run `{ctx.command_path} --help`"
+            raise UsageError(f"there is no command `{ctx.command_path} {name}`", hint)
+        return super().resolve_command(ctx, args)
+
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the pieces of the usage line."""
         command = "[COMMAND]" if self.invoke_without_command else "COMMAND"
@@ -75,6 +88,36 @@ class Program(Group):
         """Write the commands by task."""
         for task, names in _TASKS.items():
             self._write_commands(task, names, formatter)
+
+
+def misuse(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
+    """Return typer's error about an argument or option as a sentence and its remedy."""
+    path = error.ctx.command_path if error.ctx else " ".join(["autosparse", *arguments[:1]])
+    hint, text = f"run `{path} --help`", error.message.removeprefix("Value error, ").rstrip(".")
+    parameter, possible = getattr(error, "param", None), getattr(error, "possibilities", None)
+    if error.format_message().startswith("Missing") and parameter:
+        return f"`{path}` needs {_name(parameter) if _is_argument(parameter) else parameter.opts[0]}", hint
+    if option := getattr(error, "option_name", None):
+        known = [name for one in error.ctx.command.params for name in one.opts] if error.ctx else [*(possible or ())]
+        if text.startswith("No such option"):
+            return f"`{path}` has no option `{option}`", suggestion(option, known) or hint
+    if extra := re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", text):
+        return f"`{path}` takes no more arguments, but {extra[1]!r} is given", hint
+    text = re.sub("Input should be a valid integer.*", "must be a whole number", text)
+    text = re.sub("^Input should be greater than or equal to", "must be at least", text)
+    text = re.sub("^'.*' is not one of", "must be one of", text)
+    text = re.sub("'([^']*)'", r"`\1`", text[:1].lower() + text[1:])
+    if parameter is not None and not _is_argument(parameter):
+        return f"`{_written(parameter.opts, arguments)}` {text}", hint
+    return text, hint
+
+
+def _written(names: Sequence[str], arguments: Sequence[str]) -> str:
+    # The option with its value, as the user has written it.
+    for number, argument in enumerate(arguments):
+        if argument.partition("=")[0] in names:
+            return argument if "=" in argument else " ".join(arguments[number : number + 2])
+    return names[0]
 
 
 def _usage(command: Any, ctx: Any) -> list[str]:

@@ -73,6 +73,11 @@ def runs_argument(text: str, metavar: str = "RUN") -> Any:
     return typer.Argument(metavar=metavar, help=text, autocompletion=run_names)
 
 
+def option(group: str, text: str, *names: str, metavar: str | None = None) -> Any:
+    """Return an option of a group of the help; `text` is its help."""
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=group)
+
+
 def steps_option(text: str) -> Any:
     """Return an option that names steps; `text` is its help."""
     return typer.Option(metavar="STEP", help=text, autocompletion=step_names, rich_help_panel=STEPS)

@@ -12,6 +12,7 @@ import typer
 from autosparse.cli import options
 from autosparse.cli.app import app, check_known, say, show_json
 from autosparse.cli.help import OUTPUT, Command, Group, examples
+from autosparse.cli.options import option
 from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
@@ -22,52 +23,23 @@ from autosparse.report.folder import Reached, all_runs, find_run, history, remov
 from autosparse.report.schema import Report
 
 _SHOWN = "Contents"
+_SECTION_HELP = f"Show only this section; repeatable: {', '.join(SECTIONS)}."
+_SORT_HELP = "Sort methods by accuracy or name; by default the spec's method comes first."
 
 
 @app.command(cls=Command, epilog=examples("report", "report digits-1 --wide", "report digits-1 --html report.html"))
 def report(
     run: Annotated[str | None, options.runs_argument("A run's folder or name; without one, the latest run.")] = None,
-    section: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SECTION",
-            help=f"Show only this section; repeatable: {', '.join(SECTIONS)}.",
-            rich_help_panel=_SHOWN,
-        ),
-    ] = None,
-    method: Annotated[
-        list[str] | None,
-        typer.Option(metavar="METHOD", help="Show only this method; repeatable.", rich_help_panel=_SHOWN),
-    ] = None,
-    sort: Annotated[
-        Literal["accuracy", "name"] | None,
-        typer.Option(
-            metavar="ORDER",
-            help="Sort methods by accuracy or name; by default the spec's method comes first.",
-            rich_help_panel=_SHOWN,
-        ),
-    ] = None,
-    wide: Annotated[
-        bool,
-        typer.Option("--wide", help="Show every section for every budget, and all layers.", rich_help_panel=_SHOWN),
-    ] = False,
+    section: Annotated[list[str] | None, option(_SHOWN, _SECTION_HELP, metavar="SECTION")] = None,
+    method: Annotated[list[str] | None, option(_SHOWN, "Show only this method; repeatable.", metavar="METHOD")] = None,
+    sort: Annotated[Literal["accuracy", "name"] | None, option(_SHOWN, _SORT_HELP, metavar="ORDER")] = None,
+    wide: Annotated[bool, option(_SHOWN, "Show every section for every budget, and all layers.", "--wide")] = False,
     json_: options.Json = False,
-    csv: Annotated[
-        bool, typer.Option("--csv", help="Print one line per trained network.", rich_help_panel=OUTPUT)
-    ] = False,
-    md: Annotated[
-        bool, typer.Option("--md", help="Print the accuracy table as Markdown.", rich_help_panel=OUTPUT)
-    ] = False,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML report.", rich_help_panel=OUTPUT)
-    ] = None,
-    svg: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write its plots as SVG files.", rich_help_panel=OUTPUT)
-    ] = None,
-    png: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write its plots as PNG files (extra `plots`).", rich_help_panel=OUTPUT),
-    ] = None,
+    csv: Annotated[bool, option(OUTPUT, "Print one line per trained network.", "--csv")] = False,
+    md: Annotated[bool, option(OUTPUT, "Print the accuracy table as Markdown.", "--md")] = False,
+    html: Annotated[Path | None, option(OUTPUT, "Write a self-contained HTML report.", metavar="FILE")] = None,
+    svg: Annotated[Path | None, option(OUTPUT, "Write its plots as SVG files.", metavar="DIR")] = None,
+    png: Annotated[Path | None, option(OUTPUT, "Write its plots as PNG files (extra `plots`).", metavar="DIR")] = None,
 ) -> None:
     """Show the report of a run; without RUN, of the latest."""
     for name in section or ():

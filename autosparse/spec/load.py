@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
@@ -113,7 +113,7 @@ def _second_values(document: Document) -> Iterator[Problem]:
     # A key written twice is one mistake; its second value may hold others.
     for second in document.repeated:
         if second.path != ("extends",):
-            for problem in _with_value(document, second.path, second.document):
+            for problem in _with_value(document, second.path, second.document, _put):
                 if problem.path != dotted(second.path) or not problem.message.startswith("unknown key"):
                     yield problem
 
@@ -127,15 +127,28 @@ def _varied_values(document: Document) -> Iterator[Problem]:
             path = tuple(name.split("."))
             marks = {(*path, *at[3:]): mark for at, mark in document.values.items() if at[:3] == whole}
             keys = {(*path, *at[3:]): mark for at, mark in document.keys.items() if at[:3] == whole}
-            keys[path] = document.keys[whole[:2]]
-            yield from _with_value(document, path, Document(value, marks, keys))
+            nearest = document.nearest(whole) or Mark("spec")  # an option has one mark for all of its values
+            marks.setdefault(path, nearest)
+            keys[path] = document.keys.get(whole[:2], nearest)
+            yield from _with_value(document, path, Document(value, marks, keys), set_value)
 
 
-def _with_value(document: Document, path: Path, value: Document) -> Iterator[Problem]:
+def _put(document: Document, path: Path, value: Document) -> None:
+    # Replace a value that stands in the file, unless an option has replaced what holds it.
+    if isinstance(above := document.at(path[:-1]), dict):
+        above[path[-1]] = value.data
+        forget(document, path)
+        document.values.update(value.values)
+        document.keys.update(value.keys)
+
+
+def _with_value(
+    document: Document, path: Path, value: Document, change: Callable[[Document, Path, Document], None]
+) -> Iterator[Problem]:
     # The mistakes in a value at a path of the spec, in place of the present one.
     marks = {str(mark) for mark in (*value.values.values(), *value.keys.values())}
     other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
-    set_value(other, path, value)
+    change(other, path, value)
     _make_absolute(other)
     found = [*other.problems, *explain(checked(Spec, _frozen(other.data)).problems, other)]
     yield from (problem for problem in found if str(problem).startswith(tuple(f"{mark}: " for mark in marks)))

@@ -174,6 +174,10 @@ CASES = {
         (GOOD + "training: {lr: 0.1, lr: 0.2}\nmodel: resnet8\ntraining:\n  momentum: 3\n  epochs: 2\n  epochs: -2\n"),
         ["3:21", "4:1", "5:1", "6:13 training.momentum", "8:3", "8:11 training.epochs"],
     ),
+    "keys written twice in lists": Case(
+        GOOD + "compare: [{criterion: snip, criterion: snpi}]\nbudget: [{macs: 5M, macs: 6m}]\nseeds: [-1]\n",
+        ["3:29", "3:40 compare[0].criterion", "4:21", "4:27 budget[0].macs", "5:9 seeds[0]"],
+    ),
     "a study": Case(
         (
             GOOD + "study:\n"
@@ -275,6 +279,11 @@ CASES = {
         GOOD + "training: {lr: 0}\n",
         ["3:16 training.lr", "--set seeds.a.b=1", "--set training.epochs.x=1 training.epochs"],
         options={"overrides": ["seeds=[0]", "seeds.a.b=1", "training.epochs.x=1"]},
+    ),
+    "a study of the command": Case(
+        GOOD + "seeds: [-1]\n",
+        ["3:9 seeds[0]", "--set study={irp.rounds: [0, 4]} irp.rounds"],
+        options={"overrides": ["study={irp.rounds: [0, 4]}"]},
     ),
     "nulls": Case(
         "model:\ndataset: ~\ntraining:\nseeds:\nbudget: []\n",
