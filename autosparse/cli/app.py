@@ -183,5 +183,5 @@ def say_error(message: str, hint: str | None) -> None:
     for label, style, text in (("error", "bold red", message), ("hint", "cyan", hint)):
         if text:
             first, *others = text.splitlines()
-            notes().print(plain(f"{label}: ", style).append_text(plain(first)), soft_wrap=True)
+            notes().print(plain("").append(f"{label}: ", style).append_text(plain(first)), soft_wrap=True)
             say("\n".join(others))
