@@ -20,6 +20,7 @@ AutosparseError                 1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 
 
@@ -59,8 +60,59 @@ class UsageError(AutosparseError):
     exit_code = 2
 
 
+@dataclass(frozen=True)
+class Problem:
+    """Mistake in a spec: value and rule in one sentence, its remedy, and its position.
+
+    `file` is a file's name or a command's option, such as `--set training.lr=0`, which has neither line nor column.
+    `path` is the dotted path of the value.
+    """
+
+    message: str
+    hint: str | None = None
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        """Return the sentence behind its position."""
+        position = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return f"{position}: {self.message}" if position else self.message
+
+
 class SpecError(UsageError):
-    """Spec that cannot be read or does not validate; the message begins with `file:line:column`."""
+    """Spec that cannot be read or does not validate; `errors` lists every mistake in it, in the order of the file.
+
+    `message` and `hint` are those of the first mistake; `str()` shows all.
+    """
+
+    def __init__(self, message: str | Problem, hint: str | None = None, *others: Problem) -> None:
+        first = message if isinstance(message, Problem) else Problem(message, hint)
+        super().__init__(str(first), None if others else first.hint)
+        self.hint = first.hint
+        self.errors: tuple[Problem, ...] = (first, *others)
+        self.problems = tuple((str(error), error.hint) for error in self.errors)
+
+    @classmethod
+    def listing(cls, errors: Sequence[Problem]) -> Self:
+        """Combine several mistakes into one error."""
+        return cls(errors[0], None, *errors[1:])
+
+    @property
+    def summary(self) -> str:
+        """The number of mistakes and their files."""
+        sources = ("the options" if error.file.startswith("--") else error.file for error in self.errors)
+        files = list(filter(None, dict.fromkeys(sources)))
+        number = f"{len(self.errors)} error{'s' * (len(self.errors) != 1)}"
+        return f"{number} in {' and '.join(files)}" if files else number
+
+    def __str__(self) -> str:
+        """Return every mistake with its hint; a single one without, as Python prints its note."""
+        if len(self.errors) == 1:
+            return self.message
+        lines = [f"{message}\n  hint: {hint}" if hint else message for message, hint in self.problems]
+        return "\n".join([self.summary, *lines])
 
 
 class InvalidValue(UsageError):

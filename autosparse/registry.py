@@ -223,5 +223,10 @@ class Registry(Generic[Function]):
 
 def suggestion(word: str, known: Sequence[str]) -> str | None:
     """Return `did you mean ...?` for a misspelt word, or None without a similar one."""
-    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else None
+    near = nearest(word, known)
+    return f"did you mean `{near}`?" if near else None
+
+
+def nearest(word: str, known: Sequence[str]) -> str | None:
+    """Return the known word that a misspelt one resembles most, or None without a similar one."""
+    return next(iter(difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)), None)

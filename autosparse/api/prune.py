@@ -32,15 +32,16 @@ from autosparse.core.weights import (
     unprunable,
 )
 from autosparse.core.zero_scores import with_signal
-from autosparse.errors import AutosparseError, AutosparseWarning, SpecError, UsageError
+from autosparse.errors import AutosparseError, AutosparseWarning, UsageError
 from autosparse.lazy_torch import torch
 from autosparse.pretrained import DEFAULT
 from autosparse.spec.budget import Sparsity
-from autosparse.spec.choices import Choice, Section, Seed
+from autosparse.spec.choices import Choice, Seed
 from autosparse.spec.diagnostics import explain
 from autosparse.spec.document import Document, Mark
 from autosparse.spec.method import Method, searched
 from autosparse.spec.resolve import filled, selection_of
+from autosparse.spec.section import Section
 from autosparse.steps.scorer import make_scorer, read_scorer, read_state
 
 # For schedules that train: a default for any network; a spec sets a suitable value.
@@ -170,8 +171,8 @@ def _request(method: Any, sparsity: Any, seed: Any) -> _Request:
     try:
         request = _Request.model_validate(given, strict=True)
     except ValidationError as error:
-        problem: SpecError = explain(error, Document(given, {(): Mark("autosparse")}))
-        raise UsageError(problem.message.removeprefix("autosparse: "), problem.hint) from None
+        problem = explain(error.errors(include_url=False), Document(given, {(): Mark("autosparse")}))[0]
+        raise UsageError(problem.message, problem.hint) from None
     if isinstance(request.method.horizon, str):
         raise UsageError(
             f"a horizon of {request.method.horizon} is a share of a training that only a spec describes",

@@ -8,17 +8,19 @@ import os
 import signal
 import sys
 import traceback
+from typing import Any
 
 import typer
 
 from autosparse.cli import doctor, run, export, cache, runs, specs, compare  # isort: skip  # the order of `--help`
-from autosparse.cli.app import Terminated, app, say, terminate
+from autosparse.cli.app import Terminated, app, say, say_error, terminate
+from autosparse.cli.help import misuse
 from autosparse.console.format import show_text
-from autosparse.errors import AutosparseError, MissingRequirement
+from autosparse.errors import AutosparseError, MissingRequirement, SpecError, UsageError
 from autosparse.packaged import __version__
 from autosparse.text import spelled
 
-_MISUSE = typer.BadParameter.__mro__[1]  # typer's base class of option errors, which it does not export
+_MISUSE: Any = typer.BadParameter.__mro__[1]  # typer's base class of option errors, which it does not export
 
 
 _FIRST = f"""\
@@ -44,16 +46,24 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="spelled")
     try:
-        app(args=arguments, prog_name="autosparse")
+        code = app(args=arguments, prog_name="autosparse", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except _MISUSE as error:
+        if error.message.startswith("Usage:"):  # a group without a command: its help
+            say(error.message)
+        else:
+            say_error(*misuse(error, arguments))
+        sys.exit(1 if detailed else UsageError.exit_code)  # 2 means steps to run under `--detailed-exitcode`
     except AutosparseError as error:
         if "--debug" in arguments:
             traceback.print_exc()
         for message, hint in error.problems:
-            say(f"error: {message}" + (f"\nhint: {hint}" if hint else ""))
+            say_error(message, hint)
+        if isinstance(error, SpecError) and len(error.errors) > 1:
+            say(error.summary)
         sys.exit(1 if detailed else error.exit_code)
-    except SystemExit as end:
-        # typer has reported a wrong option with exit code 2, which here means steps to run.
-        sys.exit(1 if detailed and isinstance(end.__context__, _MISUSE) else end.code)
+    except typer.Abort:  # the end of stdin
+        sys.exit(1)
     except KeyboardInterrupt:
         say("stopped")
         sys.exit(130)

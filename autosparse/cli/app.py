@@ -13,9 +13,9 @@ from types import FrameType
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from autosparse.backends import this_machine
+from autosparse.cli.help import Program, examples
 from autosparse.console.format import notes, plain, show_text
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted
@@ -29,27 +29,11 @@ from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
 from autosparse.text import shell_word
 
-_TASKS = {
-    "Start": ("init", "validate", "list", "doctor", "schema", "render"),
-    "Run": ("plan", "run", "study", "bench"),
-    "Look": ("report", "runs", "compare", "inspect"),
-    "Share": ("export", "cache"),
-}
-
-
-class _Commands(TyperGroup):
-    """The commands, whose help lists them by task with whole summaries."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        for task, names in _TASKS.items():
-            with formatter.section(task):
-                formatter.write_dl([(name, self.commands[name].get_short_help_str(limit=200)) for name in names])
-
-
 app = typer.Typer(
     name="autosparse",
-    cls=_Commands,
+    cls=Program,
     help="Plan and run the pruning of neural networks at initialization, from a YAML spec.",
+    epilog=examples("run", "init my.yaml", "plan my.yaml"),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -68,7 +52,7 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
     """Parse the options of every command."""
 
@@ -192,3 +176,12 @@ def say(text: str) -> None:
     """Print a note on stderr, never wrapped."""
     for line in text.splitlines():
         notes().print(plain(line), soft_wrap=True)
+
+
+def say_error(message: str, hint: str | None) -> None:
+    """Print an error on stderr, and its remedy on the next line."""
+    for label, style, text in (("error", "bold red", message), ("hint", "cyan", hint)):
+        if text:
+            first, *others = text.splitlines()
+            notes().print(plain("").append(f"{label}: ", style).append_text(plain(first)), soft_wrap=True)
+            say("\n".join(others))

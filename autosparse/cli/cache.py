@@ -15,6 +15,7 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import app, say, show_json
+from autosparse.cli.help import Command, Group, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings
 from autosparse.errors import UsageError
@@ -25,7 +26,11 @@ from autosparse.store import Artifact, Remote, Store, collect, collect_remote
 from autosparse.text import literal, size
 
 cache = typer.Typer(
-    help="Look at the artifacts that specs share, and pass them on.", no_args_is_help=True, rich_markup_mode=None
+    cls=Group,
+    help="List, verify, delete and share cached artifacts.",
+    epilog=examples("cache ls", "cache gc --unused 30d --dry-run"),
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 app.add_typer(cache, name="cache")
 
@@ -35,20 +40,21 @@ _NOT_MADE = "not made yet"
 _SHORTEST = 6  # hexadecimal digits of a key
 
 WhatArgument = Annotated[
-    list[str], options.specs_argument("Specs, or keys of artifacts or how they begin.", "SPEC|KEY...")
+    list[str],
+    options.specs_argument("Specs, or keys of artifacts; the first six digits of a key suffice.", "SPEC|KEY..."),
 ]
 AllOption = Annotated[
-    bool, typer.Option("--all", help="Of specs all steps; without it IRPs, their labels and the scorer.")
+    bool, typer.Option("--all", help="Include all steps of a spec, not only IRPs, their labels and the scorer.")
 ]
 
 
-@cache.command("dir")
+@cache.command("dir", cls=Command, epilog=examples("cache dir"))
 def cache_dir() -> None:
     """Print the directory of the cache."""
     show_text(str(Store.default().root))
 
 
-@cache.command("ls")
+@cache.command("ls", cls=Command, epilog=examples("cache ls", "cache ls --json"))
 def cache_ls(json_: options.Json = False) -> None:
     """List cached artifacts."""
     rows = [
@@ -72,7 +78,7 @@ def cache_ls(json_: options.Json = False) -> None:
         say("the cache is empty")
 
 
-@cache.command("verify")
+@cache.command("verify", cls=Command, epilog=examples("cache verify"))
 def cache_verify(json_: options.Json = False) -> None:
     """Verify every artifact by its digests."""
     checked = list(Store.default().verify())
@@ -88,15 +94,15 @@ def cache_verify(json_: options.Json = False) -> None:
         raise typer.Exit(4)
 
 
-@cache.command("gc")
+@cache.command("gc", cls=Command, epilog=examples("cache gc --unused 30d --dry-run", "cache gc --unused 90d"))
 def cache_gc(
     unused: Annotated[
         str, typer.Option(metavar="TIME", help="Delete artifacts unused for this time, a day or more.")
     ] = "30 d",
     store: Annotated[
-        str | None, typer.Option("--store", metavar="URL", help="Of this shared store, in place of the cache.")
+        str | None, typer.Option("--store", metavar="URL", help="Clean this shared store instead of the cache.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the artifacts, without deleting any.")] = False,
     json_: options.Json = False,
 ) -> None:
     """Delete artifacts unused for a given time; artifacts of running commands stay."""
@@ -129,10 +135,12 @@ class _Row:
     status: str = _NOT_MADE
 
 
-@cache.command("push")
+@cache.command("push", cls=Command, epilog=examples("cache push my.yaml s3://bucket/prefix"))
 def cache_push(
     what: WhatArgument,
-    url: Annotated[str, typer.Argument(metavar="URL", help="s3://bucket/prefix, a folder, what fsspec opens.")],
+    url: Annotated[
+        str, typer.Argument(metavar="URL", help="A shared store: s3://bucket/prefix, a folder, or any URL of fsspec.")
+    ],
     all_: AllOption = False,
     json_: options.Json = False,
 ) -> None:
@@ -148,10 +156,15 @@ def cache_push(
     _show(rows, url, json_=json_)
 
 
-@cache.command("pull")
+@cache.command(
+    "pull", cls=Command, epilog=examples("cache pull my.yaml s3://bucket/prefix", "cache pull artifacts.zip")
+)
 def cache_pull(
     source: Annotated[
-        list[str], typer.Argument(metavar="[SPEC|KEY...] URL", help="What to take, and where it is: a URL, or a file.")
+        list[str],
+        typer.Argument(
+            metavar="[SPEC|KEY...] URL", help="Specs or keys to fetch, then the store's URL or a .zip file."
+        ),
     ],
     all_: AllOption = False,
     json_: options.Json = False,
@@ -179,10 +192,10 @@ def cache_pull(
     _show(rows, url, json_=json_)
 
 
-@cache.command("export")
+@cache.command("export", cls=Command, epilog=examples("cache export my.yaml artifacts.zip"))
 def cache_export(
     what: WhatArgument,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .zip to write.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The .zip file to write.")],
     all_: AllOption = False,
     json_: options.Json = False,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, fit_loaded, load, say, show_json
+from autosparse.cli.help import Command, examples
 from autosparse.console.compare import in_words, show_compared, show_study
 from autosparse.console.format import show_table, show_text
 from autosparse.console.progress import follow
@@ -31,7 +32,7 @@ from autosparse.store import Store, open_index
 from autosparse.text import seconds
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("compare digits-1 digits-2"))
 def compare(
     run: Annotated[list[str], options.runs_argument("Runs' folders or names, two or more.", "RUN RUN...")],
     json_: options.Json = False,
@@ -70,18 +71,25 @@ class _Variant:
     base: bool = False
 
 
-@app.command()
+@app.command(
+    cls=Command,
+    epilog=examples("study my.yaml --vary irp.rounds=4,8,16", "study my.yaml --vary method=erk,snip --plan"),
+)
 def study(
     spec: options.Spec = None,
     vary: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH=A,B", help="Values that one path of the spec takes; repeatable, adds to `study`."),
+        typer.Option(
+            metavar="PATH=A,B", help="Values for one path of the spec; repeatable, adds to its section `study`."
+        ),
     ] = None,
     budget: options.Budget = None,
     set_: options.Set = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Show what there is to run, and run nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show the variants and their cost, without running anything.")
+    ] = False,
     test: Annotated[
-        bool, typer.Option("--test", help="Show test accuracy, for reporting and not for choosing.")
+        bool, typer.Option("--test", help="Show test accuracy instead of validation accuracy; do not choose by it.")
     ] = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -202,8 +210,9 @@ def _changed(loaded: LoadedSpec, request: SpecRequest, path: str, value: Any, op
         return load_spec(loaded.path, overrides=[*(request.overrides or ()), override], budget=request.budget or ())
     except SpecError as error:  # its message names the option as written
         option = option or f"--set {override}"
-        problems = [(text.replace(f"--set {override}", option), hint) for text, hint in error.problems]
-        raise SpecError.of(problems) from None
+        here = f"--set {override}"
+        errors = [replace(one, file=option) if one.file == here else one for one in error.errors]
+        raise SpecError.listing(errors) from None
 
 
 def _keys(fitted: Fitted) -> set[str]:

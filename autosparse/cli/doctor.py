@@ -13,6 +13,7 @@ from autosparse.api import self_test
 from autosparse.backends import Placement, backends, environment, memory_of, missing_extras, this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, check_known, fit_loaded, load, say, show_json
+from autosparse.cli.help import Command, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.console.models import show_bench
 from autosparse.core.allocation import allocations
@@ -37,11 +38,11 @@ from autosparse.text import size
 from autosparse.trackers import trackers
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("bench my.yaml", "bench my.yaml --set training.precision=float32"))
 def bench(
     spec: options.Spec = None,
     set_: options.Set = None,
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How often each is measured.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", metavar="N", min=1, help="Measurements of each loop.")] = 3,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -98,9 +99,12 @@ def _kinds(incomplete: str) -> list[str]:
     return options.beginning(_KINDS, incomplete)
 
 
-@app.command("list")
+@app.command("list", cls=Command, epilog=examples("list models", "list criteria --json"))
 def list_(
-    kind: Annotated[str | None, typer.Argument(help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(metavar="KIND", help=f"One of {', '.join(_KINDS)}.", autocompletion=_kinds),
+    ] = None,
     json_: options.Json = False,
 ) -> None:
     """List the names that a spec can use; without KIND, the kinds."""
@@ -143,9 +147,9 @@ def _rows(kind: str) -> list[tuple[str, str, str, str]]:
     return [*rows, *((name, text, "", "") for name, text in more.items())]
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("doctor", "doctor --no-test --json"))
 def doctor(
-    test: Annotated[bool, typer.Option(help="Prune and train a small network, which takes seconds.")] = True,
+    test: Annotated[bool, typer.Option(help="Prune and train a small network, in seconds.")] = True,
     json_: options.Json = False,
 ) -> None:
     """Check this machine and run a self-test; exit with code 1 if it fails."""

@@ -13,6 +13,8 @@ import typer
 from autosparse.api import OpenedModel, read_emitted
 from autosparse.cli import options
 from autosparse.cli.app import app, exit_on_interrupt, fit_loaded, say, show_json
+from autosparse.cli.help import OUTPUT, Command, examples
+from autosparse.cli.options import option
 from autosparse.console.models import show_inspected, show_verified
 from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
@@ -31,26 +33,28 @@ from autosparse.steps.emit import EmitResult
 from autosparse.steps.study import Trial, export_study, study_url
 from autosparse.store import Store, open_index
 
+_MODELS = "Models"
+_FORMAT_HELP = "A format, or {name: compact, values: float16}; repeatable."
 
-@app.command()
+
+@app.command(
+    cls=Command, epilog=examples("export --format onnx", "export digits-1 --format compact --budget 0.95 --out models")
+)
 def export(
-    run: Annotated[str | None, options.runs_argument("A run's folder or name; else the latest.")] = None,
-    format: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FORMAT", help="A format, or {name: compact, values: float16}; repeatable."),
-    ] = None,
+    run: Annotated[str | None, options.runs_argument("A run's folder or name; without one, the latest run.")] = None,
+    format: Annotated[list[str] | None, option(_MODELS, _FORMAT_HELP, metavar="FORMAT")] = None,
     method: Annotated[
-        str | None, typer.Option(metavar="METHOD", help="A method of the run; else the spec's `method`.")
+        str | None, option(_MODELS, "A method of the run; by default the spec's `method`.", metavar="METHOD")
     ] = None,
     budget: Annotated[
-        list[str] | None, typer.Option(metavar="BUDGET", help="A budget of the run; repeatable; else every one.")
+        list[str] | None, option(_MODELS, "A budget of the run; repeatable; by default all.", metavar="BUDGET")
     ] = None,
-    seed: Annotated[int | None, typer.Option(metavar="SEED", help="A seed of the run; else the first.")] = None,
+    seed: Annotated[int | None, option(_MODELS, "A seed of the run; by default the first.", metavar="SEED")] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="An empty folder, or one to make; else the run's models/.")
+        Path | None, option(OUTPUT, "A new or empty folder; by default models/ of the run.", metavar="DIR")
     ] = None,
     study: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the run's study to a new SQLite file instead.")
+        Path | None, option(OUTPUT, "Write the run's study to a new SQLite file instead.", metavar="FILE")
     ] = None,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -80,9 +84,11 @@ def export(
         raise StepError.of(failed)
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("inspect runs/digits-1/models/learned-0.95-seed0/safetensors"))
 def inspect(
-    path: Annotated[Path, typer.Argument(help="The folder of an emitted model, or its .safetensors file.")],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The folder of an exported model, or its .safetensors file.")
+    ],
     json_: options.Json = False,
 ) -> None:
     """Describe an exported model: its layers, their sparsity, and its provenance."""

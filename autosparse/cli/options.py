@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from autosparse.backends import this_machine
+from autosparse.cli.help import OUTPUT, SPEC, STEPS
 from autosparse.errors import AutosparseError
 from autosparse.packaged import shipped
 from autosparse.plan.compile import compile_plan
@@ -72,9 +73,14 @@ def runs_argument(text: str, metavar: str = "RUN") -> Any:
     return typer.Argument(metavar=metavar, help=text, autocompletion=run_names)
 
 
+def option(group: str, text: str, *names: str, metavar: str | None = None) -> Any:
+    """Return an option of a group of the help; `text` is its help."""
+    return typer.Option(*names, metavar=metavar, help=text, rich_help_panel=group)
+
+
 def steps_option(text: str) -> Any:
     """Return an option that names steps; `text` is its help."""
-    return typer.Option(metavar="STEP", help=text, autocompletion=step_names)
+    return typer.Option(metavar="STEP", help=text, autocompletion=step_names, rich_help_panel=STEPS)
 
 
 Spec = Annotated[str | None, specs_argument("A spec file; without one, the last used.")]
@@ -86,14 +92,26 @@ Budget = Annotated[
     typer.Option(
         metavar="BUDGET",
         help="Replace the spec's budget: 0.99, 99%, 100x, parameters=120k, macs=5M or bytes=500kB; repeatable.",
+        rich_help_panel=SPEC,
     ),
 ]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Set a value of the spec; repeatable.", autocompletion=settings),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Set a value of the spec; repeatable.",
+        autocompletion=settings,
+        rich_help_panel=SPEC,
+    ),
 ]
 Refit = Annotated[
-    bool, typer.Option("--refit", help="Recalibrate the cost model and choose again under `target.time`.")
+    bool,
+    typer.Option(
+        "--refit", help="Recalibrate the cost model and choose again under `target.time`.", rich_help_panel=SPEC
+    ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print nothing but the result and errors.", rich_help_panel=OUTPUT)
+]

@@ -14,6 +14,7 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, exit_on_interrupt, prepare, say, show_json
+from autosparse.cli.help import OUTPUT, STEPS, Command, examples
 from autosparse.console.format import show_text
 from autosparse.console.plan import show_chain, show_plan
 from autosparse.console.progress import follow
@@ -48,24 +49,31 @@ from autosparse.text import shell_word
 from autosparse.trackers import Followed
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("plan my.yaml", "plan my.yaml --budget 0.99 --explain tune"))
 def plan(
     spec: options.SpecOrPlan = None,
     budget: options.Budget = None,
     set_: options.Set = None,
-    steps: Annotated[bool, typer.Option("--steps", help="List every step.")] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="List every step.", rich_help_panel=STEPS)] = False,
     explain: Annotated[str | None, options.steps_option("Explain one step.")] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Save the plan in a file, for `autosparse run FILE`.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Save the plan in a file, for `autosparse run FILE`.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     detailed_exitcode: Annotated[
         bool,
         typer.Option(
-            "--detailed-exitcode", help="Exit with 0 when there is nothing to run, 2 when there is, 1 on any error."
+            "--detailed-exitcode",
+            help="Exit with code 0 if there is nothing to run, 2 if there is, 1 on any error.",
+            rich_help_panel=OUTPUT,
         ),
     ] = False,
-    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.")] = False,
-    mermaid: Annotated[bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, as Markdown has it.")] = False,
+    dot: Annotated[bool, typer.Option("--dot", help="Draw the steps for Graphviz.", rich_help_panel=STEPS)] = False,
+    mermaid: Annotated[
+        bool, typer.Option("--mermaid", help="Draw the steps for Mermaid, in Markdown.", rich_help_panel=STEPS)
+    ] = False,
     refit: options.Refit = False,
     json_: options.Json = False,
     quiet: options.Quiet = False,
@@ -141,7 +149,7 @@ class SelectedPlan:
         return len(to_run(self.selection.statuses))
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("run my.yaml", "run my.yaml --set training.epochs=5 --tag short"))
 def run(
     spec: options.SpecOrPlan = None,
     budget: options.Budget = None,
@@ -149,15 +157,21 @@ def run(
     only: Annotated[
         list[str] | None, options.steps_option("Run these steps and what they need; a name or `train/*`; repeatable.")
     ] = None,
-    force: Annotated[
-        list[str] | None, options.steps_option("Make these steps again though they are in the cache; repeatable.")
+    force: Annotated[list[str] | None, options.steps_option("Re-run these steps even if cached; repeatable.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="The run's folder, instead of runs/NAME-N.", rich_help_panel=OUTPUT),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run's folder, instead of runs/NAME-N.")] = None,
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Tag the run, for `autosparse runs --tag`; repeatable.")
+        list[str] | None,
+        typer.Option(
+            metavar="TAG", help="Tag the run, for `autosparse runs --tag`; repeatable.", rich_help_panel=OUTPUT
+        ),
     ] = None,
     refit: options.Refit = False,
-    wait: Annotated[bool, typer.Option(help="Wait for a step that another process is making.")] = True,
+    wait: Annotated[
+        bool, typer.Option(help="Wait for a step that another process runs.", rich_help_panel=STEPS)
+    ] = True,
     json_: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:

@@ -11,6 +11,8 @@ import typer
 
 from autosparse.cli import options
 from autosparse.cli.app import app, check_known, say, show_json
+from autosparse.cli.help import OUTPUT, Command, Group, examples
+from autosparse.cli.options import option
 from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
@@ -29,32 +31,26 @@ from autosparse.report.folder import (
 )
 from autosparse.report.schema import Report
 
+_SHOWN = "Contents"
+_SECTION_HELP = f"Show only this section; repeatable: {', '.join(SECTIONS)}."
+_SORT_HELP = "Sort methods by accuracy or name; by default the spec's method comes first."
 
-@app.command()
+
+@app.command(cls=Command, epilog=examples("report", "report digits-1 --wide", "report digits-1 --html report.html"))
 def report(
-    run: Annotated[str | None, options.runs_argument("A run's folder or name.")] = None,
-    section: Annotated[
-        list[str] | None, typer.Option(metavar="SECTION", help=f"Show this alone, repeatable: {', '.join(SECTIONS)}.")
-    ] = None,
-    method: Annotated[
-        list[str] | None, typer.Option(metavar="METHOD", help="Of this method alone, repeatable.")
-    ] = None,
-    sort: Annotated[
-        Literal["accuracy", "name"] | None, typer.Option(help="Order methods so; else the spec's comes first.")
-    ] = None,
-    wide: Annotated[bool, typer.Option("--wide", help="Show every section for every budget, and all layers.")] = False,
+    run: Annotated[str | None, options.runs_argument("A run's folder or name; without one, the latest run.")] = None,
+    section: Annotated[list[str] | None, option(_SHOWN, _SECTION_HELP, metavar="SECTION")] = None,
+    method: Annotated[list[str] | None, option(_SHOWN, "Show only this method; repeatable.", metavar="METHOD")] = None,
+    sort: Annotated[Literal["accuracy", "name"] | None, option(_SHOWN, _SORT_HELP, metavar="ORDER")] = None,
+    wide: Annotated[bool, option(_SHOWN, "Show every section for every budget, and all layers.", "--wide")] = False,
     json_: options.Json = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print a line for every trained network.")] = False,
-    md: Annotated[bool, typer.Option("--md", help="Print the table of accuracies as Markdown.")] = False,
+    csv: Annotated[bool, option(OUTPUT, "Print one line per trained network.", "--csv")] = False,
+    md: Annotated[bool, option(OUTPUT, "Print the accuracy table as Markdown.", "--md")] = False,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a self-contained HTML report (extra `plots`).")
+        Path | None, option(OUTPUT, "Write a self-contained HTML report (extra `plots`).", metavar="FILE")
     ] = None,
-    svg: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write its plots as SVG files (extra `plots`).")
-    ] = None,
-    png: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write its plots as PNG files (extra `plots`).")
-    ] = None,
+    svg: Annotated[Path | None, option(OUTPUT, "Write its plots as SVG files (extra `plots`).", metavar="DIR")] = None,
+    png: Annotated[Path | None, option(OUTPUT, "Write its plots as PNG files (extra `plots`).", metavar="DIR")] = None,
 ) -> None:
     """Show the report of a run; without RUN, of the latest."""
     for name in section or ():
@@ -117,7 +113,13 @@ def _only(report: Report, methods: Sequence[str]) -> Report:
     )
 
 
-runs = typer.Typer(help="List the runs of this directory.", invoke_without_command=True, rich_markup_mode=None)
+runs = typer.Typer(
+    cls=Group,
+    help="List the runs of this directory.",
+    epilog=examples("runs", "runs --tag baseline", "runs tag digits-1 baseline"),
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
 app.add_typer(runs, name="runs")
 
 
@@ -125,12 +127,14 @@ app.add_typer(runs, name="runs")
 def listed(
     context: typer.Context,
     tag: Annotated[
-        list[str] | None, typer.Option(metavar="TAG", help="Those with this tag; repeatable: with all.")
+        list[str] | None, typer.Option(metavar="TAG", help="Show runs with this tag; repeat to require several.")
     ] = None,
-    spec: Annotated[str | None, typer.Option(metavar="SPEC", help="Those of the spec of this name.")] = None,
-    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Those of this network.")] = None,
-    dataset: Annotated[str | None, typer.Option(metavar="DATASET", help="Those on this dataset.")] = None,
-    method: Annotated[str | None, typer.Option(metavar="METHOD", help="Those with this method.")] = None,
+    spec: Annotated[str | None, typer.Option(metavar="SPEC", help="Show runs of the spec of this name.")] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="Show runs of this network.")] = None,
+    dataset: Annotated[str | None, typer.Option(metavar="DATASET", help="Show runs on this dataset.")] = None,
+    method: Annotated[
+        str | None, typer.Option(metavar="METHOD", help="Show runs whose `method` has this name.")
+    ] = None,
     json_: options.Json = False,
 ) -> None:
     """List the runs of this directory and the best at each budget."""
@@ -155,11 +159,11 @@ def listed(
         say("there is no run in this directory yet\nhint: run `autosparse run`")
 
 
-@runs.command("tag")
+@runs.command("tag", cls=Command, epilog=examples("runs tag digits-1 baseline"))
 def tag_(
     run: Annotated[str, options.runs_argument("A run's folder or name.")],
-    tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to give it.")],
-    remove: Annotated[bool, typer.Option("--remove", help="Take the tags away.")] = False,
+    tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to add.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the tags.")] = False,
 ) -> None:
     """Add tags to a run, or remove them; `autosparse runs --tag TAG` filters by them."""
     tags = tags_of(tag)
@@ -167,7 +171,7 @@ def tag_(
     say(f"{tagged.folder} has {'tags ' + ', '.join(tagged.tags) if tagged.tags else 'no tag'}")
 
 
-@runs.command("rm")
+@runs.command("rm", cls=Command, epilog=examples("runs rm digits-1 digits-2"))
 def remove(run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs' folders or names.")]) -> None:
     """Remove the folders of runs; their artifacts stay in the cache."""
     for folder in [find_run(named).folder for named in dict.fromkeys(run)]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,18 +13,19 @@ import typer
 from autosparse.backends import this_machine
 from autosparse.cli import options
 from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan, say, show_json
+from autosparse.cli.help import Command, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
-from autosparse.errors import SpecError, UsageError
+from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec import FILE, find_spec, load_spec, provenance, resolve, spec_schema, with_settings
 from autosparse.store import Store
 from autosparse.text import shell_word
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("init my.yaml", "init photos.yaml --template folder"))
 def init(
-    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path(FILE),
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")] = Path(FILE),
     template: Annotated[
         str, typer.Option(metavar="NAME", help="The template.", autocompletion=options.template_names)
     ] = "quickstart",
@@ -51,44 +53,52 @@ def init(
     say(f"next: `autosparse plan {shell_word(path)}`, then `autosparse run {shell_word(path)}`")
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("validate my.yaml", "validate specs/*.yaml --json"))
 def validate(
-    specs: Annotated[list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files.")] = None,
+    specs: Annotated[
+        list[str] | None, typer.Argument(metavar="SPEC...", help="Spec files; without any, the last used.")
+    ] = None,
+    budget: options.Budget = None,
     set_: options.Set = None,
     json_: options.Json = False,
 ) -> None:
-    """Validate specs without running anything."""
+    """Report every mistake of specs, without running anything."""
     store = Store.default()
-    problems: list[tuple[str, str | None]] = []
+    errors: list[Problem] = []
     valid: list[str] = []
     names: Sequence[str | None] = specs or [None]
     for name in names:
         chosen = find_spec(name, store)
-        refuse_plan(chosen.path)
         try:
-            load_spec(chosen.path, overrides=set_ or ())
+            refuse_plan(chosen.path)
+            load_spec(chosen.path, overrides=set_ or (), budget=budget or ())
             valid.append(str(chosen.path))
         except SpecError as error:
-            problems += error.problems
+            errors += error.errors
+        except UsageError as error:
+            errors.append(Problem(error.message, error.hint))
     if json_:
-        listed = [{"message": message, "hint": hint} for message, hint in problems]
-        show_json({"schema_version": 1, "valid": valid, "problems": listed})
+        show_json({"schema_version": 1, "valid": valid, "errors": [_error_json(error) for error in errors]})
+        if errors:
+            raise typer.Exit(2)
     else:
         for path in valid:
             show_text(f"{path} is valid")
-    if problems:
-        if not json_:
-            raise SpecError.of(problems)
-        raise typer.Exit(2)
+        if errors:
+            raise SpecError.listing(errors)
 
 
-@app.command()
+def _error_json(error: Problem) -> dict[str, Any]:
+    return {name: value or None for name, value in asdict(error).items()}
+
+
+@app.command(cls=Command, epilog=examples("schema > autosparse.schema.json"))
 def schema() -> None:
     """Print the JSON Schema of specs for editors and CI."""
     show_json(spec_schema())
 
 
-@app.command()
+@app.command(cls=Command, epilog=examples("render my.yaml", "render my.yaml --budget 99% --json"))
 def render(
     spec: options.Spec = None,
     budget: options.Budget = None,

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from annotated_types import Ge, Lt, MinLen
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    create_model,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WrapValidator, create_model
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.allocation import allocations
@@ -31,30 +21,13 @@ from autosparse.core.training.loop import Recipe
 from autosparse.datasets import datasets
 from autosparse.exporters import exporters
 from autosparse.models import models
-from autosparse.registry import Entry, Option, Registry, options_of, suggestion
-from autosparse.spec.diagnostics import refusal
+from autosparse.registry import Entry, Option, Registry, options_of
+from autosparse.spec.diagnostics import UNREAD, refusal
+from autosparse.spec.document import Incomplete, Rejected
+from autosparse.spec.section import Rule, Section, different, go_on
 from autosparse.text import quoted
 from autosparse.trackers import trackers
 from autosparse.user_code import label
-
-
-class Section(BaseModel):
-    """A frozen section of a spec that rejects unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-    unknown: ClassVar[str | None] = None
-    """hint for every unknown key, in place of the known keys"""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _known_keys(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
-            known = list(cls.model_fields)
-            for key in value:
-                if key not in known:
-                    hint = cls.unknown or suggestion(str(key), known) or f"known here: {', '.join(known)}"
-                    raise PydanticCustomError("unknown_key", "unknown key `{key}`", {"key": str(key), "hint": hint})
-        return value
 
 
 class Choice(Section):
@@ -86,29 +59,24 @@ class OpenChoice(Choice):
 
     model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
-    @model_validator(mode="after")
-    def _plain_options(self) -> OpenChoice:
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._plain_options,)
+
+    def _plain_options(self) -> Iterator[PydanticCustomError]:
         for name, value in (self.model_extra or {}).items():
             if not _is_plain(value):
                 message = f"has option `{name}` with a value that cannot be passed on"
-                raise refusal(message, "numbers, texts, true, false, null and lists of them")
-        return self
+                yield refusal(message, "numbers, texts, true, false, null and lists of them")
 
 
 def _is_plain(value: Any) -> bool:
+    if isinstance(value, Rejected):
+        return True  # reported by the reader
     if isinstance(value, float):
         return math.isfinite(value)
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _is_plain(inner) for key, inner in value.items())
     return all(map(_is_plain, value)) if isinstance(value, tuple | list) else True
-
-
-def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the values. Raises PydanticCustomError for a duplicate."""
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise refusal(f"names {getattr(value, 'name', value)} twice")
-    return values
 
 
 def about(text: str) -> Any:
@@ -128,13 +96,16 @@ def choice_of(registry: Registry[Any]) -> Any:
         if isinstance(value, str):
             value = {"name": value}
         if not isinstance(value, Mapping):
-            raise refusal(f"must be the name of {_a(registry.kind)}, or a mapping with `name`")
+            message = f"must be the name of {_a(registry.kind)}, or a mapping with `name`, but is {quoted(value)}"
+            raise refusal(message, registry.suggest(""))
         name = value.get("name")
+        if isinstance(name, Rejected) or (isinstance(value, Incomplete) and name is None):
+            raise PydanticCustomError(UNREAD, "")
         if not isinstance(name, str) or name not in registry:
             hint = registry.suggest(str(name))
             if name is None:
                 raise refusal(f"needs the `name` of {_a(registry.kind)}", hint)
-            raise refusal(f"must be {_a(registry.kind)} but is {quoted(name)}", hint)
+            raise refusal(f"must be {_a(registry.kind)} but is {quoted(name)}", hint, ("name",))
         return value
 
     def tag(value: Any) -> Any:
@@ -145,7 +116,7 @@ def choice_of(registry: Registry[Any]) -> Any:
     chosen = Annotated[union, Field(discriminator=Discriminator(tag))] if len(members) > 1 else union
     patterns = [Annotated[str, Field(pattern=f"^(?:{entry.pattern})$")] for entry in registry if entry.pattern]
     written: Any = Union[(Literal[registry.names], *patterns, union)]
-    return Annotated[chosen, BeforeValidator(spread, json_schema_input_type=written)]
+    return Annotated[chosen, BeforeValidator(spread, json_schema_input_type=written), WrapValidator(go_on)]
 
 
 def _member(registry: Registry[Any], entry: Entry[Any]) -> type[Choice]:

@@ -1,7 +1,8 @@
 """YAML text -> plain data and the position of every value in it; nothing is guessed and nothing is executed.
 
 YAML 1.2's scalars: `1e-3` is a number, `NO` is a text. Rejected with their position: duplicate keys, anchors,
-aliases, tags, merges, a second document, texts over 1 MiB, nesting over 64, numbers that are not finite.
+aliases, tags, merges, keys that are no words, numbers that are not finite. The reader notes these and goes on; it stops
+at a text that is not YAML, a second document, texts over 1 MiB and nesting over 64.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import yaml
 
-from autosparse.errors import SpecError
+from autosparse.errors import Problem, SpecError
 
 Path: TypeAlias = "tuple[str | int, ...]"
 
-_LARGEST, _DEEPEST, _MOST_VALUES = 2**20, 64, 100_000
+_LARGEST, _DEEPEST, _MOST_VALUES, _MOST_PROBLEMS = 2**20, 64, 100_000, 100
 _INTEGER = re.compile(r"[-+]?[0-9]{1,300}|0o[0-7]{1,300}|0x[0-9a-fA-F]{1,300}")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
@@ -40,14 +41,46 @@ class Mark:
     def __str__(self) -> str:
         return f"{self.name}:{self.line}:{self.column}" if self.line else self.name
 
+    def problem(self, text: str, hint: str | None = None) -> Problem:
+        """Return a mistake at this position."""
+        return Problem(text, hint, self.name, self.line, self.column)
+
+
+@dataclass(frozen=True, eq=False)
+class Rejected:
+    """Value that is wrong or cannot be read; `problems` lists its mistakes, in the form of pydantic's errors."""
+
+    problems: tuple[Any, ...] = ()
+    text: str = ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Incomplete(dict[str, Any]):
+    """Mapping that may lack keys, because a part of its text is rejected."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """Second value of a key: its path and the document below it."""
+
+    path: Path
+    document: Document
+
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data, and for every path in it the mark of its value and of its key."""
+    """Plain data, and for every path in it the mark of its value and of its key.
+
+    `problems` lists what the reader rejects, `repeated` the values of keys that are written twice.
+    """
 
     data: Any
     values: dict[Path, Mark] = field(default_factory=dict)
     keys: dict[Path, Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list, compare=False)
+    repeated: list[Repeated] = field(default_factory=list, compare=False)
 
     def nearest(self, path: Path) -> Mark | None:
         """Return the mark of the deepest value on the way to `path`."""
@@ -68,23 +101,45 @@ class Document:
 
 
 def parse_document(text: str, name: str) -> Document:
-    """Read one YAML document. Raises SpecError with `name:line:column`."""
+    """Read one YAML document. Raises SpecError with `name:line:column` where the reader cannot go on."""
     if len(text.encode("utf-8", "surrogatepass")) > _LARGEST:
-        raise SpecError(f"{name}:1:1: the file is larger than {_LARGEST // 2**20} MiB", "is it a spec?")
+        raise SpecError(Mark(name, 1, 1).problem(f"the file is larger than {_LARGEST // 2**20} MiB", "is it a spec?"))
     reader = _Reader(name, text)
     try:
         return reader.document()
+    except _Stopped as stopped:
+        last = stopped.problem
     except yaml.MarkedYAMLError as error:
         mark = reader.mark(error.problem_mark or error.context_mark)
         problem = error.problem or error.context or "the text is not YAML"
-        hint = "indent with spaces" if "\\t" in problem else None
-        raise SpecError(f"{mark}: {problem}", hint) from None
+        last = mark.problem(problem, _yaml_hint(problem, error))
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         mark = Mark(name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
-        raise SpecError(f"{mark}: character {error.character!r} is not allowed in YAML") from None
+        last = mark.problem(f"character {error.character!r} is not allowed in YAML")
     except (ValueError, OverflowError) as error:  # PyYAML trusts numbers in escapes and directives
-        raise SpecError(f"{reader.last}: the text cannot be read ({error})") from None
+        last = reader.last.problem(f"the text cannot be read ({error})")
+    raise SpecError.listing([*reader.problems, last])
+
+
+def parse_value(text: str, name: str) -> Any:
+    """Read the YAML value of an option. Raises SpecError."""
+    document = parse_document(text, name)
+    if document.problems:
+        raise SpecError.listing(document.problems)
+    return document.data
+
+
+def _yaml_hint(problem: str, error: Any) -> str | None:
+    if "<stream end>" in problem or "end of stream" in problem:
+        opened = error.context_mark and re.search("flow (mapping|sequence)|quoted scalar", error.context or "")
+        where = f" that opens at line {error.context_mark.line + 1}" if opened else ""
+        return f"a bracket or quote{where} is not closed"
+    if "\\t" in problem:
+        return "indent with spaces"
+    if problem == "mapping values are not allowed here":
+        return "put a text with `: ` into quotes, or correct the indentation"
+    return None
 
 
 def texts(data: Any, path: Path = (), holder: Any = None) -> Iterator[tuple[Path, str, Any]]:
@@ -105,8 +160,8 @@ def leaves(data: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, .
         yield path, data
 
 
-def parse_scalar(text: str, mark: Mark) -> Any:
-    """Parse a plain scalar by YAML 1.2's core schema. Raises SpecError on a number that is not finite."""
+def parse_scalar(text: str) -> Any:
+    """Parse a plain scalar by YAML 1.2's core schema; a number that is not finite becomes a Rejected."""
     if text in _WORDS:
         return _WORDS[text]
     if _INTEGER.fullmatch(text):
@@ -114,8 +169,16 @@ def parse_scalar(text: str, mark: Mark) -> Any:
     if _FLOAT.fullmatch(text) and not math.isinf(float(text)):
         return float(text)
     if _NOT_FINITE.fullmatch(text) or _FLOAT.fullmatch(text):
-        raise SpecError(f"{mark}: {text[:40]} is not a finite number")
+        return Rejected(text=text[:40])
     return text
+
+
+class _Stopped(Exception):
+    """End of reading at a mistake."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
 
 
 class _Reader:
@@ -125,6 +188,7 @@ class _Reader:
         self._count = 0
         self.last = Mark(name, 1, 1)
         self._document = Document(None)
+        self.problems = self._document.problems
 
     def mark(self, mark: Any) -> Mark:
         return Mark(self._name, mark.line + 1, mark.column + 1) if mark else Mark(self._name, 1, 1)
@@ -137,34 +201,39 @@ class _Reader:
         self._next()  # document end
         after = self._next()
         if not isinstance(after, yaml.StreamEndEvent):
-            raise SpecError(f"{self.mark(after.start_mark)}: a second document begins here", "a spec is one document")
-        return Document(data, self._document.values, self._document.keys)
+            raise self._stop(after, "a second document begins here", "a spec is one document")
+        return replace(self._document, data=data)
 
     def _next(self) -> Any:
         self._count += 1
         event = next(self._events)
         self.last = self.mark(event.end_mark)
         if self._count > _MOST_VALUES:
-            raise self._refuse(event, f"the file holds more than {_MOST_VALUES} values", "is it a spec?")
+            raise self._stop(event, f"the file holds more than {_MOST_VALUES} values", "is it a spec?")
         return event
 
-    def _refuse(self, event: Any, rule: str, hint: str | None = None) -> SpecError:
-        return SpecError(f"{self.mark(event.start_mark)}: {rule}", hint)
+    def _stop(self, event: Any, rule: str, hint: str | None = None) -> _Stopped:
+        return _Stopped(self.mark(event.start_mark).problem(rule, hint))
+
+    def _note(self, event: Any, rule: str, hint: str | None = None) -> None:
+        self.problems.append(self.mark(event.start_mark).problem(rule, hint))
+        if len(self.problems) >= _MOST_PROBLEMS:
+            raise self._stop(event, f"more than {_MOST_PROBLEMS - 1} mistakes: the reader stops here", "is it a spec?")
 
     def _value(self, event: Any, path: Path, depth: int) -> Any:
         mark = self.mark(event.start_mark)
-        if isinstance(event, yaml.AliasEvent):
-            raise self._refuse(event, f"aliases (`*{event.anchor}`) are not allowed", "write the value out")
-        if event.anchor:
-            raise self._refuse(event, f"anchors (`&{event.anchor}`) are not allowed", "share a base by `extends:`")
-        if event.tag:
-            raise self._refuse(event, f"tags (`{event.tag}`) are not allowed", "write a plain value")
-        if depth > _DEEPEST:
-            raise self._refuse(event, f"values are nested more than {_DEEPEST} deep")
         self._document.values[path] = mark
+        if isinstance(event, yaml.AliasEvent):
+            self._note(event, f"aliases (`*{event.anchor}`) are not allowed", "write the value out")
+            return Rejected(text=f"*{event.anchor}")
+        if event.anchor:
+            self._note(event, f"anchors (`&{event.anchor}`) are not allowed", "share a base by `extends:`")
+        if event.tag:
+            self._note(event, f"tags (`{event.tag}`) are not allowed", "write a plain value")
+        if depth > _DEEPEST:
+            raise self._stop(event, f"values are nested more than {_DEEPEST} deep")
         if isinstance(event, yaml.ScalarEvent):
-            text = self._text(event)
-            return parse_scalar(text, mark) if event.implicit[0] else text
+            return Rejected(text=event.value[:40]) if event.tag else self._scalar(event)
         if isinstance(event, yaml.SequenceStartEvent):
             items: list[Any] = []
             while not isinstance(item := self._next(), yaml.SequenceEndEvent):
@@ -172,24 +241,51 @@ class _Reader:
             return items
         return self._mapping(path, depth)
 
+    def _scalar(self, event: Any) -> Any:
+        text = self._text(event)
+        value = parse_scalar(text) if event.implicit[0] else text
+        if isinstance(value, Rejected):
+            self._note(event, f"{value} is not a finite number")
+        return value
+
     def _text(self, event: Any) -> str:
         # JSON writes characters beyond U+FFFF as two escapes, which PyYAML leaves apart.
         try:
             return str(event.value).encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError:
-            raise self._refuse(event, "the text holds half of a surrogate pair") from None
+            raise self._stop(event, "the text holds half of a surrogate pair") from None
 
     def _mapping(self, path: Path, depth: int) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent) or event.tag or event.anchor:
-                raise self._refuse(event, "a key must be a plain word")
-            key = self._text(event)
-            if key == "<<":
-                raise self._refuse(event, "merge keys (`<<`) are not allowed", "share a base by `extends:`")
-            if key in mapping:
+                self._note(event, "a key must be a plain word")
+                self._skip(event, depth)
+            elif (key := self._text(event)) == "<<":
+                self._note(event, "merge keys (`<<`) are not allowed", "share a base by `extends:`")
+            elif key in mapping:
                 first = self._document.keys[(*path, key)]
-                raise self._refuse(event, f"key `{key}` is repeated (first at line {first.line})", "keep one of them")
-            self._document.keys[(*path, key)] = self.mark(event.start_mark)
-            mapping[key] = self._value(self._next(), (*path, key), depth + 1)
+                self._note(event, f"key `{key}` is repeated (first at line {first.line})", "keep one of them")
+                self._repeat((*path, key), depth)
+                continue
+            else:
+                self._document.keys[(*path, key)] = self.mark(event.start_mark)
+                mapping[key] = self._value(self._next(), (*path, key), depth + 1)
+                continue
+            self._skip(self._next(), depth)
+            mapping = Incomplete(mapping)
         return mapping
+
+    def _repeat(self, path: Path, depth: int) -> None:
+        # The second value of a key: checked later in place of the first.
+        first, self._document = self._document, Document(None, problems=self.problems, repeated=self._document.repeated)
+        data = self._value(self._next(), path, depth + 1)
+        first.repeated.append(Repeated(path, replace(self._document, data=data)))
+        self._document = first
+
+    def _skip(self, event: Any, depth: int) -> None:
+        # A part of the text that has no meaning, whose mistakes do not matter.
+        first, self._document = self._document, Document(None)
+        noted, self.problems = self.problems, []
+        self._value(event, (), depth + 1)
+        self._document, self.problems = first, noted

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from autosparse.core.ranking import Objective, Split
 from autosparse.core.training.loop import MOST_EPOCHS
@@ -17,15 +18,14 @@ from autosparse.spec.choices import (
     DatasetChoice,
     ModelChoice,
     ScorerChoice,
-    Section,
     Seed,
     Seeds,
     SelectionChoice,
     Training,
     about,
-    different,
 )
 from autosparse.spec.diagnostics import refusal
+from autosparse.spec.section import Rule, Section, different
 from autosparse.spec.target import checked, read_seconds
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
 from autosparse.text import quoted
@@ -86,11 +86,12 @@ class Irp(Section):
         """Return the share of the weights left after this number of rounds."""
         return 1 - rounds * self.per_round if self.per_round_of == "all" else (1 - self.per_round) ** rounds
 
-    @model_validator(mode="after")
-    def _one_way(self) -> Irp:
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._one_way,)
+
+    def _one_way(self) -> Iterator[PydanticCustomError]:
         if self.models and self.model is not None:
-            raise refusal("and `model` exclude each other", "write all networks into `models`", ("models",))
-        return self
+            yield refusal("and `model` exclude each other", "write all networks into `models`", ("models",))
 
 
 class Pretrained(Section):
@@ -216,21 +217,31 @@ class Tuning(Section):
         return None if self.time == "unlimited" else read_seconds(self.time)
 
 
-def check_split(tuning: Tuning, irp: Irp) -> None:
-    """Require a part to hold out, a part left to learn from, and enough folds. Raises PydanticCustomError."""
+def check_split(tuning: Tuning, irp: Irp) -> Iterator[PydanticCustomError]:
+    """Require a part to hold out and a part left to learn from."""
     if tuning.trials == 0:
         return
+    problem = None
     if tuning.split == "seeds" and len(irp.seeds) < 2:
-        _refuse(tuning, "one of `irp.seeds`", "such as `irp: {seeds: [100, 101]}`")
+        problem = "one of `irp.seeds`", "such as `irp: {seeds: [100, 101]}`"
     if tuning.split == "networks" and len(irp.models) < 2:
-        _refuse(tuning, "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`")
+        problem = "one network in `irp`", "such as `irp: {models: [resnet8, lenet]}`"
+    if problem:
+        has, hint = problem
+        yield refusal(f"holds {tuning.split} out, but there is {has}", hint, ("tuning", "split"))
+
+
+def check_folds(tuning: Tuning, irp: Irp) -> Iterator[PydanticCustomError]:
+    """Require enough folds for the pruner."""
+    if tuning.trials == 0 or tuning.pruner != "wilcoxon":
+        return
     parts = {"layers": tuning.folds, "seeds": len(irp.seeds), "networks": len(irp.models)}[tuning.split]
-    if tuning.pruner == "wilcoxon" and (folds := min(tuning.folds, parts)) < WILCOXON_FOLDS:
+    if (folds := min(tuning.folds, parts)) < WILCOXON_FOLDS and (tuning.split == "layers" or parts > 1):
         message = f"wilcoxon needs {WILCOXON_FOLDS} folds to stop a trial, but has {folds}"
-        raise refusal(message, f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`", ("tuning", "pruner"))
+        yield refusal(message, f"such as `folds: {WILCOXON_FOLDS}`, or `pruner: median`", ("tuning", "pruner"))
 
 
-def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> None:
+def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -> Iterator[PydanticCustomError]:
     """Reject a proxy that scorers learn from or, if it is the `same` network, are compared on."""
     proxy = tuning.proxy
     if proxy is None or not proxy.weight or tuning.trials == 0:
@@ -240,11 +251,14 @@ def check_proxy(tuning: Tuning, irp: Irp, seeds: Sequence[int], *, same: bool) -
         if proxy.seed in others:
             free = next(seed for seed in count(proxy.seed + 1) if seed not in (*irp.seeds, *seeds))
             message = f"begins at seed {proxy.seed}, one of `{path}`: a network {why} would choose the scorer"
-            raise refusal(message, f"such as `proxy: {{seed: {free}}}`", ("tuning", "proxy"))
+            yield refusal(message, f"such as `proxy: {{seed: {free}}}`", ("tuning", "proxy"))
+            return
 
 
-def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *, searches: bool) -> None:
-    """Require a method and a proxy for which selections can be tuned. Raises PydanticCustomError."""
+def check_selections(
+    tuning: Tuning, method: str, selection: SelectionChoice, *, searches: bool
+) -> Iterator[PydanticCustomError]:
+    """Require a method and a proxy for which selections can be tuned."""
     number = len(tuning.selections)
     if not number or tuning.trials == 0:
         return
@@ -263,8 +277,4 @@ def check_selections(tuning: Tuning, method: str, selection: SelectionChoice, *,
         message = f"are {number}, each to be tried once, but `trials` is {tuning.trials}"
         problem = message, f"such as `trials: {3 * number}`"
     if problem:
-        raise refusal(*problem, ("tuning", "selections"))
-
-
-def _refuse(tuning: Tuning, has: str, hint: str) -> None:
-    raise refusal(f"holds {tuning.split} out, but there is {has}", hint, ("tuning", "split"))
+        yield refusal(*problem, ("tuning", "selections"))

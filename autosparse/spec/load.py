@@ -5,23 +5,22 @@ from __future__ import annotations
 import codecs
 import copy
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from pydantic import ValidationError
-
 from autosparse import user_code
-from autosparse.core.presets import PRESETS
 from autosparse.datasets import datasets
-from autosparse.errors import SpecError, UsageError
+from autosparse.errors import Problem, SpecError, UsageError
 from autosparse.models import models
 from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
-from autosparse.spec.diagnostics import explain
-from autosparse.spec.document import Document, Mark, Path, parse_document, texts
+from autosparse.spec.diagnostics import dotted, explain, in_order
+from autosparse.spec.document import Document, Incomplete, Mark, Path, Rejected, parse_document, parse_value, texts
+from autosparse.spec.overrides import apply_budget, apply_override, forget, set_value
 from autosparse.spec.schema import Spec
+from autosparse.spec.section import checked
 from autosparse.store import Store, digest
 
 FILE = "autosparse.yaml"
@@ -91,46 +90,73 @@ def _memory_key() -> str:
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
-    """Read, merge and validate a spec file. Raises SpecError with every problem and its position.
+    """Read, merge and validate a spec file. Raises SpecError with every mistake and its position.
 
     `overrides` are `path.to.key=value` with YAML values; `budget` replaces the spec's.
     """
     document = _read(path, ())
     for override in overrides:
-        _override(document, override)
-    loaded = _loaded(path, document, budget)
-    for dotted, values in loaded.spec.study.items():
-        for number, _ in enumerate(values):
-            _check_varied(path, document, dotted, number)
-    return loaded
-
-
-def _check_varied(path: FilePath, document: Document, dotted: str, number: int) -> None:
-    # The path must exist in the spec, and accept the value.
-    mark = document.nearest(("study", dotted, number)) or Mark(str(path))
-    other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
-    _set_dotted(other, dotted, document.data["study"][dotted][number], mark)
-    try:
-        _loaded(path, other, ())
-    except SpecError as error:
-        if problems := [problem for problem in error.problems if problem[0].startswith(f"{mark}:")]:
-            raise SpecError.of(problems) from None
-
-
-def _loaded(path: FilePath, document: Document, budget: Sequence[str]) -> LoadedSpec:
+        apply_override(document, override)
     if budget:
-        values = [_given_budget(text) for text in budget]
-        _set(document, ("budget",), values, Mark(" ".join(f"--budget {text}" for text in budget)))
+        apply_budget(document, budget)
+    problems = [*document.problems, *_second_values(document), *_varied_values(document)]
     written = [text for _, text, _ in texts(document.data)]
     _make_absolute(document)
     now = [text for _, text, _ in texts(document.data)]
     relative = frozenset(after for before, after in zip(written, now, strict=True) if after != before)
-    return LoadedSpec(_validate(document), path.stem, path, document, relative)
+    options = (*(f"--set {text}" for text in overrides), *(f"--budget {text}" for text in budget))
+    spec = _validate(document, problems, options)
+    return LoadedSpec(spec, path.stem, path, document, relative)
+
+
+def _second_values(document: Document) -> Iterator[Problem]:
+    # A key written twice is one mistake; its second value may hold others.
+    for second in document.repeated:
+        if second.path != ("extends",):
+            for problem in _with_value(document, second.path, second.document, _put):
+                if problem.path != dotted(second.path) or not problem.message.startswith("unknown key"):
+                    yield problem
+
+
+def _varied_values(document: Document) -> Iterator[Problem]:
+    # The path must exist in the spec, and accept each of its values.
+    study = document.at(("study",))
+    for name, values in study.items() if isinstance(study, dict) else ():
+        for number, value in enumerate(values if isinstance(values, list) else ()):
+            whole = ("study", name, number)
+            path = tuple(name.split("."))
+            marks = {(*path, *at[3:]): mark for at, mark in document.values.items() if at[:3] == whole}
+            keys = {(*path, *at[3:]): mark for at, mark in document.keys.items() if at[:3] == whole}
+            nearest = document.nearest(whole) or Mark("spec")  # an option has one mark for all of its values
+            marks.setdefault(path, nearest)
+            keys[path] = document.keys.get(whole[:2], nearest)
+            yield from _with_value(document, path, Document(value, marks, keys), set_value)
+
+
+def _put(document: Document, path: Path, value: Document) -> None:
+    # Replace a value that stands in the file, unless an option has replaced what holds it.
+    if isinstance(above := document.at(path[:-1]), dict):
+        above[path[-1]] = value.data
+        forget(document, path)
+        document.values.update(value.values)
+        document.keys.update(value.keys)
+
+
+def _with_value(
+    document: Document, path: Path, value: Document, change: Callable[[Document, Path, Document], None]
+) -> Iterator[Problem]:
+    # The mistakes in a value at a path of the spec, in place of the present one.
+    marks = {str(mark) for mark in (*value.values.values(), *value.keys.values())}
+    other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
+    change(other, path, value)
+    _make_absolute(other)
+    found = [*other.problems, *explain(checked(Spec, _frozen(other.data)).problems, other)]
+    yield from (problem for problem in found if str(problem).startswith(tuple(f"{mark}: " for mark in marks)))
 
 
 def parse_list(text: str, name: str) -> list[Any]:
     """Return the values of `a, b, c`, each in YAML; the brackets are optional. Raises SpecError."""
-    values: list[Any] = parse_document(f"list: [{text}]", name).data["list"]
+    values: list[Any] = parse_value(f"list: [{text}]", name)["list"]
     if len(values) == 1 and isinstance(values[0], list):
         values = values[0]
     if not values:
@@ -144,12 +170,12 @@ def take_spec(data: Mapping[str, Any], name: str, relative: frozenset[str] = fro
     return LoadedSpec(_validate(document), name, None, document, relative)
 
 
-def _validate(document: Document) -> Spec:
-    try:
-        # Strict: 1 is a float where one is due, but "1" and true are not numbers. Strict lists are tuples.
-        return Spec.model_validate(_frozen(document.data), strict=True)
-    except ValidationError as error:
-        raise explain(error, document) from None
+def _validate(document: Document, problems: Iterable[Problem] = (), options: Sequence[str] = ()) -> Spec:
+    spec = checked(Spec, _frozen(document.data))
+    root = document.values.get((), Mark("")).name
+    if mistakes := in_order([*problems, *explain(spec.problems, document)], root, options):
+        raise SpecError.listing(mistakes)
+    return spec
 
 
 def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
@@ -165,36 +191,69 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
         mark = Mark(str(path), before.count("\n") + 1, len(before) - before.rfind("\n"))
-        raise SpecError(
-            f"{mark}: byte 0x{error.object[error.start]:02x} is not UTF-8", "save the file as UTF-8"
-        ) from None
+        text = f"byte 0x{error.object[error.start]:02x} is not UTF-8"
+        raise SpecError(mark.problem(text, "save the file as UTF-8")) from None
     document = parse_document(text, str(path))
     if not isinstance(document.data, dict):
-        raise SpecError(f"{document.values[()]}: a spec must be a mapping of keys", "begin with `model: resnet8`")
-    if "extends" not in document.data:
-        return document
+        mark = document.values[()]
+        raise SpecError(mark.problem("a spec must be a mapping of keys", "begin with `model: resnet8`"))
+    return _extended(document, path, seen) if "extends" in document.data else document
+
+
+def _extended(document: Document, path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     base, mark = document.data.pop("extends"), document.values[("extends",)]
+    seen = (*seen, path.resolve())
+    if isinstance(base, Rejected):  # reported by the reader
+        return replace(document, data=_incomplete(document.data))
+    try:
+        below = _read(_base(base, mark, path, seen), seen)
+    except SpecError as error:  # go on with the keys of this file; any others may stand in the base
+        document.problems.extend(error.errors)
+        return replace(document, data=_incomplete(document.data))
+    except UsageError as error:
+        document.problems.append(mark.problem(f"`extends`: {error.message}", error.hint))
+        return replace(document, data=_incomplete(document.data))
+    return _merge(below, document)
+
+
+def _base(base: Any, mark: Mark, path: FilePath, seen: tuple[FilePath, ...]) -> FilePath:
     if not isinstance(base, str):
-        raise SpecError(f"{mark}: `extends` must be the path of a spec")
+        raise SpecError(mark.problem("`extends` must be the path of a spec"))
     try:
         target = (path.parent / base).resolve()
         known = target.is_file()
     except (OSError, ValueError) as error:  # too long, or with a null character
-        raise SpecError(f"{mark}: `extends` names {base[:40]!r}, which cannot be a path ({error})") from None
-    if target in (*seen, path.resolve()):
-        raise SpecError(f"{mark}: `extends` comes back to {base}")
+        message = f"`extends` names {base[:40]!r}, which cannot be a path ({error})"
+        raise SpecError(mark.problem(message)) from None
+    if target in seen:
+        raise SpecError(mark.problem(f"`extends` comes back to {base}"))
     if not known:
-        raise SpecError(f"{mark}: `extends` names {base}, which is not a file", f"looked for {target}")
-    return _merge(_read(path.parent / base, (*seen, path.resolve())), document)
+        raise SpecError(mark.problem(f"`extends` names {base}, which is not a file", f"looked for {target}"))
+    return path.parent / base
+
+
+def _incomplete(data: Any) -> Any:
+    if isinstance(data, dict):
+        return Incomplete({key: _incomplete(value) for key, value in data.items()})
+    return data
 
 
 def _merge(base: Document, over: Document) -> Document:
-    merged = Document(dict(base.data), {**base.values, (): over.values[()]}, dict(base.keys))
-    _lay(merged, over, merged.data, over.data, ())
-    return merged
+    merged = Document(
+        base.data,
+        {**base.values, (): over.values[()]},
+        dict(base.keys),
+        [*over.problems, *base.problems],
+        [*over.repeated, *base.repeated],
+    )
+    return replace(merged, data=_lay(merged, over, base.data, over.data, ()))
 
 
-def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping[str, Any], path: Path) -> None:
+def _lay(
+    merged: Document, over: Document, below: Mapping[str, Any], above: Mapping[str, Any], path: Path
+) -> dict[str, Any]:
+    kind = Incomplete if isinstance(below, Incomplete) or isinstance(above, Incomplete) else dict
+    laid: dict[str, Any] = kind(below)
     for key, value in above.items():
         inner = (*path, key)
         old: Any = below.get(key)
@@ -202,58 +261,14 @@ def _lay(merged: Document, over: Document, below: dict[str, Any], above: Mapping
         replaces = inner == ("budget",) or (inner == ("scorer",) and isinstance(value, dict) and "pretrained" in value)
         both = isinstance(value, dict) and isinstance(old, dict) and not replaces
         if both and value.get("name", old.get("name")) == old.get("name"):
-            below[key] = dict(old)
-            _lay(merged, over, below[key], value, inner)
+            laid[key] = _lay(merged, over, old, value, inner)
         else:
-            _forget(merged, inner)
-            below[key] = value
+            forget(merged, inner)
+            laid[key] = value
             for marks, source in ((merged.values, over.values), (merged.keys, over.keys)):
                 marks.update({marked: mark for marked, mark in source.items() if marked[: len(inner)] == inner})
         merged.values[inner], merged.keys[inner] = over.values[inner], over.keys[inner]
-
-
-def _override(document: Document, override: str) -> None:
-    dotted, equals, text = override.partition("=")
-    if any("\ud800" <= letter <= "\udfff" for letter in override):
-        raise UsageError(f"`--set {override!a}` is not UTF-8")
-    if not equals or not all(dotted.split(".")):
-        raise UsageError(f"`--set {override}` must be `path.to.key=value`", "such as `--set training.epochs=5`")
-    if dotted == "extends":
-        raise UsageError("`extends` is read from the file alone", "write it there")
-    mark = Mark(f"--set {override}")
-    _set_dotted(document, dotted, parse_document(text, str(mark)).data if text else None, mark)
-
-
-def _set_dotted(document: Document, dotted: str, value: Any, mark: Mark) -> None:
-    path = tuple(dotted.split("."))
-    if path == ("scorer", "pretrained"):  # replaces the scorer that the spec trains, with its options
-        _set(document, ("scorer",), {}, mark)
-    _set(document, path, value, mark)
-
-
-def _set(document: Document, path: tuple[str, ...], value: Any, mark: Mark) -> None:
-    section: Any = document.data
-    for depth, key in enumerate(path[:-1]):
-        if depth == 0 and key in ("method", "scorer"):  # the default, if the spec names none
-            section.setdefault(key, Spec.model_fields[key].default)
-        if isinstance(section.get(key), str):  # `--set model.width=8` on `model: resnet8`
-            section[key] = _spread(key, section[key])
-        inner = section.setdefault(key, {})
-        if not isinstance(inner, dict):
-            raise UsageError(f"`{mark}`: `{'.'.join(path[: depth + 1])}` is not a mapping", "set it as a whole")
-        section = inner
-    _forget(document, path)
-    section[path[-1]] = value
-    for length in range(1, len(path)):  # the sections that this call creates
-        document.values.setdefault(path[:length], mark)
-        document.keys.setdefault(path[:length], mark)
-    document.values[path] = document.keys[path] = mark
-
-
-def _given_budget(text: str) -> Any:
-    currency, equals, amount = text.partition("=")  # `parameters=120k`
-    value = parse_document(amount if equals else text, f"--budget {text}").data if amount or not equals else None
-    return {currency.strip(): value} if equals else value
+    return laid
 
 
 def _make_absolute(document: Document) -> None:
@@ -302,16 +317,6 @@ def _absolute(value: Any, folder: FilePath) -> Any:
 
 def _frozen(data: Any) -> Any:
     if isinstance(data, dict):
-        return {key: _frozen(value) for key, value in data.items()}
+        kind = Incomplete if isinstance(data, Incomplete) else dict
+        return kind({key: _frozen(value) for key, value in data.items()})
     return tuple(_frozen(value) for value in data) if isinstance(data, list) else data
-
-
-def _spread(key: str, name: str) -> dict[str, Any]:
-    # A preset with one choice replaced is another method, and does not take the preset's name.
-    return dict(PRESETS[name][1]) if key == "method" and name in PRESETS else {"name": name}
-
-
-def _forget(document: Document, path: Path) -> None:
-    for marks in (document.values, document.keys):
-        for marked in [marked for marked in marks if marked[: len(path)] == path]:
-            del marks[marked]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
-from pydantic_core import CoreSchema
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from autosparse.core.presets import CONTROLS, PRESETS
 from autosparse.core.schedule import schedules
@@ -18,11 +18,11 @@ from autosparse.spec.choices import (
     CriterionChoice,
     RepairChoice,
     ScheduleChoice,
-    Section,
     SelectionChoice,
     about,
 )
 from autosparse.spec.diagnostics import refusal
+from autosparse.spec.section import Rule, Section
 from autosparse.text import quoted
 
 HORIZON = "method.horizon"
@@ -125,9 +125,8 @@ class Method(Section):
         ),
     ] = None
 
-    @model_validator(mode="before")
     @classmethod
-    def _preset(cls, value: Any) -> Any:
+    def expanded(cls, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": value, **_preset_of(value)}
         if isinstance(value, Mapping) and "horizon" in value and not {"preset", "criterion"} & value.keys():
@@ -137,23 +136,37 @@ class Method(Section):
         if isinstance(value, Mapping) and "name" not in value:
             return {"name": _default_name(value), **value}
         if not isinstance(value, Mapping | Method):
-            raise refusal("must be the name of a method, or a mapping with `criterion`")
+            message = f"must be the name of a method, or a mapping with `criterion`, but is {quoted(value)}"
+            raise refusal(message, "run `autosparse list presets`")
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Method:
+    @classmethod
+    def keys(cls) -> list[str]:
+        return [*super().keys(), "preset"]
+
+    @classmethod
+    def unread(cls, meant: set[str]) -> set[str]:
+        return meant | ({"criterion"} if meant & {"preset", "horizon"} else set())
+
+    def rules(self) -> tuple[Rule, ...]:
+        return (self._named, self._scored, self._searchable)
+
+    def _named(self) -> Iterator[PydanticCustomError]:
         # A preset under another name: validation under its real name would recurse.
         preset = PRESETS.get(self.name)
         other = preset and (self.horizon is not None or not self._is_preset(preset[1]))
         if self.name == DENSE or other:
-            raise refusal(f"cannot be named {self.name!r}: that is another method")
+            yield refusal(f"cannot be named {self.name!r}: that is another method")
+
+    def _scored(self) -> Iterator[PydanticCustomError]:
         if self.selection.entry.facts.get("tuned") and not self.needs_scorer:
             message = f"is the selection of a scorer, but criterion `{self.criterion.name}` has none"
-            raise refusal(message, "such as `selection: top`", ("selection",))
+            yield refusal(message, "such as `selection: top`", ("selection",))
+
+    def _searchable(self) -> Iterator[PydanticCustomError]:
         if self.horizon is not None and "rounds" in self.schedule.entry.options:
             message = f"cannot be given to a method that prunes in rounds, by schedule `{self.schedule.name}`"
-            raise refusal(message, "with `schedule: one_shot` it can be", ("horizon",))
-        return self
+            yield refusal(message, "with `schedule: one_shot` it can be", ("horizon",))
 
     def _is_preset(self, parts: Mapping[str, Any]) -> bool:
         preset = Method.model_validate({"name": "preset", **parts})
@@ -222,7 +235,7 @@ def _preset_of(name: Any) -> Mapping[str, Any]:
         hint = suggestion(str(name), [*PRESETS]) or f"presets: {', '.join(PRESETS)}"
         if name == DENSE:
             hint = "the dense network can be listed in `compare`"
-        raise refusal(f"must be a method but is {quoted(name)}", hint)
+        raise refusal(f"must be a method but is {quoted(name)}", hint, ("preset",))
     return PRESETS[name][1]
 
 

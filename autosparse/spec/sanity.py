@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
+from pydantic_core import PydanticCustomError
 
 from autosparse.core.sanity import CHECKS
 from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
-from autosparse.spec.choices import Section, about, different
+from autosparse.spec.choices import about
 from autosparse.spec.diagnostics import refusal
+from autosparse.spec.section import Section, different
 from autosparse.text import quoted
 
 if TYPE_CHECKING:
@@ -26,7 +28,11 @@ BEST = "best"
 
 def if_true(value: Any) -> Any:
     """Expand `sanity: true` to the section with its defaults, and false to none."""
-    return ({} if value else None) if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return {} if value else None
+    if value is not None and not isinstance(value, Mapping | Sanity):
+        raise refusal(f"must be true, false or a mapping of keys but is {quoted(value)}")
+    return value
 
 
 def _known_check(value: Any) -> Any:
@@ -61,29 +67,33 @@ class Sanity(Section):
     seeds: Annotated[int, Ge(1), about("how many of `seeds`, from the first on")] = 1
 
 
-def check_sanity(
-    sanity: Sanity,
-    method: str,
-    compared: Sequence[str],
-    has_baselines: bool,
-    budgets: Sequence[Any],
-    seeds: Sequence[int],
-) -> None:
-    """Reject a section that contradicts the rest of the spec. Raises PydanticCustomError with the path."""
+def check_checked(
+    sanity: Sanity, method: str, compared: Sequence[str], has_baselines: bool
+) -> Iterator[PydanticCustomError]:
+    """Reject methods to check that are not compared."""
     known = [method, *compared]
     if BEST in known:
         hint = f"`{BEST}` stands for the best of `compare`"
-        raise refusal(f"cannot be distinguished from the method of the name {BEST!r}", hint, ("sanity",))
+        yield refusal(f"cannot be distinguished from the method of the name {BEST!r}", hint, ("sanity",))
+        return
     for index, name in enumerate(sanity.methods if sanity.methods != "auto" else ()):
         if name not in [*known, BEST]:
             hint = suggestion(name, [*known, BEST]) or f"compared are {', '.join(known)}; or `{BEST}`"
-            raise refusal(f"must name a method that is compared but is {name!r}", hint, ("sanity", "methods", index))
+            yield refusal(f"must name a method that is compared but is {name!r}", hint, ("sanity", "methods", index))
         if name == BEST and not has_baselines:
             hint = "name some in `compare`"
-            raise refusal(f"is {name!r}, but nothing is compared", hint, ("sanity", "methods", index))
+            yield refusal(f"is {name!r}, but nothing is compared", hint, ("sanity", "methods", index))
+
+
+def check_checked_budget(sanity: Sanity, budgets: Sequence[Any]) -> Iterator[PydanticCustomError]:
+    """Reject a budget that the spec does not have."""
     if sanity.budget not in ("max", *budgets):
         hint = f"{', '.join(map(str, budgets))} or max"
-        raise refusal(f"must be one of `budget` but is {sanity.budget}", hint, ("sanity", "budget"))
+        yield refusal(f"must be one of `budget` but is {sanity.budget}", hint, ("sanity", "budget"))
+
+
+def check_checked_seeds(sanity: Sanity, seeds: Sequence[int]) -> Iterator[PydanticCustomError]:
+    """Reject more seeds than the spec has."""
     if sanity.seeds > len(seeds):
         message = f"must be at most the number of `seeds` but is {sanity.seeds}"
-        raise refusal(message, f"{len(seeds)}", ("sanity", "seeds"))
+        yield refusal(message, f"{len(seeds)}", ("sanity", "seeds"))

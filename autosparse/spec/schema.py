@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import (
     DatasetChoice,
     FormatChoice,
     ModelChoice,
-    Section,
     Seeds,
     TrackerChoice,
     Training,
     about,
-    different,
     listed,
 )
 from autosparse.spec.diagnostics import refusal
@@ -30,12 +29,14 @@ from autosparse.spec.learning import (
     Pretrained,
     Scorer,
     Tuning,
+    check_folds,
     check_proxy,
     check_selections,
     check_split,
 )
 from autosparse.spec.method import DENSE, Method
-from autosparse.spec.sanity import Sanity, check_sanity, if_true
+from autosparse.spec.sanity import Sanity, check_checked, check_checked_budget, check_checked_seeds, if_true
+from autosparse.spec.section import Rule, Section, different, go_on
 from autosparse.spec.target import Target
 from autosparse.text import quoted
 
@@ -62,7 +63,8 @@ Budgets = Annotated[
 
 Compared = Annotated[
     Annotated[Literal["dense"], Tag("dense")] | Annotated[Method, Tag("method")],
-    Discriminator(lambda value: "dense" if value == DENSE else "method"),
+    Discriminator(lambda value: "dense" if isinstance(value, str) and value == DENSE else "method"),
+    WrapValidator(go_on),
 ]
 
 
@@ -129,77 +131,106 @@ class Spec(Section):
         about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),
     ] = Field(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Spec:
-        self._names_differ()
-        if self.sanity is not None:
-            compared = [method.name for method in self.compared]
-            check_sanity(self.sanity, self.method.name, compared, bool(self.baselines), self.budget, self.seeds)
-        self._seeds_apart()
-        self._one_number_of_epochs()
-        if self.learns:
-            check_split(self.tuning, self.irp)
-            method = next(method for method in self.methods if method.needs_scorer)
-            check_selections(self.tuning, method.name, method.selection, searches=method.searches)
-        self._tunable()
-        self._rounds_leave_something()
-        self._rounds_teach_something()
-        return self
+    def rules(self) -> tuple[Rule, ...]:
+        sanity = (self._checked, self._checked_budget, self._checked_seeds) if self._has_sanity else ()
+        learning = (self._proxy_apart, self._seeds_apart, self._split, self._folds, self._selections)
+        rounds = (self._one_number_of_epochs, self._rounds_leave_something, self._rounds_teach_something)
+        return (self._names_differ, *sanity, *learning, self._tunable, self._in_range, *rounds)
 
-    def _names_differ(self) -> None:
+    @property
+    def _has_sanity(self) -> bool:
+        return self.__dict__.get("sanity") is not None
+
+    def _names_differ(self) -> Iterator[PydanticCustomError]:
         shuffled = self.method.criterion.entry.facts.get("shuffled")
         seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
         for method in (self.method, *(item for item in self.compare if isinstance(item, Method))):
             if seen.setdefault(method.name, method) != method:
-                raise refusal(f"has two methods named {method.name!r}", at=("compare",))
+                yield refusal(f"has two methods named {method.name!r}", at=("compare",))
 
-    def _seeds_apart(self) -> None:
-        if not self.learns:
+    def _checked(self) -> Iterator[PydanticCustomError]:
+        compared = [method.name for method in self.compared]
+        assert self.sanity is not None
+        yield from check_checked(self.sanity, self.method.name, compared, bool(self.baselines))
+
+    def _checked_budget(self) -> Iterator[PydanticCustomError]:
+        assert self.sanity is not None
+        yield from check_checked_budget(self.sanity, self.budget)
+
+    def _checked_seeds(self) -> Iterator[PydanticCustomError]:
+        assert self.sanity is not None
+        yield from check_checked_seeds(self.sanity, self.seeds)
+
+    def _proxy_apart(self) -> Iterator[PydanticCustomError]:
+        if self.learns:
+            networks = self.irp.networks or (self.model,)
+            same = self.irp.dataset in (None, self.dataset) and networks[0] == self.model
+            yield from check_proxy(self.tuning, self.irp, self.seeds, same=same)
+
+    def _seeds_apart(self) -> Iterator[PydanticCustomError]:
+        both = [seed for seed in self.irp.seeds if seed in self.seeds]
+        if not self.learns or not both:
             return
         networks = self.irp.networks or (self.model,)
-        here = self.irp.dataset in (None, self.dataset)
-        check_proxy(self.tuning, self.irp, self.seeds, same=here and networks[0] == self.model)
-        both = [seed for seed in self.irp.seeds if seed in self.seeds]
-        if here and self.model in networks and both:
+        if self.irp.dataset in (None, self.dataset) and self.model in networks:
             # The labels would depend on a training of this very network: no pruning at initialization.
-            raise refusal(
+            yield refusal(
                 f"must not name {both[0]}, a seed of `seeds`: the scorer would be judged on a network it learned from",
                 "such as `irp: {seeds: [100]}`",
                 ("irp", "seeds"),
             )
 
-    def _one_number_of_epochs(self) -> None:
+    def _split(self) -> Iterator[PydanticCustomError]:
+        if self.learns:
+            yield from check_split(self.tuning, self.irp)
+
+    def _folds(self) -> Iterator[PydanticCustomError]:
+        if self.learns:
+            yield from check_folds(self.tuning, self.irp)
+
+    def _selections(self) -> Iterator[PydanticCustomError]:
+        if self.learns:
+            method = next(method for method in self.methods if method.needs_scorer)
+            yield from check_selections(self.tuning, method.name, method.selection, searches=method.searches)
+
+    def _one_number_of_epochs(self) -> Iterator[PydanticCustomError]:
         recipe: Any = self.irp.training
         written = recipe is not None and "epochs" in recipe.model_fields_set
         if written and self.irp.epochs not in ("auto", recipe.epochs):
-            raise refusal(
+            yield refusal(
                 f"is {self.irp.epochs}, but `irp.training.epochs` is {recipe.epochs}", "write one", ("irp", "epochs")
             )
 
-    def _tunable(self) -> None:
+    def _tunable(self) -> Iterator[PydanticCustomError]:
         if self.tuning.options == "auto" or isinstance(self.scorer, Pretrained):
             return
-        known = {n: limits for n, option in self.scorer.entry.options.items() if (limits := option.tunable)}
+        known = [name for name, option in self.scorer.entry.options.items() if option.tunable]
         for index, name in enumerate(self.tuning.options):
             if name not in known:
                 message = f"must be a tunable option of scorer {self.scorer.name} but is {quoted(name)}"
-                raise refusal(message, f"tunable: {', '.join(known)}", ("tuning", "options", index))
-            if (value := self.scorer.options()[name]) not in known[name]:
-                hint = f"tunable {name}: {known[name]}"
-                raise refusal(f"is {value}, outside the range in which tuning looks", hint, ("scorer", name))
+                yield refusal(message, f"tunable: {', '.join(known)}", ("tuning", "options", index))
 
-    def _rounds_leave_something(self) -> None:
+    def _in_range(self) -> Iterator[PydanticCustomError]:
+        if self.tuning.options == "auto" or isinstance(self.scorer, Pretrained):
+            return
+        values, known = self.scorer.options(), self.scorer.entry.options
+        for name in dict.fromkeys(self.tuning.options):
+            if name in known and (limits := known[name].tunable) and (value := values[name]) not in limits:
+                hint = f"tunable {name}: {limits}"
+                yield refusal(f"is {value}, outside the range in which tuning looks", hint, ("scorer", name))
+
+    def _rounds_leave_something(self) -> Iterator[PydanticCustomError]:
         rounds, share = self.irp.rounds, self.irp.per_round
         if self.irp.per_round_of == "all" and rounds != "auto" and rounds * share >= 1:
             message = f"removes {share:g} of all weights in each of {rounds} rounds: none would be left"
-            raise refusal(message, f"such as `per_round: {0.95 / rounds:.2g}`", ("irp", "per_round"))
+            yield refusal(message, f"such as `per_round: {0.95 / rounds:.2g}`", ("irp", "per_round"))
 
-    def _rounds_teach_something(self) -> None:
+    def _rounds_teach_something(self) -> Iterator[PydanticCustomError]:
         rounds = self.fewest_rounds if self.irp.rounds == "auto" else self.irp.rounds
         left, below = self.irp.left_after(rounds), self._learns_below
         if left > below:
             scorer = self.scorer.name  # type: ignore[union-attr]
-            raise refusal(
+            yield refusal(
                 f"leaves {100 * left:.0f} % of the weights, but scorer `{scorer}` learns from rounds that leave "
                 f"{100 * below:.0f} % or less",
                 "more rounds, or a larger `per_round`",

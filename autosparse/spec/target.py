@@ -11,8 +11,9 @@ from annotated_types import Ge, Le
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from autosparse.backends import Distributed, Placement, backends
-from autosparse.spec.choices import Choice, Section, about, choice_of
+from autosparse.spec.choices import Choice, about, choice_of
 from autosparse.spec.diagnostics import refusal
+from autosparse.spec.section import Section
 from autosparse.text import quoted
 
 _BYTES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 from autosparse.errors import DamagedArtifact, MissingExtra, MissingRequirement, UsageError
 from autosparse.store.artifact import DESCRIPTOR, Artifact, check_named, read_descriptor, read_foreign
@@ -272,7 +273,10 @@ def _opened(url: str) -> tuple[Any, str]:
     if not _URL.match(url):  # a path, which may contain `::`
         path = Path(url).expanduser().absolute()
         is_zip = path.suffix == ".zip" and path.is_file()
-        return (filesystem("zip", fo=str(path)), "") if is_zip else (filesystem("file"), str(path).rstrip("/"))
+        try:
+            return (filesystem("zip", fo=str(path)), "") if is_zip else (filesystem("file"), str(path).rstrip("/"))
+        except BadZipFile:
+            raise UsageError(f"{url} is not a zip file", "`autosparse cache export` writes one") from None
     try:
         files, root = url_to_fs(url)
     except ImportError as error:

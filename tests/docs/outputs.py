@@ -41,6 +41,8 @@ COMMANDS: Mapping[str, Sequence[str]] = {
     "render": ["render small.yaml --json"],
 }
 """Output -> commands that print it, in a folder where small.yaml has been run."""
+REFUSED = {"validate": "validate small.yaml nowhere.yaml --set seeds=[-1] --set training.lrr=1 --json"}
+"""Output -> a command that prints errors and exits with code 2."""
 MAPS = {
     "batch_latencies_ms", "cost", "environment", "importances", "inputs", "options", "provenance", "settings", "tuned",
     "unprunable", "computed", "accuracy", "resolved", "values", "chosen", "recipe", "budgets", "accuracies", "statuses",
@@ -98,6 +100,8 @@ def write(place: Place) -> None:
         printed = [place.run(*line.split()).json for line in lines]
         if name == "run":
             printed += [json.loads(file.read_text(encoding="utf-8")) for file in REPORTS]
+        if name in REFUSED:
+            printed.append(place.run(*REFUSED[name].split()).json)
         if name in INCOMPLETE:
             printed.append(json.loads(INCOMPLETE[name].read_text(encoding="utf-8")))
         head = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Ended, Place, call
-from tests.docs.outputs import COMMANDS, FOLDER, INCOMPLETE, REPORTS, prepare
+from tests.docs.outputs import COMMANDS, FOLDER, INCOMPLETE, REFUSED, REPORTS, prepare
 
 # jsonschema has no types; the module is reached by name so that type checkers leave it alone.
 Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
@@ -44,6 +44,19 @@ def test_outputs_follow_their_schemas(
 
         assert 0 == ended.code, ended.err
         assert [] == follows(name, ended.json)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_errors_follow_their_schemas(
+    copied: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A command that lists errors under `--json` prints them in its one document, and exits with code 2."""
+    monkeypatch.chdir(copied.folder)
+    ended = call(capsys, REFUSED[name])
+
+    assert (2, "") == (ended.code, ended.err)
+    assert [] == follows(name, ended.json)
+    assert 3 == len(ended.json["errors"])
 
 
 @pytest.mark.parametrize("file", REPORTS, ids=lambda file: file.parent.name)

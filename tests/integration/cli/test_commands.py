@@ -145,8 +145,21 @@ def test_init_never_overwrites_unasked(here: Place, capsys: pytest.CaptureFixtur
         ("report nothing", 2, "no run `nothing`"),
         ("list criterion", 2, "did you mean `criteria`?"),
         ("init --template quickstrat", 2, "did you mean `quickstart`?"),
-        ("validate small.yaml nowhere.yaml", 2, "nowhere.yaml does not exist"),
-        ("frobnicate", 2, "No such command"),
+        ("validate nowhere.yaml .", 2, "2 errors"),
+        ("frobnicate", 2, "there is no command `autosparse frobnicate`"),
+        ("pln small.yaml", 2, "did you mean `plan`?"),
+        ("cache gx", 2, "there is no command `autosparse cache gx`"),
+        (
+            "plan small.yaml --bugdet 0.9",
+            2,
+            "`autosparse plan` has no option `--bugdet`\nhint: did you mean `--budget`?",
+        ),
+        ("plan small.yaml --budget", 2, "option `--budget` requires an argument"),
+        ("plan small.yaml other.yaml", 2, "`autosparse plan` takes no more arguments, but 'other.yaml' is given"),
+        ("bench small.yaml --rounds x", 2, "`--rounds x` must be a whole number"),
+        ("bench small.yaml --rounds=0", 2, "`--rounds=0` must be at least 1"),
+        ("report --sort size", 2, "`--sort size` must be one of `accuracy`, `name`"),
+        ("runs rm", 2, "`autosparse runs rm` needs RUN...\nhint: run `autosparse runs rm --help`"),
     ],
 )
 def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, code: int, text: str) -> None:

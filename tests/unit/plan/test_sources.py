@@ -79,7 +79,7 @@ def test_own_code_is_relative_to_the_spec(spec: Path, monkeypatch: pytest.Monkey
     ("override", "text"),
     [
         ("irp.models=[lenet, resnet9]", "`irp.models[1]` must be a model"),
-        ("irp.models=[lenet, lenet]", "names lenet twice"),
+        ("irp.models=[lenet, lenet]", "repeats lenet"),
         ("irp={model: lenet, models: [resnet20]}", "and `model` exclude each other"),
         ("irp={models: [lenet, resnet8], seeds: [0]}", "a seed of `seeds`"),
     ],

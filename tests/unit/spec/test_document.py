@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autosparse.errors import SpecError
-from autosparse.spec.document import Document, Mark, parse_document
+from autosparse.spec.document import Document, Mark, parse_document, parse_value
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{name}: &{name} [{','.join([f'*{chr(ord(name) - 1)}'] * 9)}]\n" for name in "bcdefghij"
@@ -48,7 +48,7 @@ def value(text: str) -> Any:
 def problem(text: str) -> str:
     """The message of a text that is refused."""
     with pytest.raises(SpecError) as caught:
-        parse_document(text, "f.yaml")
+        parse_value(text, "f.yaml")
     return caught.value.message
 
 
@@ -245,7 +245,7 @@ def test_reasonable_nesting_is_read(depth: int) -> None:
 def test_a_refusal_says_what_to_write_instead(text: str, hint: str) -> None:
     """The remedy is in the hint."""
     with pytest.raises(SpecError) as caught:
-        parse_document(text, "f.yaml")
+        parse_value(text, "f.yaml")
 
     assert hint == caught.value.hint
 
@@ -274,7 +274,7 @@ def test_json_is_yaml(data: Any, indent: int | None) -> None:
 def test_any_text_is_read_or_refused(text: str) -> None:
     """Whatever the text, it parses or raises a SpecError that names a place in the file."""
     try:
-        parse_document(text, "f.yaml")
+        parse_value(text, "f.yaml")
     except SpecError as error:
         assert error.message.startswith("f.yaml:")  # noqa: PT017  # most texts do not raise
 

@@ -182,7 +182,7 @@ def test_a_malformed_override_is_shown_the_form(override: str) -> None:
     """What is not `path.to.key=value` is refused with an example."""
     found = refusal(GOOD, overrides=[override])
 
-    assert f"`--set {override}` must be `path.to.key=value`" == found.message
+    assert f"--set {override}: the option must be `path.to.key=value`" == found.message
     assert "such as `--set training.epochs=5`" == found.hint
 
 
@@ -190,7 +190,7 @@ def test_an_override_does_not_reach_into_a_list() -> None:
     """A list is set as a whole."""
     found = refusal(GOOD + "seeds: [0]\n", overrides=["seeds.0=1"])
 
-    assert ("`--set seeds.0=1`: `seeds` is not a mapping", "set it as a whole") == (found.message, found.hint)
+    assert ("--set seeds.0=1: `seeds` is not a mapping", "set it as a whole") == (found.message, found.hint)
 
 
 @pytest.mark.parametrize("override", ["training.lr=\udcff", "\udcff=3"])
@@ -205,19 +205,21 @@ def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
     found = load(GOOD + "budget: [0.1, 0.2, 0.3]\n", budget=budget)
 
     assert tuple(float(text) for text in budget) == found.spec.budget
-    assert {("budget",)} == {path for path in found.document.values if path[:1] == ("budget",)}
+    marks = [Mark(f"--budget {text}") for text in budget]
+    assert marks == [found.document.values[("budget", number)] for number in range(len(budget))]
+    assert "spec.yaml" not in {mark.name for path, mark in found.document.values.items() if path[:1] == ("budget",)}
 
 
 @pytest.mark.parametrize(
     ("budget", "message", "hint"),
     [
         (["99"], "--budget 99: `budget[0]` must be at least 0 and below 1 but is 99", "for 99 % write 0.99"),
-        (["0.5", "2"], "--budget 0.5 --budget 2: `budget[1]` must be at least 0 and below 1 but is 2", ...),
-        (["0.5", "0.5"], "--budget 0.5 --budget 0.5: `budget` names 0.5 twice", None),
+        (["0.5", "2"], "--budget 2: `budget[1]` must be at least 0 and below 1 but is 2", ...),
+        (["0.5", "0.5"], "--budget 0.5: `budget[1]` repeats 0.5", "name it once"),
         (["many"], "--budget many: `budget[0]` must be a number", ...),
         (
             ["0.5", "weights=3"],
-            "--budget 0.5 --budget weights=3: `budget[1]` must be in parameters, macs or bytes",
+            "--budget weights=3: `budget[1]` must be in parameters, macs or bytes",
             ...,
         ),
         (["parameters=0"], "--budget parameters=0: `budget[0].parameters` must be a whole number above 0", ...),

@@ -64,7 +64,7 @@ def test_a_budget_may_be_written_in_any_way() -> None:
         ("{methods: [snp]}", "6:20", "`sanity.methods[0]` must name a method that is compared", "did you mean `snip`?"),
         ("{methods: [snip, beast]}", "6:26", "`sanity.methods[1]` must name", "did you mean `best`?"),
         ("{methods: [dense]}", "6:20", "`sanity.methods[0]` must name", "compared are snip, erk, grasp; or `best`"),
-        ("{methods: [erk, erk]}", "6:19", "`sanity.methods` names erk twice", None),
+        ("{methods: [erk, erk]}", "6:25", "`sanity.methods[1]` repeats erk", "name it once"),
         ("{checks: [shufle]}", "6:19", "`sanity.checks[0]` must be", "did you mean `shuffle`?"),
         ("{checks: [quotas]}", "6:19", "must be a check but is 'quotas'", "`shuffle` is that check"),
         ("{budget: 0.95}", "6:18", "`sanity.budget` must be one of `budget` but is 0.95", "0.5, 0.9 or max"),

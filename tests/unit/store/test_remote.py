@@ -383,3 +383,11 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
         Store(tmp_path, "nosuch://x/y").has("mask", KEY)
     with pytest.raises(MissingExtra, match="needs a library"):
         Store(tmp_path, "s3://bucket/x").has("mask", KEY)
+
+
+def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
+    """A name that ends in `.zip` does not make a zip file."""
+    (tmp_path / "a.zip").write_bytes(b"PK")
+
+    with pytest.raises(UsageError, match="is not a zip file"):
+        Remote(str(tmp_path / "a.zip"))

@@ -1,0 +1,95 @@
+"""Options that change a spec: `--set path.to.key=value` and `--budget`, whose mistakes become those of the document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from autosparse.core.presets import PRESETS
+from autosparse.errors import Problem, SpecError
+from autosparse.spec.document import Document, Mark, Path, Rejected, parse_value
+from autosparse.spec.schema import Spec
+
+
+def apply_override(document: Document, override: str) -> None:
+    """Set the value of `path.to.key=value`, or add a problem to the document."""
+    dotted, equals, text = override.partition("=")
+    mark = Mark(f"--set {override}")
+    if any("\ud800" <= letter <= "\udfff" for letter in override):
+        document.problems.append(Problem("the option is not UTF-8", file=f"--set {override!a}"))
+    elif not equals or not all(dotted.split(".")):
+        message = "the option must be `path.to.key=value`"
+        document.problems.append(mark.problem(message, "such as `--set training.epochs=5`"))
+    elif dotted == "extends":
+        document.problems.append(mark.problem("`extends` is read from the file alone", "write it there"))
+    else:
+        path = tuple(dotted.split("."))
+        set_value(document, path, Document(_value(document, text, str(mark)) if text else None, {path: mark}))
+
+
+def apply_budget(document: Document, budget: Sequence[str]) -> None:
+    """Replace the budget by the values of `--budget`."""
+    marks = [Mark(f"--budget {text}") for text in budget]
+    data = [_budget(document, text) for text in budget]
+    values: dict[Path, Mark] = {("budget", number): mark for number, mark in enumerate(marks)}
+    set_value(document, ("budget",), Document(data, {**values, ("budget",): Mark(" ".join(map(str, marks)))}))
+
+
+def _budget(document: Document, text: str) -> Any:
+    currency, equals, amount = text.partition("=")  # `parameters=120k`
+    written = amount if equals else text
+    value = _value(document, written, f"--budget {text}") if written or not equals else None
+    return {currency.strip(): value} if equals else value
+
+
+def _value(document: Document, text: str, name: str) -> Any:
+    try:
+        return parse_value(text, name)
+    except SpecError as error:
+        document.problems.extend(error.errors)
+        return Rejected(text=text)
+
+
+def set_value(document: Document, path: Path, value: Document) -> None:
+    """Set a value at a path, with its marks, and create the sections on the way; or add a problem."""
+    if path == ("scorer", "pretrained"):  # replaces the scorer that the spec trains, with its options
+        _set(document, ("scorer",), Document({}, {("scorer",): value.values[path]}))
+    _set(document, path, value)
+
+
+def _set(document: Document, path: Path, value: Document) -> None:
+    section, mark = document.data, value.values[path]
+    key_mark = value.keys.get(path, mark)
+    for depth, key in enumerate(path[:-1]):
+        if depth == 0 and key in ("method", "scorer"):  # the default, if the spec names none
+            section.setdefault(key, Spec.model_fields[key].default)
+        if isinstance(section.get(key), str):  # `--set model.width=8` on `model: resnet8`
+            section[key] = _spread(key, section[key])
+        inner = section.setdefault(key, {})
+        if isinstance(inner, Rejected):  # reported already
+            return
+        if not isinstance(inner, dict):
+            outer = ".".join(map(str, path[: depth + 1]))
+            document.problems.append(key_mark.problem(f"`{outer}` is not a mapping", "set it as a whole"))
+            return
+        section = inner
+    forget(document, path)
+    section[path[-1]] = value.data
+    for length in range(1, len(path)):  # the sections that this call creates
+        document.values.setdefault(path[:length], mark)
+        document.keys.setdefault(path[:length], key_mark)
+    document.keys[path] = key_mark
+    document.values.update(value.values)
+    document.keys.update(value.keys)
+
+
+def _spread(key: Any, name: str) -> dict[str, Any]:
+    # A preset with one choice replaced is another method, and does not take the preset's name.
+    return dict(PRESETS[name][1]) if key == "method" and name in PRESETS else {"name": name}
+
+
+def forget(document: Document, path: Path) -> None:
+    """Remove the marks of a value and of all in it."""
+    for marks in (document.values, document.keys):
+        for marked in [marked for marked in marks if marked[: len(path)] == path]:
+            del marks[marked]
