@@ -38,7 +38,7 @@ def test_an_entry_is_a_line() -> None:
 def test_no_section_is_empty() -> None:
     """Every heading of a kind or an area is followed by an entry or by its areas."""
     lines = [line for line in LINES[FIRST:] if line]
-    follows = {"## ": "### ", "### ": ("- ", "#### "), "#### ": "- "}
+    follows: dict[str, str | tuple[str, ...]] = {"## ": "### ", "### ": ("- ", "#### "), "#### ": "- "}
     pairs = zip(lines, [*lines[1:], ""], strict=True)
     headings = [(line, line[: line.index(" ") + 1], after) for line, after in pairs if line.startswith("#")]
 
