@@ -116,7 +116,7 @@ def _heeding_interrupts() -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Result of a finished command."""
 
     code: int
     out: str
@@ -143,7 +143,7 @@ class Place:
         return {**kept, "AUTOSPARSE_CACHE_DIR": str(self.cache), "NO_COLOR": "1", "COLUMNS": "100"}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a command in a process of its own."""
+        """Start a command in another process."""
         self.lend_rates()
         return subprocess.Popen(
             [sys.executable, "-m", "autosparse", *arguments],
@@ -157,7 +157,7 @@ class Place:
         )
 
     def run(self, *arguments: str) -> Ended:
-        """Run a command to its end, in a process of its own that has imported what it needs."""
+        """Run a command to its end, in a process that has the imports already."""
         self.lend_rates()
         request = {"arguments": arguments, "folder": str(self.folder), "environment": self.environment}
         with tempfile.TemporaryDirectory() as folder:
@@ -190,7 +190,7 @@ class Place:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
-    """An empty directory with the small spec in it and a cache of its own."""
+    """An empty directory with the small spec and its cache."""
     (tmp_path / "small.yaml").write_text(SMALL)
     return Place(tmp_path)
 

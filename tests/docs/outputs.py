@@ -49,7 +49,7 @@ MAPS = {
 
 
 def prepare(place: Place) -> None:
-    """Beside the run that is there, one that was stopped, with a tag."""
+    """Next to the finished run, a stopped one with a tag."""
     stopped = place.folder / "runs" / "small-2"
     shutil.copytree(place.folder / "runs" / "small-1", stopped)
     (stopped / "report.json").unlink()
@@ -57,7 +57,7 @@ def prepare(place: Place) -> None:
 
 
 def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
-    """What holds for all of these values."""
+    """Return the JSON Schema that all of these values satisfy."""
     found: list[Any] = list(values)
     several = {_kind(value) for value in found}
     kinds = sorted(several - ({"integer"} if "number" in several else set()))

@@ -37,7 +37,7 @@ come last.
 
 
 def told(*command: str) -> Any:
-    """What a command prints with `--json`, in a process of its own: nothing registered elsewhere is in it."""
+    """Return what a command prints with `--json`, in a fresh process: nothing else is registered there."""
     with tempfile.TemporaryDirectory() as folder:
         ended = Place(Path(folder)).run(*command)
     assert 0 == ended.code, ended.err

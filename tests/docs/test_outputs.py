@@ -1,4 +1,4 @@
-"""What `--json` prints follows the schemas in docs/json."""
+"""Output of `--json` follows the schemas in docs/json."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
 
 
 def follows(name: str, document: Any) -> list[str]:
-    """Where a document does not follow a schema."""
+    """Return the violations of a schema by a document."""
     schema = json.loads((FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
     return [f"{error.json_path}: {error.message}" for error in Validator(schema).iter_errors(document)]
 
@@ -62,7 +62,7 @@ def test_outputs_of_runs_with_failures_follow_their_schemas(name: str) -> None:
 
 
 def test_a_schema_says_no() -> None:
-    """To a field that is not told of, to another version, to a text in place of a number."""
+    """It rejects an unknown field, another version, and a text in place of a number."""
     report = json.loads(REPORTS[0].read_text(encoding="utf-8"))
 
     for wrong in ({"more": 1}, {"schema_version": 2}, {"seconds": "1"}, {"steps": {"run": 1}}):

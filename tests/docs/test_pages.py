@@ -37,7 +37,7 @@ COMMANDS = [(path.name, line) for path in PAGES if path.name != FOLLOWED for tex
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    """To files that are there, and headings in them."""
+    """Targets are existing files and headings in them."""
     for link in re.findall(r"\]\(([^)#\s]*)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         assert not link or link.startswith("https://") or (path.parent / link).exists(), link
 

@@ -64,7 +64,7 @@ def test_no_weight_is_drawn_on_paper() -> None:
 
 
 def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
-    """What was found is remembered: a plan of a known network is made in a moment. No look imports torch's compiler."""
+    """Facts are remembered: a plan of a known network takes a moment. No plan imports torch's compiler."""
     code = (
         "import sys; from autosparse.models.facts import network_facts; "
         "total = network_facts({'name': 'resnet8'}, 'resnet8', {}, (3, 32, 32), 10).total; "
@@ -80,7 +80,7 @@ def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
 
 
 def test_a_second_plan_does_not_import_torch() -> None:
-    """Translations come from what is remembered of a network."""
+    """Budgets are translated by the remembered facts of a network."""
     Path("spec.yaml").write_text(BASE + "budget: [0.9, {parameters: 52}, {macs: 100}]\n")
     code = (
         "import sys; from pathlib import Path; from autosparse.backends import this_machine; "
@@ -149,7 +149,7 @@ print("torch.optim.sgd" in sys.modules, "torch._dynamo" in sys.modules)
 
 
 def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
-    """By a command that reads a run's folder, in a process of its own; every method is a row."""
+    """By a command that reads a run's folder, in another process; every method is a row."""
     folder = tmp_path / "runs" / "big-1"
     folder.mkdir(parents=True)
     report = report_of({f"m{number}": (number / 10, [90.0 + number / 20] * 50) for number in range(20)})

@@ -1,4 +1,4 @@
-"""`irp` as a method: rounds on the network that is pruned, exact at any budget, and its cost told."""
+"""`irp` as a method: rounds on the network that is pruned, exact at any budget, with its cost."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_rounds_of_a_source_that_is_the_same_network_are_shared(tmp_path: Path) 
 
 
 def test_an_option_that_changes_makes_another_irp(tmp_path: Path) -> None:
-    """Only what is asked for makes another IRP."""
+    """Only a changed option that matters makes another IRP."""
     usual = plan_of(tmp_path, "irp={per_round: 0.4, epochs: 1}").steps["irp/resnet8/seed0/round1"]
 
     names = {"training", "per_round", "per_round_of", "rank_by", "rewind_to", "seed", "number"}

@@ -104,7 +104,7 @@ def test_it_is_known_by_its_content(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_saved_plan_takes_it_along(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Where the scorer lies is relative to the saved plan's file."""
+    """The path of the scorer is relative to the saved plan's file."""
     (tmp_path / "below").mkdir()
     saved = call(capsys, "plan takes.yaml --out below/p.json")
     text = (tmp_path / "below" / "p.json").read_text()
@@ -182,7 +182,7 @@ FEATURES = {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "lay
 def test_a_folder_that_cannot_be_used_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], Any], text: str, hint: str
 ) -> None:
-    """A plan ends with 2, the place in the spec, what is wrong and what to do; nothing is run."""
+    """A plan exits with code 2 and names position, problem and remedy; nothing runs."""
     change(folder)
     ended = call(capsys, "plan takes.yaml")
 
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_used_is_refused(
 
 
 def test_the_folder_of_a_run_is_nearly_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Naming the run in place of its scorer is told."""
+    """An error says that the path names the run in place of its scorer."""
     ended = call(capsys, f"plan takes.yaml --set scorer.pretrained={folder.parent}")
 
     assert 2 == ended.code
@@ -231,7 +231,7 @@ def test_a_scorer_that_changes_after_it_was_planned_is_not_used(folder: Path, tm
 def test_tensors_that_no_scorer_has_fail_the_step(
     folder: Path, capsys: pytest.CaptureFixture[str], data: bytes, text: str
 ) -> None:
-    """What only reading the tensors tells is told by the run, which ends with 1."""
+    """Errors that only reading the tensors shows fail the run with exit code 1."""
     (folder / "state.safetensors").write_bytes(data)
     edited(sha256=file_digest(folder / "state.safetensors"))(folder)
     ended = call(capsys, "run takes.yaml --only scorer")
@@ -269,7 +269,7 @@ def load_yaml(text: str) -> Any:
 
 
 def test_it_replaces_a_scorer_with_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the command line and over a base, whatever the scorer's options were; what is not used then is said."""
+    """On the command line and over a base, whatever the scorer's options were; unused options are reported."""
     (folder.parent / "over.yaml").write_text("extends: small.yaml\nscorer: {pretrained: scorer}\n")
     over = call(capsys, "plan over.yaml --json")
     given = call(capsys, "plan small.yaml --set scorer.pretrained=scorer --json")
@@ -281,7 +281,7 @@ def test_it_replaces_a_scorer_with_options(folder: Path, capsys: pytest.CaptureF
 
 
 def test_a_resolved_spec_keeps_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `render` prints is a valid spec of the same plan, with the place of the path."""
+    """The output of `render` is a valid spec of the same plan, with the position of the path."""
     rendered = call(capsys, "render takes.yaml --json").json
     (folder.parent / "again.yaml").write_text(json.dumps(rendered["resolved"]))
 
@@ -366,7 +366,7 @@ def test_one_that_ships_is_known_by_name(here: Place, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("name", pretrained_scorers())
 def test_what_ships_is_small_and_says_what_it_is(name: str) -> None:
-    """A scorer that ships can be read, takes under a megabyte, and its card names its sources and how it was made."""
+    """A bundled scorer is readable, has less than a megabyte, and its card names its sources and its making."""
     folder = pretrained_scorers()[name]
     card = json.loads((folder / "card.json").read_text())
 

@@ -42,7 +42,7 @@ def test_a_run_follows_the_contract(finished: tuple[Place, Ended]) -> None:
 
 
 def test_an_emitted_model_loads_into_the_plain_network(finished: tuple[Place, Ended]) -> None:
-    """Three lines of torch load what was emitted; masked weights are zero; the card names the network."""
+    """Three lines of torch load the emitted model; masked weights are zero; the card names the network."""
     emitted = finished[1].json["emitted"][1]
     folder = Path(emitted["path"])
     card = json.loads((folder / "card.json").read_text())
@@ -157,7 +157,7 @@ def test_a_killed_study_goes_on_in_its_batches(place: Place, tmp_path: Path, tun
     ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
 )
 def test_a_signal_stops_a_run_cleanly(place: Place, sent: signal.Signals, code: int) -> None:
-    """Ctrl-C and SIGTERM stop a run, which says what is kept and how to go on, and leaves no draft."""
+    """Ctrl-C and SIGTERM stop a run, which names the kept steps and how to resume, and leaves no draft."""
     process = place.start("run", "small.yaml")
     _wait_for(place, "irp")
     process.send_signal(sent)

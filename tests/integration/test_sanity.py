@@ -1,4 +1,4 @@
-"""Sanity checks from beginning to end: what runs, what is reused, what the report says."""
+"""Sanity checks end to end: steps that run, steps that are reused, and the report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], *overrides: str) -> Any:
 
 
 def test_checks_come_to_a_finished_spec(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """They alone run; the same command again has nothing to run; the report tells numbers and verdicts."""
+    """They alone run; the same command again has nothing to run; the report shows numbers and verdicts."""
     before = run(capsys)
     after = run(capsys, "sanity=true")
     again = run(capsys, "sanity=true")
@@ -88,7 +88,7 @@ def test_checks_come_to_a_finished_spec(spec: Place, capsys: pytest.CaptureFixtu
 
 
 def test_the_report_shows_a_table_and_verdicts(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """For people: accuracy and difference of each check, what it says, what is left out and why."""
+    """For people: accuracy and difference of each check, its verdict, and the checks left out with reasons."""
     report = run(capsys, "sanity={methods: [snip, random], checks: [shuffle, reinitialize]}", "budget=0.8")
     ended = call(capsys, "report")
 
@@ -119,7 +119,7 @@ def test_several_seeds(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_other_weights_are_of_the_networks_own_initialization(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `reinitialize` reaches is what the recipe reaches from weights of another seed under the method's masks."""
+    """`reinitialize` reaches the accuracy of the recipe from weights of another seed under the method's masks."""
     checked = ("sanity={methods: [snip], checks: [reinitialize]}", "budget=0.8", "compare=[]", "controls=[]")
     (own,) = run(capsys, *checked)["sanity"]
     found = {}

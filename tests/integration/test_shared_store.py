@@ -28,7 +28,7 @@ def machines(tmp_path: Path) -> tuple[Place, Place, Path]:
 
 
 def told(ended: Ended) -> dict[str, int]:
-    """What a call made and reused."""
+    """Return the numbers of steps that a call ran and reused."""
     assert 0 == ended.code, ended.err
     steps: dict[str, int] = ended.json["steps"]
     return steps

@@ -28,7 +28,7 @@ target: {threads: 1, workers: 1}
 def test_a_run_goes_on_without_its_trackers(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not installed is named with the command that installs it; a plan's keys do not know of trackers."""
+    """Missing packages are named with the command that installs them; a plan's keys do not depend on trackers."""
     for name in ("torch.utils.tensorboard", "mlflow", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
     Path("quick.yaml").write_text(QUICK)

@@ -1,4 +1,4 @@
-"""Code of the user's own: what it may do, what is told when it fails, what of it enters keys."""
+"""User code: its freedom, its errors, and its part in keys."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def write(folder: Path, *, net: str = NET, data: str = DATA, model: str = "net.p
 
 @pytest.fixture
 def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """The place as this process's own; what is imported from it is forgotten afterwards."""
+    """The workspace as this process's directory; imported modules are forgotten afterwards."""
     monkeypatch.chdir(place.folder)
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
     monkeypatch.setenv("COLUMNS", "100")
@@ -238,7 +238,7 @@ def test_what_imports_nothing(here: Place, capsys: pytest.CaptureFixture[str], c
 
 
 def test_plan_and_run_say_what_they_import(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each of the user's own names is told once, on stderr, and not when it is to be quiet."""
+    """Each user-defined name is printed once, on stderr, and not with `--quiet`."""
     write(here.folder)
 
     for name in ("net.py:build", "data.py:load"):
@@ -258,7 +258,7 @@ def test_what_own_code_prints_is_no_result(here: Place) -> None:
 
 
 def test_keys_follow_the_source_and_not_the_place(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A changed helper is another network; another file beside it, another folder or another name of it is none."""
+    """A changed helper is another network; another file next to it, another folder or another name is not."""
     net = "from own_helper_a import linear\n" + NET.replace("nn.Linear(width", "linear(width")
     folder = write(here.folder / "one", net=net)
     (folder / "own_helper_a.py").write_text("import own_helper_b\nfrom torch.nn import Linear as linear\n")
@@ -281,7 +281,7 @@ def test_keys_follow_the_source_and_not_the_place(here: Place, capsys: pytest.Ca
 
 
 def test_helpers_of_the_same_name_are_not_mixed_up(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where two folders have a helper of one name, Python would take the first for both: that is told."""
+    """If two folders have a helper of one name, Python would import the first for both: an error says so."""
     for folder in ("one", "two"):
         write(here.folder / folder, net="import own_twin\n" + NET, data="import own_twin\n" + DATA)
         (here.folder / folder / "own_twin.py").write_text("")
@@ -343,7 +343,7 @@ def test_a_folder_of_modules_is_a_package(here: Place, capsys: pytest.CaptureFix
 
 
 def test_two_networks_of_one_file(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Factory and options tell networks of one file apart."""
+    """Factory and options distinguish networks of one file."""
     write(
         here.folder, net=NET + "\ndef other(input_shape, classes):\n    return build(input_shape, classes, width=9)\n"
     )
@@ -495,7 +495,7 @@ def test_a_missing_set_can_be_planned_but_not_run(
 
 
 def test_keys_are_the_same_before_and_after_a_download(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A set whose shape is published makes the keys it will have: own code is traced for it before it is there."""
+    """A published shape gives final keys: user code is traced for it before the data exist."""
     write(here.folder)
     found = keys(capsys, "own.yaml", "--set 'dataset={name: cifar10, root: nowhere, download: true}'")
     (here.folder / "elsewhere").mkdir()

@@ -1,4 +1,4 @@
-"""What a user installs: the wheel, with its specs and templates, away from the source."""
+"""The installed wheel, with its specs and templates, away from the source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed autosparse in a folder of its own; the source checkout cannot be seen from there."""
+    """Run the installed autosparse in another folder, out of reach of the source checkout."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AUTOSPARSE_")},
         "PYTHONPATH": str(installed),

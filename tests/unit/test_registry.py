@@ -160,7 +160,7 @@ def test_names_are_in_the_order_of_registration(things: Registry[Any]) -> None:
 
 
 def test_a_name_is_taken_once(things: Registry[Any]) -> None:
-    """A second function of a name is a mistake of the program, told at import."""
+    """A second function of a name is an error of the program, raised at import."""
     with pytest.raises(ValueError, match="thing 'global' is registered twice"):
         things.register(name="global")(flat)
 
@@ -217,7 +217,7 @@ def test_every_option_has_a_default_and_tunable_limits_hold_it(registry: Registr
 
 
 def test_every_section_of_choices_offers_all_names() -> None:
-    """What is registered can be written in a spec: nothing has to be added elsewhere."""
+    """Registered choices can be written in a spec: nothing has to be added elsewhere."""
     for name in models.names:
         assert name == Spec.model_validate({"model": name, "dataset": "digits"}).model.name
     for name in criteria.names:

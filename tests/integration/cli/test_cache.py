@@ -13,7 +13,7 @@ from tests.conftest import Ended, Place, call
 
 @pytest.fixture
 def made(finished: tuple[Place, Ended], here: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A directory whose cache holds a finished run; what is taken goes into another."""
+    """A directory whose cache holds a finished run; fetched artifacts go into another."""
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(finished[0].cache))
     return here
 

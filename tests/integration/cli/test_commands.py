@@ -1,4 +1,4 @@
-"""The command line: what is printed where, what it exits with, which spec it takes."""
+"""The command line: output streams, exit codes, and the choice of the spec."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_spec_last_named_is_the_one_meant(here: Place, capsys: pytest.Captur
 
 
 def test_missing_data_is_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A plan never needs the data: it says what is missing and how to get it, and ends 0."""
+    """A plan never needs the data: it names the missing files and the remedy, and exits with code 0."""
     spec = ROOT / "specs" / "resnet_cifar.yaml"
     here.remember_rates(spec, f"dataset.root={here.folder}")
     ended = call(capsys, f"plan {spec} --set dataset.root={here.folder}")
@@ -150,7 +150,7 @@ def test_init_never_overwrites_unasked(here: Place, capsys: pytest.CaptureFixtur
     ],
 )
 def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, code: int, text: str) -> None:
-    """A wrong input ends with its exit code, says what is wrong on stderr, and leaves stdout empty."""
+    """A wrong input exits with its code, explains the error on stderr, and leaves stdout empty."""
     ended = call(capsys, line)
 
     assert code == ended.code
@@ -181,7 +181,7 @@ def test_an_impossible_budget_is_refused_before_training(here: Place, capsys: py
 def test_an_impossible_budget_is_told_with_its_place(
     here: Place, capsys: pytest.CaptureFixture[str], written: str, where: str, text: str
 ) -> None:
-    """Where it was written; a default is nowhere."""
+    """At its position; a default has none."""
     spec = SMALL.replace("budget: [0.8, 0.9]", written)
     if not written:  # one pixel, five hidden units, ten classes
         spec = spec.replace("{name: resnet8, width: 4}", "{name: mlp, widths: [5]}")
@@ -244,7 +244,7 @@ def test_json_is_one_document_on_stdout(here: Place, capsys: pytest.CaptureFixtu
 
 
 def test_a_rendered_spec_compiles_to_the_same_keys(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `render --json` prints is a valid spec with the same steps."""
+    """The output of `render --json` is a valid spec with the same steps."""
     rendered = call(capsys, "render small.yaml --json").json["resolved"]
     (here.folder / "again.yaml").write_text(json.dumps(rendered))
     keys = [
@@ -303,7 +303,7 @@ def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> N
 
 @pytest.mark.slow
 def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Place, Ended]) -> None:
-    """Where stdout is ASCII, reports show what they can and JSON escapes what is not ASCII."""
+    """If stdout is ASCII, reports replace other characters and JSON escapes them."""
     place = finished[0]
     ascii_only = {**place.environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     for line in ("report", "report --json", "schema", "list allocations", "plan small.yaml"):
@@ -421,7 +421,7 @@ def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
 
 
 def test_help_and_plans_do_not_import_torch(finished: tuple[Place, Ended]) -> None:
-    """What only reads specs and the store starts at once: torch is imported by `run` alone."""
+    """Commands that only read specs and the store start at once: `run` alone imports torch."""
     place, _ = finished
     lines = ("--help", "plan small.yaml --quiet", "validate small.yaml", "report", "list criteria", "doctor --no-test")
     for line in lines:
@@ -445,7 +445,7 @@ assert not {{"torch", "optuna", "sklearn"}} & set(sys.modules)
 def test_bench_tells_rates_and_measures_what_plans_use_anew(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One document, whose ratios are of the rounds that are told; the next plan has nothing to measure."""
+    """One document, whose ratios are of the printed rounds; the next plan has nothing to measure."""
     monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
     (here.folder / "small.yaml").write_text(SMALL)
     ended = call(capsys, "bench small.yaml --rounds 1 --json")
@@ -461,7 +461,7 @@ def test_bench_tells_rates_and_measures_what_plans_use_anew(
 
 
 def test_doctor_prunes_and_trains_a_network(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is installed works together, or the exit code is 1 and the reason is told."""
+    """The installed parts work together, or the exit code is 1 and the reason is printed."""
     ended = call(capsys, "doctor --json")
 
     assert (0, "", "cpu") == (ended.code, ended.json["self_test"]["problem"], ended.json["self_test"]["device"])
@@ -474,7 +474,7 @@ def test_doctor_prunes_and_trains_a_network(here: Place, capsys: pytest.CaptureF
 def test_doctor_says_what_does_not_work(
     here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A torch that fails is what the test is there for."""
+    """The test detects a torch that fails."""
 
     def fails(*_: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
@@ -490,7 +490,7 @@ def test_doctor_says_what_does_not_work(
 
 @pytest.mark.parametrize("template", shipped("templates"))
 def test_every_template_is_written_and_planned(here: Place, capsys: pytest.CaptureFixture[str], template: str) -> None:
-    """With the code that it names beside it; nothing is written over."""
+    """With the code that it names; nothing is overwritten."""
     written = call(capsys, f"init own.yaml --template {template}")
     here.remember_rates("own.yaml")
     ended = call(capsys, "plan own.yaml --json")
@@ -525,7 +525,7 @@ def test_init_keeps_code_that_is_there(here: Place, capsys: pytest.CaptureFixtur
     ],
 )
 def test_a_shell_completes(here: Place, line: str, expected: list[str]) -> None:
-    """What `--install-completion` asks for: commands, specs, kinds, templates, runs, settings, steps."""
+    """It completes commands, specs, kinds, templates, runs, settings and steps."""
     (here.folder / "sub").mkdir()
     shutil.copy("small.yaml", "sub/other.yaml")
     shutil.copy("small.yaml", "autosparse.yaml")
@@ -543,7 +543,7 @@ def test_a_shell_completes(here: Place, line: str, expected: list[str]) -> None:
 
 @pytest.mark.parametrize("line", ["autosparse run --only i", "autosparse plan --set t"])
 def test_a_shell_that_completes_is_told_nothing_of_a_broken_spec(here: Place, line: str) -> None:
-    """The command itself tells what is wrong."""
+    """The command itself reports the error."""
     (here.folder / "autosparse.yaml").write_text("version: 1\nmodel: lenet\n")
     asked = {"_AUTOSPARSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
     command = [sys.executable, "-c", "from autosparse.cli import main; main([])"]

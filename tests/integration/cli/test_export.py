@@ -17,7 +17,7 @@ from tests.conftest import Ended, Place, call
 
 
 def test_a_run_tells_how_its_models_compare(finished: tuple[Place, Ended]) -> None:
-    """Bytes, latencies of one and of many images beside the dense network's, and the accuracy after a reload."""
+    """Bytes, latencies of one and of many images against the dense network, and the accuracy after reloading."""
     place, ended = finished
     emitted, results = ended.json["emitted"], ended.json["results"]
 
@@ -86,7 +86,7 @@ def test_what_a_run_does_not_have(
 
 
 def test_an_export_trains_nothing(finished: tuple[Place, Ended], tmp_path: Path) -> None:
-    """Where the cache has lost the run's trainings it says so, whatever they would take."""
+    """If the cache has lost the run's trainings, it says so, however short they are."""
     place, ended = finished
     found = replace(place, folder=tmp_path).run("export", str(place.folder / ended.json["run"]))
 

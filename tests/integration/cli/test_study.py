@@ -107,7 +107,7 @@ def test_what_the_spec_has_is_named(spec: Place, capsys: pytest.CaptureFixture[s
 def test_what_cannot_be_varied_is_refused(
     spec: Place, capsys: pytest.CaptureFixture[str], arguments: str, text: str, hint: str | None
 ) -> None:
-    """Exit code 2, the factor, and what is wrong with it."""
+    """Exit code 2, the factor, and the reason."""
     ended = study(capsys, arguments)
 
     assert 2 == ended.code

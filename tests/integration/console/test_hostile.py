@@ -1,4 +1,4 @@
-"""What users named is printed as it is, whatever it contains, by every command that tells of runs."""
+"""Every command that mentions runs prints user-defined names verbatim, whatever they contain."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def hostile(here: Place, request: pytest.FixtureRequest) -> str:
 
 
 def harmless(text: str) -> bool:
-    """Whether nothing in it is an order to a terminal."""
+    """Return whether a text has no control sequence for a terminal."""
     return not {unicodedata.category(char) for char in text.replace("\n", "")} & {"Cc", "Cf", "Cs"}
 
 

@@ -53,7 +53,7 @@ class Terminal:
 
 
 def watched(place: Place, line: str, until: Callable[[str], bool] = lambda text: False) -> tuple[int, str, Terminal]:
-    """Run a command on a terminal of 60 columns, press Ctrl-C when told, and give its exit code and both streams."""
+    """Run a command on a terminal of 60 columns, press Ctrl-C on request, and return its exit code and both streams."""
     import fcntl
     import pty
     import struct
@@ -121,7 +121,7 @@ def test_a_tree_is_drawn_in_place(place: Place) -> None:
 
 
 def test_ctrl_c_leaves_a_terminal_as_it_was(place: Place) -> None:
-    """The cursor is back, what is kept is told, the code is 130."""
+    """The cursor is restored, the message names the kept steps, and the exit code is 130."""
     some = re.compile(r"source of labels\s+[1-3]/5")
     code, out, terminal = watched(place, "run small.yaml", lambda text: bool(some.search(text)))
 

@@ -79,7 +79,7 @@ FILES: dict[str, Callable[[Path, Patch], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("entry", list(datasets), ids=lambda entry: entry.name)
 def test_a_dataset_gives_what_it_promises(entry: Any, tmp_path: Path, monkeypatch: Patch) -> None:
-    """Bytes with channels last, labels in range, three splits that are there, and the same again."""
+    """Bytes with channels last, labels in range, three non-empty splits, and the same on a second call."""
     options = FILES[entry.name](tmp_path, monkeypatch)
     name = f"{tmp_path / 'mine.py'}:load" if entry.pattern else entry.name
     source = open_source(name, options)

@@ -40,7 +40,7 @@ def placed(folder: Path, text: str, shared: Path) -> Place:
 
 
 def test_a_cluster_makes_the_same_bytes(machines: Machines, finished: tuple[Place, Ended], tmp_path: Path) -> None:
-    """As one machine, with the same report; stdout is the result alone, the log tells where each step ran."""
+    """As on one machine, with the same report; stdout is the result alone, the log says where each step ran."""
     place = placed(tmp_path / "run", SMALL, tmp_path / "shared")
     ended = place.run(*on(machines, "small.yaml"))
     alone = finished[0].digests(("data", "init", "irp", "label", "scorer", "mask", "train", "emit"))
@@ -91,7 +91,7 @@ def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], t
 
 
 def test_a_run_that_is_killed_goes_on(machines: Machines, alone: dict[str, str], tmp_path: Path) -> None:
-    """What its tasks had published is there."""
+    """The artifacts that its tasks published still exist."""
     place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
     process = place.start(*on(machines, "small.yaml"))
     while len(list((tmp_path / "shared").glob("artifacts/*/*"))) < 5 and process.poll() is None:

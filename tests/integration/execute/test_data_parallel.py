@@ -59,14 +59,14 @@ if __name__ == "__main__":
 
 
 class Fatal:
-    """What ends the process that it is sent to."""
+    """Handler that ends the process that it is sent to."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os._exit, (3,)
 
 
 class Spoiler:
-    """An observer that damages a mask as soon as a training begins, and keeps what is noted."""
+    """An observer that damages a mask at the start of a training, and keeps the notes."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -80,7 +80,7 @@ class Spoiler:
 
 
 def test_where_there_are_fewer_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GPUs that are not there, and devices that know no team; a CPU has as many processes as are asked for."""
+    """Missing GPUs, and devices without a team; a CPU has as many processes as requested."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
 
     assert [2, 1, 1, 3] == [
@@ -89,7 +89,7 @@ def test_where_there_are_fewer_it_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_workers_and_devices_exclude_each_other(tmp_path: Path) -> None:
-    """Workers may not have processes of their own: those that are asked for are lowered, and it is told."""
+    """Workers cannot start processes: the requested number is lowered, with a warning."""
     auto = with_workers(fitted(tmp_path, "target.devices=2"), 8)
     asked = with_workers(fitted(tmp_path, "target.devices=2", "target.workers=3"), 8)
 
@@ -190,7 +190,7 @@ def test_a_part_that_dies_before_it_begins_ends_the_step() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to find processes in")
 def test_an_interrupt_before_they_begin(tmp_path: Path) -> None:
-    """Ctrl-C reaches all: the run stops at once, and the others do not tell of it."""
+    """Ctrl-C reaches all: the run stops at once, and the others print nothing."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "interrupted.py")],

@@ -42,7 +42,7 @@ def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_memory_of_processes_that_were_begun() -> None:
-    """What workers hold is part of what a run holds."""
+    """The memory of workers counts as memory of the run."""
     begun = [sys.executable, "-c", "print('here', flush=True); input()"]
     with subprocess.Popen(begun, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

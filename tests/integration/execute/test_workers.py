@@ -34,7 +34,7 @@ def step(name: str, *inputs: str) -> Step:
 
 
 def test_makespan_by_hand() -> None:
-    """A chain takes as long as ever; beside it there is room. What exists is waited for by nobody."""
+    """A chain takes its full time; other steps run next to it. Nothing waits for existing artifacts."""
     steps = [step("a"), step("b", "a"), step("c", "b"), step("d"), step("e", "there"), step("f", "c", "d", "e")]
     seconds = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0, "e": 5.0, "f": 1.0}
 
@@ -71,7 +71,7 @@ def fitted(path: Path, *overrides: str, seconds: float = 100.0, memory: int = 10
 def test_workers_fit_cores_and_memory(
     tmp_path: Path, asked: str, cores: int, seconds: float, memory: int, expected: int
 ) -> None:
-    """What is asked for is done as far as memory goes; auto takes every core, where that is worth beginning for."""
+    """The requested number is reduced to fit memory; auto takes every core if that saves time."""
     given = fitted(tmp_path, f"target.workers={asked}", seconds=seconds, memory=memory * 2**30)
     found = with_workers(given, cores)
 
@@ -116,7 +116,7 @@ def test_the_bytes_are_the_same(finished: tuple[Place, Ended], place: Place) -> 
 
 @pytest.mark.slow
 def test_steps_that_fail_are_told_as_when_they_run_alone(place: Place) -> None:
-    """With their own sentences; the IRP and the scorer, which do not need them, are there."""
+    """With the messages of single runs; the IRP and the scorer, which do not need them, finish."""
     ended = place.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1",
                       "--set", "irp.training.lr=0.05", "--set", "target.workers=2", "--json")  # fmt: skip
 

@@ -47,7 +47,7 @@ def test_no_file_tells_where_it_was_made() -> None:
 
 @pytest.mark.parametrize("format", [entry.name for entry in exporters if not entry.facts["exact"]])
 def test_a_network_that_cannot_be_recorded_has_no_such_model(format: str) -> None:
-    """It is told why."""
+    """The run names the reason."""
 
     class Branching(torch.nn.Linear):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

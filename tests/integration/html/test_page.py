@@ -89,7 +89,7 @@ def test_a_report_with_nothing_to_draw_is_a_page(report: Report) -> None:
 def test_the_command_writes_pages_and_plots(
     finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Into new files; what is there stays."""
+    """New files are written; existing ones stay."""
     run = finished[0].folder / finished[1].json["run"]
     page, plots = tmp_path / "a" / "r.html", tmp_path / "plots"
     first, again = (call(capsys, f"report {run} --html {page}") for _ in range(2))

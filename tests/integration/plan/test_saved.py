@@ -1,4 +1,4 @@
-"""Saved plans: what is in the file, that it is run as it was planned, and what is refused."""
+"""Saved plans: their content, that they run as planned, and which changes are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ON_OWN = f"model: net.py:build\ndataset: digits\n{FAST}training: {{epochs: 1}}\n
 
 @pytest.fixture
 def own(place: Place) -> Place:
-    """A place with a spec of a network of one's own, in a folder of its own."""
+    """A directory with a spec of a user-defined network in a subfolder."""
     (place.folder / "project").mkdir()
     (place.folder / "project" / "net.py").write_text(OWN)
     (place.folder / "project" / "mine.yaml").write_text(ON_OWN)
@@ -98,7 +98,7 @@ def test_names_that_are_not_text_are_kept(own: Place) -> None:
 
 
 def test_less_work_than_planned_is_fine(finished: tuple[Place, Ended], place: Place) -> None:
-    """A plan saved before a run reuses after it what was to be run, and its run is the spec's."""
+    """A plan saved before a run reuses its steps after it, and its run is the spec's."""
     saved = save(place, "small.yaml")
     shutil.copytree(finished[0].cache, place.cache, dirs_exist_ok=True)
     ended = place.run("run", "p.json", "--json")

@@ -45,7 +45,7 @@ def test_markdown_has_a_row_for_every_method(report: Report) -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_one_section_alone(report: Report, capsys: pytest.CaptureFixture[str], section: str) -> None:
-    """Is some of what the whole report shows, but for what is shown when it is asked for."""
+    """A section is a part of the whole report, except for those shown on request alone."""
     show_report(report)
     whole = capsys.readouterr().out
     show_report(report, [section])
@@ -72,7 +72,7 @@ def test_methods_are_shown_in_the_order_that_is_asked_for(report: Report, capsys
 
 
 def test_layers_are_bars(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    """A full bar for all weights, an empty one for a thousandth; what is on no path is told where there is some."""
+    """A full bar for all weights, an empty one for a thousandth; weights on no path are shown if any."""
     layers = [LayerShare("a.weight", 1000, 1000, 1000), LayerShare("b.weight", 10_000, 10, 5)]
     show_report(replace(report, profiles=[Profile("learned", "0.9", 0, layers)]), ["layers"])
     shown = capsys.readouterr().out

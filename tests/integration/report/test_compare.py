@@ -13,7 +13,7 @@ from tests.conftest import Ended, Place, call
 def test_runs_are_compared_on_the_command_line(
     finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By folder, as tables and as JSON; one that is not finished, one alone and one that is not there end with 2."""
+    """By folder, as tables and as JSON; an unfinished run, a single one and a missing one exit with code 2."""
     run = finished[0].folder / finished[1].json["run"]
     other, broken = tmp_path / "other", tmp_path / "broken"
     shutil.copytree(run, other)

@@ -39,7 +39,7 @@ def made(folder: Path) -> tuple[Plan, Store]:
 
 
 def opened(plan: Plan, store: Store, name: str) -> Artifact:
-    """What a step of the plan left."""
+    """Return the artifact of a step of the plan."""
     return store.open(plan.steps[name].operation, plan.steps[name].key)
 
 
@@ -70,7 +70,7 @@ def test_every_round_is_described_by_what_it_finds(here: Place) -> None:
 
 
 def test_a_hazard_prunes_in_rounds_and_at_once(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both give exact masks, and the report tells what the scorer finds of a round's survivors."""
+    """Both give exact masks, and the report shows the share of a round's survivors that the scorer finds."""
     (here.folder / "hazard.yaml").write_text(LEARNED)
     ended = call(capsys, "run hazard.yaml --set compare=[learned] --set controls=[] --set emit=[] --json")
     shown = call(capsys, "report")
@@ -121,7 +121,7 @@ COLLAPSES = (
 
 
 def test_rounds_after_a_collapse_are_left_out(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three weights cannot tell digits apart: labels are those of the rounds before, and the report says which."""
+    """Three weights cannot separate digits: labels come from the rounds before, and the report says which."""
     (here.folder / "collapses.yaml").write_text(COLLAPSES)
     ended = call(capsys, "run collapses.yaml --json")
     shown = call(capsys, "report").out
@@ -140,7 +140,7 @@ def test_rounds_after_a_collapse_are_left_out(here: Place, capsys: pytest.Captur
 
 
 def test_a_network_that_never_learns_teaches_nothing(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its labels are there, but the report says that they tell nothing."""
+    """Its labels exist, but the report says that they carry no information."""
     (here.folder / "never.yaml").write_text(
         COLLAPSES.replace("lr: 0.2", "lr: 1.0e-6").replace("rounds: 7", "rounds: 2")
     )
@@ -153,7 +153,7 @@ def test_a_network_that_never_learns_teaches_nothing(here: Place, capsys: pytest
 
 
 def test_quotas_need_rounds_that_leave_few(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the rounds that are left do not, the scorer step ends with what to do about it."""
+    """If too many weights remain after the rounds, the scorer step fails with the remedy."""
     text = COLLAPSES.replace("per_round: 0.65", "per_round: 0.998").replace("rounds: 7", "rounds: 1")
     (here.folder / "one.yaml").write_text(text + "scorer: quota\n")
     plan = compile_plan(resolve(load_spec(here.folder / "one.yaml").spec, this_machine()), "one")

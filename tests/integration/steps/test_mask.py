@@ -40,7 +40,7 @@ def test_learned_masks_are_the_same_again(here: Place, capsys: pytest.CaptureFix
 
 
 def test_training_batches_are_the_recipes() -> None:
-    """Epoch after epoch in the recipe's batches, with its crop and flip; begun anew they are the same."""
+    """Epoch after epoch in the recipe's batches, with its crop and flip; a second stream is identical."""
     images, recipe = images_of(10), Recipe(batch=4, crop=2, flip=True)
     random = generator("stream", 7)
     expected = [batch for _ in range(2) for batch in epoch(images, batch=4, crop=2, flip=True, generator=random)]

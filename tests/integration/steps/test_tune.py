@@ -26,7 +26,7 @@ emit: []
 
 
 def results(place: Place, operation: str) -> list[dict[str, Any]]:
-    """What the steps of one operation found, trials in order."""
+    """Return the results of one operation's steps, trials in order."""
     paths = (place.cache / "artifacts" / operation).glob("*/result.json")
     found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
     return sorted(found, key=lambda result: result.get("number", 0))
@@ -35,7 +35,7 @@ def results(place: Place, operation: str) -> list[dict[str, Any]]:
 def test_a_trial_stops_early_and_is_not_the_best(
     here: Place, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It has the mean of fewer folds; the report tells how many there were, and the exported study marks them."""
+    """It has the mean of fewer folds; the report shows their number, and the exported study marks them."""
     import optuna
 
     (here.folder / "tuned.yaml").write_text(TUNED + "tuning: {trials: 10, pruner: median, sampler: random}\n")

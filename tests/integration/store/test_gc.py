@@ -54,7 +54,7 @@ def test_what_is_made_at_the_moment_stays(store: Store) -> None:
 
 
 def test_the_command(here: Place, capsys: pytest.CaptureFixture[str], store: Store) -> None:
-    """Tells first, if asked to, and then does it."""
+    """`--dry-run` lists, and a plain call deletes."""
     assert here.cache == store.root
     told = call(capsys, "cache gc --dry-run")
     done = call(capsys, "cache gc --json")

@@ -108,7 +108,7 @@ def test_a_file_alone_does_not_say_which_network_it_is(tmp_path: Path) -> None:
 
 
 def card_of(folder: Path) -> Any:
-    """What the card says."""
+    """Return the card of a model."""
     return json.loads((folder / "card.json").read_text())
 
 
@@ -162,7 +162,7 @@ def header(text: str) -> Callable[[bytes], bytes]:
 
 
 def linked(folder: Path) -> None:
-    """The tensors are somewhere else, whatever is there."""
+    """Link the tensors to another folder, with the same content."""
     name = folder / "model.compact.safetensors"
     name.rename(folder.parent / "elsewhere")
     name.symlink_to(folder.parent / "elsewhere")
@@ -231,7 +231,7 @@ def test_what_is_not_as_a_run_left_it_is_refused(tmp_path: Path, change: Callabl
 
 
 def test_what_another_program_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`inspect` compares its bytes with the card and tells layers as they were pruned; loading names the program."""
+    """`inspect` compares its bytes with the card and shows the layers as pruned; loading names the program."""
     left_by_a_run(tmp_path / "m", "pt2")
     layers = [{"name": "conv1.weight", "size": 150, "kept": 75}]
     changed(accuracy={"test_accuracy": 97.0, "layers": layers})(tmp_path / "m")
@@ -305,7 +305,7 @@ def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
 
 
 def test_own_code_is_never_imported(tmp_path: Path) -> None:
-    """A card that names it is told so; a network of one's own can be given."""
+    """An error names the user code of a card; a network can be passed instead."""
     left_by_a_run(tmp_path / "m")
     code = tmp_path / "code.py"
     code.write_text("raise SystemExit('imported')\n")

@@ -122,7 +122,7 @@ def test_apply_reaches_into_wrappers(wrap: str) -> None:
 
 
 def test_apply_tells_what_does_not_fit() -> None:
-    """Unknown names and other shapes are told together, and nothing is changed."""
+    """One error lists unknown names and wrong shapes, and nothing changes."""
     model = network()
     before = copy.deepcopy(model.state_dict())
     kept = checkered(model)
@@ -168,7 +168,7 @@ def test_files_that_are_no_masks(tmp_path: Path) -> None:
 
 
 def test_masks_that_cannot_be_saved(tmp_path: Path) -> None:
-    """A folder that does not exist is told, and a file in the way of the save stays whole."""
+    """A missing folder is an error, and a file in the way of the save stays complete."""
     with pytest.raises(MissingRequirement, match="cannot be written: No such file"):
         two().save(tmp_path / "absent" / "masks.safetensors")
     with pytest.raises(MissingRequirement, match="cannot be written"):
@@ -178,7 +178,7 @@ def test_masks_that_cannot_be_saved(tmp_path: Path) -> None:
 
 
 def test_loaded_masks_fit_by_name(tmp_path: Path) -> None:
-    """Masks of a file apply to a model built anew."""
+    """Masks of a file apply to a newly built model."""
     masks = checkered(network())
     masks.save(tmp_path / "masks")
     model = network(seed=1)

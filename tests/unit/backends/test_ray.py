@@ -1,4 +1,4 @@
-"""Backends that run steps elsewhere, without a cluster: what is refused, what is submitted, what is begun again."""
+"""Backends that run steps elsewhere, without a cluster: refusals, submissions, retries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BrokenError(LostError):
 
 
 class Library:
-    """As much of Ray as a crew asks for; tasks end when they are told to."""
+    """The part of Ray that a crew needs; tasks end on request."""
 
     def __init__(self, *nodes: dict[str, float]) -> None:
         self.machines = nodes
@@ -78,7 +78,7 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_backends_know_where_steps_run() -> None:
-    """What runs elsewhere is asked for a crew."""
+    """A distributed backend makes a crew."""
     assert isinstance(backends["ray"].function(Placement("cpu", 1)), Distributed)
     assert not isinstance(backends["local"].function(Placement("cpu", 1)), Distributed)
 
@@ -154,7 +154,7 @@ def test_a_lost_process_is_begun_again_but_not_for_ever(crew: Callable[..., Any]
 
 
 def test_a_task_that_raises_has_failed(crew: Callable[..., Any]) -> None:
-    """No machine was lost, and it would fail again: it is told why. Steps that have not begun are taken back."""
+    """No machine was lost, and a retry would fail again: the error has the reason. Waiting steps are cancelled."""
     library = Library({"CPU": 4})
     made = crew(library)
     for name in ("train/a", "train/b", "train/c"):

@@ -39,7 +39,7 @@ def fitted(*reused: str) -> Fitted:
 
 
 def drawn(tree: Tree, width: int) -> str:
-    """What it looks like, without colours."""
+    """Return the drawing of a tree without colours."""
     console = Console(file=io.StringIO(), width=width)
     console.print(tree.drawn())
     assert isinstance(console.file, io.StringIO)
@@ -73,7 +73,7 @@ def told(tree: Tree | Everyone | Lines, fitted: Fitted, clock: list[float]) -> N
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_tree_fills_in(clock: list[float], width: int) -> None:
-    """Every purpose with what its last step measured, what is at hand, what is waited for; no line is too long."""
+    """Every purpose with the last metrics, running steps and waiting steps; no line is too long."""
     plan = fitted()
     tree = Tree(plan, Console(file=io.StringIO(), width=width))
     told(tree, plan, clock)
@@ -150,7 +150,7 @@ def test_a_plan_that_is_there_is_drawn_too(clock: list[float]) -> None:
 
 
 def test_at_first_the_plan_is_believed(clock: list[float]) -> None:
-    """Until processes have begun, what is measured says little; then it says all."""
+    """Until processes have started, measured rates count little; then they count fully."""
     plan = fitted()
     tree, steps = Tree(plan, Console(file=io.StringIO(), width=80)), list(plan.plan.steps.values())
     clock[0] += 5.0
@@ -166,7 +166,7 @@ def test_at_first_the_plan_is_believed(clock: list[float]) -> None:
 
 
 def test_lines_have_times(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal."""
+    """If stderr is not a terminal."""
     plan = fitted()
     told(Lines(plan), plan, clock)
     lines = capsys.readouterr().err.splitlines()

@@ -1,4 +1,4 @@
-"""What is printed, to the letter: at 60, 80 and 120 columns, in colour and without, on terminals of any alphabet.
+"""Output verbatim: at 60, 80 and 120 columns, in colour and without, on terminals of any alphabet.
 
 The screens at 80 columns are those in docs/screens. After an intended change,
 `python -m tests.unit.console.test_screens` writes all of them again.
@@ -36,7 +36,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def command(line: str) -> Callable[[int], str]:
-    """What a command prints, on both streams."""
+    """Return the output of a command on both streams."""
 
     def run(width: int) -> str:
         out, err = io.StringIO(), io.StringIO()
@@ -77,7 +77,7 @@ FOUND = {
 
 
 def doctor(width: int) -> str:
-    """What `doctor` tells of a machine where the test fails or, below, passes."""
+    """Return the output of `doctor` on a machine where the test fails or, below, passes."""
     from autosparse.cli import doctor
 
     with pytest.MonkeyPatch.context() as patch:
@@ -148,7 +148,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Where screens are made."""
+    """Return the directory in which screens are made."""
     prepared(tmp_path, monkeypatch)
     return monkeypatch
 

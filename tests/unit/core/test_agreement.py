@@ -63,7 +63,7 @@ def one_after_the_other(evidence: Evidence) -> Evidence:
 
 
 def stored(kind: str) -> Tensors:
-    """What the authors' code gave, layer by layer."""
+    """Return the scores of the authors' code, layer by layer."""
     return {name.removeprefix(f"{kind}."): part for name, part in STORED.items() if name.startswith(f"{kind}.")}
 
 

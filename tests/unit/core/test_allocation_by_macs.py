@@ -42,7 +42,7 @@ def test_a_budget_below_one_weight_is_refused() -> None:
 
 
 def test_pruned_weights_cost_nothing() -> None:
-    """Weights with score -inf are gone: what is left is all that can be bought."""
+    """Weights with score -inf are pruned: only the present ones cost."""
     left = {"a": torch.tensor([[9.0, -torch.inf], [-torch.inf] * 2]), "b": SCORES["b"]}
 
     assert {"a": 1, "b": 6} == GLOBAL(left, LAYERS, 100)

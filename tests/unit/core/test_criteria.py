@@ -311,7 +311,7 @@ def test_learned_looks_at_the_network_as_its_scorer_does() -> None:
 
 @pytest.mark.parametrize("name", criteria.names)
 class TestEveryCriterion:
-    """What holds for each criterion, whatever it measures."""
+    """Tests of each criterion, whatever it measures."""
 
     def evidence(self, network: nn.Module | None = None, masks: Tensors | None = None) -> Evidence:
         """Evidence in two batches about a network with BatchNorm."""

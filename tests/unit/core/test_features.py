@@ -1,4 +1,4 @@
-"""What is known of a weight: finite, free of scale, and by hand."""
+"""Features of a weight: finite, free of scale, and by hand."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ SHAPES: list[tuple[int, ...]] = [(1, 1), (1, 6), (6, 1), (3, 4), (2, 3, 3, 3), (
 
 @pytest.mark.parametrize("name", feature_groups.names)
 class TestEveryGroup:
-    """What holds for each group, whatever it describes."""
+    """Tests of each feature group, whatever it describes."""
 
     @pytest.mark.parametrize("kind", ["random", "zero gradient", "half zero", "all zero", "equal", "tiny", "huge"])
     def test_finite(self, name: str, kind: str) -> None:
@@ -169,7 +169,7 @@ class TestEveryGroup:
 
 @pytest.mark.parametrize("name", ["magnitude", "gradient", "sensitivity", "flow"])
 def test_present_weights_are_described_among_themselves(name: str) -> None:
-    """A layer under a mask has, of what is present, the numbers of a layer that has nothing else."""
+    """The present weights of a masked layer have the features of a layer with these weights alone."""
     weight, gradient = torch.randn(3, 4, generator=seeded(1)), torch.randn(3, 4, generator=seeded(2))
     mask = torch.rand(3, 4, generator=seeded(3)) < 0.5
     alone = seen(weight[mask][None], gradient[mask][None])
@@ -237,7 +237,7 @@ def test_sensitivity_ranks_as_snip_does() -> None:
 
 
 def test_channels_by_hand() -> None:
-    """Each weight is told the standardized logarithm of the sums over its output and its input."""
+    """Each weight has the standardized logarithm of the sums over its output and its input."""
     weight = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     table = feature_groups["channels"].function(seen(weight, torch.ones(2, 2)))
 
@@ -348,7 +348,7 @@ def test_flow_orders_weights_as_synflow_does() -> None:
 
 
 def test_a_network_is_described_under_its_masks() -> None:
-    """The layer's and the network's present shares are told, and ranks are those among the present weights."""
+    """Features contain the present shares of layer and network, and ranks are those among the present weights."""
     model = small()
     masks = random_masks(model)
     masks["head.weight"] = torch.ones_like(masks["head.weight"])

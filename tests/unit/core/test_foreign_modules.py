@@ -47,7 +47,7 @@ def scored(model: nn.Module, inputs: Inputs, criterion: str) -> Tensors:
 
 
 def counts(model: nn.Module, inputs: Inputs) -> dict[str, int]:
-    """How often each weight is used in one forward pass."""
+    """Return the number of uses of each weight in one forward pass."""
     return {layer.name: layer.positions for layer in describe_layers(model, inputs)}
 
 
@@ -169,7 +169,7 @@ def test_grasp_differentiates_twice_what_torch_does_not() -> None:
 
 
 def test_the_form_of_hardsigmoid_is_the_same_function() -> None:
-    """What stands in for a hard sigmoid has its values and its gradient."""
+    """The substitute for a hard sigmoid has its values and its gradient."""
     x = torch.linspace(-5, 5, 41, dtype=torch.float64, requires_grad=True)
     expected = nn.functional.hardsigmoid(x)
     with twice_differentiable():
@@ -212,7 +212,7 @@ def test_own_modules() -> None:
 
 
 def reasons(module: nn.Module) -> Mapping[str, str]:
-    """Why the parameters of a module are not prunable."""
+    """Return the reasons why the parameters of a module are not prunable."""
     return unprunable(module)
 
 
@@ -277,7 +277,7 @@ def test_an_embedding_that_shares_a_weight_costs_nothing() -> None:
 
 
 def test_reasons_in_one_sentence() -> None:
-    """Each reason is told with the first name that it holds for and how many there are besides."""
+    """Each reason appears with the first name that it holds for and the number of others."""
     model = nn.Sequential(nn.LSTM(2, 2), nn.Embedding(2, 2))
 
     assert "recurrent (0.weight_ih_l0 and 3 more); an embedding (1.weight)" == explain_unprunable(model)
@@ -291,7 +291,7 @@ def test_layers_that_are_not_built() -> None:
 
 
 def test_layers_are_described_without_an_example() -> None:
-    """Without an example nothing runs: facts of shapes are there, positions are 0."""
+    """Without an example nothing runs: facts of shapes are known, positions are 0."""
     (layer,) = describe_layers(nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, groups=2)))
 
     assert ((6, 2, 3, 3), 18, 27, 2, 0) == (layer.shape, layer.fan_in, layer.fan_out, layer.stride, layer.positions)

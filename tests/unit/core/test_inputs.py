@@ -34,7 +34,7 @@ def test_tensors_of_a_nest() -> None:
 
 
 def test_replacing_keeps_the_nest() -> None:
-    """The kinds of the nest stay, and so does what is no tensor."""
+    """The types of the nest stay, and so do values that are not tensors."""
     found = map_tensors(lambda tensor: tensor + 1, [Two(B, "text"), {"a": (B,)}, 5])
 
     assert isinstance(found[0], Two)

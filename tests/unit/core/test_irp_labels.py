@@ -101,7 +101,7 @@ def test_rounds_without_a_network_that_learns_are_none(accuracies: list[float], 
 
 
 def test_chance_is_to_name_the_commonest_class() -> None:
-    """Where nine of ten images are of one class, 90 % tells nothing."""
+    """If nine of ten images are of one class, 90 % is chance."""
     labels = (torch.arange(1000) % 10 == 0).long()
 
     assert rounds_that_learned([95.0, 90.0], labels) == 1

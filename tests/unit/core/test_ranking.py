@@ -1,4 +1,4 @@
-"""How well scores order weights, measured on layers that were not learned from."""
+"""Agreement of scores with the order of weights, measured on held-out layers."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_what_is_held_out(split: Split, folds: list[set[str]]) -> None:
 
 @pytest.mark.parametrize(("split", "text"), [("seeds", "one seed"), ("networks", "one network")])
 def test_one_source_cannot_be_held_out(split: Split, text: str) -> None:
-    """An error, not a score on what was learned."""
+    """An error, not a score on training layers."""
     features = Features(("magnitude",), {"100:a": torch.rand(4, 1), "100:b": torch.rand(4, 1)})
 
     with pytest.raises(ValueError, match=text):
@@ -288,7 +288,7 @@ def test_survivors_are_found_in_each_round() -> None:
 
 
 def test_a_single_layer_cannot_be_held_out() -> None:
-    """A network of one layer leaves nothing to learn from: an error, not a score on what was learned."""
+    """A network of one layer leaves no training layer: an error, not a score on training layers."""
     features = Features(("magnitude",), {"100:only": torch.rand(8, 1)})
 
     with pytest.raises(ValueError, match="one layer"):

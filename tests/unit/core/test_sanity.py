@@ -93,7 +93,7 @@ def test_invert_by_hand() -> None:
 
 
 def test_invert_by_hand_in_rounds() -> None:
-    """Each round has the counts of the method's round: 2 + 2 and then 1 + 1; what is pruned stays pruned."""
+    """Each round has the counts of the method's round: 2 + 2 and then 1 + 1; pruned weights stay pruned."""
 
     def rounds(pruning: Pruning) -> Tensors:
         return schedules["linear"].function(pruning, rounds=2)
@@ -217,12 +217,12 @@ ALL_DRAWN = set(CHECKS)
     ],
 )
 def test_checks_that_say_nothing_are_left_out(method: Any, expected: set[str]) -> None:
-    """A check is left out where what it alters is not there, with the reason."""
+    """A check is left out if its subject does not exist, with the reason."""
     assert expected == {check for check in CHECKS if left_out(check, keyed(method))}
 
 
 def test_the_reason_is_told() -> None:
-    """Why a check is left out is a clause of a sentence."""
+    """The reason for leaving a check out is a clause of a sentence."""
     assert "it looks at no images" == left_out("random_labels", keyed("synflow"))
     assert "no score decides within its layers" == left_out("invert", keyed("random"))
 

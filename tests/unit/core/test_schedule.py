@@ -61,7 +61,7 @@ def test_synflow_prunes_in_a_hundred_rounds() -> None:
 
 
 def pruning_of(scores: list[list[float]], keep: int, allocate: Any = None) -> tuple[Pruning, list[list[bool]]]:
-    """A pruning of four weights in one layer whose rounds score as told, and the masks that each round was given."""
+    """A pruning of four weights in one layer whose rounds use given scores, and the masks of each round."""
     network = nn.Sequential(nn.Linear(4, 1, bias=False))
     told, seen = iter(scores), []
 
@@ -84,7 +84,7 @@ def found(masks: dict[str, torch.Tensor]) -> list[bool]:
 
 
 def test_regrowth_brings_a_pruned_weight_back() -> None:
-    """What a round pruned returns when the next scores it higher, and never without re-growth."""
+    """A pruned weight returns when the next round scores it higher, and never without regrowth."""
     scores = [[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 9.0]]
 
     (regrown, seen), (pruned, _) = pruning_of(scores, 1), pruning_of(scores, 1)

@@ -1,4 +1,4 @@
-"""Masks learned with the weights, and short training before scores: what is learned, and that nothing else changes."""
+"""Masks learned with the weights, and short training before scores: learned values, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_everything_is_rewound(options: dict[str, Any] | None) -> None:
 
 
 def telling(informative: int, inputs: int = 20) -> tuple[nn.Module, Callable[[], Iterator[Batch]]]:
-    """A network of two layers, and batches in which only some inputs tell the label."""
+    """A network of two layers, and batches in which only some inputs determine the label."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, 2))
 
@@ -123,7 +123,7 @@ def telling(informative: int, inputs: int = 20) -> tuple[nn.Module, Callable[[],
 @pytest.mark.parametrize("criterion", ["magnitude", "random"])
 @pytest.mark.parametrize("options", [{**options, "anneal": 0.7} for options in VARIANTS], ids=str)
 def test_weights_of_inputs_that_tell_are_kept(options: dict[str, Any], criterion: str) -> None:
-    """Of the weights kept in the first layer most read the inputs that tell: 4 of 20, so chance is a fifth."""
+    """Most kept weights of the first layer read the informative inputs: 4 of 20, so chance is a fifth."""
     with torch.random.fork_rng():
         network, stream = telling(4)
     evidence = replace(evidence_of(network, (20,)), stream=stream)
@@ -165,7 +165,7 @@ def test_a_step_by_hand() -> None:
 
 
 def test_a_vector_has_names_again() -> None:
-    """What goes into the vector of presences comes out under its name, in its shape."""
+    """A part of the vector of presences returns under its name, in its shape."""
     evidence = evidence_of(small(), SHAPE)
     learner = Learner(evidence, PLAIN, steps=1)
 
@@ -220,7 +220,7 @@ def test_rounds_score_what_was_trained(rewind: bool) -> None:
 
 
 def test_masked_weights_take_no_part() -> None:
-    """What is learned under masks does not depend on the values of pruned weights."""
+    """Masked learning does not depend on the values of pruned weights."""
     network = small()
     masks = random_masks(network)
     other = small()
@@ -255,7 +255,7 @@ def test_a_warm_up_of_no_steps_changes_nothing() -> None:
 
 
 def test_a_warmed_up_network_is_trained_under_its_masks() -> None:
-    """It has learned what `learn_briefly` does on the first batches, and what is pruned stays zero."""
+    """It equals `learn_briefly` on the first batches, and pruned weights stay zero."""
     network = small()
     masks = random_masks(network)
     first, second = (evidence_of(network, SHAPE, masks=masks) for _ in range(2))
@@ -349,7 +349,7 @@ def test_progress_is_told_step_by_step() -> None:
 
 @pytest.mark.parametrize("quotas", ["fixed", "free"])
 def test_nothing_is_learned_in_vain(quotas: str) -> None:
-    """Where the selection looks at no score, only quotas that move take training; fixed ones are as in one shot."""
+    """If the selection ignores scores, only free quotas take training; fixed ones are as in one shot."""
     told: list[int] = []
     given = pruning(evidence_of(small(), SHAPE), 57)
     blind = replace(

@@ -1,4 +1,4 @@
-"""Which weights are kept: exact counts, deterministic ties."""
+"""Selections of weights: exact counts, deterministic ties."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_keep_top_agrees_with_sorting(scores: list[float], share: float) -> None
 
 @given(scores=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60), data=st.data())
 def test_masks_of_falling_counts_are_nested(scores: list[float], data: st.DataObject) -> None:
-    """What a smaller count keeps, a larger one keeps too."""
+    """The mask of a smaller count is part of the mask of a larger one."""
     more = data.draw(st.integers(0, len(scores)))
     fewer = data.draw(st.integers(0, more))
     values = torch.tensor(scores)

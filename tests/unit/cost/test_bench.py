@@ -1,4 +1,4 @@
-"""The plain loop is a fair one, and what `bench` tells is what it measured."""
+"""The standard loop is a fair one, and `bench` prints measured values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fit: what is chosen under a limit of time, for whom it is remembered, and the sizes that a refusal names."""
+"""Fit: choices under a time limit, the specs that share them, and the sizes that a refusal names."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> No
 
 
 def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Path) -> None:
-    """Start-up alone would fit into any time: the usual is planned, and not remembered as what was chosen."""
+    """Start-up alone fits into any time: the defaults are planned, and not remembered as a choice."""
     path = open_spec(tmp_path)
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("dataset: digits", f"dataset: {{name: parquet, path: {tmp_path}}}"), encoding="utf-8")
@@ -98,7 +98,7 @@ def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Pat
 
 
 def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to 1.3 times the limit it is kept, and told."""
+    """Up to 1.3 times the limit it is kept, with a note."""
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
     first = fitted(store, limit, spec=path)
@@ -114,7 +114,7 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
 
 
 def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) -> None:
-    """The first may have been the shortest. Where one is too long, it is made and that is told."""
+    """The first may have been the shortest. If one is too long, it runs all the same, with a note."""
     path = open_spec(tmp_path)
     plan = fitted(store, "tuning.trials=3", spec=path).plan
     made(store, plan, {"trial/0": 0.01, "trial/1": 4.0, "trial/2": 4.0})
@@ -129,7 +129,7 @@ def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) ->
 
 
 def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path) -> None:
-    """What `render` shows is what the plan has."""
+    """The settings that `render` shows are those of the plan."""
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
     found = fitted(store, limit, spec=path)
@@ -163,7 +163,7 @@ def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path) -> None:
 
 
 def test_what_time_for_tuning_became_is_rendered(store: Store, tmp_path: Path) -> None:
-    """A number of trials without the limit, so that what is rendered is the same plan on any machine."""
+    """A number of trials without the limit, so that the rendered spec is the same plan on any machine."""
     path, overrides = open_spec(tmp_path), ["tuning.time=1s"]
     before = remembered_settings(load_spec(path, overrides=overrides).spec, store)
     found = fitted(store, *overrides, spec=path)
@@ -189,7 +189,7 @@ def test_a_limit_holds_for_the_steps_that_run(store: Store, tmp_path: Path) -> N
 
 
 def test_memory_holds_for_the_steps_that_run(store: Store) -> None:
-    """Training is too large for the limit, and evaluation of what is there is not."""
+    """Training is too large for the limit, and evaluation of existing networks is not."""
     found = fitted(store, "target.memory=3GB", calibration=known_rates({"train_bytes": 1e8}))
     some = fit_steps(found, [step.name for step in found.plan.of("evaluate")])
     refused = fit_steps(found, [step.name for step in found.plan.of("train")]).problem
@@ -223,7 +223,7 @@ def test_a_batch_is_named_where_it_is_written(store: Store, tmp_path: Path) -> N
 
 
 def test_refit_measures_the_machine_again(store: Store) -> None:
-    """What was remembered of it may come from an hour in which it was busy."""
+    """The remembered rates may come from an hour in which the machine was busy."""
     probes: list[str] = []
     for refit, times in ((False, 1), (False, 1), (True, 2)):
         fitted(store, refit=refit, calibration=known_rates(probes=probes))

@@ -1,4 +1,4 @@
-"""What a plan says of compiling: its seconds beside what they save."""
+"""A plan shows the compile time next to the saved time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_what_compiling_saves(store: Store) -> None:
 
 @pytest.mark.parametrize(("rate", "told"), [(1e-6, "saved"), (2e-4, "lost; `--set training.kernels=dense`")])
 def test_a_plan_tells_it(store: Store, capsys: pytest.CaptureFixture[str], rate: float, told: str) -> None:
-    """Whether it pays or not, in words."""
+    """In words, if it pays off and if not."""
     known = known_rates({"train": 1e-4, "compiled": rate, "compiling": 0.1})
     show_plan(fitted(store, *SETTINGS, calibration=known), None, every_step=False)
     out = " ".join(capsys.readouterr().out.split())
@@ -63,7 +63,7 @@ def test_other_kernels_have_nothing_to_tell(store: Store) -> None:
 
 
 def test_a_machine_that_cannot_compile_says_nothing(store: Store) -> None:
-    """A run tells what it lacks; until then trainings have the price of others."""
+    """A run names the missing part; until then trainings have the price of others."""
     known = known_rates({"compiled": None, "compiling": None})
     plan, plain = (fitted(store, *settings, calibration=known) for settings in (SETTINGS, SETTINGS[1:]))
 

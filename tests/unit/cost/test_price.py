@@ -56,7 +56,7 @@ def test_work_is_counted_before_anything_runs() -> None:
 
 
 def test_repair_is_counted() -> None:
-    """Scores are taken once more to choose what comes back, and passes are added for what is cut."""
+    """Scores are computed once more to choose replacements, and passes are added for disconnected parts."""
     plan = compiled(DIGITS, "compare=[snip, {name: mended, criterion: snip, repair: reconnect}]")
     work = count_work(plan)
     plain, mended = (work[f"mask/{name}/0.9/seed0"].load.units for name in ("snip", "mended"))
@@ -111,7 +111,7 @@ def _buffers(plan: Plan) -> int:
 
 
 def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store) -> None:
-    """What is reused tells what it took."""
+    """Reused steps show the time that they took."""
     plan = compiled(DIGITS)
     finish(plan, store)
     probes: list[str] = []
@@ -133,7 +133,7 @@ def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
 
 
 def test_a_machine_is_probed_once(store: Store) -> None:
-    """What was measured is remembered for the processor, the threads and the torch; another batch is measured."""
+    """Rates are remembered for the processor, the threads and the torch; another batch is measured."""
     probes: list[str] = []
     known = known_rates(probes=probes)
     priced(compiled(DIGITS), store, known)
@@ -197,7 +197,7 @@ def test_finished_steps_refine_the_price(store: Store) -> None:
 
 
 def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
-    """What took 100 s with seven threads says nothing of two."""
+    """A time of 100 s with seven threads does not count for two."""
     made(store, compiled(DIGITS), {"train/snip/0.9/seed0": 100.0}, threads=7)
 
     assert "probe" == priced(compiled(DIGITS), store).steps[TRAIN].basis
@@ -205,7 +205,7 @@ def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
 
 @pytest.mark.parametrize("placement", [Placement("cpu", 2, evaluation_batch=10), Placement("cpu", 2, stream=True)])
 def test_peaks_of_smaller_places_are_not_taken_for_usual_ones(store: Store, placement: Placement) -> None:
-    """What a step held with fewer images at once, or with data on disk, says nothing of the usual."""
+    """The memory of a step with fewer images at once, or with data on disk, does not count for the default."""
     plan = compiled(DIGITS)
     made(store, plan, {"evaluate/snip/0.9/seed0": 1.0}, placement=placement)
     price = priced(plan, store).steps["evaluate/erk/0.9/seed0"]
@@ -297,7 +297,7 @@ def open_spec(folder: Path, *extra: str) -> Path:
 
 
 def test_time_takes_from_what_is_open(store: Store, tmp_path: Path) -> None:
-    """Epochs of the proxy go first; what is compared is trained as ever, and the price keeps to the limit."""
+    """Epochs of the proxy go first; compared methods train unchanged, and the price keeps to the limit."""
     path = open_spec(tmp_path)
     usual = fitted(store, spec=path)
     limit = round(usual.left.seconds)
@@ -319,7 +319,7 @@ def test_time_never_takes_what_was_written(store: Store) -> None:
 
 
 def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
-    """When the machine turns out a little slower, the next plan has the same keys; `refit` chooses anew."""
+    """When the machine turns out a little slower, the next plan has the same keys; `refit` chooses again."""
     path = open_spec(tmp_path)
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     first = fitted(store, limit, spec=path)
@@ -411,7 +411,7 @@ def test_the_json_of_a_plan_has_its_price(store: Store) -> None:
 
 
 def test_a_plan_that_fits_is_not_refused_for_its_least(store: Store, tmp_path: Path) -> None:
-    """With the usual IRP in the store, the least of everything costs more than what is left: it is left as it is."""
+    """With the default IRP in the store, the least of everything costs more than the rest: nothing changes."""
     path = open_spec(tmp_path)
     usual = fitted(store, spec=path)
     finish(usual.plan, store)

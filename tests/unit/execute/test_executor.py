@@ -31,7 +31,7 @@ class Told:
 
 
 def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that finds its input damaged begins anew when that has been made again."""
+    """A step with a damaged input restarts when the input has been rebuilt."""
     plan, told, tried = compiled(DIGITS, "target.threads=1"), Told(), []
 
     def publish(self: Any, step: Step, *_: object) -> Artifact:

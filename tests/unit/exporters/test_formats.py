@@ -70,7 +70,7 @@ def pruned(name: str, shape: tuple[int, int, int]) -> Model:
 
 
 def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned", **options: object) -> dict[str, Any]:
-    """What a run knows of a model."""
+    """Content of the card of a model."""
     made = {"data": {"identity": {"name": "digits"}}, "train": {"training": {"epochs": 1}}, "mask": options}
     layers = [{"name": "a.weight", "size": 200, "kept": 3}]
     return {
@@ -83,7 +83,7 @@ def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned"
 
 
 def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
-    """Mean and spread over seeds, controls, what is kept, how to use it; its head is YAML that a hub reads."""
+    """Mean and spread over seeds, controls, kept weights, usage; its head is YAML that a hub reads."""
     text = hub(replace(model(0.9), about=about("vgg")), license="mit")["README.md"].decode()
     head = yaml.safe_load(text.split("---\n")[1])
 
@@ -151,7 +151,7 @@ def test_values_may_be_rounded(values: str) -> None:
 
 
 def stored(**changed: torch.Tensor | None) -> dict[str, bytes]:
-    """A file of one tensor of six numbers, of which two are there, with parts of it changed or left out."""
+    """A file of one tensor of six numbers, two of them kept, with parts changed or left out."""
     parts: dict[str, torch.Tensor | None] = {
         "w/shape": torch.tensor([2, 3]), "w/values": torch.tensor([1.0, 2.0]),
         "w/steps": torch.tensor([1, 2], dtype=torch.uint8),

@@ -10,7 +10,7 @@ from autosparse.html.svg import Series, line_chart
 
 
 def test_lines_stand_where_their_numbers_are() -> None:
-    """The least at the left and low, the most at the right and high, in the middle what is in the middle."""
+    """The least is at the left and low, the most at the right and high, the middle in the middle."""
     plot = ET.fromstring(line_chart("t", "x", "y", [Series("a", [(0, 0.0), (1, 50.0), (2, 100.0)], [0.0, 5.0, 0.0])]))
     spots = [(float(c.attrib["cx"]), float(c.attrib["cy"])) for c in plot.iter("{http://www.w3.org/2000/svg}circle")]
 

@@ -107,7 +107,7 @@ def test_options_of_a_library_are_passed_on() -> None:
 
 
 def test_networks_that_look_at_their_weights() -> None:
-    """What cannot be built without memory for numbers is traced with it."""
+    """A network that does not build on the meta device is traced on the CPU."""
     assert {"name": "torchvision:regnet_x_400mf"} == identify_model("torchvision:regnet_x_400mf", {}, SHAPE, 5)
 
 
@@ -138,7 +138,7 @@ def test_networks_that_look_at_their_weights() -> None:
 def test_networks_that_cannot_be(
     name: str, options: dict[str, Any], shape: tuple[int, int, int], message: str, hint: str
 ) -> None:
-    """What a library has no network for is told before anything runs, and nothing is downloaded."""
+    """A name that a library does not have is an error before anything runs, and nothing is downloaded."""
     with pytest.raises(UsageError, match=message) as caught:
         identify_model(name, options, shape, 5)
 
@@ -155,7 +155,7 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(tmp_path: Path) -> None:
-    """Where a file lies does not enter keys, what it holds does."""
+    """The path of a file does not enter keys, its content does."""
     code = tmp_path / "net.py"
     code.write_text(
         "import json, pathlib, torch\n"

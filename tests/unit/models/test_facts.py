@@ -1,4 +1,4 @@
-"""What is known of a network on paper."""
+"""Facts of a network without its weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Budgets of a plan: translated by hand, refused with what is possible, and their keys."""
+"""Budgets of a plan: translated by hand, refused with the possible range, and their keys."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
 
 
 def test_every_budget_can_be_planned_without_images() -> None:
-    """How many weights parameters and bytes are is not known yet: nothing is translated, and no data are needed."""
+    """The number of weights for parameters and bytes is unknown: nothing is translated, and no data are needed."""
     text = BASE.replace("dataset: digits", "dataset: {name: image_folder, root: nowhere}")
     found = plan("0.9", "macs=100", text=text)
     check_budget(found)

@@ -37,7 +37,7 @@ def check(plan: Plan, name: str, subject: str = "snip") -> Check:
 
 
 def keys(plan: Plan) -> set[str]:
-    """What a plan makes."""
+    """Return the keys of a plan's steps."""
     return {step.key for step in plan.steps.values()}
 
 
@@ -52,7 +52,7 @@ def test_checks_only_add() -> None:
 
 
 def test_checks_of_a_method() -> None:
-    """At the highest budget and the first seed; the shuffle is the control that is there."""
+    """At the highest budget and the first seed; the shuffle is the existing control."""
     found = plan("sanity={methods: [snip]}")
 
     assert list(CHECKS) == [check.check for check in found.checks]
@@ -76,7 +76,7 @@ def test_the_shuffle_is_trained_where_no_control_is_it() -> None:
 
 
 def test_the_best_has_all_baselines_for_candidates() -> None:
-    """Which one it is, is known when they are evaluated: at the seeds that are checked, on validation images."""
+    """The best is known when they are evaluated: at the checked seeds, on validation images."""
     found = plan("sanity={methods: [best], seeds: 2}")
     step = found.steps["sanity/best/0.9/seed1/invert"]
     roles = {role.partition(".")[0] for role in step.inputs}
@@ -110,7 +110,7 @@ def test_the_best_of_one_is_that_one() -> None:
     ],
 )
 def test_names_and_order_change_no_check(override: str) -> None:
-    """What methods are called, how they are listed, other seeds and budgets leave the checks where they are."""
+    """Names of methods, their order, and other seeds and budgets do not change the checks."""
     before, after = plan("sanity=true"), plan("sanity=true", override)
 
     assert {step.key for step in before.of("sanity")} == {step.key for step in after.of("sanity")}
@@ -127,7 +127,7 @@ def test_the_budget_and_the_checks_can_be_chosen() -> None:
 
 
 def test_checks_have_a_price() -> None:
-    """A check trains one network; an inverted schedule is driven twice, and one that scores nothing anew not at all."""
+    """A check trains one network; an inverted schedule runs twice, and one without scoring not at all."""
     found = plan("sanity=true")
     work = count_work(found)
     trained, mask = work["train/snip/0.9/seed0"].load.units, work["mask/snip/0.9/seed0"].load.units

@@ -39,7 +39,7 @@ def all_of(plan: Plan, status: str) -> dict[str, Status]:
 
 
 def labels(draw: Draw, text: str) -> dict[str, str]:
-    """Node -> what is written in it."""
+    """Return node -> label."""
     return {found[0]: found[1] for found in NODE[draw].findall(text)}
 
 
@@ -94,7 +94,7 @@ def test_long_chains_are_one_node(tmp_path: Path, draw: Draw) -> None:
 
 
 def test_statuses_differ_without_colour(tmp_path: Path) -> None:
-    """Run, resume and reuse are drawn with lines of their own, beside the word."""
+    """Run, resume and reuse have different lines, in addition to the word."""
     small = plan(tmp_path)
     styles = {
         status: {found[2] for found in NODE[draw_dot].findall(draw_dot(small, all_of(small, status)))}

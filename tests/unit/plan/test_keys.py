@@ -153,7 +153,7 @@ def test_every_cell_has_its_steps() -> None:
     ],
 )
 def test_writing_a_spec_differently_changes_no_key(old: str, new: str) -> None:
-    """Comments, order, layout, defaults and the target are no part of what is computed."""
+    """Comments, order, layout, defaults and the target do not change results."""
     assert BASE.count(old) == 1
 
     before, after = plan(), plan(BASE.replace(old, new))
@@ -167,7 +167,7 @@ def test_whole_numbers_are_numbers() -> None:
 
 
 def test_names_change_no_key() -> None:
-    """What a spec, or a method in it, is called does not matter."""
+    """The name of a spec, or of a method in it, does not matter."""
     text = BASE.replace("snip, dense]", "{name: mine, criterion: snip}, dense]")
 
     assert keys(plan()) == keys(plan(name="another"))
@@ -348,7 +348,7 @@ def test_a_trial_takes_the_batches_before(parallel: int, known: Sequence[int]) -
 
 
 def test_a_plan_without_a_learned_method_learns_nothing() -> None:
-    """Where no method needs the scorer, there is no IRP in the plan."""
+    """If no method needs the scorer, the plan has no IRP."""
     found = plan(BASE, "method=snip", "compare=[]")
 
     assert {step.operation for step in found.steps.values()} & LEARNING == set()
@@ -419,7 +419,7 @@ SEARCH = BASE.replace("method: learned", "method: mask_search").replace(
     ],
 )
 def test_masks_know_the_recipe_they_were_trained_by(override: str, changed: set[str]) -> None:
-    """Where a schedule trains, what makes a step of the recipe is part of its masks' key, and of no others'."""
+    """If a schedule trains, the step fields of the recipe are part of its masks' key, and of no others'."""
     before, after = (
         {name: step.key for name, step in plan(SEARCH, *given).steps.items() if step.operation == "mask"}
         for given in ((), (override,))
@@ -440,7 +440,7 @@ def test_a_method_under_two_names_is_run_once() -> None:
 
 
 def test_paths_and_downloads_are_no_part_of_a_key() -> None:
-    """Where a dataset lies is how it is reached, not what it is."""
+    """The path of a dataset is its access, not its identity."""
     elsewhere = plan(BASE, "dataset={name: cifar10, root: /some/where, download: true}")
 
     assert keys(plan(BASE, "dataset=cifar10")) == keys(elsewhere)

@@ -135,7 +135,7 @@ def test_an_empty_store_says_first_time(store: Store) -> None:
 
 
 def test_a_chain_that_was_cut_off_resumes(store: Store) -> None:
-    """The first round that is missing resumes, with how many are there; the later ones run after it."""
+    """The first missing round resumes, with the number of finished ones; the later ones run after it."""
     plan = compiled(DIGITS)
     finish(plan, store, but=tuple(f"irp/seed100/round{n}" for n in (6, 7, 8)))
     found = statuses(plan, store)
@@ -149,7 +149,7 @@ def test_a_chain_that_was_cut_off_resumes(store: Store) -> None:
 
 
 def test_an_artifact_of_another_environment_is_reused_and_says_so(store: Store) -> None:
-    """Threads are no part of a key; that they differ is told beside `reuse`."""
+    """Threads are no part of a key; a different number is noted next to `reuse`."""
     plan = compiled(DIGITS)
     finish(plan, store, threads=7)
     status = statuses(plan, store)["scorer"]
@@ -159,7 +159,7 @@ def test_an_artifact_of_another_environment_is_reused_and_says_so(store: Store) 
 
 
 def test_a_lost_artifact_is_told_from_a_new_one(there: Store) -> None:
-    """What was made with the same options but is gone is no longer there; nothing is said to have changed."""
+    """A deleted artifact with the same options is reported as deleted; no option is said to have changed."""
     plan = compiled(DIGITS)
     step = plan.steps["train/snip/0.9/seed0"]
     there.set_aside(step.operation, step.key)
@@ -206,7 +206,7 @@ def test_several_changes_are_told_in_a_line(there: Store) -> None:
 
 
 def test_a_horizon_is_named_as_such(store: Store) -> None:
-    """By what is written of it, not by the steps of the search that it is compiled to."""
+    """By the written horizon, not by the steps of the search that it is compiled to."""
     before, after = (
         compiled(
             DIGITS, f"method={{name: own, horizon: {own}}}", f"compare=[{{name: ours, preset: erk, horizon: {n}}}]"

@@ -1,4 +1,4 @@
-"""What costs more must be more accurate to be on the frontier."""
+"""A network on the frontier is more accurate than every cheaper one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_best_is_what_nothing_cheaper_reaches() -> None:
 
 
 def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where masks take training, a bar for each method; where none does, nothing."""
+    """If masks take training, a bar for each method; if none does, nothing."""
     show_report(report_of(FOUND))
     drawn = capsys.readouterr().out
     show_report(report_of({"erk": (0.0, [90.0]), "snip": (0.05, [80.0])}))
@@ -73,5 +73,5 @@ def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:
-    """What it cost is known, what it is worth is not."""
+    """Its cost is known, its accuracy is not."""
     assert ["erk"] == [point.method for point in frontier(report_of({"erk": (0.0, [90.0]), "snip": (0.1, [])}), "0.98")]

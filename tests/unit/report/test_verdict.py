@@ -57,7 +57,7 @@ def test_noise_by_hand() -> None:
 
 
 def test_noise_is_never_less_than_the_test_sets() -> None:
-    """Equal differences at every seed are no certainty on 300 images; without a control there is no noise to tell."""
+    """Equal differences at every seed are no certainty on 300 images; without a control the noise is unknown."""
     own, other = {0: 72.0, 1: 73.0, 2: 74.0}, {0: 71.7, 1: 72.7, 2: 73.7}
     found = judge_method("0.98", own, other, {"a": (other, other)}, {}, images=300, chance=10.0)
 
@@ -74,7 +74,7 @@ def test_chance_is_that_of_the_classes() -> None:
 
 
 def test_no_way_to_the_oracle_from_below() -> None:
-    """A method that is not above the baseline closes nothing; without a baseline the oracle is told all the same."""
+    """A method below the baseline closes nothing; without a baseline the oracle is shown all the same."""
     baselines = {"erk": ({0: 90.7}, {0: 90.0})}
     below = judged({0: 85.0}, {}, baselines, {0: 95.0})
 
@@ -97,7 +97,7 @@ def test_the_best_baseline_is_chosen_on_validation_images() -> None:
 
 
 def test_the_way_to_the_oracle() -> None:
-    """How much of the gap from the best baseline to IRP is closed; nothing where there is no gap."""
+    """The share of the gap from the best baseline to IRP that is closed; nothing without a gap."""
     baselines = {"erk": ({0: 62.0, 1: 62.2, 2: 62.1}, {0: 62.0, 1: 62.0, 2: 62.0})}
     own = {0: 66.5, 1: 66.7, 2: 66.6}
     found = judged(own, {}, baselines, {0: 71.0, 1: 71.2, 2: 71.1})
@@ -130,7 +130,7 @@ def test_alone_there_is_only_a_number() -> None:
     ],
 )
 def test_verdicts(check: str, accuracy: float, difference: float, expected: str) -> None:
-    """What a difference says against noise of 0.8, of which one between single networks counts above 2.3."""
+    """Verdicts on differences at noise 0.8: one between single networks counts above 2.3."""
     assert judge(check, accuracy, difference, 0.8, 2.26, known=True, chance=10.0).startswith(expected)
 
 
@@ -161,7 +161,7 @@ def test_at_chance_there_is_nothing_to_tell() -> None:
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_check_has_words(check: str) -> None:
-    """Each check tells as well, worse, better and undecided apart."""
+    """Each check distinguishes as well, worse, better and undecided."""
     told = {
         judge(check, 50.0, difference, 1.0, 2.8, known=True, chance=10.0).partition(":")[0]
         for difference in (0.1, 2, -9, 9)

@@ -1,4 +1,4 @@
-"""Broken specs: every problem is told at its place, with the value, the rule and what to write instead."""
+"""Broken specs: every problem is reported at its position, with value, rule and remedy."""
 
 from __future__ import annotations
 
@@ -442,7 +442,7 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(path: Path, text: str) -> tuple[tuple[str, str | None], ...]:
-    """What is wrong with a spec."""
+    """Return the problems of a spec."""
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError) as caught:
         load_spec(path)
@@ -472,7 +472,7 @@ def test_one_problem_is_told_once_at_its_place(spec: Path, text: str, place: str
     ],
 )
 def test_what_is_missing_is_told(spec: Path, text: str, expected: list[str]) -> None:
-    """A required key is told at the mapping that lacks it."""
+    """A required key is reported at the mapping that lacks it."""
     assert expected == [message for message, _ in problems(spec, text)]
 
 
@@ -504,7 +504,7 @@ def test_every_problem_is_told_in_the_order_written(spec: Path) -> None:
 
 @pytest.mark.parametrize("text", ["budget: [99]\n", "irp: {model: {name: mlp, widths: [0]}}\n", "seeds: [-1]\n"])
 def test_a_wrong_item_is_one_problem(spec: Path, text: str) -> None:
-    """A list that holds only a wrong item is not told to be empty as well."""
+    """A list that holds only a wrong item is not reported as empty as well."""
     assert ["at least 1 value" in message for message, _ in problems(spec, GOOD + text)] == [False]
 
 
@@ -512,7 +512,7 @@ def test_a_wrong_item_is_one_problem(spec: Path, text: str) -> None:
     "text", ["method: {}\n", "method: {criterion: {images: 3}}\n", "method: {criterion: [snip]}\n"]
 )
 def test_an_unnamed_method_is_not_told_of_its_name(spec: Path, text: str) -> None:
-    """A broken method that has no name is told what it lacks, not that a name it never had looks wrong."""
+    """A broken method without a name is reported for its missing key, not for a name that it never had."""
     ((message, _),) = problems(spec, GOOD + text)
 
     assert "`method.criterion` " in message
@@ -546,7 +546,7 @@ def test_bytes_that_are_no_text(spec: Path, data: bytes, place: str, piece: str)
     ],
 )
 def test_a_file_that_cannot_be_read(spec: Path, name: str, piece: str, hint: str | None) -> None:
-    """A spec that is not there, or no file, is a usage error without a place."""
+    """A missing spec, or one that is not a file, is a usage error without a position."""
     spec.write_text(GOOD)
     Path("folder").mkdir()
 
@@ -604,7 +604,7 @@ ODD = st.recursive(
 
 
 def is_loaded_or_refused(path: Path, place: tuple[Any, ...], value: Any) -> bool:
-    """Whether a spec with an odd value loads or is refused in an orderly way, at a place."""
+    """Return whether a spec with an odd value loads or is refused with an error at a position."""
     path.write_text(yaml.safe_dump(replaced(FULL, place, value)), encoding="utf-8")
     try:
         load_spec(path)

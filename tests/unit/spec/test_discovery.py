@@ -1,4 +1,4 @@
-"""Which spec a command means when none is named, and why it was taken."""
+"""The spec of a command without a name, and the reason for the choice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_a_named_file_needs_no_reason(store: Store) -> None:
-    """What was named is taken, whether or not it is there."""
+    """A named file is chosen, whether or not it exists."""
     assert SpecPath(Path("mine.yaml"), None) == find_spec("mine.yaml", store)
 
 
@@ -88,7 +88,7 @@ def test_the_last_one_used_here(store: Store) -> None:
 
 
 def test_a_remembered_spec_elsewhere_has_its_whole_path(store: Store) -> None:
-    """A spec from another directory is told by its whole path."""
+    """A spec from another directory is shown with its whole path."""
     above = Path.cwd().parent / "other.yaml"
     above.touch()
     remember_spec(Path("../other.yaml"), store)
@@ -97,7 +97,7 @@ def test_a_remembered_spec_elsewhere_has_its_whole_path(store: Store) -> None:
 
 
 def test_each_directory_remembers_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was used in one directory says nothing about another."""
+    """Directories remember separate specs."""
     Path("other.yaml").touch()
     remember_spec(Path("other.yaml"), store)
     monkeypatch.chdir("..")
@@ -115,7 +115,7 @@ def test_a_remembered_spec_that_is_gone_is_forgotten(store: Store) -> None:
 
 
 def test_the_variable_goes_before_the_directory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`AUTOSPARSE_SPEC` goes before what was used here and what is here, but not before a name."""
+    """`AUTOSPARSE_SPEC` goes before the remembered spec and the local one, but not before a name."""
     for name in (FILE, "used.yaml", "variable.yaml"):
         Path(name).touch()
     remember_spec(Path("used.yaml"), store)

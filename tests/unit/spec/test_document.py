@@ -41,7 +41,7 @@ Quoted.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:ya
 
 
 def value(text: str) -> Any:
-    """What `key: <text>` means."""
+    """Return the value of `key: <text>`."""
     return parse_document(f"key: {text}\n", "f.yaml").data["key"]
 
 
@@ -207,7 +207,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("text", "place", "piece"), REFUSED)
 def test_refused_with_its_place(text: str, place: str, piece: str) -> None:
-    """What YAML allows and a spec does not is refused at its line and column, and quickly."""
+    """YAML that a spec does not allow is refused at its line and column, and quickly."""
     begin = time.monotonic()
     message = problem(text)
 

@@ -88,7 +88,7 @@ def test_auto_is_what_time_allows(tmp_path: Path) -> None:
 
 
 def test_a_resolved_spec_makes_the_same_keys(tmp_path: Path) -> None:
-    """What `render` writes compiles to the same plan."""
+    """The spec that `render` writes compiles to the same plan."""
     plan = plan_of(spec_of(tmp_path, "{horizon: 50%}", "[{preset: erk, horizon: auto}]"))
     again = compile_plan(plan.spec, "s")
 
@@ -111,7 +111,7 @@ def test_a_resolved_spec_makes_the_same_keys(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_horizon(tmp_path: Path, method: str, told: str, hint: str) -> None:
-    """A mistake is told with its value and what to write."""
+    """A mistake is reported with its value and the remedy."""
     with pytest.raises(SpecError) as caught:
         spec_of(tmp_path, method)
 

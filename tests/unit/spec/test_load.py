@@ -27,7 +27,7 @@ def load(text: str, **given: list[str]) -> LoadedSpec:
 
 
 def refusal(text: str, **given: list[str]) -> UsageError:
-    """Why a spec is refused."""
+    """Return the error of a refused spec."""
     with pytest.raises(UsageError) as caught:
         load(text, **given)
     return caught.value
@@ -179,7 +179,7 @@ def test_a_wrong_override_is_told_as_an_option(override: str, message: str, hint
 
 @pytest.mark.parametrize("override", ["training", "", "=5", ".lr=1", "training.=1", "training..lr=1"])
 def test_a_malformed_override_is_shown_the_form(override: str) -> None:
-    """What is not `path.to.key=value` is refused with an example."""
+    """An override that is not `path.to.key=value` is refused with an example."""
     found = refusal(GOOD, overrides=[override])
 
     assert f"`--set {override}` must be `path.to.key=value`" == found.message
@@ -330,7 +330,7 @@ def test_overrides_lie_over_bases(base: str) -> None:
 
 @pytest.mark.parametrize("files", [["spec"], ["spec", "a"], ["spec", "a", "b"]])
 def test_bases_in_a_circle_are_refused(files: list[str]) -> None:
-    """A spec that comes back to itself is told where the circle closes."""
+    """A spec that extends itself is refused at the end of the circle."""
     for name, following in zip(files, [*files[1:], files[0]], strict=True):
         Path(f"{name}.yaml").write_text(f"# {name}\nextends: {following}.yaml\n")
 

@@ -1,4 +1,4 @@
-"""Resolving writes out what `auto` and the unsaid mean, and tells where every value came from."""
+"""Resolving writes out `auto` and defaults, and records where every value came from."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_machine_has_the_devices_that_it_has() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
 class TestEveryShippedSpec:
-    """What every file in `specs` and `templates` promises."""
+    """Tests of every file in `specs` and `templates`."""
 
     def test_compiles(self, path: Path) -> None:
         """It validates, resolves and compiles to a plan whose steps' inputs come before them; all that it needs."""
@@ -91,7 +91,7 @@ class TestEveryShippedSpec:
         assert once == resolve(once, other)
 
     def test_its_resolution_is_a_spec_of_the_same_keys(self, path: Path) -> None:
-        """What `render` prints can be run, and reuses everything; written as YAML or as JSON."""
+        """The output of `render` can be run, and reuses everything; written as YAML or as JSON."""
         once = resolve(load_spec(path).spec, MACHINE)
         data = once.model_dump(mode="json")
         for text in (json.dumps(data, indent=1), yaml.safe_dump(data)):
@@ -135,7 +135,7 @@ def test_auto_is_written_out_for_the_machine(machine: Machine, expected: tuple[s
 
 
 def test_workers_share_the_cores() -> None:
-    """Where their number is written; each has one thread or more."""
+    """If their number is written; each has one thread or more."""
     machine = replace(MACHINE, cores=8)
     texts = [f"{GOOD}target: {{workers: {workers}}}\n" for workers in ("auto", 1, 3, 20)]
     threads = [resolved(text, machine).target.threads for text in texts]
@@ -167,7 +167,7 @@ def test_irp_takes_what_it_does_not_say_from_the_spec() -> None:
 
 
 def test_irp_keeps_what_it_says() -> None:
-    """What IRP writes is its own; of a section it writes, the rest are defaults."""
+    """Written fields of IRP are kept; of a written section, the rest are defaults."""
     spec = resolved(
         "model: resnet20\ndataset: cifar10\ntraining: {lr: 0.3, epochs: 3}\n"
         "irp: {model: resnet8, dataset: digits, training: {lr: 0.2}}\n"
@@ -249,7 +249,7 @@ def test_provenance_names_the_place_of_what_was_written() -> None:
 
 
 def test_provenance_tells_auto_from_default() -> None:
-    """What the machine or the scorer decided is `auto`, written or not; what was chosen is not."""
+    """Decisions of the machine or the scorer are `auto`, written or not; choices are not."""
     unsaid, written = (
         origins(GOOD),
         origins(GOOD + "training: {precision: auto}\ntarget: {device: cpu, threads: auto}\n"),
@@ -273,7 +273,7 @@ def test_provenance_of_a_choice_by_name_is_its_place() -> None:
 
 
 def test_provenance_of_a_choice_written_out() -> None:
-    """Of a mapping, only what was written has a place."""
+    """Only written values of a mapping have a position."""
     found = origins("model: {name: resnet8}\ndataset: digits\nmethod: {criterion: snip}\n")
 
     assert "spec.yaml:1:15" == found["model.name"]
@@ -315,7 +315,7 @@ def test_provenance_of_what_irp_writes_as_null() -> None:
 
 
 def test_provenance_of_the_command_line_and_bases() -> None:
-    """An option and a base's file are told as such."""
+    """An option and a base's file are named as such."""
     Path("base.yaml").write_text(GOOD + "training: {lr: 0.2, epochs: 3}\n")
     found = origins("extends: base.yaml\n", overrides=["training.epochs=5"], budget=["0.5"])
 

@@ -1,4 +1,4 @@
-"""Digests of files, and what is remembered of them."""
+"""Digests of files, and the memory of them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write(folder: Path, *texts: str) -> list[Path]:
 
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    """What is found, by names in the folder."""
+    """Return digests by names in the folder."""
     return {name_in(folder, path): found for path, found in contents(folder, files).items()}
 
 
@@ -99,7 +99,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_damaged_memory_is_forgotten(tmp_path: Path, cache: Path) -> None:
-    """What is remembered of files is nobody's input: when it cannot be read, they are."""
+    """The memory of files is not an input: if it is unreadable, the files are read."""
     paths = write(tmp_path, "one")
     digests(tmp_path, paths)
     for file in (cache / "memory").iterdir():

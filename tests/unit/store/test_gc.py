@@ -1,4 +1,4 @@
-"""What goes when a cache is cleaned: nothing that a run uses, noted or going on."""
+"""Deletions when a cache is cleaned: nothing that a finished or active run uses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KEYS = sorted(MADE_FROM)
 
 
 def days_ago(number: float) -> str:
-    """A time as descriptors tell it."""
+    """Return a time as descriptors write it."""
     return (datetime.now(UTC) - timedelta(days=number)).isoformat()
 
 
 def publish(store: Store, key: str, age: float | None, text: str = "") -> None:
-    """An artifact that was made so many days ago."""
+    """Publish an artifact that is a given number of days old."""
 
     def write(draft: Draft) -> None:
         draft.write_json("value", text or key)
@@ -57,12 +57,12 @@ def gone(store: Store, *, dry: bool = False) -> list[str]:
 
 
 def left(store: Store) -> Sequence[str]:
-    """The keys that are there."""
+    """Return the remaining keys."""
     return [artifact.key for artifact in store.artifacts()]
 
 
 def test_what_nobody_used_for_long_goes(store: Store) -> None:
-    """What does not say when it was made stays; `dry` leaves all."""
+    """An artifact without a time stays; `dry` deletes nothing."""
     told, before = gone(store, dry=True), left(store)
 
     assert KEYS[2:4] == told == gone(store)
@@ -81,7 +81,7 @@ def test_what_a_run_noted_stays(store: Store) -> None:
 
 
 def test_what_was_left_behind_goes(store: Store) -> None:
-    """Drafts of a writer that died, what was damaged, what was fetched to be read: of a day ago, or of long ago."""
+    """Drafts of a killed writer, damaged artifacts, fetched files: a day old, or much older."""
     for name in ("drafts", "damaged", "fetched"):
         for age in (0, 2, 40):
             folder = store.root / name / f"{name}{age}"

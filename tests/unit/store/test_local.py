@@ -59,7 +59,7 @@ def test_what_is_published_can_be_opened(store: Store) -> None:
 
 
 def test_the_descriptor_names_bytes_and_digests(store: Store) -> None:
-    """Every file is told with its size and sha256, which any tool can check."""
+    """Every file has its size and sha256, which any tool can check."""
     found = publish(store)
 
     assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == found.files["raw.bin"]
@@ -102,7 +102,7 @@ def test_artifacts_are_listed_by_operation_and_key(store: Store) -> None:
 
 
 def test_an_empty_store_holds_nothing(store: Store) -> None:
-    """A store whose folder is not there yet lists and verifies nothing, and makes nothing."""
+    """A store without a folder lists and verifies nothing, and creates nothing."""
     assert [] == visible(store)
     assert [] == list(store.verify())
     assert store.recall("name") is None
@@ -225,7 +225,7 @@ def test_damaged_bytes_are_never_read(store: Store, damage: Callable[[Path], Non
 
 
 def test_a_file_that_was_not_published_is_not_read(store: Store) -> None:
-    """What someone adds to the folder is no part of the artifact."""
+    """Files that others add to the folder are no part of the artifact."""
     found = publish(store)
     (found.folder / "more.bin").write_bytes(b"1")
 
@@ -248,7 +248,7 @@ def test_a_file_that_was_not_published_is_not_read(store: Store) -> None:
     ],
 )
 def test_a_corrupt_descriptor_is_damage(store: Store, text: bytes) -> None:
-    """A descriptor that is no descriptor, or another artifact's, is told as damage and is not listed."""
+    """An invalid descriptor, or another artifact's, is reported as damage and is not listed."""
     (publish(store).folder / "artifact.json").write_bytes(text)
 
     with pytest.raises(DamagedArtifact, match=r"artifact\.json"):
@@ -259,7 +259,7 @@ def test_a_corrupt_descriptor_is_damage(store: Store, text: bytes) -> None:
 
 @pytest.mark.parametrize("entry", [3, None, "text", []])
 def test_a_descriptor_with_odd_entries_is_damage(store: Store, entry: Any) -> None:
-    """What a descriptor tells of a file is checked before it is used."""
+    """Entries of a descriptor are checked before use."""
     path = publish(store).folder / "artifact.json"
     path.write_text(json.dumps({"key": KEY, "files": {"raw.bin": entry}}))
 
@@ -279,7 +279,7 @@ def test_a_descriptor_with_another_digest_is_damage(store: Store) -> None:
 
 
 def test_verify_tells_what_is_wrong_where(store: Store) -> None:
-    """Every artifact is told with None or with its first damage."""
+    """Every artifact is yielded with None or with its first damage."""
     folders = {key: publish(store, key).folder for key in "abcd"}
     flip(folders["b"] / "raw.bin")
     (folders["c"] / "value.json").unlink()
@@ -318,7 +318,7 @@ def test_an_artifact_that_lost_its_descriptor_is_made_again(store: Store) -> Non
 
 
 def test_a_stray_file_is_no_artifact(store: Store) -> None:
-    """What a file manager leaves among the artifacts is not listed."""
+    """Files that a file manager leaves among the artifacts are not listed."""
     publish(store)
     (store.root / "artifacts" / ".DS_Store").touch()
     (store.root / "artifacts" / "mask" / ".DS_Store").touch()
@@ -327,7 +327,7 @@ def test_a_stray_file_is_no_artifact(store: Store) -> None:
 
 
 def test_a_stray_file_is_not_damage(store: Store) -> None:
-    """What a file manager leaves among the artifacts is not told as damage."""
+    """Files that a file manager leaves among the artifacts are not reported as damage."""
     folder = publish(store).folder
     (store.root / "artifacts" / "mask" / ".DS_Store").touch()
 
@@ -343,7 +343,7 @@ def test_a_stray_file_is_not_damage(store: Store) -> None:
     ],
 )
 def test_a_cache_that_cannot_be_written_is_an_environment_error(tmp_path: Path, use: Callable[[Store], object]) -> None:
-    """A cache that is a file, or may not be written, is told with what to do, and ends with 5."""
+    """A cache that is a file, or is not writable, is an error with a remedy and exit code 5."""
     (tmp_path / "cache").touch()
 
     with pytest.raises(MissingRequirement) as caught:
@@ -356,7 +356,7 @@ def test_a_cache_that_cannot_be_written_is_an_environment_error(tmp_path: Path, 
 
 
 def test_a_lock_that_cannot_be_written_is_an_environment_error(store: Store) -> None:
-    """A lock's file that cannot be opened is told like any other file of the cache."""
+    """A lock's file that cannot be opened is an error like that of any other file of the cache."""
     (store.root / "locks" / f"{KEY}.lock").mkdir(parents=True)
 
     with pytest.raises(MissingRequirement), store.lock(KEY, wait=False):
@@ -364,7 +364,7 @@ def test_a_lock_that_cannot_be_written_is_an_environment_error(store: Store) -> 
 
 
 def test_a_file_that_cannot_be_written_is_an_environment_error(store: Store) -> None:
-    """A draft's file that cannot be written is told by its path, and leaves nothing."""
+    """A draft's file that cannot be written is reported by its path, and leaves nothing."""
     with pytest.raises(MissingRequirement, match=r"absent.folder/name cannot be written"):
         publish(store, fill=lambda draft: draft.write("absent folder/name", b""))
 
@@ -400,7 +400,7 @@ def test_what_is_remembered_is_recalled(store: Store, value: Any) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff"])
 def test_a_memory_that_cannot_be_read_is_none(store: Store, data: bytes) -> None:
-    """What is remembered is nobody's input: when it is spoilt, it was never there."""
+    """Memory is not an input: a damaged one counts as empty."""
     store.remember("name", 1)
     (store.root / "memory" / "name.json").write_bytes(data)
 

@@ -92,19 +92,19 @@ def store_at(folder: Path, url: str, text: str = "one") -> Store:
 
 
 def published(url: str) -> list[str]:
-    """The keys that are there."""
+    """Return the published keys."""
     return [key for (_, key), _ in Remote(url).artifacts()]
 
 
 def corrupted(url: str, change: Callable[[bytes], bytes]) -> None:
-    """Change one file of those that are there."""
+    """Change one published file."""
     found = Remote(url)
     for path in found._files.find(f"{found._root}/files"):
         found._files.pipe_file(path, change(found._files.cat_file(path)))
 
 
 def test_what_one_machine_publishes_another_has(tmp_path: Path, url: str) -> None:
-    """Whether it looks for it by name, reads a file of it, or takes it whole."""
+    """By a look-up of its name, by reading a file of it, or by copying all of it."""
     one, two = store_at(tmp_path / "a", url), Store(tmp_path / "b", url)
     before = two.has("mask", KEY)
     assert one.share("mask", KEY)
@@ -120,7 +120,7 @@ def test_what_one_machine_publishes_another_has(tmp_path: Path, url: str) -> Non
 
 
 def test_the_first_of_two_writers_stays(tmp_path: Path, url: str) -> None:
-    """The other takes its bytes in place of its own, and goes on from them."""
+    """The other replaces its bytes by the published ones, and continues from them."""
     one, two = store_at(tmp_path / "a", url), store_at(tmp_path / "b", url, "two")
 
     assert one.share("mask", KEY)
@@ -202,7 +202,7 @@ def test_a_connection_lost_while_reading_serves_nothing_wrong(tmp_path: Path, ur
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: bytes([data[0] ^ 1]) + data[1:]])
 def test_damage_is_noticed_and_mended(tmp_path: Path, url: str, change: Callable[[bytes], bytes]) -> None:
-    """Of a file that another program changed: it is not offered again, and who makes the artifact anew replaces it."""
+    """Of a file that another program changed: it is not offered again, and a rebuilt artifact replaces it."""
     store_at(tmp_path / "a", url).share("mask", KEY)
     corrupted(url, change)
     reader = Store(tmp_path / "b", url)
@@ -218,7 +218,7 @@ def test_damage_is_noticed_and_mended(tmp_path: Path, url: str, change: Callable
 
 
 def test_a_damaged_one_that_was_there_first_is_replaced(tmp_path: Path, url: str) -> None:
-    """By who made the same one meanwhile; and one that is only there is replaced by who makes it anew on purpose."""
+    """By another machine that built the same one; and a remote one is replaced by a deliberate rebuild."""
     store_at(tmp_path / "a", url).share("mask", KEY)
     corrupted(url, lambda data: data[::-1])
     other = store_at(tmp_path / "b", url, "two")
@@ -269,7 +269,7 @@ def test_names_and_keys_that_no_artifact_has_are_refused(
 
 @pytest.mark.parametrize("damage", ["changed", "shortened", "gone"])
 def test_what_is_damaged_here_is_not_published(tmp_path: Path, url: str, damage: str) -> None:
-    """Nor told to be the shared store's fault."""
+    """Nor reported as the shared store's fault."""
     store = store_at(tmp_path / "a", url)
     path = store.open("mask", KEY).folder / "raw.bin"
     if damage == "gone":
@@ -361,7 +361,7 @@ def test_a_descriptor_cannot_name_a_way_out(tmp_path: Path, url: str) -> None:
 
 
 def test_without_a_connection_there_is_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing fails, what it was is told, and it is not asked again at once."""
+    """Nothing fails, the reason is kept, and the store is not asked again at once."""
     store = store_at(tmp_path / "a", f"memory://{uuid.uuid4().hex}")
     store._remote = Remote(str(store.url))
     store._remote._files = faulty = Faulty(store._remote._files, 1)

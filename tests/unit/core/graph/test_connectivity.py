@@ -1,4 +1,4 @@
-"""What masks cut is found before any training, in networks of every make."""
+"""Disconnected parts are detected before any training, in networks of all kinds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_nothing_is_found_in_dense_networks(name: str) -> None:
 
 
 def test_joins_of_a_residual_network() -> None:
-    """Each block's convolutions are one branch, beside nothing or beside a shortcut that is named as such."""
+    """Each block's convolutions are one branch, next to nothing or to a shortcut that is named as such."""
     network = describe_network(evidence_of(network_of("resnet8"), SHAPE))
 
     assert "head.weight" == network.last
@@ -109,7 +109,7 @@ def test_chains() -> None:
 
 
 def test_a_dead_layer_beside_others() -> None:
-    """Concatenated branches, products and outputs: what is not on a path is found, by what it is part of."""
+    """Concatenated branches, products and outputs: weights on no path are reported by the part they belong to."""
 
     class Joined(nn.Module):
         def __init__(self) -> None:
@@ -150,7 +150,7 @@ class Residual(nn.Module):
 
 
 def joined(masks: Tensors, *chain: str, start: Tensor) -> Tensor:
-    """Which ends of a chain of layers are reached from the channels where it starts; backwards where that is said."""
+    """Return the ends of a chain of layers that the channels at its start reach; backwards if requested."""
     for name in chain:
         mask = masks[name.strip("<") + ".weight"]
         start = (mask.T if name.startswith("<") else mask)[:, start].any(dim=1)
@@ -160,7 +160,7 @@ def joined(masks: Tensors, *chain: str, start: Tensor) -> Tensor:
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.1, 0.7))
 def test_residual_blocks_are_cut_where_reachability_says_so(seed: int, share: float) -> None:
-    """Sets of channels, followed from the input and from the output, tell the same weights and the same findings."""
+    """Reachability of channels from the input and from the output gives the same weights and the same findings."""
     network = Residual()
     masks = random_masks(network, share=share, seed=seed)
     full = torch.ones(3, dtype=torch.bool)

@@ -32,7 +32,7 @@ def traced(network: nn.Module, shape: tuple[int, ...], *masks: object) -> Paths:
 
 
 class Doubling(nn.Module):
-    """`x + f(x)` so many times, each f a linear layer."""
+    """`x + f(x)` repeated, each f a linear layer."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()

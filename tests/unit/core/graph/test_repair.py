@@ -30,7 +30,7 @@ def count(masks: Tensors) -> int:
 
 @pytest.mark.parametrize("name", repairs.names)
 def test_sound_masks_stay(name: str) -> None:
-    """Where nothing is cut nothing moves, and what was given is not modified."""
+    """If nothing is disconnected nothing moves, and arguments are not modified."""
     evidence, masks = evidence_of(small(), SHAPE), random_masks(small(), share=0.8)
     before = {layer: mask.clone() for layer, mask in masks.items()}
 
@@ -39,7 +39,7 @@ def test_sound_masks_stay(name: str) -> None:
 
 
 def test_one_weight_closes_a_gap_by_hand() -> None:
-    """The best of the weights that join what is there comes in; the idle weight with the lowest score goes."""
+    """The best of the weights that join existing ones is added; the idle weight with the lowest score goes."""
     network = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False))
     masks = {
         "0.weight": torch.tensor([[1, 1], [0, 0], [0, 0]], dtype=torch.bool),

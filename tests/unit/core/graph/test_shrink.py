@@ -48,7 +48,7 @@ def test_a_number_goes_into_the_bias_of_what_reads_it() -> None:
 
 
 def test_a_layer_without_bias_gets_one() -> None:
-    """Where a removed channel brought something."""
+    """If a removed channel had a constant output."""
     network: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1, bias=False))
     put(network[0].weight, [[1.0, 2.0], [0.0, 0.0]])
     put(network[0].bias, [0.0, 3.0])
@@ -207,7 +207,7 @@ class Written(nn.Module):
 
 
 def test_sizes_that_are_written_in_code_stay() -> None:
-    """What is on both sides of a view or a squeeze is kept, what is elsewhere goes."""
+    """Channels on both sides of a view or a squeeze are kept, others go."""
     network: Any = Written()
     with torch.no_grad():
         for layer in (network.first, network.second, network.last):
@@ -261,7 +261,7 @@ def test_networks_of_any_kind(name: str) -> None:
 
 
 def test_normalizations_go_into_the_layers_before_them() -> None:
-    """Those that alone read a layer: not one behind a ReLU, nor one beside another reader."""
+    """Those that alone read a layer: not one behind a ReLU, nor one next to another reader."""
 
     class Normalized(nn.Module):
         def __init__(self) -> None:
@@ -291,7 +291,7 @@ def test_normalizations_go_into_the_layers_before_them() -> None:
 
 
 class Branching(nn.Module):
-    """What no graph can record: it asks for a value."""
+    """A network that no graph can record: it asks for a value."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Nothing."""

@@ -17,7 +17,7 @@ IMAGES = (3, 8, 8)
 
 
 class Odd(nn.Module):
-    """Layers by name and what is done with them."""
+    """Layers by name and the code that uses them."""
 
     def __init__(self, forward: Forward, **layers: nn.Module) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class Odd(nn.Module):
         self.scale = nn.Parameter(torch.randn(6, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network gives."""
+        """Return the outputs of the network."""
         return self.run(self, images)
 
 
 def image(forward: Forward, **layers: nn.Module) -> Odd:
-    """A stem of six channels, what is given to it, and a classifier of six channels."""
+    """A stem of six channels, a given middle part, and a classifier of six channels."""
     return Odd(
         lambda n, x: n.head(forward(n, n.stem(x)).mean((2, 3))),
         stem=nn.Conv2d(3, 6, 3, padding=1),

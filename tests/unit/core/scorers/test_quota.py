@@ -38,7 +38,7 @@ def described(layers: list[Layer], seed: int = 0) -> Features:
 
 
 def quotas(state: Tensors, layers: list[Layer], keep: int, seed: int = 5) -> Counts:
-    """What one threshold over all predicted scores keeps of each layer."""
+    """Return the counts that one threshold over all predicted scores keeps in each layer."""
     scores: Tensors = scorers["quota"].facts["predict"](state, described(layers, seed))
     return global_threshold(scores, layers, keep)
 
@@ -146,7 +146,7 @@ def test_masks_are_nested() -> None:
 
 
 def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
-    """Where a layer has lost weights, a threshold leaves what it would leave of the whole layer."""
+    """If a layer has lost weights, a threshold leaves the part of the whole layer."""
     layers = network()
     state = learn(described(layers), survivals(layers, 8.0))
     total = sum(layer.size for layer in layers)

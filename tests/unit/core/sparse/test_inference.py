@@ -83,7 +83,7 @@ def test_measuring_leaves_the_network_alone() -> None:
 
 @pytest.mark.parametrize("name", ["", "2", "0.dense", "1", "3", "x.y"])
 def test_layers_that_cannot_be_sparse_are_refused(name: str) -> None:
-    """Those that are not there, of no weights, or of groups."""
+    """Missing layers, and those without weights or with groups."""
     network: Any = nn.Sequential(
         nn.Linear(2, 2), nn.ReLU(), nn.Conv2d(2, 2, 1, groups=2), nn.Conv2d(2, 2, 1, padding="same")
     )

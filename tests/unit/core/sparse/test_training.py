@@ -173,7 +173,7 @@ def test_where_more_is_left_it_is_trained_as_ever() -> None:
 
 
 def test_layers_that_other_code_computes_are_left_to_it() -> None:
-    """A layer with a forward pass of its own, of another padding, or of other strides."""
+    """A layer with a custom forward pass, another padding, or other strides."""
 
     class Own(torch.nn.Conv2d):
         def forward(self, input: torch.Tensor) -> torch.Tensor:

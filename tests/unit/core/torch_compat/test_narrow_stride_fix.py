@@ -52,7 +52,7 @@ def test_subclasses_compute_in_their_own_way() -> None:
 
 
 def test_narrow_networks_are_built_so() -> None:
-    """The shortcut of a narrow ResNet's second stage, and the network prints as ever."""
+    """The shortcut of a narrow ResNet's second stage, and the network prints as usual."""
     network = build_model("resnet8", {"width": 8}, (3, 16, 16), 10)
     types = {name: type(module) for name, module in network.named_modules()}
     changed = [name for name, kind in types.items() if kind.__module__.endswith("narrow_stride_fix")]

@@ -212,7 +212,7 @@ def test_batches_do_not_depend_on_the_method() -> None:
 
 
 def test_network_learns() -> None:
-    """Bright and dark images are told apart, losses fall, and accuracy is in percent."""
+    """Bright and dark images are separated, losses fall, and accuracy is in percent."""
     labels = torch.arange(64) % 2
     pixels = (labels * 155)[:, None, None, None] + torch.randint(0, 100, (64, 6, 6, 2), generator=seeded())
     images = Images(pixels.to(torch.uint8), labels, torch.full((2,), 0.5), torch.full((2,), 0.25))
@@ -267,7 +267,7 @@ class Idle(nn.Module):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_parameters_without_gradient(optimizer: Optimizer) -> None:
-    """What takes no part has gradient zero and moves by weight decay alone; what is frozen does not move."""
+    """Unused parameters have gradient zero and move by weight decay alone; frozen ones do not move."""
     network = Idle()
     before = snapshot(network)
 

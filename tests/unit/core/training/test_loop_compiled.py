@@ -54,7 +54,7 @@ def test_it_learns_as_ever() -> None:
 
 @pytest.fixture
 def compiling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of torch, which compiles nothing."""
+    """Return the calls of a stand-in for torch.compile, which compiles nothing."""
     asked: list[str] = []
 
     def compile_(model: nn.Module, **options: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -70,7 +70,7 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_batches_of_other_sizes_are_not_compiled(compiling: list[str]) -> None:
-    """A last batch that is smaller goes through the network as it is; nothing is left of what was compiled."""
+    """A smaller last batch goes through the network as it is; nothing remains of the compiled one."""
     with compiled(nn.Linear(2, 1)) as forward:
         shapes = [tuple(forward(torch.zeros(size, 2)).shape) for size in (8, 8, 3)]
 
@@ -100,7 +100,7 @@ class InvalidCxxCompiler(Exception):
 def test_failures_have_a_hint(
     monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], told: str
 ) -> None:
-    """What torch cannot do is told in a line; what the network itself raises is raised as it is. Of either pass: torch
+    """A limitation of torch is one line; an error of the network itself is raised unchanged. Of either pass: torch
     compiles the backward one when it is asked for.
     """
 
