@@ -75,7 +75,7 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
     sizes = [size(max(model.dense_bytes for model in emitted))]
     yield f"the dense network: {', '.join([*sizes, *latencies])}"
-    slow = [m for m in emitted if all(dense / own < _FASTER for own, dense in m.batch_latencies_ms.values())]
+    slow = [m for m in emitted if all(dense / latency < _FASTER for latency, dense in m.batch_latencies_ms.values())]
     for format, why in {model.format: model.without_gain for model in slow if model.without_gain}.items():
         yield f"{format} is no faster: {why}"
 

@@ -238,13 +238,13 @@ def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, in
 
 def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: int, test: int, name: str) -> Splits:
     # Hold out `validation` and `test` training images: the numbers in the identity, whatever the class sizes.
-    own = pool.load(part.size)
+    published = pool.load(part.size)
     if numbers is not None:
-        own = {purpose: _only(split, numbers) for purpose, split in own.items()}
-    every = own["train"]
+        published = {purpose: _only(split, numbers) for purpose, split in published.items()}
+    every = published["train"]
     # Sets are ordered by class or by writer: shuffle, so that every split has all of them.
     order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
-    if "test" in own:  # validation images come first
+    if "test" in published:  # validation images come first
         held, last, rest = numpy.split(order, [validation, validation])
     else:
         rest, held, last = numpy.split(order, [-validation - test, -test])
@@ -252,8 +252,8 @@ def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: in
         rest = _at_most(rest, every.labels, part.images_per_class)
     splits = {
         "train": every.part(rest),
-        "validation": every.part(held) if validation or "validation" not in own else own["validation"],
-        "test": own.get("test", every.part(last)),
+        "validation": every.part(held) if validation or "validation" not in published else published["validation"],
+        "test": published.get("test", every.part(last)),
     }
     hints = {
         "train": "lower `validation` or `test`",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.text import literal, table
-from tests.conftest import Place
+from tests.conftest import Workspace
 
 PAGE = Path(__file__).parents[2] / "docs" / "spec.md"
 SECTIONS = ("Target", "Method", "Irp", "Pretrained", "Tuning", "Proxy", "Recipe", "Sanity")
@@ -36,33 +36,33 @@ come last.
 """
 
 
-def told(*command: str) -> Any:
+def printed(*command: str) -> Any:
     """Return what a command prints with `--json`, in a fresh process: nothing else is registered there."""
     with tempfile.TemporaryDirectory() as folder:
-        ended = Place(Path(folder)).run(*command)
+        ended = Workspace(Path(folder)).run(*command)
     assert 0 == ended.code, ended.err
     return ended.json
 
 
 def page() -> str:
     """The whole page."""
-    schema = told("schema")
+    schema = printed("schema")
     parts = [BEGIN, "## Top level\n", _fields(schema), ""]
     for name in SECTIONS:
         about = schema["$defs"][name]
         text = about.get("description", "").strip()
         parts += [f"## `{PLACES[name]}`\n", *([f"{text}\n"] if text else []), _fields(about), ""]
     parts.append("## Choices\n")
-    for kind, place in KINDS.items():
-        found = told("list", kind, "--json")["items"]
+    for kind, workspace in KINDS.items():
+        results = printed("list", kind, "--json")["items"]
         rows = [
             (f"`{literal(item['name'])}`", _plain(item["help"]), _options(item["options"]), _plain(item["source"]))
-            for item in found
+            for item in results
         ]
         kept = [column for column in range(4) if column < 2 or any(row[column] for row in rows)]
         titles = ("name", "what it is", "choices" if kind in ("presets", "controls") else "options", "source")
         parts += [
-            f"### {kind.capitalize()}: `{place}`\n",
+            f"### {kind.capitalize()}: `{workspace}`\n",
             table([titles[c] for c in kept], [[r[c] for c in kept] for r in rows]),
             "",
         ]
@@ -85,10 +85,10 @@ def _fields(schema: Mapping[str, Any]) -> str:
 
 def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     # Of a section that may be written in short, those of its long form.
-    found: Mapping[str, Any] = schema.get("properties") or next(
+    result: Mapping[str, Any] = schema.get("properties") or next(
         one["properties"] for one in schema["anyOf"] if "properties" in one
     )
-    return found
+    return result
 
 
 def _default(field: Mapping[str, Any], required: bool) -> str:
@@ -98,8 +98,8 @@ def _default(field: Mapping[str, Any], required: bool) -> str:
 
 
 def _kinds(field: Mapping[str, Any]) -> str:
-    found = list(dict.fromkeys(_kind(field)))
-    return ", ".join(found) if len(found) < 9 else f"{', '.join(found[:8])}, ..."
+    result = list(dict.fromkeys(_kind(field)))
+    return ", ".join(result) if len(result) < 9 else f"{', '.join(result[:8])}, ..."
 
 
 def _kind(field: Mapping[str, Any]) -> Iterator[str]:

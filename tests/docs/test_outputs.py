@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 from tests.docs.outputs import COMMANDS, FOLDER, INCOMPLETE, REPORTS, prepare
 
 # jsonschema has no types; the module is reached by name so that type checkers leave it alone.
@@ -24,17 +24,17 @@ def follows(name: str, document: Any) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def copied(finished: tuple[Place, Ended], tmp_path_factory: pytest.TempPathFactory) -> Place:
+def copied(finished: tuple[Workspace, Ended], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A folder where small.yaml has been run."""
     folder = tmp_path_factory.mktemp("outputs") / "copy"
     shutil.copytree(finished[0].folder, folder)
-    prepare(Place(folder))
-    return Place(folder)
+    prepare(Workspace(folder))
+    return Workspace(folder)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_outputs_follow_their_schemas(
-    copied: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+    copied: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Every command's, and nothing else is on stdout."""
     monkeypatch.chdir(copied.folder)

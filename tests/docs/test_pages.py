@@ -16,7 +16,7 @@ import yaml
 from autosparse.core.criteria import criteria
 from autosparse.packaged import shipped
 from autosparse.spec import take_spec
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.docs.reference import PAGE, page
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +69,7 @@ def test_pages_of_criteria_are_those_of_criteria() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in COMMANDS}))
-def test_commands_run(here: Place, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_commands_run(here: Workspace, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """One after another, in a folder with the runs that pages speak of; what would train is planned."""
     shutil.copytree(ROOT / "tests" / "fixtures" / "runs", "runs")
     shutil.copy(shipped("specs")["digits"], "digits.yaml")
@@ -91,11 +91,11 @@ def test_the_page_about_a_new_criterion_is_followed(tmp_path: Path) -> None:
     for name, body in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(body, encoding="utf-8")
-    ((place, function),) = re.findall(r"^In `(\S+\.py)`:\n\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-    with (tmp_path / place).open("a", encoding="utf-8") as module:
+    ((path, function),) = re.findall(r"^In `(\S+\.py)`:\n\n```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    with (tmp_path / path).open("a", encoding="utf-8") as module:
         module.write(f"\n\n{function}")
     shutil.copy(tmp_path / "specs" / "digits.yaml", tmp_path / "digits.yaml")
-    environment = {**os.environ, **Place(tmp_path).environment, "PYTHONPATH": str(tmp_path)}
+    environment = {**os.environ, **Workspace(tmp_path).environment, "PYTHONPATH": str(tmp_path)}
 
     assert 1 == len(files)
     test = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/core/test_lamp.py"]

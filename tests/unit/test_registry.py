@@ -72,23 +72,23 @@ def test_options_are_the_keyword_only_arguments_in_order() -> None:
 
 def test_an_option_has_its_type_and_default() -> None:
     """Types are resolved although annotations are postponed; an option without a default is required."""
-    found = options_of(example)
+    options = options_of(example)
 
-    assert Option("plain", int, 3, ()) == found["plain"]
-    assert (int, False) == (found["plain"].annotation, found["plain"].required)
-    assert (str, True) == (found["needed"].annotation, found["needed"].required)
-    assert tuple[Annotated[int, Ge(1)], ...] == found["several"].annotation
+    assert Option("plain", int, 3, ()) == options["plain"]
+    assert (int, False) == (options["plain"].annotation, options["plain"].required)
+    assert (str, True) == (options["needed"].annotation, options["needed"].required)
+    assert tuple[Annotated[int, Ge(1)], ...] == options["several"].annotation
 
 
 def test_an_option_has_what_its_annotation_says() -> None:
     """Help, limits of tuning and the release it came with are read from the annotation."""
-    found = options_of(example)
+    options = options_of(example)
 
-    assert "how much" == found["bounded"].help
-    assert Range(0.1, 10, log=True) == found["bounded"].tunable
-    assert Gt(0) in found["bounded"].metadata
-    assert OneOf(("a", "b")) == found["word"].tunable
-    assert ("", None) == (found["plain"].help, found["plain"].tunable)
+    assert "how much" == options["bounded"].help
+    assert Range(0.1, 10, log=True) == options["bounded"].tunable
+    assert Gt(0) in options["bounded"].metadata
+    assert OneOf(("a", "b")) == options["word"].tunable
+    assert ("", None) == (options["plain"].help, options["plain"].tunable)
 
 
 def asked(
@@ -103,18 +103,18 @@ def asked(
 
 def test_an_option_may_be_tuned_only_where_it_is_named() -> None:
     """It is tunable, but not among those that are tuned unasked."""
-    found = options_of(asked)
+    options = options_of(asked)
 
-    assert ["always", "named", "between"] == [name for name, option in found.items() if option.tunable]
-    assert ["always"] == [name for name, option in found.items() if option.is_tuned_unasked]
+    assert ["always", "named", "between"] == [name for name, option in options.items() if option.tunable]
+    assert ["always"] == [name for name, option in options.items() if option.is_tuned_unasked]
 
 
 def test_a_dataclass_has_options_too() -> None:
     """Fields of a keyword-only dataclass are options."""
-    found = options_of(Recipe)
+    result = options_of(Recipe)
 
-    assert 160 == found["epochs"].default
-    assert "peak learning rate" == found["lr"].help
+    assert 160 == result["epochs"].default
+    assert "peak learning rate" == result["lr"].help
 
 
 def test_a_function_without_options_has_none() -> None:

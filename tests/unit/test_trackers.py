@@ -38,14 +38,14 @@ class Library:
         client = SimpleNamespace(
             get_experiment_by_name=lambda name: None,
             create_experiment=lambda name: "1",
-            create_run=lambda place, run_name: SimpleNamespace(info=SimpleNamespace(run_id="r")),
+            create_run=lambda workspace, run_name: SimpleNamespace(info=SimpleNamespace(run_id="r")),
             log_batch=lambda run, params: self.settings.update(params),
             log_metric=lambda run, name, value, step: self.put(name, value, step),
             set_terminated=lambda run, status: self.ended.append(status),
         )
 
-        def log(told: dict[str, Any]) -> None:
-            (name, value), (_, step) = told.items()
+        def log(printed: dict[str, Any]) -> None:
+            (name, value), (_, step) = printed.items()
             self.put(name, value, step)
 
         def begin(config: dict[str, Any], **rest: Any) -> Any:

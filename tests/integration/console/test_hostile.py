@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 HOSTILE = {
@@ -44,7 +44,7 @@ LITERAL = ("markup", "link", "emoji code", "html", "formula")
 
 
 @pytest.fixture
-def hostile(here: Place, request: pytest.FixtureRequest) -> str:
+def hostile(here: Workspace, request: pytest.FixtureRequest) -> str:
     """Runs of a network, a dataset, methods, layers and a spec of such a name."""
     name = str(HOSTILE[request.param])
     shutil.copytree(RUNS, "runs")

@@ -33,8 +33,8 @@ print(before, faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
 def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
     """160 MB are 40,000 pages that a training would otherwise ask the system for, step by step."""
-    told = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True).stdout
-    before, after = map(int, told.split())
+    printed = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True).stdout
+    before, after = map(int, printed.split())
 
     assert after < 4_000
     assert before > 10 * after or before < 4_000  # where the environment has asked for the same

@@ -15,14 +15,14 @@ import pytest
 from autosparse.html.page import plots_of, report_page
 from autosparse.html.svg import standalone
 from autosparse.report.schema import LayerShare, Profile, Report
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = ["<script>alert(1)</script>", "a & b", '"><img src=x>', "\x1b[31mred", "‮abc", "名前", "{x}", "%s", "$x"]
 
 
 @pytest.fixture
-def report(finished: tuple[Place, Ended]) -> Report:
+def report(finished: tuple[Workspace, Ended]) -> Report:
     """That of the small spec's run."""
     return Report.of(finished[1].json)
 
@@ -87,7 +87,7 @@ def test_a_report_with_nothing_to_draw_is_a_page(report: Report) -> None:
 
 
 def test_the_command_writes_pages_and_plots(
-    finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """New files are written; existing ones stay."""
     run = finished[0].folder / finished[1].json["run"]
@@ -104,7 +104,7 @@ def test_the_command_writes_pages_and_plots(
 
 
 def test_pictures_have_the_colours_of_plots(
-    finished: tuple[Place, Ended], report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lines, bands, bars and text of every plot, on white."""
     from PIL import Image
@@ -122,7 +122,10 @@ def test_pictures_have_the_colours_of_plots(
 
 
 def test_pictures_without_their_library(
-    finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Workspace, Ended],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One sentence with the command that installs it."""
     monkeypatch.setitem(sys.modules, "resvg_py", None)

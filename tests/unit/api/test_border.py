@@ -110,11 +110,11 @@ def test_a_cast_network_has_the_paths_of_one_without() -> None:
             output: Tensor = nn.Sequential.forward(self, input.to(torch.float32))  # type: ignore[no-untyped-call]
             return output
 
-    expected, found = (
+    expected, result = (
         autosparse.score(one, small(), criterion="synflow") for one in (model, Cast(*copy.deepcopy(model)))
     )
 
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(torch.equal(expected[name], result[name]) for name in expected)
 
 
 class OnlyFloat32(torch.autograd.Function):

@@ -168,7 +168,7 @@ def masks_outside() -> list[autosparse.Masks]:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "workspace",
     [
         torch.no_grad,
         torch.inference_mode,
@@ -176,16 +176,16 @@ def masks_outside() -> list[autosparse.Masks]:
         lambda: torch.device("meta"),
     ],
 )
-def test_scores_do_not_depend_on_where_they_are_asked_for(place: Callable[[], Any]) -> None:
+def test_scores_do_not_depend_on_where_they_are_asked_for(workspace: Callable[[], Any]) -> None:
     """Inside `no_grad`, `inference_mode`, `autocast` or another default device the masks are the same."""
     model, data = network(), batches()
     methods: list[Any] = [*map(in_brief, METHODS), {"criterion": "snip", "selection": "shuffle"}]
     expected = masks_outside()
 
-    with place():
-        found = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
+    with workspace():
+        outputs = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
 
-    assert expected == found
+    assert expected == outputs
 
 
 def test_batches_made_in_inference_mode() -> None:

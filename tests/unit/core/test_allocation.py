@@ -64,9 +64,9 @@ def test_apportion_takes_the_highest_priorities(problem: list[tuple[float, int]]
     counts = apportion(shares, capacity, data.draw(st.integers(0, sum(capacity.values()))))
 
     free = [shares[name] / (counts[name] + 0.5) for name in shares if counts[name] < capacity[name]]
-    taken = [shares[name] / (counts[name] - 0.5) for name in shares if counts[name] > 1]
+    prices = [shares[name] / (counts[name] - 0.5) for name in shares if counts[name] > 1]
 
-    assert not free or not taken or max(free) <= min(taken) * (1 + 1e-9)
+    assert not free or not prices or max(free) <= min(prices) * (1 + 1e-9)
 
 
 @given(problem=PROBLEM, data=st.data())
@@ -173,9 +173,9 @@ def test_igq_follows_the_equation_and_never_rises(sizes: list[int]) -> None:
         assert all(fewer[name] <= more[name] for name in more)
     for counts in every[len(sizes) :]:
         # Seats k - 1/2 and k + 1/2 of a layer have the forces 1 / (k -+ 1/2) - 1 / n; the first one is free.
-        taken = [1 / (counts[item.name] - 0.5) - 1 / item.size for item in layers if counts[item.name] > 1]
+        prices = [1 / (counts[item.name] - 0.5) - 1 / item.size for item in layers if counts[item.name] > 1]
         free = [1 / (counts[item.name] + 0.5) - 1 / item.size for item in layers if counts[item.name] < item.size]
-        assert not taken or not free or max(free) <= min(taken) + 1e-9
+        assert not prices or not free or max(free) <= min(prices) + 1e-9
 
 
 FIXED = allocations["fixed"].function

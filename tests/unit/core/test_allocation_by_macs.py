@@ -96,9 +96,9 @@ def test_few_looks_at_a_smooth_cost() -> None:
         looks.append(keep)
         return int(keep**1.2)
 
-    found = most_within(cost, 10**7, 1, 11_000_000)
+    largest = most_within(cost, 10**7, 1, 11_000_000)
 
-    assert int(found**1.2) <= 10**7 < int((found + 1) ** 1.2)
+    assert int(largest**1.2) <= 10**7 < int((largest + 1) ** 1.2)
     assert len(looks) <= 16
 
 

@@ -248,7 +248,7 @@ def test_evaluation_mode_takes_running_statistics(name: str) -> None:
     }
 
     for key in scores["evaluation"][0]:
-        torch.testing.assert_close(*(found[key] for found in scores["evaluation"]))
+        torch.testing.assert_close(*(result[key] for result in scores["evaluation"]))
     together, divided = scores["training"]
     assert not torch.allclose(together["stem.weight"], divided["stem.weight"])
 

@@ -173,14 +173,14 @@ def test_the_form_of_hardsigmoid_is_the_same_function() -> None:
     x = torch.linspace(-5, 5, 41, dtype=torch.float64, requires_grad=True)
     expected = nn.functional.hardsigmoid(x)
     with twice_differentiable():
-        found = nn.functional.hardsigmoid(input=x)
+        result = nn.functional.hardsigmoid(input=x)
 
-    torch.testing.assert_close(expected, found)
-    slopes = [torch.autograd.grad(value.sum(), x)[0] for value in (expected, found)]
+    torch.testing.assert_close(expected, result)
+    slopes = [torch.autograd.grad(value.sum(), x)[0] for value in (expected, result)]
     torch.testing.assert_close(slopes[0], slopes[1], rtol=0, atol=1e-7)
 
 
-class Own(nn.Module):
+class Custom(nn.Module):
     """A raw parameter, a layer that is used twice, one that is not used, and a normalization."""
 
     def __init__(self) -> None:
@@ -199,11 +199,11 @@ class Own(nn.Module):
 
 def test_own_modules() -> None:
     """Raw parameters are not prunable and say whose they are; a layer used twice has two positions."""
-    model = Own()
+    model = Custom()
 
     assert {"twice.weight": 2, "idle.weight": 0, "head.weight": 1} == counts(model, torch.ones(1, 4))
     assert {
-        "scale": "of Own, which is no convolution and no linear layer",
+        "scale": "of Custom, which is no convolution and no linear layer",
         "twice.bias": "a bias",
         "idle.bias": "a bias",
         "norm.weight": "normalization",
@@ -352,5 +352,5 @@ def test_no_batchnorm_and_linear_only() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2))
 
     for criterion in EVERY:
-        found: Any = [*tensors_in(scored(model, torch.randn(4, 3), criterion))]
-        assert [(4, 3), (2, 4)] == [tuple(values.shape) for values in found]
+        tensors: Any = [*tensors_in(scored(model, torch.randn(4, 3), criterion))]
+        assert [(4, 3), (2, 4)] == [tuple(values.shape) for values in tensors]

@@ -129,10 +129,10 @@ def test_weights_of_inputs_that_tell_are_kept(options: dict[str, Any], criterion
     evidence = replace(evidence_of(network, (20,)), stream=stream)
     given = pruning(evidence, round(0.1 * total_of(evidence.weights)), criterion=criterion, allocation="uniform")
     chance = given.in_rounds([given.keep])["0.weight"]
-    found = search(given, steps=150, score_lr=0.05, **options)["0.weight"]
+    scores = search(given, steps=150, score_lr=0.05, **options)["0.weight"]
 
     assert float(chance[:, :4].sum() / chance.sum()) < 0.4
-    assert float(found[:, :4].sum() / found.sum()) > 0.8
+    assert float(scores[:, :4].sum() / scores.sum()) > 0.8
 
 
 def test_free_quotas_move_between_layers() -> None:
@@ -272,7 +272,7 @@ def test_precision_is_the_recipes() -> None:
     """The forward pass is in bfloat16 where the recipe says so, the loss in float32."""
     seen: list[torch.dtype] = []
 
-    class Told(nn.Module):
+    class Recorder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Linear(4, 3)
@@ -282,7 +282,7 @@ def test_precision_is_the_recipes() -> None:
             seen.append(output.dtype)
             return output
 
-    learner = Learner(evidence_of(Told(), (4,)), replace(PLAIN, precision="bfloat16"), 1)
+    learner = Learner(evidence_of(Recorder(), (4,)), replace(PLAIN, precision="bfloat16"), 1)
     seen.clear()
     gradient = learner.step(batch_of((4,)), torch.ones(12))
 
@@ -339,26 +339,26 @@ def test_a_mask_holds_for_the_parts_of_a_batch() -> None:
 
 def test_progress_is_told_step_by_step() -> None:
     """An observer hears of every step, of those between rounds too."""
-    told: list[tuple[int, int]] = []
-    given = replace(pruning(evidence_of(small(), SHAPE), 57), observe=lambda *step: told.append(step))
+    events: list[tuple[int, int]] = []
+    given = replace(pruning(evidence_of(small(), SHAPE), 57), observe=lambda *step: events.append(step))
     search(given, steps=3)
     schedules["linear"].function(given, rounds=2, steps=2)
 
-    assert [(1, 3), (2, 3), (3, 3), (1, 4), (2, 4), (3, 4), (4, 4)] == told
+    assert [(1, 3), (2, 3), (3, 3), (1, 4), (2, 4), (3, 4), (4, 4)] == events
 
 
 @pytest.mark.parametrize("quotas", ["fixed", "free"])
 def test_nothing_is_learned_in_vain(quotas: str) -> None:
     """If the selection ignores scores, only free quotas take training; fixed ones are as in one shot."""
-    told: list[int] = []
+    events: list[int] = []
     given = pruning(evidence_of(small(), SHAPE), 57)
     blind = replace(
-        given, select=selections["shuffle"].function, blind=True, observe=lambda done, total: told.append(total)
+        given, select=selections["shuffle"].function, blind=True, observe=lambda done, total: events.append(total)
     )
     masks = search(blind, quotas=quotas)
 
     assert kept(given.in_rounds([57])) == kept(masks)
-    assert ([1] if quotas == "fixed" else [6] * 6) == told
+    assert ([1] if quotas == "fixed" else [6] * 6) == events
 
 
 @pytest.mark.parametrize(

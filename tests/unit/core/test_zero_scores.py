@@ -86,10 +86,10 @@ def test_scales_at_one_by_hand() -> None:
             nn.init.ones_(parameter)
     snip = criteria["snip"].function
 
-    found = with_signal(snip)(evidence_of(network, SHAPE))
+    scores = with_signal(snip)(evidence_of(network, SHAPE))
 
     expected = snip(evidence_of(ones, SHAPE))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(torch.equal(expected[name], scores[name]) for name in expected)
     assert 0 == network.get_parameter("1.last.weight").count_nonzero()
 
 
@@ -142,11 +142,11 @@ def test_ties_are_drawn_between_their_neighbours() -> None:
     """Zeros are in random order, below every positive value and above every negative one."""
     scores = two_layers()
     scores["b"][7] = -1.0
-    found = without_ties(scores, {0.0}, torch.Generator().manual_seed(0))
-    zeros = torch.cat([found["a"][4:], found["b"][:7], found["b"][8:]])
+    result = without_ties(scores, {0.0}, torch.Generator().manual_seed(0))
+    zeros = torch.cat([result["a"][4:], result["b"][:7], result["b"][8:]])
 
-    assert [4.0, 3.0, 2.0, 1.0] == found["a"][:4].tolist()
-    assert -1.0 == float(found["b"][7])
+    assert [4.0, 3.0, 2.0, 1.0] == result["a"][:4].tolist()
+    assert -1.0 == float(result["b"][7])
     assert -1.0 < float(zeros.min()) <= float(zeros.max()) <= 0.0
     assert len(zeros.unique()) == len(zeros)
 

@@ -99,8 +99,8 @@ def test_own_splits_are_kept(validation: int | None, test: int | None, part: Any
 
     assert expected == counts(splits)
     assert (test is not None) == (min(numbers_of(splits["test"])) >= 40_000)
-    own = validation is not None and "validation" not in part
-    assert own == (min(numbers_of(splits["validation"])) >= 20_000)
+    has_validation = validation is not None and "validation" not in part
+    assert has_validation == (min(numbers_of(splits["validation"])) >= 20_000)
 
 
 def test_fewer_images_are_a_subset() -> None:
@@ -266,10 +266,10 @@ labelled = st.integers(2, 6).flatmap(
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(labelled, st.integers(1, 8), st.integers(1, 8), st.none() | st.integers(1, 9))
 def test_splits_share_nothing_and_leave_nothing_out(
-    found: tuple[int, list[int]], validation: int, test: int, limit: int | None
+    result: tuple[int, list[int]], validation: int, test: int, limit: int | None
 ) -> None:
     """Splits are disjoint, have their labels, and are everything unless fewer images are asked for."""
-    classes, labels = found
+    classes, labels = result
     source = chosen(pool_of(labels, classes=classes), validation=validation, test=test, images_per_class=limit)
     splits = source.load()
     numbers = [numbers_of(splits[purpose]) for purpose in PURPOSES]

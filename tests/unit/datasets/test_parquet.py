@@ -520,13 +520,13 @@ def test_images_keep_their_file_order_and_labels(tmp_path: Path) -> None:
         rows = {"image": encoded(count, first), "label": [(first + at) % 2 for at in range(count)]}
         write_parquet(tmp_path / f"train-{part}.parquet", rows, NAMES)
     splits = opened(str(tmp_path)).load()
-    found = {
+    result = {
         int(pixel): int(label)
         for purpose in ("train", "validation", "test")
         for pixel, label in zip(everything(splits[purpose])[:, 0, 0, 1], splits[purpose].labels, strict=True)
     }
 
-    assert {number: number % 2 for number in (0, 1, 2, 20, *range(40, 48))} == found
+    assert {number: number % 2 for number in (0, 1, 2, 20, *range(40, 48))} == result
 
 
 def test_grey(tmp_path: Path) -> None:

@@ -28,9 +28,9 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def filling(found: Plan, method: str = "learned") -> Any:
+def filling(planned: Plan, method: str = "learned") -> Any:
     """The selection of a method's masks."""
-    (step,) = (step for step in found.of("mask") if step.name.split("/")[1] == method)
+    (step,) = (step for step in planned.of("mask") if step.name.split("/")[1] == method)
     return step.options["method"]["selection"]["name"]
 
 
@@ -51,10 +51,10 @@ def test_a_shuffle_of_random_weights_is_left_out() -> None:
 def test_trials_choose_it_where_they_try_several() -> None:
     """Then the plan cannot know it; a mask search next to it keeps its highest scores all the same."""
     tuning = ("tuning.proxy={weight: 0.5}", "tuning.selections=[top, shuffle]", "scorer=quota")
-    found = plan(*tuning, "compare=[{preset: learned, horizon: 50%}]")
+    planned = plan(*tuning, "compare=[{preset: learned, horizon: 50%}]")
 
-    assert "tuned" == filling(found)
-    assert "top" == filling(found, "learned+50pct")
+    assert "tuned" == filling(planned)
+    assert "top" == filling(planned, "learned+50pct")
     assert "shuffle" == filling(plan(*tuning, "tuning.trials=0"))
 
 

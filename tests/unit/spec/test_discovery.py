@@ -28,10 +28,10 @@ def test_a_named_file_needs_no_reason(store: Store) -> None:
 @pytest.mark.parametrize("name", ["digits", "digits.yaml", "specs/digits.yaml", "specs/digits", "./digits.yaml"])
 def test_the_name_of_a_shipped_spec_means_it(store: Store, name: str) -> None:
     """README's commands work outside a checkout: the shipped spec is taken, and that is said."""
-    found = find_spec(name, store)
+    chosen = find_spec(name, store)
 
-    assert shipped("specs")["digits"] == found.path
-    assert f"{name} is not here; using the bundled spec of that name" == found.why
+    assert shipped("specs")["digits"] == chosen.path
+    assert f"{name} is not here; using the bundled spec of that name" == chosen.why
 
 
 def test_a_file_goes_before_the_shipped_spec_of_its_name(store: Store) -> None:
@@ -59,9 +59,9 @@ def test_a_long_name_is_only_a_name(store: Store) -> None:
 
 def test_nothing_else_means_the_digits(store: Store) -> None:
     """Without any spec, the shipped digits spec shows the whole program."""
-    found = find_spec(None, store)
+    chosen = find_spec(None, store)
 
-    assert SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse") == found
+    assert SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse") == chosen
 
 
 def test_the_file_here_or_above(store: Store) -> None:
@@ -69,9 +69,9 @@ def test_the_file_here_or_above(store: Store) -> None:
     above = Path.cwd().parent
     (above / FILE).touch()
 
-    found = find_spec(None, store)
+    chosen = find_spec(None, store)
 
-    assert SpecPath(above / FILE, f"it is in {above}") == found
+    assert SpecPath(above / FILE, f"it is in {above}") == chosen
 
     Path(FILE).touch()
 

@@ -239,11 +239,11 @@ def test_a_preset_takes_other_parts(written: dict[str, Any], name: str, changed:
 def test_a_control_replaces_only_what_it_says(control: str) -> None:
     """A control has the method's criterion and schedule, and another name."""
     method = Method.model_validate({"name": "mine", "criterion": "snip", "schedule": {"name": "linear", "rounds": 2}})
-    found = method.control(control)
+    result = method.control(control)
 
-    assert f"mine.{control}" == found.name
-    assert (method.criterion, method.schedule) == (found.criterion, found.schedule)
-    assert "shuffle" == found.selection.name
+    assert f"mine.{control}" == result.name
+    assert (method.criterion, method.schedule) == (result.criterion, result.schedule)
+    assert "shuffle" == result.selection.name
 
 
 def test_methods_are_listed_once() -> None:
@@ -259,15 +259,15 @@ def shapes() -> Registry[Any]:
     shapes: Registry[Any] = Registry("shape", "shapes")
 
     @shapes.register
-    def circle(place: str, *, radius: Annotated[int, Ge(1), "from the middle"] = 3) -> None:
+    def circle(path: str, *, radius: Annotated[int, Ge(1), "from the middle"] = 3) -> None:
         """A round shape."""
 
     @shapes.register
-    def point(place: str) -> None:
+    def point(path: str) -> None:
         """A small shape."""
 
     @shapes.register
-    def square(place: str, *, side: int) -> None:
+    def square(path: str, *, side: int) -> None:
         """A shape with corners."""
 
     return shapes

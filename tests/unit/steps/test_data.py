@@ -37,8 +37,8 @@ def made(folder: Path, **changed: object) -> Artifact:
 
 def all_batches(images: Images) -> list[torch.Tensor]:
     """Return the images of training and evaluation."""
-    found = [*epoch(images, batch=100, crop=1, flip=True, generator=seeded()), *images.in_order(128)]
-    return [tensor for batch in found for tensor in batch]
+    batches = [*epoch(images, batch=100, crop=1, flip=True, generator=seeded()), *images.in_order(128)]
+    return [tensor for batch in batches for tensor in batch]
 
 
 @pytest.mark.parametrize("free", [2**40, 0])

@@ -32,7 +32,7 @@ def write(folder: Path, *texts: str) -> list[Path]:
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
     """Return digests by names in the folder."""
-    return {name_in(folder, path): found for path, found in contents(folder, files).items()}
+    return {name_in(folder, path): result for path, result in contents(folder, files).items()}
 
 
 def sha(text: str) -> str:
@@ -118,8 +118,8 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
         names.append(os.fsdecode(b"caf\xe9"))
     for name in names:
         (folder / name).write_text("one")
-    found = digests(folder, folder.iterdir())
+    by_path = digests(folder, folder.iterdir())
 
-    assert {"ä b.png", "日本", *(["caf\\xe9"] if os.name == "posix" else [])} == set(found)
-    assert {sha("one")} == set(found.values())
-    assert found == digests(folder, folder.iterdir())
+    assert {"ä b.png", "日本", *(["caf\\xe9"] if os.name == "posix" else [])} == set(by_path)
+    assert {sha("one")} == set(by_path.values())
+    assert by_path == digests(folder, folder.iterdir())

@@ -63,9 +63,9 @@ def left(store: Store) -> Sequence[str]:
 
 def test_what_nobody_used_for_long_goes(store: Store) -> None:
     """An artifact without a time stays; `dry` deletes nothing."""
-    told, before = gone(store, dry=True), left(store)
+    candidates, before = gone(store, dry=True), left(store)
 
-    assert KEYS[2:4] == told == gone(store)
+    assert KEYS[2:4] == candidates == gone(store)
     assert KEYS[:5] == before
     assert [*KEYS[:2], KEYS[4]] == left(store)
     assert [] == gone(store)
@@ -98,11 +98,11 @@ def test_what_was_left_behind_goes(store: Store) -> None:
 @pytest.fixture(params=["memory", "file"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Remote:
     """A shared store with the artifacts of the cache; two of them share a file."""
-    found = Remote(str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}")
+    result = Remote(str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}")
     publish(store, KEYS[5], 60, text=KEYS[0])
     for artifact in store.artifacts():
-        found.push(artifact)
-    return found
+        result.push(artifact)
+    return result
 
 
 def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store: Store, tmp_path: Path) -> None:
@@ -110,14 +110,14 @@ def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store
     other = Store(tmp_path / "other", remote.url)
     with in_use(other, "run", [KEYS[2]]):
         pass
-    told = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
+    candidates = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
     done = sorted(one.key for one in collect_remote(remote, 30 * DAY))
     young = len(remote._files.find(f"{remote._root}/files"))
     remote.sweep({"nothing"}, time.time() - 1000)
     kept = {file["sha256"] for _, about in remote.artifacts() for file in about["files"].values()}
     remote.sweep(kept, time.time() + 1000)
 
-    assert [KEYS[3], KEYS[5]] == told == done
+    assert [KEYS[3], KEYS[5]] == candidates == done
     assert sorted([*KEYS[:3], KEYS[4]]) == sorted(key for (_, key), _ in remote.artifacts())
     assert 5 == young
     assert 4 == len(remote._files.find(f"{remote._root}/files"))

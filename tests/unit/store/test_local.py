@@ -46,24 +46,24 @@ def visible(store: Store) -> list[str]:
 def test_what_is_published_can_be_opened(store: Store) -> None:
     """An opened artifact has the files, the bytes and the description it was published with."""
     made = publish(store)
-    found = store.open("mask", KEY)
+    result = store.open("mask", KEY)
 
     assert store.has("mask", KEY)
-    assert (KEY, store.root / "artifacts" / "mask" / KEY) == (found.key, found.folder)
-    assert made.descriptor == found.descriptor
-    assert {"raw.bin", "value.json"} == set(found.files)
-    assert bytes(range(256)) == found.read("raw.bin")
-    assert {"a": "é", "b": [1, 2.5]} == found.json("value")
-    assert 1.5 == found.descriptor["seconds"]
-    assert "mask" == found.descriptor["operation"]
+    assert (KEY, store.root / "artifacts" / "mask" / KEY) == (result.key, result.folder)
+    assert made.descriptor == result.descriptor
+    assert {"raw.bin", "value.json"} == set(result.files)
+    assert bytes(range(256)) == result.read("raw.bin")
+    assert {"a": "é", "b": [1, 2.5]} == result.json("value")
+    assert 1.5 == result.descriptor["seconds"]
+    assert "mask" == result.descriptor["operation"]
 
 
 def test_the_descriptor_names_bytes_and_digests(store: Store) -> None:
     """Every file has its size and sha256, which any tool can check."""
-    found = publish(store)
+    result = publish(store)
 
-    assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == found.files["raw.bin"]
-    assert json.loads((found.folder / "artifact.json").read_text()) == found.descriptor
+    assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == result.files["raw.bin"]
+    assert json.loads((result.folder / "artifact.json").read_text()) == result.descriptor
 
 
 def test_nothing_else_is_left_behind(store: Store) -> None:
@@ -212,25 +212,25 @@ def extend(path: Path) -> None:
 @pytest.mark.parametrize("damage", [flip, truncate, extend, Path.unlink], ids=lambda damage: damage.__name__)
 def test_damaged_bytes_are_never_read(store: Store, damage: Callable[[Path], None]) -> None:
     """A file that differs from the published file raises DamagedArtifact, naming it and its key."""
-    found = publish(store)
-    damage(found.folder / "raw.bin")
+    result = publish(store)
+    damage(result.folder / "raw.bin")
 
     with pytest.raises(DamagedArtifact) as caught:
         store.open("mask", KEY).read("raw.bin")
 
     assert KEY == caught.value.key
     assert 4 == caught.value.exit_code
-    assert caught.value.message.startswith(f"artifact {found.folder} is damaged: raw.bin ")
+    assert caught.value.message.startswith(f"artifact {result.folder} is damaged: raw.bin ")
     assert "é" in store.open("mask", KEY).json("value")["a"]
 
 
 def test_a_file_that_was_not_published_is_not_read(store: Store) -> None:
     """Files that others add to the folder are no part of the artifact."""
-    found = publish(store)
-    (found.folder / "more.bin").write_bytes(b"1")
+    result = publish(store)
+    (result.folder / "more.bin").write_bytes(b"1")
 
     with pytest.raises(DamagedArtifact):
-        found.read("more.bin")
+        result.read("more.bin")
 
 
 @pytest.mark.parametrize(
@@ -285,12 +285,12 @@ def test_verify_tells_what_is_wrong_where(store: Store) -> None:
     (folders["c"] / "value.json").unlink()
     (folders["d"] / "artifact.json").write_text("{")
 
-    found = dict(store.verify())
+    problems = dict(store.verify())
 
-    assert list(folders.values()) == list(found)
-    assert found[folders["a"]] is None
+    assert list(folders.values()) == list(problems)
+    assert problems[folders["a"]] is None
     for key, name in (("b", "raw.bin"), ("c", "value.json"), ("d", "artifact.json")):
-        assert f"artifact {folders[key]} is damaged: {name}" in str(found[folders[key]])
+        assert f"artifact {folders[key]} is damaged: {name}" in str(problems[folders[key]])
 
 
 def test_damage_is_set_aside_under_a_number(store: Store) -> None:
@@ -376,15 +376,15 @@ def test_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    found = {}
+    result = {}
     for named in ("", "here", "~/there", "/some/where"):
         monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", named)
-        found[named] = Store.default().root
+        result[named] = Store.default().root
 
-    assert tmp_path / "here" == found["here"]
-    assert tmp_path / "home" / "there" == found["~/there"]
-    assert Path("/some/where") == found["/some/where"]
-    assert "autosparse" in found[""].parts
+    assert tmp_path / "here" == result["here"]
+    assert tmp_path / "home" / "there" == result["~/there"]
+    assert Path("/some/where") == result["/some/where"]
+    assert "autosparse" in result[""].parts
 
 
 @pytest.mark.parametrize("value", ["a text", 3, [1, {"a": None}], {"é": 1.5}, False, None], ids=str)
@@ -422,13 +422,13 @@ TENSORS = {
 
 def test_tensors_are_read_as_they_were_written(store: Store) -> None:
     """Names, types, shapes and every bit come back."""
-    found = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS)).tensors("state")
+    artifact = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS)).tensors("state")
 
-    assert set(TENSORS) == set(found)
+    assert set(TENSORS) == set(artifact)
     for name, tensor in TENSORS.items():
-        assert (tensor.dtype, tensor.shape) == (found[name].dtype, found[name].shape)
-        assert torch.equal(tensor, found[name])
-    assert math.copysign(1, found["odd"][2].item()) == -1
+        assert (tensor.dtype, tensor.shape) == (artifact[name].dtype, artifact[name].shape)
+        assert torch.equal(tensor, artifact[name])
+    assert math.copysign(1, artifact["odd"][2].item()) == -1
 
 
 def test_tensors_that_are_equal_are_equal_bytes() -> None:
@@ -447,11 +447,11 @@ def test_tensors_that_are_equal_are_equal_bytes() -> None:
 
 def test_damaged_tensors_are_never_read(store: Store) -> None:
     """A flipped bit in a tensor's file is damage, wherever it is."""
-    found = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS))
-    flip(found.folder / "state.safetensors")
+    artifact = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS))
+    flip(artifact.folder / "state.safetensors")
 
     with pytest.raises(DamagedArtifact):
-        found.tensors("state")
+        artifact.tensors("state")
 
 
 def packed(header: object, body: bytes) -> bytes:

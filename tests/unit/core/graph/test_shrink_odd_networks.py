@@ -188,6 +188,6 @@ def test_a_normalization_without_numbers_of_its_own_gets_smaller() -> None:
     network: Any = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, affine=False), nn.Linear(3, 1)).eval()
     with torch.no_grad():
         network[2].weight[:, 1] = 0
-        found: Any = resize(network, shrink(network, torch.zeros(2, 2)))
+        shrunk: Any = resize(network, shrink(network, torch.zeros(2, 2)))
 
-    assert 2 == found[1].num_features == len(found[1].running_mean)
+    assert 2 == shrunk[1].num_features == len(shrunk[1].running_mean)

@@ -156,11 +156,11 @@ class TestEveryScorer:
 
     def test_observer_sees_progress(self, name: str) -> None:
         """The observer receives progress up to the end."""
-        told: list[tuple[int, int]] = []
-        briefly(name, observe=lambda done, total: told.append((done, total)))
+        events: list[tuple[int, int]] = []
+        briefly(name, observe=lambda done, total: events.append((done, total)))
 
-        assert told[-1][0] == told[-1][1]
-        assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(told))
+        assert events[-1][0] == events[-1][1]
+        assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(events))
 
 
 @pytest.mark.parametrize("loss", ["ordinal", "pairwise"])

@@ -39,9 +39,9 @@ def test_a_convolution_of_any_kind(case: int) -> None:
         images = images.to(memory_format=torch.channels_last)
     expected = network(images)
 
-    found = apply_ways(network, {"0": {"1": "sparse"}})(images)
+    result = apply_ways(network, {"0": {"1": "sparse"}})(images)
 
-    torch.testing.assert_close(expected, found)
+    torch.testing.assert_close(expected, result)
 
 
 @pytest.mark.parametrize("shape", [(3, 6), (2, 5, 6), (1, 1, 1, 6)])

@@ -313,11 +313,11 @@ def test_network_is_in_training_mode_and_channels_last() -> None:
 
 def test_observer_is_told_of_every_epoch() -> None:
     """The observer hears of each epoch, with the number of all of them and its mean loss."""
-    told: list[tuple[int, int, float]] = []
+    events: list[tuple[int, int, float]] = []
 
-    losses = train(small(), images_of(5), SHORT, seeded(), observe=lambda *epoch: told.append(epoch))
+    losses = train(small(), images_of(5), SHORT, seeded(), observe=lambda *epoch: events.append(epoch))
 
-    assert [(1, 3, losses[0]), (2, 3, losses[1]), (3, 3, losses[2])] == told
+    assert [(1, 3, losses[0]), (2, 3, losses[1]), (3, 3, losses[2])] == events
 
 
 class Same(nn.Module):

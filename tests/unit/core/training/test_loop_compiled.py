@@ -90,7 +90,7 @@ class InvalidCxxCompiler(Exception):
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected", "told"),
+    ("raised", "expected", "message"),
     [
         (_Failed("a reason\nand more"), StepError, "torch cannot compile this network: a reason"),
         (InvalidCxxCompiler("No working C++ compiler"), MissingExtra, "finds none"),
@@ -98,7 +98,7 @@ class InvalidCxxCompiler(Exception):
     ],
 )
 def test_failures_have_a_hint(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], told: str
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], message: str
 ) -> None:
     """A limitation of torch is one line; an error of the network itself is raised unchanged. Of either pass: torch
     compiles the backward one when it is asked for.
@@ -109,7 +109,7 @@ def test_failures_have_a_hint(
 
     monkeypatch.setattr(torch, "compile", lambda model, **_: forward)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
-    with pytest.raises(expected, match=told), compiled(nn.Linear(1, 1)) as own:
-        own(torch.zeros(1))
-    with pytest.raises(expected, match=told), compiled(nn.Linear(1, 1)):
+    with pytest.raises(expected, match=message), compiled(nn.Linear(1, 1)) as network:
+        network(torch.zeros(1))
+    with pytest.raises(expected, match=message), compiled(nn.Linear(1, 1)):
         raise raised
