@@ -63,7 +63,7 @@ def describe_network(evidence: Evidence) -> Network:
 
 
 def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> tuple[Finding, ...]:
-    """Return the disconnected parts that the dense network connects, the gravest first; none for a sound network.
+    """Return the parts that only the dense network connects, the most severe first; none for a connected network.
 
     A layer appears once as part of a branch or the network, and again if it is empty. Takes two passes of the network,
     or one if the weights `on_path` are known. A disconnected network takes one more for every sum that may be cut.
