@@ -249,17 +249,17 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         name, options, classes = about.model.name, about.model.options, about.classes
         shape = about.shape[0], about.shape[1], about.shape[2]
         if min(*shape, classes) < 1 or not all(map(_is_modest, leaves([*shape, classes, options]))):
-            raise ValueError("its network is none that could be built")
+            raise ValueError("its network cannot be built")
         entry = models.find(name)
         if entry is None:
             raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
         if entry.facts.get("user_code"):
             raise UsageError(
-                f"the network of {opened.path} is own code, `{name}`, which loading never imports",
+                f"the network of {opened.path} is user code, `{name}`, which loading never imports",
                 "build it and load into it: `load(path, model)`",
             )
         if entry.pattern is not None and any(isinstance(value, str) for value in leaves(options)):
-            raise ValueError("its network's options hold texts")  # perhaps file names that a library would open
+            raise ValueError("its network's options contain strings")  # perhaps file names that a library would open
         if entry.pattern is None:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On the meta device first: the network may be larger than the file.

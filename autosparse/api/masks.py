@@ -254,11 +254,11 @@ class Masks(Mapping[str, "torch.Tensor"]):
         except OSError as error:
             raise UsageError(f"{source} cannot be read: {error.strerror or error}", "name a file of masks") from error
         except ValueError as error:
-            raise UsageError(f"{source} is damaged or no file of masks: {error}", "save the masks again") from error
+            raise UsageError(f"{source} is damaged or not a file of masks: {error}", "save the masks again") from error
         try:
             return cls(tensors)
         except AutosparseError as error:
-            raise UsageError(f"{source} is no file of masks: {error.message}", "`Masks.save` writes one") from None
+            raise UsageError(f"{source} is not a file of masks: {error.message}", "`Masks.save` writes one") from None
 
     def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
         home = unwrap(model) if model is not None else self._model
@@ -277,7 +277,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
             if parameter is None:
                 problems.append(f"it has no parameter {name}")
             elif torch.nn.parameter.is_lazy(parameter):
-                problems.append(f"{name} is built when it meets its first batch")
+                problems.append(f"{name} is lazy: it has no shape before its first batch")
             elif parameter.shape != mask.shape:
                 problems.append(f"{name} is {tuple(parameter.shape)} and its mask {tuple(mask.shape)}")
         if problems:

@@ -144,7 +144,7 @@ def test_apply_to_what_is_no_model() -> None:
 
     with pytest.raises(UsageError, match=r"must be a torch\.nn\.Module but is an OrderedDict"):
         masks.apply(nn.Linear(2, 2).state_dict())  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="weight is built when it meets its first batch"):
+    with pytest.raises(UsageError, match="weight is lazy: it has no shape before its first batch"):
         masks.apply(nn.LazyLinear(2))
 
 
@@ -159,9 +159,9 @@ def test_files_that_are_no_masks(tmp_path: Path) -> None:
     for path, sentence in (
         (tmp_path / "absent", "cannot be read: No such file"),
         (tmp_path, "cannot be read: Is a directory"),
-        (cut, "is damaged or no file of masks"),
-        (foreign, "is damaged or no file of masks"),
-        (weights, r"is no file of masks: the mask of fc\.weight must be a bool tensor but is torch\.float32"),
+        (cut, "is damaged or not a file of masks"),
+        (foreign, "is damaged or not a file of masks"),
+        (weights, r"is not a file of masks: the mask of fc\.weight must be a bool tensor but is torch\.float32"),
     ):
         with pytest.raises(UsageError, match=f"{path} {sentence}"):
             Masks.load(path)

@@ -378,11 +378,11 @@ def test_models_without_prunable_weights() -> None:
 
 def test_models_that_are_not_built_yet() -> None:
     """A lazy layer must meet a batch first."""
-    with pytest.raises(UsageError, match="layer `1` is built when it meets its first batch") as caught:
+    with pytest.raises(UsageError, match="layer `1` is lazy: it has no weights before its first batch") as caught:
         autosparse.prune(nn.Sequential(nn.ReLU(), nn.LazyLinear(2)), sparsity=0.5, method="random")
 
     assert "run one batch through the model first" == caught.value.hint
-    with pytest.raises(UsageError, match="layer `1` is built when it meets its first batch"):
+    with pytest.raises(UsageError, match="layer `1` is lazy: it has no weights before its first batch"):
         autosparse.prune(nn.Sequential(nn.Linear(2, 2), nn.LazyBatchNorm1d()), sparsity=0.5, method="random")
 
 

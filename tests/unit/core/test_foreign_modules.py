@@ -286,7 +286,7 @@ def test_reasons_in_one_sentence() -> None:
 
 def test_layers_that_are_not_built() -> None:
     """A lazy layer is refused by name."""
-    with pytest.raises(UsageError, match="layer `0` is built when it meets its first batch"):
+    with pytest.raises(UsageError, match="layer `0` is lazy: it has no weights before its first batch"):
         prunable_weights(nn.Sequential(nn.LazyConv2d(2, 3)))
 
 
