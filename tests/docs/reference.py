@@ -85,10 +85,10 @@ def _fields(schema: Mapping[str, Any]) -> str:
 
 def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     # Of a section that may be written in short, those of its long form.
-    result: Mapping[str, Any] = schema.get("properties") or next(
+    properties: Mapping[str, Any] = schema.get("properties") or next(
         one["properties"] for one in schema["anyOf"] if "properties" in one
     )
-    return result
+    return properties
 
 
 def _default(field: Mapping[str, Any], required: bool) -> str:

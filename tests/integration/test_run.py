@@ -83,8 +83,8 @@ def test_budgets_in_other_currencies(workspace: Workspace) -> None:
     asked = ("--budget", "0.9", "--budget", "parameters=674", "--budget", "macs=5k")
     methods = ("--set", "method=snip", "--set", "controls=[shuffle]")
     ended = workspace.run("run", "small.yaml", "--json", *asked, *methods)
-    actual = {(r["method"], r["budget"]): r for r in [*ended.json["results"], *ended.json["controls"]]}
-    within = [result for (_, budget), result in actual.items() if budget == "5k macs"]
+    results = {(r["method"], r["budget"]): r for r in [*ended.json["results"], *ended.json["controls"]]}
+    within = [result for (_, budget), result in results.items() if budget == "5k macs"]
     folders = {Path(model["path"]).parent.name: model["sparsity"] for model in ended.json["emitted"]}
     shown = workspace.run("report").out
 
@@ -94,12 +94,12 @@ def test_budgets_in_other_currencies(workspace: Workspace) -> None:
     assert len({result["sparsity"] for result in within}) > 2
     assert all(result["sparsity"] == pytest.approx(1 - result["kept"] / 4964, abs=1e-3) for result in within)
     for field in ("kept", "macs", "sparsity", "test_accuracy"):  # 178 + 496: one network, twice asked for
-        assert actual["snip", "0.9"][field] == actual["snip", "674 parameters"][field]
-    assert actual["snip", "5k macs"]["kept"] == actual["snip.shuffle", "5k macs"]["kept"]  # the same quotas
+        assert results["snip", "0.9"][field] == results["snip", "674 parameters"][field]
+    assert results["snip", "5k macs"]["kept"] == results["snip.shuffle", "5k macs"]["kept"]  # the same quotas
     assert {
         "snip-0.9-seed0": 0.9,
         "snip-674-parameters-seed0": 0.9,
-        "snip-5k-macs-seed0": actual["snip", "5k macs"]["sparsity"],
+        "snip-5k-macs-seed0": results["snip", "5k macs"]["sparsity"],
     } == folders
     assert all(column in shown for column in ("sparsity 0.9", "674 parameters", "5k macs"))
 

@@ -53,16 +53,16 @@ def write(folder: Path, *, net: str = NET, data: str = DATA, model: str = "net.p
 
 
 @pytest.fixture
-def here(target: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """The workspace as this process's directory; imported modules are forgotten afterwards."""
-    monkeypatch.chdir(target.folder)
-    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(target.cache))
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(workspace.cache))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield target
+    yield workspace
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(target.folder)):
+        if str(getattr(module, "__file__", None) or "").startswith(str(workspace.folder)):
             del sys.modules[name]
 
 
@@ -499,8 +499,8 @@ def test_a_missing_set_can_be_planned_but_not_run(
 def test_keys_are_the_same_before_and_after_a_download(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A published shape gives final keys: user code is traced for it before the data exist."""
     write(here.folder)
-    result = keys(capsys, "own.yaml", "--set 'dataset={name: cifar10, root: nowhere, download: true}'")
+    before = keys(capsys, "own.yaml", "--set 'dataset={name: cifar10, root: nowhere, download: true}'")
     (here.folder / "elsewhere").mkdir()
     moved = write(here.folder / "elsewhere")
 
-    assert result == keys(capsys, f"{moved}/own.yaml", "--set 'dataset={name: cifar10, root: nowhere}'")
+    assert before == keys(capsys, f"{moved}/own.yaml", "--set 'dataset={name: cifar10, root: nowhere}'")

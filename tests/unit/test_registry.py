@@ -111,10 +111,10 @@ def test_an_option_may_be_tuned_only_where_it_is_named() -> None:
 
 def test_a_dataclass_has_options_too() -> None:
     """Fields of a keyword-only dataclass are options."""
-    result = options_of(Recipe)
+    options = options_of(Recipe)
 
-    assert 160 == result["epochs"].default
-    assert "peak learning rate" == result["lr"].help
+    assert 160 == options["epochs"].default
+    assert "peak learning rate" == options["lr"].help
 
 
 def test_a_function_without_options_has_none() -> None:

@@ -458,13 +458,13 @@ def test_bench_tells_rates_and_measures_what_plans_use_anew(
     monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
     (here.folder / "small.yaml").write_text(SMALL)
     ended = call(capsys, "bench small.yaml --rounds 1 --json")
-    reported = ended.json
+    document = ended.json
     assert "measuring this machine" in ended.err
-    (plain, measured), item = reported["training"][0]["rounds"][0], reported["training"][0]
+    (plain, measured), item = document["training"][0]["rounds"][0], document["training"][0]
 
-    assert (0, 1) == (ended.code, reported["schema_version"])
+    assert (0, 1) == (ended.code, document["schema_version"])
     assert measured / plain == item["ratio"] == item["images_per_second"] / item["plain_images_per_second"]
-    assert reported["scoring"]["weights_per_second"]["paper"] > 0
+    assert document["scoring"]["weights_per_second"]["paper"] > 0
     assert "measuring this machine" not in call(capsys, "plan small.yaml").err
     assert 2 == call(capsys, "bench small.yaml --rounds 0").code
 

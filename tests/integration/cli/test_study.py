@@ -21,17 +21,17 @@ def study(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
 
 def test_a_plan_tells_what_is_shared(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A variant's steps count once, where they are met first; nothing but the method is run."""
-    result = study(capsys, "--plan --json --vary irp.rounds=2,3 --vary scorer.steps=20,10").json["variants"]
+    variants = study(capsys, "--plan --json --vary irp.rounds=2,3 --vary scorer.steps=20,10").json["variants"]
 
     assert [
         ("irp.rounds", 2, False),
         ("irp.rounds", 3, True),
         ("scorer.steps", 20, True),
         ("scorer.steps", 10, False),
-    ] == [(each["factor"], each["value"], each["base"]) for each in result]
-    assert result[0]["run"] == result[0]["steps"]
-    assert result[1]["run"] < result[1]["steps"]  # two rounds are there by then
-    assert 0 == result[2]["run"]
+    ] == [(each["factor"], each["value"], each["base"]) for each in variants]
+    assert variants[0]["run"] == variants[0]["steps"]
+    assert variants[1]["run"] < variants[1]["steps"]  # two rounds are there by then
+    assert 0 == variants[2]["run"]
     assert not list(spec.folder.glob("cache/artifacts/*"))
 
 
@@ -61,9 +61,9 @@ def test_a_spec_says_what_is_varied(spec: Workspace, capsys: pytest.CaptureFixtu
     plain = call(capsys, "plan spec.yaml --json").json
     path.write_text(path.read_text() + "study: {irp.rounds: [2, 3], training.lr: [0.05, 0.1]}\n")
 
-    result = study(capsys, "--plan --json --vary irp.rounds=3,4").json["variants"]
+    variants = study(capsys, "--plan --json --vary irp.rounds=3,4").json["variants"]
 
-    assert [3, 4, 0.05, 0.1] == [each["value"] for each in result]
+    assert [3, 4, 0.05, 0.1] == [each["value"] for each in variants]
     assert [step["key"] for step in plain["steps"]] == [
         step["key"] for step in call(capsys, "plan spec.yaml --json").json["steps"]
     ]

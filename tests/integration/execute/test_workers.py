@@ -73,14 +73,14 @@ def test_workers_fit_cores_and_memory(
 ) -> None:
     """The requested number is reduced to fit memory; auto takes every core if that saves time."""
     given = fitted(tmp_path, f"target.workers={asked}", seconds=seconds, memory=memory * 2**30)
-    result = with_workers(given, cores)
+    fit = with_workers(given, cores)
 
-    assert expected == result.workers
+    assert expected == fit.workers
     lowered = asked == "3" and expected < 3
     assert ([f"target.workers 3 → {expected}"] if lowered else []) == [
-        str(adjustment) for adjustment in result.adjustments
+        str(adjustment) for adjustment in fit.adjustments
     ]
-    assert (result.seconds < given.seconds) == (expected > 1)
+    assert (fit.seconds < given.seconds) == (expected > 1)
 
 
 def test_threads_share_the_cores(tmp_path: Path) -> None:

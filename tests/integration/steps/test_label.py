@@ -54,16 +54,16 @@ def test_every_round_is_described_by_what_it_finds(here: Workspace) -> None:
 
     assert [f"100@{n}:{layer}" for n in (1, 2, 3) for layer in layers] == list(features.values)
     for number in (1, 2, 3):
-        actual = {name: torch.ones_like(mask) for name, mask in masks[0].items()} if number == 1 else masks[number - 2]
-        remaining = sum(int(mask.sum()) for mask in actual.values()) / sum(mask.numel() for mask in actual.values())
+        result = {name: torch.ones_like(mask) for name, mask in masks[0].items()} if number == 1 else masks[number - 2]
+        remaining = sum(int(mask.sum()) for mask in result.values()) / sum(mask.numel() for mask in result.values())
         for layer in layers:
-            name, left = f"100@{number}:{layer}", int(actual[layer].sum())
+            name, left = f"100@{number}:{layer}", int(result[layer].sum())
 
             assert left == features.sizes[name] == len(features.values[name]) == len(shares[name])
             assert int(masks[number - 1][layer].sum()) == int(shares[name].sum())
             assert {0.0, 1.0} >= set(shares[name].tolist())
             torch.testing.assert_close(
-                torch.tensor([left / actual[layer].numel(), remaining]).log().expand(left, 2),
+                torch.tensor([left / result[layer].numel(), remaining]).log().expand(left, 2),
                 features.values[name][:, [group == "remaining" for group in features.columns]],
             )
     assert set(features.columns) == {"magnitude", "gradient", "sensitivity", "channels", "layer", "remaining"}

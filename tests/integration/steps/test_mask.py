@@ -47,9 +47,9 @@ def test_training_batches_are_the_recipes() -> None:
 
     assert [4, 4, 2] * 2 == [len(labels) for _, labels in expected]
     for _ in range(2):
-        result = [*islice(training_stream(images, recipe, 7), 6)]
+        batches = [*islice(training_stream(images, recipe, 7), 6)]
         assert all(
             torch.equal(a, b)
-            for one, other in zip(expected, result, strict=True)
+            for one, other in zip(expected, batches, strict=True)
             for a, b in zip(one, other, strict=True)
         )

@@ -75,10 +75,10 @@ def test_a_killed_writer_leaves_nothing_visible(store: Store, processes: list[su
     assert [] == list(store.verify())
 
     with store.lock(KEY, wait=False):
-        result = publish(store)
+        artifact = publish(store)
 
-    assert bytes(range(256)) == result.read("raw.bin")
-    assert {"raw.bin", "value.json"} == set(result.files)
+    assert bytes(range(256)) == artifact.read("raw.bin")
+    assert {"raw.bin", "value.json"} == set(artifact.files)
     assert [] == list((store.root / "drafts").iterdir())
 
 

@@ -236,7 +236,7 @@ def test_snip_ranks_by_the_gradient_where_training_has_led() -> None:
     """Scores are |w g| of the trained network, in evaluation mode, over the existing images."""
     network = trained()
     network.eval()
-    result = one_round(1, None, rank_by="snip").scores
+    scores = one_round(1, None, rank_by="snip").scores
     images = images_of(20)
     outputs = network(torch.cat([inputs for inputs, _ in images.in_order(20)]))
     loss = torch.nn.functional.cross_entropy(outputs, images.labels)
@@ -244,7 +244,7 @@ def test_snip_ranks_by_the_gradient_where_training_has_led() -> None:
     gradient = torch.autograd.grad(loss, list(weights.values()))
 
     for (name, weight), part in zip(weights.items(), gradient, strict=True):
-        torch.testing.assert_close((weight * part).abs(), result[name], rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close((weight * part).abs(), scores[name], rtol=1e-3, atol=1e-7)
 
 
 def test_a_pruned_weight_never_comes_back_whatever_ranks() -> None:

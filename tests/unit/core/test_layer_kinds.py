@@ -72,16 +72,16 @@ def test_declared_layers_are_prunable() -> None:
     """Declared parameters are prunable in model order, read as layers are, and copies of the network keep that."""
     model = copy.deepcopy(declare_layers(Words(), ALL))
 
-    result = {layer.name: layer for layer in describe_layers(model, torch.ones(1, 4))}
+    layers = {layer.name: layer for layer in describe_layers(model, torch.ones(1, 4))}
 
     assert ["words.weight", "hidden.weight", "experts.up", "head.weight"] == list(prunable_weights(model))
     assert ((8, 8), 8, 8, True) == tuple(
-        getattr(result["hidden.weight"], part) for part in ("shape", "fan_in", "fan_out", "transposed")
+        getattr(layers["hidden.weight"], part) for part in ("shape", "fan_in", "fan_out", "transposed")
     )
     assert ((18, 8), 8, 6, 3) == tuple(
-        getattr(result["experts.up"], part) for part in ("shape", "fan_in", "fan_out", "groups")
+        getattr(layers["experts.up"], part) for part in ("shape", "fan_in", "fan_out", "groups")
     )
-    assert [0, 4, 1, 1] == [layer.positions for layer in result.values()]
+    assert [0, 4, 1, 1] == [layer.positions for layer in layers.values()]
 
 
 def test_channels_of_declared_layers() -> None:

@@ -124,8 +124,8 @@ def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) ->
     assert () == fit.notes
     assert 1 == fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).plan.spec.tuning.trials
     assert 1 == one.plan.spec.tuning.trials
-    printed = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
-    assert ["one trial is the least, and takes about 4 s, above `tuning.time` 1s"] == [*printed]
+    notes = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
+    assert ["one trial is the least, and takes about 4 s, above `tuning.time` 1s"] == [*notes]
 
 
 def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path) -> None:
@@ -177,13 +177,13 @@ def test_what_time_for_tuning_became_is_rendered(store: Store, tmp_path: Path) -
 def test_a_limit_holds_for_the_steps_that_run(store: Store, tmp_path: Path) -> None:
     """Some steps of a plan that does not fit may fit; those that do not are refused with what would do."""
     path = open_spec(tmp_path)
-    result = fitted(store, "target.time=5s", spec=path)
-    cheap = [step.name for step in result.plan.of("data") + result.plan.of("init")]
-    dear = [*cheap, *(step.name for step in result.plan.of("train"))]
-    refused = fit_steps(result, dear).problem
+    fit = fitted(store, "target.time=5s", spec=path)
+    cheap = [step.name for step in fit.plan.of("data") + fit.plan.of("init")]
+    dear = [*cheap, *(step.name for step in fit.plan.of("train"))]
+    refused = fit_steps(fit, dear).problem
 
-    assert isinstance(result.problem, FitError)
-    assert fit_steps(result, cheap).problem is None
+    assert isinstance(fit.problem, FitError)
+    assert fit_steps(fit, cheap).problem is None
     assert refused is not None
     assert "these steps take about" in refused.message
 

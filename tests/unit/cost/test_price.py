@@ -283,10 +283,10 @@ def test_what_cannot_fit_names_a_batch_that_would(store: Store) -> None:
 
 def test_less_memory_than_torch_takes(store: Store) -> None:
     """No size of anything would fit, and the hint says so."""
-    result = fitted(store, "target.memory=100MiB")
+    fit = fitted(store, "target.memory=100MiB")
 
-    assert result.problem is not None
-    assert "torch and image readers take 552 MiB here" in (result.problem.hint or "")
+    assert fit.problem is not None
+    assert "torch and image readers take 552 MiB here" in (fit.problem.hint or "")
 
 
 def open_spec(folder: Path, *extra: str) -> Path:

@@ -165,8 +165,8 @@ def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(t
         "    return torch.nn.Sequential(flat, torch.nn.Linear(192, width), torch.nn.Linear(width, classes))\n"
     )
 
-    def identified(workspace: str, text: str) -> object:
-        file = tmp_path / workspace / "widths.json"
+    def identified(path: str, text: str) -> object:
+        file = tmp_path / path / "widths.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
         options = {"widths": str(file), "initialization": "orthogonal"}

@@ -81,9 +81,9 @@ def test_golden_keys() -> None:
 
     They were pinned once before it, when every option came to be written out.
     """
-    result = keys(digits())
+    before = keys(digits())
 
-    assert GOLDEN == {name: result[name] for name in GOLDEN}, (
+    assert GOLDEN == {name: before[name] for name in GOLDEN}, (
         "keys have moved: every IRP, scorer, mask and training that users have cached would run again, hours on a "
         "laptop and days on a cluster. Raise the version of the operation that changed; write new keys here only for "
         "steps that cannot be reused, and say so in CHANGELOG"

@@ -126,9 +126,9 @@ def test_an_override_sets_a_typed_value(override: str, path: tuple[str, ...], ex
 
 def test_an_override_leaves_its_neighbours() -> None:
     """Setting one key of a section keeps the others that the file wrote."""
-    result = load(GOOD + "training: {lr: 0.2, epochs: 3}\n", overrides=["training.epochs=7"]).spec.training
+    spec = load(GOOD + "training: {lr: 0.2, epochs: 3}\n", overrides=["training.epochs=7"]).spec.training
 
-    assert (7, 0.2) == (result.epochs, result.lr)
+    assert (7, 0.2) == (spec.epochs, spec.lr)
 
 
 def test_later_overrides_win() -> None:
@@ -257,12 +257,12 @@ def test_mappings_merge_and_everything_else_is_replaced(base: str) -> None:
     """Keys of a section are laid over the base's, down to options; lists and values are replaced."""
     text = base + "budget: [0.7]\ntraining: {epochs: 9}\nmethod: {criterion: {images: 16}}\n"
 
-    result = load(text).spec
+    spec = load(text).spec
 
-    assert (0.7,) == result.budget
-    assert (0.3, 9) == (result.training.lr, result.training.epochs)
-    assert {"name": "snip", "images": 16, "mode": "training"} == result.method.criterion.model_dump()
-    assert ("mine", "erk") == (result.method.name, result.method.allocation.name)
+    assert (0.7,) == spec.budget
+    assert (0.3, 9) == (spec.training.lr, spec.training.epochs)
+    assert {"name": "snip", "images": 16, "mode": "training"} == spec.method.criterion.model_dump()
+    assert ("mine", "erk") == (spec.method.name, spec.method.allocation.name)
 
 
 @pytest.mark.parametrize(
@@ -316,16 +316,16 @@ def test_bases_are_found_beside_the_file_that_names_them() -> None:
     Path("a/b/low.yaml").write_text(GOOD + "training: {lr: 0.3}\n")
     Path("a/middle.yaml").write_text("extends: b/low.yaml\ntraining: {epochs: 4}\n")
 
-    result = load("extends: a/middle.yaml\nbudget: [0.5]\n").spec
+    spec = load("extends: a/middle.yaml\nbudget: [0.5]\n").spec
 
-    assert (0.3, 4, (0.5,)) == (result.training.lr, result.training.epochs, result.budget)
+    assert (0.3, 4, (0.5,)) == (spec.training.lr, spec.training.epochs, spec.budget)
 
 
 def test_overrides_lie_over_bases(base: str) -> None:
     """The command line has the last word."""
-    result = load(base, overrides=["training.epochs=1", "model.width=2"]).spec
+    spec = load(base, overrides=["training.epochs=1", "model.width=2"]).spec
 
-    assert (0.3, 1, 2) == (result.training.lr, result.training.epochs, result.model.options()["width"])
+    assert (0.3, 1, 2) == (spec.training.lr, spec.training.epochs, spec.model.options()["width"])
 
 
 @pytest.mark.parametrize("files", [["spec"], ["spec", "a"], ["spec", "a", "b"]])

@@ -46,24 +46,24 @@ def visible(store: Store) -> list[str]:
 def test_what_is_published_can_be_opened(store: Store) -> None:
     """An opened artifact has the files, the bytes and the description it was published with."""
     made = publish(store)
-    result = store.open("mask", KEY)
+    artifact = store.open("mask", KEY)
 
     assert store.has("mask", KEY)
-    assert (KEY, store.root / "artifacts" / "mask" / KEY) == (result.key, result.folder)
-    assert made.descriptor == result.descriptor
-    assert {"raw.bin", "value.json"} == set(result.files)
-    assert bytes(range(256)) == result.read("raw.bin")
-    assert {"a": "é", "b": [1, 2.5]} == result.json("value")
-    assert 1.5 == result.descriptor["seconds"]
-    assert "mask" == result.descriptor["operation"]
+    assert (KEY, store.root / "artifacts" / "mask" / KEY) == (artifact.key, artifact.folder)
+    assert made.descriptor == artifact.descriptor
+    assert {"raw.bin", "value.json"} == set(artifact.files)
+    assert bytes(range(256)) == artifact.read("raw.bin")
+    assert {"a": "é", "b": [1, 2.5]} == artifact.json("value")
+    assert 1.5 == artifact.descriptor["seconds"]
+    assert "mask" == artifact.descriptor["operation"]
 
 
 def test_the_descriptor_names_bytes_and_digests(store: Store) -> None:
     """Every file has its size and sha256, which any tool can check."""
-    result = publish(store)
+    artifact = publish(store)
 
-    assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == result.files["raw.bin"]
-    assert json.loads((result.folder / "artifact.json").read_text()) == result.descriptor
+    assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == artifact.files["raw.bin"]
+    assert json.loads((artifact.folder / "artifact.json").read_text()) == artifact.descriptor
 
 
 def test_nothing_else_is_left_behind(store: Store) -> None:
@@ -212,25 +212,25 @@ def extend(path: Path) -> None:
 @pytest.mark.parametrize("damage", [flip, truncate, extend, Path.unlink], ids=lambda damage: damage.__name__)
 def test_damaged_bytes_are_never_read(store: Store, damage: Callable[[Path], None]) -> None:
     """A file that differs from the published file raises DamagedArtifact, naming it and its key."""
-    result = publish(store)
-    damage(result.folder / "raw.bin")
+    artifact = publish(store)
+    damage(artifact.folder / "raw.bin")
 
     with pytest.raises(DamagedArtifact) as caught:
         store.open("mask", KEY).read("raw.bin")
 
     assert KEY == caught.value.key
     assert 4 == caught.value.exit_code
-    assert caught.value.message.startswith(f"artifact {result.folder} is damaged: raw.bin ")
+    assert caught.value.message.startswith(f"artifact {artifact.folder} is damaged: raw.bin ")
     assert "é" in store.open("mask", KEY).json("value")["a"]
 
 
 def test_a_file_that_was_not_published_is_not_read(store: Store) -> None:
     """Files that others add to the folder are no part of the artifact."""
-    result = publish(store)
-    (result.folder / "more.bin").write_bytes(b"1")
+    artifact = publish(store)
+    (artifact.folder / "more.bin").write_bytes(b"1")
 
     with pytest.raises(DamagedArtifact):
-        result.read("more.bin")
+        artifact.read("more.bin")
 
 
 @pytest.mark.parametrize(
