@@ -25,10 +25,24 @@ from typing import Any, Self
 
 
 class AutosparseError(Exception):
-    """Failure described in one sentence (location, value, rule), with its remedy in `hint`.
+    """Base of all errors: a failure described in one sentence (location, value, rule), with its remedy.
 
-    `step` names the failed step, where the failure concerns no other step. `problems` lists all failures as (message,
-    hint), where one error stands for several.
+    Args:
+        message: Failure in one sentence.
+        hint: Remedy in one sentence; Python prints it below the traceback.
+
+    Attributes:
+        exit_code: Exit code of the command line.
+        step: Name of the failed step, where the failure concerns no other step.
+        problems: All failures as (message, hint), where one error stands for several.
+
+    Examples:
+        >>> import autosparse
+        >>> try:
+        ...     autosparse.Masks({})
+        ... except AutosparseError as error:
+        ...     print(error.message)
+        masks must name at least one weight
     """
 
     exit_code = 1
@@ -48,7 +62,14 @@ class AutosparseError(Exception):
 
     @classmethod
     def of(cls, problems: Sequence[tuple[str, str | None]]) -> Self:
-        """Combine several problems into one error."""
+        """Combine several problems into one error.
+
+        Args:
+            problems: Message and hint of each problem; the first are those of the error.
+
+        Returns:
+            The error.
+        """
         error = cls(*problems[0])
         error.problems = tuple(problems)
         return error
@@ -116,7 +137,13 @@ class SpecError(UsageError):
 
 
 class InvalidValue(UsageError):
-    """Value of a spec that contradicts the data, the network or other values; `path` is its dotted path."""
+    """Value of a spec that contradicts the data, the network or other values.
+
+    Args:
+        message: Contradiction in one sentence.
+        hint: Remedy in one sentence.
+        path: Dotted path of the value in the spec, such as `training.epochs`.
+    """
 
     def __init__(self, message: str, hint: str | None = None, path: str = "") -> None:
         super().__init__(message, hint)
@@ -144,8 +171,14 @@ class FitError(AutosparseError):
 class DamagedArtifact(AutosparseError):
     """Artifact whose bytes differ from its descriptor, or whose content lacks the form of its step's result.
 
-    For malformed content with valid digests, `created` is the time in the descriptor: the bytes cannot show whether the
-    artifact was rebuilt.
+    Args:
+        key: Key of the artifact.
+        message: Damage in one sentence.
+        hint: Remedy in one sentence.
+
+    Attributes:
+        created: Time in the descriptor, for malformed content with valid digests: the bytes cannot show whether the
+            artifact was rebuilt.
     """
 
     exit_code = 4
@@ -190,4 +223,9 @@ class Busy(AutosparseError):
 
 
 class AutosparseWarning(UserWarning):
-    """Deviation from the request, or a result with less evidence than it suggests."""
+    """Deviation from the request, or a result with less evidence than it suggests.
+
+    Examples:
+        >>> import warnings
+        >>> warnings.simplefilter("error", AutosparseWarning)  # in a script: stop at any deviation
+    """

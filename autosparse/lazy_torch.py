@@ -15,10 +15,10 @@ class _LazyModule(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):  # inspection (doctest, copy, pydantic) must not import anything
             raise AttributeError(name)
-        own = vars(self)
-        if "imported" not in own:  # an import statement on every access takes as long as a small torch operation
-            own["imported"] = importlib.import_module(self.__name__)
-        return getattr(own["imported"], name)
+        attributes = vars(self)
+        if "imported" not in attributes:  # an import statement on every access takes as long as a small torch operation
+            attributes["imported"] = importlib.import_module(self.__name__)
+        return getattr(attributes["imported"], name)
 
 
 if TYPE_CHECKING:

@@ -22,11 +22,23 @@ from autosparse.errors import UsageError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _ABSENT = inspect.Parameter.empty
+_SECTION = re.compile(r"^(Args|Returns|Raises|Examples|References):$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Range:
-    """Interval of an option's values in tuning; with `when_named` only if a spec names the option."""
+    """Interval of an option's values in tuning.
+
+    Attributes:
+        low: Lowest value, included.
+        high: Highest value, included.
+        log: Whether trials sample on a logarithmic scale.
+        when_named: Whether tuning includes the option only if the spec's `tuning.options` names it.
+
+    Examples:
+        >>> 0.05 in Range(0.01, 1, log=True)
+        True
+    """
 
     low: float
     high: float
@@ -42,7 +54,16 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Candidate values of an option in tuning; with `when_named` only if a spec names the option."""
+    """Candidate values of an option in tuning.
+
+    Attributes:
+        values: Values that trials choose from.
+        when_named: Whether tuning includes the option only if the spec's `tuning.options` names it.
+
+    Examples:
+        >>> print(OneOf(("igq", "erk")))
+        igq, erk
+    """
 
     values: tuple[Any, ...]
     when_named: bool = False
@@ -91,7 +112,19 @@ class Option:
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """Return the keyword-only arguments of a function or dataclass, in order, with resolved types."""
+    """Return the options of a function or dataclass: its keyword-only arguments, with resolved types.
+
+    Args:
+        function: Function or dataclass; only the annotations of its keyword-only arguments are evaluated.
+
+    Returns:
+        Options by name, in the order of the signature.
+
+    Examples:
+        >>> def noise(evidence, *, scale: float = 1.0): ...
+        >>> options_of(noise)["scale"].default
+        1.0
+    """
     parameters = [
         parameter
         for parameter in inspect.signature(function).parameters.values()
@@ -127,21 +160,37 @@ class Entry(Generic[Function]):
         return {**({} if self.pattern else options_of(self.function)), **shared}
 
     def apart(self, values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Split option values into the function's and the shared ones."""
+        """Split option values into the function's and the shared ones.
+
+        Args:
+            values: Option values by name.
+
+        Returns:
+            The values that the function takes, and those of the shared options of its kind.
+        """
         specific = {name: value for name, value in values.items() if name not in self.shared}
         return specific, {name: value for name, value in values.items() if name in self.shared}
 
     @property
     def help(self) -> str:
         """First line of the docstring."""
-        return (inspect.getdoc(getattr(self.function, "func", self.function)) or "").partition("\n")[0]
+        return self.description.partition("\n")[0]
+
+    @property
+    def description(self) -> str:
+        """Docstring without its sections, such as `Args`: the text of the JSON Schema."""
+        text = inspect.getdoc(getattr(self.function, "func", self.function)) or ""
+        return _SECTION.split(text, maxsplit=1)[0].rstrip()
 
 
 class Registry(Generic[Function]):
     """Choices of one kind, by name, in order of registration.
 
-    `shared` is a dataclass whose fields are options of every choice; a registration that states a fact of the same name
-    changes the default.
+    Args:
+        kind: Noun for one choice in messages, such as `criterion`.
+        plural: Plural of the noun, the KIND of `autosparse list KIND`.
+        shared: Dataclass whose fields are options of every choice; a registration with a fact of the same name changes
+            the default.
     """
 
     def __init__(self, kind: str, plural: str, shared: Callable[..., Any] | None = None) -> None:
@@ -166,11 +215,34 @@ class Registry(Generic[Function]):
         pattern: str | None = None,
         **facts: Any,
     ) -> Any:
-        """Register a function for YAML, under its own name unless `name` is given.
+        """Register a function as a choice in YAML: a decorator, with or without arguments.
 
-        Raise `version` when the function's results for the same options change; `facts` are properties that the program
-        needs without a call. A function with a `pattern` stands for every name that matches it; it takes that name
-        first, and any options.
+        The positional parameters of the function are its inputs, its keyword-only parameters the options in YAML, and
+        the first line of its docstring the help text.
+
+        Args:
+            function: Function to register, if the decorator is used without arguments.
+            name: Name in YAML, by default the function's.
+            version: Version of the results, part of every cache key: raise it when results for equal options change.
+            pattern: Regular expression of the names that the function stands for, such as `timm:NAME`. The function
+                takes the matched name first, and any options.
+            **facts: Properties that the program reads without a call, such as `gradients=1`; the docstring of a
+                registry's module lists them.
+
+        Returns:
+            The function itself; with arguments, the decorator.
+
+        Raises:
+            ValueError: If the name is registered already.
+
+        Examples:
+            >>> criteria = Registry("criterion", "criteria")
+            >>> @criteria.register(gradients=0)
+            ... def magnitude(evidence):
+            ...     "Score by |w| at initialization."
+            ...     return {name: weight.abs() for name, weight in evidence.initial.items()}
+            >>> criteria.names, criteria["magnitude"].help
+            (('magnitude',), 'Score by |w| at initialization.')
         """
 
         def add(function: Function) -> Function:
@@ -192,7 +264,14 @@ class Registry(Generic[Function]):
         return isinstance(name, str) and self.find(name) is not None
 
     def find(self, name: str) -> Entry[Function] | None:
-        """Return the entry of a name, or the first one with a matching pattern, bound to that name."""
+        """Return the entry of a name, or the first one with a matching pattern, bound to that name.
+
+        Args:
+            name: Name in YAML.
+
+        Returns:
+            The entry, or None without one; `registry[name]` raises UsageError instead.
+        """
         entry = self._entries.get(name)
         if entry and entry.pattern is None:
             return entry
@@ -202,7 +281,14 @@ class Registry(Generic[Function]):
         return None
 
     def template(self, name: str) -> str | None:
-        """Return the registered name behind `name`: itself, or that of the first matching pattern."""
+        """Return the registered name of a choice: its own, or that of the first matching pattern.
+
+        Args:
+            name: Name in YAML.
+
+        Returns:
+            The registered name, or None without one.
+        """
         if (entry := self._entries.get(name)) and entry.pattern is None:
             return name
         matching = (e.name for e in self._entries.values() if e.pattern and re.fullmatch(e.pattern, name))
@@ -217,12 +303,31 @@ class Registry(Generic[Function]):
         return tuple(name for name, entry in self._entries.items() if entry.pattern is None)
 
     def suggest(self, name: str) -> str:
-        """Return a hint with the likely name in place of an unknown one."""
+        """Return the hint of an error about an unknown name.
+
+        Args:
+            name: Unknown name.
+
+        Returns:
+            The most similar name, or else the command that lists all names.
+        """
         return suggestion(name, self.names) or f"run `autosparse list {self.plural}`"
 
 
 def suggestion(word: str, known: Sequence[str]) -> str | None:
-    """Return `did you mean ...?` for a misspelt word, or None without a similar one."""
+    """Return `did you mean ...?` for a misspelt word.
+
+    Args:
+        word: Misspelt word.
+        known: Words to choose from.
+
+    Returns:
+        The hint, or None if no known word is similar.
+
+    Examples:
+        >>> suggestion("sinp", ["snip", "grasp"])
+        'did you mean `snip`?'
+    """
     near = nearest(word, known)
     return f"did you mean `{near}`?" if near else None
 

@@ -66,15 +66,15 @@ def _remember_small() -> None:
         _share_files(store.root / "memory", _rates)
 
 
-def _share_files(source: Path | None, place: Path | None) -> None:
-    if source is None or place is None:
+def _share_files(source: Path | None, target: Path | None) -> None:
+    if source is None or target is None:
         return
     for path in [*source.glob("rates-*.json"), *source.glob("network-*.json")]:
-        place.mkdir(parents=True, exist_ok=True)
-        if not (place / path.name).exists():
-            draft = place / f"{path.name}.{os.getpid()}"
+        target.mkdir(parents=True, exist_ok=True)
+        if not (target / path.name).exists():
+            draft = target / f"{path.name}.{os.getpid()}"
             shutil.copyfile(path, draft)
-            draft.replace(place / path.name)
+            draft.replace(target / path.name)
 
 
 def _lend_rates(cache: Path) -> None:
@@ -116,7 +116,7 @@ def _heeding_interrupts() -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """Result of a finished command."""
 
     code: int
     out: str
@@ -128,7 +128,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Place:
+class Workspace:
     """A directory with its own cache, and the command line in it."""
 
     folder: Path
@@ -143,7 +143,7 @@ class Place:
         return {**kept, "AUTOSPARSE_CACHE_DIR": str(self.cache), "NO_COLOR": "1", "COLUMNS": "100"}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Begin a command in a process of its own."""
+        """Start a command in another process."""
         self.lend_rates()
         return subprocess.Popen(
             [sys.executable, "-m", "autosparse", *arguments],
@@ -157,7 +157,7 @@ class Place:
         )
 
     def run(self, *arguments: str) -> Ended:
-        """Run a command to its end, in a process of its own that has imported what it needs."""
+        """Run a command to its end, in a process that has the imports already."""
         self.lend_rates()
         request = {"arguments": arguments, "folder": str(self.folder), "environment": self.environment}
         with tempfile.TemporaryDirectory() as folder:
@@ -177,42 +177,44 @@ class Place:
 
     def digests(self, operations: Sequence[str] = ("irp", "scorer", "mask", "train", "emit")) -> dict[str, str]:
         """sha256 of every tensor file, by operation, key and name."""
-        found: dict[str, str] = {}
+        results: dict[str, str] = {}
         for path in sorted((self.cache / "artifacts").glob("*/*/artifact.json")):
             if path.parent.parent.name in operations:
                 files = json.loads(path.read_text())["files"]
-                place = f"{path.parent.parent.name}/{path.parent.name}"
-                found |= {
-                    f"{place}/{name}": file["sha256"] for name, file in files.items() if name.endswith(".safetensors")
+                artifact = f"{path.parent.parent.name}/{path.parent.name}"
+                results |= {
+                    f"{artifact}/{name}": file["sha256"]
+                    for name, file in files.items()
+                    if name.endswith(".safetensors")
                 }
-        return found
+        return results
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """An empty directory with the small spec in it and a cache of its own."""
+def workspace(tmp_path: Path) -> Workspace:
+    """An empty directory with the small spec and its cache."""
     (tmp_path / "small.yaml").write_text(SMALL)
-    return Place(tmp_path)
+    return Workspace(tmp_path)
 
 
 @pytest.fixture
-def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
+def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The place as the directory and environment of this process."""
-    monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(workspace.cache))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
-    return place
+    return workspace
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Ended]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, Ended]:
     """The small spec, run once to its end: look, do not touch."""
-    place = Place(tmp_path_factory.mktemp("finished"))
-    (place.folder / "small.yaml").write_text(SMALL)
-    ended = place.run("run", "small.yaml", "--json")
+    workspace = Workspace(tmp_path_factory.mktemp("finished"))
+    (workspace.folder / "small.yaml").write_text(SMALL)
+    ended = workspace.run("run", "small.yaml", "--json")
     assert ended.code == 0, ended.err
-    return place, ended
+    return workspace, ended
 
 
 def call(capsys: pytest.CaptureFixture[str], line: str) -> Ended:

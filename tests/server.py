@@ -1,7 +1,7 @@
 """Runs commands one after another, each in a fork that has imported already what a new process takes seconds to import.
 
 `python -m tests.server` reads a request in JSON a line, runs `autosparse` as `python -m autosparse` would, and answers
-with the exit code. What is asked of signals and of two commands at once is asked of processes of their own.
+with the exit code. Tests of signals and of two commands at once start processes.
 """
 
 from __future__ import annotations

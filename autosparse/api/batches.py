@@ -19,7 +19,15 @@ _LABELS = ("labels", "label", "targets", "target", "y")
 
 
 class Signature:
-    """Arguments of a network's forward pass: their names, and the number of positional ones."""
+    """Arguments of a network's forward pass: their names, and the number of positional ones.
+
+    Args:
+        model: Unwrapped network.
+
+    Examples:
+        >>> Signature(torch.nn.Linear(2, 1)).needs("input")
+        True
+    """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._model = model
@@ -37,22 +45,50 @@ class Signature:
         self._most = None if several else len(positional)
 
     def takes(self, name: str) -> bool:
-        """Return whether the forward pass accepts an argument of this name."""
+        """Return whether the forward pass accepts an argument.
+
+        Args:
+            name: Name of the argument.
+
+        Returns:
+            True if the network has an argument of this name or takes any keyword.
+        """
         return self._any_name or name in self._parameters
 
     def needs(self, name: str) -> bool:
-        """Return whether the forward pass requires an argument of this name."""
+        """Return whether the forward pass requires an argument.
+
+        Args:
+            name: Name of the argument.
+
+        Returns:
+            True if the argument exists and has no default.
+        """
         parameter = self._parameters.get(name)
         return parameter is not None and parameter.default is parameter.empty
 
     def lists_examples(self, inputs: list[Any]) -> bool:
-        """Return whether a list is one argument, as for detectors, not several: by its length, else by a trial pass."""
+        """Return whether a list of inputs is a single argument, as for detectors.
+
+        Args:
+            inputs: Items of the list.
+
+        Returns:
+            True for a single argument, False for one argument an item: by the number of items, else by a trial pass.
+        """
         if self._known is None:
             self._known = self._decide(inputs)
         return self._known
 
     def runs_unlabelled(self, inputs: Inputs) -> bool:
-        """Return whether the network runs on inputs without its labels; a trial pass on the first inputs decides."""
+        """Return whether the network runs on inputs without its labels.
+
+        Args:
+            inputs: Inputs without labels.
+
+        Returns:
+            True if a trial pass succeeds; the result for the first inputs is kept.
+        """
         if self._runs_unlabelled is None:
             self._runs_unlabelled = self._runs(inputs)
         return self._runs_unlabelled
@@ -75,10 +111,25 @@ class Signature:
 
 
 def as_batch(item: Any, index: int, signature: Signature) -> Batch:
-    """Return inputs and labels of `item`, batch `index`: `(x, y)`, or a mapping as in Hugging Face datasets.
+    """Return the inputs and labels of one item of an iterable.
 
-    A list x is several inputs, or the images of a detector. Raises UsageError for an item that is no batch, an x
-    without tensors, and an empty batch.
+    Args:
+        item: Pair `(x, y)`, or a mapping as in Hugging Face datasets. A list x holds several inputs, or the images of a
+            detector.
+        index: Number of the batch, for messages.
+        signature: Arguments of the network.
+
+    Returns:
+        Inputs, and labels or None.
+
+    Raises:
+        UsageError: If the item is no batch, x holds no tensor, or the batch is empty.
+
+    Examples:
+        >>> item = {"input": torch.ones(2, 3), "label": torch.zeros(2)}
+        >>> inputs, labels = as_batch(item, 0, Signature(torch.nn.ReLU()))
+        >>> inputs["input"].shape, labels.shape
+        (torch.Size([2, 3]), torch.Size([2]))
     """
     inputs, labels = _from_mapping(item, index, signature) if isinstance(item, Mapping) else _from_pair(item, index)
     if not any(True for _ in tensors_in(inputs)):
@@ -95,9 +146,14 @@ def as_batch(item: Any, index: int, signature: Signature) -> Batch:
 
 
 def without_labels(inputs: Inputs, signature: Signature) -> Inputs:
-    """Return inputs without labels, where the network runs without them: for passes that need no loss.
+    """Return inputs without labels, for passes that need no loss.
 
-    Encoder-decoder models of transformers derive the decoder's inputs from the labels, so labels stay.
+    Args:
+        inputs: Inputs of a batch.
+        signature: Arguments of the network.
+
+    Returns:
+        The inputs without labels; unchanged if the network needs them, as encoder-decoder models of transformers do.
     """
     if not isinstance(inputs, Mapping):
         return inputs
@@ -137,10 +193,21 @@ _END = object()
 class Examples:
     """First batches of an iterable, fetched on demand and kept.
 
-    Every round of a method uses the same examples. Tensors move to `device`; low precision is raised to float32, as
-    scoring does with the network. Random draws of the iterable from global generators, such as shuffling, start at
-    `seed` and do not depend on the network. A batch of one example after larger ones, such as the last, is dropped:
-    BatchNorm has no statistics of one example.
+    Every round of a method uses the same examples. A batch of one example after larger ones, such as the last, is
+    dropped: BatchNorm has no statistics of one example.
+
+    Args:
+        batches: Iterable of `(x, y)`, or None for criteria without data.
+        device: Device that tensors move to; low precision is raised to float32, as scoring does with the network.
+        signature: Arguments of the network.
+        seed: Seed of the iterable's draws from global generators, such as shuffling: they do not depend on the network.
+
+    Examples:
+        >>> model = torch.nn.Linear(3, 2)
+        >>> batches = [(torch.ones(4, 3), torch.zeros(4))] * 5
+        >>> examples = Examples(batches, torch.device("cpu"), Signature(model))
+        >>> [len(inputs) for inputs, labels in examples.draw(6)]
+        [4, 2]
     """
 
     def __init__(
@@ -154,10 +221,17 @@ class Examples:
         self._source: Iterator[Any] | None = None
 
     def draw(self, images: int) -> list[Batch]:
-        """Return batches with `images` examples in total, or all examples of a smaller set.
+        """Return batches with a given number of examples in total.
 
-        The last batch is cut to fit where the first dimension of all its tensors is the batch, but never to a single
-        example after others. Raises UsageError for an empty iterable or an exhausted iterator.
+        Args:
+            images: Number of examples.
+
+        Returns:
+            Batches with `images` examples, or all examples of a smaller set. The last batch is cut to fit if the first
+            dimension of all its tensors is the batch, but never to a single example after others.
+
+        Raises:
+            UsageError: If the iterable is empty or an iterator is exhausted.
         """
         drawn: list[Batch] = []
         missing = images
@@ -167,7 +241,11 @@ class Examples:
         return drawn
 
     def example(self) -> Inputs:
-        """Return the inputs of the first batch, cut to one example."""
+        """Return the inputs of the first batch, cut to one example.
+
+        Returns:
+            Inputs without labels, unless the network needs them.
+        """
         batch = self._batch(0, 1, 0)
         assert batch is not None
         return without_labels(_cut(batch, 1)[0], self._signature)
@@ -175,8 +253,11 @@ class Examples:
     def stream(self) -> Iterator[Batch]:
         """Yield batches without end, for training: the iterable restarts at its end.
 
-        An iterator yields each batch once: batches fetched before come first. Raises UsageError for an empty iterable
-        or an exhausted iterator.
+        Yields:
+            Inputs and labels of one batch. An iterator yields each batch once; batches fetched before come first.
+
+        Raises:
+            UsageError: If the iterable is empty or an iterator is exhausted.
         """
         self._batch(0, 1, 0)
         source = self.batches
@@ -258,5 +339,9 @@ def _is_leftover(batch: Batch, first: Batch) -> bool:
 
 
 def reading() -> AbstractContextManager[None]:
-    """Return the context for reading batches: an error of a dataset becomes an OwnCodeError with file and line."""
+    """Return the context for reading batches.
+
+    Returns:
+        A context in which an error of a dataset becomes an OwnCodeError with file and line.
+    """
     return foreign_code("reading `batches`")

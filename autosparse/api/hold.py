@@ -18,7 +18,12 @@ _COMPILED = "_orig_mod"
 
 
 class Hold(AbstractContextManager["Hold"]):
-    """Hold that is in force until `remove()`; in a `with` statement, until the block ends."""
+    """Hold that is in force until `remove()`; in a `with` statement, until the block ends.
+
+    Args:
+        zeros: Pruned positions of each held weight.
+        handles: Handles of the hooks.
+    """
 
     def __init__(self, zeros: Sequence[_Zero], handles: Sequence[Any]) -> None:
         self._zeros = zeros
@@ -45,10 +50,22 @@ def hold_zero(
     masks: Mapping[str, torch.Tensor],
     optimizers: Sequence[torch.optim.Optimizer],
 ) -> Hold:
-    """Install hooks that keep `weights` zero where `masks` prune; see `Masks.hold` for details and errors.
+    """Install hooks that keep `weights` zero where `masks` prune; see `Masks.hold`.
 
-    Several kinds of hooks, because optimizers differ in their order of operations. Also raises UsageError for sharded
-    weights, and for optimizers that have no masked weight although some train.
+    Several kinds of hooks, because optimizers differ in their order of operations.
+
+    Args:
+        model: Unwrapped network with the weights.
+        weights: Masked parameters by name.
+        masks: Name -> bool tensor of the weight's shape, True for kept weights.
+        optimizers: Optimizers that train the network.
+
+    Returns:
+        A handle that removes the hooks.
+
+    Raises:
+        UsageError: If no optimizer is given, an object is no optimizer of the model, no optimizer has a masked weight
+            although some train, or a weight is sharded over processes.
     """
     if not optimizers:
         raise UsageError("`hold` needs the optimizer that trains the model", "write `masks.hold(optimizer)`")
@@ -85,7 +102,22 @@ def hold_zero(
 
 
 def unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    """Return the network inside torch.compile, DataParallel and AveragedModel. Raises UsageError for other objects."""
+    """Return the network inside torch.compile, DataParallel and AveragedModel.
+
+    Args:
+        model: Network, wrapped or not.
+
+    Returns:
+        The innermost network.
+
+    Raises:
+        UsageError: If the object is not a `torch.nn.Module`.
+
+    Examples:
+        >>> network = torch.nn.Linear(2, 1)
+        >>> unwrap(torch.nn.DataParallel(network)) is network
+        True
+    """
     kind = type(model).__name__
     if not isinstance(model, torch.nn.Module):
         raise UsageError(
@@ -103,7 +135,14 @@ def unwrap(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Return all parameters of an unwrapped network by every name, without the prefixes of compiled parts."""
+    """Return all parameters of a network by every name, tied ones too.
+
+    Args:
+        model: Unwrapped network.
+
+    Returns:
+        Name -> parameter, without the prefixes of compiled parts.
+    """
     return {
         name.replace(f"{_COMPILED}.", ""): parameter
         for name, parameter in model.named_parameters(remove_duplicate=False)
@@ -111,7 +150,17 @@ def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
 
 
 def copy_of(model: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of an unwrapped network without compiled parts. Raises UsageError where torch cannot copy it."""
+    """Return a deep copy of a network.
+
+    Args:
+        model: Unwrapped network.
+
+    Returns:
+        The copy, without compiled parts.
+
+    Raises:
+        UsageError: If `copy.deepcopy` refuses a module.
+    """
     try:
         with _detaching():
             duplicate = copy.deepcopy(model)

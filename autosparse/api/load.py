@@ -31,7 +31,15 @@ _LARGEST_NUMBER = 10_000  # largest number in a network's options
 
 @dataclass(frozen=True)
 class OpenedModel:
-    """Model as stored in a folder or a file; `card` is its provenance, None for a single file."""
+    """Model as stored in a folder or a file.
+
+    Attributes:
+        path: Folder or file that it is from.
+        format: Name of the format, such as `safetensors` or `compact`.
+        bytes: Size of the model's files in bytes, without the card.
+        card: Provenance and network; None for a single file.
+        model: Tensors and masks; empty for formats that another program opens.
+    """
 
     path: Path
     format: str
@@ -81,7 +89,19 @@ class _Origin(_Part):
 
 
 class Card(_Part):
-    """Contents of `card.json`, the card next to the model, as far as loading uses them."""
+    """Contents of `card.json`, the card next to the model, as far as loading uses them.
+
+    Attributes:
+        format: Name of the format.
+        files: File name -> sha256 and size in bytes.
+        network: Factory, image shape and number of classes of the network.
+        method: Name of the method that made the masks.
+        sparsity: Requested fraction of removed weights.
+        seed: Seed of the initialization.
+        accuracy: Test accuracy in percent, and the kept weights of each layer.
+        images: Mean and standard deviation that images are normalized by.
+        provenance: Input -> key of its artifact.
+    """
 
     format: str
     files: Mapping[str, _File]
@@ -95,12 +115,35 @@ class Card(_Part):
 
 
 def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Module:
-    """Return the network of an emitted model, in evaluation mode, from its folder in a run or from its single file.
+    """Return the network of an emitted model, in evaluation mode.
 
-    The card of a folder names the network. Pass `model`, a network of the pruned structure, for a single file and for a
-    network of your own code: code next to the model is never imported or unpickled. `model` may be compiled or
-    parallel. Smaller formats (`shrunk`, `sparse`) return another network and leave `model` unchanged. Raises UsageError
-    for invalid arguments, and DamagedFile for bytes that differ from the card or hold no model.
+    Every byte is checked against the card; no code next to the model is imported or unpickled.
+
+    Args:
+        path: Folder of the model in a run (`runs/NAME-N/models/...`), whose card names the network, or its single file.
+        model: Network of the pruned structure to load into. A single file, and a network of your own code, need it. It
+            may be compiled or parallel.
+
+    Returns:
+        The network with the loaded weights: `model` itself if given, except for the smaller formats (`shrunk`,
+        `sparse`), which return another network and leave `model` unchanged.
+
+    Raises:
+        UsageError: If the path holds no emitted model, its format is for another program, its network is user code, or
+            its tensors do not fit `model`.
+        DamagedFile: If the bytes differ from the card or hold no model.
+
+    Examples:
+        >>> import tempfile
+        >>> from autosparse.store import dump_tensors
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> tensors = {"weight": torch.tensor([[1.0, 0.0]])}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "model.safetensors"
+        ...     _ = path.write_bytes(dump_tensors(tensors))
+        ...     loaded = load(path, network)
+        >>> loaded(torch.tensor([[3.0, 5.0]])).item()
+        3.0
     """
     opened = read_emitted(path)
     if opener := exporters[opened.format].facts.get("opener"):
@@ -115,9 +158,17 @@ def load(path: str | Path, model: torch.nn.Module | None = None) -> torch.nn.Mod
 
 
 def read_emitted(path: str | Path) -> OpenedModel:
-    """Return the format, card, tensors and masks of an emitted model. Raises UsageError or DamagedFile.
+    """Return the format, card, tensors and masks of an emitted model.
 
-    Models for another program have no tensors here: only their bytes are compared with the card.
+    Args:
+        path: Folder of the model, or its single file.
+
+    Returns:
+        The checked model. Of formats that another program opens, only the bytes are compared with the card.
+
+    Raises:
+        UsageError: If the path holds no emitted model.
+        DamagedFile: If the bytes differ from the card or hold no model.
     """
     where = Path(path)
     kind = _kind(where, follow=True)  # follow the given link, but no link inside the folder
@@ -198,17 +249,17 @@ def _network(opened: OpenedModel) -> torch.nn.Module:
         name, options, classes = about.model.name, about.model.options, about.classes
         shape = about.shape[0], about.shape[1], about.shape[2]
         if min(*shape, classes) < 1 or not all(map(_is_modest, leaves([*shape, classes, options]))):
-            raise ValueError("its network is none that could be built")
+            raise ValueError("its network cannot be built")
         entry = models.find(name)
         if entry is None:
             raise ValueError(f"it names a network `{name}`, which this autosparse does not have")
         if entry.facts.get("user_code"):
             raise UsageError(
-                f"the network of {opened.path} is own code, `{name}`, which loading never imports",
+                f"the network of {opened.path} is user code, `{name}`, which loading never imports",
                 "build it and load into it: `load(path, model)`",
             )
         if entry.pattern is not None and any(isinstance(value, str) for value in leaves(options)):
-            raise ValueError("its network's options hold texts")  # perhaps file names that a library would open
+            raise ValueError("its network's options contain strings")  # perhaps file names that a library would open
         if entry.pattern is None:
             TypeAdapter(ModelChoice).validate_python({"name": name, **options})
         # On the meta device first: the network may be larger than the file.

@@ -25,8 +25,26 @@ from autosparse.store.files import drafted, write_through
 class Masks(Mapping[str, "torch.Tensor"]):
     """Masks of a network's weights, immutable: parameter name -> bool tensor of its shape, True for kept weights.
 
-    `unprunable` maps each parameter without a mask to the reason; `prune` sets it, files do not store it. Masks keep
-    their model in memory, the one they were made for or last applied to; `Masks(masks)` is a copy without one.
+    Masks keep their model in memory, the one they were made for or last applied to; `Masks(masks)` is a copy without
+    one.
+
+    Args:
+        masks: Parameter name -> bool tensor of the weight's shape, True for kept weights; tensors are copied.
+        model: Network of the masks, for `hold` and `examine`.
+        unprunable: Parameter without a mask -> reason; `prune` sets it, files do not store it.
+        declared: Weight of a custom layer -> axes, as `prunable` of `prune`.
+
+    Raises:
+        UsageError: If a mask is not a bool tensor, or there are none.
+
+    Examples:
+        >>> masks = Masks({"weight": torch.tensor([[True, False]])})
+        >>> masks.kept, masks.total, masks.sparsity
+        (1, 2, 0.5)
+        >>> model = torch.nn.Linear(2, 1)
+        >>> masks.apply(model)
+        >>> model.weight[0, 1].item()
+        0.0
     """
 
     def __init__(
@@ -59,7 +77,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return len(self._masks)
 
     def __eq__(self, other: object) -> bool:
-        """Compare the kept weights, in any order and on any device."""
+        """Compare the kept weights, in any order of the names and on any device."""
         if not isinstance(other, Masks):
             return NotImplemented
         return self.keys() == other.keys() and all(
@@ -93,20 +111,46 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
     @property
     def sparsity(self) -> float:
-        """Share of removed weights."""
+        """Fraction of removed weights, in [0, 1]."""
         return 1 - self.kept / self.total
 
     def summary(self) -> Summary:
-        """Return the kept weights per parameter: printed as a table, iterated as rows."""
+        """Return the kept weights per parameter.
+
+        Returns:
+            A summary that prints as a table and iterates over rows.
+
+        Examples:
+            >>> print(Masks({"weight": torch.tensor([[True, False]])}).summary())
+            weight  shape  kept  of  sparsity
+            weight  1x2       1   2    0.5000
+            all               1   2    0.5000
+        """
         rows = [LayerSummary(name, tuple(mask.shape), self._kept[name], mask.numel()) for name, mask in self.items()]
         return Summary(tuple(rows), self.unprunable)
 
     def examine(self, x: Any = None, *, model: torch.nn.Module | None = None) -> tuple[Finding, ...]:
-        """Return the disconnected parts before any training; each finding has a `kind`, `layers` and a `message`.
+        """Return the disconnected parts of the masked network, before any training.
 
-        `x` are inputs as the network takes them; only their shapes count. With `x`, two passes of one example through a
-        float64 copy find every layer, branch and output that no path reaches. Without `x`, only layers with no kept
-        weight are reported. `model` is by default the one that the masks were made for.
+        Args:
+            x: Inputs as the network takes them, `[batch, ...]`; only shapes and kinds count. With them, two passes of
+                one example through a float64 copy find every layer, branch and output that no path reaches. Without
+                them, only layers with no kept weight are reported.
+            model: Network to examine, by default the one that the masks were made for.
+
+        Returns:
+            Findings, the most severe first; each has a `kind`, the `layers` and a `message`. Empty for a connected
+            network.
+
+        Raises:
+            UsageError: If the masks have no model, or the model does not run on `x`.
+
+        Examples:
+            >>> model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 1))
+            >>> first, second = torch.tensor([[True, True], [False, False]]), torch.tensor([[False, True]])
+            >>> masks = Masks({"0.weight": first, "1.weight": second}, model=model)
+            >>> [finding.message for finding in masks.examine(torch.zeros(1, 2))]
+            ['no output depends on the input']
         """
         if x is None:
             return emptied(self._masks)
@@ -117,10 +161,13 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return examine(evidence_of(copied, Examples([(x, x)], device, Signature(copied)), self))
 
     def apply(self, model: torch.nn.Module) -> None:
-        """Zero the masked weights of a network in place, once; `hold` keeps them zero.
+        """Zero the pruned weights of a network in place, once; `hold` keeps them zero.
 
-        The network may be compiled, parallel or an average. Raises UsageError, before any change, that names the masks
-        that do not fit it.
+        Args:
+            model: Network of the masks. It may be compiled, parallel or an average.
+
+        Raises:
+            UsageError: If masks do not fit the network, before any change; the message names them.
         """
         weights = self._weights_of(unwrap(model))
         with torch.no_grad():
@@ -129,11 +176,12 @@ class Masks(Mapping[str, "torch.Tensor"]):
         self._model = unwrap(model)
 
     def hold(self, *optimizers: torch.optim.Optimizer, model: torch.nn.Module | None = None) -> Hold:
-        """Zero the masked weights and their gradients now and for as long as the hold is in force.
+        """Zero the pruned weights and their gradients now and for as long as the hold is in force.
 
         Weights are zeroed after every step of their optimizers, before every forward pass in training mode, and when a
         state is loaded or read. Gradients are zeroed as they arrive, so that `clip_grad_norm_` and optimizers that act
-        between steps (SAM) see none. Each step looks up its optimizer's weights: layers may be added or unfrozen.
+        between steps (SAM) see none. Each step looks up its optimizer's weights: layers may be added or unfrozen. An
+        average of the model (EMA) created from now on keeps the zeros; `apply` the masks to an older one.
 
         Args:
             optimizers: Optimizers of the model; each has at least one of its parameters. Wrappers with a `step` and
@@ -144,9 +192,17 @@ class Masks(Mapping[str, "torch.Tensor"]):
             A handle whose `remove()` ends the hold; in a `with` statement the block does.
 
         Raises:
-            UsageError: Before any change, for an object that is no optimizer of the model or masks that do not fit.
+            UsageError: If an object is no optimizer of the model or the masks do not fit, before any change.
 
-        An average of the model (EMA) created from now on keeps the zeros; `apply` the masks to an older one.
+        Examples:
+            >>> model = torch.nn.Linear(2, 1)
+            >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+            >>> masks = Masks({"weight": torch.tensor([[True, False]])}, model=model)
+            >>> with masks.hold(optimizer):
+            ...     model(torch.ones(4, 2)).sum().backward()
+            ...     optimizer.step()
+            >>> model.weight[0, 1].item()
+            0.0
         """
         home = self._home(model)
         handle = hold_zero(home, self._weights_of(home), self, optimizers)
@@ -154,7 +210,22 @@ class Masks(Mapping[str, "torch.Tensor"]):
         return handle
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file atomically. Raises MissingRequirement where it cannot be written."""
+        """Write a safetensors file atomically.
+
+        Args:
+            path: File to write, in an existing folder; an old file is replaced.
+
+        Raises:
+            MissingRequirement: If the file cannot be written.
+
+        Examples:
+            >>> import tempfile
+            >>> masks = Masks({"weight": torch.tensor([[True, False]])})
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     masks.save(Path(folder) / "masks.safetensors")
+            ...     Masks.load(Path(folder) / "masks.safetensors") == masks
+            True
+        """
         target = Path(path)
         try:
             with drafted(target) as draft:
@@ -166,9 +237,16 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Masks:
-        """Read a file of `save`, on the CPU, ordered by name.
+        """Read a file written by `save`.
 
-        Raises UsageError for a file that cannot be read, is damaged or holds no masks.
+        Args:
+            path: Safetensors file with bool tensors.
+
+        Returns:
+            Masks on the CPU, ordered by name, without a model.
+
+        Raises:
+            UsageError: If the file cannot be read, is damaged or holds no masks.
         """
         source = Path(path)
         try:
@@ -176,11 +254,11 @@ class Masks(Mapping[str, "torch.Tensor"]):
         except OSError as error:
             raise UsageError(f"{source} cannot be read: {error.strerror or error}", "name a file of masks") from error
         except ValueError as error:
-            raise UsageError(f"{source} is damaged or no file of masks: {error}", "save the masks again") from error
+            raise UsageError(f"{source} is damaged or not a file of masks: {error}", "save the masks again") from error
         try:
             return cls(tensors)
         except AutosparseError as error:
-            raise UsageError(f"{source} is no file of masks: {error.message}", "`Masks.save` writes one") from None
+            raise UsageError(f"{source} is not a file of masks: {error.message}", "`Masks.save` writes one") from None
 
     def _home(self, model: torch.nn.Module | None) -> torch.nn.Module:
         home = unwrap(model) if model is not None else self._model
@@ -199,7 +277,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
             if parameter is None:
                 problems.append(f"it has no parameter {name}")
             elif torch.nn.parameter.is_lazy(parameter):
-                problems.append(f"{name} is built when it meets its first batch")
+                problems.append(f"{name} is lazy: it has no shape before its first batch")
             elif parameter.shape != mask.shape:
                 problems.append(f"{name} is {tuple(parameter.shape)} and its mask {tuple(mask.shape)}")
         if problems:
@@ -213,7 +291,14 @@ class Masks(Mapping[str, "torch.Tensor"]):
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """Size and kept weights of one parameter."""
+    """Size and kept weights of one parameter.
+
+    Attributes:
+        name: Name of the parameter.
+        shape: Shape of the weight.
+        kept: Number of kept weights.
+        total: Number of weights.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -222,13 +307,18 @@ class LayerSummary:
 
     @property
     def sparsity(self) -> float:
-        """Share of removed weights; 0 for a parameter without numbers."""
+        """Fraction of removed weights, in [0, 1]; 0 for an empty parameter."""
         return 1 - self.kept / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Kept weights per parameter, and the reason for each parameter without a mask."""
+    """Kept weights per parameter, and the reason for each parameter without a mask.
+
+    Attributes:
+        rows: One row for each masked parameter, in the order of the masks.
+        unprunable: Parameter without a mask -> reason.
+    """
 
     rows: tuple[LayerSummary, ...]
     unprunable: Mapping[str, str]
@@ -263,7 +353,25 @@ def evidence_of(
     seed: int = 0,
     **others: Any,
 ) -> Evidence:
-    """Return the evidence about a masked network, with `others` of its fields; weights without a mask stay whole."""
+    """Return the evidence about a masked network, the input of criteria.
+
+    Args:
+        model: Unwrapped network.
+        examples: Source of batches, on the device of the network.
+        masks: Weight -> bool tensor of its shape; weights without a mask stay dense.
+        seed: Seed of the evidence's generator.
+        **others: Further fields of `Evidence`, such as `objective` or `scorer`.
+
+    Returns:
+        The evidence, with masks on the devices of their weights.
+
+    Examples:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> examples = Examples([(torch.ones(1, 2), torch.zeros(1))], torch.device("cpu"), Signature(model))
+        >>> evidence = evidence_of(model, examples, {"weight": torch.tensor([[True, False]])})
+        >>> evidence.masks
+        {'weight': tensor([[ True, False]])}
+    """
     generator = torch.Generator("cpu").manual_seed(seed)
     layers = describe_layers(model)
     dense = Evidence.dense(model, layers, examples.draw, generator, examples.example, stream=examples.stream, **others)

@@ -70,27 +70,54 @@ def prune(
 ) -> Masks:
     """Return masks that keep exactly `round((1 - sparsity) * total)` of the model's prunable weights.
 
-    `batches` is any iterable of `(x, y)`: x is a tensor, a tuple or list of several (by position) or a mapping (by
-    name); y is the loss's target. Only the number of examples in the criterion's `images` is fetched, and every round
-    uses the same; a smaller set is used whole. Criteria without data (random, magnitude) need none; SynFlow needs
-    one batch for its input shape.
-
-    `sparsity` is the share removed, in [0, 1). `method` is a preset's name, or a mapping as in a spec: `criterion` and
-    optionally `allocation`, `selection`, `schedule`, `repair` and `horizon`, the mask-training budget in steps.
-    `loss(outputs, y)` returns the mean over a batch as a scalar tensor; the default is cross-entropy. `seed` seeds all
-    random draws, including dropout. Methods with the criterion `learned`, the default's too, need a `scorer`: a bundled
-    one by name, or the folder of a finished run, `runs/NAME-N/scorer`. Mask training and a scorer's warm-up use AdamW
-    at a peak of 0.001, whatever optimizer the run used.
-
-    `prunable` declares weights of layers other than torch's and transformers', by name or pattern, with their axes:
-    `{"*.c_attn.weight": "transposed"}` for [inputs, outputs], `linear`, or `embedding`. `exclude` leaves weights whole.
-    An AutosparseWarning reports unrequested omissions of over a tenth of the parameters, zero scores of
-    zero-initialized branches, and every other deviation from the request.
-
     The model stays unchanged; `Masks.apply` and `Masks.hold` zero weights. Scoring uses a copy on the model's device,
-    in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU). Masks lie on the
-    devices of their weights. Raises UsageError for invalid arguments, and AutosparseError for scores that are not
-    finite or all zero.
+    in float32 if the model has lower precision (on Apple's GPUs, which lack float64, on the CPU). An AutosparseWarning
+    reports every deviation from the request, such as zero scores of zero-initialized branches, or more than a tenth of
+    the parameters in layers that are not prunable.
+
+    Args:
+        model: Network at initialization. It may be compiled, parallel or an average.
+        batches: Iterable of `(x, y)`, such as a DataLoader. x is a tensor, several in a tuple or list (by position) or
+            in a mapping (by name), each `[batch, ...]`; y is the loss's target. Only as many examples as the
+            criterion's `images` are fetched, and every round uses the same; a smaller set is used whole. The criteria
+            random and magnitude need no batches; SynFlow needs one, for the input shape.
+        sparsity: Fraction of the prunable weights to remove, in [0, 1).
+        method: Name of a preset, or a mapping as in a spec: `criterion` and optionally `allocation`, `selection`,
+            `schedule`, `repair` and `horizon`, the mask-training budget in steps. Mask training uses AdamW with a peak
+            learning rate of 0.001.
+        loss: Function `loss(outputs, y)` that returns the mean over a batch as a scalar tensor; by default
+            cross-entropy.
+        seed: Seed of all random draws, including dropout.
+        scorer: Scorer of methods with the criterion `learned`, such as the default method: the name of a bundled
+            scorer, or the folder of a finished run, `runs/NAME-N/scorer`. By default the bundled `cifar-v1`.
+        prunable: Weights of custom layers to prune, name or pattern -> axes: `linear` [outputs, inputs], `transposed`
+            [inputs, outputs] or `embedding` [rows, features], as in `{"*.c_attn.weight": "transposed"}`.
+        exclude: Weights to leave dense, by name or pattern, such as `["head"]`.
+
+    Returns:
+        Masks of the prunable weights, in model order, each on the device of its weight.
+
+    Raises:
+        UsageError: If an argument is invalid, or the sparsity leaves fewer weights than layers.
+        AutosparseError: If scores are not finite or all zero, or mask training diverges.
+
+    Examples:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(8, 32), torch.nn.ReLU(), torch.nn.Linear(32, 4))
+        >>> batches = [(torch.rand(16, 8), torch.arange(16) % 4)]
+        >>> masks = prune(model, batches, 0.75, method="snip")
+        >>> masks
+        Masks(2 weights, 96 of 384 kept: sparsity 0.75)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> hold = masks.hold(optimizer)  # train as usual: pruned weights stay zero
+
+        A method of your choice:
+
+        >>> method = {"criterion": "synflow", "schedule": {"name": "exponential", "rounds": 10}}
+        >>> prune(model, batches, 0.9, method=method).kept
+        38
+
+    References:
+        AutoSparse, arXiv 2408.14757, for the default method; the paper of each criterion is in its docstring.
     """
     if isinstance(batches, int | float):
         hint = "such as a DataLoader; how much to remove is `sparsity=0.95`"
@@ -150,10 +177,34 @@ def score(
     exclude: Sequence[str] = (),
     **options: Any,
 ) -> Tensors:
-    """Return one-shot scores of a criterion, name -> tensor of the weight's shape and device; higher is kept.
+    """Return one-shot scores of a criterion; higher is kept.
 
-    `options` are those of the criterion, such as `images` and `temperature`; for the rest see `prune`. Scores keep the
-    precision of their computation (SynFlow: float64, except on Apple's GPUs).
+    The model stays unchanged; the arguments not described here are those of `prune`.
+
+    Args:
+        model: Network at initialization.
+        batches: Iterable of `(x, y)`; see `prune`.
+        criterion: Name of the criterion, such as `snip`; `autosparse list criteria` lists them.
+        loss: Function `loss(outputs, y)` that returns a scalar tensor; by default cross-entropy.
+        seed: Seed of all random draws, including dropout.
+        scorer: Scorer of the criterion `learned`: a bundled one by name, or the folder of a finished run.
+        prunable: Weights of custom layers to score, name or pattern -> axes; see `prune`.
+        exclude: Weights to leave out, by name or pattern.
+        **options: Options of the criterion, such as `images` or `temperature`.
+
+    Returns:
+        Scores, name -> tensor of the weight's shape and device, in the precision of their computation (float64 for
+        SynFlow, except on Apple's GPUs).
+
+    Raises:
+        UsageError: If an argument is invalid, or the criterion needs IRP rounds.
+
+    Examples:
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
+        >>> batch = torch.tensor([[1.0, 3.0]]), torch.zeros(1)
+        >>> score(model, [batch], criterion="snip", images=1, loss=lambda outputs, y: outputs.mean())
+        {'weight': tensor([[1., 6.]])}
     """
     request = _request({"criterion": {"name": criterion, **options}}, 0.0, seed)
     scorer = DEFAULT if scorer is None else scorer
@@ -264,7 +315,18 @@ def _isolated_randomness(plain: torch.nn.Module, seed: int) -> Iterator[None]:
 
 
 def plain_values(value: Any) -> Any:
-    """Return a value with numpy and torch numbers as Python's, arrays as lists, and paths as strings."""
+    """Convert a value to plain Python data, as a YAML file would hold it.
+
+    Args:
+        value: Any value; mappings, tuples and lists are converted inside.
+
+    Returns:
+        The value with numpy and torch numbers as Python's, arrays and tensors as lists, and paths as strings.
+
+    Examples:
+        >>> plain_values({"rounds": torch.tensor(3), "path": Path("runs")})
+        {'rounds': 3, 'path': 'runs'}
+    """
     if isinstance(value, Mapping):
         return {plain_values(key): plain_values(inner) for key, inner in value.items()}
     if type(value) in (tuple, list):

@@ -17,7 +17,13 @@ _SPARSITY = 0.9
 
 @dataclass(frozen=True)
 class SelfTest:
-    """Result of the self-test; `problem` is empty if it passed."""
+    """Result of the self-test.
+
+    Attributes:
+        device: Tested device.
+        seconds: Duration of the test in seconds.
+        problem: Reason for the failure in one sentence; empty if the test passed.
+    """
 
     device: str
     seconds: float
@@ -25,7 +31,18 @@ class SelfTest:
 
 
 def self_test(device: str) -> SelfTest:
-    """Prune a ResNet-8 by the bundled scorer, train it three steps, save and load its masks; return the result."""
+    """Prune a ResNet-8 by the bundled scorer, train it three steps, save and load its masks.
+
+    Args:
+        device: Device to test, as torch names it: `cpu`, `cuda:0` or `mps`.
+
+    Returns:
+        The result; errors of torch count as a failure and are not raised.
+
+    Examples:
+        >>> self_test("no-such-device").problem.partition(":")[0]
+        'RuntimeError'
+    """
     begin = time.perf_counter()
     try:
         problem = _problem(torch.device(device))

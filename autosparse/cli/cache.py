@@ -187,8 +187,8 @@ def cache_pull(
         elif not remote.has(row.operation, row.key):
             rows.append(replace(row, status="not there"))
         else:
-            taken = store.take(remote, row.operation, row.key)
-            rows.append(replace(row, bytes=taken.size, status="taken"))
+            artifact = store.take(remote, row.operation, row.key)
+            rows.append(replace(row, bytes=artifact.size, status="taken"))
     _show(rows, url, json_=json_)
 
 

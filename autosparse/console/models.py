@@ -71,7 +71,7 @@ def _in_words(emitted: Sequence[Emitted]) -> Iterator[str]:
     latencies = [f"{statistics.median(values):.3g} ms for {images_at_once(count)}" for count, values in dense.items()]
     sizes = [size(max(model.dense_bytes for model in emitted))]
     yield f"dense network: {', '.join([*sizes, *latencies])}"
-    slow = [m for m in emitted if all(dense / own < _FASTER for own, dense in m.batch_latencies_ms.values())]
+    slow = [m for m in emitted if all(dense / latency < _FASTER for latency, dense in m.batch_latencies_ms.values())]
     if reasons := {model.format: model.without_gain for model in slow if model.without_gain}:
         yield f"no faster: {', '.join(f'{format} ({why})' for format, why in reasons.items())}"
 

@@ -267,8 +267,8 @@ def _sanity(console: Console, items: Sequence[Sanity]) -> None:
     console.print(plain(f"sanity checks {where}: test accuracy in % and its difference"))
     checks = dict.fromkeys(check.check for item in items for check in item.checks)
     rows = [(name, *(_check(name, item.checks) for item in items)) for name in checks]
-    own = ("unchanged", *(f"{item.test_accuracy:.2f}        " for item in items))
-    show_table(("", *map(_subject, items)), [own, *rows], numbers=len(items))
+    first_row = ("unchanged", *(f"{item.test_accuracy:.2f}        " for item in items))
+    show_table(("", *map(_subject, items)), [first_row, *rows], numbers=len(items))
     for item in items:
         sentence = f"noise {item.noise:.1f}: {item.noise_from}; a difference above {item.noticeable:.1f} counts"
         console.print(plain(f"{_subject(item)}, {sentence}", "dim"))

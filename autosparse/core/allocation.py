@@ -25,7 +25,13 @@ allocations: Registry[Allocation] = Registry("allocation", "allocations")
 
 
 class Impossible(ValueError):
-    """An infeasible number of weights: the allocation can place from `least` to `most`."""
+    """Infeasible number of weights.
+
+    Args:
+        message: Contradiction in one sentence.
+        least: Smallest number that the allocation can keep.
+        most: Largest number that the allocation can keep.
+    """
 
     def __init__(self, message: str, least: int, most: int) -> None:
         super().__init__(message)
@@ -34,32 +40,120 @@ class Impossible(ValueError):
 
 @allocations.register(name="global")
 def global_threshold(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Apply one threshold to all layers: a layer keeps the weights that score above it."""
+    """Apply one threshold to all layers: a layer keeps the weights that score above it.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        layers: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        ValueError: If a score is NaN or fewer than `keep` weights are present.
+    """
     return kept(together({layer.name: scores[layer.name] for layer in layers}, lambda values: keep_top(values, keep)))
 
 
 @allocations.register(source="the baseline of Gale et al. 2019")
 def uniform(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Apply the same sparsity to every layer."""
+    """Apply the same sparsity to every layer.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        layers: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        Impossible: If the layers hold fewer than `keep` present weights.
+
+    Examples:
+        >>> from autosparse import prune
+        >>> from autosparse.lazy_torch import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 4))
+        >>> masks = prune(model, sparsity=0.75, method={"criterion": "magnitude", "allocation": "uniform"})
+        >>> [row.kept for row in masks.summary()]
+        [64, 16]
+
+    References:
+        Baseline of Gale, Elsen & Hooker 2019, arXiv 1902.09574.
+    """
     return apportion({layer.name: float(layer.size) for layer in layers}, _alive(scores), keep)
 
 
 @allocations.register(source="Mocanu et al. 2018")
 def er(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Allocate in proportion to a layer's input plus output channels, times its kernel area (Erdős-Rényi)."""
+    """Allocate in proportion to a layer's input plus output channels, times its kernel area (Erdős-Rényi).
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        layers: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        Impossible: If the layers hold fewer than `keep` present weights.
+
+    References:
+        Mocanu et al. 2018, arXiv 1707.04780.
+    """
     shares = {layer.name: float(sum(layer.shape[:2]) * math.prod(layer.shape[2:])) for layer in layers}
     return apportion(shares, _alive(scores), keep)
 
 
 @allocations.register(source="Evci et al. 2020")
 def erk(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Allocate in proportion to the sum of a layer's dimensions (Erdős-Rényi kernel)."""
+    """Allocate in proportion to the sum of a layer's dimensions (Erdős-Rényi kernel).
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        layers: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        Impossible: If the layers hold fewer than `keep` present weights.
+
+    Examples:
+        >>> from autosparse import prune
+        >>> from autosparse.lazy_torch import torch
+        >>> model = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.Linear(16, 4))
+        >>> masks = prune(model, sparsity=0.75, method={"criterion": "magnitude", "allocation": "erk"})
+        >>> [row.kept for row in masks.summary()]
+        [49, 31]
+
+    References:
+        Evci et al. 2020, arXiv 1911.11134.
+    """
     return apportion({layer.name: float(sum(layer.shape)) for layer in layers}, _alive(scores), keep)
 
 
 @allocations.register(source="Vysogorets & Kempe 2023, ideal gas quotas")
 def igq(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Allocate n / (F n + 1) weights to a layer of n, with one force F for all layers (ideal gas quotas)."""
+    """Allocate n / (F n + 1) weights to a layer of n, with one force F for all layers (ideal gas quotas).
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        layers: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        Impossible: If the layers hold fewer than `keep` present weights.
+
+    References:
+        Vysogorets & Kempe 2023, arXiv 2107.02306.
+    """
     sizes = {layer.name: layer.size for layer in layers}
     return apportion(dict.fromkeys(sizes, 1.0), _alive(scores), keep, limits=sizes)
 
@@ -75,7 +169,21 @@ def fixed(
         "the sparsity of each layer of a name or pattern, such as `stage1.*`; names go before patterns",
     ] = {},  # noqa: B006  # an option's default, which nothing changes
 ) -> Counts:
-    """Apply the sparsities given to layers by name, and one common sparsity to all others."""
+    """Apply the sparsities given to layers by name, and one common sparsity to all others.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        network: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+        layers: Sparsity in [0, 1) of layers by name or pattern, such as `{"stage1.*": 0.9}`; names go before patterns.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        Impossible: If the named layers keep more than `keep`, or the others hold too few.
+        UsageError: If a name matches no layer, or a layer has two sparsities.
+    """
     alive = _alive(scores)
     given = _given([layer.name for layer in network], layers)
     named = {
@@ -93,7 +201,19 @@ def fixed(
 
 @allocations.register
 def layer_mean(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Allocate in proportion to a layer's summed score: a scorer's knowledge of layers, none of weights."""
+    """Allocate in proportion to a layer's summed score: a scorer's knowledge of layers, none of weights.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        layers: Layers in model order.
+        keep: Number of weights to keep in all layers together.
+
+    Returns:
+        Number of weights to keep, layer -> count; counts add up to `keep`.
+
+    Raises:
+        Impossible: If the layers hold fewer than `keep` present weights.
+    """
     shares = {layer.name: float(scores[layer.name].clamp_min(0).double().sum()) for layer in layers}
     return apportion({name: share + 1e-12 for name, share in shares.items()}, _alive(scores), keep)
 
@@ -181,7 +301,15 @@ def _short(name: str) -> str:
 
 
 def macs(layers: Sequence[Layer], kept: Mapping[str, int] | None = None) -> int:
-    """Return multiply-adds for one example through the prunable layers, dense or with `kept` weights a layer."""
+    """Return multiply-adds for one example through the prunable layers, dense or with `kept` weights a layer.
+
+    Args:
+        layers: Layers of the network.
+        kept: Layer -> number of kept weights; None for the dense network.
+
+    Returns:
+        Multiply-adds (MACs) of one example.
+    """
     return sum(layer.positions * (layer.size if kept is None else kept[layer.name]) for layer in layers)
 
 

@@ -1,9 +1,8 @@
 """Criteria: evidence about a network at initialization -> scores, name -> tensor; higher is kept.
 
-A criterion gives its one-shot score of every weight, pruned ones too: rounds and re-growth belong to the schedule. A
-registration states the cost: gradients over its `images` (`gradients`), SynFlow passes (`flows`), descriptions of
-every weight (`features`), copies of the parameters (`states`). Each is a number or a function of the options.
-`source` is the paper and equation.
+A criterion scores every weight once, pruned ones too: rounds and regrowth belong to the schedule. A registration states
+the cost, as numbers or functions of the options: gradients over its `images` (`gradients`), SynFlow passes (`flows`),
+feature tables of every weight (`features`), copies of the parameters (`states`). `source` is the paper and equation.
 """
 
 from __future__ import annotations
@@ -40,7 +39,25 @@ ScoringMode: TypeAlias = Annotated[
 def learned(
     evidence: Evidence, *, images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512
 ) -> Tensors:
-    """Predict survival with a trained scorer, from the network in the state that the scorer expects."""
+    """Predict survival with a trained scorer, from the network in the state that the scorer expects.
+
+    Args:
+        evidence: Network under its present masks, with the batches that `images` draws from.
+        images: Number of training images that the gradient among the features is averaged over.
+
+    Returns:
+        Scores, name -> float tensor of the weight's shape and device; higher is kept.
+
+    Examples:
+        >>> from autosparse import score
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> scores = score(model, [(torch.rand(8, 4), torch.arange(8) % 2)], criterion="learned")
+        >>> {name: tuple(values.shape) for name, values in scores.items()}
+        {'0.weight': (8, 4), '2.weight': (2, 8)}
+
+    References:
+        AutoSparse, arXiv 2408.14757, section 3.
+    """
     scorer = evidence.scorer
     assert scorer is not None, "the plan gives a method that needs a scorer its scorer"
     return scorer.predict(evidence, images)
@@ -48,7 +65,24 @@ def learned(
 
 @criteria.register(needs_rounds=True, source="AutoSparse, arXiv 2408.14757; Frankle & Carbin 2019")
 def irp(evidence: Evidence) -> Tensors:
-    """Score a weight by the IRP rounds that it survives on this network, and by its rank in the last one."""
+    """Score a weight by the IRP rounds that it survives on this network, and by its rank in the last one.
+
+    Args:
+        evidence: Network under its present masks; its `survival` holds the order of the weights that the rounds left.
+
+    Returns:
+        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
+
+    Examples:
+        Its rounds are whole trainings, which only the run of a spec makes; `autosparse.score` refuses it.
+
+        >>> criteria["irp"].facts["needs_rounds"]
+        True
+
+    References:
+        Iterative rewind pruning: AutoSparse, arXiv 2408.14757, section 3.
+        Lottery tickets: Frankle & Carbin 2019, arXiv 1803.03635.
+    """
     assert evidence.survival is not None, "the plan gives a method that needs rounds its rounds"
     return {name: order.to(evidence.weights[name].device) for name, order in evidence.survival.items()}
 
@@ -60,7 +94,27 @@ def snip(
     images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 256,
     mode: ScoringMode = "training",
 ) -> Tensors:
-    """Score by |w g|, the sensitivity of the loss to a weight."""
+    """Score by |w g|, the sensitivity of the loss to a weight.
+
+    Args:
+        evidence: Network under its present masks, with the batches that `images` draws from.
+        images: Number of training images that the gradient is averaged over.
+        mode: Mode of the forward pass: `training` (BatchNorm on batch statistics, dropout on) or `evaluation`.
+
+    Returns:
+        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
+
+    Examples:
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
+        >>> batch = torch.tensor([[1.0, 3.0]]), torch.zeros(1)
+        >>> score(model, [batch], criterion="snip", loss=lambda outputs, y: outputs.mean())
+        {'weight': tensor([[1., 6.]])}
+
+    References:
+        Lee, Ajanthan & Torr 2019, arXiv 1810.02340, eq. 5.
+    """
     gradient = evidence.gradient(evidence.weights, evidence.draw(images), mode=mode)
     return {name: (weight * gradient[name]).abs() for name, weight in evidence.initial.items()}
 
@@ -74,7 +128,31 @@ def grasp(
     mode: ScoringMode = "training",
     parts: Parts = 2,
 ) -> Tensors:
-    """Keep the weights that the gradient norm needs: w (H g), on one half batch at a time as its authors do."""
+    """Keep the weights that the gradient norm needs: w (H g), on one half batch at a time as its authors do.
+
+    Args:
+        evidence: Network under its present masks, with the batches that `images` draws from.
+        images: Number of training images that the gradient is averaged over.
+        temperature: Divisor of the logits.
+        mode: Mode of the forward pass: `training` (BatchNorm on batch statistics, dropout on) or `evaluation`.
+        parts: Number of microbatches; memory is that of one of them.
+
+    Returns:
+        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
+
+    Examples:
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
+        >>> batch = torch.ones(1, 2), torch.zeros(1)
+        >>> squared = lambda outputs, y: (outputs**2).mean()
+        >>> score(model, [batch], criterion="grasp", temperature=1.0, loss=squared)
+        {'weight': tensor([[-8., 16.]])}
+
+    References:
+        Wang, Zhang & Grosse 2020, arXiv 2002.07376, eq. 8, negated; g and H are the gradient and the Hessian of the
+        mean loss.
+    """
     batches = in_parts(evidence.draw(images), parts)
     gradient = evidence.gradient(evidence.weights, batches, temperature, mode=mode)
     product = evidence.hessian_times(gradient, evidence.weights, batches, temperature, mode=mode)
@@ -83,7 +161,25 @@ def grasp(
 
 @criteria.register(flows=1, source="Tanaka et al. 2020, eq. 2")
 def synflow(evidence: Evidence) -> Tensors:
-    """Score by |w| dR/d|w| of the linear positive network, in float64."""
+    """Score by |w| dR/d|w| of the linear positive network, in float64.
+
+    Args:
+        evidence: Network under its present masks.
+
+    Returns:
+        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
+
+    Examples:
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
+        >>> score(model, [(torch.zeros(1, 2), torch.zeros(1))], criterion="synflow")
+        {'weight': tensor([[1., 2.]], dtype=torch.float64)}
+
+    References:
+        Tanaka et al. 2020, arXiv 2006.05467, eq. 2: R is the sum of the outputs for inputs of ones, with absolute
+        weights and without nonlinearities. The preset `synflow` repeats it in 100 rounds, as the authors do.
+    """
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
     _, gradient = evidence.flow_gradient(leaves)
     return {name: weight.abs().double() * gradient[name] for name, weight in evidence.initial.items()}
@@ -108,6 +204,31 @@ def prospr(
 
     Backpropagation through a step w - lr g(w) needs one Hessian-vector product. Memory is that of one such product on
     one batch, or one of its `parts`, plus a copy of the parameters for each step.
+
+    Args:
+        evidence: Network under its present masks, with the batches that `images` draws from.
+        steps: Number of training steps that the gradient passes through.
+        lr: Learning rate of these steps, plain gradient descent.
+        images: Number of training images in each step, and in the loss after the last.
+        mode: Mode of the forward pass: `training` (BatchNorm on batch statistics, dropout on) or `evaluation`.
+        parts: Number of microbatches; memory is that of one of them.
+
+    Returns:
+        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
+
+    Examples:
+        One step from w = 1 on the loss w² leads to 0.8 w, whose loss 0.64 w² has the derivative 1.28.
+
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0]])})
+        >>> batch = torch.ones(1, 1), torch.zeros(1)
+        >>> squared = lambda outputs, y: (outputs**2).mean()
+        >>> score(model, [batch], criterion="prospr", steps=1, lr=0.1, images=1, loss=squared)
+        {'weight': tensor([[1.2800]])}
+
+    References:
+        Alizadeh et al. 2022, arXiv 2202.08132, section 3.
     """
     state, passed = {**evidence.weights, **evidence.others}, []
     for _ in range(steps):
@@ -133,13 +254,48 @@ def _present(evidence: Evidence, tensors: Tensors) -> Tensors:
 
 @criteria.register(source="Han et al. 2015, applied before training")
 def magnitude(evidence: Evidence) -> Tensors:
-    """Score by |w| at initialization."""
+    """Score by |w| at initialization.
+
+    Args:
+        evidence: Network under its present masks.
+
+    Returns:
+        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
+
+    Examples:
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(2, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[1.0, -2.0]])})
+        >>> score(model, criterion="magnitude")
+        {'weight': tensor([[1., 2.]])}
+
+    References:
+        Han et al. 2015, arXiv 1506.02626, who prune trained networks by it; before training: Frankle et al. 2021,
+        arXiv 2009.08576.
+    """
     return {name: weight.abs() for name, weight in evidence.initial.items()}
 
 
 @criteria.register(shuffled=True, source="the baseline of Su et al. 2020 and Liu et al. 2022")
 def random(evidence: Evidence) -> Tensors:
-    """Draw uniform random scores."""
+    """Draw uniform random scores.
+
+    Args:
+        evidence: Network under its present masks; its generator draws the scores.
+
+    Returns:
+        Scores in [0, 1), name -> float32 tensor of the weight's shape and device; higher is kept.
+
+    Examples:
+        >>> from autosparse import score
+        >>> model = torch.nn.Linear(2, 1)
+        >>> first, second = (score(model, criterion="random", seed=7)["weight"] for _ in range(2))
+        >>> bool(torch.equal(first, second))
+        True
+
+    References:
+        Su et al. 2020, arXiv 2009.11094; Liu et al. 2022, arXiv 2202.02643.
+    """
     # Drawn on the CPU, so that a seed means the same masks on every device.
     return {
         name: torch.rand(weight.shape, generator=evidence.generator, device="cpu").to(weight.device)

@@ -27,15 +27,26 @@ _DRAWN = 1024  # examples for training without a stream
 
 
 def mean_cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy, the default loss of criteria."""
+    """Return the mean cross-entropy, the default loss of criteria.
+
+    Args:
+        outputs: Logits, float `[batch, classes, ...]`.
+        labels: Class numbers, int64 `[batch, ...]`.
+
+    Returns:
+        Scalar mean over the batch.
+    """
     return torch.nn.functional.cross_entropy(outputs, labels)
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """A trained scorer: `predict(evidence, images)` scores every weight, with gradients over that many images.
+    """Trained scorer.
 
-    `select` is the selection chosen with it, if any.
+    Attributes:
+        predict: Function of evidence and a number of images that returns scores of every weight, with gradients over
+            that many images.
+        select: Selection that tuning chose together with the scorer, if any.
     """
 
     predict: Callable[[Evidence, int], Tensors]
@@ -44,13 +55,22 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A network at initialization under its present masks.
+    """Network at initialization under its present masks: the input of every criterion.
 
-    `weights` are the prunable weights times the `masks` (1 present, 0 pruned), both name -> tensor in model order.
-    `draw(images)` returns training batches `(inputs, labels)`, `stream()` starts an endless iterator of them,
-    `example()` returns inputs of which only shapes and kinds count. `objective(outputs, labels)` is the mean loss of a
-    batch. `survival` is IRP's order of the weights, if the method has one. `trained` holds the tensors that differ from
-    the model's parameters and buffers, by name. `note` takes a sentence about a deviation from the request.
+    Attributes:
+        model: Network; no method changes it.
+        weights: Prunable weights times their masks, name -> tensor in model order.
+        masks: Masks of these weights: 1 present, 0 pruned.
+        layers: Shapes and kinds of the layers, in model order.
+        draw: Function of a number of images that returns training batches `(inputs, labels)`.
+        generator: Source of all random draws, on the CPU.
+        example: Function that returns inputs of which only shapes and kinds count.
+        objective: Function `(outputs, labels)` that returns the mean loss of a batch as a scalar.
+        scorer: Trained scorer, for the criterion `learned`.
+        survival: IRP's order of the weights, for the criterion `irp`.
+        stream: Function that starts an endless iterator of training batches.
+        trained: Tensors that differ from the model's parameters and buffers, by name.
+        note: Function that takes a sentence about a deviation from the request.
     """
 
     model: torch.nn.Module
@@ -77,7 +97,19 @@ class Evidence:
         example: Callable[[], Inputs],
         **others: Any,
     ) -> Evidence:
-        """Return the evidence about a network under full masks; `others` are further fields."""
+        """Return the evidence about a network under full masks; `others` are further fields.
+
+        Args:
+            model: Network.
+            layers: Its layers, from `describe_layers`.
+            draw: Function of a number of images that returns training batches.
+            generator: Source of all random draws, on the CPU.
+            example: Function that returns example inputs.
+            **others: Further fields.
+
+        Returns:
+            The evidence at the model's weights, detached.
+        """
         weights = {name: weight.detach() for name, weight in prunable_weights(model).items()}
         return cls(model, weights, full_masks(weights), layers, draw, generator, example, **others)
 
@@ -102,16 +134,31 @@ class Evidence:
         return {name: part for name, part in self._rest().items() if name in trains}
 
     def masked(self, masks: Mapping[str, torch.Tensor]) -> Evidence:
-        """Return the same network under other masks."""
+        """Return the same network under other masks.
+
+        Args:
+            masks: Weight -> bool tensor of its shape, for every prunable weight.
+
+        Returns:
+            Evidence whose weights are the initial ones times these masks.
+        """
         weights = {name: weight * masks[name] for name, weight in self.initial.items()}
         return replace(self, masks=dict(masks), weights=weights)
 
     def training_batches(self) -> Iterator[Batch]:
-        """Return endless training batches, the same at every call; without a stream, batches drawn for scores."""
+        """Return endless training batches, the same at every call; without a stream, batches drawn for scores.
+
+        Returns:
+            Iterator of `(inputs, labels)`.
+        """
         return cycle(self.draw(_DRAWN)) if self.stream is None else self.stream()
 
     def state(self) -> Tensors:
-        """Return a copy of every parameter and buffer, by name; weights are unmasked."""
+        """Return a copy of every parameter and buffer, by name; weights are unmasked.
+
+        Returns:
+            Name -> tensor.
+        """
         return {**{name: weight.clone() for name, weight in self.initial.items()}, **self._rest()}
 
     def loss(
@@ -124,11 +171,22 @@ class Evidence:
         twice: bool = False,
         work: Callable[[torch.Tensor], Any] = lambda loss: loss,
     ) -> Any:
-        """Return the objective of one batch, or `work` applied to it while the network still has `weights`.
+        """Return the objective of one batch.
 
-        `weights` may also name parameters that are not prunable; outputs are divided by `temperature`. `twice` makes it
-        twice differentiable, at more memory for attention. Raises UsageError for outputs that the objective rejects,
-        and for a loss that is not a scalar or does not depend on the weights.
+        Args:
+            weights: Tensors that replace the parameters of these names, prunable or not.
+            batch: Inputs and labels.
+            temperature: Divisor of the outputs.
+            mode: Mode of the forward pass, `training` or `evaluation`.
+            twice: Make the loss twice differentiable, which takes more memory for attention.
+            work: Function applied to the loss while the network still has `weights`.
+
+        Returns:
+            The result of `work`, by default the scalar loss.
+
+        Raises:
+            UsageError: If the objective rejects the outputs, or the loss is not a scalar or does not depend on the
+                weights.
         """
         inputs, labels = batch
 
@@ -151,7 +209,14 @@ class Evidence:
     ) -> None:
         """Add the gradient of one batch's objective to the `grad` of `leaves`, in training mode and the given state.
 
-        `state` holds every parameter and buffer; `forward` is the context of the forward pass, such as autocast.
+        Args:
+            state: Every parameter and buffer by name.
+            batch: Inputs and labels.
+            leaves: Tensors of the state that take gradients.
+            forward: Context of the forward pass, such as autocast.
+
+        Raises:
+            UsageError: If the loss is not a scalar or does not depend on the network.
         """
         inputs, labels = batch
 
@@ -199,7 +264,17 @@ class Evidence:
     def gradient(
         self, weights: Tensors, batches: Sequence[Batch], temperature: float = 1.0, *, mode: Mode = "training"
     ) -> Tensors:
-        """Return the gradient of the mean loss over the batches, with the memory of one."""
+        """Return the gradient of the mean loss over the batches, with the memory of one.
+
+        Args:
+            weights: Tensors to differentiate by, name -> tensor; they replace the parameters of these names.
+            batches: Batches of inputs and labels.
+            temperature: Divisor of the outputs.
+            mode: Mode of the forward pass, `training` or `evaluation`.
+
+        Returns:
+            Name -> gradient of the tensor's shape.
+        """
         return self._sum_over(batches, weights, gradient_of, temperature, mode=mode)
 
     def hessian_times(
@@ -211,7 +286,18 @@ class Evidence:
         *,
         mode: Mode = "training",
     ) -> Tensors:
-        """Return the Hessian of the mean loss over the batches times a vector, with the memory of one batch."""
+        """Return the Hessian of the mean loss over the batches times a vector, with the memory of one batch.
+
+        Args:
+            vector: Vector, name -> tensor of the weight's shape.
+            weights: Tensors to differentiate by, name -> tensor; they replace the parameters of these names.
+            batches: Batches of inputs and labels.
+            temperature: Divisor of the outputs.
+            mode: Mode of the forward pass, `training` or `evaluation`.
+
+        Returns:
+            Name -> product of the weight's shape.
+        """
 
         def times_vector(loss: torch.Tensor, leaves: Tensors) -> Tensors:
             gradient = gradient_of(loss, leaves, differentiable=True)
@@ -251,6 +337,16 @@ class Evidence:
         outside `leaves` enter as absolute values, BatchNorm by running statistics. With `paths_only` biases are zero,
         scales and embeddings one and other layers `proportional`: all output stems from the input. A network that does
         not run in float64 runs in float32, and `note` records it.
+
+        Args:
+            leaves: Absolute weights that require gradients, name -> tensor.
+            paths_only: Count paths: only `leaves` scale the flow.
+
+        Returns:
+            The flow, a scalar, and name -> its gradient of the weight's shape.
+
+        Raises:
+            UsageError: If the network returns no floating-point tensor.
         """
         precision = next(iter(leaves.values())).dtype
         try:
@@ -303,7 +399,16 @@ class Evidence:
 
 
 def gradient_of(value: torch.Tensor, leaves: Tensors, *, differentiable: bool = False) -> Tensors:
-    """Return the gradient of a scalar in named tensors: zero for those that it does not depend on."""
+    """Return the gradient of a scalar in named tensors: zero for those that it does not depend on.
+
+    Args:
+        value: Scalar.
+        leaves: Tensors to differentiate by.
+        differentiable: Make the gradient differentiable.
+
+    Returns:
+        Name -> gradient of the tensor's shape.
+    """
     if not value.requires_grad:  # such as the gradient of a loss linear in the weights
         return {name: torch.zeros_like(leaf) for name, leaf in leaves.items()}
     parts = torch.autograd.grad(

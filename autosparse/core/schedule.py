@@ -133,7 +133,17 @@ schedules: Registry[Callable[..., Tensors]] = Registry("schedule", "schedules")
 
 @schedules.register
 def one_shot(pruning: Pruning) -> Tensors:
-    """Score once, prune once."""
+    """Score once, prune once.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the other three choices.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    Raises:
+        ValueError: If scores are not finite or all zero.
+    """
     return pruning.in_rounds([pruning.keep])
 
 
@@ -155,7 +165,25 @@ Rewind = Annotated[bool, "train from initialization in every round, not from whe
 def exponential(
     pruning: Pruning, *, rounds: Rounds = 100, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
-    """Keep the same share of the remaining weights in every round (SynFlow's schedule: 100 rounds)."""
+    """Keep the same share of the remaining weights in every round (SynFlow's schedule: 100 rounds).
+
+    Args:
+        pruning: Network, the number of weights to keep, and the other three choices.
+        rounds: Number of rounds of scoring and pruning.
+        regrow: Let pruned weights compete again in every round.
+        steps: Number of training steps before each scoring.
+        rewind: Train from initialization in every round, not from the end of the last round.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    Raises:
+        ValueError: If scores are not finite or all zero, or training diverges.
+
+    References:
+        Tanaka et al. 2020, arXiv 2006.05467, algorithm 1.
+        With regrowth: de Jorge et al. 2021, arXiv 2006.09081 (FORCE).
+    """
     counts = exponential_counts(pruning.total, pruning.keep, rounds)
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
@@ -164,7 +192,24 @@ def exponential(
 def linear(
     pruning: Pruning, *, rounds: Rounds = 10, regrow: Regrow = False, steps: Steps = 0, rewind: Rewind = True
 ) -> Tensors:
-    """Prune the same number of weights in every round."""
+    """Prune the same number of weights in every round.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the other three choices.
+        rounds: Number of rounds of scoring and pruning.
+        regrow: Let pruned weights compete again in every round.
+        steps: Number of training steps before each scoring.
+        rewind: Train from initialization in every round, not from the end of the last round.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    Raises:
+        ValueError: If scores are not finite or all zero, or training diverges.
+
+    References:
+        de Jorge et al. 2021, arXiv 2006.09081.
+    """
     counts = linear_counts(pruning.total, pruning.keep, rounds)
     return pruning.in_rounds(counts, regrow=regrow, steps=steps, rewind=rewind)
 
@@ -205,6 +250,28 @@ def search(
     `train_weights: false` with `anneal: 0`. With `relaxation: concrete` masks are drawn as in Concrete Ticket Search
     (Arora & Teuscher 2025), though quotas replace its gradient balancing. `quotas: free` lets an allocation that uses
     scores, such as `global`, move weights between layers.
+
+    Args:
+        pruning: Network, the number of weights to keep, and the other three choices.
+        steps: Number of training steps; all but the masks is rewound after them.
+        score_lr: Learning rate of Adam on the scores.
+        lr: Peak learning rate of the weights, which follow one cycle; `recipe` takes the training's.
+        train_weights: Train the weights together with the scores; otherwise they are frozen.
+        anneal: Share of the steps in which the kept fraction falls from 1 to the quotas, in [0, 1].
+        quotas: `fixed` by the criterion's scores, or `free`: allocated repeatedly by the learned scores.
+        relaxation: Gradient of a score through its mask: `straight_through` or `concrete`.
+        sharpness: Slope of a concrete mask over its score.
+        parts: Number of microbatches, each with an update of scores and weights.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    Raises:
+        ValueError: If scores are not finite or all zero, or training diverges.
+
+    References:
+        Ramanujan et al. 2020, arXiv 1911.13299, eq. 5 (edge-popup); Maddison et al. 2017, arXiv 1611.00712 (concrete).
+        Pruned share: Zhu & Gupta 2017, arXiv 1710.01878, eq. 1.
     """
     evidence, total, keep = pruning.evidence, pruning.total, pruning.keep
     if pruning.blind and quotas == "fixed":

@@ -27,7 +27,19 @@ _POSITION_BITS = 32
 def keep_top(scores: torch.Tensor, count: int) -> torch.Tensor:
     """Return a boolean mask with exactly `count` ones at the highest scores; ties keep the first.
 
-    Raises ValueError when a score is NaN or fewer than `count` are above -inf.
+    Args:
+        scores: Scores of any shape; -inf marks pruned weights.
+        count: Number of ones.
+
+    Returns:
+        Bool tensor of the shape and device of the scores.
+
+    Raises:
+        ValueError: If a score is NaN or fewer than `count` are above -inf.
+
+    Examples:
+        >>> keep_top(torch.tensor([0.3, 0.9, 0.3]), 2)
+        tensor([ True,  True, False])
     """
     _check(scores, count)
     flat = scores.flatten()
@@ -63,6 +75,14 @@ def balanced(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> 
     Counts of output channels differ by at most one, and so do those of a group's input channels, unless weights
     pruned before leave no choice. Output channels choose one by one, each its best weights from the least chosen
     inputs.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        quotas: Layer -> number of weights to keep.
+        evidence: Network under its present masks.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
     """
     masks: Tensors = {}
     layers = evidence.layers_by_name
@@ -133,6 +153,18 @@ def paths(
     layer, which become a dense core. Takes two passes of the network for every layer, three if weights are left on no
     path; memory of a few copies of the weights. The authors' integer programs consider one layer and its incoming
     paths.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        quotas: Layer -> number of weights to keep.
+        evidence: Network under its present masks.
+        spread: Share of a layer's quota that is spread over channels, in [0, 1].
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    References:
+        Pham et al. 2023, "Towards data-agnostic pruning at initialization: what makes a good sparse mask?" (NPB).
     """
     layers = evidence.layers_by_name
     preferred = {name: _preference(layers[name], values) for name, values in scores.items()}
@@ -195,7 +227,19 @@ def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, s
 
 @selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
 def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """Fill the layer's quota at random, which shows the worth of a score's quotas alone."""
+    """Fill the layer's quota at random, which shows the worth of a score's quotas alone.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        quotas: Layer -> number of weights to keep.
+        evidence: Network under its present masks.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    References:
+        Su et al. 2020, arXiv 2009.11094; Frankle et al. 2021, arXiv 2009.08576.
+    """
     return {name: keep_top(_drawn(values, evidence.generator), quotas[name]) for name, values in scores.items()}
 
 
@@ -214,6 +258,18 @@ def sampled(
     Keeping the highest scores plus Gumbel noise samples without replacement, in logarithms: no probability
     underflows and the count is exact. Standardized scores make it independent of their scale; a layer of equal
     scores is drawn uniformly.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        quotas: Layer -> number of weights to keep.
+        evidence: Network under its present masks.
+        temperature: Divisor of the standardized scores; towards 0 the highest scores win, towards infinity any.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    References:
+        Kool, van Hoof & Welling 2019, arXiv 1903.06059.
     """
     return {
         name: keep_top(_standard(values) / temperature + _gumbel(values, evidence.generator), quotas[name])
@@ -245,13 +301,39 @@ def _gumbel(scores: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 @selections.register(plain=True)
 def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """Keep the highest scores."""
+    """Keep the highest scores.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        quotas: Layer -> number of weights to keep.
+        evidence: Network under its present masks.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+
+    Examples:
+        >>> from autosparse import prune
+        >>> from autosparse.lazy_torch import torch
+        >>> model = torch.nn.Linear(3, 1, bias=False)
+        >>> _ = model.load_state_dict({"weight": torch.tensor([[0.5, -2.0, 0.1]])})
+        >>> prune(model, sparsity=0.6, method={"criterion": "magnitude", "selection": "top"})["weight"]
+        tensor([[False,  True, False]])
+    """
     return {name: keep_top(values, quotas[name]) for name, values in scores.items()}
 
 
 @selections.register(tuned=True)
 def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """Apply the scorer's selection: the tuned one, of `tuning.selections`, or that of its kind."""
+    """Apply the scorer's selection: the tuned one, of `tuning.selections`, or that of its kind.
+
+    Args:
+        scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
+        quotas: Layer -> number of weights to keep.
+        evidence: Network under its present masks.
+
+    Returns:
+        Masks, layer -> bool tensor of the weight's shape and device, True for kept weights.
+    """
     chosen = evidence.scorer.select if evidence.scorer else None
     return (chosen or top)(scores, quotas, evidence)
 

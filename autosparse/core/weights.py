@@ -61,7 +61,8 @@ def prunable_weights(model: torch.nn.Module) -> Tensors:
     for prefix, module in model.named_modules():
         if any(map(torch.nn.parameter.is_lazy, (*module._parameters.values(), *module._buffers.values()))):
             raise UsageError(
-                f"layer `{prefix}` is built when it meets its first batch", "run one batch through the model first"
+                f"layer `{prefix}` is lazy: it has no weights before its first batch",
+                "run one batch through the model first",
             )
     weights: Tensors = {}
     seen: set[int] = set()

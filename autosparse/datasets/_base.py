@@ -23,16 +23,31 @@ _SHARE = 10
 
 @dataclass(frozen=True)
 class Split:
-    """Images of one purpose: integer labels `[images]`, and pixels, read from files on demand.
+    """Images of one purpose, such as training; pixels are read from files on demand.
 
-    `read(numbers)` is uint8 `[len(numbers), height, width, channels]`.
+    Attributes:
+        labels: Class numbers, integers `[images]`.
+        read: Function of image numbers that returns pixels, uint8 `[len(numbers), height, width, channels]`.
     """
 
     labels: Array
     read: Callable[[Array], Array]
 
     def part(self, numbers: Array) -> Split:
-        """Return the images of these numbers, in their order."""
+        """Return a part of the images.
+
+        Args:
+            numbers: Image numbers, integers `[part]`.
+
+        Returns:
+            The images in the order of the numbers.
+
+        Examples:
+            >>> pixels = numpy.zeros((3, 8, 8, 1), dtype=numpy.uint8)
+            >>> split = Split(numpy.array([4, 5, 6]), lambda numbers: pixels[numbers])
+            >>> split.part(numpy.array([2, 0])).labels.tolist()
+            [6, 4]
+        """
         return Split(self.labels[numbers], lambda chosen: self.read(numbers[chosen]))
 
 
@@ -47,8 +62,16 @@ Problem = tuple[str, str]
 class Pool:
     """Labelled set as published, before images are selected, resized and split.
 
-    `images` counts those of `train`, `validation` and `test`. `load(size)` returns these splits, scaled to `size`
-    pixels unless it is None. `shape` is (channels, height, width) unscaled.
+    Attributes:
+        identity: JSON data of cache keys: digests and choices, never a path.
+        shape: Shape of one image before scaling: (channels, height, width).
+        classes: Names of the classes, in the order of their labels.
+        images: Purpose (`train`, `validation`, `test`) -> number of images.
+        load: Function of a side in pixels that returns the splits, scaled to squares of it; None leaves the size.
+        missing: Function that returns the missing data and its remedy, or None.
+        fetches: Whether `load` downloads missing files.
+        reading: Source of images and labels, such as columns or folders; empty for published sets.
+        warnings: One sentence for each kind of file, folder or label that is ignored or renumbered.
     """
 
     identity: Mapping[str, Any]
@@ -59,13 +82,20 @@ class Pool:
     missing: Callable[[], Problem | None] = lambda: None
     fetches: bool = False
     reading: str = ""
-    """source of images and labels, such as columns or folders; empty for published sets"""
     warnings: tuple[str, ...] = ()
-    """one sentence for each kind of file, folder or label that is ignored or renumbered"""
 
     @classmethod
     def absent(cls, identity: Mapping[str, Any], channels: int, problem: Problem) -> Pool:
-        """Return a set without known contents: no run shares its cache keys."""
+        """Return a set whose files are missing: no run shares its cache keys.
+
+        Args:
+            identity: JSON data of cache keys.
+            channels: Number of channels to plan with.
+            problem: Missing data and its remedy, one sentence each.
+
+        Returns:
+            A set without classes and images.
+        """
         return cls(identity, (channels, 32, 32), (), Counter(), lambda size: {}, missing=lambda: problem)
 
 
@@ -118,9 +148,21 @@ class Part:
 
 
 def choose_part(pool: Pool, part: Part, name: str) -> Source:
-    """Return the part of a set that a spec requests. Raises UsageError where the set cannot provide it.
+    """Return the part of a set that a spec requests.
 
     Images are shuffled in one fixed order: a smaller `images_per_class` is a subset of a larger one.
+
+    Args:
+        pool: Labelled set.
+        part: Classes, numbers and size of the images.
+        name: Name of the set, for messages.
+
+    Returns:
+        Dataset with splits for training, validation and test.
+
+    Raises:
+        UsageError: If the set has too few classes or images.
+        MissingData: If files are missing when the dataset is loaded.
     """
     numbers = None if part.classes is None or not pool.classes else _numbers(part.classes, pool.classes, name)
     classes = len(part.classes) if part.classes is not None else len(pool.classes)
@@ -196,13 +238,13 @@ def _sizes(pool: Pool, part: Part, images: int, name: str) -> tuple[int, int, in
 
 def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: int, test: int, name: str) -> Splits:
     # Hold out `validation` and `test` training images: the numbers in the identity, whatever the class sizes.
-    own = pool.load(part.size)
+    published = pool.load(part.size)
     if numbers is not None:
-        own = {purpose: _only(split, numbers) for purpose, split in own.items()}
-    every = own["train"]
+        published = {purpose: _only(split, numbers) for purpose, split in published.items()}
+    every = published["train"]
     # Sets are ordered by class or by writer: shuffle, so that every split has all of them.
     order = numpy.random.Generator(numpy.random.PCG64(0)).permutation(len(every.labels))
-    if "test" in own:  # validation images come first
+    if "test" in published:  # validation images come first
         held, last, rest = numpy.split(order, [validation, validation])
     else:
         rest, held, last = numpy.split(order, [-validation - test, -test])
@@ -210,8 +252,8 @@ def _split(pool: Pool, part: Part, numbers: Sequence[int] | None, validation: in
         rest = _at_most(rest, every.labels, part.images_per_class)
     splits = {
         "train": every.part(rest),
-        "validation": every.part(held) if validation or "validation" not in own else own["validation"],
-        "test": own.get("test", every.part(last)),
+        "validation": every.part(held) if validation or "validation" not in published else published["validation"],
+        "test": published.get("test", every.part(last)),
     }
     hints = {
         "train": "lower `validation` or `test`",
@@ -245,7 +287,23 @@ datasets: Registry[Callable[..., Pool]] = Registry("dataset", "datasets", shared
 
 
 def open_source(name: str, options: Mapping[str, Any]) -> Source:
-    """Return the part of a registered dataset that options select. Raises UsageError where it is impossible."""
+    """Return a registered dataset without loading it.
+
+    Args:
+        name: Name in YAML, such as `cifar10`.
+        options: Options of the dataset, those of every dataset included.
+
+    Returns:
+        Dataset with its identity, shape, classes and numbers of images; `load` reads it.
+
+    Raises:
+        UsageError: If the name or an option is impossible.
+
+    Examples:
+        >>> source = open_source("digits", {"classes": (0, 1)})
+        >>> source.shape, source.classes
+        ((1, 8, 8), 2)
+    """
     entry = datasets[name]
     given, shared = entry.apart(options)
     return choose_part(entry.function(**given), Part(**shared), name)

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """Pruned, trained network: its full state and its masks, by name.
+    """Pruned, trained network as a format writes or reads it.
 
-    `network` builds it with any state, for formats that need more than tensors; `shape` is that of one image. `choices`
-    maps layer -> batch size -> kernel, for formats that choose kernels. `about` is the content of a card: pruning,
-    training, measurements, and the results of other seeds and controls.
+    Attributes:
+        state: Parameters and buffers by name.
+        masks: Weight -> bool tensor of its shape, True for kept weights.
+        network: Function that builds the network with any state, for formats that need more than tensors.
+        shape: Shape of one image: (channels, height, width).
+        choices: Layer -> batch size -> kernel, for formats that choose kernels.
+        about: Content of a card: pruning, training, measurements, and the results of other seeds and controls.
     """
 
     state: "Mapping[str, torch.Tensor]"
@@ -43,9 +47,18 @@ BATCHES = (1, 32)
 def open_model(
     format: str, files: Mapping[str, bytes], network: "torch.nn.Module"
 ) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Return a function of images `[images, channels, height, width]` from a format's files.
+    """Return an emitted model as a function.
 
-    `network` is the one that was pruned, freshly built. Raises ValueError for bytes that are no such model.
+    Args:
+        format: Name of the format.
+        files: File name -> content.
+        network: Network of the pruned structure, freshly built.
+
+    Returns:
+        Function from normalized images, float `[images, channels, height, width]`, to logits `[images, classes]`.
+
+    Raises:
+        ValueError: If the bytes are no model of this format.
     """
     facts: Mapping[str, Any] = exporters[format].facts
     if "run" in facts:
@@ -55,7 +68,26 @@ def open_model(
 
 
 def fit(format: str, model: Model, network: "torch.nn.Module") -> "torch.nn.Module":
-    """Return a read model in a network of the pruned structure, in evaluation mode."""
+    """Load a model into a network, in evaluation mode.
+
+    Args:
+        format: Name of the format.
+        model: Model that the format's `read` returned.
+        network: Network of the pruned structure.
+
+    Returns:
+        The network itself, or another one for the smaller formats.
+
+    Raises:
+        ValueError: If the tensors do not fit the network.
+
+    Examples:
+        >>> import torch
+        >>> network = torch.nn.Linear(2, 1, bias=False)
+        >>> model = Model({"weight": torch.tensor([[1.0, 0.0]])}, {})
+        >>> fit("safetensors", model, network)(torch.tensor([[3.0, 5.0]])).item()
+        3.0
+    """
     custom: Callable[[Model, torch.nn.Module], torch.nn.Module] | None = exporters[format].facts.get("fit")
     if custom is not None:
         return custom(model, network)

@@ -2,6 +2,13 @@
 
 `input_shape` is (channels, height, width). Factories import network classes, so that naming a model does not import
 torch. A factory with a pattern (`torchvision:NAME`) takes the name first; `identify` gives its cache identity.
+
+    @models.register
+    def linear(shape, classes):
+        "Single linear layer."
+        from torch import nn
+
+        return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(shape), classes))
 """
 
 from __future__ import annotations
@@ -39,7 +46,25 @@ models: Registry[Callable[..., torch.nn.Module]] = Registry("model", "models", s
 
 
 def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> torch.nn.Module:
-    """Return a network with fresh weights, drawn from torch's global generator. Raises UsageError if impossible."""
+    """Build a network with fresh weights, drawn from torch's global generator.
+
+    Args:
+        name: Name in YAML, such as `resnet20` or `timm:vit_tiny_patch16_224`.
+        options: Options of the model, those of every model included.
+        shape: Shape of one image: (channels, height, width).
+        classes: Number of classes, the size of the output.
+
+    Returns:
+        The network, in training mode, on torch's default device.
+
+    Raises:
+        UsageError: If the name, an option or the shape is impossible.
+
+    Examples:
+        >>> network = build_model("lenet", {}, (1, 8, 8), 10)
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        21386
+    """
     entry = models[name]
     given, shared = entry.apart(options)
     network = entry.function(shape, classes, **given)
@@ -55,7 +80,25 @@ def build_model(name: str, options: Mapping[str, Any], shape: Shape, classes: in
 
 
 def identify_model(name: str, options: Mapping[str, Any], shape: Shape, classes: int) -> dict[str, Any]:
-    """Return a model's part of cache keys; names by pattern are built once. Raises UsageError for an invalid model."""
+    """Return a model's part of cache keys.
+
+    Args:
+        name: Name in YAML.
+        options: Options of the model, those of every model included.
+        shape: Shape of one image: (channels, height, width).
+        classes: Number of classes.
+
+    Returns:
+        JSON data: the name, and for models from elsewhere the digests of their source and structure, for which the
+        network is built once.
+
+    Raises:
+        UsageError: If the model is invalid.
+
+    Examples:
+        >>> identify_model("lenet", {}, (1, 8, 8), 10)
+        {'name': 'lenet'}
+    """
     entry = models[name]
     if entry.pattern is None:
         return {"name": name}

@@ -36,7 +36,32 @@ from autosparse.store import digest
 
 
 def compile_plan(spec: Spec, name: str) -> Plan:
-    """Compile a resolved spec. Equal science gives equal keys, whatever its name and wherever it runs."""
+    """Compile a resolved spec to a plan of steps, each with its cache key. Nothing runs.
+
+    Keys contain what determines results, and neither names nor the target.
+
+    Args:
+        spec: Resolved spec: every `auto` has a value.
+        name: Name of the plan, mostly the stem of the spec's file.
+
+    Returns:
+        The plan: every step with its options, inputs and key, and the cells of the comparison.
+
+    Raises:
+        UsageError: If the data, the network or user code contradicts the spec; errors of values are InvalidValue.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from autosparse.backends import this_machine
+        >>> from autosparse.spec import load_spec, resolve
+        >>> path = Path("snip.yaml")
+        >>> text = "{version: 1, model: lenet, dataset: digits, method: snip, compare: [], controls: []}"
+        >>> _ = path.write_text(text)
+        >>> loaded = load_spec(path, budget=["0.9", "0.98"])
+        >>> plan = compile_plan(resolve(loaded.spec, this_machine()), loaded.name)
+        >>> [step.name for step in plan.of("mask")]
+        ['mask/snip/0.9/seed0', 'mask/snip/0.98/seed0']
+    """
     build = Builder()
     # The networks to prune come first: their errors show before an IRP is paid for.
     networks = {seed: _network(build, spec.model, spec.dataset, seed, "network", _PRUNED) for seed in spec.seeds}
@@ -83,7 +108,14 @@ def compile_plan(spec: Spec, name: str) -> Plan:
 
 
 def named_user_code(spec: Spec) -> tuple[str, ...]:
-    """Return the names of the user's code in a spec."""
+    """Return the user code that a spec names.
+
+    Args:
+        spec: Validated spec.
+
+    Returns:
+        Names as written, such as `nets.py:build`, each once.
+    """
     choices = (spec.model, spec.dataset, *((*spec.irp.networks, spec.irp.dataset) if spec.learns else ()))
     named = (choice.name for choice in choices if choice is not None and choice.entry.facts.get("user_code"))
     return tuple(dict.fromkeys(named))

@@ -29,9 +29,17 @@ PURPOSES = {
 class Step:
     """One operation with all its options and inputs.
 
-    `inputs` is role -> step name. `access` holds the needs of a step outside its key (file paths, downloads).
-    `purpose` groups steps for display: one of `PURPOSES`. `origins` is option -> path of the spec that it comes from,
-    for options whose name is not that path; an option of a section is written `section.option`.
+    Attributes:
+        name: Name in the plan, such as `mask/snip/0.9/seed0`.
+        operation: Name of the operation, such as `mask`.
+        version: Version of the operation, part of the key.
+        options: All options, with defaults written out.
+        inputs: Role -> name of the step that produces the input.
+        key: Cache key, 64 hex digits.
+        purpose: Group for display, one of `PURPOSES`.
+        access: Needs outside the key, such as file paths and downloads.
+        origins: Option -> path of the spec that it comes from, for options whose name is not that path; an option of a
+            section is written `section.option`.
     """
 
     name: str
@@ -52,11 +60,25 @@ class Step:
         return Network(about["model"], reach["name"], reach["options"], tuple(about["shape"]), about["classes"])
 
     def gives(self, result: object) -> bool:
-        """Return whether the step's artifact is read by this class of results."""
+        """Return whether a class of results reads the step's artifact.
+
+        Args:
+            result: Class of results, such as `MaskResult`.
+
+        Returns:
+            True if the step's operation writes it.
+        """
         return operations[self.operation].facts.get("result") is result
 
     def spec_path(self, option: Sequence[str]) -> str:
-        """Return the path of the spec that an option comes from; the option is a path in `options`."""
+        """Return the path of the spec that an option comes from.
+
+        Args:
+            option: Path in `options`, such as `("method", "criterion", "name")`.
+
+        Returns:
+            Dotted path of the spec.
+        """
         ends = range(len(option), 0, -1)
         end = next((end for end in ends if ".".join(option[:end]) in self.origins), 1)
         rest = [part for part in option[end:] if part != "options"]
@@ -86,7 +108,14 @@ class PlannedBudget:
 
 
 def strictest(budgets: Sequence[PlannedBudget]) -> PlannedBudget:
-    """Return the budget that leaves the fewest weights."""
+    """Return the strictest budget.
+
+    Args:
+        budgets: Budgets of a plan.
+
+    Returns:
+        The budget that leaves the fewest weights.
+    """
     # Multiply-adds have no sparsity before masks exist: they count only without other budgets.
     shares = [budget for budget in budgets if budget.sparsity is not None]
     if shares:
@@ -113,7 +142,17 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps by name, in an order in which they can run, with their data sources, networks and checks."""
+    """Compiled spec: all steps in an order in which they can run, and the comparison that they make.
+
+    Attributes:
+        name: Name of the plan.
+        spec: Resolved spec.
+        steps: Step name -> step.
+        sources: Step name -> data source of the step.
+        cells: Networks of the comparison.
+        checks: Sanity checks.
+        horizons: Names of the methods whose mask-training steps come from a horizon.
+    """
 
     name: str
     spec: Spec
@@ -122,7 +161,6 @@ class Plan:
     cells: tuple[Cell, ...] = ()
     checks: tuple[Check, ...] = ()
     horizons: frozenset[str] = frozenset()
-    """names of the methods whose search steps come from a horizon"""
 
     @property
     def digest(self) -> str:
@@ -135,11 +173,25 @@ class Plan:
         return tuple(dict.fromkeys(warning for source in self.sources.values() for warning in source.warnings))
 
     def input_keys(self, step: Step) -> dict[str, str]:
-        """Return role -> key of the input."""
+        """Return the keys of a step's inputs.
+
+        Args:
+            step: Step of the plan.
+
+        Returns:
+            Role -> key of the input.
+        """
         return {role: self.steps[name].key for role, name in step.inputs.items()}
 
     def of(self, kind: str | type[StepResult]) -> list[Step]:
-        """Return the steps of an operation, or those with a class of result, in order."""
+        """Return the steps of one kind.
+
+        Args:
+            kind: Name of an operation, or a class of results.
+
+        Returns:
+            The steps in order.
+        """
         return [step for step in self.steps.values() if step.operation == kind or step.gives(kind)]
 
 

@@ -305,7 +305,7 @@ def _describe(finished: Finished, results: Sequence[Result], checks: Sequence[Ch
     )
     method = first.candidates[chosen]
     accuracies = {name: [*cell.values()] for (name, _), cell in by_cell(within).items()}
-    own = by_cell(at)[method, first.budget]
+    by_seed = by_cell(at)[method, first.budget]
     noise, noise_from = noise_of(accuracies, method, finished.source.test_images)
     noticeable = _CERTAIN * noise * (2 / len(seeds)) ** 0.5
     choices = next(item.choices() for item in plan.spec.methods if item.name == method)
@@ -318,11 +318,11 @@ def _describe(finished: Finished, results: Sequence[Result], checks: Sequence[Ch
         budget=first.budget,
         sparsity=statistics.fmean(result.sparsity for result in at if result.method == method),
         seeds=seeds,
-        test_accuracy=statistics.fmean(own.values()),
+        test_accuracy=statistics.fmean(by_seed.values()),
         validation_accuracy=means[chosen],
         chosen_from={first.candidates[key]: value for key, value in means.items()} if len(means) > 1 else {},
         noise=noise,
         noise_from=noise_from,
         noticeable=noticeable,
-        checks=[_check(finished, name, checks, own, choices, in_words) for name in names],
+        checks=[_check(finished, name, checks, by_seed, choices, in_words) for name in names],
     )

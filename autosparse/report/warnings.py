@@ -140,8 +140,8 @@ def _disconnected(finished: Finished) -> Iterator[str]:
         alike = {others[0].message for _, others, _ in several} == {findings[0].message}
         where = "" if alike else f"worst at {cell.budget}, seed {cell.seed}: "
         more = f" and {len(findings) - 1} more" if len(findings) > 1 and findings[0].kind != "network" else ""
-        own = method == finished.plan.spec.method.name
-        remedy = "; `method.repair: reconnect` prevents it" if own else ""
+        custom = method == finished.plan.spec.method.name
+        remedy = "; `method.repair: reconnect` prevents it" if custom else ""
         yield f"{method} at {budgets}: {where}{findings[0].message}{more}{remedy}"
 
 

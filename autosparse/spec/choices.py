@@ -125,7 +125,7 @@ def _member(registry: Registry[Any], entry: Entry[Any]) -> type[Choice]:
     model = create_model(
         re.sub(r"\W+", "_", f"{registry.kind}_{entry.name}"),
         __base__=OpenChoice if entry.pattern else Choice,
-        __doc__=entry.function.__doc__,
+        __doc__=entry.description,
         **fields,
     )
     model.registry = registry

@@ -28,7 +28,16 @@ FILE = "autosparse.yaml"
 
 @dataclass(frozen=True)
 class LoadedSpec:
-    """A validated spec, the origin of its values, and the now absolute paths that were written `relative`."""
+    """Validated spec, and the origin of its values.
+
+    Attributes:
+        spec: Validated spec.
+        name: Stem of the file's name.
+        path: File of the spec; None for a spec from plain data.
+        document: Merged YAML, with the file, line and column of every value.
+        relative: Paths in the spec, now absolute, that were written relative to its file.
+        origin: File of the spec, for a spec from a saved plan.
+    """
 
     spec: Spec
     name: str
@@ -36,7 +45,6 @@ class LoadedSpec:
     document: Document
     relative: frozenset[str] = frozenset()
     origin: FilePath | None = None
-    """the spec's file, for a spec from a saved plan"""
 
     @property
     def identity(self) -> str | None:
@@ -90,9 +98,26 @@ def _memory_key() -> str:
 
 
 def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence[str] = ()) -> LoadedSpec:
-    """Read, merge and validate a spec file. Raises SpecError with every mistake and its position.
+    """Read a spec file, merge what it extends and the overrides, and validate the result.
 
-    `overrides` are `path.to.key=value` with YAML values; `budget` replaces the spec's.
+    Args:
+        path: YAML file.
+        overrides: Values to replace, as `path.to.key=value` with a YAML value.
+        budget: Budgets that replace the spec's, such as `0.99`, `100x` or `parameters=120k`.
+
+    Returns:
+        The validated spec, with the origin of every value.
+
+    Raises:
+        UsageError: If the file cannot be read.
+        SpecError: If the spec is invalid, with every problem and its file, line and column.
+
+    Examples:
+        >>> path = FilePath("snip.yaml")
+        >>> _ = path.write_text("{version: 1, model: lenet, dataset: digits, method: snip}")
+        >>> loaded = load_spec(path, overrides=["training.epochs=2"], budget=["0.9"])
+        >>> loaded.name, loaded.spec.training.epochs
+        ('snip', 2)
     """
     document = _read(path, ())
     for override in overrides:
@@ -150,8 +175,8 @@ def _with_value(
     other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
     change(other, path, value)
     _make_absolute(other)
-    found = [*other.problems, *explain(checked(Spec, _frozen(other.data)).problems, other)]
-    yield from (problem for problem in found if str(problem).startswith(tuple(f"{mark}: " for mark in marks)))
+    counts = [*other.problems, *explain(checked(Spec, _frozen(other.data)).problems, other)]
+    yield from (problem for problem in counts if str(problem).startswith(tuple(f"{mark}: " for mark in marks)))
 
 
 def parse_list(text: str, name: str) -> list[Any]:

@@ -2,9 +2,10 @@
 
 from autosparse.store.artifact import Artifact, Draft
 from autosparse.store.files import canonical, digest, file_digest, key_of
+from autosparse.store.fingerprints import contents, name_in
 from autosparse.store.gc import collect, collect_remote, in_use
 from autosparse.store.index import Index, Record, open_index
-from autosparse.store.local import Store, contents, name_in
+from autosparse.store.local import Store
 from autosparse.store.remote import Remote
 from autosparse.store.safetensors import ShardedRows, dump_tensors, load_tensors
 

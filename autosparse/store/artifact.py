@@ -28,7 +28,11 @@ _OPERATION = re.compile(r"[a-z][a-z0-9_]*")
 class Artifact:
     """Published artifact; files are read whole, checked, and only then interpreted.
 
-    `fetch`, of an artifact in a shared store, writes the file of a sha256 to a path in `folder`.
+    Attributes:
+        folder: Folder with the files.
+        key: Key of the artifact, 64 hex digits.
+        descriptor: Content of `artifact.json`: operation, key, files, provenance.
+        fetch: Function that writes the file of a sha256 to a path in `folder`, for an artifact in a shared store.
     """
 
     folder: Path
@@ -48,7 +52,17 @@ class Artifact:
         return size_of(self.descriptor)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a file. Raises DamagedArtifact unless they are the published ones."""
+        """Return the bytes of a file.
+
+        Args:
+            name: Name of the file.
+
+        Returns:
+            Its published bytes.
+
+        Raises:
+            DamagedArtifact: If the file is missing or differs from its published digest.
+        """
         try:
             data = self._path(name).read_bytes()
         except OSError as error:
@@ -59,22 +73,52 @@ class Artifact:
         return data
 
     def tensors(self, name: str) -> dict[str, torch.Tensor]:
-        """Return the tensors of `<name>.safetensors`, on the CPU."""
+        """Return the tensors of `<name>.safetensors`.
+
+        Args:
+            name: Name of the file without its suffix.
+
+        Returns:
+            Tensors by name, on the CPU.
+        """
         data = self.read(f"{name}.safetensors")
         return self._parsed(f"{name}.safetensors", lambda: load_tensors(data))
 
     def tensor(self, name: str, tensor: str) -> torch.Tensor:
-        """Return one tensor of `<name>.safetensors`, on the CPU, without loading the others."""
+        """Return one tensor of `<name>.safetensors` without loading the others.
+
+        Args:
+            name: Name of the file without its suffix.
+            tensor: Name of the tensor.
+
+        Returns:
+            The tensor, on the CPU.
+        """
         path = self._intact(f"{name}.safetensors")
         return self._parsed(path.name, lambda: read_tensor(path, tensor))
 
     def rows(self, names: Sequence[str], tensor: str) -> ShardedRows:
-        """Return a tensor sharded over the files `<name>.safetensors`, checked here and read from disk row by row."""
+        """Return a tensor sharded over the files `<name>.safetensors`, checked here and read from disk row by row.
+
+        Args:
+            names: Names of the files without their suffix, in the order of the rows.
+            tensor: Name of the tensor in each file.
+
+        Returns:
+            The rows of all files.
+        """
         files = [self._intact(f"{name}.safetensors") for name in names]
         return self._parsed(f"{files[0].name}: `{tensor}` cannot be read", lambda: ShardedRows(files, tensor))
 
     def json(self, name: str) -> Any:
-        """Return the value of `<name>.json`."""
+        """Return the value of `<name>.json`.
+
+        Args:
+            name: Name of the file without its suffix.
+
+        Returns:
+            The JSON value.
+        """
         data = self.read(f"{name}.json")
         return self._parsed(f"{name}.json", lambda: json.loads(data))
 
@@ -85,13 +129,24 @@ class Artifact:
             raise self.malformed(f"{what}: {error}") from error
 
     def malformed(self, problem: str) -> DamagedArtifact:
-        """Return the error for published bytes whose content lacks the form of its step's result."""
+        """Return the error for intact files whose content is malformed.
+
+        Args:
+            problem: Deviation from the form of the step's result, in one sentence.
+
+        Returns:
+            The error, to be raised.
+        """
         error = self._damaged(problem)
         error.created = str(self.descriptor.get("created"))
         return error
 
     def verify(self) -> None:
-        """Read and check all files. Raises DamagedArtifact at the first wrong byte."""
+        """Read and check all files.
+
+        Raises:
+            DamagedArtifact: If a file is missing or differs from its published digest.
+        """
         for name in self.files:
             self.read(name)
 
@@ -119,35 +174,69 @@ class Artifact:
 
 
 class Draft:
-    """Artifact in progress: write its files in any order; the store publishes it."""
+    """Artifact in progress: write its files in any order; the store publishes it.
+
+    Args:
+        folder: Folder of the draft.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.files: dict[str, dict[str, Any]] = {}
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file and flush it to disk."""
+        """Write a file and flush it to disk.
+
+        Args:
+            name: Name of the file.
+            data: Its content.
+        """
         with writing(self.folder / name):
             write_through(self.folder / name, data)
         if name != DESCRIPTOR:
             self.files[name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
     def remove(self, name: str) -> None:
-        """Remove a written file."""
+        """Remove a written file.
+
+        Args:
+            name: Name of the file.
+        """
         (self.folder / name).unlink()
         del self.files[name]
 
     def write_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Write named tensors as `<name>.safetensors`."""
+        """Write named tensors as `<name>.safetensors`.
+
+        Args:
+            name: Name of the file without its suffix.
+            tensors: Tensors by name, on any device.
+        """
         self.write(f"{name}.safetensors", dump_tensors(tensors))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON value as `<name>.json`."""
+        """Write a JSON value as `<name>.json`.
+
+        Args:
+            name: Name of the file without its suffix.
+            value: JSON value.
+        """
         self.write(f"{name}.json", canonical(value).encode())
 
 
 def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
-    """Return the descriptor of an artifact. Raises DamagedArtifact for bytes that cannot be one."""
+    """Return the descriptor of an artifact.
+
+    Args:
+        data: Bytes of `artifact.json`.
+        key: Key of the artifact.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        DamagedArtifact: If the bytes are no descriptor of this key.
+    """
     try:
         descriptor: dict[str, Any] = json.loads(data)
         if descriptor["key"] != key:
@@ -163,7 +252,19 @@ def read_descriptor(data: bytes, key: str) -> dict[str, Any]:
 
 
 def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
-    """Return a descriptor from elsewhere. Raises DamagedArtifact unless operation and key match its content."""
+    """Return a descriptor that another machine published.
+
+    Args:
+        data: Bytes of `artifact.json`.
+        operation: Operation of the artifact.
+        key: Key of the artifact.
+
+    Returns:
+        The descriptor.
+
+    Raises:
+        DamagedArtifact: Unless operation and key match the content.
+    """
     check_named(operation, key)
     descriptor = read_descriptor(data, key)
     if descriptor.get("operation") != operation:
@@ -175,11 +276,26 @@ def read_foreign(data: bytes, operation: str, key: str) -> dict[str, Any]:
 
 
 def check_named(operation: str, key: str) -> None:
-    """Raise DamagedArtifact for invalid operations and keys: they become folder names."""
+    """Check an operation and a key before they become folder names.
+
+    Args:
+        operation: Operation of an artifact.
+        key: Key of an artifact.
+
+    Raises:
+        DamagedArtifact: If either is malformed.
+    """
     if not _OPERATION.fullmatch(operation) or not _SHA256.fullmatch(key):
         raise DamagedArtifact(key, f"no artifact is called {operation!r}, {key!r}")
 
 
 def size_of(descriptor: Mapping[str, Any]) -> int:
-    """Return the size in bytes of all files in a descriptor."""
+    """Return the size of an artifact.
+
+    Args:
+        descriptor: Descriptor of the artifact.
+
+    Returns:
+        Size of all its files in bytes.
+    """
     return sum(file["bytes"] for file in descriptor["files"].values())

@@ -5,14 +5,12 @@ An artifact is drafted elsewhere, flushed and moved here in one rename: atomic, 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +31,20 @@ class Store:
     """Folder of artifacts that any number of processes may share.
 
     Connected to a shared store, it is a cache of that store: reads fetch artifacts, and `share` publishes them. An
-    unreachable store counts as empty; `problem` holds the reason.
+    unreachable shared store counts as empty; `problem` holds the reason. Methods name an artifact by its operation and
+    its key of 64 hex digits.
+
+    Args:
+        root: Folder of the store.
+        url: Shared store, such as `s3://bucket/prefix` or a folder.
+
+    Examples:
+        >>> store = Store(Path("cache"))
+        >>> key = "0" * 64
+        >>> with store.lock(key):
+        ...     artifact = store.publish("irp", key, lambda draft: draft.write_json("result", [1, 2]), dict)
+        >>> store.open("irp", key).json("result")
+        [1, 2]
     """
 
     def __init__(self, root: Path, url: str | None = None) -> None:
@@ -45,7 +56,14 @@ class Store:
 
     @classmethod
     def default(cls) -> Store:
-        """Return the store in `AUTOSPARSE_CACHE_DIR`, or in autosparse's folder of the user's cache directory."""
+        """Return the default store.
+
+        Returns:
+            The store in `AUTOSPARSE_CACHE_DIR`, else in autosparse's folder of the user's cache directory.
+
+        Raises:
+            MissingRequirement: If the path exists and is not a folder.
+        """
         import platformdirs
 
         named = os.environ.get("AUTOSPARSE_CACHE_DIR")
@@ -55,29 +73,74 @@ class Store:
         return cls(root)
 
     def connect(self, url: str | None) -> None:
-        """Fetch missing artifacts from the shared store of this URL from now on; None changes nothing."""
+        """Fetch missing artifacts from a shared store from now on.
+
+        Args:
+            url: URL or folder of the shared store; None for none.
+        """
         self.url, self._remote, self.problem, self._until = url, None, None, 0.0
 
     def holds(self, operation: str, key: str) -> bool:
-        """Return whether the artifact is in the store's own folder."""
+        """Return whether an artifact is in the store's own folder, not only in the shared store.
+
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+
+        Returns:
+            True if its descriptor exists.
+        """
         return (self._folder(operation, key) / DESCRIPTOR).is_file()
 
     def has(self, operation: str, key: str) -> bool:
-        """Return whether the artifact is published; its bytes are checked on reading."""
+        """Return whether an artifact is published here or in the shared store; reading checks its bytes.
+
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+
+        Returns:
+            True if it is published.
+        """
         return self.holds(operation, key) or bool(self._ask(lambda remote: remote.has(operation, key)))
 
     def present(self, named: Sequence[tuple[str, str]]) -> set[str]:
-        """Return the keys of the published ones among artifacts given by operation and key: `has` for many."""
+        """Return the published ones of many artifacts.
+
+        Args:
+            named: Operation and key of each artifact.
+
+        Returns:
+            Keys of those that `has` confirms.
+        """
         present = {key for operation, key in named if self.holds(operation, key)}
         others = [one for one in named if one[1] not in present]
         return present | ((self._ask(lambda remote: remote.present(others)) if others else None) or set())
 
     def elsewhere(self, named: Sequence[tuple[str, str]]) -> set[str]:
-        """Return the keys of the given artifacts that are in the shared store, whether here too or not."""
+        """Return those of many artifacts that are in the shared store.
+
+        Args:
+            named: Operation and key of each artifact.
+
+        Returns:
+            Keys of those in the shared store, whether here too or not.
+        """
         return self._ask(lambda remote: remote.present(named)) or set()
 
     def open(self, operation: str, key: str) -> Artifact:
-        """Return a published artifact. Raises DamagedArtifact when its descriptor cannot be trusted."""
+        """Return a published artifact; its files are fetched when read.
+
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+
+        Returns:
+            The artifact.
+
+        Raises:
+            DamagedArtifact: If the descriptor is missing or invalid.
+        """
         folder = self._folder(operation, key)
         if self.url and not self.holds(operation, key) and self.has(operation, key):
             there = self.root / "fetched" / key
@@ -91,15 +154,30 @@ class Store:
         return Artifact(folder, key, descriptor)
 
     def bring(self, operation: str, key: str) -> Artifact:
-        """Return a published artifact with all of its files in the store's own folder."""
+        """Return a published artifact after fetching all of its files.
+
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+
+        Returns:
+            The artifact in the store's own folder.
+        """
         if self.url and not self.holds(operation, key) and self.has(operation, key):
             self._ask(lambda remote: self.take(remote, operation, key))
         return self.open(operation, key)
 
     def share(self, operation: str, key: str, *, replace: bool = False) -> bool:
-        """Publish an artifact in the shared store; return False where that is not possible now.
+        """Publish an artifact in the shared store.
 
-        Unless `replace`, an existing one there replaces the one here, so that all processes use the same bytes.
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+            replace: Replace an existing one there. By default it replaces the one here, so that all processes use the
+                same bytes.
+
+        Returns:
+            False if there is no shared store or it is unreachable.
         """
         artifact = self.open(operation, key)
         if self._reachable:
@@ -116,7 +194,19 @@ class Store:
         return bool(self._ask(act))
 
     def take(self, remote: Remote, operation: str, key: str) -> Artifact:
-        """Copy an artifact from a shared store here, replacing one with other files. Raises DamagedArtifact."""
+        """Copy an artifact from a shared store here, replacing one with other files.
+
+        Args:
+            remote: Shared store.
+            operation: Operation of the artifact.
+            key: Key of the artifact.
+
+        Returns:
+            The copy.
+
+        Raises:
+            DamagedArtifact: If a file is missing or differs from its published digest.
+        """
         target = self._folder(operation, key)
         with remote.reading(operation, key) as (descriptor, download):
             parsed = read_foreign(descriptor, operation, key)
@@ -171,10 +261,17 @@ class Store:
         *,
         replace: bool = False,
     ) -> Artifact:
-        """Build an artifact while holding `lock(key)`: `write` fills the draft, `describe` adds to its descriptor.
+        """Build an artifact and publish it atomically. Call it while holding `lock(key)`.
 
-        With `replace`, an old artifact stays until the new one is whole: readers find one, the other or none, but never
-        parts of both.
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+            write: Function that writes the files of a draft.
+            describe: Function that returns further fields of the descriptor, after `write`.
+            replace: Replace an old artifact: readers see one, the other or none, but never parts of both.
+
+        Returns:
+            The published artifact.
         """
         target = self._folder(operation, key)
         with self._replacing(target, key) as (draft, old):
@@ -207,7 +304,12 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self, operation: str, key: str) -> None:
-        """Remove an artifact atomically. Call it while holding `lock(key)`."""
+        """Remove an artifact atomically. Call it while holding `lock(key)`.
+
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+        """
         gone = self.root / "drafts" / f"{key}.{uuid.uuid4().hex}.gone"
         with writing(gone), suppress(FileNotFoundError):
             gone.parent.mkdir(parents=True, exist_ok=True)
@@ -215,11 +317,27 @@ class Store:
         shutil.rmtree(gone, ignore_errors=True)
 
     def claim(self, name: str, note: Mapping[str, Any]) -> bool:
-        """Record a run's keys and time in the shared store, if any; return False if the store is unreachable."""
+        """Record a run's keys and time in the shared store, if any.
+
+        Args:
+            name: Name of the record.
+            note: JSON value of the record.
+
+        Returns:
+            False if the shared store is unreachable.
+        """
         return self.url is None or bool(self._ask(lambda remote: remote.claim(name, note)))
 
     def set_aside(self, operation: str, key: str) -> Path:
-        """Move a damaged artifact aside and return its new path."""
+        """Move a damaged artifact to the folder `damaged`.
+
+        Args:
+            operation: Operation of the artifact, such as `irp`.
+            key: Key of the artifact, 64 hex digits.
+
+        Returns:
+            Its new path.
+        """
         target = self.root / "damaged" / f"{operation}-{key}"
         number = 1
         while target.exists():
@@ -232,7 +350,19 @@ class Store:
 
     @contextmanager
     def lock(self, key: str, *, wait: bool = True, waiting: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Hold the right to build an artifact. Raises Busy when another process has it and `wait` is false."""
+        """Hold the right to build an artifact for the duration of a `with` block.
+
+        Args:
+            key: Key of the artifact.
+            wait: Wait for another process that holds it.
+            waiting: Function that is called once before a wait.
+
+        Returns:
+            The context.
+
+        Raises:
+            Busy: If another process holds it and `wait` is false.
+        """
         folder = self.root / "locks"
         lock = FileLock(folder / f"{key}.lock")
         with writing(folder):
@@ -250,7 +380,11 @@ class Store:
             lock.release()
 
     def artifacts(self) -> Iterator[Artifact]:
-        """Yield every published artifact that has a readable descriptor, by operation and key."""
+        """Yield every published artifact that has a readable descriptor.
+
+        Yields:
+            Artifacts of the store's own folder, by operation and key.
+        """
         for path in sorted((self.root / "artifacts").glob(f"*/*/{DESCRIPTOR}")):
             try:
                 yield self.open(path.parent.parent.name, path.parent.name)
@@ -258,7 +392,11 @@ class Store:
                 continue
 
     def verify(self) -> Iterator[tuple[Path, str | None]]:
-        """Check every artifact: yield its folder and its problem, or None."""
+        """Check every byte of every artifact.
+
+        Yields:
+            Folder of an artifact, and its problem or None.
+        """
         for path in sorted(path for path in (self.root / "artifacts").glob("*/*") if path.is_dir()):
             try:
                 self.open(path.parent.name, path.name).verify()
@@ -268,7 +406,15 @@ class Store:
                 yield path, None
 
     def remember(self, name: str, value: Any) -> None:
-        """Store a small JSON value that is no step's input, such as the spec last planned in a directory."""
+        """Store a small JSON value that is no step's input, such as the spec last planned in a directory.
+
+        Args:
+            name: Name of the value.
+            value: JSON value.
+
+        Raises:
+            MissingRequirement: If the store is not writable.
+        """
         path = self.root / "memory" / f"{name}.json"
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -276,12 +422,24 @@ class Store:
                 draft.write_bytes(canonical(value).encode("utf-8", errors="backslashreplace"))
 
     def note(self, name: str, value: Any) -> None:
-        """Remember a value that can be recomputed; ignore a store that is not writable."""
+        """Remember a value that can be recomputed; ignore a store that is not writable.
+
+        Args:
+            name: Name of the value.
+            value: JSON value.
+        """
         with suppress(MissingRequirement):
             self.remember(name, value)
 
     def recall(self, name: str) -> Any:
-        """Return the value remembered under this name, or None."""
+        """Return a remembered value.
+
+        Args:
+            name: Name of the value.
+
+        Returns:
+            The JSON value, or None if there is none.
+        """
         try:
             return json.loads((self.root / "memory" / f"{name}.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -289,26 +447,3 @@ class Store:
 
     def _folder(self, operation: str, key: str) -> Path:
         return self.root / "artifacts" / operation / key
-
-
-def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
-    """Return the sha256 of every file below `folder`, by name; files of the same size and times are not read again."""
-    store = Store.default()
-    memory = f"contents-{hashlib.sha256(os.fsencode(folder.absolute())).hexdigest()}"
-    known = store.recall(memory) or {}
-    names = {path: name_in(folder, path) for path in files}
-    marks = {path: [(a := path.stat()).st_size, a.st_mtime_ns, a.st_ctime_ns] for path in names}
-    digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
-    changed = [path for path in names if path not in digests]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
-        digests |= zip(changed, pool.map(file_digest, changed), strict=True)
-    if changed:
-        entries = {name: [*marks[path], digests[path]] for path, name in names.items()}
-        store.note(memory, {**known, **entries})
-    return {path: digests[path] for path in sorted(names, key=names.__getitem__)}
-
-
-def name_in(folder: Path, path: Path) -> str:
-    """Return a path relative to a folder, equal on every system, with non-UTF-8 parts escaped."""
-    name = path.relative_to(folder).as_posix()
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

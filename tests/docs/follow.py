@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.conftest import Place
+from tests.conftest import Workspace
 
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"(?:^(?P<lead>[^\n]*)\n\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -103,7 +103,7 @@ def _environment(folder: Path, package: Path) -> dict[str, str]:
         program = programs / name
         program.write_text(f'#!/bin/sh\nexec "{sys.executable}"{arguments} "$@"\n', encoding="utf-8")
         program.chmod(0o755)
-    place = Place(folder)
-    place.lend_rates()
+    workspace = Workspace(folder)
+    workspace.lend_rates()
     path = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
-    return {**place.environment, "PATH": path, "PYTHONPATH": str(package)}
+    return {**workspace.environment, "PATH": path, "PYTHONPATH": str(package)}

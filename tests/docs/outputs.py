@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import SMALL, Place
+from tests.conftest import SMALL, Workspace
 
 FOLDER = Path(__file__).parents[2] / "docs" / "reference" / "json"
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -52,24 +52,24 @@ ANYTHING = {"options", "recipe", "resolved", "values"}
 """Names of mappings with values of any type."""
 
 
-def prepare(place: Place) -> None:
-    """Beside the run that is there, one that was stopped, with a tag."""
-    stopped = place.folder / "runs" / "small-2"
-    shutil.copytree(place.folder / "runs" / "small-1", stopped)
+def prepare(workspace: Workspace) -> None:
+    """Next to the finished run, a stopped one with a tag."""
+    stopped = workspace.folder / "runs" / "small-2"
+    shutil.copytree(workspace.folder / "runs" / "small-1", stopped)
     (stopped / "report.json").unlink()
     (stopped / "tags.json").write_text('["first"]', encoding="utf-8")
 
 
 def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
-    """What holds for all of these values."""
-    found: list[Any] = list(values)
-    several = {_kind(value) for value in found}
+    """Return the JSON Schema that all of these values satisfy."""
+    result: list[Any] = list(values)
+    several = {_kind(value) for value in result}
     kinds = sorted(several - ({"integer"} if "number" in several else set()))
     if kinds == ["null"]:  # what it may be else is not seen
         return {}
     schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
-    objects = [value for value in found if isinstance(value, dict)]
-    lists = [value for value in found if isinstance(value, list)]
+    objects = [value for value in result if isinstance(value, dict)]
+    lists = [value for value in result if isinstance(value, list)]
     if objects and name in MAPS and "digest" not in objects[0]:  # a report's `provenance` has fixed names
         if parts := [part for one in objects for part in one.values()]:
             schema["additionalProperties"] = {} if name in ANYTHING else schema_of(parts)
@@ -84,7 +84,7 @@ def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
         schema["required"] = [key for key in schema["required"] if not key.startswith("extra ")]
     if lists and name != "values":
         schema["items"] = schema_of([part for one in lists for part in one], name)
-    return {"const": found[0]} if name == "schema_version" else schema
+    return {"const": result[0]} if name == "schema_version" else schema
 
 
 def _kind(value: Any) -> str:
@@ -92,16 +92,16 @@ def _kind(value: Any) -> str:
     return "null" if value is None else kinds[type(value)]
 
 
-def write(place: Place) -> None:
+def write(workspace: Workspace) -> None:
     """Run all commands and write what holds for what they print."""
     FOLDER.mkdir(exist_ok=True)
-    prepare(place)
+    prepare(workspace)
     for name, lines in COMMANDS.items():
-        printed = [place.run(*line.split()).json for line in lines]
+        printed = [workspace.run(*line.split()).json for line in lines]
         if name == "run":
             printed += [json.loads(file.read_text(encoding="utf-8")) for file in REPORTS]
         if name in REFUSED:
-            printed.append(place.run(*REFUSED[name].split()).json)
+            printed.append(workspace.run(*REFUSED[name].split()).json)
         if name in INCOMPLETE:
             printed.append(json.loads(INCOMPLETE[name].read_text(encoding="utf-8")))
         head = {
@@ -114,7 +114,7 @@ def write(place: Place) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        own = Place(Path(folder))
-        (own.folder / "small.yaml").write_text(SMALL)
-        own.run("run", "small.yaml")
-        write(own)
+        workspace = Workspace(Path(folder))
+        (workspace.folder / "small.yaml").write_text(SMALL)
+        workspace.run("run", "small.yaml")
+        write(workspace)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from autosparse.text import literal, table
-from tests.conftest import Place
+from tests.conftest import Workspace
 
 SECTIONS = ("Target", "Method", "Irp", "Pretrained", "Tuning", "Proxy", "Recipe", "Sanity")
 PATHS = {
@@ -68,7 +68,7 @@ def page() -> str:
 def _output(*command: str) -> Any:
     # In another process, where no test has registered anything.
     with tempfile.TemporaryDirectory() as folder:
-        ended = Place(Path(folder)).run(*command)
+        ended = Workspace(Path(folder)).run(*command)
     assert 0 == ended.code, ended.err
     return ended.json
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 from tests.docs.outputs import COMMANDS, FOLDER, INCOMPLETE, REFUSED, REPORTS, prepare
 
 # jsonschema has no types; the module is reached by name so that type checkers leave it alone.
@@ -18,23 +18,23 @@ Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
 
 
 def follows(name: str, document: Any) -> list[str]:
-    """Where a document does not follow a schema."""
+    """Return the violations of a schema by a document."""
     schema = json.loads((FOLDER / f"{name}.schema.json").read_text(encoding="utf-8"))
     return [f"{error.json_path}: {error.message}" for error in Validator(schema).iter_errors(document)]
 
 
 @pytest.fixture(scope="module")
-def copied(finished: tuple[Place, Ended], tmp_path_factory: pytest.TempPathFactory) -> Place:
+def copied(finished: tuple[Workspace, Ended], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A folder where small.yaml has been run."""
     folder = tmp_path_factory.mktemp("outputs") / "copy"
     shutil.copytree(finished[0].folder, folder)
-    prepare(Place(folder))
-    return Place(folder)
+    prepare(Workspace(folder))
+    return Workspace(folder)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_outputs_follow_their_schemas(
-    copied: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+    copied: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Every command's, and nothing else is on stdout."""
     monkeypatch.chdir(copied.folder)
@@ -48,7 +48,7 @@ def test_outputs_follow_their_schemas(
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_errors_follow_their_schemas(
-    copied: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+    copied: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """A command that lists errors under `--json` prints them in its one document, and exits with code 2."""
     monkeypatch.chdir(copied.folder)
@@ -75,7 +75,7 @@ def test_outputs_of_runs_with_failures_follow_their_schemas(name: str) -> None:
 
 
 def test_a_schema_says_no() -> None:
-    """To a field that is not told of, to another version, to a text in place of a number."""
+    """It rejects an unknown field, another version, and a text in place of a number."""
     report = json.loads(REPORTS[0].read_text(encoding="utf-8"))
 
     for wrong in ({"more": 1}, {"schema_version": 2}, {"seconds": "1"}, {"steps": {"run": 1}}):

@@ -22,7 +22,7 @@ import yaml
 from autosparse.core.criteria import criteria
 from autosparse.packaged import shipped
 from autosparse.spec import take_spec
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 from tests.docs.follow import Block, blocks, follow
 from tests.docs.reference import FOLDER, GENERATED
 
@@ -90,7 +90,7 @@ def test_pages_of_criteria_are_those_of_criteria() -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_commands_run(here: Place, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_commands_run(here: Workspace, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """In order, in a folder with finished runs of the digits; `run` is planned."""
     shutil.copytree(ROOT / "tests" / "fixtures" / "runs", "runs")
     shutil.copy(shipped("specs")["digits"], "digits.yaml")
@@ -153,7 +153,7 @@ def test_the_program_that_reads_a_report(
 
 
 def test_the_program_that_loads_a_model(
-    finished: tuple[Place, Ended], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """An exported network takes images and returns logits."""
     monkeypatch.chdir(finished[0].folder)

@@ -11,7 +11,7 @@ import pytest
 
 import autosparse
 from autosparse.models import identify_model
-from tests.conftest import Ended, Place
+from tests.conftest import Ended, Workspace
 from tests.unit.models.test_external import SHAPE
 from tests.unit.plan.test_budgets import BASE
 from tests.unit.report.test_frontier import report_of
@@ -64,7 +64,7 @@ def test_no_weight_is_drawn_on_paper() -> None:
 
 
 def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
-    """What was found is remembered: a plan of a known network is made in a moment. No look imports torch's compiler."""
+    """Facts are remembered: a plan of a known network takes a moment. No plan imports torch's compiler."""
     code = (
         "import sys; from autosparse.models.facts import network_facts; "
         "total = network_facts({'name': 'resnet8'}, 'resnet8', {}, (3, 32, 32), 10).total; "
@@ -80,7 +80,7 @@ def test_a_second_look_does_not_import_torch(tmp_path: Path) -> None:
 
 
 def test_a_second_plan_does_not_import_torch() -> None:
-    """Translations come from what is remembered of a network."""
+    """Budgets are translated by the remembered facts of a network."""
     Path("spec.yaml").write_text(BASE + "budget: [0.9, {parameters: 52}, {macs: 100}]\n")
     code = (
         "import sys; from pathlib import Path; from autosparse.backends import this_machine; "
@@ -109,18 +109,20 @@ print(json.dumps([name for name in ("torch", "torchvision", "timm", "numpy") if 
 
 
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t", "net.py:build"])
-def test_a_network_is_traced_once(place: Place, name: str) -> None:
+def test_a_network_is_traced_once(workspace: Workspace, name: str) -> None:
     """Only a network that was never seen before is built: after that a plan waits for no library."""
     lines = ["from torch import nn", "def build(s, c): return nn.Sequential(nn.Flatten(), nn.Linear(3072, c))"]
-    (place.folder / "net.py").write_text("\n".join(lines))
+    (workspace.folder / "net.py").write_text("\n".join(lines))
     identity = identify_model(name, {}, SHAPE, 10)
     overrides = (f"model={name}", "dataset={name: cifar10, root: nowhere}")
-    place.remember_rates("small.yaml", *overrides)
-    for file in (place.cache / "memory").glob("network-*.json"):
+    workspace.remember_rates("small.yaml", *overrides)
+    for file in (workspace.cache / "memory").glob("network-*.json"):
         file.unlink()  # rates are known, the network is not
     command = [sys.executable, "-c", SCRIPT, *(f"--set={override}" for override in overrides)]
     first, ended = (
-        subprocess.run(command, cwd=place.folder, env=place.environment, capture_output=True, text=True, check=True)
+        subprocess.run(
+            command, cwd=workspace.folder, env=workspace.environment, capture_output=True, text=True, check=True
+        )
         for _ in range(2)
     )
 
@@ -149,7 +151,7 @@ print("torch.optim.sgd" in sys.modules, "torch._dynamo" in sys.modules)
 
 
 def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
-    """By a command that reads a run's folder, in a process of its own; every method is a row."""
+    """By a command that reads a run's folder, in another process; every method is a row."""
     folder = tmp_path / "runs" / "big-1"
     folder.mkdir(parents=True)
     report = report_of({f"m{number}": (number / 10, [90.0 + number / 20] * 50) for number in range(20)})
@@ -163,7 +165,7 @@ def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
     assert all(f" m{number} " in ended.stdout for number in range(20))
 
 
-def test_a_thousand_results_are_shown_without_torch(finished: tuple[Place, Ended]) -> None:
+def test_a_thousand_results_are_shown_without_torch(finished: tuple[Workspace, Ended]) -> None:
     """Reports are read where nothing is trained."""
     script = (
         "import sys, json\nfrom autosparse.report.schema import Report\n"

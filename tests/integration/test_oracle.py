@@ -1,4 +1,4 @@
-"""`irp` as a method: rounds on the network that is pruned, exact at any budget, and its cost told."""
+"""`irp` as a method: rounds on the network that is pruned, exact at any budget, with its cost."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from autosparse.core.irp import keep_after
 from autosparse.plan.model import Plan
 from autosparse.store import Store
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.plans import compiled
 
 SPEC = """\
@@ -58,13 +58,13 @@ def test_rounds_of_a_source_that_is_the_same_network_are_shared(tmp_path: Path) 
     plan = plan_of(tmp_path, "method=learned", "irp.rounds=2")
 
     assert {"irp/seed100/round1", "irp/resnet8/seed0/round1"} <= plan.steps.keys()
-    own, source = plan.steps["irp/resnet8/seed0/round1"], plan.steps["irp/seed100/round1"]
-    assert own.options == {**source.options, "seed": 0}
-    assert ("comparison", "source") == (own.purpose, source.purpose)
+    oracle, source = plan.steps["irp/resnet8/seed0/round1"], plan.steps["irp/seed100/round1"]
+    assert oracle.options == {**source.options, "seed": 0}
+    assert ("comparison", "source") == (oracle.purpose, source.purpose)
 
 
 def test_an_option_that_changes_makes_another_irp(tmp_path: Path) -> None:
-    """Only what is asked for makes another IRP."""
+    """Only a changed option that matters makes another IRP."""
     usual = plan_of(tmp_path, "irp={per_round: 0.4, epochs: 1}").steps["irp/resnet8/seed0/round1"]
 
     names = {"training", "per_round", "per_round_of", "rank_by", "rewind_to", "seed", "number"}
@@ -77,7 +77,7 @@ def test_an_option_that_changes_makes_another_irp(tmp_path: Path) -> None:
     assert usual.key == same.steps["irp/resnet8/seed0/round1"].key
 
 
-def test_a_rewind_past_the_end_is_refused(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_rewind_past_the_end_is_refused(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A round of half an epoch has three steps."""
     (here.folder / "spec.yaml").write_text(SPEC)
     ended = call(capsys, "plan spec.yaml --set irp.rewind_to=3")
@@ -88,26 +88,26 @@ def test_a_rewind_past_the_end_is_refused(here: Place, capsys: pytest.CaptureFix
 
 
 @pytest.mark.slow
-def test_the_oracle_end_to_end(place: Place) -> None:
+def test_the_oracle_end_to_end(workspace: Workspace) -> None:
     """Exact counts, nested masks, the rounds' own masks where budgets meet them, costs, and nothing to run again."""
-    (place.folder / "spec.yaml").write_text(SPEC)
-    ended = place.run("run", "spec.yaml", "--json")
+    (workspace.folder / "spec.yaml").write_text(SPEC)
+    ended = workspace.run("run", "spec.yaml", "--json")
     assert 0 == ended.code, ended.err
     report = ended.json
-    found = {result["sparsity"]: result for result in report["results"] if result["method"] == "irp"}
-    plan, store = plan_of(place.folder), Store(place.cache)
+    actual = {result["sparsity"]: result for result in report["results"] if result["method"] == "irp"}
+    plan, store = plan_of(workspace.folder), Store(workspace.cache)
 
     def masks(step: str) -> dict[str, Any]:
         at = plan.steps[step]
         return {name: mask.bool() for name, mask in store.open(at.operation, at.key).tensors("masks").items()}
 
-    assert [0.5, 0.7, 0.8] == list(found)
+    assert [0.5, 0.7, 0.8] == list(actual)
     kept = {budget: masks(f"mask/irp/{budget}/seed0") for budget in (0.5, 0.7, 0.8)}
-    for budget, result in found.items():
+    for budget, result in actual.items():
         assert round((1 - budget) * result["total"]) == result["kept"]
         assert result["kept"] == sum(int(mask.sum()) for mask in kept[budget].values())
     third = masks("irp/resnet8/seed0/round3")
-    assert keep_after(found[0.7]["total"], 0.4, 3) < found[0.7]["kept"]
+    assert keep_after(actual[0.7]["total"], 0.4, 3) < actual[0.7]["kept"]
     for name in third:
         assert not bool((kept[0.8][name] & ~third[name]).any())
         assert not bool((third[name] & ~kept[0.7][name]).any())
@@ -122,9 +122,9 @@ def test_the_oracle_end_to_end(place: Place) -> None:
         training = plan.steps["train/dense/seed0"]
         once = store.open(training.operation, training.key).descriptor["seconds"]
         assert costs[method, budget]["trainings"] == pytest.approx(seconds / once, rel=0.01, abs=2e-3)
-    assert "nothing to run" in place.run("run", "spec.yaml").err
+    assert "nothing to run" in workspace.run("run", "spec.yaml").err
     state = plan.steps["rewind/resnet8/seed0"]
-    moved = load_file(place.cache / "artifacts" / "rewind" / state.key / "state.safetensors")
+    moved = load_file(workspace.cache / "artifacts" / "rewind" / state.key / "state.safetensors")
     start = plan.steps["init/resnet8/seed0"]
     initial = store.open("init", start.key).tensors("state")
     assert any(bool((moved[name] != tensor).any()) for name, tensor in initial.items())

@@ -23,7 +23,7 @@ from autosparse.pretrained import DEFAULT, pretrained_scorers
 from autosparse.spec import load_spec, resolve, spec_schema
 from autosparse.steps.scorer import read_scorer
 from autosparse.store import Store, digest, dump_tensors, file_digest
-from tests.conftest import SMALL, Ended, Place, call
+from tests.conftest import SMALL, Ended, Workspace, call
 
 LEARNING = {"irp", "label", "trial", "tune"}
 TAKES = "".join(
@@ -33,7 +33,7 @@ Validator: Any = importlib.import_module("jsonschema").Draft202012Validator
 
 
 @pytest.fixture
-def folder(finished: tuple[Place, Ended], here: Place) -> Path:
+def folder(finished: tuple[Workspace, Ended], here: Workspace) -> Path:
     """A scorer's folder as the small spec's run left it, and `takes.yaml`, which names it."""
     left = finished[0].folder / finished[1].json["run"] / "scorer"
     (here.folder / "takes.yaml").write_text(f"{TAKES}scorer: {{pretrained: scorer}}\n")
@@ -46,22 +46,22 @@ def plan(path: Path, *overrides: str) -> Plan:
     return compile_plan(resolve(load_spec(path, overrides=overrides).spec, this_machine()), "takes")
 
 
-def test_a_run_leaves_its_scorer(finished: tuple[Place, Ended]) -> None:
+def test_a_run_leaves_its_scorer(finished: tuple[Workspace, Ended]) -> None:
     """The folder holds the tensors of the scorer step and says what another plan must know."""
-    place, ended = finished
+    workspace, ended = finished
     folder = Path(ended.json["scorer"]["path"])
     about = json.loads((folder / "scorer.json").read_text())
 
-    assert (place.folder / ended.json["run"] / "scorer").resolve() == folder
+    assert (workspace.folder / ended.json["run"] / "scorer").resolve() == folder
     assert ["card.json", "scorer.json", "state.safetensors"] == sorted(path.name for path in folder.iterdir())
     assert ("mlp", 1, ended.json["scorer"]["options"]) == (about["name"], about["version"], about["options"])
     assert {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "layer": 1} == about["features"]
     assert file_digest(folder / "state.safetensors") == about["sha256"]
-    assert "scorer kept in" in place.run("report").out
+    assert "scorer kept in" in workspace.run("report").out
 
 
 def test_a_pretrained_scorer_needs_no_irp(
-    finished: tuple[Place, Ended], folder: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its plan has no step that learns, and gives the results of the run that trained it."""
     ended = call(capsys, "run takes.yaml --json")
@@ -78,8 +78,8 @@ def test_a_pretrained_scorer_needs_no_irp(
         ended.json["scorer"][name] for name in ("pretrained", "rank_correlation", "trials", "path")
     )
     assert ([], 0) == (ended.json["irp"], again.json["steps"]["run"])
-    told = " ".join(shown.out.split())
-    assert "scorer, which was trained before; what it cost is not counted here" in told
+    printed = " ".join(shown.out.split())
+    assert "scorer, which was trained before; what it cost is not counted here" in printed
     assert ended.json["scorer"]["taken_from"].endswith("scorer")
 
 
@@ -104,7 +104,7 @@ def test_it_is_known_by_its_content(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_saved_plan_takes_it_along(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Where the scorer lies is relative to the saved plan's file."""
+    """The path of the scorer is relative to the saved plan's file."""
     (tmp_path / "below").mkdir()
     saved = call(capsys, "plan takes.yaml --out below/p.json")
     text = (tmp_path / "below" / "p.json").read_text()
@@ -182,7 +182,7 @@ FEATURES = {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "lay
 def test_a_folder_that_cannot_be_used_is_refused(
     folder: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Path], Any], text: str, hint: str
 ) -> None:
-    """A plan ends with 2, the place in the spec, what is wrong and what to do; nothing is run."""
+    """A plan exits with code 2 and names position, problem and remedy; nothing runs."""
     change(folder)
     ended = call(capsys, "plan takes.yaml")
 
@@ -194,7 +194,7 @@ def test_a_folder_that_cannot_be_used_is_refused(
 
 
 def test_the_folder_of_a_run_is_nearly_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Naming the run in place of its scorer is told."""
+    """An error says that the path names the run in place of its scorer."""
     ended = call(capsys, f"plan takes.yaml --set scorer.pretrained={folder.parent}")
 
     assert 2 == ended.code
@@ -231,7 +231,7 @@ def test_a_scorer_that_changes_after_it_was_planned_is_not_used(folder: Path, tm
 def test_tensors_that_no_scorer_has_fail_the_step(
     folder: Path, capsys: pytest.CaptureFixture[str], data: bytes, text: str
 ) -> None:
-    """What only reading the tensors tells is told by the run, which ends with 1."""
+    """Errors that only reading the tensors shows fail the run with exit code 1."""
     (folder / "state.safetensors").write_bytes(data)
     edited(sha256=file_digest(folder / "state.safetensors"))(folder)
     ended = call(capsys, "run takes.yaml --only scorer")
@@ -269,19 +269,19 @@ def load_yaml(text: str) -> Any:
 
 
 def test_it_replaces_a_scorer_with_options(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """On the command line and over a base, whatever the scorer's options were; what is not used then is said."""
+    """On the command line and over a base, whatever the scorer's options were; unused options are reported."""
     (folder.parent / "over.yaml").write_text("extends: small.yaml\nscorer: {pretrained: scorer}\n")
     over = call(capsys, "plan over.yaml --json")
     given = call(capsys, "plan small.yaml --set scorer.pretrained=scorer --json")
-    own = call(capsys, "plan takes.yaml --json")
+    other_spec = call(capsys, "plan takes.yaml --json")
 
-    assert own.json["steps"] == over.json["steps"] == given.json["steps"]
+    assert other_spec.json["steps"] == over.json["steps"] == given.json["steps"]
     note = "note: `irp` and `tuning` of the spec are not used: its scorer is pretrained"
-    assert [False, True, True] == [note in ended.err for ended in (own, over, given)]
+    assert [False, True, True] == [note in ended.err for ended in (other_spec, over, given)]
 
 
 def test_a_resolved_spec_keeps_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `render` prints is a valid spec of the same plan, with the place of the path."""
+    """The output of `render` is a valid spec of the same plan, with the position of the path."""
     rendered = call(capsys, "render takes.yaml --json").json
     (folder.parent / "again.yaml").write_text(json.dumps(rendered["resolved"]))
 
@@ -290,20 +290,20 @@ def test_a_resolved_spec_keeps_it(folder: Path, capsys: pytest.CaptureFixture[st
     assert "{pretrained: FOLDER}" in call(capsys, "list scorers").out
 
 
-def test_the_study_of_a_run_is_exported(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+def test_the_study_of_a_run_is_exported(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """Every trial, under the run's name; of a run without trials there is no study."""
     import optuna
 
-    place, ended = finished
+    workspace, ended = finished
     file = tmp_path / "study.db"
 
-    exported = place.run("export", ended.json["run"], "--study", str(file))
+    exported = workspace.run("export", ended.json["run"], "--study", str(file))
 
     scorer = ended.json["scorer"]
     study = optuna.load_study(study_name=Path(ended.json["run"]).name, storage=f"sqlite:///{file}")
     assert f"{len(scorer['trials'])} trials in {file}" in exported.err
-    told = place.run("export", ended.json["run"], "--study", f"{file}2", "--json").json
-    assert (len(scorer["trials"]), f"{file}2") == (told["trials"], told["study"])
+    document = workspace.run("export", ended.json["run"], "--study", f"{file}2", "--json").json
+    assert (len(scorer["trials"]), f"{file}2") == (document["trials"], document["study"])
     assert scorer["trials"] == [trial.value for trial in study.trials]
     assert scorer["settings"] == [trial.params for trial in study.trials]
 
@@ -347,7 +347,7 @@ def test_prune_refuses_what_is_no_scorer(folder: Path) -> None:
         autosparse.prune(network(), batches(), sparsity=0.9, method="learned", scorer=folder)
 
 
-def test_one_that_ships_is_known_by_name(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_that_ships_is_known_by_name(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """From any folder, in a spec, a saved plan and a list; a folder of the same name is reached as ./NAME."""
     (here.folder / "takes.yaml").write_text(f"{TAKES}scorer: {{pretrained: {DEFAULT}}}\n")
     saved = call(capsys, "plan takes.yaml --out p.json")
@@ -366,7 +366,7 @@ def test_one_that_ships_is_known_by_name(here: Place, capsys: pytest.CaptureFixt
 
 @pytest.mark.parametrize("name", pretrained_scorers())
 def test_what_ships_is_small_and_says_what_it_is(name: str) -> None:
-    """A scorer that ships can be read, takes under a megabyte, and its card names its sources and how it was made."""
+    """A bundled scorer is readable, has less than a megabyte, and its card names its sources and its making."""
     folder = pretrained_scorers()[name]
     card = json.loads((folder / "card.json").read_text())
 

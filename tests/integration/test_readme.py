@@ -11,7 +11,7 @@ README = Path(__file__).parents[2] / "README.md"
 
 
 def run(program: str, folder: Path) -> str:
-    """What a program prints, run in a process of its own."""
+    """Return the output of a program in another process."""
     ended = subprocess.run([sys.executable, "-W", "error", "-c", program], cwd=folder, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

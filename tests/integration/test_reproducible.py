@@ -10,7 +10,7 @@ from autosparse.core.criteria import criteria
 from autosparse.core.presets import PRESETS
 from autosparse.core.schedule import schedules
 from autosparse.models import models
-from tests.conftest import Place
+from tests.conftest import Workspace
 
 NET = """\
 import random, numpy, torch
@@ -75,17 +75,17 @@ def test_every_criterion_with_a_network_that_draws(tmp_path: Path) -> None:
     text = SPEC.format(compare=", ".join([*map(brief, chosen.values()), brief("mask_search"), "dense"]))
     seen = []
     for number, arguments in enumerate(([], ["--set", "target.workers=2"])):
-        place = Place(tmp_path / str(number))
-        place.folder.mkdir()
+        workspace = Workspace(tmp_path / str(number))
+        workspace.folder.mkdir()
         for name, content in {"net.py": NET, "data.py": DATA, "s.yaml": text}.items():
-            (place.folder / name).write_text(content)
-        ended = place.run("run", "s.yaml", "--out", "r", *arguments)
+            (workspace.folder / name).write_text(content)
+        ended = workspace.run("run", "s.yaml", "--out", "r", *arguments)
         assert 0 == ended.code, ended.err
-        seen.append(place.digests(STEPS))
+        seen.append(workspace.digests(STEPS))
 
     assert len(seen[0]) > 30
     assert seen[0] == seen[1]
-    ended = place.run("run", "s.yaml", "--out", "again", "--force", "train/dense/seed0")
+    ended = workspace.run("run", "s.yaml", "--out", "again", "--force", "train/dense/seed0")
     assert 0 == ended.code, ended.err
     assert "with the same bytes" in ended.err
 
@@ -103,12 +103,12 @@ def test_every_model(name: str, tmp_path: Path) -> None:
     )
     seen = []
     for number in range(2):
-        place = Place(tmp_path / str(number))
-        place.folder.mkdir()
-        (place.folder / "s.yaml").write_text(text)
-        ended = place.run("run", "s.yaml")
+        workspace = Workspace(tmp_path / str(number))
+        workspace.folder.mkdir()
+        (workspace.folder / "s.yaml").write_text(text)
+        ended = workspace.run("run", "s.yaml")
         assert 0 == ended.code, ended.err
-        seen.append(place.digests(STEPS))
+        seen.append(workspace.digests(STEPS))
 
     assert seen[0]
     assert seen[0] == seen[1]

@@ -1,4 +1,4 @@
-"""Sanity checks from beginning to end: what runs, what is reused, what the report says."""
+"""Sanity checks end to end: steps that run, steps that are reused, and the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autosparse.models import models
 from autosparse.report.schema import Report
 from autosparse.steps.context import generator, load_images
 from autosparse.store import Store, load_tensors
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 SPEC = """\
 model: {name: mlp, widths: [12]}
@@ -29,7 +29,7 @@ emit: []
 
 
 @pytest.fixture
-def spec(here: Place) -> Place:
+def spec(here: Workspace) -> Workspace:
     """The spec in this process's directory."""
     (here.folder / "checked.yaml").write_text(SPEC)
     return here
@@ -43,8 +43,8 @@ def run(capsys: pytest.CaptureFixture[str], *overrides: str) -> Any:
     return ended.json
 
 
-def test_checks_come_to_a_finished_spec(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """They alone run; the same command again has nothing to run; the report tells numbers and verdicts."""
+def test_checks_come_to_a_finished_spec(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """They alone run; the same command again has nothing to run; the report shows numbers and verdicts."""
     before = run(capsys)
     after = run(capsys, "sanity=true")
     again = run(capsys, "sanity=true")
@@ -57,21 +57,21 @@ def test_checks_come_to_a_finished_spec(spec: Place, capsys: pytest.CaptureFixtu
     assert after["sanity"] == again["sanity"]
     assert after["cost"]["sanity"] > 0
 
-    own, best = after["sanity"]
-    found = {check["check"]: check for check in own["checks"]}
+    subject, best = after["sanity"]
+    result = {check["check"]: check for check in subject["checks"]}
     shuffled = next(r for r in after["controls"] if (r["method"], r["sparsity"]) == ("snip.shuffle", 0.8))
     mine = next(r for r in after["results"] if (r["method"], r["sparsity"]) == ("snip", 0.8))
 
     assert ("snip", "snip", "0.8", 0.8, [0]) == tuple(
-        own[name] for name in ("subject", "method", "budget", "sparsity", "seeds")
+        subject[name] for name in ("subject", "method", "budget", "sparsity", "seeds")
     )
-    assert mine["test_accuracy"] == own["test_accuracy"]
-    assert shuffled["test_accuracy"] == found["shuffle"]["test_accuracy"]
-    assert found["shuffle"]["difference"] == pytest.approx(shuffled["test_accuracy"] - mine["test_accuracy"])
-    assert found["invert"]["overlap"] < 0.8
-    assert found["random_labels"]["overlap"] < 1
-    assert {None} == {found[name]["overlap"] for name in ("shuffle", "reinitialize")}
-    for check in own["checks"]:
+    assert mine["test_accuracy"] == subject["test_accuracy"]
+    assert shuffled["test_accuracy"] == result["shuffle"]["test_accuracy"]
+    assert result["shuffle"]["difference"] == pytest.approx(shuffled["test_accuracy"] - mine["test_accuracy"])
+    assert result["invert"]["overlap"] < 0.8
+    assert result["random_labels"]["overlap"] < 1
+    assert {None} == {result[name]["overlap"] for name in ("shuffle", "reinitialize")}
+    for check in subject["checks"]:
         assert "noise over seeds unknown" in check["verdict"]
         assert 0 <= check["validation_accuracy"] <= 100
 
@@ -87,8 +87,8 @@ def test_checks_come_to_a_finished_spec(spec: Place, capsys: pytest.CaptureFixtu
     assert "sanity/best/0.8/seed0/random_labels" in call(capsys, "plan checked.yaml --steps --set sanity=true").out
 
 
-def test_the_report_shows_a_table_and_verdicts(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """For people: accuracy and difference of each check, what it says, what is left out and why."""
+def test_the_report_shows_a_table_and_verdicts(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """For people: accuracy and difference of each check, its verdict, and the checks left out with reasons."""
     report = run(capsys, "sanity={methods: [snip, random], checks: [shuffle, reinitialize]}", "budget=0.8")
     ended = call(capsys, "report")
 
@@ -100,7 +100,7 @@ def test_the_report_shows_a_table_and_verdicts(spec: Place, capsys: pytest.Captu
     assert "random" == Report.of(json.loads(json.dumps(report))).sanity[1].method
 
 
-def test_several_seeds(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_seeds(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """With three seeds the noise is the method's own, and checks at several are means."""
     report = run(
         capsys,
@@ -109,35 +109,37 @@ def test_several_seeds(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
         "budget=0.8",
         "compare=[dense]",
     )
-    (own,) = report["sanity"]
+    (subject,) = report["sanity"]
     shuffled = [r["test_accuracy"] for r in report["controls"] if r["method"] == "snip.shuffle" and r["seed"] < 2]
 
-    assert [0, 1] == own["seeds"]
-    assert "3 seeds" in own["noise_from"]
-    assert own["noticeable"] == pytest.approx(2 * own["noise"])
-    assert own["checks"][0]["test_accuracy"] == pytest.approx(sum(shuffled) / 2)
+    assert [0, 1] == subject["seeds"]
+    assert "3 seeds" in subject["noise_from"]
+    assert subject["noticeable"] == pytest.approx(2 * subject["noise"])
+    assert subject["checks"][0]["test_accuracy"] == pytest.approx(sum(shuffled) / 2)
 
 
-def test_other_weights_are_of_the_networks_own_initialization(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `reinitialize` reaches is what the recipe reaches from weights of another seed under the method's masks."""
+def test_other_weights_are_of_the_networks_own_initialization(
+    spec: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`reinitialize` reaches the accuracy of the recipe from weights of another seed under the method's masks."""
     checked = ("sanity={methods: [snip], checks: [reinitialize]}", "budget=0.8", "compare=[]", "controls=[]")
-    (own,) = run(capsys, *checked)["sanity"]
-    found = {}
+    (subject,) = run(capsys, *checked)["sanity"]
+    result = {}
     for path in (spec.cache / "artifacts").glob("*/*"):
-        found[path.parent.name] = Store.default().open(path.parent.name, path.name)
-    data = {split: load_images(found["data"], split, torch.device("cpu")) for split in ("train", "test")}
+        result[path.parent.name] = Store.default().open(path.parent.name, path.name)
+    data = {split: load_images(result["data"], split, torch.device("cpu")) for split in ("train", "test")}
     seed = generator("sanity", "reinitialize", 0).initial_seed()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = models["mlp"].function((1, 8, 8), 10, widths=(12,))
     recipe = Recipe(epochs=4, batch=64, lr=0.2, crop=0, flip=False, precision="float32")
-    train(model, data["train"], recipe, generator("train", 0), masks=found["mask"].tensors("masks"))
+    train(model, data["train"], recipe, generator("train", 0), masks=result["mask"].tensors("masks"))
 
-    assert accuracy(model, data["test"], "float32") == own["checks"][0]["test_accuracy"]
-    assert not torch.equal(model.state_dict()["3.bias"], found["train"].tensors("state")["3.bias"])
+    assert accuracy(model, data["test"], "float32") == subject["checks"][0]["test_accuracy"]
+    assert not torch.equal(model.state_dict()["3.bias"], result["train"].tensors("state")["3.bias"])
 
 
-def test_the_control_of_many_rounds_has_the_very_quotas(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_control_of_many_rounds_has_the_very_quotas(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """SynFlow's masks, permuted within layers: as many in every layer, elsewhere, and one number for one thing."""
     report = run(
         capsys, "method=synflow", "compare=[]", "controls=[shuffle]", "sanity={methods: [synflow], checks: [shuffle]}"
@@ -146,7 +148,7 @@ def test_the_control_of_many_rounds_has_the_very_quotas(spec: Place, capsys: pyt
     for path in sorted((spec.cache / "artifacts").glob("*/*/masks.safetensors")):
         kept[path.parent.parent.name].append(load_tensors(path.read_bytes()))
 
-    counts = {name: [[int(mask.sum()) for mask in masks.values()] for masks in found] for name, found in kept.items()}
+    counts = {name: [[int(mask.sum()) for mask in masks.values()] for masks in result] for name, result in kept.items()}
     (control,) = [r for r in report["controls"] if r["sparsity"] == 0.8]
     assert sorted(counts["mask"]) == sorted(counts["shuffle"])
     assert all(

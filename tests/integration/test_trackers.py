@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.trackers import trackers
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.unit.test_trackers import Library
 
 QUICK = """\
@@ -26,9 +26,9 @@ target: {threads: 1, workers: 1}
 
 
 def test_a_run_goes_on_without_its_trackers(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is not installed is named with the command that installs it; a plan's keys do not know of trackers."""
+    """Missing packages are named with the command that installs them; a plan's keys do not depend on trackers."""
     for name in ("torch.utils.tensorboard", "mlflow", "wandb"):
         monkeypatch.setitem(sys.modules, name, None)
     Path("quick.yaml").write_text(QUICK)
@@ -45,7 +45,7 @@ def test_a_run_goes_on_without_its_trackers(
 
 
 def test_trackers_get_what_is_reused_too(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run of which another spec has made everything has the same numbers."""
     made, reused = Library(), Library()

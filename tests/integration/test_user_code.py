@@ -1,4 +1,4 @@
-"""Code of the user's own: what it may do, what is told when it fails, what of it enters keys."""
+"""User code: its freedom, its errors, and its part in keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from autosparse.errors import UsageError
 from autosparse.user_code import absolute, label, load_factory, sources
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 NET = """\
 from torch import nn
@@ -53,16 +53,16 @@ def write(folder: Path, *, net: str = NET, data: str = DATA, model: str = "net.p
 
 
 @pytest.fixture
-def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """The place as this process's own; what is imported from it is forgotten afterwards."""
-    monkeypatch.chdir(place.folder)
-    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(place.cache))
+def here(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """The workspace as this process's directory; imported modules are forgotten afterwards."""
+    monkeypatch.chdir(workspace.folder)
+    monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(workspace.cache))
     monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.delenv("AUTOSPARSE_SPEC", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    yield place
+    yield workspace
     for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None) or "").startswith(str(place.folder)):
+        if str(getattr(module, "__file__", None) or "").startswith(str(workspace.folder)):
             del sys.modules[name]
 
 
@@ -139,7 +139,9 @@ BROKEN_NETS = [
 
 
 @pytest.mark.parametrize(("net", "message"), BROKEN_NETS)
-def test_a_network_that_does_not_work(here: Place, capsys: pytest.CaptureFixture[str], net: str, message: str) -> None:
+def test_a_network_that_does_not_work(
+    here: Workspace, capsys: pytest.CaptureFixture[str], net: str, message: str
+) -> None:
     """Plan and run end with 2, before anything is made, and say where the user's code went wrong."""
     write(here.folder, net=net)
     for command in ("plan", "run"):
@@ -178,7 +180,7 @@ BROKEN_DATA = [
 
 
 @pytest.mark.parametrize(("data", "message"), BROKEN_DATA)
-def test_data_that_do_not_work(here: Place, capsys: pytest.CaptureFixture[str], data: str, message: str) -> None:
+def test_data_that_do_not_work(here: Workspace, capsys: pytest.CaptureFixture[str], data: str, message: str) -> None:
     """The same for a dataset."""
     write(here.folder, data=data)
     for command in ("plan", "run"):
@@ -203,7 +205,7 @@ def test_data_that_do_not_work(here: Place, capsys: pytest.CaptureFixture[str], 
     ],
 )
 def test_what_a_spec_asks_of_own_code(
-    here: Place, capsys: pytest.CaptureFixture[str], override: str, message: str
+    here: Workspace, capsys: pytest.CaptureFixture[str], override: str, message: str
 ) -> None:
     """Names and options that own code does not have."""
     write(here.folder)
@@ -215,7 +217,7 @@ def test_what_a_spec_asks_of_own_code(
     assert message.format(folder=here.folder) in ended.err
 
 
-def test_debug_shows_all_of_it(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_debug_shows_all_of_it(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """`--debug` gives the traceback into the user's code, and the exit code that there is without it."""
     write(here.folder, net="def build(s, c):\n    return 1 / 0\n")
 
@@ -227,7 +229,7 @@ def test_debug_shows_all_of_it(here: Place, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.mark.parametrize("command", ["validate own.yaml", "render own.yaml", "schema", "list models"])
-def test_what_imports_nothing(here: Place, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_what_imports_nothing(here: Workspace, capsys: pytest.CaptureFixture[str], command: str) -> None:
     """Commands that only look at specs never run own code: a module that leaves a trace leaves none."""
     trace = f"open({str(here.folder / 'trace')!r}, 'w').close()\nraise SystemExit(9)\n"
     write(here.folder, net=trace + NET, data=trace + DATA)
@@ -237,8 +239,8 @@ def test_what_imports_nothing(here: Place, capsys: pytest.CaptureFixture[str], c
     assert not (here.folder / "trace").exists()
 
 
-def test_plan_and_run_say_what_they_import(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each of the user's own names is told once, on stderr, and not when it is to be quiet."""
+def test_plan_and_run_say_what_they_import(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each user-defined name is printed once, on stderr, and not with `--quiet`."""
     write(here.folder)
 
     for name in ("net.py:build", "data.py:load"):
@@ -246,7 +248,7 @@ def test_plan_and_run_say_what_they_import(here: Place, capsys: pytest.CaptureFi
     assert "note" not in call(capsys, "plan own.yaml --quiet").err
 
 
-def test_what_own_code_prints_is_no_result(here: Place) -> None:
+def test_what_own_code_prints_is_no_result(here: Workspace) -> None:
     """`--json` stays one document however much own code prints."""
     loud = NET.replace("    return", "    print('building')\n    return") + "\nprint('importing')\n"
     write(here.folder, net=loud)
@@ -257,8 +259,8 @@ def test_what_own_code_prints_is_no_result(here: Place) -> None:
     assert "building" in first.err
 
 
-def test_keys_follow_the_source_and_not_the_place(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A changed helper is another network; another file beside it, another folder or another name of it is none."""
+def test_keys_follow_the_source_and_not_the_place(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """A changed helper is another network; another file next to it, another folder or another name is not."""
     net = "from own_helper_a import linear\n" + NET.replace("nn.Linear(width", "linear(width")
     folder = write(here.folder / "one", net=net)
     (folder / "own_helper_a.py").write_text("import own_helper_b\nfrom torch.nn import Linear as linear\n")
@@ -280,8 +282,8 @@ def test_keys_follow_the_source_and_not_the_place(here: Place, capsys: pytest.Ca
     assert {name for name in before if before[name] == after[name]} == {"data/data.py:load"}
 
 
-def test_helpers_of_the_same_name_are_not_mixed_up(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where two folders have a helper of one name, Python would take the first for both: that is told."""
+def test_helpers_of_the_same_name_are_not_mixed_up(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """If two folders have a helper of one name, Python would import the first for both: an error says so."""
     for folder in ("one", "two"):
         write(here.folder / folder, net="import own_twin\n" + NET, data="import own_twin\n" + DATA)
         (here.folder / folder / "own_twin.py").write_text("")
@@ -292,7 +294,7 @@ def test_helpers_of_the_same_name_are_not_mixed_up(here: Place, capsys: pytest.C
 
 
 @pytest.mark.parametrize("name", ["my net.py", "netz ü.b.py", "queue.py"])
-def test_files_of_any_name(here: Place, capsys: pytest.CaptureFixture[str], name: str) -> None:
+def test_files_of_any_name(here: Workspace, capsys: pytest.CaptureFixture[str], name: str) -> None:
     """A file may be called as no module can be."""
     write(here.folder)
     (here.folder / name).write_text(NET)
@@ -300,7 +302,7 @@ def test_files_of_any_name(here: Place, capsys: pytest.CaptureFixture[str], name
     assert f"init/{name}:build/seed0" in keys(capsys, "own.yaml", f"'--set=model={name}:build'")
 
 
-def test_files_called_like_modules_of_python(here: Place) -> None:
+def test_files_called_like_modules_of_python(here: Workspace) -> None:
     """A file that is called like a standard module takes no one's place: whoever imports that gets Python's."""
     write(here.folder / "nets")
     lines = "import random, cProfile\nassert random.random() and cProfile.Profile\n"
@@ -312,7 +314,7 @@ def test_files_called_like_modules_of_python(here: Place) -> None:
     assert "init/random.py:build/seed0" in [step["name"] for step in ended.json["steps"]]
 
 
-def test_a_package_in_the_current_directory(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_in_the_current_directory(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """`package.module:factory`, with relative imports; what its packages run is part of the key."""
     write(here.folder, model="own_nets.deep.nets:build")
     deep = here.folder / "own_nets" / "deep"
@@ -332,7 +334,7 @@ def test_a_package_in_the_current_directory(here: Place, capsys: pytest.CaptureF
     )
 
 
-def test_a_folder_of_modules_is_a_package(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_of_modules_is_a_package(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """As everywhere in Python, `__init__.py` may be left out."""
     write(here.folder, model="own_folder.nets:build")
     (here.folder / "own_folder").mkdir()
@@ -342,25 +344,25 @@ def test_a_folder_of_modules_is_a_package(here: Place, capsys: pytest.CaptureFix
     assert {"own_folder/nets.py"} == set(sources("own_folder.nets:build"))
 
 
-def test_two_networks_of_one_file(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Factory and options tell networks of one file apart."""
+def test_two_networks_of_one_file(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Factory and options distinguish networks of one file."""
     write(
         here.folder, net=NET + "\ndef other(input_shape, classes):\n    return build(input_shape, classes, width=9)\n"
     )
     init = "init/net.py:build/seed0"
-    found = [
+    before = [
         keys(capsys, "own.yaml")[init],
         keys(capsys, "own.yaml", "--set model.width=9")[init],
         keys(capsys, "own.yaml", "--set model.initialization=orthogonal")[init],
         keys(capsys, "own.yaml", "--set model=net.py:other")["init/net.py:other/seed0"],
     ]
 
-    assert 4 == len(set(found))
-    assert found[0] == keys(capsys, "own.yaml", "--set model.initialization=default")[init]
+    assert 4 == len(set(before))
+    assert before[0] == keys(capsys, "own.yaml", "--set model.initialization=default")[init]
 
 
 def test_names_are_relative_to_what_names_them(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """To the spec, to the base that wrote them, or to where the command line is typed; options do not change that."""
     write(here.folder / "base")
@@ -399,7 +401,7 @@ def test_absolute_names(name: str, expected: str) -> None:
     assert "net.py:build" == label("C:\\mine\\net.py:build")
 
 
-def test_end_to_end(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_end_to_end(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Own network and own images run; again, and in another folder, there is nothing to run; a change is noticed."""
     write(here.folder / "one")
     first = here.run("run", "one/own.yaml", "--json")
@@ -418,7 +420,7 @@ def test_end_to_end(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert (steps - 1, 1) == (summary["run"], summary["reuse"])
 
 
-def test_a_source_that_changes_while_it_runs(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_source_that_changes_while_it_runs(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A network that is not the planned one any more is not trained under the planned one's key."""
     net = here.folder / "net.py"
     change = f"    if pathlib.Path('now').exists(): pathlib.Path({str(net)!r}).write_text('# changed')\n"
@@ -431,7 +433,7 @@ def test_a_source_that_changes_while_it_runs(here: Place, capsys: pytest.Capture
     assert "step `init/net.py:build/seed0` failed: `net.py:build` has changed since it was planned" in ended.err
 
 
-def test_a_module_is_loaded_once(here: Place) -> None:
+def test_a_module_is_loaded_once(here: Workspace) -> None:
     """The same file gives the same function; changed, another one."""
     path = here.folder / "net.py"
     path.write_text(NET)
@@ -477,7 +479,7 @@ MISSING = {
 
 @pytest.mark.parametrize(("name", "option"), MISSING.items())
 def test_a_missing_set_can_be_planned_but_not_run(
-    here: Place, capsys: pytest.CaptureFixture[str], name: str, option: str
+    here: Workspace, capsys: pytest.CaptureFixture[str], name: str, option: str
 ) -> None:
     """`plan` warns and ends with 0; `run` ends with 5, says what to do, makes nothing and fetches nothing."""
     spec = SPEC.format(model="resnet8", dataset="digits").replace('"digits"', f"{{name: {name}, {option}: nowhere}}")
@@ -494,11 +496,11 @@ def test_a_missing_set_can_be_planned_but_not_run(
     assert not (here.folder / "nowhere").exists()
 
 
-def test_keys_are_the_same_before_and_after_a_download(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A set whose shape is published makes the keys it will have: own code is traced for it before it is there."""
+def test_keys_are_the_same_before_and_after_a_download(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """A published shape gives final keys: user code is traced for it before the data exist."""
     write(here.folder)
-    found = keys(capsys, "own.yaml", "--set 'dataset={name: cifar10, root: nowhere, download: true}'")
+    before = keys(capsys, "own.yaml", "--set 'dataset={name: cifar10, root: nowhere, download: true}'")
     (here.folder / "elsewhere").mkdir()
     moved = write(here.folder / "elsewhere")
 
-    assert found == keys(capsys, f"{moved}/own.yaml", "--set 'dataset={name: cifar10, root: nowhere}'")
+    assert before == keys(capsys, f"{moved}/own.yaml", "--set 'dataset={name: cifar10, root: nowhere}'")

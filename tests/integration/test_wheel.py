@@ -1,4 +1,4 @@
-"""What a user installs: the wheel, with its specs and templates, away from the source."""
+"""The installed wheel, with its specs and templates, away from the source."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(installed: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the installed autosparse in a folder of its own; the source checkout cannot be seen from there."""
+    """Run the installed autosparse in another folder, out of reach of the source checkout."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("AUTOSPARSE_")},
         "PYTHONPATH": str(installed),
@@ -62,10 +62,10 @@ def test_the_wheel_plans_its_own_specs(installed: Path, tmp_path: Path) -> None:
 
 def test_the_wheel_s_specs_find_their_code_beside_them_and_data_here(installed: Path, tmp_path: Path) -> None:
     """The example of own code is in the wheel; files of data are looked for below the current directory."""
-    own = command(installed, tmp_path, "plan", "specs/own_model.yaml", "--json")
+    other_spec = command(installed, tmp_path, "plan", "specs/own_model.yaml", "--json")
     rendered = command(installed, tmp_path, "render", "specs/resnet20_cifar_all.yaml", "--json")
 
-    assert 0 == own.returncode, own.stderr
+    assert 0 == other_spec.returncode, other_spec.stderr
     resolved = json.loads(rendered.stdout)["resolved"]
     assert str(tmp_path / "data" / "cifar10") == resolved["dataset"]["path"] == resolved["irp"]["dataset"]["path"]
 

@@ -72,23 +72,23 @@ def test_options_are_the_keyword_only_arguments_in_order() -> None:
 
 def test_an_option_has_its_type_and_default() -> None:
     """Types are resolved although annotations are postponed; an option without a default is required."""
-    found = options_of(example)
+    options = options_of(example)
 
-    assert Option("plain", int, 3, ()) == found["plain"]
-    assert (int, False) == (found["plain"].annotation, found["plain"].required)
-    assert (str, True) == (found["needed"].annotation, found["needed"].required)
-    assert tuple[Annotated[int, Ge(1)], ...] == found["several"].annotation
+    assert Option("plain", int, 3, ()) == options["plain"]
+    assert (int, False) == (options["plain"].annotation, options["plain"].required)
+    assert (str, True) == (options["needed"].annotation, options["needed"].required)
+    assert tuple[Annotated[int, Ge(1)], ...] == options["several"].annotation
 
 
 def test_an_option_has_what_its_annotation_says() -> None:
     """Help, limits of tuning and the release it came with are read from the annotation."""
-    found = options_of(example)
+    options = options_of(example)
 
-    assert "how much" == found["bounded"].help
-    assert Range(0.1, 10, log=True) == found["bounded"].tunable
-    assert Gt(0) in found["bounded"].metadata
-    assert OneOf(("a", "b")) == found["word"].tunable
-    assert ("", None) == (found["plain"].help, found["plain"].tunable)
+    assert "how much" == options["bounded"].help
+    assert Range(0.1, 10, log=True) == options["bounded"].tunable
+    assert Gt(0) in options["bounded"].metadata
+    assert OneOf(("a", "b")) == options["word"].tunable
+    assert ("", None) == (options["plain"].help, options["plain"].tunable)
 
 
 def asked(
@@ -103,18 +103,18 @@ def asked(
 
 def test_an_option_may_be_tuned_only_where_it_is_named() -> None:
     """It is tunable, but not among those that are tuned unasked."""
-    found = options_of(asked)
+    options = options_of(asked)
 
-    assert ["always", "named", "between"] == [name for name, option in found.items() if option.tunable]
-    assert ["always"] == [name for name, option in found.items() if option.is_tuned_unasked]
+    assert ["always", "named", "between"] == [name for name, option in options.items() if option.tunable]
+    assert ["always"] == [name for name, option in options.items() if option.is_tuned_unasked]
 
 
 def test_a_dataclass_has_options_too() -> None:
     """Fields of a keyword-only dataclass are options."""
-    found = options_of(Recipe)
+    options = options_of(Recipe)
 
-    assert 160 == found["epochs"].default
-    assert "peak learning rate" == found["lr"].help
+    assert 160 == options["epochs"].default
+    assert "peak learning rate" == options["lr"].help
 
 
 def test_a_function_without_options_has_none() -> None:
@@ -160,7 +160,7 @@ def test_names_are_in_the_order_of_registration(things: Registry[Any]) -> None:
 
 
 def test_a_name_is_taken_once(things: Registry[Any]) -> None:
-    """A second function of a name is a mistake of the program, told at import."""
+    """A second function of a name is an error of the program, raised at import."""
     with pytest.raises(ValueError, match="thing 'global' is registered twice"):
         things.register(name="global")(flat)
 
@@ -217,7 +217,7 @@ def test_every_option_has_a_default_and_tunable_limits_hold_it(registry: Registr
 
 
 def test_every_section_of_choices_offers_all_names() -> None:
-    """What is registered can be written in a spec: nothing has to be added elsewhere."""
+    """Registered choices can be written in a spec: nothing has to be added elsewhere."""
     for name in models.names:
         assert name == Spec.model_validate({"model": name, "dataset": "digits"}).model.name
     for name in criteria.names:

@@ -1,4 +1,4 @@
-"""Numbers that go to other programs: what each is told, and that a run goes on without them."""
+"""Metrics for other programs: what each receives, and that a run continues without them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from autosparse.trackers import Followed, _address, _named, trackers
 
 
 class Library:
-    """Stands for TensorBoard, MLflow and W&B: keeps what it is told."""
+    """Stand-in for TensorBoard, MLflow and W&B that records its calls."""
 
     def __init__(self, *, fails: bool = False) -> None:
         self.logged: list[tuple[str, float, int]] = []
@@ -38,14 +38,14 @@ class Library:
         client = SimpleNamespace(
             get_experiment_by_name=lambda name: None,
             create_experiment=lambda name: "1",
-            create_run=lambda place, run_name: SimpleNamespace(info=SimpleNamespace(run_id="r")),
+            create_run=lambda workspace, run_name: SimpleNamespace(info=SimpleNamespace(run_id="r")),
             log_batch=lambda run, params: self.settings.update(params),
             log_metric=lambda run, name, value, step: self.put(name, value, step),
             set_terminated=lambda run, status: self.ended.append(status),
         )
 
-        def log(told: dict[str, Any]) -> None:
-            (name, value), (_, step) = told.items()
+        def log(printed: dict[str, Any]) -> None:
+            (name, value), (_, step) = printed.items()
             self.put(name, value, step)
 
         def begin(config: dict[str, Any], **rest: Any) -> Any:
@@ -122,7 +122,7 @@ def test_trackers_know_of_a_failed_step(
     ],
 )
 def test_a_folder_is_no_part_of_a_uri(uri: str, address: str) -> None:
-    """MLflow would read `%2F` in the path of a folder as a slash; what is a URI stays as it is."""
+    """MLflow would read `%2F` in the path of a folder as a slash; a URI stays unchanged."""
     assert address == _address(uri)
 
 
@@ -135,7 +135,7 @@ def test_names_that_mlflow_refuses_are_changed() -> None:
 
 @pytest.mark.parametrize("name", trackers.names)
 def test_a_tracker_that_fails_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """It is told once, in one line."""
+    """The warning appears once, in one line."""
     Library(fails=True).install(monkeypatch)
     notes = list[str]()
     with follow(tmp_path, name, notes) as tracking:

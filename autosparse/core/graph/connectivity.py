@@ -63,7 +63,7 @@ def describe_network(evidence: Evidence) -> Network:
 
 
 def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = None) -> tuple[Finding, ...]:
-    """Return the disconnected parts that the dense network connects, the gravest first; none for a sound network.
+    """Return the parts that only the dense network connects, the most severe first; none for a connected network.
 
     A layer appears once as part of a branch or the network, and again if it is empty. Takes two passes of the network,
     or one if the weights `on_path` are known. A disconnected network takes one more for every sum that may be cut.
@@ -78,7 +78,7 @@ def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = Non
         reported.update(cut)
         findings.append(Finding("network", tuple(cut), "no output depends on the input"))
         findings += [
-            Finding("stage", join.layers, f"no branch of {_named(join.layers)} passes anything")
+            Finding("stage", join.layers, f"every branch of {_named(join.layers)} is disconnected")
             for join in network.joins
             if all(join.branches) and _stops(evidence, join)
         ]
@@ -90,7 +90,7 @@ def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = Non
         if layers and not reported.issuperset(layers) and set(layers) <= set(cut):
             reported.update(layers)
             kind = "shortcut" if join.is_shortcut(branch) else "branch"
-            findings.append(Finding(kind, layers, f"{kind} {_named(layers)} passes nothing"))
+            findings.append(Finding(kind, layers, f"{kind} {_named(layers)} is disconnected"))
     findings += emptied(evidence.masks)
     findings += [
         Finding("dead", (name,), f"none of the {left[name]} weights that layer {name} keeps is on a path")

@@ -36,7 +36,19 @@ scorers: Registry[Callable[..., Tensors]] = Registry("scorer", "scorers", shared
 
 
 def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the feature groups that a scorer uses with these options, or their defaults."""
+    """Return the feature groups that a scorer uses with these options, or their defaults.
+
+    Args:
+        name: Name of the scorer.
+        options: Options of the scorer; the others have their defaults.
+
+    Returns:
+        Names of feature groups.
+
+    Examples:
+        >>> groups_of("mlp", {"features_used": ("magnitude", "layer")})
+        ('magnitude', 'layer')
+    """
     entry = scorers[name]
     return tuple(entry.facts["groups"]({**{name: option.default for name, option in entry.options.items()}, **options}))
 
@@ -44,7 +56,17 @@ def groups_of(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
 def score_weights(
     predict: Callable[[Features], Tensors], groups: Sequence[str], evidence: Evidence, images: int
 ) -> Tensors:
-    """Return scores of every weight, in its shape; the tables of feature `groups` are built layer by layer."""
+    """Return scores of every weight; feature tables are built layer by layer, to bound memory.
+
+    Args:
+        predict: Function from a feature table to scores, layer -> `[weights]`.
+        groups: Feature groups of the table.
+        evidence: Network under its present masks.
+        images: Number of training images that gradients among the features are averaged over.
+
+    Returns:
+        Scores, name -> float tensor of the weight's shape and device.
+    """
     scores: Tensors = {}
     for part in describe(evidence, groups, images):
         scores |= {name: values.view(evidence.weights[name].shape) for name, values in predict(part).items()}

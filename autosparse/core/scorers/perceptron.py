@@ -24,7 +24,15 @@ _CUTS = 64  # the most cut points: survival shares are few, unless rounds are ma
 
 
 def predict_paper(state: Tensors, features: Features) -> Tensors:
-    """Return scores of every weight, layer -> `[weights]`, by the paper's perceptron."""
+    """Return scores of every weight, layer -> `[weights]`, by the paper's perceptron.
+
+    Args:
+        state: State that `paper` returned.
+        features: Feature table of group `raw`.
+
+    Returns:
+        Scores, layer -> float tensor `[weights]`.
+    """
     network = _network()
     network.load_state_dict(state)
     network.to(next(iter(state.values())).device).eval()
@@ -51,6 +59,21 @@ def paper(
     first round and some survives the last. The gradient g is the mean over a sample in training mode; the authors'
     is the sum over all training batches in evaluation mode. 1.2 million parameters: scoring costs 1.2 million
     multiply-adds a weight.
+
+    Args:
+        features: Feature table of the IRP's network, layer -> `[weights, columns]`.
+        labels: Share of the rounds that each weight survives, in [0, 1], layer -> `[weights]`.
+        generator: Source of all random draws, on the CPU.
+        observe: Function that is called with the number of finished updates and their total.
+        lr: Learning rate of Adam.
+        steps: Number of updates.
+        batch: Number of weights in an update, drawn uniformly from all weights.
+
+    Returns:
+        State of the scorer, name -> tensor, that its `predict` takes.
+
+    References:
+        AutoSparse, arXiv 2408.14757, section 3.
     """
     table = features.table()
     targets = torch.cat([labels[name].float().flatten() for name in features.values])
@@ -78,7 +101,12 @@ def _network() -> torch.nn.Sequential:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss: `of(scores, targets)` of a batch, both `[weights]`; `learned` parameters are dropped after training."""
+    """Loss of a scorer.
+
+    Attributes:
+        of: Function of the scores and targets of a batch, both `[weights]`, that returns a scalar.
+        learned: Parameters of the loss, dropped after training.
+    """
 
     of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
     learned: tuple[torch.Tensor, ...] = ()
@@ -92,6 +120,16 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
 
     One cut per share; cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020).
     Initially a score of zero predicts the number of weights that reach each share. Scores order weights without cuts.
+
+    Args:
+        targets: Labels of each layer, `[weights]`, in [0, 1].
+        generator: Source of random draws.
+
+    Returns:
+        Loss of a batch with equally many weights of each layer, and its learned cuts.
+
+    References:
+        Cao, Mirjalili & Raschka 2020, arXiv 1901.07884 (CORAL).
     """
     shares = torch.cat([values.unique() for values in targets]).unique()[1:]
     if not len(shares):
@@ -115,6 +153,16 @@ def pairwise(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Los
     """Return the logistic loss of pairs with different targets (RankNet: Burges et al. 2005).
 
     Half of the pairs are inside a layer, the other half between two layers, if the network has several.
+
+    Args:
+        targets: Labels of each layer, `[weights]`, in [0, 1].
+        generator: Source of random draws.
+
+    Returns:
+        Loss of a batch with equally many weights of each layer.
+
+    References:
+        Burges et al. 2005, "Learning to rank using gradient descent" (RankNet).
     """
     layers = len(targets)
 
@@ -151,7 +199,15 @@ Steps = Annotated[int, Ge(1), "updates"]
 
 
 def predict(state: Tensors, features: Features) -> Tensors:
-    """Return scores of every weight, layer -> `[weights]`, by `mlp` or `hazard`."""
+    """Return scores of every weight, layer -> `[weights]`, by `mlp` or `hazard`.
+
+    Args:
+        state: State that `mlp` or `hazard` returned.
+        features: Feature table with the columns of the state.
+
+    Returns:
+        Scores, layer -> float tensor `[weights]`.
+    """
     return _in_chunks(features, 65536, lambda part: _forward(state, part[:, state["columns"]]))
 
 
@@ -238,6 +294,34 @@ def mlp(
 
     Layers are drawn equally often, whatever their size: a scorer is applied to networks with unseen layers,
     so a layer's facts matter more than its number of weights.
+
+    Args:
+        features: Feature table of the IRP's network, layer -> `[weights, columns]`.
+        labels: Share of the rounds that each weight survives, in [0, 1], layer -> `[weights]`.
+        generator: Source of all random draws, on the CPU.
+        observe: Function that is called with the number of finished updates and their total.
+        features_used: Feature groups that the scorer sees.
+        width: Units of each hidden layer.
+        depth: Number of hidden layers.
+        lr: Initial learning rate of Adam; it falls to zero.
+        steps: Number of updates.
+        batch: Number of weights in an update, drawn from all layers alike.
+        loss: Loss of the share of rounds survived: `squared` error, `ordinal` or `pairwise`.
+
+    Returns:
+        State of the scorer, name -> tensor, that its `predict` takes.
+
+    Examples:
+        >>> table = torch.linspace(0, 1, 20)[:, None]
+        >>> features = Features(("magnitude",), {"fc.weight": table})
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> state = mlp(features, {"fc.weight": table[:, 0]}, generator, features_used=["magnitude"], steps=50)
+        >>> scores = predict(state, features)["fc.weight"]
+        >>> bool(scores[-1] > scores[0])
+        True
+
+    References:
+        AutoSparse, arXiv 2408.14757. Losses: Cao, Mirjalili & Raschka 2020, arXiv 1901.07884; Burges et al. 2005.
     """
     return _learn(
         features, labels, generator, observe, _LOSSES[loss],
@@ -268,6 +352,24 @@ def hazard(
 
     A discrete-time hazard: cross-entropy over the surviving weights, in every described round. The network of a round
     is the initial one under the masks that the round begins with, its gradient taken there.
+
+    Args:
+        features: Feature tables at the start of each round, layer and round -> `[weights, columns]`.
+        labels: 1 for weights that survive the round, else 0, layer and round -> `[weights]`.
+        generator: Source of all random draws, on the CPU.
+        observe: Function that is called with the number of finished updates and their total.
+        features_used: Feature groups that the scorer sees.
+        width: Units of each hidden layer.
+        depth: Number of hidden layers.
+        lr: Initial learning rate of Adam; it falls to zero.
+        steps: Number of updates.
+        batch: Number of weights in an update, drawn from all layers of all rounds alike.
+
+    Returns:
+        State of the scorer, name -> tensor, that its `predict` takes.
+
+    References:
+        Cox 1972, "Regression models and life-tables"; Gensheimer & Narasimhan 2019, PeerJ 7:e6257.
     """
     return _learn(
         features, labels, generator, observe, lambda *_: Loss(torch.nn.functional.binary_cross_entropy_with_logits),

@@ -33,6 +33,13 @@ def predict(state: Tensors, features: Features) -> Tensors:
     A weight below a share u of its layer scores (a - link(u)) / b, with a and b of its layer and the link of the
     starting quotas. Above a threshold -p lies the share whose link is a + b p, also in a partly pruned layer.
     With nothing learned b is 1, and the quotas are the starting ones.
+
+    Args:
+        state: State that `quota` returned.
+        features: Feature table with the groups of the scorer.
+
+    Returns:
+        Scores, layer -> float tensor `[weights]`.
     """
     quotas = _STARTS[int(state["start"])]
     scores: Tensors = {}
@@ -87,6 +94,24 @@ def quota(
     r_l being its dimensions' sum over their product. All layers share one price p. The scorer learns the departure
     f + h p from either, up to a constant that all layers share. f and h are linear in the layer's facts and shrunk
     to 0: a network with unseen kinds of layers gets the starting quotas. In closed form; two numbers for each fact.
+
+    Args:
+        features: Feature table of the IRP's network, layer -> `[weights, columns]`.
+        labels: Share of the rounds that each weight survives, in [0, 1], layer -> `[weights]`.
+        generator: Source of all random draws, on the CPU.
+        observe: Function that is called with the number of finished updates and their total.
+        facts_used: Groups of layer facts that the scorer sees in addition to `layer`.
+        start: Quotas that learned ones depart from: `igq` or `erk`.
+        strength: Scale of the departure, in [0, 1]; 0 gives the starting quotas.
+        ridge: Strength of the pull towards the starting quotas, in layers' worth of evidence.
+        order: Feature that ranks the weights inside a layer.
+
+    Returns:
+        State of the scorer, name -> tensor, that its `predict` takes.
+
+    References:
+        Starting quotas: Vysogorets & Kempe 2023, arXiv 2107.02306; Evci et al. 2020, arXiv 1911.11134.
+        Survivors: AutoSparse, arXiv 2408.14757.
     """
     every = torch.stack([_facts(features, name) for name in features.values])
     mean, spread = every.mean(dim=0), every.std(dim=0, correction=0)

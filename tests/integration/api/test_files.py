@@ -54,7 +54,7 @@ finally:
 
     left_by_a_run(tmp_path / "m")
     sound = inspected()
-    rewritten(tensors(**{"conv1.bias/shape": lambda found: torch.tensor([2**38])}))(tmp_path / "m")
+    rewritten(tensors(**{"conv1.bias/shape": lambda result: torch.tensor([2**38])}))(tmp_path / "m")
     damaged = inspected()
 
     assert (0, "", 4) == (*sound[:2], damaged[0])

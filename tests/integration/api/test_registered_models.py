@@ -24,7 +24,7 @@ def built(name: str) -> tuple[nn.Module, list[tuple[Tensor, Tensor]]]:
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "synflow", "magnitude", "random"])
 @pytest.mark.parametrize("name", models.names)
 def test_every_criterion_scores(name: str, criterion: str) -> None:
-    """Scores are finite, of the weights' shapes, and tell weights apart."""
+    """Scores are finite, have the weights' shapes, and differ between weights."""
     assert_scored(*built(name), criterion)
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 
 
 @pytest.fixture
-def made(finished: tuple[Place, Ended], here: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """A directory whose cache holds a finished run; what is taken goes into another."""
+def made(finished: tuple[Workspace, Ended], here: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A directory whose cache holds a finished run; fetched artifacts go into another."""
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(finished[0].cache))
     return here
 
@@ -25,7 +25,7 @@ def statuses(ended: Ended) -> dict[str, str]:
 
 
 def test_what_a_group_makes_once_is_pushed_and_pulled(
-    made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    made: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """IRP, labels, trials and the scorer; a plan elsewhere reuses them."""
     shared = made.folder / "shared"
@@ -44,7 +44,7 @@ def test_what_a_group_makes_once_is_pushed_and_pulled(
     assert not {step for step in reused if step.startswith(("train/", "mask/"))}
 
 
-def test_all_steps_and_single_ones(made: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_steps_and_single_ones(made: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """`--all` takes all of a spec, a key one artifact, and how it begins is enough."""
     everything = statuses(call(capsys, f"cache push small.yaml {made.folder / 'all'} --all --json"))
     key = next(row["key"] for row in call(capsys, "cache ls --json").json["artifacts"] if row["operation"] == "scorer")
@@ -55,7 +55,10 @@ def test_all_steps_and_single_ones(made: Place, capsys: pytest.CaptureFixture[st
 
 
 def test_a_store_named_by_the_environment_is_used_by_every_command(
-    made: Place, finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    made: Workspace,
+    finished: tuple[Workspace, Ended],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a machine with nothing in its cache: a plan reuses all, an export finds what the run had made."""
     shared = made.folder / "shared"
@@ -70,7 +73,7 @@ def test_a_store_named_by_the_environment_is_used_by_every_command(
     assert ["compact"] == [model["format"] for model in exported.json["emitted"]]
 
 
-def test_a_file_travels(made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_travels(made: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what it holds, and is taken as a whole or in part."""
     exported = statuses(call(capsys, "cache export small.yaml group.zip --json"))
     page = zipfile.ZipFile("group.zip").read("README.md").decode()
@@ -88,7 +91,7 @@ def test_a_file_travels(made: Place, capsys: pytest.CaptureFixture[str], monkeyp
 
 @pytest.mark.parametrize("what", ["bytes", "options"])
 def test_what_was_changed_on_the_way_is_refused(
-    made: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
+    made: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """A file's bytes, or what an artifact says it was made from: its key would be another."""
     call(capsys, f"cache push small.yaml {made.folder / 'shared'}")
@@ -110,7 +113,7 @@ def test_what_was_changed_on_the_way_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "printed"),
     [
         ("cache push nope.yaml shared", "does not exist"),
         ("cache push 0123456789abcdef shared", "no artifact has a key that begins with"),
@@ -120,11 +123,11 @@ def test_what_was_changed_on_the_way_is_refused(
         ("cache push small.yaml nosuch://x", "cannot be opened"),
     ],
 )
-def test_mistakes_are_told(made: Place, capsys: pytest.CaptureFixture[str], line: str, told: str) -> None:
+def test_mistakes_are_told(made: Workspace, capsys: pytest.CaptureFixture[str], line: str, printed: str) -> None:
     """In one sentence; nothing is written."""
     Path("there.zip").write_text("mine")
     ended = call(capsys, line)
 
     assert ended.code in (2, 5)
-    assert told in ended.err
+    assert printed in ended.err
     assert ["small.yaml", "there.zip"] == sorted(path.name for path in Path().iterdir())

@@ -1,4 +1,4 @@
-"""The command line: what is printed where, what it exits with, which spec it takes."""
+"""The command line: output streams, exit codes, and the choice of the spec."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from autosparse.backends import machine, this_machine
 from autosparse.cli.app import app
 from autosparse.packaged import shipped
-from tests.conftest import SMALL, Ended, Place, call
+from tests.conftest import SMALL, Ended, Workspace, call
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = sorted(
@@ -55,7 +55,7 @@ def test_alone_it_says_what_to_try(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_run_is_removed_by_name(
-    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], here: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its folder goes, the others stay; a folder with anything else in it is left alone, as is one that is no run's."""
     for name in ("a-1", "a-2", "a-3"):
@@ -81,7 +81,7 @@ def test_readme_commands_are_the_ones_ci_runs() -> None:
     assert "autosparse run specs/digits.yaml" in ci
 
 
-def test_without_a_spec_the_digits_run(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_spec_the_digits_run(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """In an empty folder the embedded spec is taken, and stderr says why."""
     here.remember_rates(ROOT / "specs" / "digits.yaml")
     ended = call(capsys, "plan --json")
@@ -90,7 +90,7 @@ def test_without_a_spec_the_digits_run(here: Place, capsys: pytest.CaptureFixtur
     assert "it ships with autosparse" in ended.err
 
 
-def test_the_spec_last_named_is_the_one_meant(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_spec_last_named_is_the_one_meant(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """`run --budget 0.99` right after `plan specs/resnet_cifar.yaml` means that spec."""
     spec = ROOT / "specs" / "resnet_cifar.yaml"
     here.remember_rates(spec, "dataset.root=nowhere")
@@ -105,8 +105,8 @@ def test_the_spec_last_named_is_the_one_meant(here: Place, capsys: pytest.Captur
     assert "hint: run `python -c" in run.err
 
 
-def test_missing_data_is_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """A plan never needs the data: it says what is missing and how to get it, and ends 0."""
+def test_missing_data_is_a_warning_in_a_plan(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """A plan never needs the data: it names the missing files and the remedy, and exits with code 0."""
     spec = ROOT / "specs" / "resnet_cifar.yaml"
     here.remember_rates(spec, f"dataset.root={here.folder}")
     ended = call(capsys, f"plan {spec} --set dataset.root={here.folder}")
@@ -116,7 +116,7 @@ def test_missing_data_is_a_warning_in_a_plan(here: Place, capsys: pytest.Capture
 
 
 def test_an_autosparse_yaml_above_is_found(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`init` writes a spec that commands find from a folder below."""
     assert 0 == call(capsys, "init").code
@@ -128,7 +128,7 @@ def test_an_autosparse_yaml_above_is_found(
     assert f"it is in {here.folder}" in ended.err
 
 
-def test_init_never_overwrites_unasked(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_never_overwrites_unasked(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A second `init` refuses, `--force` does not."""
     assert [0, 2, 0] == [call(capsys, line).code for line in ("init", "init", "init --force")]
 
@@ -162,8 +162,10 @@ def test_init_never_overwrites_unasked(here: Place, capsys: pytest.CaptureFixtur
         ("runs rm", 2, "`autosparse runs rm` needs RUN...\nhint: run `autosparse runs rm --help`"),
     ],
 )
-def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, code: int, text: str) -> None:
-    """A wrong input ends with its exit code, says what is wrong on stderr, and leaves stdout empty."""
+def test_errors_are_sentences(
+    here: Workspace, capsys: pytest.CaptureFixture[str], line: str, code: int, text: str
+) -> None:
+    """A wrong input exits with its code, explains the error on stderr, and leaves stdout empty."""
     ended = call(capsys, line)
 
     assert code == ended.code
@@ -171,7 +173,7 @@ def test_errors_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], l
     assert "" == ended.out
 
 
-def test_an_impossible_budget_is_refused_before_training(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_impossible_budget_is_refused_before_training(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A sparsity that leaves fewer weights than layers is refused before anything runs and a run has its folder."""
     ended = call(capsys, "run small.yaml --quiet --budget 0.9999")
     plan = call(capsys, "plan small.yaml --budget 0.9999")
@@ -192,9 +194,9 @@ def test_an_impossible_budget_is_refused_before_training(here: Place, capsys: py
     ],
 )
 def test_an_impossible_budget_is_told_with_its_place(
-    here: Place, capsys: pytest.CaptureFixture[str], written: str, where: str, text: str
+    here: Workspace, capsys: pytest.CaptureFixture[str], written: str, where: str, text: str
 ) -> None:
-    """Where it was written; a default is nowhere."""
+    """At its position; a default has none."""
     spec = SMALL.replace("budget: [0.8, 0.9]", written)
     if not written:  # one pixel, five hidden units, ten classes
         spec = spec.replace("{name: resnet8, width: 4}", "{name: mlp, widths: [5]}")
@@ -208,7 +210,7 @@ def test_an_impossible_budget_is_told_with_its_place(
 
 
 def test_a_plan_shows_its_budget_in_every_currency(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table that fits 80 columns, with ranges where masks decide; the same numbers in JSON."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -235,7 +237,7 @@ def test_a_plan_shows_its_budget_in_every_currency(
     ["models", "datasets", "criteria", "allocations", "selections", "schedules", "repairs", "scorers", "features",
      "formats", "backends", "presets", "controls", "checks", "specs", "templates"],
 )  # fmt: skip
-def test_lists_have_a_line_for_everything(here: Place, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+def test_lists_have_a_line_for_everything(here: Workspace, capsys: pytest.CaptureFixture[str], kind: str) -> None:
     """Whatever a spec can name is listed with a line of help."""
     items = call(capsys, f"list {kind} --json").json["items"]
 
@@ -244,20 +246,20 @@ def test_lists_have_a_line_for_everything(here: Place, capsys: pytest.CaptureFix
     assert 0 == call(capsys, f"list {kind}").code
 
 
-def test_kinds_are_listed_where_none_is_named(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_kinds_are_listed_where_none_is_named(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Each of them is one that `list` takes."""
     for kind in call(capsys, "list").out.split():
         assert 0 == call(capsys, f"list {kind}").code
 
 
 @pytest.mark.parametrize("line", ["plan small.yaml", "doctor", "cache ls", "validate small.yaml", "render small.yaml"])
-def test_json_is_one_document_on_stdout(here: Place, capsys: pytest.CaptureFixture[str], line: str) -> None:
+def test_json_is_one_document_on_stdout(here: Workspace, capsys: pytest.CaptureFixture[str], line: str) -> None:
     """With `--json`, stdout is one JSON document and nothing else."""
     assert isinstance(call(capsys, f"{line} --json").json, dict)
 
 
-def test_a_rendered_spec_compiles_to_the_same_keys(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """What `render --json` prints is a valid spec with the same steps."""
+def test_a_rendered_spec_compiles_to_the_same_keys(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """The output of `render --json` is a valid spec with the same steps."""
     rendered = call(capsys, "render small.yaml --json").json["resolved"]
     (here.folder / "again.yaml").write_text(json.dumps(rendered))
     keys = [
@@ -267,7 +269,7 @@ def test_a_rendered_spec_compiles_to_the_same_keys(here: Place, capsys: pytest.C
     assert keys[0] == keys[1]
 
 
-def test_names_are_printed_as_they_are(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_are_printed_as_they_are(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Markup, control characters and direction marks in a user's names do nothing."""
     for name in ("[red]x.yaml", "a\x1b[31mb.yaml", "‮x.yaml", "名前.yaml", "[bold x.yaml"):
         (here.folder / name).write_text(SMALL)
@@ -279,23 +281,23 @@ def test_names_are_printed_as_they_are(here: Place, capsys: pytest.CaptureFixtur
         assert "‮" not in ended.out + broken.err
 
 
-def test_report_and_runs_tell_what_was_run(finished: tuple[Place, Ended]) -> None:
+def test_report_and_runs_tell_what_was_run(finished: tuple[Workspace, Ended]) -> None:
     """`report` shows the latest run again, `runs` lists it, without the cache being touched."""
-    place, ended = finished
-    report = place.run("report")
+    workspace, ended = finished
+    report = workspace.run("report")
 
-    assert ended.json == place.run("report", "--json").json
+    assert ended.json == workspace.run("report", "--json").json
     assert 0 == report.code
     assert "" == report.err
     for text in ("test accuracy in %", "learned.shuffle", "sparsity 0.9: ", "exported models in", "--wide` shows"):
         assert text in report.out
-    assert ended.json["run"] in place.run("runs").out
+    assert ended.json["run"] in workspace.run("runs").out
 
 
 @pytest.mark.slow
-def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> None:
+def test_progress_is_a_line_a_step_where_there_is_no_terminal(workspace: Workspace) -> None:
     """Without a terminal every step prints one line with its time and the time left, on stderr."""
-    ended = place.run(
+    ended = workspace.run(
         "run",
         "small.yaml",
         "--budget",
@@ -315,13 +317,16 @@ def test_progress_is_a_line_a_step_where_there_is_no_terminal(place: Place) -> N
 
 
 @pytest.mark.slow
-def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Place, Ended]) -> None:
-    """Where stdout is ASCII, reports show what they can and JSON escapes what is not ASCII."""
-    place = finished[0]
-    ascii_only = {**place.environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
+def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Workspace, Ended]) -> None:
+    """If stdout is ASCII, reports replace other characters and JSON escapes them."""
+    workspace = finished[0]
+    ascii_only = {**workspace.environment, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
     for line in ("report", "report --json", "schema", "list allocations", "plan small.yaml"):
         ended = subprocess.run(
-            [sys.executable, "-m", "autosparse", *line.split()], cwd=place.folder, env=ascii_only, capture_output=True
+            [sys.executable, "-m", "autosparse", *line.split()],
+            cwd=workspace.folder,
+            env=ascii_only,
+            capture_output=True,
         )
 
         assert 0 == ended.returncode, ended.stderr
@@ -330,7 +335,7 @@ def test_a_terminal_without_unicode_is_no_crash(finished: tuple[Place, Ended]) -
 
 @pytest.mark.parametrize("text", ["not json", "{}", '{"schema_version": "x"}'])
 def test_a_damaged_report_is_told(
-    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str], text: str
+    finished: tuple[Workspace, Ended], here: Workspace, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     """A report.json that cannot be read is said to be damaged, and hides no other run."""
     shutil.copytree(finished[0].folder / "runs", here.folder / "runs")
@@ -343,14 +348,14 @@ def test_a_damaged_report_is_told(
     assert "report.json is damaged" in listed.out
 
 
-def test_a_full_disk_behind_stdout_is_a_sentence(finished: tuple[Place, Ended]) -> None:
+def test_a_full_disk_behind_stdout_is_a_sentence(finished: tuple[Workspace, Ended]) -> None:
     """When stdout cannot take the result, the command says so and ends with 5."""
-    place = finished[0]
+    workspace = finished[0]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "autosparse", "report"],
-            cwd=place.folder,
-            env=place.environment,
+            cwd=workspace.folder,
+            env=workspace.environment,
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
@@ -360,7 +365,7 @@ def test_a_full_disk_behind_stdout_is_a_sentence(finished: tuple[Place, Ended]) 
     assert "error: the output cannot be written or read: No space left on device" in ended.stderr
 
 
-def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_device_is_a_warning_in_a_plan(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A plan for a device that this machine lacks says so; a run ends with 5."""
     if "mps" in this_machine().devices:
         pytest.skip("this machine has the device")
@@ -373,7 +378,7 @@ def test_a_missing_device_is_a_warning_in_a_plan(here: Place, capsys: pytest.Cap
     assert "is unknown until a device mps is available" in plan.out
 
 
-def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Not where steps run on other machines, and a plan that was saved with them is no less as it was."""
     here.remember_rates("small.yaml", "target.threads=1000")
     saved = call(capsys, "plan small.yaml --quiet --set target.threads=1000 --out saved.json")
@@ -387,40 +392,40 @@ def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Place, capsys: py
 
 
 def test_what_kernels_need_is_asked_for_before_anything_runs(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 5 and the command that installs it; a plan warns."""
     monkeypatch.setattr(machine, "_version", lambda package: "not installed" if package == "numba" else "1.0")
     asked = "small.yaml --set training.kernels=sparse --set target.device=cpu"
     planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
-    told = (
+    printed = (
         "`training.kernels: sparse` needs extra `sparse`, which is not installed\n"
         "hint: run `pip install 'autosparse[sparse]'`"
     )
 
     assert (0, 5) == (planned.code, ended.code)
-    assert f"warning: {told}" in planned.err
-    assert told in ended.err
+    assert f"warning: {printed}" in planned.err
+    assert printed in ended.err
     assert not (here.cache / "artifacts").exists()
 
 
 def test_compiling_needs_a_compiler(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Asked for before anything runs, as libraries are; a plan warns."""
     monkeypatch.setenv("CXX", "no-such-compiler")
     asked = "small.yaml --set training.kernels=compiled --set target.device=cpu"
     planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
-    told = "`training.kernels: compiled` needs a C++ compiler, and there is no no-such-compiler"
+    printed = "`training.kernels: compiled` needs a C++ compiler, and there is no no-such-compiler"
 
     assert (0, 5) == (planned.code, ended.code)
-    assert f"warning: {told}" in planned.err
-    assert told in ended.err
+    assert f"warning: {printed}" in planned.err
+    assert printed in ended.err
     assert "--set training.kernels=dense" in ended.err
     assert not (here.cache / "artifacts").exists()
 
 
-def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
+def test_a_broken_pipe_is_no_crash(finished: tuple[Workspace, Ended]) -> None:
     """`autosparse ... | head -1` ends without a traceback."""
     process = finished[0].start("cache", "ls")
     assert process.stdout is not None
@@ -433,9 +438,9 @@ def test_a_broken_pipe_is_no_crash(finished: tuple[Place, Ended]) -> None:
     assert "Traceback" not in err
 
 
-def test_help_and_plans_do_not_import_torch(finished: tuple[Place, Ended]) -> None:
-    """What only reads specs and the store starts at once: torch is imported by `run` alone."""
-    place, _ = finished
+def test_help_and_plans_do_not_import_torch(finished: tuple[Workspace, Ended]) -> None:
+    """Commands that only read specs and the store start at once: `run` alone imports torch."""
+    workspace, _ = finished
     lines = ("--help", "plan small.yaml --quiet", "validate small.yaml", "report", "list criteria", "doctor --no-test")
     for line in lines:
         script = f"""
@@ -448,7 +453,11 @@ except SystemExit as end:
 assert not {{"torch", "optuna", "sklearn"}} & set(sys.modules)
 """
         ended = subprocess.run(
-            [sys.executable, "-c", script], cwd=place.folder, env=place.environment, capture_output=True, text=True
+            [sys.executable, "-c", script],
+            cwd=workspace.folder,
+            env=workspace.environment,
+            capture_output=True,
+            text=True,
         )
 
         assert 0 == ended.returncode, ended.stderr
@@ -456,25 +465,25 @@ assert not {{"torch", "optuna", "sklearn"}} & set(sys.modules)
 
 @pytest.mark.slow
 def test_bench_tells_rates_and_measures_what_plans_use_anew(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One document, whose ratios are of the rounds that are told; the next plan has nothing to measure."""
+    """One document, whose ratios are of the printed rounds; the next plan has nothing to measure."""
     monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
     (here.folder / "small.yaml").write_text(SMALL)
     ended = call(capsys, "bench small.yaml --rounds 1 --json")
-    told = ended.json
+    document = ended.json
     assert "measuring this machine" in ended.err
-    (plain, own), item = told["training"][0]["rounds"][0], told["training"][0]
+    (plain, measured), item = document["training"][0]["rounds"][0], document["training"][0]
 
-    assert (0, 1) == (ended.code, told["schema_version"])
-    assert own / plain == item["ratio"] == item["images_per_second"] / item["plain_images_per_second"]
-    assert told["scoring"]["weights_per_second"]["paper"] > 0
+    assert (0, 1) == (ended.code, document["schema_version"])
+    assert measured / plain == item["ratio"] == item["images_per_second"] / item["plain_images_per_second"]
+    assert document["scoring"]["weights_per_second"]["paper"] > 0
     assert "measuring this machine" not in call(capsys, "plan small.yaml").err
     assert 2 == call(capsys, "bench small.yaml --rounds 0").code
 
 
-def test_doctor_prunes_and_trains_a_network(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """What is installed works together, or the exit code is 1 and the reason is told."""
+def test_doctor_prunes_and_trains_a_network(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """The installed parts work together, or the exit code is 1 and the reason is printed."""
     ended = call(capsys, "doctor --json")
 
     assert (0, "", "cpu") == (ended.code, ended.json["self_test"]["problem"], ended.json["self_test"]["device"])
@@ -485,9 +494,9 @@ def test_doctor_prunes_and_trains_a_network(here: Place, capsys: pytest.CaptureF
 
 
 def test_doctor_says_what_does_not_work(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A torch that fails is what the test is there for."""
+    """The test detects a torch that fails."""
 
     def fails(*_: object) -> None:
         raise RuntimeError("operator torchvision::nms does not exist")
@@ -502,8 +511,10 @@ def test_doctor_says_what_does_not_work(
 
 
 @pytest.mark.parametrize("template", shipped("templates"))
-def test_every_template_is_written_and_planned(here: Place, capsys: pytest.CaptureFixture[str], template: str) -> None:
-    """With the code that it names beside it; nothing is written over."""
+def test_every_template_is_written_and_planned(
+    here: Workspace, capsys: pytest.CaptureFixture[str], template: str
+) -> None:
+    """With the code that it names; nothing is overwritten."""
     written = call(capsys, f"init own.yaml --template {template}")
     here.remember_rates("own.yaml")
     ended = call(capsys, "plan own.yaml --json")
@@ -513,7 +524,7 @@ def test_every_template_is_written_and_planned(here: Place, capsys: pytest.Captu
     assert 2 == call(capsys, f"init own.yaml --template {template}").code
 
 
-def test_init_keeps_code_that_is_there(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_init_keeps_code_that_is_there(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is written where one of its files exists."""
     (here.folder / "own_model.py").write_text("mine")
     ended = call(capsys, "init own.yaml --template own_model")
@@ -537,8 +548,8 @@ def test_init_keeps_code_that_is_there(here: Place, capsys: pytest.CaptureFixtur
         ("autosparse run --only irp/seed100/round1", ["irp/seed100/round1"]),
     ],
 )
-def test_a_shell_completes(here: Place, line: str, expected: list[str]) -> None:
-    """What `--install-completion` asks for: commands, specs, kinds, templates, runs, settings, steps."""
+def test_a_shell_completes(here: Workspace, line: str, expected: list[str]) -> None:
+    """It completes commands, specs, kinds, templates, runs, settings and steps."""
     (here.folder / "sub").mkdir()
     shutil.copy("small.yaml", "sub/other.yaml")
     shutil.copy("small.yaml", "autosparse.yaml")
@@ -549,17 +560,17 @@ def test_a_shell_completes(here: Place, line: str, expected: list[str]) -> None:
     words = len(line.split()) - 1
     asked = {"_AUTOSPARSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(words)}
     command = [sys.executable, "-c", "from autosparse.cli import main; main([])"]
-    found = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
+    ended = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
 
-    assert expected == found.stdout.split()
+    assert expected == ended.stdout.split()
 
 
 @pytest.mark.parametrize("line", ["autosparse run --only i", "autosparse plan --set t"])
-def test_a_shell_that_completes_is_told_nothing_of_a_broken_spec(here: Place, line: str) -> None:
-    """The command itself tells what is wrong."""
+def test_a_shell_that_completes_is_told_nothing_of_a_broken_spec(here: Workspace, line: str) -> None:
+    """The command itself reports the error."""
     (here.folder / "autosparse.yaml").write_text("version: 1\nmodel: lenet\n")
     asked = {"_AUTOSPARSE_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": "3"}
     command = [sys.executable, "-c", "from autosparse.cli import main; main([])"]
-    found = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
+    ended = subprocess.run(command, env={**here.environment, **asked}, cwd=here.folder, capture_output=True, text=True)
 
-    assert ("", "") == (found.stdout.strip(), found.stderr)
+    assert ("", "") == (ended.stdout.strip(), ended.stderr)

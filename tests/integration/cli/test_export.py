@@ -13,46 +13,46 @@ import torch
 import autosparse
 from autosparse.backends import machine
 from autosparse.exporters import exporters
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 
 
-def test_a_run_tells_how_its_models_compare(finished: tuple[Place, Ended]) -> None:
-    """Bytes, latencies of one and of many images beside the dense network's, and the accuracy after a reload."""
-    place, ended = finished
+def test_a_run_tells_how_its_models_compare(finished: tuple[Workspace, Ended]) -> None:
+    """Bytes, latencies of one and of many images against the dense network, and the accuracy after reloading."""
+    workspace, ended = finished
     emitted, results = ended.json["emitted"], ended.json["results"]
 
     assert [0.8, 0.9] == [model["sparsity"] for model in emitted]
     for model in emitted:
-        own = [r for r in results if (r["method"], r["sparsity"], r["seed"]) == ("learned", model["sparsity"], 0)]
-        assert own[0]["test_accuracy"] == pytest.approx(model["test_accuracy"])
+        original = [r for r in results if (r["method"], r["sparsity"], r["seed"]) == ("learned", model["sparsity"], 0)]
+        assert original[0]["test_accuracy"] == pytest.approx(model["test_accuracy"])
         assert (0, 0) == (model["max_abs_error"], model["max_rel_error"])
         assert model["bytes"] > model["dense_bytes"]
         assert {"1", "32"} == model["batch_latencies_ms"].keys()
         assert all(value > 0 for pair in model["batch_latencies_ms"].values() for value in pair)
-    assert "against the dense network" in place.run("report").out
+    assert "against the dense network" in workspace.run("report").out
 
 
-def test_any_method_of_a_run_in_any_format(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+def test_any_method_of_a_run_in_any_format(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """The network comes back with the accuracy that the run measured; a second export makes nothing again."""
-    place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
-    shutil.copytree(finished[0].folder, place.folder)
+    workspace, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
+    shutil.copytree(finished[0].folder, workspace.folder)
     asked = ("export", ended.json["run"], "--method", "snip", "--budget", "0.9", "--format", "compact", "--json")
-    first, again = (place.run(*asked, "--out", name) for name in ("out", "other"))
+    first, again = (workspace.run(*asked, "--out", name) for name in ("out", "other"))
     (model,) = first.json["emitted"]
-    (own,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
+    (original,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
     network = autosparse.load(model["path"])
 
     assert (0, 0) == (first.code, again.code), first.err
-    assert ("compact", "snip", own["kept"]) == (
+    assert ("compact", "snip", original["kept"]) == (
         model["format"],
         model["method"],
         sum(int((weight != 0).sum()) for weight in network.parameters() if weight.ndim > 1),
     )
-    assert own["test_accuracy"] == pytest.approx(model["test_accuracy"])
+    assert original["test_accuracy"] == pytest.approx(model["test_accuracy"])
     assert model["bytes"] < model["dense_bytes"]
     assert (10,) == tuple(network(torch.zeros(1, 1, 8, 8)).shape[1:])
     assert {**model, "path": ""} == {**again.json["emitted"][0], "path": ""}
-    assert "against the dense network" in place.run(*asked[:-1]).out
+    assert "against the dense network" in workspace.run(*asked[:-1]).out
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_any_method_of_a_run_in_any_format(finished: tuple[Place, Ended], tmp_pa
     ],
 )
 def test_what_a_run_does_not_have(
-    finished: tuple[Place, Ended],
-    here: Place,
+    finished: tuple[Workspace, Ended],
+    here: Workspace,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     asked: tuple[str, ...],
@@ -79,43 +79,43 @@ def test_what_a_run_does_not_have(
     """Exit 2, what there is, and nothing emitted."""
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(finished[0].cache))
     run = finished[0].folder / finished[1].json["run"]
-    found = call(capsys, shlex.join(["export", str(run), *asked]))
+    ended = call(capsys, shlex.join(["export", str(run), *asked]))
 
-    assert 2 == found.code
-    assert text in found.err
+    assert 2 == ended.code
+    assert text in ended.err
 
 
-def test_an_export_trains_nothing(finished: tuple[Place, Ended], tmp_path: Path) -> None:
-    """Where the cache has lost the run's trainings it says so, whatever they would take."""
-    place, ended = finished
-    found = replace(place, folder=tmp_path).run("export", str(place.folder / ended.json["run"]))
+def test_an_export_trains_nothing(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
+    """If the cache has lost the run's trainings, it says so, however short they are."""
+    workspace, ended = finished
+    result = replace(workspace, folder=tmp_path).run("export", str(workspace.folder / ended.json["run"]))
 
-    assert 2 == found.code
-    assert "of the run are not in the cache any more, and an export trains nothing" in found.err
+    assert 2 == result.code
+    assert "of the run are not in the cache any more, and an export trains nothing" in result.err
 
 
 @pytest.mark.slow
-def test_smaller_networks_of_a_run(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+def test_smaller_networks_of_a_run(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """Without channels that SNIP left dead, in torch's layers and in sparse ones: the run's accuracy after a reload."""
-    place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
-    shutil.copytree(finished[0].folder, place.folder)
+    workspace, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
+    shutil.copytree(finished[0].folder, workspace.folder)
     formats = ("--format", "shrunk", "--format", "sparse", "--format", "{name: pt2, shrink: false}")
-    found = place.run("export", ended.json["run"], "--method", "snip", "--budget", "0.9", *formats, "--json")
-    (own,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
+    result = workspace.run("export", ended.json["run"], "--method", "snip", "--budget", "0.9", *formats, "--json")
+    (original,) = [r for r in ended.json["results"] if (r["method"], r["sparsity"], r["seed"]) == ("snip", 0.9, 0)]
 
-    assert 0 == found.code, found.err
-    assert ["shrunk", "sparse", "pt2-no_shrink"] == [model["format"] for model in found.json["emitted"]]
-    for model in found.json["emitted"]:
-        assert own["test_accuracy"] == pytest.approx(model["test_accuracy"])
+    assert 0 == result.code, result.err
+    assert ["shrunk", "sparse", "pt2-no_shrink"] == [model["format"] for model in result.json["emitted"]]
+    for model in result.json["emitted"]:
+        assert original["test_accuracy"] == pytest.approx(model["test_accuracy"])
         assert 1e-4 > model["max_rel_error"]
-    shrunk, sparse, _ = found.json["emitted"]
+    shrunk, sparse, _ = result.json["emitted"]
     assert max(shrunk["bytes"], sparse["bytes"]) < shrunk["dense_bytes"]
     for model in (shrunk, sparse):
         network = autosparse.load(model["path"])
         assert (3, 10) == network(torch.zeros(3, 1, 8, 8)).shape
 
 
-OWN = """\
+USER_NETWORK = """\
 import torch
 
 class Net(torch.nn.Module):
@@ -147,33 +147,33 @@ emit: [safetensors, shrunk]
 @pytest.mark.slow
 def test_a_format_that_a_network_does_not_have_is_not_emitted(tmp_path: Path) -> None:
     """The run goes on and says why; an export of that alone fails. What can be emitted is."""
-    place = Place(tmp_path)
-    (tmp_path / "net.py").write_text(OWN)
+    workspace = Workspace(tmp_path)
+    (tmp_path / "net.py").write_text(USER_NETWORK)
     (tmp_path / "own.yaml").write_text(OWN_SPEC)
-    ended = place.run("run", "own.yaml", "--json")
-    exported = place.run("export", ended.json["run"], "--format", "shrunk", "--out", "out")
-    told = "shrunk of erk at 0.5 is not emitted: torch.export does not record it: "
+    ended = workspace.run("run", "own.yaml", "--json")
+    exported = workspace.run("export", ended.json["run"], "--format", "shrunk", "--out", "out")
+    printed = "shrunk of erk at 0.5 is not emitted: torch.export does not record it: "
 
     assert (0, 1) == (ended.code, exported.code), ended.err
     assert ["safetensors"] == [model["format"] for model in ended.json["emitted"]]
-    assert [told] == [warning[: len(told)] for warning in ended.json["warnings"] if "not emitted" in warning]
-    assert told in exported.err
+    assert [printed] == [warning[: len(printed)] for warning in ended.json["warnings"] if "not emitted" in warning]
+    assert printed in exported.err
     assert ["safetensors"] == [folder.name for folder in (tmp_path / ended.json["run"] / "models").glob("*/*")]
 
 
 def test_what_a_format_needs_is_asked_for_before_anything_runs(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exit 5 and the command that installs it; a plan warns."""
     absent = {"onnxruntime": "not installed"}
     monkeypatch.setattr(machine, "_version", lambda package: absent.get(package, "1.0"))
     asked = "small.yaml --set emit=[onnx]"
     planned, ended = call(capsys, f"plan {asked}"), call(capsys, f"run {asked}")
-    told = "format `onnx` needs extra `onnx`, which is not installed\nhint: run `pip install 'autosparse[onnx]'`"
+    printed = "format `onnx` needs extra `onnx`, which is not installed\nhint: run `pip install 'autosparse[onnx]'`"
 
     assert (0, 5) == (planned.code, ended.code)
-    assert f"warning: {told}" in planned.err
-    assert told in ended.err
+    assert f"warning: {printed}" in planned.err
+    assert printed in ended.err
     assert not (here.cache / "artifacts").exists()
 
 
@@ -185,7 +185,7 @@ NETWORKS = ["resnet8", "mlp", VIT]  # `exporters/test_formats.py` opens those of
 @pytest.mark.parametrize("model", NETWORKS, ids=["resnet8", "mlp", "vit"])
 def test_every_format_of_any_kind_of_network(tmp_path: Path, model: str) -> None:
     """In a process that never saw the network: its predictions, equal or within 1e-4."""
-    place = Place(tmp_path)
+    workspace = Workspace(tmp_path)
     (tmp_path / "own.yaml").write_text(
         OWN_SPEC.replace("net.py:net", model)
         .replace("dataset: digits", "dataset: {name: digits, size: 32, images_per_class: 30, test: 40}")
@@ -193,28 +193,28 @@ def test_every_format_of_any_kind_of_network(tmp_path: Path, model: str) -> None
         .replace("[0.5]", "[0.95]")
         .replace("[safetensors, shrunk]", f"[{', '.join(exporters.names)}]")
     )
-    ended = place.run("run", "own.yaml", "--json")
-    (own,) = ended.json["results"]
+    ended = workspace.run("run", "own.yaml", "--json")
+    (original,) = ended.json["results"]
 
     assert 0 == ended.code, ended.err
     assert [*exporters.names] == [emitted["format"] for emitted in ended.json["emitted"]], ended.json["warnings"]
     for emitted in ended.json["emitted"]:
-        assert own["test_accuracy"] == pytest.approx(emitted["test_accuracy"])
+        assert original["test_accuracy"] == pytest.approx(emitted["test_accuracy"])
         assert (0 if exporters[emitted["format"]].facts["exact"] else 1e-4) >= emitted["max_rel_error"]
 
 
 @pytest.mark.slow
-def test_a_model_card_of_a_run(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+def test_a_model_card_of_a_run(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """With the controls that the run made for its method; of another method it has none. The folder loads as it is."""
-    place, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
-    shutil.copytree(finished[0].folder, place.folder)
+    workspace, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]
+    shutil.copytree(finished[0].folder, workspace.folder)
     asked = ("export", ended.json["run"], "--budget", "0.9", "--format", "{name: hub, license: mit}", "--json")
-    found, other = place.run(*asked, "--out", "own"), place.run(*asked, "--out", "other", "--method", "snip")
-    cards = [(Path(e.json["emitted"][0]["path"]) / "README.md").read_text() for e in (found, other)]
+    result, other = workspace.run(*asked, "--out", "own"), workspace.run(*asked, "--out", "other", "--method", "snip")
+    cards = [(Path(e.json["emitted"][0]["path"]) / "README.md").read_text() for e in (result, other)]
     (shuffled,) = [c for c in ended.json["controls"] if (c["method"], c["sparsity"]) == ("learned.shuffle", 0.9)]
 
     assert f"| control learned.shuffle | {shuffled['test_accuracy']:.2f} | 0 |" in cards[0]
     assert "license: mit\n" in cards[0]
     assert "| snip | " in cards[1]
     assert "control" not in cards[1].split("## Use")[0].split("\n\n")[2]
-    assert isinstance(autosparse.load(found.json["emitted"][0]["path"]), torch.nn.Module)
+    assert isinstance(autosparse.load(result.json["emitted"][0]["path"]), torch.nn.Module)

@@ -12,7 +12,7 @@ import pytest
 
 from autosparse.report.folder import open_folder
 from autosparse.text import shell_word
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 FOLDER = "a b#c?d%2Fe[1]{f}'g$h"
 SPEC = """\
@@ -30,7 +30,7 @@ target: {device: cpu, threads: 1}
 
 
 @pytest.fixture
-def odd(here: Place, monkeypatch: pytest.MonkeyPatch) -> Path:
+def odd(here: Workspace, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory and a spec with such names."""
     folder = here.folder / FOLDER
     folder.mkdir()
@@ -88,7 +88,7 @@ def test_a_plan_whose_name_is_a_path_stays_within_runs(
     assert ["runs"] == [path.name for path in tmp_path.iterdir()]
 
 
-def test_a_hint_names_the_run_as_a_word(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_hint_names_the_run_as_a_word(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A network with many layers shows them on request: the hint is a command."""
     shutil.copytree(Path(__file__).parents[2] / "fixtures" / "runs" / "digits-1", "my run")
     path = Path("my run/report.json")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 
 # A network of one's own whose initial weights depend on what no key knows.
 DRAWN = """\
@@ -26,7 +26,7 @@ INIT = "init/net.py:build/seed0"
 
 
 @pytest.fixture
-def drawn(here: Place, capsys: pytest.CaptureFixture[str]) -> Place:
+def drawn(here: Workspace, capsys: pytest.CaptureFixture[str]) -> Workspace:
     """A place with a finished run of a network that can be made to begin differently."""
     (here.folder / "net.py").write_text(DRAWN)
     (here.folder / "mine.yaml").write_text(SPEC)
@@ -34,13 +34,13 @@ def drawn(here: Place, capsys: pytest.CaptureFixture[str]) -> Place:
     return here
 
 
-def inodes(place: Place, operation: str) -> set[int]:
-    """What tells whether artifacts of an operation are the ones that were there."""
-    return {path.stat().st_ino for path in (place.cache / "artifacts" / operation).glob("*/artifact.json")}
+def inodes(workspace: Workspace, operation: str) -> set[int]:
+    """Return the inodes that show whether an operation's artifacts were replaced."""
+    return {path.stat().st_ino for path in (workspace.cache / "artifacts" / operation).glob("*/artifact.json")}
 
 
-def test_only_some_steps(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """The named steps and what they need are made, what was made is listed, and there is no run folder yet."""
+def test_only_some_steps(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """The named steps and their inputs run, they are listed, and no run folder exists yet."""
     first = call(capsys, "run small.yaml --only init/resnet8/seed0 --only data/* --json")
     second = call(capsys, "run small.yaml --only mask/random/0.8/seed0")
 
@@ -57,9 +57,9 @@ def test_only_some_steps(here: Place, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_only_what_was_left_finishes_the_plan(
-    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], here: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """When nothing is left to run afterwards, the report is shown as ever."""
+    """When nothing remains to run, the report is shown as usual."""
     shutil.copytree(finished[0].cache, here.cache)
     shutil.rmtree(here.cache / "artifacts" / "emit")
     ended = call(capsys, "run small.yaml --only emit/* --json")
@@ -69,9 +69,9 @@ def test_only_what_was_left_finishes_the_plan(
 
 
 def test_what_is_not_asked_for_is_not_made(
-    finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], here: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Steps that are there do not bring inputs back that are gone."""
+    """Existing steps do not restore deleted inputs."""
     shutil.copytree(finished[0].cache, here.cache)
     shutil.rmtree(here.cache / "artifacts" / "irp")
     ended = call(capsys, "run small.yaml --only scorer --json")
@@ -80,9 +80,9 @@ def test_what_is_not_asked_for_is_not_made(
 
 
 def test_a_forced_step_with_the_same_bytes_changes_nothing_else(
-    drawn: Place, capsys: pytest.CaptureFixture[str]
+    drawn: Workspace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is made again and replaced, and what was made from it is reused."""
+    """It is re-run and replaced, and its dependents are reused."""
     before = {operation: inodes(drawn, operation) for operation in ("train", "mask", "evaluate")}
     ended = call(capsys, "run mine.yaml --force train/dense/seed0 --json")
 
@@ -96,9 +96,9 @@ def test_a_forced_step_with_the_same_bytes_changes_nothing_else(
 
 
 def test_other_bytes_reach_all_that_was_made_from_them(
-    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    drawn: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What consumed the old bytes is made again, down to the report; what did not is reused."""
+    """Dependents of the old bytes re-run, down to the report; others are reused."""
     monkeypatch.setenv("DRAW", "1")
     ended = call(capsys, f"run mine.yaml --force {INIT} --json")
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(drawn.folder / "fresh"))
@@ -115,9 +115,9 @@ def test_other_bytes_reach_all_that_was_made_from_them(
 
 
 def test_an_interrupted_forcing_goes_on(
-    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    drawn: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was made from old bytes is found by what it consumed, though the forced step now gives the same bytes."""
+    """Dependents of old bytes are recognized by their inputs' digests, though the bytes are the same again."""
     monkeypatch.setenv("DRAW", "1")
     first = call(capsys, f"run mine.yaml --only {INIT} --force {INIT} --json")
     second = call(capsys, f"run mine.yaml --force {INIT} --json")
@@ -131,7 +131,7 @@ def test_an_interrupted_forcing_goes_on(
 
 
 def test_artifacts_of_other_specs_are_named(
-    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    drawn: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those made from the old bytes are left, and said to be."""
     assert 0 == call(capsys, "run mine.yaml --budget 0.6 --quiet").code
@@ -143,9 +143,9 @@ def test_artifacts_of_other_specs_are_named(
 
 
 def test_a_forced_step_that_fails_leaves_the_old_one(
-    drawn: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    drawn: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The artifact that is there is replaced by a whole one or not at all."""
+    """The existing artifact is replaced by a complete one or not at all."""
     before = inodes(drawn, "init")
     monkeypatch.setenv("DRAW", "no number")
     ended = call(capsys, f"run mine.yaml --force {INIT}")
@@ -164,7 +164,7 @@ def test_a_forced_step_that_fails_leaves_the_old_one(
         ("run p.json --force scorer", "a saved plan is run as it is: p.json takes no `--force`"),
     ],
 )
-def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
+def test_mistakes_are_sentences(here: Workspace, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
     """Unknown steps, and options that contradict each other, end with 2 before anything runs."""
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
     ended = call(capsys, line)
@@ -175,8 +175,8 @@ def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str],
     assert not Path("there").exists()
 
 
-def test_a_run_says_what_a_limit_took(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """As the plan does: what is run is less than what the spec leaves open would be."""
+def test_a_run_says_what_a_limit_took(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in the plan: the steps to run are fewer than the defaults of open settings."""
     usual = call(capsys, "plan small.yaml --set irp.rounds=auto --json").json["summary"]["seconds"]
     ended = call(capsys, f"run small.yaml --only data/* --set irp.rounds=auto --set target.time={usual:.1f}s")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.conftest import SMALL, Ended, Place, call
+from tests.conftest import SMALL, Ended, Workspace, call
 
 
 @pytest.fixture
-def spec(here: Place) -> Place:
+def spec(here: Workspace) -> Workspace:
     """A directory with the small spec at one budget."""
     (here.folder / "spec.yaml").write_text(SMALL.replace("budget: [0.8, 0.9]", "budget: 0.8"))
     return here
@@ -19,61 +19,61 @@ def study(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
     return call(capsys, " ".join(("study spec.yaml", *arguments)))
 
 
-def test_a_plan_tells_what_is_shared(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_tells_what_is_shared(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A variant's steps count once, where they are met first; nothing but the method is run."""
-    found = study(capsys, "--plan --json --vary irp.rounds=2,3 --vary scorer.steps=20,10").json["variants"]
+    variants = study(capsys, "--plan --json --vary irp.rounds=2,3 --vary scorer.steps=20,10").json["variants"]
 
     assert [
         ("irp.rounds", 2, False),
         ("irp.rounds", 3, True),
         ("scorer.steps", 20, True),
         ("scorer.steps", 10, False),
-    ] == [(each["factor"], each["value"], each["base"]) for each in found]
-    assert found[0]["run"] == found[0]["steps"]
-    assert found[1]["run"] < found[1]["steps"]  # two rounds are there by then
-    assert 0 == found[2]["run"]
+    ] == [(each["factor"], each["value"], each["base"]) for each in variants]
+    assert variants[0]["run"] == variants[0]["steps"]
+    assert variants[1]["run"] < variants[1]["steps"]  # two rounds are there by then
+    assert 0 == variants[2]["run"]
     assert not list(spec.folder.glob("cache/artifacts/*"))
 
 
-def test_a_study_runs_once(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_runs_once(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Every value has its accuracy; the second call prints the same and runs nothing. `--test` is the other split."""
     arguments = "--vary method=random,snip --set training.epochs=1"
     first = study(capsys, arguments)
     again = study(capsys, arguments)
-    told = study(capsys, arguments, "--json --quiet").json
+    document = study(capsys, arguments, "--json --quiet").json
     test = study(capsys, arguments, "--json --quiet --test").json
 
     assert 0 == first.code
     assert first.out == again.out
     assert "nothing to run" in again.err
-    assert ["learned", "random", "snip"] == [level["value"] for level in told["levels"]]
-    assert [True, False, False] == [level["base"] for level in told["levels"]]
-    assert "validation" == told["split"]
+    assert ["learned", "random", "snip"] == [level["value"] for level in document["levels"]]
+    assert [True, False, False] == [level["base"] for level in document["levels"]]
+    assert "validation" == document["split"]
     assert "test" == test["split"]
-    assert told["levels"] != test["levels"]
+    assert document["levels"] != test["levels"]
     for text in ("validation accuracy", "learned (spec)", "sparsity 0.8", "one seed: no interval"):
         assert text in first.out
 
 
-def test_a_spec_says_what_is_varied(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_spec_says_what_is_varied(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Its section `study` is taken, a `--vary` of the same path replaces it, and it enters no key."""
     path = spec.folder / "spec.yaml"
     plain = call(capsys, "plan spec.yaml --json").json
     path.write_text(path.read_text() + "study: {irp.rounds: [2, 3], training.lr: [0.05, 0.1]}\n")
 
-    found = study(capsys, "--plan --json --vary irp.rounds=3,4").json["variants"]
+    variants = study(capsys, "--plan --json --vary irp.rounds=3,4").json["variants"]
 
-    assert [3, 4, 0.05, 0.1] == [each["value"] for each in found]
+    assert [3, 4, 0.05, 0.1] == [each["value"] for each in variants]
     assert [step["key"] for step in plain["steps"]] == [
         step["key"] for step in call(capsys, "plan spec.yaml --json").json["steps"]
     ]
 
 
-def test_what_a_spec_varies_is_checked_with_it(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_spec_varies_is_checked_with_it(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """At its place in the spec, by every command."""
     path = spec.folder / "spec.yaml"
     before = path.read_text()
-    for line, told in (
+    for line, reported in (
         ("study: {foo: [1]}", "unknown key `foo`"),
         ("study: {irp.round: [2, 3]}", "unknown key `round` in `irp`"),
         ("study: {irp.rounds: [4, 0]}", "`irp.rounds` must be at least 1 but is 0"),
@@ -83,10 +83,10 @@ def test_what_a_spec_varies_is_checked_with_it(spec: Place, capsys: pytest.Captu
 
         assert 2 == ended.code
         assert f"spec.yaml:{len(before.splitlines()) + 1}:" in ended.err
-        assert told in ended.err
+        assert reported in ended.err
 
 
-def test_what_the_spec_has_is_named(spec: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_spec_has_is_named(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A choice that lacks the option that is varied by its name."""
     chosen = study(capsys, "--plan --json --vary scorer.pretrained=cifar-v1").json["variants"]
 
@@ -105,9 +105,9 @@ def test_what_the_spec_has_is_named(spec: Place, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_what_cannot_be_varied_is_refused(
-    spec: Place, capsys: pytest.CaptureFixture[str], arguments: str, text: str, hint: str | None
+    spec: Workspace, capsys: pytest.CaptureFixture[str], arguments: str, text: str, hint: str | None
 ) -> None:
-    """Exit code 2, the factor, and what is wrong with it."""
+    """Exit code 2, the factor, and the reason."""
     ended = study(capsys, arguments)
 
     assert 2 == ended.code

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 
 
-def test_a_run_is_tagged_as_it_begins(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_tagged_as_it_begins(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Not one that is no run: nothing is left to tag."""
     ended = call(capsys, "run small.yaml --only data/digits --tag early")
 

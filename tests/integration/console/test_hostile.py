@@ -1,4 +1,4 @@
-"""What users named is printed as it is, whatever it contains, by every command that tells of runs."""
+"""Every command that mentions runs prints user-defined names verbatim, whatever they contain."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.html.render import script_bundle
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 HOSTILE = {
@@ -46,7 +46,7 @@ LITERAL = ("markup", "link", "emoji code", "html", "formula")
 
 
 @pytest.fixture
-def hostile(here: Place, request: pytest.FixtureRequest) -> str:
+def hostile(here: Workspace, request: pytest.FixtureRequest) -> str:
     """Runs of a network, a dataset, methods, layers and a spec of such a name."""
     name = str(HOSTILE[request.param])
     shutil.copytree(RUNS, "runs")
@@ -67,7 +67,7 @@ def hostile(here: Place, request: pytest.FixtureRequest) -> str:
 
 
 def harmless(text: str) -> bool:
-    """Whether nothing in it is an order to a terminal."""
+    """Return whether a text has no control sequence for a terminal."""
     return not {unicodedata.category(char) for char in text.replace("\n", "")} & {"Cc", "Cf", "Cs"}
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.conftest import Place
+from tests.conftest import Workspace
 
 WIDE, HIGH = 60, 24
 TOKEN = re.compile(r"\x1b\[([?0-9;]*)([A-Za-z])|\r|\n|[^\x1b\r\n]+")
@@ -29,31 +29,33 @@ class Terminal:
         self.cursor = True
 
     def feed(self, text: str) -> None:
-        for found in TOKEN.finditer(text):
-            argument, kind = found[1], found[2]
+        for match in TOKEN.finditer(text):
+            argument, kind = match[1], match[2]
             if kind == "A":
                 self.row = max(0, self.row - int(argument or 1))
             elif kind == "K":
                 self.lines[self.row] = ""
             elif kind in ("h", "l") and argument == "?25":
                 self.cursor = kind == "h"
-            elif found[0] == "\r":
+            elif match[0] == "\r":
                 self.column = 0
-            elif found[0] == "\n":
+            elif match[0] == "\n":
                 self.row, self.column = self.row + 1, 0
                 self.lines += [""] * (self.row + 1 - len(self.lines))
             elif kind is None:
                 line = self.lines[self.row].ljust(self.column)
-                self.lines[self.row] = line[: self.column] + found[0] + line[self.column + len(found[0]) :]
-                self.column += len(found[0])
+                self.lines[self.row] = line[: self.column] + match[0] + line[self.column + len(match[0]) :]
+                self.column += len(match[0])
 
     @property
     def text(self) -> str:
         return "\n".join(line.rstrip() for line in self.lines).strip()
 
 
-def watched(place: Place, line: str, until: Callable[[str], bool] = lambda text: False) -> tuple[int, str, Terminal]:
-    """Run a command on a terminal of 60 columns, press Ctrl-C when told, and give its exit code and both streams."""
+def watched(
+    workspace: Workspace, line: str, until: Callable[[str], bool] = lambda text: False
+) -> tuple[int, str, Terminal]:
+    """Run a command on a terminal of 60 columns, press Ctrl-C on request, and return its exit code and both streams."""
     import fcntl
     import pty
     import struct
@@ -61,8 +63,8 @@ def watched(place: Place, line: str, until: Callable[[str], bool] = lambda text:
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HIGH, WIDE, 0, 0))
-    place.lend_rates()
-    environment = {**place.environment, "TERM": "xterm-256color"}
+    workspace.lend_rates()
+    environment = {**workspace.environment, "TERM": "xterm-256color"}
     environment.pop("COLUMNS")
 
     def begin() -> None:
@@ -71,7 +73,7 @@ def watched(place: Place, line: str, until: Callable[[str], bool] = lambda text:
 
     process = subprocess.Popen(
         [sys.executable, "-m", "autosparse", *line.split()],
-        cwd=place.folder,
+        cwd=workspace.folder,
         env=environment,
         stdin=theirs,
         stdout=subprocess.PIPE,
@@ -100,7 +102,7 @@ def watched(place: Place, line: str, until: Callable[[str], bool] = lambda text:
     return process.returncode, out, terminal
 
 
-def test_a_tree_is_drawn_in_place(place: Place) -> None:
+def test_a_tree_is_drawn_in_place(workspace: Workspace) -> None:
     """Over itself, no wider than the terminal; nothing is left of it, and the result alone is on stdout."""
     seen = list[str]()
 
@@ -108,7 +110,7 @@ def test_a_tree_is_drawn_in_place(place: Place) -> None:
         seen.append(text)
         return False
 
-    code, out, terminal = watched(place, "run small.yaml --only irp/* --json", watch)
+    code, out, terminal = watched(workspace, "run small.yaml --only irp/* --json", watch)
     trees = [text.partition("steps to run")[2].splitlines()[1:] for text in seen if "source of labels" in text]
 
     assert 0 == code, terminal.text
@@ -120,10 +122,10 @@ def test_a_tree_is_drawn_in_place(place: Place) -> None:
     assert terminal.text.splitlines()[-1].endswith("reused")
 
 
-def test_ctrl_c_leaves_a_terminal_as_it_was(place: Place) -> None:
-    """The cursor is back, what is kept is told, the code is 130."""
+def test_ctrl_c_leaves_a_terminal_as_it_was(workspace: Workspace) -> None:
+    """The cursor is restored, the message names the kept steps, and the exit code is 130."""
     some = re.compile(r"source of labels\s+[1-3]/5")
-    code, out, terminal = watched(place, "run small.yaml", lambda text: bool(some.search(text)))
+    code, out, terminal = watched(workspace, "run small.yaml", lambda text: bool(some.search(text)))
 
     assert (130, "") == (code, out)
     assert terminal.cursor

@@ -29,19 +29,21 @@ def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     machine, known = replace(this_machine(), devices=("cpu",)), known_rates()
     fitted = fit_plan(spec, machine, "digits", store, open_index(store), calibration=known)
     before = torch.random.get_rng_state()
-    said: list[str] = []
-    found = measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=2, say=said.append)
+    lines: list[str] = []
+    speeds = measure_speed(fitted.plan, fitted.price, Placement("cpu", 1), rounds=2, say=lines.append)
 
     assert torch.equal(before, torch.random.get_rng_state())
-    assert {"bfloat16", "float32"} == set(found.peaks)
-    assert [("resnet8", "bfloat16"), ("resnet8", "float32")] == [(item.model, item.precision) for item in found.trained]
-    for item in found.trained:
+    assert {"bfloat16", "float32"} == set(speeds.peaks)
+    assert [("resnet8", "bfloat16"), ("resnet8", "float32")] == [
+        (item.model, item.precision) for item in speeds.trained
+    ]
+    for item in speeds.trained:
         assert 2 == len(item.rates) == len(item.plain)
         assert min(item.rates) / max(item.plain) <= item.ratio <= max(item.rates) / min(item.plain)
-        assert item.share == pytest.approx(item.operations / found.peaks[item.precision])
-    assert {"mlp", "paper"} == set(found.scored)
-    assert found.scored["mlp"] > found.scored["paper"] > 0
-    assert ["training resnet8 in batches of 128", "scoring resnet8 with `mlp`", "scoring resnet8 with `paper`"] == said
+        assert item.share == pytest.approx(item.operations / speeds.peaks[item.precision])
+    assert {"mlp", "paper"} == set(speeds.scored)
+    assert speeds.scored["mlp"] > speeds.scored["paper"] > 0
+    assert ["training resnet8 in batches of 128", "scoring resnet8 with `mlp`", "scoring resnet8 with `paper`"] == lines
 
 
 def test_a_plain_loop_that_ends_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def parquet() -> str:
     return "{name: parquet, path: set, label: breed, size: 12}"
 
 
-def own() -> str:
+def user_function() -> str:
     """A file with a factory of arrays."""
     Path("mine.py").write_text(
         "import numpy\ndef load():\n    return (numpy.zeros((36, 12, 12, 3), 'uint8'), numpy.arange(36) % 2 + 7), None"
@@ -64,7 +64,11 @@ def own() -> str:
             "data/parquet: column `image` holds the images, `breed` the labels; 2 classes: 7, 9",
             "become classes",
         ),
-        (own, "data/mine.py:load: images first, labels second; 2 classes: 7, 8", "7, 8 become classes 0 to 1"),
+        (
+            user_function,
+            "data/mine.py:load: images first, labels second; 2 classes: 7, 8",
+            "7, 8 become classes 0 to 1",
+        ),
     ],
 )
 def test_plans_name_columns_and_classes(

@@ -22,7 +22,7 @@ def arrays(kind: str) -> Callable[[Path, Patch], dict[str, Any]]:
     """Options of a set of torchvision whose reading of files is replaced: they are large, or not to be written here."""
 
     def write(root: Path, patch: Patch) -> dict[str, Any]:
-        class Found:
+        class Published:
             def __init__(self, root: str, *, train: bool = True, split: str = "train") -> None:
                 count = {"CIFAR100": (50_000, 10_000), "SVHN": (73_257, 26_032)}[kind][not train or split == "test"]
                 shape = (count, 3, 32, 32) if kind == "SVHN" else (count, 32, 32, 3)
@@ -32,7 +32,7 @@ def arrays(kind: str) -> Callable[[Path, Patch], dict[str, Any]]:
         for name in {"CIFAR100": _CIFAR100, "SVHN": _SVHN}[kind].files:
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).touch()
-        patch.setattr(torchvision.datasets, kind, Found)
+        patch.setattr(torchvision.datasets, kind, Published)
         return {"root": str(root)}
 
     return write
@@ -55,7 +55,7 @@ def parquet(root: Path, patch: Patch) -> dict[str, Any]:
     return {"path": str(root)}
 
 
-def own(root: Path, patch: Patch) -> dict[str, Any]:
+def user_function(root: Path, patch: Patch) -> dict[str, Any]:
     """A file of one's own."""
     (root / "mine.py").write_text(
         "import numpy\ndef load():\n    return {'train': (numpy.zeros((30, 4, 4, 3), 'uint8'), numpy.arange(30) % 3)}"
@@ -73,13 +73,13 @@ FILES: dict[str, Callable[[Path, Patch], dict[str, Any]]] = {
     "image_folder": lambda root, patch: {"root": str(write_pictures(root, {"a": 12, "b": 12, "c": 12}))},
     "tiny_imagenet": tiny,
     "parquet": parquet,
-    "FILE.py:FACTORY": own,
+    "FILE.py:FACTORY": user_function,
 }
 
 
 @pytest.mark.parametrize("entry", list(datasets), ids=lambda entry: entry.name)
 def test_a_dataset_gives_what_it_promises(entry: Any, tmp_path: Path, monkeypatch: Patch) -> None:
-    """Bytes with channels last, labels in range, three splits that are there, and the same again."""
+    """Bytes with channels last, labels in range, three non-empty splits, and the same on a second call."""
     options = FILES[entry.name](tmp_path, monkeypatch)
     name = f"{tmp_path / 'mine.py'}:load" if entry.pattern else entry.name
     source = open_source(name, options)

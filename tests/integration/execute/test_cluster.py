@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cluster import SPEC, Machines, published
-from tests.conftest import SMALL, Ended, Place
+from tests.conftest import SMALL, Ended, Workspace
 
 pytest.importorskip("ray")
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
@@ -23,8 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("cluster")]
 @pytest.fixture(scope="module")
 def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     """Two machines for steps and one that runs begin on."""
-    with Machines(tmp_path_factory.mktemp("machines")) as found:
-        yield found
+    with Machines(tmp_path_factory.mktemp("machines")) as result:
+        yield result
 
 
 def on(machines: Machines, *arguments: str) -> list[str]:
@@ -32,33 +32,33 @@ def on(machines: Machines, *arguments: str) -> list[str]:
     return ["run", *arguments, "--json", "--set", f"target.backend={machines.backend}"]
 
 
-def placed(folder: Path, text: str, shared: Path) -> Place:
+def placed(folder: Path, text: str, shared: Path) -> Workspace:
     """A folder with a spec whose artifacts are shared between machines."""
     folder.mkdir()
     (folder / "small.yaml").write_text(f"{text}store: {shared}\n")
-    return Place(folder)
+    return Workspace(folder)
 
 
-def test_a_cluster_makes_the_same_bytes(machines: Machines, finished: tuple[Place, Ended], tmp_path: Path) -> None:
-    """As one machine, with the same report; stdout is the result alone, the log tells where each step ran."""
-    place = placed(tmp_path / "run", SMALL, tmp_path / "shared")
-    ended = place.run(*on(machines, "small.yaml"))
+def test_a_cluster_makes_the_same_bytes(machines: Machines, finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
+    """As on one machine, with the same report; stdout is the result alone, the log says where each step ran."""
+    workspace = placed(tmp_path / "run", SMALL, tmp_path / "shared")
+    ended = workspace.run(*on(machines, "small.yaml"))
     alone = finished[0].digests(("data", "init", "irp", "label", "scorer", "mask", "train", "emit"))
     assert 0 == ended.code, ended.err
-    log = (place.folder / ended.json["run"] / "log.txt").read_text()
+    log = (workspace.folder / ended.json["run"] / "log.txt").read_text()
 
     assert finished[1].json["results"] == ended.json["results"]
     assert alone.items() <= published(tmp_path / "shared").items()
     assert " begins on " in log
-    assert not list(place.cache.glob("artifacts/train/*"))  # they were made elsewhere, and nothing asked for them
+    assert not list(workspace.cache.glob("artifacts/train/*"))  # they were made elsewhere, and nothing asked for them
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The bytes of a short comparison on one machine."""
     folder = tmp_path_factory.mktemp("alone")
-    place = placed(folder / "run", SPEC, folder / "shared")
-    ended = place.run("run", "small.yaml", "--json", "--quiet")
+    workspace = placed(folder / "run", SPEC, folder / "shared")
+    ended = workspace.run("run", "small.yaml", "--json", "--quiet")
     assert 0 == ended.code, ended.err
     return published(folder / "shared")
 
@@ -66,12 +66,12 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 @pytest.mark.parametrize("lost", ["machines", "process"])
 def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], tmp_path: Path, lost: str) -> None:
     """At random moments, two machines or a process: the run ends well, with the same bytes."""
-    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
-    process = place.start(*on(machines, "small.yaml"))
+    workspace = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    process = workspace.start(*on(machines, "small.yaml"))
     while not list((tmp_path / "shared").glob("artifacts/*/*")) and process.poll() is None:
         time.sleep(0.1)
     if lost == "process":
-        while process.poll() is None and "is retried" not in _log(place):
+        while process.poll() is None and "is retried" not in _log(workspace):
             tasks = _tasks_below(machines.process.pid)
             for pid in tasks:
                 with suppress(ProcessLookupError):
@@ -87,18 +87,18 @@ def test_what_is_lost_is_made_again(machines: Machines, alone: dict[str, str], t
     assert 0 == process.returncode, err
     assert alone == published(tmp_path / "shared")
     assert out.startswith("{")
-    assert killed or "its process was lost" in _log(place)
+    assert killed or "its process was lost" in _log(workspace)
 
 
 def test_a_run_that_is_killed_goes_on(machines: Machines, alone: dict[str, str], tmp_path: Path) -> None:
-    """What its tasks had published is there."""
-    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
-    process = place.start(*on(machines, "small.yaml"))
+    """The artifacts that its tasks published still exist."""
+    workspace = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    process = workspace.start(*on(machines, "small.yaml"))
     while len(list((tmp_path / "shared").glob("artifacts/*/*"))) < 5 and process.poll() is None:
         time.sleep(0.1)
     process.kill()
     process.communicate()
-    ended = place.run(*on(machines, "small.yaml"))
+    ended = workspace.run(*on(machines, "small.yaml"))
 
     assert 0 == ended.code, ended.err
     assert ended.json["steps"]["reuse"] >= 5
@@ -107,8 +107,8 @@ def test_a_run_that_is_killed_goes_on(machines: Machines, alone: dict[str, str],
 
 def test_what_no_machine_has_room_for_is_refused(machines: Machines, tmp_path: Path) -> None:
     """At once, with the step and what it lacks."""
-    place = placed(tmp_path / "run", SPEC, tmp_path / "shared")
-    ended = place.run(*on(machines, "small.yaml", "--set", "target.threads=64"))
+    workspace = placed(tmp_path / "run", SPEC, tmp_path / "shared")
+    ended = workspace.run(*on(machines, "small.yaml", "--set", "target.threads=64"))
 
     assert 3 == ended.code
     assert "takes 64 threads, and no machine of the cluster has more than 1" in ended.err
@@ -118,25 +118,25 @@ def test_a_signal_leaves_nothing_running(tmp_path: Path) -> None:
     """Of a cluster that the run began: neither tasks nor Ray's own processes."""
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         shared = tmp_path / f"shared{code}"
-        place = placed(tmp_path / f"run{code}", SPEC, shared)
-        process = place.start("run", "small.yaml", "--set", "target.backend={name: ray, address: local}")
+        workspace = placed(tmp_path / f"run{code}", SPEC, shared)
+        process = workspace.start("run", "small.yaml", "--set", "target.backend={name: ray, address: local}")
         while not list(shared.glob("artifacts/*/*")) and process.poll() is None:
             time.sleep(0.1)
-        own = {path for path in map(str, _below(process.pid)) if path in _rays()}
+        started = {path for path in map(str, _below(process.pid)) if path in _rays()}
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         end = time.monotonic() + 15
-        while _rays() & own and time.monotonic() < end:
+        while _rays() & started and time.monotonic() < end:
             time.sleep(0.2)
 
         assert (code, "") == (process.returncode, out), err
-        assert own
-        assert not _rays() & own
+        assert started
+        assert not _rays() & started
         assert "are kept" in err
 
 
-def _log(place: Place) -> str:
-    return "".join(path.read_text() for path in place.folder.glob("runs/*/log.txt"))
+def _log(workspace: Workspace) -> str:
+    return "".join(path.read_text() for path in workspace.folder.glob("runs/*/log.txt"))
 
 
 def _below(root: int) -> set[int]:
@@ -144,10 +144,10 @@ def _below(root: int) -> set[int]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {root}
+    result = {root}
+    while more := {pid for pid, parent in parents.items() if parent in result} - result:
+        result |= more
+    return result - {root}
 
 
 def _tasks_below(root: int) -> list[int]:
@@ -167,7 +167,7 @@ def _tasks_below(root: int) -> list[int]:
 
 
 def _rays() -> set[str]:
-    found = set()
+    result = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -177,5 +177,5 @@ def _rays() -> set[str]:
                 or "/ray/_private/" in command
                 or "/ray/dashboard/" in command
             ):
-                found.add(path.parent.name)
-    return found - {str(os.getpid())}
+                result.add(path.parent.name)
+    return result - {str(os.getpid())}

@@ -22,7 +22,7 @@ from autosparse.execute import Event, Execution, Note, Started
 from autosparse.execute.data_parallel import _gather, _size, team_of
 from autosparse.plan.model import Step
 from autosparse.store import Store
-from tests.conftest import Place
+from tests.conftest import Workspace
 from tests.integration.execute.test_workers import fitted
 from tests.plans import compiled
 
@@ -59,14 +59,14 @@ if __name__ == "__main__":
 
 
 class Fatal:
-    """What ends the process that it is sent to."""
+    """Handler that ends the process that it is sent to."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os._exit, (3,)
 
 
 class Spoiler:
-    """An observer that damages a mask as soon as a training begins, and keeps what is noted."""
+    """An observer that damages a mask at the start of a training, and keeps the notes."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -80,7 +80,7 @@ class Spoiler:
 
 
 def test_where_there_are_fewer_it_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GPUs that are not there, and devices that know no team; a CPU has as many processes as are asked for."""
+    """Missing GPUs, and devices without a team; a CPU has as many processes as requested."""
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
 
     assert [2, 1, 1, 3] == [
@@ -89,12 +89,12 @@ def test_where_there_are_fewer_it_is_one(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_workers_and_devices_exclude_each_other(tmp_path: Path) -> None:
-    """Workers may not have processes of their own: those that are asked for are lowered, and it is told."""
+    """Workers cannot start processes: the requested number is lowered, with a warning."""
     auto = with_workers(fitted(tmp_path, "target.devices=2"), 8)
     asked = with_workers(fitted(tmp_path, "target.devices=2", "target.workers=3"), 8)
 
     assert (1, 1) == (auto.workers, asked.workers)
-    assert ["target.workers 3 → 1"] == [str(taken) for taken in asked.adjustments]
+    assert ["target.workers 3 → 1"] == [str(adjustment) for adjustment in asked.adjustments]
     assert replace(auto, adjustments=()) == auto
 
 
@@ -119,33 +119,35 @@ def test_all_begin_when_all_are_ready() -> None:
 
 
 @pytest.mark.slow
-def test_two_devices_are_as_good_as_one(place: Place) -> None:
+def test_two_devices_are_as_good_as_one(workspace: Workspace) -> None:
     """Accuracies differ by less than seeds do; masks, which no training makes, are the same to the bit."""
-    (place.folder / "small.yaml").write_text(SPEC)
-    found, masks = {}, {}
+    (workspace.folder / "small.yaml").write_text(SPEC)
+    actual, masks = {}, {}
     for devices in (1, 2):
-        own = Place(place.folder / str(devices))
-        own.folder.mkdir()
-        (own.folder / "small.yaml").write_text(SPEC)
-        ended = own.run("run", "small.yaml", "--json", "--quiet", "--set", f"target.devices={devices}")
+        each = Workspace(workspace.folder / str(devices))
+        each.folder.mkdir()
+        (each.folder / "small.yaml").write_text(SPEC)
+        ended = each.run("run", "small.yaml", "--json", "--quiet", "--set", f"target.devices={devices}")
         assert 0 == ended.code, ended.err
-        found[devices] = [result["test_accuracy"] for result in ended.json["results"]]
-        masks[devices] = own.digests(("mask",))
+        actual[devices] = [result["test_accuracy"] for result in ended.json["results"]]
+        masks[devices] = each.digests(("mask",))
 
     assert masks[1] == masks[2]
-    assert found[1] != found[2]
-    assert statistics.fmean(found[1]) > 50
-    assert abs(statistics.fmean(found[1]) - statistics.fmean(found[2])) < 2 * max(4.0, statistics.stdev(found[1]))
+    assert actual[1] != actual[2]
+    assert statistics.fmean(actual[1]) > 50
+    assert abs(statistics.fmean(actual[1]) - statistics.fmean(actual[2])) < 2 * max(4.0, statistics.stdev(actual[1]))
 
 
 @pytest.mark.slow
-def test_processes_meet_in_a_temporary_folder_of_any_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_meet_in_a_temporary_folder_of_any_name(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A URL would end at the signs of its path."""
-    folder = place.folder / "t#m?%41p"
+    folder = workspace.folder / "t#m?%41p"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
-    (place.folder / "small.yaml").write_text(SPEC.replace("epochs: 6", "epochs: 1"))
-    process = place.start("run", "small.yaml", "--quiet", "--set", "target.devices=2", "--set", "seeds=[0]")
+    (workspace.folder / "small.yaml").write_text(SPEC.replace("epochs: 6", "epochs: 1"))
+    process = workspace.start("run", "small.yaml", "--quiet", "--set", "target.devices=2", "--set", "seeds=[0]")
     _, err = process.communicate(timeout=200)
 
     assert 0 == process.returncode, err
@@ -153,10 +155,10 @@ def test_processes_meet_in_a_temporary_folder_of_any_name(place: Place, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to find processes in")
-def test_a_part_that_dies_ends_the_step_with_its_reason(place: Place) -> None:
+def test_a_part_that_dies_ends_the_step_with_its_reason(workspace: Workspace) -> None:
     """At once, not when a library's patience is over; a rerun goes on."""
-    (place.folder / "small.yaml").write_text(SPEC.replace("epochs: 6", "epochs: 400"))
-    process = place.start("run", "small.yaml", "--quiet", "--set", "target.devices=2", "--set", "seeds=[0]")
+    (workspace.folder / "small.yaml").write_text(SPEC.replace("epochs: 6", "epochs: 400"))
+    process = workspace.start("run", "small.yaml", "--quiet", "--set", "target.devices=2", "--set", "seeds=[0]")
     end = time.monotonic() + 120
     members: list[int] = []
     while not members and time.monotonic() < end:
@@ -190,7 +192,7 @@ def test_a_part_that_dies_before_it_begins_ends_the_step() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc to find processes in")
 def test_an_interrupt_before_they_begin(tmp_path: Path) -> None:
-    """Ctrl-C reaches all: the run stops at once, and the others do not tell of it."""
+    """Ctrl-C reaches all: the run stops at once, and the others print nothing."""
     (tmp_path / "interrupted.py").write_text(INTERRUPTED)
     process = subprocess.Popen(
         [sys.executable, str(tmp_path / "interrupted.py")],
@@ -215,28 +217,28 @@ def test_an_interrupt_before_they_begin(tmp_path: Path) -> None:
 def test_what_fails_in_all_parts_is_told_as_of_one(tmp_path: Path) -> None:
     """A damaged input is made again; a training that diverges says so once, with its hint."""
     (tmp_path / "small.yaml").write_text(SPEC.replace("lr: 0.05", "lr: 1.0e+9").replace("snip", "random"))
-    told = Spoiler(tmp_path)
+    printed = Spoiler(tmp_path)
     plan = compiled(tmp_path / "small.yaml", "training.epochs=1", "seeds=[0]")
     with pytest.raises(StepError) as caught:
-        Execution(plan, Store(tmp_path), told, placement=Where("cpu", 2, devices=2)).run()
+        Execution(plan, Store(tmp_path), printed, placement=Where("cpu", 2, devices=2)).run()
 
     assert 1 == caught.value.message.count("failed: ")
     assert "` failed: training diverged: " in caught.value.message
     assert "lower `training.lr`" == caught.value.hint
-    assert 1 == len(told.notes)
-    assert "masks.safetensors differs from the published file" in told.notes[0]
+    assert 1 == len(printed.notes)
+    assert "masks.safetensors differs from the published file" in printed.notes[0]
 
 
 def _children(pid: int) -> list[int]:
-    found = []
+    result = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             parent = int(path.read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError, IndexError):
             continue
         if parent == pid:
-            found.append(int(path.parent.name))
-    return found
+            result.append(int(path.parent.name))
+    return result
 
 
 def _command(pid: int) -> str:

@@ -33,7 +33,7 @@ from autosparse.registry import Registry
 from autosparse.report.finished import Finished
 from autosparse.steps import Context, operations
 from autosparse.store import Store, key_of
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.docs.test_outputs import follows
 from tests.plans import DIGITS, compiled
 
@@ -339,7 +339,7 @@ def test_a_failure_frees_its_frames(tmp_path: Path, broken: dict[str, BaseExcept
 
 
 @pytest.fixture
-def wild(here: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def wild(here: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A spec of which all trainings but those of `magnitude` diverge."""
     (here.folder / "net.py").write_text(NET)
     (here.folder / "gain.txt").write_text("1e20")
@@ -353,7 +353,7 @@ def wild(here: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_training_that_diverges_costs_its_own_cell(
-    wild: Place, capsys: pytest.CaptureFixture[str], workers: int
+    wild: Workspace, capsys: pytest.CaptureFixture[str], workers: int
 ) -> None:
     """The others are trained, evaluated, emitted and reported; a rerun runs the failed steps alone."""
     command = f"run wild.yaml --json --set target.workers={workers}"
@@ -391,7 +391,7 @@ def test_a_training_that_diverges_costs_its_own_cell(
     assert report["run"] == mended.json["run"]
 
 
-def test_commands_cope_with_an_incomplete_run(wild: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_cope_with_an_incomplete_run(wild: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Its cells say `diverged`, on a terminal, in Markdown, CSV and HTML; `runs` and `compare` take it."""
     assert 1 == call(capsys, "run wild.yaml --quiet").code
     shown = {name: call(capsys, f"report {option}") for name, option in
@@ -416,7 +416,9 @@ def test_commands_cope_with_an_incomplete_run(wild: Place, capsys: pytest.Captur
     assert 0 == call(capsys, "runs --json").code
 
 
-def test_a_method_that_diverges_is_marked_in_the_list_of_runs(wild: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_method_that_diverges_is_marked_in_the_list_of_runs(
+    wild: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Without a verdict, and without a mean."""
     ended = call(capsys, "run wild.yaml --set method=random --set compare=[magnitude] --json")
     listed = call(capsys, "runs")
@@ -427,7 +429,7 @@ def test_a_method_that_diverges_is_marked_in_the_list_of_runs(wild: Place, capsy
     assert {} == call(capsys, "runs --json").json["runs"][0]["accuracy"]
 
 
-def test_a_study_shows_which_values_diverge(wild: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_shows_which_values_diverge(wild: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """The other values have their accuracies; each failed step has an error line that names its value."""
     asked = "study wild.yaml --set method=random --vary training.lr=1e-30,0.2 --vary training.batch=32"
     ended = call(capsys, f"{asked} --set training.lr=0.1")
@@ -445,7 +447,7 @@ def test_a_study_shows_which_values_diverge(wild: Place, capsys: pytest.CaptureF
     assert levels["training.lr", 1e-30]["mean"] is not None
 
 
-def test_without_data_nothing_is_reported(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_data_nothing_is_reported(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """The run fails with the step's sentence and prints no document; a run of some steps lists those it finished."""
     (here.folder / "data.py").write_text(
         "import numpy\nfrom pathlib import Path\n\ndef load():\n"
@@ -468,7 +470,7 @@ def test_without_data_nothing_is_reported(here: Place, capsys: pytest.CaptureFix
     assert ["data/data.py:load"] == [one["step"] for one in some.json["failures"]] == some.json["missing"][:1]
 
 
-def test_a_criterion_that_cannot_score_costs_its_own_cells(wild: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_criterion_that_cannot_score_costs_its_own_cells(wild: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A layer that an allocation names and the network lacks: the mask fails, and the other methods finish."""
     (wild.folder / "gain.txt").write_text("1.0")
     odd = "{name: odd, criterion: magnitude, allocation: {name: fixed, layers: {nowhere: 0.5}}}"

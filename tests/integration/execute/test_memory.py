@@ -33,8 +33,8 @@ print(before, faults())
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory as it likes")
 def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
     """160 MB are 40,000 pages that a training would otherwise ask the system for, step by step."""
-    told = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True).stdout
-    before, after = map(int, told.split())
+    printed = subprocess.run([sys.executable, "-c", FAULTS], check=True, capture_output=True, text=True).stdout
+    before, after = map(int, printed.split())
 
     assert after < 4_000
     assert before > 10 * after or before < 4_000  # where the environment has asked for the same
@@ -42,7 +42,7 @@ def test_memory_that_is_freed_is_kept_for_the_next_tensor() -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not tell")
 def test_memory_of_processes_that_were_begun() -> None:
-    """What workers hold is part of what a run holds."""
+    """The memory of workers counts as memory of the run."""
     begun = [sys.executable, "-c", "print('here', flush=True); input()"]
     with subprocess.Popen(begun, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -8,7 +8,7 @@ import pytest
 
 from autosparse.backends import ray
 from autosparse.errors import MissingExtra
-from tests.conftest import Place as Where
+from tests.conftest import Workspace as Where
 from tests.conftest import call
 
 GIB = 2**30

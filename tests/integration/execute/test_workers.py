@@ -19,7 +19,7 @@ from autosparse.errors import AutosparseError, DamagedArtifact, UsageError
 from autosparse.plan.graph import makespan
 from autosparse.plan.model import Step
 from autosparse.plan.status import Status
-from tests.conftest import Ended, Place
+from tests.conftest import Ended, Workspace
 from tests.plans import compiled
 
 SPEC = (
@@ -34,7 +34,7 @@ def step(name: str, *inputs: str) -> Step:
 
 
 def test_makespan_by_hand() -> None:
-    """A chain takes as long as ever; beside it there is room. What exists is waited for by nobody."""
+    """A chain takes its full time; other steps run next to it. Nothing waits for existing artifacts."""
     steps = [step("a"), step("b", "a"), step("c", "b"), step("d"), step("e", "there"), step("f", "c", "d", "e")]
     seconds = {"a": 3.0, "b": 2.0, "c": 1.0, "d": 4.0, "e": 5.0, "f": 1.0}
 
@@ -52,8 +52,8 @@ def fitted(path: Path, *overrides: str, seconds: float = 100.0, memory: int = 10
     plan = compiled(path / "spec.yaml", *overrides)
     estimate = Estimate(seconds, 2**30, 0, "probe")
     price = Price(dict.fromkeys(plan.steps, estimate), 2.0, 0, None)
-    found = {name: Status("run", "no earlier artifact") for name in plan.steps}
-    return Fitted(plan, found, price, Where("cpu", 1), memory)
+    by_step = {name: Status("run", "no earlier artifact") for name in plan.steps}
+    return Fitted(plan, by_step, price, Where("cpu", 1), memory)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,16 @@ def fitted(path: Path, *overrides: str, seconds: float = 100.0, memory: int = 10
 def test_workers_fit_cores_and_memory(
     tmp_path: Path, asked: str, cores: int, seconds: float, memory: int, expected: int
 ) -> None:
-    """What is asked for is done as far as memory goes; auto takes every core, where that is worth beginning for."""
+    """The requested number is reduced to fit memory; auto takes every core if that saves time."""
     given = fitted(tmp_path, f"target.workers={asked}", seconds=seconds, memory=memory * 2**30)
-    found = with_workers(given, cores)
+    fit = with_workers(given, cores)
 
-    assert expected == found.workers
+    assert expected == fit.workers
     lowered = asked == "3" and expected < 3
-    assert ([f"target.workers 3 → {expected}"] if lowered else []) == [str(taken) for taken in found.adjustments]
-    assert (found.seconds < given.seconds) == (expected > 1)
+    assert ([f"target.workers 3 → {expected}"] if lowered else []) == [
+        str(adjustment) for adjustment in fit.adjustments
+    ]
+    assert (fit.seconds < given.seconds) == (expected > 1)
 
 
 def test_threads_share_the_cores(tmp_path: Path) -> None:
@@ -99,25 +101,25 @@ def test_errors_travel(error: AutosparseError) -> None:
 
 
 @pytest.mark.slow
-def test_the_bytes_are_the_same(finished: tuple[Place, Ended], place: Place) -> None:
+def test_the_bytes_are_the_same(finished: tuple[Workspace, Ended], workspace: Workspace) -> None:
     """As those of one step after another, with the same results and the same steps; and a plan says so before."""
     several = ("--set", "target.workers=2")
-    planned = place.run("plan", "small.yaml", *several)
-    ended = place.run("run", "small.yaml", "--json", *several)
+    planned = workspace.run("plan", "small.yaml", *several)
+    ended = workspace.run("run", "small.yaml", "--json", *several)
 
     assert 0 == ended.code, ended.err
     assert "2 steps at once, 1 thread each" in planned.out
-    assert finished[0].digests() == place.digests()
+    assert finished[0].digests() == workspace.digests()
     assert finished[1].json["results"] == ended.json["results"]
     assert finished[1].json["steps"] == ended.json["steps"]
     assert f"[{ended.json['steps']['run']}/" in ended.err
-    assert "nothing to run" in place.run("run", "small.yaml", *several).err
+    assert "nothing to run" in workspace.run("run", "small.yaml", *several).err
 
 
 @pytest.mark.slow
-def test_steps_that_fail_are_told_as_when_they_run_alone(place: Place) -> None:
-    """With their own sentences; the IRP and the scorer, which do not need them, are there."""
-    ended = place.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1",
+def test_steps_that_fail_are_told_as_when_they_run_alone(workspace: Workspace) -> None:
+    """With the messages of single runs; the IRP and the scorer, which do not need them, finish."""
+    ended = workspace.run("run", "small.yaml", "--set", "training.lr=1e9", "--set", "irp.training.epochs=1",
                       "--set", "irp.training.lr=0.05", "--set", "target.workers=2", "--json")  # fmt: skip
 
     assert 1 == ended.code
@@ -132,11 +134,11 @@ def test_steps_that_fail_are_told_as_when_they_run_alone(place: Place) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process's children in /proc")
-def test_a_run_goes_on_when_all_its_workers_are_killed(place: Place) -> None:
+def test_a_run_goes_on_when_all_its_workers_are_killed(workspace: Workspace) -> None:
     """Each kill fails a step; the last worker is replaced, and the steps that need neither are finished."""
-    process = place.start("run", "small.yaml", "--json", "--set", "target.workers=2")
+    process = workspace.start("run", "small.yaml", "--json", "--set", "target.workers=2")
     deadline = time.monotonic() + 120
-    while not list((place.cache / "artifacts" / "irp").glob("*")):
+    while not list((workspace.cache / "artifacts" / "irp").glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
@@ -149,13 +151,13 @@ def test_a_run_goes_on_when_all_its_workers_are_killed(place: Place) -> None:
     assert 2 == len(report["failures"]) == err.count("its process was killed by SIGKILL") // 2
     assert {"dense", "random", "snip", "slow"} & {one["method"] for one in report["results"]}
     assert len(report["missing"]) + len(report["results"]) + len(report["controls"]) == 13
-    assert 0 == place.run("run", "small.yaml", "--json").code
+    assert 0 == workspace.run("run", "small.yaml", "--json").code
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds a process's children in /proc")
 @pytest.mark.parametrize(
-    ("sent", "to", "code", "told"),
+    ("sent", "to", "code", "printed"),
     [
         (signal.SIGINT, "run", 130, "the same command resumes"),
         (signal.SIGTERM, "run", 143, "the same command resumes"),
@@ -163,26 +165,26 @@ def test_a_run_goes_on_when_all_its_workers_are_killed(place: Place) -> None:
     ],
 )
 def test_signals(
-    finished: tuple[Place, Ended], place: Place, sent: signal.Signals, to: str, code: int, told: str
+    finished: tuple[Workspace, Ended], workspace: Workspace, sent: signal.Signals, to: str, code: int, printed: str
 ) -> None:
     """Whoever is hit, no worker stays, the run says what happened, and the same command goes on."""
-    process = place.start("run", "small.yaml", "--set", "target.workers=2")
+    process = workspace.start("run", "small.yaml", "--set", "target.workers=2")
     deadline = time.monotonic() + 120
-    while not list((place.cache / "artifacts" / "irp").glob("*")):
+    while not list((workspace.cache / "artifacts" / "irp").glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     children = [int(n) for n in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     os.kill(process.pid if to == "run" else max(children), sent)
     _, err = process.communicate(timeout=60)
 
-    assert (code, True) == (process.returncode, told in err), err
+    assert (code, True) == (process.returncode, printed in err), err
     while any(Path(f"/proc/{child}").exists() for child in children):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     assert "Traceback" not in err
     if to == "run":
-        assert [] == list((place.cache / "drafts").glob("*"))
+        assert [] == list((workspace.cache / "drafts").glob("*"))
     if sent == signal.SIGTERM:  # as after Ctrl-C
         return
-    assert 0 == place.run("run", "small.yaml").code
-    assert finished[0].digests() == place.digests()
+    assert 0 == workspace.run("run", "small.yaml").code
+    assert finished[0].digests() == workspace.digests()

@@ -26,7 +26,7 @@ def test_outputs_are_those_of_the_pruned_network(format: str, name: str, shape: 
     entry = exporters[format]
     files = entry.function(model)
     assert model.network is not None
-    whole, found = model.network(), open_model(format, files, model.network())
+    whole, outputs = model.network(), open_model(format, files, model.network())
     whole.load_state_dict(dict(model.state))
     whole.eval()
 
@@ -34,7 +34,7 @@ def test_outputs_are_those_of_the_pruned_network(format: str, name: str, shape: 
     for count in (1, 7):
         images = torch.randn(count, *shape)
         with torch.no_grad():
-            torch.testing.assert_close(whole(images), found(images), rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(whole(images), outputs(images), rtol=1e-4, atol=1e-5)
 
 
 def test_no_file_tells_where_it_was_made() -> None:
@@ -47,7 +47,7 @@ def test_no_file_tells_where_it_was_made() -> None:
 
 @pytest.mark.parametrize("format", [entry.name for entry in exporters if not entry.facts["exact"]])
 def test_a_network_that_cannot_be_recorded_has_no_such_model(format: str) -> None:
-    """It is told why."""
+    """The run names the reason."""
 
     class Branching(torch.nn.Linear):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ from autosparse.html.page import grouped, plots_of, report_page
 from autosparse.html.render import script_bundle
 from autosparse.report.schema import Checked, Environment, LayerShare, Made, Report, Sanity
 from tests.browser import CHROMIUM, Browser, browser
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 from tests.docs.outputs import REPORTS
 
 HOSTILE = [
@@ -33,7 +33,7 @@ PLOTS = {"accuracy", "frontier", "layers", "irp", "tuning", "cost", "timeline"}
 
 
 @pytest.fixture(scope="module")
-def report(finished: tuple[Place, Ended]) -> Report:
+def report(finished: tuple[Workspace, Ended]) -> Report:
     """That of the small spec's run."""
     return Report.of(finished[1].json)
 
@@ -200,7 +200,7 @@ def test_a_report_with_nothing_to_draw_is_a_page(report: Report) -> None:
 
 
 def test_the_command_writes_pages_and_plots(
-    finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Into new files; existing ones stay."""
     run = finished[0].folder / finished[1].json["run"]
@@ -220,7 +220,7 @@ def test_the_command_writes_pages_and_plots(
 @pytest.mark.parametrize("library", ["altair", "vl_convert"])
 @pytest.mark.parametrize("output", ["html", "svg", "png"])
 def test_plots_without_their_libraries(
-    finished: tuple[Place, Ended],
+    finished: tuple[Workspace, Ended],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,

@@ -11,7 +11,7 @@ from autosparse.backends import Machine
 from autosparse.plan.graph import draw_dot, draw_mermaid
 from autosparse.plan.model import Plan
 from autosparse.plan.status import Status
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 MACHINE = Machine("a processor", cores=2, cpu_bfloat16=False, devices=("cpu",), cuda_bfloat16=False)
 Draw = Callable[[Plan, Mapping[str, Status]], str]
@@ -23,7 +23,7 @@ EDGE = re.compile(r"^  (n\d+) --?> (n\d+);?$", re.MULTILINE)
 DRAWINGS: list[Draw] = [draw_dot, draw_mermaid]
 
 
-def test_drawings_are_printed_as_they_are(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_drawings_are_printed_as_they_are(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """The drawing alone is on stdout, and formats exclude each other."""
     dot, mermaid = call(capsys, "plan small.yaml --dot"), call(capsys, "plan small.yaml --mermaid")
     both = call(capsys, "plan small.yaml --dot --json")

@@ -36,7 +36,7 @@ def test_keys_are_the_same_in_every_process_and_need_no_torch(tmp_path: Path) ->
     ):
         folder = tmp_path / f"folder {number}"
         folder.mkdir()
-        found = json.loads(
+        ended = json.loads(
             subprocess.run(
                 [sys.executable, "-c", SCRIPT, str(DIGITS)],
                 cwd=folder,
@@ -47,5 +47,5 @@ def test_keys_are_the_same_in_every_process_and_need_no_torch(tmp_path: Path) ->
             ).stdout
         )
 
-        assert expected == found["keys"]
-        assert [] == found["heavy"]
+        assert expected == ended["keys"]
+        assert [] == ended["heavy"]

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import Ended, Place
+from tests.conftest import Ended, Workspace
 
 # As another terminal would have it: directory, hash seed, time zone, language.
 ELSEWHERE = [
@@ -19,40 +19,40 @@ ELSEWHERE = [
 ]
 
 
-def test_a_plan_is_the_same_from_everywhere(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+def test_a_plan_is_the_same_from_everywhere(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """Every byte of `plan --json` is the same for an edited spec, its statuses, reasons and prices included."""
-    place, _ = finished
+    workspace, _ = finished
     spec = tmp_path / "edited.yaml"
-    text = (place.folder / "small.yaml").read_text(encoding="utf-8")
+    text = (workspace.folder / "small.yaml").read_text(encoding="utf-8")
     spec.write_text(text.replace("epochs: 1", "epochs: 2").replace("[0.8, 0.9]", "[0.8, 0.85]"), encoding="utf-8")
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for number, changed in enumerate(ELSEWHERE):
         folder = tmp_path / f"folder {number}"
         folder.mkdir()
         ended = subprocess.run(
             [sys.executable, "-m", "autosparse", "plan", str(spec), "--json", "--quiet"],
             cwd=folder,
-            env={**place.environment, **changed},
+            env={**workspace.environment, **changed},
             capture_output=True,
             check=True,
         )
-        found[ended.stdout.decode()] = changed
+        result[ended.stdout.decode()] = changed
 
-    assert 1 == len(found), list(found.values())
-    plan = json.loads(next(iter(found)))
+    assert 1 == len(result), list(result.values())
+    plan = json.loads(next(iter(result)))
     assert {"run", "reuse"} == {step["status"] for step in plan["steps"]}
     assert all(step["estimate"]["seconds"] for step in plan["steps"])
 
 
-def test_what_has_run_is_reused_from_everywhere(finished: tuple[Place, Ended], tmp_path: Path) -> None:
+def test_what_has_run_is_reused_from_everywhere(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """The very spec, copied to another directory under another name."""
-    place, _ = finished
+    workspace, _ = finished
     spec = tmp_path / "copy.yaml"
-    spec.write_text((place.folder / "small.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    spec.write_text((workspace.folder / "small.yaml").read_text(encoding="utf-8"), encoding="utf-8")
     ended = subprocess.run(
         [sys.executable, "-m", "autosparse", "plan", str(spec), "--json", "--quiet"],
         cwd=tmp_path,
-        env={**place.environment, "TZ": "Asia/Tokyo"},
+        env={**workspace.environment, "TZ": "Asia/Tokyo"},
         capture_output=True,
         check=True,
     )

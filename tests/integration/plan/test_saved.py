@@ -1,4 +1,4 @@
-"""Saved plans: what is in the file, that it is run as it was planned, and what is refused."""
+"""Saved plans: their content, that they run as planned, and which changes are refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 
 from autosparse.plan.saved import read_plan, spec_of
 from autosparse.spec import load_spec
-from tests.conftest import SMALL, Ended, Place, call
+from tests.conftest import SMALL, Ended, Workspace, call
 
-OWN = """\
+USER_NETWORK = """\
 import torch
 
 def build(input_shape, classes, width=4):
@@ -25,95 +25,95 @@ ON_OWN = f"model: net.py:build\ndataset: digits\n{FAST}training: {{epochs: 1}}\n
 
 
 @pytest.fixture
-def own(place: Place) -> Place:
-    """A place with a spec of a network of one's own, in a folder of its own."""
-    (place.folder / "project").mkdir()
-    (place.folder / "project" / "net.py").write_text(OWN)
-    (place.folder / "project" / "mine.yaml").write_text(ON_OWN)
-    return place
+def project(workspace: Workspace) -> Workspace:
+    """A directory with a spec of a user-defined network in a subfolder."""
+    (workspace.folder / "project").mkdir()
+    (workspace.folder / "project" / "net.py").write_text(USER_NETWORK)
+    (workspace.folder / "project" / "mine.yaml").write_text(ON_OWN)
+    return workspace
 
 
-def save(place: Place, *arguments: str, out: str = "p.json") -> dict[str, object]:
+def save(workspace: Workspace, *arguments: str, out: str = "p.json") -> dict[str, object]:
     """Save a plan and give what the file holds."""
-    ended = place.run("plan", *arguments, "--out", out)
+    ended = workspace.run("plan", *arguments, "--out", out)
     assert ended.code == 0, ended.err
     assert f"autosparse run {out}" in ended.err
-    found: dict[str, object] = json.loads((place.folder / out).read_text())
-    return found
+    document: dict[str, object] = json.loads((workspace.folder / out).read_text())
+    return document
 
 
-def test_a_saved_plan_is_the_same_text_every_time(own: Place) -> None:
+def test_a_saved_plan_is_the_same_text_every_time(project: Workspace) -> None:
     """The file holds no time and no path that the spec does not hold, and paths relative to itself."""
-    saved = save(own, "project/mine.yaml")
-    text = (own.folder / "p.json").read_text()
-    save(own, "project/mine.yaml")
+    saved = save(project, "project/mine.yaml")
+    text = (project.folder / "p.json").read_text()
+    save(project, "project/mine.yaml")
 
-    assert text == (own.folder / "p.json").read_text()
-    assert str(own.folder) not in text
+    assert text == (project.folder / "p.json").read_text()
+    assert str(project.folder) not in text
     assert ("autosparse plan", "mine", [0.5]) == (saved["kind"], saved["spec"], saved["budgets"])
     assert ["model.name", "irp.model.name"] == saved["relative"]
 
 
 @pytest.mark.slow
-def test_a_saved_plan_runs_from_another_directory(own: Place) -> None:
+def test_a_saved_plan_runs_from_another_directory(project: Workspace) -> None:
     """Paths in it are meant relative to its file, and its steps are those that the spec has."""
-    save(own, "project/mine.yaml")
-    (own.folder / "elsewhere").mkdir()
-    (own.folder / "moved").mkdir()
+    save(project, "project/mine.yaml")
+    (project.folder / "elsewhere").mkdir()
+    (project.folder / "moved").mkdir()
     for name in ("project", "p.json"):  # together, they can be moved
-        shutil.move(own.folder / name, own.folder / "moved" / name)
-    ended = Place(own.folder).run("run", "moved/p.json", "--json")
-    again = own.run("plan", "moved/project/mine.yaml", "--detailed-exitcode")
+        shutil.move(project.folder / name, project.folder / "moved" / name)
+    ended = Workspace(project.folder).run("run", "moved/p.json", "--json")
+    again = project.run("plan", "moved/project/mine.yaml", "--detailed-exitcode")
 
     assert 0 == ended.code, ended.err
     assert "mine" == ended.json["spec"]
     assert 0 == again.code, again.out
-    assert not (own.folder / ended.json["run"] / "spec.yaml").exists()
+    assert not (project.folder / ended.json["run"] / "spec.yaml").exists()
 
 
-def test_a_saved_plan_counts_as_its_spec(own: Place) -> None:
+def test_a_saved_plan_counts_as_its_spec(project: Workspace) -> None:
     """However it is named, a spec and its saved plans are one user of an IRP."""
-    save(own, "project/../project/mine.yaml")
-    saved = read_plan(own.folder / "p.json")
+    save(project, "project/../project/mine.yaml")
+    saved = read_plan(project.folder / "p.json")
     assert saved is not None
-    loaded = load_spec(own.folder / "project" / ".." / "project" / "mine.yaml")
+    loaded = load_spec(project.folder / "project" / ".." / "project" / "mine.yaml")
 
-    assert str((own.folder / "project" / "mine.yaml").resolve()) == loaded.identity
-    assert loaded.identity == spec_of(saved, own.folder / "p.json").identity
+    assert str((project.folder / "project" / "mine.yaml").resolve()) == loaded.identity
+    assert loaded.identity == spec_of(saved, project.folder / "p.json").identity
 
 
-def test_names_that_are_not_text_are_kept(own: Place) -> None:
+def test_names_that_are_not_text_are_kept(project: Workspace) -> None:
     """A folder's name may hold any bytes."""
-    folder = own.folder / os.fsdecode(b"caf\xe9")
+    folder = project.folder / os.fsdecode(b"caf\xe9")
     try:
         folder.mkdir()
     except OSError:
         pytest.skip("this file system takes only text")
     (folder / "mine.yaml").write_text(ON_OWN.replace("net.py:build", "lenet"))
-    assert 0 == own.run("plan", os.fsdecode(b"caf\xe9/mine.yaml"), "--out", "p.json").code
-    saved = read_plan(own.folder / "p.json")
+    assert 0 == project.run("plan", os.fsdecode(b"caf\xe9/mine.yaml"), "--out", "p.json").code
+    saved = read_plan(project.folder / "p.json")
 
     assert saved is not None
-    assert str(folder.resolve() / "mine.yaml") == spec_of(saved, own.folder / "p.json").identity
+    assert str(folder.resolve() / "mine.yaml") == spec_of(saved, project.folder / "p.json").identity
 
 
-def test_less_work_than_planned_is_fine(finished: tuple[Place, Ended], place: Place) -> None:
-    """A plan saved before a run reuses after it what was to be run, and its run is the spec's."""
-    saved = save(place, "small.yaml")
-    shutil.copytree(finished[0].cache, place.cache, dirs_exist_ok=True)
-    ended = place.run("run", "p.json", "--json")
+def test_less_work_than_planned_is_fine(finished: tuple[Workspace, Ended], workspace: Workspace) -> None:
+    """A plan saved before a run reuses its steps after it, and its run is the spec's."""
+    saved = save(workspace, "small.yaml")
+    shutil.copytree(finished[0].cache, workspace.cache, dirs_exist_ok=True)
+    ended = workspace.run("run", "p.json", "--json")
 
     assert saved["summary"]["run"] == ended.json["steps"]["reuse"]  # type: ignore[index]
     assert finished[1].json["results"] == ended.json["results"]
-    assert ended.json["run"] == place.run("run", "small.yaml", "--json").json["run"]
+    assert ended.json["run"] == workspace.run("run", "small.yaml", "--json").json["run"]
 
 
-def test_more_work_than_planned_is_refused(finished: tuple[Place, Ended], place: Place) -> None:
+def test_more_work_than_planned_is_refused(finished: tuple[Workspace, Ended], workspace: Workspace) -> None:
     """When artifacts that were to be reused are gone, nothing is run and the first is named."""
-    shutil.copytree(finished[0].cache, place.cache)
-    save(place, "small.yaml")
-    shutil.rmtree(place.cache / "artifacts" / "irp")
-    ended = place.run("run", "p.json")
+    shutil.copytree(finished[0].cache, workspace.cache)
+    save(workspace, "small.yaml")
+    shutil.rmtree(workspace.cache / "artifacts" / "irp")
+    ended = workspace.run("run", "p.json")
 
     assert 2 == ended.code
     assert (
@@ -121,14 +121,14 @@ def test_more_work_than_planned_is_refused(finished: tuple[Place, Ended], place:
         in ended.err
     )
     assert "" == ended.out
-    assert not (place.cache / "artifacts" / "irp").exists()
+    assert not (workspace.cache / "artifacts" / "irp").exists()
 
 
-def test_own_code_that_changed_is_named(own: Place) -> None:
+def test_own_code_that_changed_is_named(project: Workspace) -> None:
     """A plan whose own code is another by now is refused with the step and the option."""
-    save(own, "project/mine.yaml")
-    (own.folder / "project" / "net.py").write_text(OWN + "\n# another\n")
-    ended = own.run("run", "p.json")
+    save(project, "project/mine.yaml")
+    (project.folder / "project" / "net.py").write_text(USER_NETWORK + "\n# another\n")
+    ended = project.run("run", "p.json")
 
     assert 2 == ended.code
     assert "p.json has moved: `init/net.py:build/seed0`: model.sources.net.py " in ended.err
@@ -149,7 +149,7 @@ def test_own_code_that_changed_is_named(own: Place) -> None:
     ],
 )
 def test_what_is_no_longer_so_is_told(
-    here: Place, capsys: pytest.CaptureFixture[str], old: str, new: str, text: str | None
+    here: Workspace, capsys: pytest.CaptureFixture[str], old: str, new: str, text: str | None
 ) -> None:
     """Another version alone is no harm; another key, device, spec or form is refused before anything runs."""
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
@@ -162,7 +162,7 @@ def test_what_is_no_longer_so_is_told(
     assert (text or "") in ended.err
 
 
-def test_another_version_that_makes_other_keys_is_told(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_version_that_makes_other_keys_is_told(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """When keys differ and the version does, both versions are named."""
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
     path = here.folder / "p.json"
@@ -187,7 +187,7 @@ def test_another_version_that_makes_other_keys_is_told(here: Place, capsys: pyte
         ("plan small.yaml --explain tune --dot", "`--explain` shows one step"),
     ],
 )
-def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
+def test_mistakes_are_sentences(here: Workspace, capsys: pytest.CaptureFixture[str], line: str, text: str) -> None:
     """A saved plan where a spec is due, the reverse, and files that are neither end with 2."""
     assert 0 == call(capsys, "plan small.yaml --out p.json").code
     (here.folder / "deep.json").write_text('{"kind": "autosparse plan", "resolved": ' + 10**5 * "[")
@@ -200,17 +200,17 @@ def test_mistakes_are_sentences(here: Place, capsys: pytest.CaptureFixture[str],
 
 
 @pytest.mark.slow
-def test_an_interrupted_saved_plan_resumes(finished: tuple[Place, Ended], place: Place) -> None:
+def test_an_interrupted_saved_plan_resumes(finished: tuple[Workspace, Ended], workspace: Workspace) -> None:
     """After Ctrl-C the same command goes on with the saved plan."""
-    save(place, "small.yaml")
-    process = place.start("run", "p.json")
+    save(workspace, "small.yaml")
+    process = workspace.start("run", "p.json")
     deadline = time.monotonic() + 120
-    while not list((place.cache / "artifacts" / "irp").glob("*")):
+    while not list((workspace.cache / "artifacts" / "irp").glob("*")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    ended = place.run("run", "p.json", "--json")
+    ended = workspace.run("run", "p.json", "--json")
 
     assert 130 == process.returncode
     assert "the same command resumes" in err
@@ -218,7 +218,9 @@ def test_an_interrupted_saved_plan_resumes(finished: tuple[Place, Ended], place:
     assert finished[1].json["results"] == ended.json["results"]
 
 
-def test_detailed_exit_codes(finished: tuple[Place, Ended], here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_detailed_exit_codes(
+    finished: tuple[Workspace, Ended], here: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
     """0 when there is nothing to run, 2 when there is, 1 on every error, a wrong option among them."""
     shutil.copytree(finished[0].cache, here.cache)
     (here.folder / "bad.yaml").write_text("model: resnet8\n")

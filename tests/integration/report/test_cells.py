@@ -11,11 +11,11 @@ import pytest
 from autosparse.console.report import SECTIONS, show_report
 from autosparse.report.cells import report_csv, report_markdown
 from autosparse.report.schema import LayerShare, Profile, Report
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 
 
 @pytest.fixture
-def report(finished: tuple[Place, Ended]) -> Report:
+def report(finished: tuple[Workspace, Ended]) -> Report:
     """That of the small spec's run."""
     return Report.of(finished[1].json)
 
@@ -23,10 +23,10 @@ def report(finished: tuple[Place, Ended]) -> Report:
 def test_csv_has_a_line_for_every_network(report: Report) -> None:
     """As a reader of CSV takes it: every result and control, with its numbers."""
     lines = list(csv.DictReader(io.StringIO(report_csv(report))))
-    own = [line for line in lines if line["role"] == "result"]
+    rows_of_results = [line for line in lines if line["role"] == "result"]
 
     assert [r.method for r in (*report.results, *report.controls)] == [line["method"] for line in lines]
-    assert [r.test_accuracy for r in report.results] == [float(line["test_accuracy"]) for line in own]
+    assert [r.test_accuracy for r in report.results] == [float(line["test_accuracy"]) for line in rows_of_results]
     assert {"0.8", "0.9", "0.0"} == {line["budget"] for line in lines}
 
 
@@ -57,21 +57,21 @@ def test_one_section_alone(report: Report, capsys: pytest.CaptureFixture[str], s
 
 def test_methods_are_shown_in_the_order_that_is_asked_for(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
     """By name, or the best first."""
-    found = {}
+    actual = {}
     for sort in ("name", "accuracy"):
         show_report(report, ["accuracy"], sort=sort)
         lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith(" ")]
-        found[sort] = [words[0] for words in lines if words and words[0] in {r.method for r in report.results}]
+        actual[sort] = [words[0] for words in lines if words and words[0] in {r.method for r in report.results}]
     means: dict[str, list[float]] = {}
     for result in report.results:
         means.setdefault(result.method, []).append(result.test_accuracy)
 
-    assert sorted(means) == found["name"]
-    assert sorted(means, key=lambda method: -sum(means[method]) / len(means[method])) == found["accuracy"]
+    assert sorted(means) == actual["name"]
+    assert sorted(means, key=lambda method: -sum(means[method]) / len(means[method])) == actual["accuracy"]
 
 
 def test_layers_are_bars(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
-    """A full bar for all weights, an empty one for a thousandth; what is on no path is told where there is some."""
+    """A full bar for all weights, an empty one for a thousandth; weights on no path are shown if any."""
     layers = [LayerShare("a.weight", 1000, 1000, 1000), LayerShare("b.weight", 10_000, 10, 5)]
     show_report(replace(report, profiles=[Profile("learned", "0.9", 0, layers)]), ["layers"])
     shown = capsys.readouterr().out
@@ -94,7 +94,7 @@ def test_the_default_report_is_one_screen(report: Report, capsys: pytest.Capture
     assert "l199" in capsys.readouterr().out
 
 
-def test_the_command_shows_parts(finished: tuple[Place, Ended], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_shows_parts(finished: tuple[Workspace, Ended], capsys: pytest.CaptureFixture[str]) -> None:
     """Of a method, a section, or every budget; what there is not ends with 2 and what there is."""
     run = finished[0].folder / finished[1].json["run"]
     only = call(capsys, f"report {run} --method snip --json").json

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Ended, Place, call
+from tests.conftest import Ended, Workspace, call
 
 
 def test_runs_are_compared_on_the_command_line(
-    finished: tuple[Place, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: tuple[Workspace, Ended], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By folder, as tables and as JSON; one that is not finished, one alone and one that is not there end with 2."""
+    """By folder, as tables and as JSON; an unfinished run, a single one and a missing one exit with code 2."""
     run = finished[0].folder / finished[1].json["run"]
     other, broken = tmp_path / "other", tmp_path / "broken"
     shutil.copytree(run, other)
@@ -21,13 +21,13 @@ def test_runs_are_compared_on_the_command_line(
     (other / "resolved.json").write_text(text.replace('"epochs": 1,', '"epochs": 7,'))
     shutil.copytree(run, broken)
     (broken / "report.json").unlink()
-    shown, told = call(capsys, f"compare {run} {other}"), call(capsys, f"compare {run} {other} --json")
+    shown, document = call(capsys, f"compare {run} {other}"), call(capsys, f"compare {run} {other} --json")
 
-    assert (0, 0) == (shown.code, told.code)
+    assert (0, 0) == (shown.code, document.code)
     assert "training.epochs" in shown.out
     assert "one seed: no interval" in shown.out
-    assert [1, 7] in [row["values"] for row in told.json["settings"]]
-    assert {0.0} == {gain["difference"]["mean"] for row in told.json["results"] for gain in row["gains"][1:]}
+    assert [1, 7] in [row["values"] for row in document.json["settings"]]
+    assert {0.0} == {gain["difference"]["mean"] for row in document.json["results"] for gain in row["gains"][1:]}
     assert "the specs are identical" in call(capsys, f"compare {run} {run}").out
     for line, text in (
         (f"compare {run}", "takes two runs or more"),

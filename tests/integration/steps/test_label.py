@@ -20,7 +20,7 @@ from autosparse.steps import Context
 from autosparse.steps.label import LabelResult
 from autosparse.steps.scorer import load_examples
 from autosparse.store import Artifact, Store
-from tests.conftest import SMALL, Place, call
+from tests.conftest import SMALL, Workspace, call
 
 LEARNED = SMALL.replace("name: mlp", "name: hazard").replace("trials: 3", "trials: 2") + "method: learned_rounds\n"
 
@@ -39,11 +39,11 @@ def made(folder: Path) -> tuple[Plan, Store]:
 
 
 def opened(plan: Plan, store: Store, name: str) -> Artifact:
-    """What a step of the plan left."""
+    """Return the artifact of a step of the plan."""
     return store.open(plan.steps[name].operation, plan.steps[name].key)
 
 
-def test_every_round_is_described_by_what_it_finds(here: Place) -> None:
+def test_every_round_is_described_by_what_it_finds(here: Workspace) -> None:
     """Examples are of the weights that a round begins with, features under its masks, and targets what it leaves."""
     plan, store = made(here.folder)
     label = opened(plan, store, "label/seed100")
@@ -54,23 +54,23 @@ def test_every_round_is_described_by_what_it_finds(here: Place) -> None:
 
     assert [f"100@{n}:{layer}" for n in (1, 2, 3) for layer in layers] == list(features.values)
     for number in (1, 2, 3):
-        found = {name: torch.ones_like(mask) for name, mask in masks[0].items()} if number == 1 else masks[number - 2]
-        remaining = sum(int(mask.sum()) for mask in found.values()) / sum(mask.numel() for mask in found.values())
+        result = {name: torch.ones_like(mask) for name, mask in masks[0].items()} if number == 1 else masks[number - 2]
+        remaining = sum(int(mask.sum()) for mask in result.values()) / sum(mask.numel() for mask in result.values())
         for layer in layers:
-            name, left = f"100@{number}:{layer}", int(found[layer].sum())
+            name, left = f"100@{number}:{layer}", int(result[layer].sum())
 
             assert left == features.sizes[name] == len(features.values[name]) == len(shares[name])
             assert int(masks[number - 1][layer].sum()) == int(shares[name].sum())
             assert {0.0, 1.0} >= set(shares[name].tolist())
             torch.testing.assert_close(
-                torch.tensor([left / found[layer].numel(), remaining]).log().expand(left, 2),
+                torch.tensor([left / result[layer].numel(), remaining]).log().expand(left, 2),
                 features.values[name][:, [group == "remaining" for group in features.columns]],
             )
     assert set(features.columns) == {"magnitude", "gradient", "sensitivity", "channels", "layer", "remaining"}
 
 
-def test_a_hazard_prunes_in_rounds_and_at_once(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Both give exact masks, and the report tells what the scorer finds of a round's survivors."""
+def test_a_hazard_prunes_in_rounds_and_at_once(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both give exact masks, and the report shows the share of a round's survivors that the scorer finds."""
     (here.folder / "hazard.yaml").write_text(LEARNED)
     ended = call(capsys, "run hazard.yaml --set compare=[learned] --set controls=[] --set emit=[] --json")
     shown = call(capsys, "report")
@@ -83,7 +83,7 @@ def test_a_hazard_prunes_in_rounds_and_at_once(here: Place, capsys: pytest.Captu
     assert "of the weights that survive a round" in " ".join(shown.out.split())
 
 
-def test_a_warm_up_travels_with_the_scorer(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warm_up_travels_with_the_scorer(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A pretrained scorer looks at networks after as many steps as it learned with: it makes the same masks."""
     (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
     few = "--set budget=0.8 --set compare=[] --set controls=[] --set emit=[] --json"
@@ -92,17 +92,17 @@ def test_a_warm_up_travels_with_the_scorer(here: Place, capsys: pytest.CaptureFi
         "".join(line for line in SMALL.splitlines(keepends=True) if not line.startswith(("irp", "scorer", "tuning")))
         + f"scorer: {{pretrained: '{first.json['run']}/scorer'}}\n"
     )
-    taken = call(capsys, f"run takes.yaml {few}")
+    chosen = call(capsys, f"run takes.yaml {few}")
     cold = call(capsys, f"run warm.yaml {few} --set scorer.warm_up=0")
 
-    assert (0, 0, 0) == (first.code, taken.code, cold.code), first.err + taken.err + cold.err
-    assert 3 == first.json["scorer"]["options"]["warm_up"] == taken.json["scorer"]["options"]["warm_up"]
-    assert first.json["results"] == taken.json["results"]
+    assert (0, 0, 0) == (first.code, chosen.code, cold.code), first.err + chosen.err + cold.err
+    assert 3 == first.json["scorer"]["options"]["warm_up"] == chosen.json["scorer"]["options"]["warm_up"]
+    assert first.json["results"] == chosen.json["results"]
     assert first.json["results"] != cold.json["results"]
     assert 0 == cold.json["scorer"]["options"]["warm_up"]
 
 
-def test_a_warm_up_that_diverges_says_so(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warm_up_that_diverges_says_so(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """The step fails with what to lower."""
     (here.folder / "warm.yaml").write_text(SMALL.replace("steps: 20", "steps: 20, warm_up: 3"))
     source = "{rounds: 1, per_round: 0.5, epochs: 0.1, training: {lr: 1.0e+30, crop: 1, flip: false}}"
@@ -120,8 +120,8 @@ COLLAPSES = (
 )
 
 
-def test_rounds_after_a_collapse_are_left_out(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three weights cannot tell digits apart: labels are those of the rounds before, and the report says which."""
+def test_rounds_after_a_collapse_are_left_out(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three weights cannot separate digits: labels come from the rounds before, and the report says which."""
     (here.folder / "collapses.yaml").write_text(COLLAPSES)
     ended = call(capsys, "run collapses.yaml --json")
     shown = call(capsys, "report").out
@@ -139,8 +139,8 @@ def test_rounds_after_a_collapse_are_left_out(here: Place, capsys: pytest.Captur
     assert f"from round {used + 1} of 7 on its networks learned nothing" in " ".join(shown.split())
 
 
-def test_a_network_that_never_learns_teaches_nothing(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its labels are there, but the report says that they tell nothing."""
+def test_a_network_that_never_learns_teaches_nothing(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its labels exist, but the report says that they carry no information."""
     (here.folder / "never.yaml").write_text(
         COLLAPSES.replace("lr: 0.2", "lr: 1.0e-6").replace("rounds: 7", "rounds: 2")
     )
@@ -152,8 +152,8 @@ def test_a_network_that_never_learns_teaches_nothing(here: Place, capsys: pytest
     ]
 
 
-def test_quotas_need_rounds_that_leave_few(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where the rounds that are left do not, the scorer step ends with what to do about it."""
+def test_quotas_need_rounds_that_leave_few(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """If too many weights remain after the rounds, the scorer step fails with the remedy."""
     text = COLLAPSES.replace("per_round: 0.65", "per_round: 0.998").replace("rounds: 7", "rounds: 1")
     (here.folder / "one.yaml").write_text(text + "scorer: quota\n")
     plan = compile_plan(resolve(load_spec(here.folder / "one.yaml").spec, this_machine()), "one")

@@ -10,7 +10,7 @@ import torch
 from autosparse.core.images import epoch
 from autosparse.core.training.loop import Recipe
 from autosparse.steps.context import generator, training_stream
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.unit.core.conftest import images_of
 
 SPEC = """\
@@ -27,7 +27,7 @@ emit: []
 """
 
 
-def test_learned_masks_are_the_same_again(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_learned_masks_are_the_same_again(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """A step that learns its mask leaves the same bytes when it is made again, and exactly its share of weights."""
     (here.folder / "search.yaml").write_text(SPEC)
     first = call(capsys, "run search.yaml --json")
@@ -40,16 +40,16 @@ def test_learned_masks_are_the_same_again(here: Place, capsys: pytest.CaptureFix
 
 
 def test_training_batches_are_the_recipes() -> None:
-    """Epoch after epoch in the recipe's batches, with its crop and flip; begun anew they are the same."""
+    """Epoch after epoch in the recipe's batches, with its crop and flip; a second stream is identical."""
     images, recipe = images_of(10), Recipe(batch=4, crop=2, flip=True)
     random = generator("stream", 7)
     expected = [batch for _ in range(2) for batch in epoch(images, batch=4, crop=2, flip=True, generator=random)]
 
     assert [4, 4, 2] * 2 == [len(labels) for _, labels in expected]
     for _ in range(2):
-        found = [*islice(training_stream(images, recipe, 7), 6)]
+        batches = [*islice(training_stream(images, recipe, 7), 6)]
         assert all(
             torch.equal(a, b)
-            for one, other in zip(expected, found, strict=True)
+            for one, other in zip(expected, batches, strict=True)
             for a, b in zip(one, other, strict=True)
         )

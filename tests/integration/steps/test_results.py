@@ -29,7 +29,7 @@ from autosparse.steps.scorer import ScorerResult
 from autosparse.steps.study import TrialResult, TuneResult
 from autosparse.steps.train import EvaluateResult, LayerResult, TrainResult
 from autosparse.store import Artifact, Store, canonical, dump_tensors
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 KEY = "5" * 64
 CHOICE = {"name": "top", "options": {}, "version": 1}
@@ -294,7 +294,12 @@ emit: []
     ],
 )
 def test_a_result_of_another_form_is_made_again(
-    here: Place, capsys: pytest.CaptureFixture[str], operation: str, file: str, content: bytes, lost: tuple[str, ...]
+    here: Workspace,
+    capsys: pytest.CaptureFixture[str],
+    operation: str,
+    file: str,
+    content: bytes,
+    lost: tuple[str, ...],
 ) -> None:
     """It has the right digests, and is read by another step or by the report."""
     (here.folder / "small.yaml").write_text(SPEC)

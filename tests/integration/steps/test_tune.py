@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 TUNED = """\
 version: 1
@@ -25,17 +25,17 @@ emit: []
 """
 
 
-def results(place: Place, operation: str) -> list[dict[str, Any]]:
-    """What the steps of one operation found, trials in order."""
-    paths = (place.cache / "artifacts" / operation).glob("*/result.json")
-    found: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
-    return sorted(found, key=lambda result: result.get("number", 0))
+def results(workspace: Workspace, operation: str) -> list[dict[str, Any]]:
+    """Return the results of one operation's steps, trials in order."""
+    paths = (workspace.cache / "artifacts" / operation).glob("*/result.json")
+    document: list[dict[str, Any]] = [json.loads(path.read_text()) for path in paths]
+    return sorted(document, key=lambda result: result.get("number", 0))
 
 
 def test_a_trial_stops_early_and_is_not_the_best(
-    here: Place, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    here: Workspace, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """It has the mean of fewer folds; the report tells how many there were, and the exported study marks them."""
+    """It has the mean of fewer folds; the report shows their number, and the exported study marks them."""
     import optuna
 
     (here.folder / "tuned.yaml").write_text(TUNED + "tuning: {trials: 10, pruner: median, sampler: random}\n")
@@ -56,7 +56,7 @@ def test_a_trial_stops_early_and_is_not_the_best(
     assert [trial["folds"] for trial in trials] == [[*trial.intermediate_values.values()] for trial in study.trials]
 
 
-def test_a_proxy_training_is_part_of_a_trials_value(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_proxy_training_is_part_of_a_trials_value(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """By its weight, unless the trial was stopped before; the network is one that the scorer knows from then on."""
     tuning = "tuning: {trials: 8, pruner: median, sampler: random, proxy: {weight: 0.25, sparsity: 0.9}}\n"
     (here.folder / "tuned.yaml").write_text(TUNED + tuning)
@@ -80,7 +80,7 @@ def test_a_proxy_training_is_part_of_a_trials_value(here: Place, capsys: pytest.
 
 @pytest.mark.parametrize("method", ["learned", "{preset: learned, schedule: {name: linear, rounds: 2, steps: 3}}"])
 def test_a_proxy_is_what_the_plan_would_make_of_it(
-    here: Place, capsys: pytest.CaptureFixture[str], method: str
+    here: Workspace, capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
     """Pruned and trained as the comparison is, with the scorer that the trial's settings give."""
     text = TUNED + f"method: {method}\n"
@@ -88,13 +88,13 @@ def test_a_proxy_is_what_the_plan_would_make_of_it(
     (here.folder / "compared.yaml").write_text(text + "tuning: {trials: 0}\nseeds: [200]\n")
     proxy = call(capsys, "run proxy.yaml --json --only tune")
     compared = call(capsys, "run compared.yaml --json")
-    (tuned,) = (found for found in results(here, "tune") if "best" in found)
+    (tuned,) = (result for result in results(here, "tune") if "best" in result)
 
     assert (0, 0) == (proxy.code, compared.code), proxy.err + compared.err
     assert compared.json["results"][0]["validation_accuracy"] == tuned["best"]["validation_accuracy"]
 
 
-def test_the_best_selection_stays_with_the_scorer(here: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_best_selection_stays_with_the_scorer(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """No selection is better with the defaults; masks are filled by it, those of a plan that takes the scorer too."""
     (here.folder / "tuned.yaml").write_text(
         TUNED

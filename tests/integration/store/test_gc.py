@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from autosparse.store import Store
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.unit.store.test_gc import DAY, KEYS, aged, days_ago, gone, left
 
 
@@ -53,14 +53,14 @@ def test_what_is_made_at_the_moment_stays(store: Store) -> None:
     assert KEYS[2] in left(store)
 
 
-def test_the_command(here: Place, capsys: pytest.CaptureFixture[str], store: Store) -> None:
-    """Tells first, if asked to, and then does it."""
+def test_the_command(here: Workspace, capsys: pytest.CaptureFixture[str], store: Store) -> None:
+    """`--dry-run` lists, and a plain call deletes."""
     assert here.cache == store.root
-    told = call(capsys, "cache gc --dry-run")
+    document = call(capsys, "cache gc --dry-run")
     done = call(capsys, "cache gc --json")
     odd = [call(capsys, f"cache gc --unused {value}") for value in ("soon", "'2 h'")]
 
-    assert "2 artifacts, 132 B, would be removed" == told.out.strip()
+    assert "2 artifacts, 132 B, would be removed" == document.out.strip()
     assert {"schema_version": 1, "removed": True, "bytes": 132}.items() <= json.loads(done.out).items()
     assert [2, 2] == [ended.code for ended in odd]
     assert "less than a day" in odd[1].err

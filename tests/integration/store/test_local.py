@@ -75,10 +75,10 @@ def test_a_killed_writer_leaves_nothing_visible(store: Store, processes: list[su
     assert [] == list(store.verify())
 
     with store.lock(KEY, wait=False):
-        found = publish(store)
+        artifact = publish(store)
 
-    assert bytes(range(256)) == found.read("raw.bin")
-    assert {"raw.bin", "value.json"} == set(found.files)
+    assert bytes(range(256)) == artifact.read("raw.bin")
+    assert {"raw.bin", "value.json"} == set(artifact.files)
     assert [] == list((store.root / "drafts").iterdir())
 
 
@@ -104,13 +104,13 @@ def test_one_process_at_a_time(store: Store, processes: list[subprocess.Popen[st
 def test_waiting_is_told_and_ends(store: Store, processes: list[subprocess.Popen[str]]) -> None:
     """Who waits says so once, and goes on as soon as the other process is gone."""
     process = begin(processes, store, "kill")
-    told: list[str] = []
+    printed: list[str] = []
 
     def waiting() -> None:
-        told.append("waiting")
+        printed.append("waiting")
         process.send_signal(signal.SIGKILL)
 
     with store.lock(KEY, waiting=waiting):
-        told.append("held")
+        printed.append("held")
 
-    assert ["waiting", "held"] == told
+    assert ["waiting", "held"] == printed

@@ -95,7 +95,7 @@ def masked(model: nn.Module, masks: Masks) -> Tensor:
 
 
 def trained(model: nn.Module, masks: Masks) -> bool:
-    """Whether some kept weights are not zero."""
+    """Return whether some kept weights are not zero."""
     parameters = dict(model.named_parameters())
     return any(bool(parameters[name].detach()[mask].any()) for name, mask in masks.items())
 

@@ -78,7 +78,7 @@ def test_an_iterator_that_runs_out() -> None:
     ],
 )
 def test_what_are_no_batches(batches: Any, sentence: str) -> None:
-    """What is not an iterable of `(x, y)` is told."""
+    """An object that is not an iterable of `(x, y)` is an error."""
     with pytest.raises(UsageError) as caught:
         fetch(batches, CPU).draw(2)
 
@@ -97,7 +97,7 @@ def test_several_inputs_are_cut_together() -> None:
 
 
 def test_a_batch_that_cannot_be_cut_stays_whole() -> None:
-    """Where a tensor does not begin with the batch's dimension, the whole batch is taken."""
+    """If a tensor does not begin with the batch's dimension, the whole batch is taken."""
     x = {"tokens": torch.ones(5, 4), "mask": torch.ones(3, 3)}
     ((inputs, _),) = fetch([(x, torch.ones(4))], CPU).draw(2)
 
@@ -113,7 +113,7 @@ def test_low_precision_is_raised() -> None:
 
 
 def test_training_goes_through_a_set_again_and_again() -> None:
-    """A list begins anew after its last batch, and for everyone who asks; nothing is held beyond the first batch."""
+    """A list restarts after its last batch, for every stream; nothing is held beyond the first batch."""
     data = [(torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3)]
     examples = fetch(data, CPU)
     first, second = examples.stream(), examples.stream()
@@ -124,7 +124,7 @@ def test_training_goes_through_a_set_again_and_again() -> None:
 
 
 def test_an_iterator_trains_from_what_was_drawn_until_it_runs_out() -> None:
-    """What scores have looked at is trained on too; then the iterator's end is an error that says how far it got."""
+    """Training includes the batches that scores used; the iterator's end is an error with its number of batches."""
     data = [(torch.full((2, 1), float(number)), torch.zeros(2)) for number in range(3)]
     examples = fetch(iter(data), CPU)
     examples.draw(2)

@@ -1,4 +1,4 @@
-"""What networks, loaders and arguments of others look like: one conformance test a form, over every method."""
+"""Networks, loaders and arguments of all forms: one conformance test a form, over every method."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ def test_a_cast_network_has_the_paths_of_one_without() -> None:
             output: Tensor = nn.Sequential.forward(self, input.to(torch.float32))  # type: ignore[no-untyped-call]
             return output
 
-    expected, found = (
+    expected, result = (
         autosparse.score(one, small(), criterion="synflow") for one in (model, Cast(*copy.deepcopy(model)))
     )
 
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(torch.equal(expected[name], result[name]) for name in expected)
 
 
 class OnlyFloat32(torch.autograd.Function):
@@ -157,7 +157,7 @@ def test_a_network_that_runs_in_float32_alone() -> None:
 
 @pytest.mark.parametrize("method", WAYS, ids=name_of)
 def test_a_loader_gives_the_masks_of_a_list(method: Any) -> None:
-    """What a loader draws moves no dropout: it gives the masks of the same batches in a list."""
+    """Draws of a loader do not change dropout: it gives the masks of the same batches in a list."""
     x, y = (torch.cat(parts) for parts in zip(*batches(3), strict=True))
     loader = DataLoader(TensorDataset(x, y), batch_size=8)
 

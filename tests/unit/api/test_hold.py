@@ -47,7 +47,7 @@ def test_masks_hold_through_every_step(name: str) -> None:
 
 
 def test_without_a_hold_momentum_brings_weights_back() -> None:
-    """What `apply` zeroes once does not stay zero: this is why there is `hold`."""
+    """Weights zeroed once by `apply` do not stay zero: this is why `hold` exists."""
     model = network()
     masks, optimizer = checkered(model), OPTIMIZERS["momentum"](model)
     masks.apply(model)
@@ -348,7 +348,7 @@ class TwoPhases(torch.optim.Optimizer):
 @pytest.mark.parametrize("inside", [torch.optim.SGD, torch.optim.Adam])
 @pytest.mark.parametrize("by_data", [False, True])
 def test_an_optimizer_that_is_driven_by_methods_of_its_own(inside: type[torch.optim.Optimizer], by_data: bool) -> None:
-    """Where `step` of the held optimizer is never called, that of the one inside zeroes, and so does a forward pass."""
+    """If `step` of the held optimizer is never called, the inner one's zeroes weights, and so does a forward pass."""
     model = network()
     masks, optimizer = checkered(model), TwoPhases(model.parameters(), inside, by_data=by_data)
     masks.hold(optimizer)

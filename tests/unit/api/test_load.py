@@ -30,29 +30,33 @@ def network(seed: int = 0) -> torch.nn.Module:
 
 def pruned() -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
     """A network whose weights below the median and second channels are pruned, and its masks."""
-    own = network()
-    masks = {name: weight.abs() > weight.abs().median() for name, weight in own.named_parameters() if weight.ndim > 1}
+    plain_network = network()
+    masks = {
+        name: weight.abs() > weight.abs().median()
+        for name, weight in plain_network.named_parameters()
+        if weight.ndim > 1
+    }
     with torch.no_grad():
-        for name, weight in own.named_parameters():
+        for name, weight in plain_network.named_parameters():
             if name in masks:
                 masks[name][1] = False  # a dead channel
                 weight.mul_(masks[name])
-    return own, masks
+    return plain_network, masks
 
 
 @cache
 def exported(format: str) -> dict[str, bytes]:
     """The files of that network in a format."""
-    own, masks = pruned()
+    plain_network, masks = pruned()
     files: dict[str, bytes] = exporters[format].function(
-        Model(own.state_dict(), masks, network, (1, 28, 28), about=about("lenet"))
+        Model(plain_network.state_dict(), masks, network, (1, 28, 28), about=about("lenet"))
     )
     return files
 
 
 def left_by_a_run(folder: Path, format: str = "compact") -> torch.nn.Module:
     """The pruned network, and a folder with its files as `run` leaves them."""
-    own, _ = pruned()
+    plain_network, _ = pruned()
     folder.mkdir()
     files = exported(format)
     for name, data in files.items():
@@ -64,36 +68,36 @@ def left_by_a_run(folder: Path, format: str = "compact") -> torch.nn.Module:
         "provenance": {"train": {"key": "0" * 64}},
     }  # fmt: skip
     (folder / "card.json").write_text(json.dumps(card))
-    return own.eval()
+    return plain_network.eval()
 
 
 @pytest.mark.parametrize("format", [entry.name for entry in exporters if "read" in entry.facts])
 def test_a_network_comes_back(tmp_path: Path, format: str) -> None:
     """Of a folder by its card, of a file into a network: the same outputs, bit for bit where the format promises it."""
-    own = left_by_a_run(tmp_path / "m", format)
+    plain_network = left_by_a_run(tmp_path / "m", format)
     images = torch.randn(5, 1, 28, 28)
     name = next(name for name in exporters[format].facts["files"] if name.startswith("model"))
     file = tmp_path / "m" / name
 
-    found = [autosparse.load(tmp_path / "m"), autosparse.load(str(file), network(seed=1))]
+    result = [autosparse.load(tmp_path / "m"), autosparse.load(str(file), network(seed=1))]
 
-    for model in found:
+    for model in result:
         assert not model.training
-        torch.testing.assert_close(own(images), model(images))
-        assert torch.equal(own(images), model(images)) or not exporters[format].facts["exact"]
+        torch.testing.assert_close(plain_network(images), model(images))
+        assert torch.equal(plain_network(images), model(images)) or not exporters[format].facts["exact"]
 
 
 @pytest.mark.parametrize("wrap", [torch.nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
 def test_a_wrapped_network_is_loaded_into(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
     """A parallel or compiled network takes a model as the one inside does, and comes back itself."""
-    own = left_by_a_run(tmp_path / "m")
+    plain_network = left_by_a_run(tmp_path / "m")
     wrapped = wrap(network(seed=1))
 
     model = autosparse.load(tmp_path / "m", wrapped)
 
     assert wrapped is model
     images = torch.randn(2, 1, 28, 28)
-    assert torch.equal(own(images), model(images))
+    assert torch.equal(plain_network(images), model(images))
 
 
 def test_a_file_alone_does_not_say_which_network_it_is(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_a_file_alone_does_not_say_which_network_it_is(tmp_path: Path) -> None:
 
 
 def card_of(folder: Path) -> Any:
-    """What the card says."""
+    """Return the card of a model."""
     return json.loads((folder / "card.json").read_text())
 
 
@@ -131,14 +135,14 @@ def with_network(**values: Any) -> Callable[[Path], None]:
     return change
 
 
-def rewritten(edit: Callable[[bytes], bytes], *, told: bool = True) -> Callable[[Path], None]:
+def rewritten(edit: Callable[[bytes], bytes], *, in_card: bool = True) -> Callable[[Path], None]:
     """Another file of tensors, which the card describes, or not."""
 
     def change(folder: Path) -> None:
         name = "model.compact.safetensors"
         data = edit((folder / name).read_bytes())
         (folder / name).write_bytes(data)
-        if told:
+        if in_card:
             changed(files={name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}})(folder)
 
     return change
@@ -150,8 +154,8 @@ def tensors(**changes: Any) -> Callable[[bytes], bytes]:
     def edit(data: bytes) -> bytes:
         from safetensors.torch import load
 
-        found = load(data)
-        return dump_tensors({**found, **{name.replace("__", "."): value(found) for name, value in changes.items()}})
+        result = load(data)
+        return dump_tensors({**result, **{name.replace("__", "."): value(result) for name, value in changes.items()}})
 
     return edit
 
@@ -162,7 +166,7 @@ def header(text: str) -> Callable[[bytes], bytes]:
 
 
 def linked(folder: Path) -> None:
-    """The tensors are somewhere else, whatever is there."""
+    """Link the tensors to another folder, with the same content."""
     name = folder / "model.compact.safetensors"
     name.rename(folder.parent / "elsewhere")
     name.symlink_to(folder.parent / "elsewhere")
@@ -171,9 +175,9 @@ def linked(folder: Path) -> None:
 DOUBLE = '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
 HUGE = '{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}'
 HOSTILE = [
-    pytest.param(rewritten(lambda data: data[:-1], told=False), "is not what card.json describes", id="cut off"),
+    pytest.param(rewritten(lambda data: data[:-1], in_card=False), "is not what card.json describes", id="cut off"),
     pytest.param(rewritten(lambda data: data[:-1]), "bytes", id="cut off, and the card says so"),
-    pytest.param(rewritten(lambda data: data[::-1], told=False), "is not what card.json describes", id="swapped"),
+    pytest.param(rewritten(lambda data: data[::-1], in_card=False), "is not what card.json describes", id="swapped"),
     pytest.param(rewritten(lambda data: b""), "too short", id="empty"),
     pytest.param(rewritten(lambda data: os.urandom(4096)), "header", id="noise"),
     pytest.param(rewritten(header(DOUBLE)), "repeats a name", id="a name twice"),
@@ -181,7 +185,7 @@ HOSTILE = [
     pytest.param(rewritten(lambda data: (2**62).to_bytes(8, "little") + data), "header claims", id="a huge header"),
     pytest.param(rewritten(header("[" * 100_000)), "header|recursion", id="a deep header"),
     pytest.param(
-        rewritten(tensors(**{"conv1.bias/shape": lambda found: torch.tensor([2**40])})),
+        rewritten(tensors(**{"conv1.bias/shape": lambda result: torch.tensor([2**40])})),
         "more numbers",
         id="a huge shape",
     ),
@@ -199,18 +203,18 @@ HOSTILE = [
     pytest.param(changed(network=[1, 2]), "network", id="network of another type"),
     pytest.param(with_network(shape=[1, 28]), "shape", id="shape"),
     pytest.param(with_network(model={"name": "resnet19"}), "does not have", id="an unknown network"),
-    pytest.param(with_network(shape=[1, 2**40, 2**40]), "none that could be built", id="a huge image"),
-    pytest.param(with_network(classes=2**40), "none that could be built", id="so many classes"),
+    pytest.param(with_network(shape=[1, 2**40, 2**40]), "its network cannot be built", id="a huge image"),
+    pytest.param(with_network(classes=2**40), "its network cannot be built", id="so many classes"),
     pytest.param(with_network(classes=9), "of another network", id="other classes"),
     pytest.param(
         with_network(model={"name": "mlp", "options": {"widths": [10**9]}}),
-        "none that could be built",
+        "its network cannot be built",
         id="a huge layer",
     ),
     pytest.param(with_network(model={"name": "mlp", "options": {"depth": 3}}), "depth", id="an unknown option"),
     pytest.param(
         with_network(model={"name": "timm:resnet18", "options": {"checkpoint_path": "evil.pth"}}),
-        "hold texts",
+        "contain strings",
         id="a file for a library",
     ),
     pytest.param(lambda folder: (folder / "card.json").write_text("{" * 10**6), "damaged", id="a deep card"),
@@ -231,13 +235,13 @@ def test_what_is_not_as_a_run_left_it_is_refused(tmp_path: Path, change: Callabl
 
 
 def test_what_another_program_opens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`inspect` compares its bytes with the card and tells layers as they were pruned; loading names the program."""
+    """`inspect` compares its bytes with the card and shows the layers as pruned; loading names the program."""
     left_by_a_run(tmp_path / "m", "pt2")
     layers = [{"name": "conv1.weight", "size": 150, "kept": 75}]
     changed(accuracy={"test_accuracy": 97.0, "layers": layers})(tmp_path / "m")
-    found = call(capsys, f"inspect {tmp_path / 'm'} --json").json
+    result = call(capsys, f"inspect {tmp_path / 'm'} --json").json
 
-    assert ("pt2", 75, 150) == (found["format"], found["kept"], found["total"])
+    assert ("pt2", 75, 150) == (result["format"], result["kept"], result["total"])
     with pytest.raises(UsageError, match=r"is for torch\.export\.load, which opens it without autosparse"):
         autosparse.load(tmp_path / "m")
     with pytest.raises(UsageError, match=r"is for torch\.export\.load"):
@@ -266,9 +270,13 @@ SHRUNK, WAYS = "model.shrunk.safetensors", "model.sparse.json"
     ("format", "change", "text"),
     [
         ("shrunk", other(SHRUNK, lambda data: data[:-1]), "bytes"),
-        ("shrunk", other(SHRUNK, tensors(conv1__weight=lambda found: torch.zeros(0, 1, 5, 5))), "no smaller form"),
-        ("shrunk", other(SHRUNK, tensors(conv2__weight=lambda found: found["conv2.weight"][:, 1:])), "do not fit one"),
-        ("shrunk", other(SHRUNK, tensors(linear1__weight=lambda found: torch.zeros(2**12, 2**12))), "no smaller form"),
+        ("shrunk", other(SHRUNK, tensors(conv1__weight=lambda result: torch.zeros(0, 1, 5, 5))), "no smaller form"),
+        (
+            "shrunk",
+            other(SHRUNK, tensors(conv2__weight=lambda result: result["conv2.weight"][:, 1:])),
+            "do not fit one",
+        ),
+        ("shrunk", other(SHRUNK, tensors(linear1__weight=lambda result: torch.zeros(2**12, 2**12))), "no smaller form"),
         ("shrunk", other(SHRUNK, lambda data: dump_tensors({"conv1.weight": torch.zeros(1)})), "is missing"),
         ("sparse", other(WAYS, lambda data: b"{"), "damaged"),
         ("sparse", other(WAYS, lambda data: b"[1]"), "does not say how layers"),
@@ -305,13 +313,13 @@ def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
 
 
 def test_own_code_is_never_imported(tmp_path: Path) -> None:
-    """A card that names it is told so; a network of one's own can be given."""
+    """An error names the user code of a card; a network can be passed instead."""
     left_by_a_run(tmp_path / "m")
     code = tmp_path / "code.py"
     code.write_text("raise SystemExit('imported')\n")
     with_network(model={"name": f"{code}:build", "options": {}})(tmp_path / "m")
 
-    with pytest.raises(UsageError, match=r"own code, .*, which loading never imports"):
+    with pytest.raises(UsageError, match=r"user code, .*, which loading never imports"):
         autosparse.load(tmp_path / "m")
     assert isinstance(autosparse.load(tmp_path / "m", network(1)), torch.nn.Module)
 

@@ -122,7 +122,7 @@ def test_apply_reaches_into_wrappers(wrap: str) -> None:
 
 
 def test_apply_tells_what_does_not_fit() -> None:
-    """Unknown names and other shapes are told together, and nothing is changed."""
+    """One error lists unknown names and wrong shapes, and nothing changes."""
     model = network()
     before = copy.deepcopy(model.state_dict())
     kept = checkered(model)
@@ -144,7 +144,7 @@ def test_apply_to_what_is_no_model() -> None:
 
     with pytest.raises(UsageError, match=r"must be a torch\.nn\.Module but is an OrderedDict"):
         masks.apply(nn.Linear(2, 2).state_dict())  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="weight is built when it meets its first batch"):
+    with pytest.raises(UsageError, match="weight is lazy: it has no shape before its first batch"):
         masks.apply(nn.LazyLinear(2))
 
 
@@ -159,16 +159,16 @@ def test_files_that_are_no_masks(tmp_path: Path) -> None:
     for path, sentence in (
         (tmp_path / "absent", "cannot be read: No such file"),
         (tmp_path, "cannot be read: Is a directory"),
-        (cut, "is damaged or no file of masks"),
-        (foreign, "is damaged or no file of masks"),
-        (weights, r"is no file of masks: the mask of fc\.weight must be a bool tensor but is torch\.float32"),
+        (cut, "is damaged or not a file of masks"),
+        (foreign, "is damaged or not a file of masks"),
+        (weights, r"is not a file of masks: the mask of fc\.weight must be a bool tensor but is torch\.float32"),
     ):
         with pytest.raises(UsageError, match=f"{path} {sentence}"):
             Masks.load(path)
 
 
 def test_masks_that_cannot_be_saved(tmp_path: Path) -> None:
-    """A folder that does not exist is told, and a file in the way of the save stays whole."""
+    """A missing folder is an error, and a file in the way of the save stays complete."""
     with pytest.raises(MissingRequirement, match="cannot be written: No such file"):
         two().save(tmp_path / "absent" / "masks.safetensors")
     with pytest.raises(MissingRequirement, match="cannot be written"):
@@ -178,7 +178,7 @@ def test_masks_that_cannot_be_saved(tmp_path: Path) -> None:
 
 
 def test_loaded_masks_fit_by_name(tmp_path: Path) -> None:
-    """Masks of a file apply to a model built anew."""
+    """Masks of a file apply to a newly built model."""
     masks = checkered(network())
     masks.save(tmp_path / "masks")
     model = network(seed=1)

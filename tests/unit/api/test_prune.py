@@ -105,7 +105,7 @@ def everything(model: nn.Module) -> list[Any]:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two nests are equal bit for bit."""
+    """Return whether two nests are equal bit for bit."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, Mapping):
@@ -168,7 +168,7 @@ def masks_outside() -> list[autosparse.Masks]:
 
 
 @pytest.mark.parametrize(
-    "place",
+    "workspace",
     [
         torch.no_grad,
         torch.inference_mode,
@@ -176,16 +176,16 @@ def masks_outside() -> list[autosparse.Masks]:
         lambda: torch.device("meta"),
     ],
 )
-def test_scores_do_not_depend_on_where_they_are_asked_for(place: Callable[[], Any]) -> None:
+def test_scores_do_not_depend_on_where_they_are_asked_for(workspace: Callable[[], Any]) -> None:
     """Inside `no_grad`, `inference_mode`, `autocast` or another default device the masks are the same."""
     model, data = network(), batches()
     methods: list[Any] = [*map(in_brief, METHODS), {"criterion": "snip", "selection": "shuffle"}]
     expected = masks_outside()
 
-    with place():
-        found = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
+    with workspace():
+        outputs = [autosparse.prune(model, data, sparsity=0.5, method=method) for method in methods]
 
-    assert expected == found
+    assert expected == outputs
 
 
 def test_batches_made_in_inference_mode() -> None:
@@ -249,7 +249,7 @@ def test_synflow_looks_at_one_batch_for_its_shape() -> None:
     ],
 )
 def test_wrong_scorers(scorer: Any, sentence: str) -> None:
-    """What is neither a folder nor a name is told, with the names that there are."""
+    """A text that is neither a folder nor a name is an error with the known names."""
     with pytest.raises(UsageError) as caught:
         autosparse.prune(network(), batches(), 0.9, scorer=scorer)
 
@@ -258,7 +258,7 @@ def test_wrong_scorers(scorer: Any, sentence: str) -> None:
 
 
 def test_a_sparsity_in_the_place_of_batches() -> None:
-    """Is told as what it is."""
+    """The error says so."""
     with pytest.raises(UsageError, match="`batches` must be batches") as caught:
         autosparse.prune(network(), 0.9)  # type: ignore[arg-type]
     assert "sparsity=0.95" in (caught.value.hint or "")
@@ -353,7 +353,7 @@ def test_rounds_look_at_the_same_examples() -> None:
     ],
 )
 def test_wrong_requests(method: Any, sparsity: Any, sentence: str, hint: str) -> None:
-    """A request that cannot be obeyed is told in one sentence with its remedy, before the model is looked at."""
+    """An invalid request is an error in one sentence with its remedy, before the model is read."""
     with pytest.raises(UsageError) as caught:
         autosparse.prune(network(), batches(), sparsity=sparsity, method=method)
 
@@ -362,7 +362,7 @@ def test_wrong_requests(method: Any, sparsity: Any, sentence: str, hint: str) ->
 
 
 def test_models_without_prunable_weights() -> None:
-    """What a model has instead is listed with the reasons."""
+    """The other parameters of a model are listed with the reasons."""
     model = nn.Sequential(nn.Embedding(4, 3), nn.LSTM(3, 3), nn.BatchNorm1d(3))
 
     with pytest.raises(UsageError) as caught:
@@ -378,11 +378,11 @@ def test_models_without_prunable_weights() -> None:
 
 def test_models_that_are_not_built_yet() -> None:
     """A lazy layer must meet a batch first."""
-    with pytest.raises(UsageError, match="layer `1` is built when it meets its first batch") as caught:
+    with pytest.raises(UsageError, match="layer `1` is lazy: it has no weights before its first batch") as caught:
         autosparse.prune(nn.Sequential(nn.ReLU(), nn.LazyLinear(2)), sparsity=0.5, method="random")
 
     assert "run one batch through the model first" == caught.value.hint
-    with pytest.raises(UsageError, match="layer `1` is built when it meets its first batch"):
+    with pytest.raises(UsageError, match="layer `1` is lazy: it has no weights before its first batch"):
         autosparse.prune(nn.Sequential(nn.Linear(2, 2), nn.LazyBatchNorm1d()), sparsity=0.5, method="random")
 
 
@@ -411,7 +411,7 @@ def test_computed_weights_are_copied(criterion: str) -> None:
 
 
 def test_models_that_cannot_be_copied() -> None:
-    """Scoring works on a copy; where there can be none, the reason is told."""
+    """Scoring needs a copy; if none is possible, the error has the reason."""
     model = network()
     model.lock = threading.Lock()  # type: ignore[assignment]
 
@@ -479,7 +479,7 @@ def test_wrong_losses(loss: Callable[..., Any], sentence: str) -> None:
 
 
 def test_scores_that_are_not_numbers() -> None:
-    """Inputs that are not finite are told with the criterion and the layer."""
+    """Inputs that are not finite are reported with the criterion and the layer."""
     data = [(torch.full((4, 2, 6, 6), torch.inf), torch.tensor([0, 1, 2, 0]))]
 
     with pytest.raises(AutosparseError, match=r"criterion `snip` at sparsity 0\.5: 72 scores of layer 0\.weight"):
@@ -502,7 +502,7 @@ def test_a_head_that_begins_at_zero() -> None:
 
 
 def test_a_network_without_any_signal() -> None:
-    """Where no weight is felt at all the error has a hint."""
+    """If no weight changes the loss, the error has a hint."""
 
     class Deaf(nn.Linear):
         def forward(self, input: Tensor) -> Tensor:

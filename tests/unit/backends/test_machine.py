@@ -1,4 +1,4 @@
-"""What is known of a machine without importing torch."""
+"""Facts of a machine without importing torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Backends that run steps elsewhere, without a cluster: what is refused, what is submitted, what is begun again."""
+"""Backends that run steps elsewhere, without a cluster: refusals, submissions, retries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class BrokenError(LostError):
 
 
 class Library:
-    """As much of Ray as a crew asks for; tasks end when they are told to."""
+    """The part of Ray that a crew needs; tasks end on request."""
 
     def __init__(self, *nodes: dict[str, float]) -> None:
         self.machines = nodes
@@ -44,8 +44,8 @@ class Library:
 
     def get(self, what: Any) -> Any:
         if what == "board":
-            told, self.board = self.board, []
-            return told
+            events, self.board = self.board, []
+            return events
         if isinstance(self.ends[what], Exception):
             raise self.ends[what]
         return self.ends[what]
@@ -78,13 +78,13 @@ def crew(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
 
 def test_backends_know_where_steps_run() -> None:
-    """What runs elsewhere is asked for a crew."""
+    """A distributed backend makes a crew."""
     assert isinstance(backends["ray"].function(Placement("cpu", 1)), Distributed)
     assert not isinstance(backends["local"].function(Placement("cpu", 1)), Distributed)
 
 
 @pytest.mark.parametrize(
-    ("node", "device", "told"),
+    ("node", "device", "printed"),
     [
         ({"CPU": 1, "memory": 64 * GIB}, "cpu", "2 threads, and no machine of the cluster has more than 1"),
         ({"CPU": 8, "memory": 2 * GIB}, "cpu", "4,294,967,296 bytes of memory"),
@@ -93,12 +93,12 @@ def test_backends_know_where_steps_run() -> None:
     ],
 )
 def test_what_no_machine_has_room_for_is_refused(
-    crew: Callable[..., Any], node: dict[str, float], device: str, told: str
+    crew: Callable[..., Any], node: dict[str, float], device: str, printed: str
 ) -> None:
     """Ray would wait for a machine that never comes; where machines come when asked for, it is right to."""
     with pytest.raises(FitError, match="step `train/a`") as error:
         crew(Library(node, {"CPU": 1}), device=device).check("train/a")
-    assert told in error.value.message
+    assert printed in error.value.message
     crew(Library(node), scales=True, device=device).check("train/a")
 
 
@@ -142,19 +142,19 @@ def test_a_lost_process_is_begun_again_but_not_for_ever(crew: Callable[..., Any]
     library = Library({"CPU": 4})
     made = crew(library)
     made.start(None, "train/a")
-    told = []
+    events = []
     for number in range(11):
         library.ends[number] = LostError("out of memory\nmore")
-        told += [*made.receive()]
+        events += [*made.receive()]
 
-    assert [Note] * 10 + [Raised] == [type(event) for event in told]
-    assert "is retried" in told[0].text
-    assert "lost 11 times (LostError: out of memory)" in told[-1].error.message
+    assert [Note] * 10 + [Raised] == [type(event) for event in events]
+    assert "is retried" in events[0].text
+    assert "lost 11 times (LostError: out of memory)" in events[-1].error.message
     assert not made.busy
 
 
 def test_a_task_that_raises_has_failed(crew: Callable[..., Any]) -> None:
-    """No machine was lost, and it would fail again: it is told why. Steps that have not begun are taken back."""
+    """No machine was lost, and a retry would fail again: the error has the reason. Waiting steps are cancelled."""
     library = Library({"CPU": 4})
     made = crew(library)
     for name in ("train/a", "train/b", "train/c"):
@@ -194,7 +194,7 @@ def test_a_step_waits_for_a_machine_that_is_gone_but_not_for_ever(
     made.start(None, "train/a")
     before, machines = [*made.receive()], library.machines
     library.machines = ({"CPU": 1},)
-    told = [*made.receive(), *made.receive()]
+    events = [*made.receive(), *made.receive()]
     library.machines = machines
     back = [*made.receive()]
     library.machines = ({"CPU": 1},)
@@ -203,8 +203,8 @@ def test_a_step_waits_for_a_machine_that_is_gone_but_not_for_ever(
     (failed,) = made.receive()
 
     assert [] == before == back
-    assert [Note] == [type(event) for event in told] == [type(event) for event in again]
-    assert "no machine of the cluster has more than 1: it waits for one" in told[0].text
+    assert [Note] == [type(event) for event in events] == [type(event) for event in again]
+    assert "no machine of the cluster has more than 1: it waits for one" in events[0].text
     assert isinstance(failed, Raised)
     assert not made.busy
 

@@ -1,1 +1,1 @@
-"""What a person sees."""
+"""Tests of terminal output."""

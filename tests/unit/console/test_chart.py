@@ -19,9 +19,9 @@ RUN = Path(__file__).parents[2] / "fixtures" / "runs" / "digits-1"
 @pytest.fixture
 def report() -> Report:
     """That of the digits spec at three budgets."""
-    found = find_run(str(RUN)).report
-    assert found is not None
-    return found
+    result = find_run(str(RUN)).report
+    assert result is not None
+    return result
 
 
 def drawn(report: Report, width: int = 80) -> list[str]:

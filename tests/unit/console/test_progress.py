@@ -32,21 +32,21 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def fitted(*reused: str) -> Fitted:
     """The digits plan, each of whose steps takes ten seconds."""
     plan = compiled(DIGITS)
-    found = {name: Status("reuse" if name in reused else "run", "") for name in plan.steps}
+    by_step = {name: Status("reuse" if name in reused else "run", "") for name in plan.steps}
     return Fitted(
-        plan, found, Price(dict.fromkeys(plan.steps, Estimate(10.0, 1, 0, "probe")), 2.0, 0, None), Where("cpu", 1), 1
+        plan, by_step, Price(dict.fromkeys(plan.steps, Estimate(10.0, 1, 0, "probe")), 2.0, 0, None), Where("cpu", 1), 1
     )
 
 
 def drawn(tree: Tree, width: int) -> str:
-    """What it looks like, without colours."""
+    """Return the drawing of a tree without colours."""
     console = Console(file=io.StringIO(), width=width)
     console.print(tree.drawn())
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
 
-def told(tree: Tree | Everyone | Lines, fitted: Fitted, clock: list[float]) -> None:
+def replay(tree: Tree | Everyone | Lines, fitted: Fitted, clock: list[float]) -> None:
     """The middle of a run: rounds and trials are over, a network is half trained, another process makes one."""
     measured: list[tuple[str, dict[str, float]]] = [
         ("data/digits", {}),
@@ -73,10 +73,10 @@ def told(tree: Tree | Everyone | Lines, fitted: Fitted, clock: list[float]) -> N
 
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_tree_fills_in(clock: list[float], width: int) -> None:
-    """Every purpose with what its last step measured, what is at hand, what is waited for; no line is too long."""
+    """Every purpose with the last metrics, running steps and waiting steps; no line is too long."""
     plan = fitted()
     tree = Tree(plan, Console(file=io.StringIO(), width=width))
-    told(tree, plan, clock)
+    replay(tree, plan, clock)
     lines = drawn(tree, width).splitlines()
     whole = "\n".join(lines)
 
@@ -124,9 +124,9 @@ def test_nothing_moves_while_it_fills_in(clock: list[float]) -> None:
     plan = fitted()
     tree = Tree(plan, Console(file=io.StringIO(), width=80))
     tallies = re.compile(r"^[+> ] [a-z ]+[0-9]+/([0-9]+)", re.MULTILINE)
-    begin = [found.end() - found.string.rindex("\n", 0, found.end()) for found in tallies.finditer(drawn(tree, 80))]
-    told(tree, plan, clock)
-    after = [found.end() - found.string.rindex("\n", 0, found.end()) for found in tallies.finditer(drawn(tree, 80))]
+    begin = [match.end() - match.string.rindex("\n", 0, match.end()) for match in tallies.finditer(drawn(tree, 80))]
+    replay(tree, plan, clock)
+    after = [match.end() - match.string.rindex("\n", 0, match.end()) for match in tallies.finditer(drawn(tree, 80))]
 
     assert 5 == len(begin)
     assert begin == after
@@ -150,7 +150,7 @@ def test_a_plan_that_is_there_is_drawn_too(clock: list[float]) -> None:
 
 
 def test_at_first_the_plan_is_believed(clock: list[float]) -> None:
-    """Until processes have begun, what is measured says little; then it says all."""
+    """Until processes have started, measured rates count little; then they count fully."""
     plan = fitted()
     tree, steps = Tree(plan, Console(file=io.StringIO(), width=80)), list(plan.plan.steps.values())
     clock[0] += 5.0
@@ -166,9 +166,9 @@ def test_at_first_the_plan_is_believed(clock: list[float]) -> None:
 
 
 def test_lines_have_times(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    """Where stderr is no terminal."""
+    """If stderr is not a terminal."""
     plan = fitted()
-    told(Lines(plan), plan, clock)
+    replay(Lines(plan), plan, clock)
     lines = capsys.readouterr().err.splitlines()
 
     assert re.match(r"\d\d:\d\d:\d\d \[1/106\] data/digits  5\.0 s  about ", lines[0])
@@ -179,7 +179,7 @@ def test_a_log_has_what_happened(tmp_path: Path, clock: list[float]) -> None:
     """A line each, with the time, whatever is in a text; how it ended too."""
     plan = fitted()
     with Log(tmp_path / "log.txt") as log:
-        told(Everyone(log), plan, clock)
+        replay(Everyone(log), plan, clock)
         log.on_event(Note(f"two\nlines {HUGE}"))
         log.on_event(Failed("tune", "step `tune` failed:\nodd", ["scorer"]))
         log.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)

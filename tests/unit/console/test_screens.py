@@ -1,4 +1,4 @@
-"""What is printed, to the letter: at 60, 80 and 120 columns, in colour and without, on terminals of any alphabet.
+"""Output verbatim: at 60, 80 and 120 columns, in colour and without, on terminals of any alphabet.
 
 The screens at 80 columns are those in docs/screens. After an intended change,
 `python -m tests.unit.console.test_screens` writes all of them again.
@@ -26,9 +26,9 @@ from autosparse.cli import main
 from autosparse.console.progress import Tree
 from autosparse.packaged import shipped
 from autosparse.store import Store
-from tests.conftest import Place
+from tests.conftest import Workspace
 from tests.plans import MACHINE, remember_rates
-from tests.unit.console.test_progress import drawn, fitted, told
+from tests.unit.console.test_progress import drawn, fitted, replay
 
 ROOT = Path(__file__).parents[3]
 RUNS = ROOT / "tests" / "fixtures" / "runs"
@@ -36,7 +36,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def command(line: str) -> Callable[[int], str]:
-    """What a command prints, on both streams."""
+    """Return the output of a command on both streams."""
 
     def run(width: int) -> str:
         out, err = io.StringIO(), io.StringIO()
@@ -61,11 +61,11 @@ def live(width: int) -> str:
         patch.setattr("time.monotonic", lambda: clock[0])
         patch.setattr("autosparse.console.progress.resident_memory", lambda **_: 812_000_000)
         tree = Tree(plan, Console(file=io.StringIO(), width=width))
-        told(tree, plan, clock)
+        replay(tree, plan, clock)
         return drawn(tree, width) + "\n"
 
 
-FOUND = {
+ENVIRONMENT = {
     "autosparse": "0.1.0",
     "python": "3.11.9",
     "torch": "2.14.1",
@@ -77,12 +77,12 @@ FOUND = {
 
 
 def doctor(width: int) -> str:
-    """What `doctor` tells of a machine where the test fails or, below, passes."""
+    """Return the output of `doctor` on a machine where the test fails or, below, passes."""
     from autosparse.cli import doctor
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Store, "default", lambda: Store(Path("/home/ada/.cache/autosparse")))
-        patch.setattr(doctor, "environment", lambda _: FOUND)
+        patch.setattr(doctor, "environment", lambda _: ENVIRONMENT)
         patch.setattr(doctor, "this_machine", lambda: MACHINE)
         patch.setattr(doctor, "memory_of", lambda _: 16 * 2**30)
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e11))
@@ -148,7 +148,7 @@ def prepared(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Where screens are made."""
+    """Return the directory in which screens are made."""
     prepared(tmp_path, monkeypatch)
     return monkeypatch
 
@@ -163,11 +163,11 @@ def clean(text: str) -> str:
 def test_screens_are_what_they_were(ready: pytest.MonkeyPatch, name: str, width: int) -> None:
     """To the letter, and no table or tree is wider than the terminal."""
     ready.setenv("COLUMNS", str(width))
-    found = clean(SCREENS[name](width))
+    result = clean(SCREENS[name](width))
 
-    assert where(name, width).read_text(encoding="utf-8") == found
+    assert where(name, width).read_text(encoding="utf-8") == result
     if name in ("live", "compare", "runs", "report", "report-wide"):
-        assert max(map(len, found.splitlines())) <= width
+        assert max(map(len, result.splitlines())) <= width
 
 
 @pytest.mark.parametrize("name", [name for name in SCREENS if name not in ("live", "help")])
@@ -187,7 +187,7 @@ def test_colours_are_all_that_a_terminal_adds(ready: pytest.MonkeyPatch, name: s
 @pytest.mark.parametrize("line", ["report digits-1", "compare digits-1 digits-2", "list presets"])
 def test_a_terminal_that_knows_only_ascii_gets_ascii(ready: pytest.MonkeyPatch, tmp_path: Path, line: str) -> None:
     """Bars are numbers of `#`, signs are spelled: no character is lost."""
-    environment = {**Place(tmp_path).environment, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
+    environment = {**Workspace(tmp_path).environment, "PYTHONIOENCODING": "ascii", "COLUMNS": "80"}
     ended = subprocess.run(
         [sys.executable, "-m", "autosparse", *line.split()], env=environment, cwd=tmp_path, capture_output=True
     )

@@ -63,7 +63,7 @@ def one_after_the_other(evidence: Evidence) -> Evidence:
 
 
 def stored(kind: str) -> Tensors:
-    """What the authors' code gave, layer by layer."""
+    """Return the scores of the authors' code, layer by layer."""
     return {name.removeprefix(f"{kind}."): part for name, part in STORED.items() if name.startswith(f"{kind}.")}
 
 
@@ -85,9 +85,9 @@ def test_scores_are_the_authors(name: str, batches: list[tuple[int, int]]) -> No
 
 def test_prospr_is_the_authors() -> None:
     """ProsPr through three steps of 0.1, each on another batch, as unrolled by its authors."""
-    found = one_after_the_other(evidence([(0, 16), (16, 32), (32, 48), (48, 64)]))
+    result = one_after_the_other(evidence([(0, 16), (16, 32), (32, 48), (48, 64)]))
 
-    assert_scores_agree("prospr", criteria["prospr"].function(found, steps=3, lr=0.1))
+    assert_scores_agree("prospr", criteria["prospr"].function(result, steps=3, lr=0.1))
 
 
 @pytest.mark.parametrize("name", ["iterative_snip", "force", "synflow_rounds"])

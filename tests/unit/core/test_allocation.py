@@ -1,4 +1,4 @@
-"""How many weights each layer keeps: exact totals that are monotone in every layer."""
+"""Counts per layer: exact totals that are monotone in every layer."""
 
 from __future__ import annotations
 
@@ -64,9 +64,9 @@ def test_apportion_takes_the_highest_priorities(problem: list[tuple[float, int]]
     counts = apportion(shares, capacity, data.draw(st.integers(0, sum(capacity.values()))))
 
     free = [shares[name] / (counts[name] + 0.5) for name in shares if counts[name] < capacity[name]]
-    taken = [shares[name] / (counts[name] - 0.5) for name in shares if counts[name] > 1]
+    prices = [shares[name] / (counts[name] - 0.5) for name in shares if counts[name] > 1]
 
-    assert not free or not taken or max(free) <= min(taken) * (1 + 1e-9)
+    assert not free or not prices or max(free) <= min(prices) * (1 + 1e-9)
 
 
 @given(problem=PROBLEM, data=st.data())
@@ -103,7 +103,7 @@ def test_single_layer_takes_all() -> None:
 
 
 def test_full_layer_passes_its_seats_on() -> None:
-    """What a full layer cannot take goes to the others in proportion."""
+    """The excess of a full layer goes to the others in proportion."""
     counts = apportion({"full": 100.0, "b": 2.0, "c": 1.0}, {"full": 4, "b": 50, "c": 50}, 34)
 
     assert {"full": 4, "b": 20, "c": 10} == counts
@@ -123,7 +123,7 @@ def test_more_seats_than_room_is_refused() -> None:
 
 
 def test_apportion_is_proportional_over_any_range() -> None:
-    """Beside a share of any size the others still split what is left in proportion."""
+    """Next to a share of any size the others still split the rest in proportion."""
     counts = apportion({"a": 1e200, "b": 2e-12, "c": 1e-12}, {"a": 10, "b": 1000, "c": 1000}, 310)
 
     assert {"a": 10, "b": 200, "c": 100} == counts
@@ -173,16 +173,16 @@ def test_igq_follows_the_equation_and_never_rises(sizes: list[int]) -> None:
         assert all(fewer[name] <= more[name] for name in more)
     for counts in every[len(sizes) :]:
         # Seats k - 1/2 and k + 1/2 of a layer have the forces 1 / (k -+ 1/2) - 1 / n; the first one is free.
-        taken = [1 / (counts[item.name] - 0.5) - 1 / item.size for item in layers if counts[item.name] > 1]
+        prices = [1 / (counts[item.name] - 0.5) - 1 / item.size for item in layers if counts[item.name] > 1]
         free = [1 / (counts[item.name] + 0.5) - 1 / item.size for item in layers if counts[item.name] < item.size]
-        assert not taken or not free or max(free) <= min(taken) + 1e-9
+        assert not prices or not free or max(free) <= min(prices) + 1e-9
 
 
 FIXED = allocations["fixed"].function
 
 
 def test_fixed_by_hand() -> None:
-    """A named layer keeps its share to the weight, the others fill up what is left at one sparsity."""
+    """A named layer keeps its share to the weight, the others fill up the rest at one sparsity."""
     layers = (layer("stem.weight", 2, 5), layer("stage.0.weight", 4, 5), layer("stage.1.weight", 2, 5))
     scores = scores_of(*layers)
 
@@ -276,7 +276,7 @@ class TestEveryAllocation:
         return scores
 
     def test_counts_are_exact_and_never_rise_with_sparsity(self, name: str, kind: str) -> None:
-        """For every total counts add up to it, at most what is left of a layer, and no layer ever loses one."""
+        """Counts add up to every total, at most the present weights of a layer, and no layer ever loses one."""
         layers = (*LAYERS, layer("head", 1, 1))
         scores = self.scores(kind)
         alive = {key: int((part > -math.inf).sum()) for key, part in scores.items()}

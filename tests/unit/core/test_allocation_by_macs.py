@@ -42,7 +42,7 @@ def test_a_budget_below_one_weight_is_refused() -> None:
 
 
 def test_pruned_weights_cost_nothing() -> None:
-    """Weights with score -inf are gone: what is left is all that can be bought."""
+    """Weights with score -inf are pruned: only the present ones cost."""
     left = {"a": torch.tensor([[9.0, -torch.inf], [-torch.inf] * 2]), "b": SCORES["b"]}
 
     assert {"a": 1, "b": 6} == GLOBAL(left, LAYERS, 100)
@@ -96,9 +96,9 @@ def test_few_looks_at_a_smooth_cost() -> None:
         looks.append(keep)
         return int(keep**1.2)
 
-    found = most_within(cost, 10**7, 1, 11_000_000)
+    largest = most_within(cost, 10**7, 1, 11_000_000)
 
-    assert int(found**1.2) <= 10**7 < int((found + 1) ** 1.2)
+    assert int(largest**1.2) <= 10**7 < int((largest + 1) ** 1.2)
     assert len(looks) <= 16
 
 

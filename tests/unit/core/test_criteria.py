@@ -248,7 +248,7 @@ def test_evaluation_mode_takes_running_statistics(name: str) -> None:
     }
 
     for key in scores["evaluation"][0]:
-        torch.testing.assert_close(*(found[key] for found in scores["evaluation"]))
+        torch.testing.assert_close(*(result[key] for result in scores["evaluation"]))
     together, divided = scores["training"]
     assert not torch.allclose(together["stem.weight"], divided["stem.weight"])
 
@@ -311,7 +311,7 @@ def test_learned_looks_at_the_network_as_its_scorer_does() -> None:
 
 @pytest.mark.parametrize("name", criteria.names)
 class TestEveryCriterion:
-    """What holds for each criterion, whatever it measures."""
+    """Tests of each criterion, whatever it measures."""
 
     def evidence(self, network: nn.Module | None = None, masks: Tensors | None = None) -> Evidence:
         """Evidence in two batches about a network with BatchNorm."""

@@ -1,4 +1,4 @@
-"""What a criterion may look at, and that looking changes nothing."""
+"""Evidence that a criterion reads; reading changes nothing."""
 
 from __future__ import annotations
 

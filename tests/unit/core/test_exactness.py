@@ -1,4 +1,4 @@
-"""What holds for every method on any network: exact counts, nesting, determinism, finite scores, inputs left alone."""
+"""Properties of every method on any network: exact counts, nesting, determinism, finite scores, pure functions."""
 
 from __future__ import annotations
 

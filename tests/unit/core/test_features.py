@@ -1,4 +1,4 @@
-"""What is known of a weight: finite, free of scale, and by hand."""
+"""Features of a weight: finite, free of scale, and by hand."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.unit.core.conftest import SHAPE, all_ones, batch_of, evidence_of, ran
 BATCHES = [batch_of(SHAPE, 8)]
 
 LAYERS = evidence_of(small(), SHAPE).layers
-PLACE = Position(index=1, layers=3, total=100)
+POSITION = Position(index=1, layers=3, total=100)
 SCALE_FREE = [name for name in feature_groups.names if name != "raw"]
 
 
@@ -50,13 +50,15 @@ def weights_of(network_seed: int = 0) -> tuple[Tensors, Tensors]:
 def table(weights: Tensors, gradient: Tensors, groups: Sequence[str] = SCALE_FREE) -> Features:
     """Features of the small network's weights, flow being the weights' magnitude."""
     seen = [
-        Seen(layer, PLACE, weights[layer.name], gradient[layer.name], weights[layer.name].abs()) for layer in LAYERS
+        Seen(layer, POSITION, weights[layer.name], gradient[layer.name], weights[layer.name].abs()) for layer in LAYERS
     ]
     parts = list(table_layers(seen, groups))
     return Features(parts[0].columns, {name: values for part in parts for name, values in part.values.items()})
 
 
-def seen(weight: torch.Tensor, gradient: torch.Tensor, layer: Layer | None = None, position: Position = PLACE) -> Seen:
+def seen(
+    weight: torch.Tensor, gradient: torch.Tensor, layer: Layer | None = None, position: Position = POSITION
+) -> Seen:
     """A layer as groups see it, its flow of the gradient's size."""
     return Seen(layer or plain(*weight.shape), position, weight, gradient, gradient.abs().double())
 
@@ -94,7 +96,7 @@ SHAPES: list[tuple[int, ...]] = [(1, 1), (1, 6), (6, 1), (3, 4), (2, 3, 3, 3), (
 
 @pytest.mark.parametrize("name", feature_groups.names)
 class TestEveryGroup:
-    """What holds for each group, whatever it describes."""
+    """Tests of each feature group, whatever it describes."""
 
     @pytest.mark.parametrize("kind", ["random", "zero gradient", "half zero", "all zero", "equal", "tiny", "huge"])
     def test_finite(self, name: str, kind: str) -> None:
@@ -169,7 +171,7 @@ class TestEveryGroup:
 
 @pytest.mark.parametrize("name", ["magnitude", "gradient", "sensitivity", "flow"])
 def test_present_weights_are_described_among_themselves(name: str) -> None:
-    """A layer under a mask has, of what is present, the numbers of a layer that has nothing else."""
+    """The present weights of a masked layer have the features of a layer with these weights alone."""
     weight, gradient = torch.randn(3, 4, generator=seeded(1)), torch.randn(3, 4, generator=seeded(2))
     mask = torch.rand(3, 4, generator=seeded(3)) < 0.5
     alone = seen(weight[mask][None], gradient[mask][None])
@@ -204,7 +206,7 @@ def test_remaining_by_hand() -> None:
     weight, mask = torch.ones(2, 2), torch.tensor([[True, False], [False, False]])
     group = feature_groups["remaining"].function
 
-    under = group(replace(seen(weight, weight, position=replace(PLACE, pruned=90)), mask=mask))
+    under = group(replace(seen(weight, weight, position=replace(POSITION, pruned=90)), mask=mask))
 
     torch.testing.assert_close(torch.tensor([[math.log(1 / 4), math.log(1 / 10)]] * 4), under)
     assert [[0.0, 0.0]] * 4 == group(seen(weight, weight)).tolist()
@@ -237,7 +239,7 @@ def test_sensitivity_ranks_as_snip_does() -> None:
 
 
 def test_channels_by_hand() -> None:
-    """Each weight is told the standardized logarithm of the sums over its output and its input."""
+    """Each weight has the standardized logarithm of the sums over its output and its input."""
     weight = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
     table = feature_groups["channels"].function(seen(weight, torch.ones(2, 2)))
 
@@ -270,11 +272,11 @@ def test_take_keeps_some_layers() -> None:
     features = table(*weights_of())
     names = [LAYERS[2].name, LAYERS[0].name]
 
-    taken = features.take(names)
+    subset = features.take(names)
 
-    assert names == list(taken.values)
-    assert features.columns == taken.columns
-    assert torch.equal(torch.cat([features.values[name] for name in names]), taken.table())
+    assert names == list(subset.values)
+    assert features.columns == subset.columns
+    assert torch.equal(torch.cat([features.values[name] for name in names]), subset.table())
 
 
 def test_raw_is_the_weight_and_its_gradient() -> None:
@@ -287,14 +289,14 @@ def test_raw_is_the_weight_and_its_gradient() -> None:
 def test_flow_ranks_as_synflow_does() -> None:
     """The first column of the flow group is the rank of the paths through a weight, however many there are."""
     weight = torch.tensor([[1.0, 2.0, 3.0]])
-    layer = Seen(plain(1, 3), PLACE, weight, flow=torch.tensor([[1e200, 1e210, 1e-200]], dtype=torch.float64))
+    layer = Seen(plain(1, 3), POSITION, weight, flow=torch.tensor([[1e200, 1e210, 1e-200]], dtype=torch.float64))
 
     assert [0.5, 1.0, 0.0] == feature_groups["flow"].function(layer)[:, 0].tolist()
 
 
 def test_only_what_is_asked_for_stands_in_a_table() -> None:
     """Groups stand in the order of the registry, and need no more than they say."""
-    layer = Seen(plain(1, 3), PLACE, torch.ones(1, 3))
+    layer = Seen(plain(1, 3), POSITION, torch.ones(1, 3))
 
     (features,) = table_layers([layer], ["layer", "magnitude"])
 
@@ -348,7 +350,7 @@ def test_flow_orders_weights_as_synflow_does() -> None:
 
 
 def test_a_network_is_described_under_its_masks() -> None:
-    """The layer's and the network's present shares are told, and ranks are those among the present weights."""
+    """Features contain the present shares of layer and network, and ranks are those among the present weights."""
     model = small()
     masks = random_masks(model)
     masks["head.weight"] = torch.ones_like(masks["head.weight"])
@@ -356,9 +358,9 @@ def test_a_network_is_described_under_its_masks() -> None:
     total, left = (sum(int(part.sum()) for part in each.values()) for each in (all_ones(model), masks))
 
     parts = describe(evidence, ["magnitude", "remaining"], images=8)
-    found = {name: table for part in parts for name, table in part.values.items()}
+    result = {name: table for part in parts for name, table in part.values.items()}
 
-    for name, table in found.items():
+    for name, table in result.items():
         mask = masks[name].flatten()
         shares = torch.tensor([int(mask.sum()) / len(mask), left / total])
         torch.testing.assert_close(shares.log().expand(len(mask), 2), table[:, 2:])
@@ -394,11 +396,11 @@ def test_where_a_layer_stands_by_hand() -> None:
     synflow = criteria["synflow"].function(evidence)
 
     parts = describe(evidence, ["standing"], images=8)
-    found = {name: table for part in parts for name, table in part.values.items()}
+    result = {name: table for part in parts for name, table in part.values.items()}
 
     for column, scores in enumerate((snip, synflow)):
         whole = torch.cat([values.flatten().double() for values in scores.values()]).mean()
         for name, values in scores.items():
             expected = (values.double().mean() / whole).log()
-            torch.testing.assert_close(expected, found[name][0, column].double(), rtol=1e-4, atol=1e-4)
-            assert len(found[name].unique(dim=0)) == 1
+            torch.testing.assert_close(expected, result[name][0, column].double(), rtol=1e-4, atol=1e-4)
+            assert len(result[name].unique(dim=0)) == 1

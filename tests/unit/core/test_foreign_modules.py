@@ -47,7 +47,7 @@ def scored(model: nn.Module, inputs: Inputs, criterion: str) -> Tensors:
 
 
 def counts(model: nn.Module, inputs: Inputs) -> dict[str, int]:
-    """How often each weight is used in one forward pass."""
+    """Return the number of uses of each weight in one forward pass."""
     return {layer.name: layer.positions for layer in describe_layers(model, inputs)}
 
 
@@ -169,18 +169,18 @@ def test_grasp_differentiates_twice_what_torch_does_not() -> None:
 
 
 def test_the_form_of_hardsigmoid_is_the_same_function() -> None:
-    """What stands in for a hard sigmoid has its values and its gradient."""
+    """The substitute for a hard sigmoid has its values and its gradient."""
     x = torch.linspace(-5, 5, 41, dtype=torch.float64, requires_grad=True)
     expected = nn.functional.hardsigmoid(x)
     with twice_differentiable():
-        found = nn.functional.hardsigmoid(input=x)
+        result = nn.functional.hardsigmoid(input=x)
 
-    torch.testing.assert_close(expected, found)
-    slopes = [torch.autograd.grad(value.sum(), x)[0] for value in (expected, found)]
+    torch.testing.assert_close(expected, result)
+    slopes = [torch.autograd.grad(value.sum(), x)[0] for value in (expected, result)]
     torch.testing.assert_close(slopes[0], slopes[1], rtol=0, atol=1e-7)
 
 
-class Own(nn.Module):
+class Custom(nn.Module):
     """A raw parameter, a layer that is used twice, one that is not used, and a normalization."""
 
     def __init__(self) -> None:
@@ -199,11 +199,11 @@ class Own(nn.Module):
 
 def test_own_modules() -> None:
     """Raw parameters are not prunable and say whose they are; a layer used twice has two positions."""
-    model = Own()
+    model = Custom()
 
     assert {"twice.weight": 2, "idle.weight": 0, "head.weight": 1} == counts(model, torch.ones(1, 4))
     assert {
-        "scale": "of Own, which is no convolution and no linear layer",
+        "scale": "of Custom, which is no convolution and no linear layer",
         "twice.bias": "a bias",
         "idle.bias": "a bias",
         "norm.weight": "normalization",
@@ -212,7 +212,7 @@ def test_own_modules() -> None:
 
 
 def reasons(module: nn.Module) -> Mapping[str, str]:
-    """Why the parameters of a module are not prunable."""
+    """Return the reasons why the parameters of a module are not prunable."""
     return unprunable(module)
 
 
@@ -277,7 +277,7 @@ def test_an_embedding_that_shares_a_weight_costs_nothing() -> None:
 
 
 def test_reasons_in_one_sentence() -> None:
-    """Each reason is told with the first name that it holds for and how many there are besides."""
+    """Each reason appears with the first name that it holds for and the number of others."""
     model = nn.Sequential(nn.LSTM(2, 2), nn.Embedding(2, 2))
 
     assert "recurrent (0.weight_ih_l0 and 3 more); an embedding (1.weight)" == explain_unprunable(model)
@@ -286,12 +286,12 @@ def test_reasons_in_one_sentence() -> None:
 
 def test_layers_that_are_not_built() -> None:
     """A lazy layer is refused by name."""
-    with pytest.raises(UsageError, match="layer `0` is built when it meets its first batch"):
+    with pytest.raises(UsageError, match="layer `0` is lazy: it has no weights before its first batch"):
         prunable_weights(nn.Sequential(nn.LazyConv2d(2, 3)))
 
 
 def test_layers_are_described_without_an_example() -> None:
-    """Without an example nothing runs: facts of shapes are there, positions are 0."""
+    """Without an example nothing runs: facts of shapes are known, positions are 0."""
     (layer,) = describe_layers(nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, groups=2)))
 
     assert ((6, 2, 3, 3), 18, 27, 2, 0) == (layer.shape, layer.fan_in, layer.fan_out, layer.stride, layer.positions)
@@ -352,5 +352,5 @@ def test_no_batchnorm_and_linear_only() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.GELU(), nn.Linear(4, 2))
 
     for criterion in EVERY:
-        found: Any = [*tensors_in(scored(model, torch.randn(4, 3), criterion))]
-        assert [(4, 3), (2, 4)] == [tuple(values.shape) for values in found]
+        tensors: Any = [*tensors_in(scored(model, torch.randn(4, 3), criterion))]
+        assert [(4, 3), (2, 4)] == [tuple(values.shape) for values in tensors]

@@ -40,11 +40,11 @@ def shifted(image: Tensor, down: int, right: int, mirrored: bool) -> Tensor:
 
 def every_example(images: Images, crop: int, flip: bool, batch: int = 3, seed: int = 0) -> list[tuple[int, Tensor]]:
     """Label and bytes `[height, width, channels]` of each example of an epoch."""
-    found: list[tuple[int, Tensor]] = []
+    batches: list[tuple[int, Tensor]] = []
     for inputs, labels in epoch(images, batch=batch, crop=crop, flip=flip, generator=seeded(seed)):
         for image, label in zip(inputs, labels, strict=True):
-            found.append((int(label), image.permute(1, 2, 0).round().to(torch.uint8)))
-    return found
+            batches.append((int(label), image.permute(1, 2, 0).round().to(torch.uint8)))
+    return batches
 
 
 @pytest.mark.parametrize("cutout", [1, 2, 9])
@@ -59,9 +59,9 @@ def test_a_square_of_every_example_has_the_mean_colour(cutout: int) -> None:
         for side in (0, cutout)
     )
     places = set()
-    for (expected, labels), (found, same) in zip(whole, cut, strict=True):
+    for (expected, labels), (result, same) in zip(whole, cut, strict=True):
         assert torch.equal(labels, same)
-        for before, after in zip(expected, found, strict=True):
+        for before, after in zip(expected, result, strict=True):
             changed = (before != after).any(dim=0)
             if not changed.any():
                 continue  # the square lay where black came in
@@ -109,10 +109,10 @@ def test_every_example_comes_once(count: int, batch: int) -> None:
 def test_without_augmentation_images_are_themselves() -> None:
     """With no crop and no flip an example is its image, in random order."""
     images = numbered(30)
-    found = every_example(images, 0, False)
+    batches = every_example(images, 0, False)
 
-    assert list(range(30)) != [label for label, _ in found]
-    assert all(torch.equal(bytes_of(images)[label], actual) for label, actual in found)
+    assert list(range(30)) != [label for label, _ in batches]
+    assert all(torch.equal(bytes_of(images)[label], actual) for label, actual in batches)
 
 
 def test_epoch_depends_on_the_generator_alone() -> None:

@@ -28,18 +28,18 @@ def test_arguments() -> None:
 
 def test_tensors_of_a_nest() -> None:
     """All tensors in order, from whatever depth."""
-    found = [*tensors_in({"a": [A, (B, 3)], "b": None, "c": A})]
+    tensors = [*tensors_in({"a": [A, (B, 3)], "b": None, "c": A})]
 
-    assert [id(A), id(B), id(A)] == [id(tensor) for tensor in found]
+    assert [id(A), id(B), id(A)] == [id(tensor) for tensor in tensors]
 
 
 def test_replacing_keeps_the_nest() -> None:
-    """The kinds of the nest stay, and so does what is no tensor."""
-    found = map_tensors(lambda tensor: tensor + 1, [Two(B, "text"), {"a": (B,)}, 5])
+    """The types of the nest stay, and so do values that are not tensors."""
+    tensors = map_tensors(lambda tensor: tensor + 1, [Two(B, "text"), {"a": (B,)}, 5])
 
-    assert isinstance(found[0], Two)
-    assert [1.0] * 4 == found[0].first.tolist() == found[1]["a"][0].tolist()
-    assert ("text", 5) == (found[0].second, found[2])
+    assert isinstance(tensors[0], Two)
+    assert [1.0] * 4 == tensors[0].first.tolist() == tensors[1]["a"][0].tolist()
+    assert ("text", 5) == (tensors[0].second, tensors[2])
 
 
 @pytest.mark.parametrize(("inputs", "expected"), [(A, 3), ([B, A], 4), ({"a": 1, "b": A}, 3), (B.sum(), 1), (None, 1)])

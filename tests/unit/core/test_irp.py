@@ -109,7 +109,7 @@ def test_rounds_keep_exactly_and_nest() -> None:
 
 
 def test_round_trains_from_the_initial_state_under_its_masks() -> None:
-    """A round is: rewind, train under the last masks, rank what is left by magnitude, measure before pruning."""
+    """A round: rewind, train under the last masks, rank the present weights by magnitude, measure before pruning."""
     masks = random_masks(small(), share=0.7)
     expected = small()
     losses = train(expected, images_of(20), SHORT, seeded(3), masks=masks)
@@ -163,7 +163,7 @@ def test_rounds_never_keep_more_than_the_last(total: int, per_round: float, numb
 
 
 def test_prune_survivors_by_hand() -> None:
-    """Survivors of all layers are ranked together, of equal ones the first stays, and what is gone stays gone."""
+    """Survivors of all layers are ranked together, the first of equal ones stays, and pruned weights stay pruned."""
     scores = {"a": torch.tensor([[3.0, 9.0], [1.0, 2.0]]), "b": torch.tensor([2.0, 2.0, 0.0])}
     masks = {"a": torch.tensor([[True, False], [True, True]]), "b": torch.tensor([True, True, True])}
 
@@ -184,7 +184,7 @@ def test_survivors_that_trained_to_zero_are_ranked_above_pruned_ones() -> None:
 
 
 def trained() -> Small:
-    """What a short round ranks: the network after its training."""
+    """Return the network that a short round ranks, after its training."""
     network = small()
     train(network, images_of(20), SHORT, seeded())
     return network
@@ -233,10 +233,10 @@ def test_snip_ranks_a_network_of_one_memory_layout() -> None:
 
 
 def test_snip_ranks_by_the_gradient_where_training_has_led() -> None:
-    """|w g| of the trained network, in evaluation mode, over the images that are there."""
+    """Scores are |w g| of the trained network, in evaluation mode, over the existing images."""
     network = trained()
     network.eval()
-    found = one_round(1, None, rank_by="snip").scores
+    scores = one_round(1, None, rank_by="snip").scores
     images = images_of(20)
     outputs = network(torch.cat([inputs for inputs, _ in images.in_order(20)]))
     loss = torch.nn.functional.cross_entropy(outputs, images.labels)
@@ -244,11 +244,11 @@ def test_snip_ranks_by_the_gradient_where_training_has_led() -> None:
     gradient = torch.autograd.grad(loss, list(weights.values()))
 
     for (name, weight), part in zip(weights.items(), gradient, strict=True):
-        torch.testing.assert_close((weight * part).abs(), found[name], rtol=1e-3, atol=1e-7)
+        torch.testing.assert_close((weight * part).abs(), scores[name], rtol=1e-3, atol=1e-7)
 
 
 def test_a_pruned_weight_never_comes_back_whatever_ranks() -> None:
-    """Scores below zero and scores of what is gone change nothing."""
+    """Scores below zero and scores of pruned weights change nothing."""
     masks = random_masks(small(), share=0.7)
     for rank_by in get_args(RankBy):
         result = one_round(2, masks, rank_by=rank_by)

@@ -67,14 +67,14 @@ def test_rounds_are_described_as_they_find_the_network() -> None:
     evidence = evidence_of(small(), SHAPE)
     rounds = [random_masks(evidence.model, share, seed=1) for share in (0.8, 0.5, 0.2)]  # nested, having one seed
 
-    found = list(round_by_round(evidence, rounds, most=2))
+    result = list(round_by_round(evidence, rounds, most=2))
 
-    assert [1, 3] == [number for number, _, _ in found]
-    assert_same(evidence.weights, found[0][1].weights)
-    assert_same(rounds[0], found[0][2])
-    assert_same(rounds[1], found[1][1].masks)
-    assert_same({name: weight * rounds[1][name] for name, weight in evidence.weights.items()}, found[1][1].weights)
-    assert_same(rounds[2], found[1][2])
+    assert [1, 3] == [number for number, _, _ in result]
+    assert_same(evidence.weights, result[0][1].weights)
+    assert_same(rounds[0], result[0][2])
+    assert_same(rounds[1], result[1][1].masks)
+    assert_same({name: weight * rounds[1][name] for name, weight in evidence.weights.items()}, result[1][1].weights)
+    assert_same(rounds[2], result[1][2])
 
 
 def test_one_round() -> None:
@@ -101,7 +101,7 @@ def test_rounds_without_a_network_that_learns_are_none(accuracies: list[float], 
 
 
 def test_chance_is_to_name_the_commonest_class() -> None:
-    """Where nine of ten images are of one class, 90 % tells nothing."""
+    """If nine of ten images are of one class, 90 % is chance."""
     labels = (torch.arange(1000) % 10 == 0).long()
 
     assert rounds_that_learned([95.0, 90.0], labels) == 1

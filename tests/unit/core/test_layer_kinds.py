@@ -72,16 +72,16 @@ def test_declared_layers_are_prunable() -> None:
     """Declared parameters are prunable in model order, read as layers are, and copies of the network keep that."""
     model = copy.deepcopy(declare_layers(Words(), ALL))
 
-    found = {layer.name: layer for layer in describe_layers(model, torch.ones(1, 4))}
+    layers = {layer.name: layer for layer in describe_layers(model, torch.ones(1, 4))}
 
     assert ["words.weight", "hidden.weight", "experts.up", "head.weight"] == list(prunable_weights(model))
     assert ((8, 8), 8, 8, True) == tuple(
-        getattr(found["hidden.weight"], part) for part in ("shape", "fan_in", "fan_out", "transposed")
+        getattr(layers["hidden.weight"], part) for part in ("shape", "fan_in", "fan_out", "transposed")
     )
     assert ((18, 8), 8, 6, 3) == tuple(
-        getattr(found["experts.up"], part) for part in ("shape", "fan_in", "fan_out", "groups")
+        getattr(layers["experts.up"], part) for part in ("shape", "fan_in", "fan_out", "groups")
     )
-    assert [0, 4, 1, 1] == [layer.positions for layer in found.values()]
+    assert [0, 4, 1, 1] == [layer.positions for layer in layers.values()]
 
 
 def test_channels_of_declared_layers() -> None:
@@ -178,8 +178,8 @@ def test_layers_of_gpt2_and_xlnet() -> None:
         {"h": of_transformers(Conv1D(8, 6), "Conv1D"), "x": of_transformers(attention, "XLNetRelativeAttention")}
     )
 
-    found = {layer.name: (layer.shape, layer.transposed) for layer in describe_layers(network)}
+    layers = {layer.name: (layer.shape, layer.transposed) for layer in describe_layers(network)}
 
-    assert ((8, 6), True) == found["h.weight"]
-    assert [((8, 8), True)] * 4 == [found[f"x.{name}"] for name in "qkvr"]
-    assert ((8, 8), False) == found["x.o"]
+    assert ((8, 6), True) == layers["h.weight"]
+    assert [((8, 8), True)] * 4 == [layers[f"x.{name}"] for name in "qkvr"]
+    assert ((8, 8), False) == layers["x.o"]

@@ -151,7 +151,7 @@ def test_random_selection_keeps_the_quotas(allocation: str) -> None:
 def test_what_is_pruned_stays_pruned(allocation: str, selection: str) -> None:
     """Every round sees the last round's masks and weights, and keeps a part of them."""
     seen: list[Evidence] = []
-    told: list[tuple[int, int]] = []
+    events: list[tuple[int, int]] = []
 
     def score(given: Evidence) -> Tensors:
         seen.append(given)
@@ -165,12 +165,12 @@ def test_what_is_pruned_stays_pruned(allocation: str, selection: str) -> None:
         score=score,
         allocate=allocations[allocation].function,
         select=selections[selection].function,
-        observe=lambda done, total: told.append((done, total)),
+        observe=lambda done, total: events.append((done, total)),
     ).in_rounds(counts)
 
     rounds = [given.masks for given in seen] + [masks]
     assert [TOTAL, *counts] == [sum(kept(each).values()) for each in rounds]
-    assert [(1, 4), (2, 4), (3, 4), (4, 4)] == told
+    assert [(1, 4), (2, 4), (3, 4), (4, 4)] == events
     for earlier, later in pairwise(rounds):
         assert all(not bool((later[name] & ~earlier[name]).any()) for name in later)
     for given in seen:

@@ -1,4 +1,4 @@
-"""How well scores order weights, measured on layers that were not learned from."""
+"""Agreement of scores with the order of weights, measured on held-out layers."""
 
 from __future__ import annotations
 
@@ -96,19 +96,19 @@ def test_every_layer_is_held_out_once(layers: int, folds: int) -> None:
 @pytest.mark.parametrize(("stop", "expected"), [(1, [(1.0, 2)]), (2, [(1.0, 2), (-1.0, 1)]), (9, None)])
 def test_folds_may_be_left_out(stop: int, expected: list[tuple[float, int]] | None) -> None:
     """After any fold the rest is, when it is enough; the mean is of those that were measured."""
-    features, told = tables(3), list[tuple[float, int]]()
+    features, events = tables(3), list[tuple[float, int]]()
 
     def enough(fold: HeldOut, left: int) -> bool:
-        told.append((round(fold.overall, 9), left))
-        return len(told) == stop
+        events.append((round(fold.overall, 9), left))
+        return len(events) == stop
 
     def predict(state: Tensors, given: Features) -> Tensors:
-        return {name: table[:, 0] * (1 if len(told) % 2 == 0 else -1) for name, table in given.values.items()}
+        return {name: table[:, 0] * (1 if len(events) % 2 == 0 else -1) for name, table in given.values.items()}
 
-    found = cross_validate(lambda given, labels: {}, predict, features, own_labels(features), 3, enough=enough)
+    agreed = cross_validate(lambda given, labels: {}, predict, features, own_labels(features), 3, enough=enough)
 
-    assert (expected or [(1.0, 2), (-1.0, 1), (1.0, 0)]) == told
-    assert pytest.approx(sum(value for value, _ in told) / len(told)) == found.overall
+    assert (expected or [(1.0, 2), (-1.0, 1), (1.0, 0)]) == events
+    assert pytest.approx(sum(value for value, _ in events) / len(events)) == agreed.overall
 
 
 def test_a_scorer_that_knows_layers_only_has_nothing_within() -> None:
@@ -132,9 +132,9 @@ def test_agreement_by_hand() -> None:
     labels = {"1:a": torch.tensor([1.0, 1.0, 0.5, 0.0]), "1:b": torch.tensor([1.0, 0.0, 0.0, 0.0])}
     scores = {"1:a": torch.tensor([9.0, 8.0, 0.0, 0.0]), "1:b": torch.tensor([1.0, 7.0, 0.0, 0.0])}
 
-    found, beyond, room = agreement(scores, labels, ["1:a", "1:b"], {})
+    agreed, beyond, room = agreement(scores, labels, ["1:a", "1:b"], {})
 
-    assert pytest.approx(2 / 3) == found
+    assert pytest.approx(2 / 3) == agreed
     assert pytest.approx((2 - (2 * 2 / 4 + 1 * 1 / 4)) / 3) == beyond
     assert room == 1
 
@@ -164,9 +164,9 @@ def test_a_shuffle_inside_layers_finds_nothing_beyond_quotas() -> None:
     labels = {f"1:{n}": (torch.rand(5000, generator=generator) < share).float() for n, share in enumerate((0.1, 0.6))}
     scores = {name: torch.rand(5000, generator=generator) + float(part.mean()) for name, part in labels.items()}
 
-    found, beyond, room = agreement(scores, labels, list(labels), {})
+    agreed, beyond, room = agreement(scores, labels, list(labels), {})
 
-    assert found > 0.4
+    assert agreed > 0.4
     assert abs(beyond) < 0.03
     assert room > 0.9
 
@@ -192,7 +192,10 @@ def test_nothing_is_found_where_all_or_none_survive(share: float) -> None:
 def test_what_is_held_out(split: Split, folds: list[set[str]]) -> None:
     """Layers of one name, all networks at a seed, or a network at all seeds."""
     names = [
-        f"{network}.{seed}:{layer}" for network, own in ((0, "ab"), (1, "ac")) for seed in (100, 101) for layer in own
+        f"{network}.{seed}:{layer}"
+        for network, group in ((0, "ab"), (1, "ac"))
+        for seed in (100, 101)
+        for layer in group
     ]
     features = Features(("magnitude",), {name: torch.rand(6, 1) for name in names})
     held: list[set[str]] = []
@@ -210,7 +213,7 @@ def test_what_is_held_out(split: Split, folds: list[set[str]]) -> None:
 
 @pytest.mark.parametrize(("split", "text"), [("seeds", "one seed"), ("networks", "one network")])
 def test_one_source_cannot_be_held_out(split: Split, text: str) -> None:
-    """An error, not a score on what was learned."""
+    """An error, not a score on training layers."""
     features = Features(("magnitude",), {"100:a": torch.rand(4, 1), "100:b": torch.rand(4, 1)})
 
     with pytest.raises(ValueError, match=text):
@@ -276,7 +279,7 @@ def test_survivors_are_found_in_each_round() -> None:
     tables = {"100@1:b": torch.zeros(2, 1), **{name: torch.zeros(len(part), 1) for name, part in labels.items()}}
     shares = {"100@1:b": torch.tensor([1.0, 0.0]), **labels}
 
-    found = cross_validate(
+    agreed = cross_validate(
         lambda features, labels: {},
         lambda state, features: {name: scores.get(name, shares[name]) for name in features.values},
         Features(("magnitude",), tables),
@@ -284,11 +287,11 @@ def test_survivors_are_found_in_each_round() -> None:
         folds=2,
     )
 
-    assert 1.0 == found.precision
+    assert 1.0 == agreed.precision
 
 
 def test_a_single_layer_cannot_be_held_out() -> None:
-    """A network of one layer leaves nothing to learn from: an error, not a score on what was learned."""
+    """A network of one layer leaves no training layer: an error, not a score on training layers."""
     features = Features(("magnitude",), {"100:only": torch.rand(8, 1)})
 
     with pytest.raises(ValueError, match="one layer"):

@@ -65,22 +65,22 @@ def bits(masks: Tensors) -> list[list[int]]:
 
 def test_shuffle_moves_places_within_layers() -> None:
     """A layer keeps as many, where the generator says: the place of weight n is that of weight order[n] before."""
-    found = shuffle(BITS, seeded())
+    shuffled = shuffle(BITS, seeded())
     order = torch.randperm(6, generator=seeded())
 
-    assert BITS["a"].flatten()[order].tolist() == found["a"].flatten().tolist()
-    assert {"a": 3, "b": 1, "c": 3} == {name: int(mask.sum()) for name, mask in found.items()}
-    assert {"a": (2, 3), "b": (2,), "c": (3,)} == {name: tuple(mask.shape) for name, mask in found.items()}
+    assert BITS["a"].flatten()[order].tolist() == shuffled["a"].flatten().tolist()
+    assert {"a": 3, "b": 1, "c": 3} == {name: int(mask.sum()) for name, mask in shuffled.items()}
+    assert {"a": (2, 3), "b": (2,), "c": (3,)} == {name: tuple(mask.shape) for name, mask in shuffled.items()}
 
 
 @given(seed=st.integers(0, 10**6))
 def test_shuffle_keeps_the_counts(seed: int) -> None:
     """Whatever is drawn, and the same for the same generator; masks are not modified."""
     before = {name: mask.clone() for name, mask in BITS.items()}
-    found = shuffle(BITS, seeded(seed))
+    shuffled = shuffle(BITS, seeded(seed))
 
-    assert [3, 1, 3] == [int(mask.sum()) for mask in found.values()]
-    assert bits(found) == bits(shuffle(BITS, seeded(seed)))
+    assert [3, 1, 3] == [int(mask.sum()) for mask in shuffled.values()]
+    assert bits(shuffled) == bits(shuffle(BITS, seeded(seed)))
     assert bits(before) == bits(BITS)
 
 
@@ -93,7 +93,7 @@ def test_invert_by_hand() -> None:
 
 
 def test_invert_by_hand_in_rounds() -> None:
-    """Each round has the counts of the method's round: 2 + 2 and then 1 + 1; what is pruned stays pruned."""
+    """Each round has the counts of the method's round: 2 + 2 and then 1 + 1; pruned weights stay pruned."""
 
     def rounds(pruning: Pruning) -> Tensors:
         return schedules["linear"].function(pruning, rounds=2)
@@ -147,12 +147,12 @@ def test_labels_are_permuted() -> None:
     """As many of each class, on other images; the pixels stay, and the set itself is not modified."""
     images = images_of(50)
     before = images.labels.clone()
-    found = permute_labels(images, seeded(1))
+    permuted = permute_labels(images, seeded(1))
 
-    assert before[torch.randperm(50, generator=seeded(1))].tolist() == found.labels.tolist()
+    assert before[torch.randperm(50, generator=seeded(1))].tolist() == permuted.labels.tolist()
     assert before.tolist() == images.labels.tolist()
-    assert found.labels.tolist() != before.tolist()
-    assert found.pixels is images.pixels
+    assert permuted.labels.tolist() != before.tolist()
+    assert permuted.pixels is images.pixels
 
 
 class OnDisk:
@@ -170,13 +170,13 @@ def test_pixels_are_permuted_in_each_image() -> None:
     """Each image has its own pixels, colours together, in an order that is not the next image's."""
     images = images_of(5)
     pixels = torch.arange(36 * 2).view(1, 6, 6, 2).repeat(5, 1, 1, 1).to(torch.uint8)
-    found = permute_pixels(type(images)(pixels, images.labels, images.mean, images.spread), seeded(1)).pixels
+    permuted = permute_pixels(type(images)(pixels, images.labels, images.mean, images.spread), seeded(1)).pixels
 
-    assert isinstance(found, Tensor)
-    assert (5, 6, 6, 2) == tuple(found.shape)
-    for image in found:
+    assert isinstance(permuted, Tensor)
+    assert (5, 6, 6, 2) == tuple(permuted.shape)
+    for image in permuted:
         assert {(2 * n, 2 * n + 1) for n in range(36)} == {tuple(pixel) for pixel in image.flatten(0, 1).tolist()}
-    assert 5 == len({tuple(image.flatten().tolist()) for image in found})
+    assert 5 == len({tuple(image.flatten().tolist()) for image in permuted})
 
 
 def test_pixels_on_disk_are_permuted_as_in_memory() -> None:
@@ -217,12 +217,12 @@ ALL_DRAWN = set(CHECKS)
     ],
 )
 def test_checks_that_say_nothing_are_left_out(method: Any, expected: set[str]) -> None:
-    """A check is left out where what it alters is not there, with the reason."""
+    """A check is left out if its subject does not exist, with the reason."""
     assert expected == {check for check in CHECKS if left_out(check, keyed(method))}
 
 
 def test_the_reason_is_told() -> None:
-    """Why a check is left out is a clause of a sentence."""
+    """The reason for leaving a check out is a clause of a sentence."""
     assert "it looks at no images" == left_out("random_labels", keyed("synflow"))
     assert "no score decides within its layers" == left_out("invert", keyed("random"))
 

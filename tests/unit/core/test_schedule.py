@@ -61,13 +61,13 @@ def test_synflow_prunes_in_a_hundred_rounds() -> None:
 
 
 def pruning_of(scores: list[list[float]], keep: int, allocate: Any = None) -> tuple[Pruning, list[list[bool]]]:
-    """A pruning of four weights in one layer whose rounds score as told, and the masks that each round was given."""
+    """A pruning of four weights in one layer whose rounds use given scores, and the masks of each round."""
     network = nn.Sequential(nn.Linear(4, 1, bias=False))
-    told, seen = iter(scores), []
+    queue, seen = iter(scores), []
 
     def score(evidence: Evidence) -> dict[str, torch.Tensor]:
         seen.append(evidence.masks["0.weight"].flatten().bool().tolist())
-        return {"0.weight": torch.tensor([next(told)])}
+        return {"0.weight": torch.tensor([next(queue)])}
 
     def select(scores: dict[str, torch.Tensor], quotas: dict[str, int], evidence: Evidence) -> dict[str, torch.Tensor]:
         return {name: keep_top(part, quotas[name]) for name, part in scores.items()}
@@ -78,19 +78,19 @@ def pruning_of(scores: list[list[float]], keep: int, allocate: Any = None) -> tu
     ), seen
 
 
-def found(masks: dict[str, torch.Tensor]) -> list[bool]:
+def kept_weights(masks: dict[str, torch.Tensor]) -> list[bool]:
     """The mask of the only layer."""
     return masks["0.weight"].flatten().tolist()
 
 
 def test_regrowth_brings_a_pruned_weight_back() -> None:
-    """What a round pruned returns when the next scores it higher, and never without re-growth."""
+    """A pruned weight returns when the next round scores it higher, and never without regrowth."""
     scores = [[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 9.0]]
 
     (regrown, seen), (pruned, _) = pruning_of(scores, 1), pruning_of(scores, 1)
 
-    assert [False, False, False, True] == found(regrown.in_rounds([2, 1], regrow=True))
-    assert [False, True, False, False] == found(pruned.in_rounds([2, 1]))
+    assert [False, False, False, True] == kept_weights(regrown.in_rounds([2, 1], regrow=True))
+    assert [False, True, False, False] == kept_weights(pruned.in_rounds([2, 1]))
     assert [[True] * 4, [True, True, False, False]] == seen
 
 
@@ -98,7 +98,7 @@ def test_a_round_that_tells_nothing_brings_nothing_back() -> None:
     """When the pruned network lets nothing through, every score is zero: the round prunes what the last one left."""
     regrown, _ = pruning_of([[1.0, 2.0, 3.0, 4.0], [0.0] * 4], 1)
 
-    assert [False, False, True, False] == found(regrown.in_rounds([2, 1], regrow=True))
+    assert [False, False, True, False] == kept_weights(regrown.in_rounds([2, 1], regrow=True))
 
 
 @pytest.mark.parametrize("name", ["linear", "exponential"])
@@ -107,8 +107,8 @@ def test_schedules_regrow_when_they_are_told_to(name: str) -> None:
     scores = [[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 9.0]]
     entry = schedules[name]
 
-    assert not found(entry.function(pruning_of(scores, 1)[0], rounds=2))[3]
-    assert found(entry.function(pruning_of(scores, 1)[0], rounds=2, regrow=True))[3]
+    assert not kept_weights(entry.function(pruning_of(scores, 1)[0], rounds=2))[3]
+    assert kept_weights(entry.function(pruning_of(scores, 1)[0], rounds=2, regrow=True))[3]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -130,7 +130,7 @@ def test_early_rounds_keep_what_there_is_room_for() -> None:
 
     fits, seen = pruning_of([[1.0, 2.0, 3.0, 4.0]] * 2, 1, allocate)
 
-    assert [False, False, False, True] == found(fits.in_rounds([3, 1]))
+    assert [False, False, False, True] == kept_weights(fits.in_rounds([3, 1]))
     assert [False, False, True, True] == seen[1]
     with pytest.raises(Impossible):
         pruning_of([[1.0, 2.0, 3.0, 4.0]], 3, allocate)[0].in_rounds([3])

@@ -1,4 +1,4 @@
-"""Masks learned with the weights, and short training before scores: what is learned, and that nothing else changes."""
+"""Masks learned with the weights, and short training before scores: learned values, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_everything_is_rewound(options: dict[str, Any] | None) -> None:
 
 
 def telling(informative: int, inputs: int = 20) -> tuple[nn.Module, Callable[[], Iterator[Batch]]]:
-    """A network of two layers, and batches in which only some inputs tell the label."""
+    """A network of two layers, and batches in which only some inputs determine the label."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(inputs, 16), nn.ReLU(), nn.Linear(16, 2))
 
@@ -123,16 +123,16 @@ def telling(informative: int, inputs: int = 20) -> tuple[nn.Module, Callable[[],
 @pytest.mark.parametrize("criterion", ["magnitude", "random"])
 @pytest.mark.parametrize("options", [{**options, "anneal": 0.7} for options in VARIANTS], ids=str)
 def test_weights_of_inputs_that_tell_are_kept(options: dict[str, Any], criterion: str) -> None:
-    """Of the weights kept in the first layer most read the inputs that tell: 4 of 20, so chance is a fifth."""
+    """Most kept weights of the first layer read the informative inputs: 4 of 20, so chance is a fifth."""
     with torch.random.fork_rng():
         network, stream = telling(4)
     evidence = replace(evidence_of(network, (20,)), stream=stream)
     given = pruning(evidence, round(0.1 * total_of(evidence.weights)), criterion=criterion, allocation="uniform")
     chance = given.in_rounds([given.keep])["0.weight"]
-    found = search(given, steps=150, score_lr=0.05, **options)["0.weight"]
+    scores = search(given, steps=150, score_lr=0.05, **options)["0.weight"]
 
     assert float(chance[:, :4].sum() / chance.sum()) < 0.4
-    assert float(found[:, :4].sum() / found.sum()) > 0.8
+    assert float(scores[:, :4].sum() / scores.sum()) > 0.8
 
 
 def test_free_quotas_move_between_layers() -> None:
@@ -165,7 +165,7 @@ def test_a_step_by_hand() -> None:
 
 
 def test_a_vector_has_names_again() -> None:
-    """What goes into the vector of presences comes out under its name, in its shape."""
+    """A part of the vector of presences returns under its name, in its shape."""
     evidence = evidence_of(small(), SHAPE)
     learner = Learner(evidence, PLAIN, steps=1)
 
@@ -220,7 +220,7 @@ def test_rounds_score_what_was_trained(rewind: bool) -> None:
 
 
 def test_masked_weights_take_no_part() -> None:
-    """What is learned under masks does not depend on the values of pruned weights."""
+    """Masked learning does not depend on the values of pruned weights."""
     network = small()
     masks = random_masks(network)
     other = small()
@@ -255,7 +255,7 @@ def test_a_warm_up_of_no_steps_changes_nothing() -> None:
 
 
 def test_a_warmed_up_network_is_trained_under_its_masks() -> None:
-    """It has learned what `learn_briefly` does on the first batches, and what is pruned stays zero."""
+    """It equals `learn_briefly` on the first batches, and pruned weights stay zero."""
     network = small()
     masks = random_masks(network)
     first, second = (evidence_of(network, SHAPE, masks=masks) for _ in range(2))
@@ -272,7 +272,7 @@ def test_precision_is_the_recipes() -> None:
     """The forward pass is in bfloat16 where the recipe says so, the loss in float32."""
     seen: list[torch.dtype] = []
 
-    class Told(nn.Module):
+    class Recorder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Linear(4, 3)
@@ -282,7 +282,7 @@ def test_precision_is_the_recipes() -> None:
             seen.append(output.dtype)
             return output
 
-    learner = Learner(evidence_of(Told(), (4,)), replace(PLAIN, precision="bfloat16"), 1)
+    learner = Learner(evidence_of(Recorder(), (4,)), replace(PLAIN, precision="bfloat16"), 1)
     seen.clear()
     gradient = learner.step(batch_of((4,)), torch.ones(12))
 
@@ -339,26 +339,26 @@ def test_a_mask_holds_for_the_parts_of_a_batch() -> None:
 
 def test_progress_is_told_step_by_step() -> None:
     """An observer hears of every step, of those between rounds too."""
-    told: list[tuple[int, int]] = []
-    given = replace(pruning(evidence_of(small(), SHAPE), 57), observe=lambda *step: told.append(step))
+    events: list[tuple[int, int]] = []
+    given = replace(pruning(evidence_of(small(), SHAPE), 57), observe=lambda *step: events.append(step))
     search(given, steps=3)
     schedules["linear"].function(given, rounds=2, steps=2)
 
-    assert [(1, 3), (2, 3), (3, 3), (1, 4), (2, 4), (3, 4), (4, 4)] == told
+    assert [(1, 3), (2, 3), (3, 3), (1, 4), (2, 4), (3, 4), (4, 4)] == events
 
 
 @pytest.mark.parametrize("quotas", ["fixed", "free"])
 def test_nothing_is_learned_in_vain(quotas: str) -> None:
-    """Where the selection looks at no score, only quotas that move take training; fixed ones are as in one shot."""
-    told: list[int] = []
+    """If the selection ignores scores, only free quotas take training; fixed ones are as in one shot."""
+    events: list[int] = []
     given = pruning(evidence_of(small(), SHAPE), 57)
     blind = replace(
-        given, select=selections["shuffle"].function, blind=True, observe=lambda done, total: told.append(total)
+        given, select=selections["shuffle"].function, blind=True, observe=lambda done, total: events.append(total)
     )
     masks = search(blind, quotas=quotas)
 
     assert kept(given.in_rounds([57])) == kept(masks)
-    assert ([1] if quotas == "fixed" else [6] * 6) == told
+    assert ([1] if quotas == "fixed" else [6] * 6) == events
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Which weights are kept: exact counts, deterministic ties."""
+"""Selections of weights: exact counts, deterministic ties."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_keep_top_agrees_with_sorting(scores: list[float], share: float) -> None
 
 @given(scores=st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60), data=st.data())
 def test_masks_of_falling_counts_are_nested(scores: list[float], data: st.DataObject) -> None:
-    """What a smaller count keeps, a larger one keeps too."""
+    """The mask of a smaller count is part of the mask of a larger one."""
     more = data.draw(st.integers(0, len(scores)))
     fewer = data.draw(st.integers(0, more))
     values = torch.tensor(scores)
@@ -244,11 +244,11 @@ def test_paths_by_hand() -> None:
     evidence = evidence_of(network, (3,))
     quotas = dict.fromkeys(evidence.weights, 4)
 
-    found = trace_paths(evidence.masked(selections["paths"].function(evidence.weights, quotas, evidence)))
+    traced = trace_paths(evidence.masked(selections["paths"].function(evidence.weights, quotas, evidence)))
 
-    assert {"0.weight": 3, "2.weight": 3} == found.nodes
+    assert {"0.weight": 3, "2.weight": 3} == traced.nodes
     # Two inputs meet in one hidden neuron that two outputs read: 2 x 2 paths, and one through each of the others.
-    assert math.log(6) == pytest.approx(found.all)
+    assert math.log(6) == pytest.approx(traced.all)
 
 
 @pytest.mark.parametrize("sparsity", [0.9, 0.97])
@@ -283,5 +283,5 @@ def test_tuned_is_what_came_with_the_scorer() -> None:
     highest = selections["top"].function(scores, quotas, evidence)
 
     for scorer, expected in ((None, highest), (known, highest), (chosen, first)):
-        found = selections["tuned"].function(scores, quotas, replace(evidence, scorer=scorer))
-        assert all(bool((found[name] == mask).all()) for name, mask in expected.items())
+        result = selections["tuned"].function(scores, quotas, replace(evidence, scorer=scorer))
+        assert all(bool((result[name] == mask).all()) for name, mask in expected.items())

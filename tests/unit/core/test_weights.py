@@ -1,4 +1,4 @@
-"""Which weights are prunable, and the facts of the layers that hold them."""
+"""Prunable weights, and the facts of the layers that hold them."""
 
 from __future__ import annotations
 

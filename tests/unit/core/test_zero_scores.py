@@ -86,15 +86,15 @@ def test_scales_at_one_by_hand() -> None:
             nn.init.ones_(parameter)
     snip = criteria["snip"].function
 
-    found = with_signal(snip)(evidence_of(network, SHAPE))
+    scores = with_signal(snip)(evidence_of(network, SHAPE))
 
     expected = snip(evidence_of(ones, SHAPE))
-    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    assert all(torch.equal(expected[name], scores[name]) for name in expected)
     assert 0 == network.get_parameter("1.last.weight").count_nonzero()
 
 
 def test_a_sound_network_is_scored_as_it_is() -> None:
-    """Where no layer is silent nothing is replaced, even where a scale begins at zero; biases are no scales."""
+    """If no layer is silent nothing is replaced, even if a scale begins at zero; biases are not scales."""
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Flatten(), nn.Linear(216, 5))
     nn.init.zeros_(network[0].bias)  # type: ignore[arg-type]
     evidence = evidence_of(network, SHAPE)
@@ -103,7 +103,7 @@ def test_a_sound_network_is_scored_as_it_is() -> None:
 
 
 def test_a_branch_stays_out_where_training_woke_it() -> None:
-    """What training has moved from zero is scored as trained."""
+    """A branch that training moved from zero is scored as trained."""
     evidence = evidence_of(beginning_at_zero("alpha"), SHAPE)
     trained = replace(evidence, trained={"1.alpha": torch.tensor([0.5]), "2.alpha": torch.tensor([-0.5])})
 
@@ -139,20 +139,20 @@ def test_what_is_a_choice_by_position() -> None:
 
 
 def test_ties_are_drawn_between_their_neighbours() -> None:
-    """Without ties zeros are in random order, below what is above zero and above what is below."""
+    """Zeros are in random order, below every positive value and above every negative one."""
     scores = two_layers()
     scores["b"][7] = -1.0
-    found = without_ties(scores, {0.0}, torch.Generator().manual_seed(0))
-    zeros = torch.cat([found["a"][4:], found["b"][:7], found["b"][8:]])
+    result = without_ties(scores, {0.0}, torch.Generator().manual_seed(0))
+    zeros = torch.cat([result["a"][4:], result["b"][:7], result["b"][8:]])
 
-    assert [4.0, 3.0, 2.0, 1.0] == found["a"][:4].tolist()
-    assert -1.0 == float(found["b"][7])
+    assert [4.0, 3.0, 2.0, 1.0] == result["a"][:4].tolist()
+    assert -1.0 == float(result["b"][7])
     assert -1.0 < float(zeros.min()) <= float(zeros.max()) <= 0.0
     assert len(zeros.unique()) == len(zeros)
 
 
 def test_zeros_of_all_layers_have_the_same_chance() -> None:
-    """What a global threshold takes of zeros comes from all layers, not from the first."""
+    """The zeros that a global threshold keeps come from all layers, not from the first."""
 
     def score(evidence: Evidence) -> Tensors:
         scores = {name: torch.zeros(weight.shape) for name, weight in evidence.weights.items()}

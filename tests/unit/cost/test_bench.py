@@ -1,4 +1,4 @@
-"""The plain loop is a fair one, and what `bench` tells is what it measured."""
+"""The standard loop is a fair one, and `bench` prints measured values."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def test_the_plain_loop_is_the_same_training(masked: bool) -> None:
 def test_pictures_are_the_images_normalized(channels: int) -> None:
     """A DataLoader would give what whole batches are, grey images too; augmented ones are moved and mirrored."""
     images = made_up_images(6, (channels, 8, 8), 4, torch.device("cpu"))
-    found = torch.stack([Pictures(images)[number][0] for number in range(6)])
+    result = torch.stack([Pictures(images)[number][0] for number in range(6)])
 
-    torch.testing.assert_close(images.normalize(images.pixels[:]), found)  # type: ignore[index]
+    torch.testing.assert_close(images.normalize(images.pixels[:]), result)  # type: ignore[index]
     torch.manual_seed(0)
-    assert any(not torch.equal(Pictures(images, crop=2, flip=True)[number][0], found[number]) for number in range(6))
+    assert any(not torch.equal(Pictures(images, crop=2, flip=True)[number][0], result[number]) for number in range(6))
 
 
 def test_without_images_there_is_nothing_to_measure(store: Store, tmp_path: Path) -> None:
@@ -82,5 +82,5 @@ def test_what_is_shown(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     show_bench(Bench({"float32": 2e10}, (replace(trained, rates=(30.0,), plain=(10.0,)),), "net", {}), about)
 
     assert "a processor, cpu, 1 thread, torch 2.14 matrix product, GFLOP/s: float32 20" in shown
-    assert all(told in shown for told in ("4.00", "40 (30–50)", "25 %", "2M", "3 rounds"))
+    assert all(printed in shown for printed in ("4.00", "40 (30–50)", "25 %", "2M", "3 rounds"))
     assert "one round" in capsys.readouterr().out

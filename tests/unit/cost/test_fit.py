@@ -1,4 +1,4 @@
-"""Fit: what is chosen under a limit of time, for whom it is remembered, and the sizes that a refusal names."""
+"""Fit: choices under a time limit, the specs that share them, and the sizes that a refusal names."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def limit_of(store: Store, path: Path, share: float = 1.0) -> str:
     return f"target.time={round(share * fitted(store, spec=path).left.seconds)}s"
 
 
-def settings_of(found: Fitted) -> tuple[float, int, int]:
+def settings_of(fit: Fitted) -> tuple[float, int, int]:
     """Epochs, trials and rounds of a plan."""
-    spec = found.plan.spec
+    spec = fit.plan.spec
     assert isinstance(spec.irp.rounds, int)
     assert isinstance(spec.tuning.trials, int)
     assert spec.irp.training is not None
@@ -34,13 +34,13 @@ def test_a_look_at_a_variant_leaves_the_choice(store: Store, tmp_path: Path) -> 
     """More seeds take more time and another choice; the spec's own stays, with the rounds that were made for it."""
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
-    own = fitted(store, limit, spec=path)
-    for step in own.plan.of("irp")[:3]:
-        publish(store, own.plan, step)
+    base = fitted(store, limit, spec=path)
+    for step in base.plan.of("irp")[:3]:
+        publish(store, base.plan, step)
     variant = fitted(store, limit, "seeds=[0,1,2,3]", spec=path)
 
-    assert settings_of(own) != settings_of(variant)
-    assert own.plan.digest == fitted(store, limit, spec=path).plan.digest
+    assert settings_of(base) != settings_of(variant)
+    assert base.plan.digest == fitted(store, limit, spec=path).plan.digest
     assert variant.plan.digest == fitted(store, limit, "seeds=[0,1,2,3]", spec=path).plan.digest
 
 
@@ -58,12 +58,12 @@ def test_a_variant_takes_the_choice_whose_rounds_are_there(store: Store, tmp_pat
     """After a run, a budget more reuses the IRP that was chosen; before it, every spec chooses for itself."""
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
-    own = fitted(store, limit, spec=path)
+    base = fitted(store, limit, spec=path)
     before = fitted(store, limit, "budget=[0.9]", spec=path)
-    finish(own.plan, store)
+    finish(base.plan, store)
     after = fitted(store, limit, "budget=[0.95]", spec=path)
 
-    assert settings_of(before) != settings_of(own) == settings_of(after)
+    assert settings_of(before) != settings_of(base) == settings_of(after)
     assert {"reuse"} == {after.statuses[step.name].status for step in after.plan.of("irp")}
 
 
@@ -81,24 +81,24 @@ def test_what_is_in_the_cache_is_not_lowered(store: Store, tmp_path: Path) -> No
     assert (None, ()) == (fits.problem, fits.adjustments)
     assert () == short.adjustments
     assert "s, with everything that it may lower in the cache, above `target.time`" in str(short.problem)
-    assert ["method.horizon"] == [taken.what for taken in horizon.adjustments]
+    assert ["method.horizon"] == [adjustment.what for adjustment in horizon.adjustments]
     assert "even with the minimum of method.horizon, above" in str(horizon.problem)
 
 
 def test_nothing_is_chosen_before_the_data_are_there(store: Store, tmp_path: Path) -> None:
-    """Start-up alone would fit into any time: the usual is planned, and not remembered as what was chosen."""
+    """Start-up alone fits into any time: the defaults are planned, and not remembered as a choice."""
     path = open_spec(tmp_path)
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("dataset: digits", f"dataset: {{name: parquet, path: {tmp_path}}}"), encoding="utf-8")
     overrides = ("target.time=10s",)
-    found = fitted(store, *overrides, spec=path)
+    fit = fitted(store, *overrides, spec=path)
 
-    assert (False, (), None) == (found.priced, found.adjustments, found.problem)
+    assert (False, (), None) == (fit.priced, fit.adjustments, fit.problem)
     assert {} == remembered_settings(load_spec(path, overrides=overrides).spec, store)
 
 
 def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Up to 1.3 times the limit it is kept, and told."""
+    """Up to 1.3 times the limit it is kept, with a note."""
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
     first = fitted(store, limit, spec=path)
@@ -114,28 +114,28 @@ def test_a_kept_choice_says_that_it_takes_longer(store: Store, tmp_path: Path, m
 
 
 def test_time_for_tuning_goes_by_several_trials(store: Store, tmp_path: Path) -> None:
-    """The first may have been the shortest. Where one is too long, it is made and that is told."""
+    """The first may have been the shortest. If one is too long, it runs all the same, with a note."""
     path = open_spec(tmp_path)
     plan = fitted(store, "tuning.trials=3", spec=path).plan
     made(store, plan, {"trial/0": 0.01, "trial/1": 4.0, "trial/2": 4.0})
-    found, one = (fitted(store, f"tuning.time={time}", spec=path) for time in ("20s", "1s"))
+    fit, one = (fitted(store, f"tuning.time={time}", spec=path) for time in ("20s", "1s"))
 
-    assert 4 <= settings_of(found)[1] <= 8
-    assert () == found.notes
+    assert 4 <= settings_of(fit)[1] <= 8
+    assert () == fit.notes
     assert 1 == fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).plan.spec.tuning.trials
     assert 1 == one.plan.spec.tuning.trials
-    told = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
-    assert ["the minimum of one trial takes about 4 s, above `tuning.time` 1s"] == [*told]
+    notes = fitted(store, "tuning.time=1s", "tuning.seed=5", spec=path).notes
+    assert ["the minimum of one trial takes about 4 s, above `tuning.time` 1s"] == [*notes]
 
 
 def test_settings_that_were_chosen_can_be_asked_for(store: Store, tmp_path: Path) -> None:
-    """What `render` shows is what the plan has."""
+    """The settings that `render` shows are those of the plan."""
     path = open_spec(tmp_path)
     limit = limit_of(store, path)
-    found = fitted(store, limit, spec=path)
+    fit = fitted(store, limit, spec=path)
     chosen = remembered_settings(load_spec(path, overrides=[limit]).spec, store)
 
-    assert settings_of(found) == tuple(chosen[name] for name in ("irp.epochs", "tuning.trials", "irp.rounds"))
+    assert settings_of(fit) == tuple(chosen[name] for name in ("irp.epochs", "tuning.trials", "irp.rounds"))
 
 
 def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path) -> None:
@@ -154,47 +154,47 @@ def test_time_for_tuning_becomes_trials(store: Store, tmp_path: Path) -> None:
         for refit in (False, True)
     )
 
-    assert [30, 7, 1] == [len(found.plan.of("trial")) for found in (open_, written, least)]
+    assert [30, 7, 1] == [len(result.plan.of("trial")) for result in (open_, written, least)]
     assert [f"tuning.trials auto → 30 for tuning.time {30.5 * each}s"] == [
-        f"{taken} for {taken.limit}" for taken in open_.adjustments
+        f"{adjustment} for {adjustment.limit}" for adjustment in open_.adjustments
     ]
     assert () == written.adjustments
     assert open_.plan.digest == again.plan.digest != refitted.plan.digest
 
 
 def test_what_time_for_tuning_became_is_rendered(store: Store, tmp_path: Path) -> None:
-    """A number of trials without the limit, so that what is rendered is the same plan on any machine."""
+    """A number of trials without the limit, so that the rendered spec is the same plan on any machine."""
     path, overrides = open_spec(tmp_path), ["tuning.time=1s"]
     before = remembered_settings(load_spec(path, overrides=overrides).spec, store)
-    found = fitted(store, *overrides, spec=path)
+    fit = fitted(store, *overrides, spec=path)
     after = remembered_settings(load_spec(path, overrides=overrides).spec, store)
 
     assert {} == before
-    assert {"tuning.trials": len(found.plan.of("trial")), "tuning.time": "unlimited"} == after
-    assert "unlimited" == found.plan.spec.tuning.time
+    assert {"tuning.trials": len(fit.plan.of("trial")), "tuning.time": "unlimited"} == after
+    assert "unlimited" == fit.plan.spec.tuning.time
 
 
 def test_a_limit_holds_for_the_steps_that_run(store: Store, tmp_path: Path) -> None:
     """Some steps of a plan that does not fit may fit; those that do not are refused with what would do."""
     path = open_spec(tmp_path)
-    found = fitted(store, "target.time=5s", spec=path)
-    cheap = [step.name for step in found.plan.of("data") + found.plan.of("init")]
-    dear = [*cheap, *(step.name for step in found.plan.of("train"))]
-    refused = fit_steps(found, dear).problem
+    fit = fitted(store, "target.time=5s", spec=path)
+    cheap = [step.name for step in fit.plan.of("data") + fit.plan.of("init")]
+    dear = [*cheap, *(step.name for step in fit.plan.of("train"))]
+    refused = fit_steps(fit, dear).problem
 
-    assert isinstance(found.problem, FitError)
-    assert fit_steps(found, cheap).problem is None
+    assert isinstance(fit.problem, FitError)
+    assert fit_steps(fit, cheap).problem is None
     assert refused is not None
     assert "these steps take about" in refused.message
 
 
 def test_memory_holds_for_the_steps_that_run(store: Store) -> None:
-    """Training is too large for the limit, and evaluation of what is there is not."""
-    found = fitted(store, "target.memory=3GB", calibration=known_rates({"train_bytes": 1e8}))
-    some = fit_steps(found, [step.name for step in found.plan.of("evaluate")])
-    refused = fit_steps(found, [step.name for step in found.plan.of("train")]).problem
+    """Training is too large for the limit, and evaluation of existing networks is not."""
+    fit = fitted(store, "target.memory=3GB", calibration=known_rates({"train_bytes": 1e8}))
+    some = fit_steps(fit, [step.name for step in fit.plan.of("evaluate")])
+    refused = fit_steps(fit, [step.name for step in fit.plan.of("train")]).problem
 
-    assert found.problem is not None
+    assert fit.problem is not None
     assert some.problem is None
     assert refused is not None
     assert "step `train/" in refused.message
@@ -203,27 +203,27 @@ def test_memory_holds_for_the_steps_that_run(store: Store) -> None:
 def test_a_batch_is_named_where_it_is_written(store: Store, tmp_path: Path) -> None:
     """The proxy trains by the spec's recipe unless it has its own: the hint keeps that, and what it names fits."""
     large = known_rates({"train_bytes": 1e7})
-    own = tmp_path / "own.yaml"
+    other_spec = tmp_path / "own.yaml"
     text = DIGITS.read_text(encoding="utf-8")
-    own.write_text(text.replace("per_round:", "training: {epochs: 3, batch: 256}, per_round:"), encoding="utf-8")
-    for path, name in ((DIGITS, "`--set training.batch="), (own, "`--set irp.training.batch=")):
-        found = fitted(store, "target.memory=1300MB", spec=path, calibration=large)
-        assert found.problem is not None
-        hint = found.problem.hint or ""
-        if path == own:  # the spec's own training is too large as well: no batch of the proxy would do
+    other_spec.write_text(text.replace("per_round:", "training: {epochs: 3, batch: 256}, per_round:"), encoding="utf-8")
+    for path, name in ((DIGITS, "`--set training.batch="), (other_spec, "`--set irp.training.batch=")):
+        fit = fitted(store, "target.memory=1300MB", spec=path, calibration=large)
+        assert fit.problem is not None
+        hint = fit.problem.hint or ""
+        if path == other_spec:  # the spec's own training is too large as well: no batch of the proxy would do
             assert "batch" not in hint
-            found = fitted(store, "target.memory=1300MB", "training.batch=32", spec=path, calibration=large)
-            assert found.problem is not None
-            hint = found.problem.hint or ""
+            fit = fitted(store, "target.memory=1300MB", "training.batch=32", spec=path, calibration=large)
+            assert fit.problem is not None
+            hint = fit.problem.hint or ""
         assert name in hint
         setting = hint.split(name)[1].split("`")[0]
-        others = ("training.batch=32",) if path == own else ()
+        others = ("training.batch=32",) if path == other_spec else ()
         would = fitted(store, "target.memory=1300MB", *others, name.split()[1] + setting, spec=path, calibration=large)
         assert would.problem is None
 
 
 def test_refit_measures_the_machine_again(store: Store) -> None:
-    """What was remembered of it may come from an hour in which it was busy."""
+    """The remembered rates may come from an hour in which the machine was busy."""
     probes: list[str] = []
     for refit, times in ((False, 1), (False, 1), (True, 2)):
         fitted(store, refit=refit, calibration=known_rates(probes=probes))

@@ -1,4 +1,4 @@
-"""What a plan says of compiling: its seconds beside what they save."""
+"""A plan shows the compile time next to the saved time."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ def fitted(store: Store, *settings: str, calibration: Calibration = KNOWN) -> Fi
 def test_what_compiling_saves(store: Store) -> None:
     """Images at the difference of two rates, less the seconds of each training."""
     plan = fitted(store, *SETTINGS)
-    (found,) = paybacks(plan)
+    (estimate,) = paybacks(plan)
     works = [plan.price.works[name] for name in plan.to_run]
     images = sum(work.load.units.get("compiled", 0) for work in works)
-    dense, own, compiling = (NETWORK_RATES[name] for name in ("train", "compiled", "compiling"))
+    dense, compiled_rate, compiling = (NETWORK_RATES[name] for name in ("train", "compiled", "compiling"))
 
-    assert sum("compiled" in work.load.units for work in works) == found.trainings > 2
-    assert ("resnet8", compiling) == (found.model, found.seconds)
-    assert dense / own == pytest.approx(found.times)
-    assert images * (dense - own) - found.trainings * compiling == pytest.approx(found.saved)
-    assert found.json() == plan_json(plan)["summary"]["compiling"][0]
+    assert sum("compiled" in work.load.units for work in works) == estimate.trainings > 2
+    assert ("resnet8", compiling) == (estimate.model, estimate.seconds)
+    assert dense / compiled_rate == pytest.approx(estimate.times)
+    assert images * (dense - compiled_rate) - estimate.trainings * compiling == pytest.approx(estimate.saved)
+    assert estimate.json() == plan_json(plan)["summary"]["compiling"][0]
 
 
-@pytest.mark.parametrize(("rate", "told"), [(1e-6, "saved"), (2e-4, "lost; `--set training.kernels=dense`")])
-def test_a_plan_tells_it(store: Store, capsys: pytest.CaptureFixture[str], rate: float, told: str) -> None:
-    """Whether it pays or not, in words."""
+@pytest.mark.parametrize(("rate", "printed"), [(1e-6, "saved"), (2e-4, "lost; `--set training.kernels=dense`")])
+def test_a_plan_tells_it(store: Store, capsys: pytest.CaptureFixture[str], rate: float, printed: str) -> None:
+    """In words, if it pays off and if not."""
     known = known_rates({"train": 1e-4, "compiled": rate, "compiling": 0.1})
     show_plan(fitted(store, *SETTINGS, calibration=known), None, every_step=False)
     out = " ".join(capsys.readouterr().out.split())
 
     assert "compiling resnet8 takes 0.1 s of each of" in out
     assert f"{1e-4 / rate:.2f} times as fast" in out
-    assert told in out
+    assert printed in out
 
 
 def test_other_kernels_have_nothing_to_tell(store: Store) -> None:
@@ -63,7 +63,7 @@ def test_other_kernels_have_nothing_to_tell(store: Store) -> None:
 
 
 def test_a_machine_that_cannot_compile_says_nothing(store: Store) -> None:
-    """A run tells what it lacks; until then trainings have the price of others."""
+    """A run names the missing part; until then trainings have the price of others."""
     known = known_rates({"compiled": None, "compiling": None})
     plan, plain = (fitted(store, *settings, calibration=known) for settings in (SETTINGS, SETTINGS[1:]))
 
@@ -77,10 +77,10 @@ def test_all_that_trains_has_its_price(store: Store) -> None:
     compiled, dense = fitted(store, *SETTINGS, *asked), fitted(store, *SETTINGS[1:], *asked)
     works = dense.price.works
     trained = [name for name, work in works.items() if work.load.units.get("train") and name in dense.to_run]
-    own = {name for name in trained if "compiled" in compiled.price.works[name].load.units}
+    compiled_steps = {name for name in trained if "compiled" in compiled.price.works[name].load.units}
 
-    assert any(name.startswith("trial") for name in own)
-    assert any(name.startswith("sanity") for name in own)
-    for name in own:
+    assert any(name.startswith("trial") for name in compiled_steps)
+    assert any(name.startswith("sanity") for name in compiled_steps)
+    for name in compiled_steps:
         assert compiled.price.steps[name].seconds > NETWORK_RATES["compiling"]
         assert compiled.price.steps[name].peak_bytes > dense.price.steps[name].peak_bytes

@@ -56,7 +56,7 @@ def test_work_is_counted_before_anything_runs() -> None:
 
 
 def test_repair_is_counted() -> None:
-    """Scores are taken once more to choose what comes back, and passes are added for what is cut."""
+    """Scores are computed once more to choose replacements, and passes are added for disconnected parts."""
     plan = compiled(DIGITS, "compare=[snip, {name: mended, criterion: snip, repair: reconnect}]")
     work = count_work(plan)
     plain, mended = (work[f"mask/{name}/0.9/seed0"].load.units for name in ("snip", "mended"))
@@ -71,14 +71,14 @@ def test_training_for_a_mask_is_counted(store: Store) -> None:
     plan = compiled(DIGITS, "method=mask_search", f"compare=[{linear}, dense]")
     search, rounds = "mask/mask_search/0.9/seed0", "mask/trained/0.9/seed0"
     work, batch = count_work(plan), plan.spec.training.batch
-    found = priced(plan, store)
+    estimate = priced(plan, store)
 
     assert pytest.approx(400 * batch * 1.19) == work[search].load.units["train"]
     assert 2 * 5 * batch == work[rounds].load.units["train"]
-    assert found.steps[search].seconds == pytest.approx(400 * batch * 1.19e-4, rel=0.1)
+    assert estimate.steps[search].seconds == pytest.approx(400 * batch * 1.19e-4, rel=0.1)
     assert batch == work[search].load.batch
     assert any(batch == phase.get("train") for phase in work[search].load.memory)
-    assert found.dense == pytest.approx(IMAGES * EPOCHS * 1e-4, rel=0.1)
+    assert estimate.dense == pytest.approx(IMAGES * EPOCHS * 1e-4, rel=0.1)
 
 
 def test_steps_of_a_kind_share_their_rate() -> None:
@@ -97,13 +97,15 @@ def test_steps_of_a_kind_share_their_rate() -> None:
 def test_seconds_are_counts_times_rates(store: Store) -> None:
     """By hand: the images of a training, one build, one step, and the bytes that are read."""
     plan = compiled(DIGITS)
-    found = priced(plan, store)
+    estimate = priced(plan, store)
     data = IMAGES * 64 + 2 * 4 * (plan.steps["init/resnet8/seed0"].network.facts.parameters + _buffers(plan))
 
-    assert found.steps[TRAIN].seconds == pytest.approx(IMAGES * EPOCHS * 1e-4 + 0.01 + 0.01 + data * 1e-9, abs=1e-3)
-    assert "probe" == found.steps[TRAIN].basis
-    assert found.dense == found.steps[TRAIN].seconds
-    assert 2.0 <= found.to_run(statuses(plan, store)).seconds - sum(e.seconds for e in found.steps.values()) <= 3.5
+    assert estimate.steps[TRAIN].seconds == pytest.approx(IMAGES * EPOCHS * 1e-4 + 0.01 + 0.01 + data * 1e-9, abs=1e-3)
+    assert "probe" == estimate.steps[TRAIN].basis
+    assert estimate.dense == estimate.steps[TRAIN].seconds
+    assert (
+        2.0 <= estimate.to_run(statuses(plan, store)).seconds - sum(e.seconds for e in estimate.steps.values()) <= 3.5
+    )
 
 
 def _buffers(plan: Plan) -> int:
@@ -111,15 +113,15 @@ def _buffers(plan: Plan) -> int:
 
 
 def test_a_plan_with_nothing_to_run_asks_nothing_of_the_machine(store: Store) -> None:
-    """What is reused tells what it took."""
+    """Reused steps show the time that they took."""
     plan = compiled(DIGITS)
     finish(plan, store)
     probes: list[str] = []
-    found = priced(plan, store, known_rates(probes=probes))
+    estimate = priced(plan, store, known_rates(probes=probes))
 
     assert [] == probes
-    assert (1.0, "made") == (found.steps[TRAIN].seconds, found.steps[TRAIN].basis)
-    assert 0.0 == found.to_run(statuses(plan, store)).seconds
+    assert (1.0, "made") == (estimate.steps[TRAIN].seconds, estimate.steps[TRAIN].basis)
+    assert 0.0 == estimate.to_run(statuses(plan, store)).seconds
 
 
 def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
@@ -133,7 +135,7 @@ def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
 
 
 def test_a_machine_is_probed_once(store: Store) -> None:
-    """What was measured is remembered for the processor, the threads and the torch; another batch is measured."""
+    """Rates are remembered for the processor, the threads and the torch; another batch is measured."""
     probes: list[str] = []
     known = known_rates(probes=probes)
     priced(compiled(DIGITS), store, known)
@@ -168,7 +170,7 @@ def made(
 ) -> None:
     """Publish steps that took some seconds."""
     work = count_work(plan)
-    for number, (name, taken) in enumerate(seconds.items()):
+    for number, (name, duration) in enumerate(seconds.items()):
         step = plan.steps[name]
         about = {
             "step": name,
@@ -176,7 +178,7 @@ def made(
             "options": step.options,
             "inputs": {},
             "environment": environment(placement or Placement("cpu", threads)),
-            "seconds": taken,
+            "seconds": duration,
             "peak_bytes": peak,
             "work": {"kind": work[name].kind, "amount": work[name].load.amount, "held": work[name].held},
             "created": f"2026-01-01T00:00:{number:02}+00:00",
@@ -188,16 +190,16 @@ def test_finished_steps_refine_the_price(store: Store) -> None:
     """The median of the latest finished steps of a kind, per unit of work, takes the place of the probe's rate."""
     plan = compiled(DIGITS, "training.epochs=6")
     made(store, plan, {"train/snip/0.9/seed0": 3.0, "train/erk/0.9/seed0": 4.0, "train/snip/0.95/seed0": 30.0})
-    found = priced(compiled(DIGITS), store)
+    planned = priced(compiled(DIGITS), store)
 
-    assert "finished steps" == found.steps[TRAIN].basis
-    assert found.steps[TRAIN].seconds == pytest.approx(8.0)  # twice the epochs of the middle one
-    assert (7 * 10**8, 7) == (found.steps[TRAIN].peak_bytes, found.steps[TRAIN].disk_bytes)
-    assert "probe" == found.steps["evaluate/dense/seed0"].basis
+    assert "finished steps" == planned.steps[TRAIN].basis
+    assert planned.steps[TRAIN].seconds == pytest.approx(8.0)  # twice the epochs of the middle one
+    assert (7 * 10**8, 7) == (planned.steps[TRAIN].peak_bytes, planned.steps[TRAIN].disk_bytes)
+    assert "probe" == planned.steps["evaluate/dense/seed0"].basis
 
 
 def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
-    """What took 100 s with seven threads says nothing of two."""
+    """A time of 100 s with seven threads does not count for two."""
     made(store, compiled(DIGITS), {"train/snip/0.9/seed0": 100.0}, threads=7)
 
     assert "probe" == priced(compiled(DIGITS), store).steps[TRAIN].basis
@@ -205,7 +207,7 @@ def test_steps_of_another_environment_do_not_refine(store: Store) -> None:
 
 @pytest.mark.parametrize("placement", [Placement("cpu", 2, evaluation_batch=10), Placement("cpu", 2, stream=True)])
 def test_peaks_of_smaller_places_are_not_taken_for_usual_ones(store: Store, placement: Placement) -> None:
-    """What a step held with fewer images at once, or with data on disk, says nothing of the usual."""
+    """The memory of a step with fewer images at once, or with data on disk, does not count for the default."""
     plan = compiled(DIGITS)
     made(store, plan, {"evaluate/snip/0.9/seed0": 1.0}, placement=placement)
     price = priced(plan, store).steps["evaluate/erk/0.9/seed0"]
@@ -218,9 +220,9 @@ def test_peaks_of_other_amounts_of_data_are_not_taken(store: Store) -> None:
     """Twelve times the images are trained at the same rate, and hold more."""
     plan = compiled(DIGITS)
     made(store, compiled(DIGITS, "dataset={name: digits, images_per_class: 10}"), {"train/snip/0.9/seed0": 3.0})
-    found = priced(plan, store).steps[TRAIN]
+    estimate = priced(plan, store).steps[TRAIN]
 
-    assert ("finished steps", True) == (found.basis, found.peak_bytes != 7 * 10**8)
+    assert ("finished steps", True) == (estimate.basis, estimate.peak_bytes != 7 * 10**8)
 
 
 def test_peak_memory_is_that_of_the_worst_moment() -> None:
@@ -236,10 +238,10 @@ def test_peak_memory_is_that_of_the_worst_moment() -> None:
 
 def test_a_plan_that_fits_changes_nothing(store: Store) -> None:
     """Without a limit that binds, the defaults stay."""
-    found = fitted(store)
+    fit = fitted(store)
 
-    assert ((), None) == (found.adjustments, found.problem)
-    assert Placement("cpu", 2) == found.placement
+    assert ((), None) == (fit.adjustments, fit.problem)
+    assert Placement("cpu", 2) == fit.placement
 
 
 def test_memory_is_kept_by_smaller_evaluations(store: Store) -> None:
@@ -248,12 +250,12 @@ def test_memory_is_kept_by_smaller_evaluations(store: Store) -> None:
     heaviest = max(usual, key=lambda name: usual[name])
     assert heaviest.startswith(("mask", "label"))  # 256 gradients at 2 MB: not what can be made smaller
     limit = "target.memory=" + f"{usual[heaviest] - 10**6}B"
-    found = fitted(store, limit)
+    fit = fitted(store, limit)
 
-    assert found.problem is not None
-    assert 3 == found.problem.exit_code
-    assert f"step `{heaviest}`" in found.problem.message
-    would = (found.problem.hint or "").split("--set ")[1].split("`")[0]
+    assert fit.problem is not None
+    assert 3 == fit.problem.exit_code
+    assert f"step `{heaviest}`" in fit.problem.message
+    would = (fit.problem.hint or "").split("--set ")[1].split("`")[0]
     assert fitted(store, would).problem is None
 
 
@@ -261,30 +263,30 @@ def test_evaluation_and_data_are_made_smaller(store: Store) -> None:
     """Evaluation batches are halved first; data stay on disk where that is not enough."""
     large = known_rates({"forward_bytes": 1e7})
     usual = max(e.peak_bytes for e in fitted(store, calibration=large).price.steps.values())
-    found = fitted(store, f"target.memory={usual - 10**9}B", calibration=large)
+    fit = fitted(store, f"target.memory={usual - 10**9}B", calibration=large)
 
-    assert found.problem is None
-    assert ["images evaluated at once"] == [taken.what for taken in found.adjustments]
-    assert found.placement.evaluation_batch < 1000
-    assert max(e.peak_bytes for n, e in found.price.steps.items()) <= found.memory
+    assert fit.problem is None
+    assert ["images evaluated at once"] == [adjustment.what for adjustment in fit.adjustments]
+    assert fit.placement.evaluation_batch < 1000
+    assert max(e.peak_bytes for n, e in fit.price.steps.items()) <= fit.memory
 
 
 def test_what_cannot_fit_names_a_batch_that_would(store: Store) -> None:
     """Training at 10 MB an image: the batch is written in keys, so it is named and not changed."""
     large = known_rates({"train_bytes": 1e7})
-    found = fitted(store, "target.memory=1300MB", calibration=large)
+    fit = fitted(store, "target.memory=1300MB", calibration=large)
 
-    assert found.problem is not None
-    assert "training.batch=64" in (found.problem.hint or "")
+    assert fit.problem is not None
+    assert "training.batch=64" in (fit.problem.hint or "")
     assert fitted(store, "target.memory=1300MB", "training.batch=64", calibration=large).problem is None
 
 
 def test_less_memory_than_torch_takes(store: Store) -> None:
     """No size of anything would fit, and the hint says so."""
-    found = fitted(store, "target.memory=100MiB")
+    fit = fitted(store, "target.memory=100MiB")
 
-    assert found.problem is not None
-    assert "torch and image readers take 552 MiB here" in (found.problem.hint or "")
+    assert fit.problem is not None
+    assert "torch and image readers take 552 MiB here" in (fit.problem.hint or "")
 
 
 def open_spec(folder: Path, *extra: str) -> Path:
@@ -297,29 +299,29 @@ def open_spec(folder: Path, *extra: str) -> Path:
 
 
 def test_time_takes_from_what_is_open(store: Store, tmp_path: Path) -> None:
-    """Epochs of the proxy go first; what is compared is trained as ever, and the price keeps to the limit."""
+    """Epochs of the proxy go first; compared methods train unchanged, and the price keeps to the limit."""
     path = open_spec(tmp_path)
     usual = fitted(store, spec=path)
     limit = round(usual.left.seconds)
-    found = fitted(store, f"target.time={limit}s", spec=path)
+    fit = fitted(store, f"target.time={limit}s", spec=path)
 
-    assert found.left.seconds <= 0.8 * limit < usual.left.seconds
-    assert {"irp.epochs"} == {taken.what for taken in found.adjustments} - {"tuning.trials"}
-    assert EPOCHS == found.plan.steps[TRAIN].options["training"]["epochs"]
-    assert EPOCHS > found.plan.steps["irp/seed100/round1"].options["training"]["epochs"] >= 3
+    assert fit.left.seconds <= 0.8 * limit < usual.left.seconds
+    assert {"irp.epochs"} == {adjustment.what for adjustment in fit.adjustments} - {"tuning.trials"}
+    assert EPOCHS == fit.plan.steps[TRAIN].options["training"]["epochs"]
+    assert EPOCHS > fit.plan.steps["irp/seed100/round1"].options["training"]["epochs"] >= 3
 
 
 def test_time_never_takes_what_was_written(store: Store) -> None:
     """The digits spec writes rounds and trials; only the epochs of its proxy are open."""
     usual = fitted(store)
-    found = fitted(store, f"target.time={round(0.9 * usual.left.seconds)}s")
+    fit = fitted(store, f"target.time={round(0.9 * usual.left.seconds)}s")
 
-    assert ["irp.epochs"] == [taken.what for taken in found.adjustments]
-    assert 8 == found.plan.spec.irp.rounds
+    assert ["irp.epochs"] == [adjustment.what for adjustment in fit.adjustments]
+    assert 8 == fit.plan.spec.irp.rounds
 
 
 def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
-    """When the machine turns out a little slower, the next plan has the same keys; `refit` chooses anew."""
+    """When the machine turns out a little slower, the next plan has the same keys; `refit` chooses again."""
     path = open_spec(tmp_path)
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     first = fitted(store, limit, spec=path)
@@ -360,12 +362,12 @@ def test_a_finished_choice_has_nothing_to_run(store: Store, tmp_path: Path) -> N
 def test_too_little_time_is_refused_with_what_would_do(store: Store, tmp_path: Path) -> None:
     """Even the least of everything takes longer: the hint's time is one that fits."""
     path = open_spec(tmp_path)
-    found = fitted(store, "target.time=5s", spec=path)
+    fit = fitted(store, "target.time=5s", spec=path)
 
-    assert isinstance(found.problem, FitError)
-    assert "even with the minimum of irp.epochs, tuning.trials, irp.rounds" in found.problem.message
-    assert found.problem.hint is not None
-    would = found.problem.hint.split("--set ")[1].split("`")[0]
+    assert isinstance(fit.problem, FitError)
+    assert "even with the minimum of irp.epochs, tuning.trials, irp.rounds" in fit.problem.message
+    assert fit.problem.hint is not None
+    would = fit.problem.hint.split("--set ")[1].split("`")[0]
     assert fitted(store, would, spec=path).problem is None
 
 
@@ -374,10 +376,10 @@ def test_an_irp_is_spread_over_the_specs_that_use_it(store: Store) -> None:
     plan = compiled(DIGITS)
     finish(plan, store)
     index = open_index(store)
-    found = price(plan, store, index, statuses(plan, store, index), calibration=KNOWN)
+    by_step = price(plan, store, index, statuses(plan, store, index), calibration=KNOWN)
     for user in ("a.yaml", "b.yaml", "a.yaml"):
         remember_use(plan, store, user)
-    sharing = shared(plan, store, index, found, "c.yaml")
+    sharing = shared(plan, store, index, by_step, "c.yaml")
 
     assert sharing is not None
     assert (10.0, 3) == (sharing.seconds, sharing.specs)  # init, 8 rounds and labels of a second each
@@ -399,24 +401,24 @@ def test_a_proxy_is_priced(store: Store) -> None:
 
 def test_the_json_of_a_plan_has_its_price(store: Store) -> None:
     """Every step has an estimate; the summary adds them up and says whether it fits."""
-    found = fitted(store)
-    told = plan_json(found)
+    fit = fitted(store)
+    document = plan_json(fit)
 
-    assert all(step["estimate"]["seconds"] > 0 for step in told["steps"])
-    assert told["summary"]["fits"] is True
-    assert told["summary"]["seconds"] == pytest.approx(found.left.seconds, abs=0.01)
-    assert told["summary"]["seconds"] > 2.0
+    assert all(step["estimate"]["seconds"] > 0 for step in document["steps"])
+    assert document["summary"]["fits"] is True
+    assert document["summary"]["seconds"] == pytest.approx(fit.left.seconds, abs=0.01)
+    assert document["summary"]["seconds"] > 2.0
     assert fitted(store, "target.memory=100MiB").problem is not None
-    assert plan_json(replace(found, problem=FitError("too large")))["summary"]["fits"] is False
+    assert plan_json(replace(fit, problem=FitError("too large")))["summary"]["fits"] is False
 
 
 def test_a_plan_that_fits_is_not_refused_for_its_least(store: Store, tmp_path: Path) -> None:
-    """With the usual IRP in the store, the least of everything costs more than what is left: it is left as it is."""
+    """With the default IRP in the store, the least of everything costs more than the rest: nothing changes."""
     path = open_spec(tmp_path)
     usual = fitted(store, spec=path)
     finish(usual.plan, store)
     left = fitted(store, "seeds=[0,1]", spec=path).left.seconds
-    found = fitted(store, "seeds=[0,1]", f"target.time={round(1.1 * left)}s", spec=path)
+    fit = fitted(store, "seeds=[0,1]", f"target.time={round(1.1 * left)}s", spec=path)
 
-    assert found.problem is None
-    assert found.left.seconds <= 1.1 * left
+    assert fit.problem is None
+    assert fit.left.seconds <= 1.1 * left

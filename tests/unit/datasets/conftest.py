@@ -1,4 +1,4 @@
-"""What the tests of the datasets share: a cache of their own, and files to read."""
+"""Fixtures of the tests of datasets: a separate cache, and files to read."""
 
 from __future__ import annotations
 

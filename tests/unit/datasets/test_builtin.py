@@ -55,7 +55,7 @@ def write_cifar(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_digests_are_those_that_torchvision_compares() -> None:
-    """What names a set in keys is what torchvision checks its download with."""
+    """The name of a set in keys is the digest that torchvision checks its download with."""
     assert [digest for _, digest in KNOWN.MNIST.resources] == _MNIST.md5
     assert [digest for _, digest in KNOWN.FashionMNIST.resources] == _FASHION.md5
     assert KNOWN.CIFAR10.tgz_md5 == _CIFAR10.md5
@@ -64,7 +64,7 @@ def test_digests_are_those_that_torchvision_compares() -> None:
 
 
 def test_files_are_those_that_torchvision_reads() -> None:
-    """What is looked for is what torchvision would look for."""
+    """The files are those that torchvision would read."""
     cifar, hundred = KNOWN.CIFAR10, KNOWN.CIFAR100
     for kind, published in ((cifar, _CIFAR10), (hundred, _CIFAR100)):
         listed = [f"{kind.base_folder}/{name}" for name, _ in [*kind.train_list, *kind.test_list]]
@@ -141,7 +141,7 @@ def test_a_damaged_cifar_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_is_missing_is_told_with_what_fetches_it(tmp_path: Path, name: str) -> None:
-    """One sentence says what is not there, one gives a command; shape, classes and identity are known all the same."""
+    """One sentence names the missing files, one gives a command; shape, classes and identity are known all the same."""
     source = open_source(name, {"root": str(tmp_path)})
     problem, hint = source.missing() or ("", "")
 
@@ -161,7 +161,7 @@ def test_what_is_missing_is_told_with_what_fetches_it(tmp_path: Path, name: str)
 def test_nothing_is_downloaded_unless_it_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """`download: true` lets torchvision fetch what is missing, once, when it is loaded; otherwise nobody does."""
+    """`download: true` lets torchvision fetch missing files, once, when the set is loaded; otherwise nothing does."""
     published = {"mnist": _MNIST, "fashion_mnist": _FASHION, "cifar10": _CIFAR10, "cifar100": _CIFAR100, "svhn": _SVHN}
     kind = getattr(KNOWN, published[name].kind)
     calls: list[str] = []
@@ -183,7 +183,7 @@ def test_nothing_is_downloaded_unless_it_is_asked_for(
 
 
 def test_a_download_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What torchvision fetches is loaded, and what is there is not fetched again."""
+    """Fetched files are loaded, and existing files are not fetched again."""
     calls = []
 
     def download(self: Any) -> None:
@@ -216,7 +216,7 @@ def test_tiny_imagenet_is_fetched_once(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_numbers_choose_classes_of_a_set_that_is_not_there(tmp_path: Path) -> None:
-    """Two classes of ten: a fifth of the images, whether or not the files are there."""
+    """Two classes of ten: a fifth of the images, whether or not the files exist."""
     source = open_source("cifar10", {"root": str(tmp_path), "classes": ("cat", "dog"), "validation": 1000})
 
     assert (2, 9000, 2000) == (source.classes, source.train_images, source.test_images)
@@ -224,7 +224,7 @@ def test_numbers_choose_classes_of_a_set_that_is_not_there(tmp_path: Path) -> No
 
 
 def test_mnist_in_colour_of_its_own(tmp_path: Path) -> None:
-    """Fashion-MNIST lies in a folder of its own, so both can share a root."""
+    """Fashion-MNIST lies in a separate folder, so both can share a root."""
     write_idx(tmp_path, "FashionMNIST")
     source = open_source("fashion_mnist", {"root": str(tmp_path), "images_per_class": 2, "validation": 100})
 

@@ -1,4 +1,4 @@
-"""Which images are used, and how they are split."""
+"""Selection and splitting of images."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def numbered(labels: Any, first: int = 0) -> Split:
 
 
 def pool_of(train: Any, validation: Any = None, test: Any = None, classes: int = 4) -> Pool:
-    """A set of these labels, whose images tell their numbers: validation from 20,000, test from 40,000."""
+    """A set with these labels, whose images encode their numbers: validation from 20,000, test from 40,000."""
     given = {"train": train, "validation": validation, "test": test}
     first = {"train": 0, "validation": 20_000, "test": 40_000}
     parts = {purpose: numbered(labels, first[purpose]) for purpose, labels in given.items() if labels is not None}
@@ -46,7 +46,7 @@ def chosen(pool: Pool, **part: Any) -> Source:
 
 
 def numbers_of(split: Split) -> list[int]:
-    """Which images a split has."""
+    """Return the numbers of a split's images."""
     pixels = split.read(numpy.arange(len(split.labels))).astype(int)
     return [int(256 * high + low) for high, low in pixels[:, 0, :, 0]]
 
@@ -73,7 +73,7 @@ EVEN = [number % 4 for number in range(100)]
     ],
 )
 def test_sizes_of_a_set_without_splits(part: dict[str, Any], expected: tuple[int, ...]) -> None:
-    """A tenth each is set aside unless it is said otherwise, and what is known before is what is loaded."""
+    """A tenth each is held out by default, and planned sizes equal loaded ones."""
     source = chosen(pool_of(EVEN), **part)
 
     assert expected == counts(source.load())
@@ -99,8 +99,8 @@ def test_own_splits_are_kept(validation: int | None, test: int | None, part: Any
 
     assert expected == counts(splits)
     assert (test is not None) == (min(numbers_of(splits["test"])) >= 40_000)
-    own = validation is not None and "validation" not in part
-    assert own == (min(numbers_of(splits["validation"])) >= 20_000)
+    has_validation = validation is not None and "validation" not in part
+    assert has_validation == (min(numbers_of(splits["validation"])) >= 20_000)
 
 
 def test_fewer_images_are_a_subset() -> None:
@@ -140,7 +140,7 @@ def test_classes_are_numbered_anew() -> None:
     ],
 )
 def test_what_cannot_be_chosen(part: dict[str, Any], message: str, hint: str | None) -> None:
-    """What a set does not have is told before anything is loaded, with what to do about it."""
+    """An impossible choice is an error before anything is loaded, with the remedy."""
     with pytest.raises(UsageError) as caught:
         chosen(pool_of(EVEN), **part)
 
@@ -189,7 +189,7 @@ def test_test_images_of_its_own_are_not_set_aside() -> None:
     ],
 )
 def test_an_empty_split_is_an_error(pool: Pool, part: dict[str, Any], purpose: str) -> None:
-    """Where the chosen classes have no images for a purpose, loading says so."""
+    """If the chosen classes have no images for a purpose, loading says so."""
     with pytest.raises(UsageError, match=f"has no {purpose} image of the classes") as caught:
         chosen(pool, **part).load()
 
@@ -197,7 +197,7 @@ def test_an_empty_split_is_an_error(pool: Pool, part: dict[str, Any], purpose: s
 
 
 def test_what_is_set_aside_is_what_the_identity_says() -> None:
-    """Where classes are of different sizes, a default and the same number written out are the same set."""
+    """If classes differ in size, a default and the same number written out are the same set."""
     pool = pool_of([0] * 70 + [1] * 20 + [2] * 10, classes=3)
     default = chosen(pool, classes=("a", "b"))
     _, validation, test = default.identity["split"]
@@ -238,7 +238,7 @@ def test_the_size_is_the_shape() -> None:
 
 
 def test_a_missing_set_can_be_planned_with_but_not_loaded() -> None:
-    """What is not there has a source that says what is missing; loading it raises, unless it is fetched."""
+    """A missing set has a source that names the missing files; loading it raises, unless it is fetched."""
     pool = replace(pool_of(EVEN), missing=lambda: ("it is gone", "get it"))
     source = chosen(pool)
 
@@ -266,10 +266,10 @@ labelled = st.integers(2, 6).flatmap(
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(labelled, st.integers(1, 8), st.integers(1, 8), st.none() | st.integers(1, 9))
 def test_splits_share_nothing_and_leave_nothing_out(
-    found: tuple[int, list[int]], validation: int, test: int, limit: int | None
+    result: tuple[int, list[int]], validation: int, test: int, limit: int | None
 ) -> None:
     """Splits are disjoint, have their labels, and are everything unless fewer images are asked for."""
-    classes, labels = found
+    classes, labels = result
     source = chosen(pool_of(labels, classes=classes), validation=validation, test=test, images_per_class=limit)
     splits = source.load()
     numbers = [numbers_of(splits[purpose]) for purpose in PURPOSES]

@@ -134,7 +134,7 @@ def test_a_small_picture_is_enlarged() -> None:
 
 
 def test_images_of_several_sizes() -> None:
-    """Sizes that differ are told, with the option that makes them one; with it, there is nothing to tell."""
+    """Different sizes are an error that names the option; with the option, they load."""
     files = [picture(size=(6, 4)), picture(size=(4, 6)), picture(size=(5, 5)), picture(size=(7, 7))]
 
     def split(size: int | None) -> Any:
@@ -156,7 +156,7 @@ def test_images_of_several_sizes() -> None:
     ],
 )
 def test_a_broken_file_is_named(data: bytes, message: str) -> None:
-    """What cannot be decoded is told by name and without addresses in memory."""
+    """An undecodable image is reported by name and without addresses in memory."""
     with pytest.raises(StepError, match=f"the file cannot be decoded: .*({message})") as caught:
         decoded(data)
 
@@ -165,7 +165,7 @@ def test_a_broken_file_is_named(data: bytes, message: str) -> None:
 
 
 def test_only_what_is_read_is_decoded() -> None:
-    """A split that is not read decodes nothing, and one that is decodes what is asked for."""
+    """A split that is not read decodes nothing, and one that is decodes the requested images."""
     asked = []
 
     def encoded(number: int) -> tuple[str, bytes]:
@@ -226,7 +226,7 @@ def test_images_of_every_usual_kind(images: Any, expected: Any) -> None:
     ],
 )
 def test_images_of_no_usual_kind(images: Any, message: str) -> None:
-    """What cannot be an image set is told with the place it came from."""
+    """Invalid image data are reported with their source."""
     with pytest.raises(UsageError, match=f"here: images .*{message}|here: .*{message}"):
         pixels_of(images, "here")
 

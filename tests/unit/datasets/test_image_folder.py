@@ -42,7 +42,7 @@ def test_splits_of_a_folder(tmp_path: Path, folders: dict[str, int], expected: t
 
 
 def test_classes_are_in_the_order_of_their_names(tmp_path: Path) -> None:
-    """Labels follow the names, and what is empty, hidden or no image is no class and no image."""
+    """Labels follow the names; empty folders, hidden files and other files are neither classes nor images."""
     write_pictures(tmp_path, {"b": 12, "a": 12, ".hidden": 3, "c": 12, "b/.thumbnails": 5})
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes").mkdir()
@@ -57,7 +57,7 @@ def test_classes_are_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 
 def test_the_identity_is_the_content(tmp_path: Path) -> None:
-    """Where the folder lies and when files were written does not matter; a byte, a class or a split does."""
+    """The path of the folder and the times of files do not matter; a byte, a class or a split does."""
     folders = {"train/cat": 12, "train/dog": 12, "test/dog": 3}
     root = write_pictures(tmp_path / "one", folders)
     identity = opened(root).identity
@@ -101,7 +101,7 @@ def test_names_that_keep_their_order_do_not_matter(tmp_path: Path) -> None:
     ],
 )
 def test_folders_that_contradict_themselves(tmp_path: Path, folders: dict[str, int], message: str) -> None:
-    """What cannot be meant is told when it is planned."""
+    """A contradiction is an error of the plan."""
     with pytest.raises(UsageError, match=message):
         opened(write_pictures(tmp_path, folders))
 
@@ -148,7 +148,7 @@ def test_a_split_or_a_class(tmp_path: Path) -> None:
 
 
 def test_folders_next_to_splits_are_left_out(tmp_path: Path) -> None:
-    """Where splits share classes, every other image is counted and its folder named."""
+    """If splits share classes, every other image is counted and its folder named."""
     folders = {"train/cat": 12, "train/dog": 12, "test/cat": 3, "extra/cow": 5, "train": 2, "": 1, "val": 4}
     source = opened(write_pictures(tmp_path, folders))
 
@@ -280,7 +280,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     ],
 )
 def test_a_folder_that_is_not_there(tmp_path: Path, folders: dict[str, int] | None, what: str) -> None:
-    """A plan can be made; loading says what was looked for."""
+    """A plan is possible; loading names the expected files."""
     root = tmp_path / "photos"
     if folders is not None:
         root.mkdir()
@@ -294,7 +294,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path, folders: dict[str, int] | No
 
 
 def test_what_cannot_be_decoded_is_named(tmp_path: Path) -> None:
-    """The file is told, whether it is the first one that a plan looks at or a later one."""
+    """The error names the file, whether it is the first one that a plan reads or a later one."""
     root = write_pictures(tmp_path, {"cat": 12, "dog": 12})
     (root / "dog" / "0005.png").write_bytes(picture()[:50])
     with pytest.raises(StepError, match=r"dog.0005\.png cannot be decoded"):

@@ -29,7 +29,7 @@ def opened(path: Any, **options: Any) -> Source:
 
 
 def reds(splits: Splits, purpose: str) -> list[int]:
-    """The numbers that the pictures of a split tell."""
+    """Return the numbers that the pixels of a split encode."""
     return sorted(int(pixel[1]) for pixel in everything(splits[purpose])[:, 0, 0])
 
 
@@ -189,7 +189,7 @@ def test_a_column_called_label_is_the_one(tmp_path: Path) -> None:
     ],
 )
 def test_files_that_do_not_hold_a_set(tmp_path: Path, rows: Any, names: Any, options: Any, message: str) -> None:
-    """Columns that are not there or hold other things are told when it is planned."""
+    """Missing columns, and columns of other types, are errors of the plan."""
     write_parquet(tmp_path / "a.parquet", rows, names)
 
     with pytest.raises(UsageError, match=message):
@@ -200,7 +200,7 @@ def test_files_that_do_not_hold_a_set(tmp_path: Path, rows: Any, names: Any, opt
     ("labels", "message"), [([0, -1] * 6, "has label -1"), ([0, 2] * 6, "has label 2"), ([0, None] * 6, "in row 1")]
 )
 def test_labels_that_are_no_class(tmp_path: Path, labels: Any, message: str) -> None:
-    """A label beyond the classes of the metadata, such as the -1 of hidden test labels, is told with its file."""
+    """A label beyond the classes of the metadata, such as the -1 of hidden test labels, is reported with its file."""
     write_parquet(tmp_path / "train.parquet", {"image": encoded(12), "label": [0, 1] * 6}, NAMES)
     write_parquet(tmp_path / "test.parquet", {"image": encoded(12), "label": labels}, NAMES)
 
@@ -468,7 +468,7 @@ def test_files_of_different_classes(tmp_path: Path) -> None:
 
 
 def test_what_is_no_parquet_file(tmp_path: Path) -> None:
-    """Another file under that name is told."""
+    """Another file under that name is an error."""
     (tmp_path / "a.parquet").write_bytes(b"version https://git-lfs.github.com/spec/v1")
 
     with pytest.raises(UsageError, match=r"a\.parquet is not a Parquet file"):
@@ -476,7 +476,7 @@ def test_what_is_no_parquet_file(tmp_path: Path) -> None:
 
 
 def test_a_broken_image_is_told_by_row(tmp_path: Path) -> None:
-    """Which file, which row."""
+    """The error names file and row."""
     rows = [*encoded(5), {"bytes": b"", "path": "elsewhere.png"}, *encoded(6)]
     write_parquet(tmp_path / "a.parquet", {"image": rows, "label": [0, 1] * 6}, NAMES)
 
@@ -520,13 +520,13 @@ def test_images_keep_their_file_order_and_labels(tmp_path: Path) -> None:
         rows = {"image": encoded(count, first), "label": [(first + at) % 2 for at in range(count)]}
         write_parquet(tmp_path / f"train-{part}.parquet", rows, NAMES)
     splits = opened(str(tmp_path)).load()
-    found = {
+    result = {
         int(pixel): int(label)
         for purpose in ("train", "validation", "test")
         for pixel, label in zip(everything(splits[purpose])[:, 0, 0, 1], splits[purpose].labels, strict=True)
     }
 
-    assert {number: number % 2 for number in (0, 1, 2, 20, *range(40, 48))} == found
+    assert {number: number % 2 for number in (0, 1, 2, 20, *range(40, 48))} == result
 
 
 def test_grey(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def load(): return Set(30), torch.utils.data.Subset(Set(30), range(6))
     ],
 )  # fmt: skip
 def test_what_a_factory_must_not_give(tmp_path: Path, body: str, message: str) -> None:
-    """Whatever goes wrong in the user's code is told where it can be mended."""
+    """Every error of user code is reported with its file and line."""
     with pytest.raises(UsageError, match=message):
         opened(tmp_path, body)
 
@@ -237,7 +237,7 @@ def test_labels_that_surprise_are_named(tmp_path: Path, body: str, warning: str)
 
 
 def test_options_are_passed_on(tmp_path: Path) -> None:
-    """What autosparse does not know is the factory's; one it does not know either is told."""
+    """Options that autosparse does not know go to the factory; one that it does not know either is an error."""
     body = "def load(*, count=30, kind='a'): return (images(count), labels(count)), None"
     source = opened(tmp_path, body, count=60, images_per_class=5)
 

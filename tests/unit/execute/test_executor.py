@@ -19,7 +19,7 @@ from autosparse.store import Artifact, Store
 from tests.plans import DIGITS, compiled
 
 
-class Told:
+class Recorder:
     """An observer that keeps the seconds of finished steps."""
 
     def __init__(self) -> None:
@@ -31,8 +31,8 @@ class Told:
 
 
 def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that finds its input damaged begins anew when that has been made again."""
-    plan, told, tried = compiled(DIGITS, "target.threads=1"), Told(), []
+    """A step with a damaged input restarts when the input has been rebuilt."""
+    plan, events, tried = compiled(DIGITS, "target.threads=1"), Recorder(), []
 
     def publish(self: Any, step: Step, *_: object) -> Artifact:
         tried.append(step.name)
@@ -43,10 +43,10 @@ def test_making_an_input_again_is_not_time_of_the_step(tmp_path: Path, monkeypat
     rebuild: Callable[[Any, DamagedArtifact], None] = lambda self, damage: time.sleep(0.5)  # noqa: E731
     monkeypatch.setattr(StepRunner, "_publish", publish)
     monkeypatch.setattr(StepRunner, "rebuild", rebuild)
-    StepRunner(plan, Store(tmp_path), told, local(Placement("cpu", 1))).run(plan.steps["tune"])
+    StepRunner(plan, Store(tmp_path), events, local(Placement("cpu", 1))).run(plan.steps["tune"])
 
     assert ["tune", "tune"] == tried
-    assert told.seconds["tune"] < 0.5
+    assert events.seconds["tune"] < 0.5
 
 
 def test_what_a_run_goes_on_from_tells_its_metrics() -> None:

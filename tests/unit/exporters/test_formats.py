@@ -30,15 +30,15 @@ def model(sparsity: float, shape: tuple[int, ...] = (64, 32, 3, 3), seed: int = 
     )
 
 
-def assert_same(expected: Model, found: Model) -> None:
+def assert_same(expected: Model, result: Model) -> None:
     """The same tensors and masks under the same names."""
-    assert expected.state.keys() == found.state.keys()
-    assert expected.masks.keys() == found.masks.keys()
+    assert expected.state.keys() == result.state.keys()
+    assert expected.masks.keys() == result.masks.keys()
     for name, tensor in expected.state.items():
-        assert torch.equal(tensor, found.state[name])
-        assert tensor.dtype == found.state[name].dtype
+        assert torch.equal(tensor, result.state[name])
+        assert tensor.dtype == result.state[name].dtype
     for name, mask in expected.masks.items():
-        assert torch.equal(mask, found.masks[name])
+        assert torch.equal(mask, result.masks[name])
 
 
 @pytest.mark.parametrize("format", [entry.name for entry in exporters if entry.facts["exact"]])
@@ -70,7 +70,7 @@ def pruned(name: str, shape: tuple[int, int, int]) -> Model:
 
 
 def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned", **options: object) -> dict[str, Any]:
-    """What a run knows of a model."""
+    """Content of the card of a model."""
     made = {"data": {"identity": {"name": "digits"}}, "train": {"training": {"epochs": 1}}, "mask": options}
     layers = [{"name": "a.weight", "size": 200, "kept": 3}]
     return {
@@ -83,7 +83,7 @@ def about(name: str, shape: tuple[int, ...] = (3, 4, 4), method: str = "learned"
 
 
 def test_a_model_card_tells_how_good_it_is_and_how_it_was_made() -> None:
-    """Mean and spread over seeds, controls, what is kept, how to use it; its head is YAML that a hub reads."""
+    """Mean and spread over seeds, controls, kept weights, usage; its head is YAML that a hub reads."""
     text = hub(replace(model(0.9), about=about("vgg")), license="mit")["README.md"].decode()
     head = yaml.safe_load(text.split("---\n")[1])
 
@@ -132,11 +132,11 @@ def test_compact_is_near_the_limit_of_information(sparsity: float) -> None:
     entropy = -share * math.log2(share) - (1 - share) * math.log2(1 - share)
     rest = len(dump_tensors({name: tensor for name, tensor in given.state.items() if name != "a.weight"}))
 
-    taken = len(compact(given)[FILE]) - rest
+    chosen = len(compact(given)[FILE]) - rest
 
-    assert taken < 1.15 * (4 * kept + size * entropy / 8)
+    assert chosen < 1.15 * (4 * kept + size * entropy / 8)
     if sparsity >= 0.95:
-        assert taken < 4 * kept + size / 8
+        assert chosen < 4 * kept + size / 8
 
 
 @pytest.mark.parametrize("values", ["float16", "bfloat16"])
@@ -144,14 +144,14 @@ def test_values_may_be_rounded(values: str) -> None:
     """To half the bytes: each weight is the nearest number of that kind, pruned ones stay zero."""
     given = model(0.9)
     whole, files = compact(given), compact(given, values=values)
-    found = read(files).state["a.weight"]
+    result = read(files).state["a.weight"]
 
     assert len(files[FILE]) < 0.75 * len(whole[FILE])
-    assert torch.equal(given.state["a.weight"].to(getattr(torch, values)).float(), found)
+    assert torch.equal(given.state["a.weight"].to(getattr(torch, values)).float(), result)
 
 
 def stored(**changed: torch.Tensor | None) -> dict[str, bytes]:
-    """A file of one tensor of six numbers, of which two are there, with parts of it changed or left out."""
+    """A file of one tensor of six numbers, two of them kept, with parts changed or left out."""
     parts: dict[str, torch.Tensor | None] = {
         "w/shape": torch.tensor([2, 3]), "w/values": torch.tensor([1.0, 2.0]),
         "w/steps": torch.tensor([1, 2], dtype=torch.uint8),

@@ -57,14 +57,14 @@ def test_a_peak_is_seen_and_forgotten() -> None:
     peak = PeakMemory("cpu")
     block = torch.ones(50_000_000)
     del block
-    found = peak.bytes
+    result = peak.bytes
     release_memory()
     after = PeakMemory("cpu").bytes
 
-    assert found is not None
+    assert result is not None
     assert after is not None
-    assert found - before > 150e6
-    assert found - after > 150e6
+    assert result - before > 150e6
+    assert result - after > 150e6
 
 
 def test_there_is_memory() -> None:

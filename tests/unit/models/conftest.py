@@ -1,4 +1,4 @@
-"""What the tests of the networks share with those of the science."""
+"""Fixtures that the tests of the networks share with those of the science."""
 
 from tests.unit.core.conftest import one_thread
 

@@ -43,7 +43,7 @@ def layers_of(network: nn.Module, shape: tuple[int, int, int]) -> tuple[Layer, .
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("name", models.names)
 class TestEveryModel:
-    """What holds for each network, for colour images and for digits."""
+    """Tests of each network, for colour images and for digits."""
 
     def test_logits(self, name: str, shape: tuple[int, int, int]) -> None:
         """A batch gives finite logits, one a class, in either mode."""
@@ -72,7 +72,7 @@ class TestEveryModel:
         assert counter.get_total_flops() == 2 * macs(layers)
 
     def test_layers_measure_the_same_without_numbers(self, name: str, shape: tuple[int, int, int]) -> None:
-        """What a layer's facts are does not depend on where its numbers lie."""
+        """The facts of a layer do not depend on the device of its numbers."""
         network = build(name, shape)
 
         expected = describe_layers(network, torch.zeros(1, *shape))
@@ -82,7 +82,7 @@ class TestEveryModel:
 
 @pytest.mark.parametrize("name", models.names)
 class TestEveryModelOnDigits:
-    """What holds for each network and needs no second shape."""
+    """Tests of each network that need no second shape."""
 
     def test_everything_trains(self, name: str) -> None:
         """Every parameter has a gradient that is not zero everywhere."""
@@ -180,7 +180,7 @@ def test_width_is_that_of_the_first_stage(width: int) -> None:
 
 
 def test_mlp_widths() -> None:
-    """The multilayer perceptron is LeNet-300-100 unless it is told otherwise."""
+    """The multilayer perceptron is LeNet-300-100 by default."""
     default = prunable_weights(outline("mlp", (1, 28, 28)))
     other = prunable_weights(models["mlp"].function((2, 3, 4), 5, widths=(6,)))
 

@@ -40,13 +40,13 @@ def weights(name: str, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0, *
 @pytest.mark.parametrize("name", models.names)
 def test_every_network_can_be_drawn_in_every_way(name: str, how: str) -> None:
     """Every prunable weight is finite, another than the network's own, and the seed's."""
-    own, drawn = weights(name), weights(name, initialization=how)
+    original, drawn = weights(name), weights(name, initialization=how)
     again, other = weights(name, initialization=how), weights(name, initialization=how, seed=1)
 
-    assert list(own) == list(drawn)
+    assert list(original) == list(drawn)
     for key, weight in drawn.items():
         assert bool(weight.isfinite().all()), key
-        assert not torch.equal(own[key], weight), key
+        assert not torch.equal(original[key], weight), key
         assert torch.equal(again[key], weight), key
         assert not torch.equal(other[key], weight), key
 
@@ -54,9 +54,9 @@ def test_every_network_can_be_drawn_in_every_way(name: str, how: str) -> None:
 @pytest.mark.parametrize("name", models.names)
 def test_own_is_what_a_network_does_itself(name: str) -> None:
     """`initialization: default` changes nothing."""
-    own, default = weights(name, initialization="default"), weights(name)
+    original, default = weights(name, initialization="default"), weights(name)
 
-    assert all(torch.equal(default[key], weight) for key, weight in own.items())
+    assert all(torch.equal(default[key], weight) for key, weight in original.items())
     assert "default" == Start().initialization
 
 
@@ -107,7 +107,7 @@ def test_options_of_a_library_are_passed_on() -> None:
 
 
 def test_networks_that_look_at_their_weights() -> None:
-    """What cannot be built without memory for numbers is traced with it."""
+    """A network that does not build on the meta device is traced on the CPU."""
     assert {"name": "torchvision:regnet_x_400mf"} == identify_model("torchvision:regnet_x_400mf", {}, SHAPE, 5)
 
 
@@ -138,7 +138,7 @@ def test_networks_that_look_at_their_weights() -> None:
 def test_networks_that_cannot_be(
     name: str, options: dict[str, Any], shape: tuple[int, int, int], message: str, hint: str
 ) -> None:
-    """What a library has no network for is told before anything runs, and nothing is downloaded."""
+    """A name that a library does not have is an error before anything runs, and nothing is downloaded."""
     with pytest.raises(UsageError, match=message) as caught:
         identify_model(name, options, shape, 5)
 
@@ -155,7 +155,7 @@ def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(tmp_path: Path) -> None:
-    """Where a file lies does not enter keys, what it holds does."""
+    """The path of a file does not enter keys, its content does."""
     code = tmp_path / "net.py"
     code.write_text(
         "import json, pathlib, torch\n"
@@ -165,8 +165,8 @@ def test_a_file_that_an_option_of_an_own_network_names_is_known_by_its_content(t
         "    return torch.nn.Sequential(flat, torch.nn.Linear(192, width), torch.nn.Linear(width, classes))\n"
     )
 
-    def identified(place: str, text: str) -> object:
-        file = tmp_path / place / "widths.json"
+    def identified(path: str, text: str) -> object:
+        file = tmp_path / path / "widths.json"
         file.parent.mkdir(exist_ok=True)
         file.write_text(text)
         options = {"widths": str(file), "initialization": "orthogonal"}

@@ -1,4 +1,4 @@
-"""What is known of a network on paper."""
+"""Facts of a network without its weights."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_facts_are_those_of_the_network(name: str) -> None:
     """Layers, parameters and multiply-adds on paper are those of the network that is built."""
-    found = network_facts({"name": name}, name, {}, (3, 16, 16), 7)
+    facts = network_facts({"name": name}, name, {}, (3, 16, 16), 7)
 
     network = build_model(name, {}, (3, 16, 16), 7)
     layers = describe_layers(network, torch.zeros(1, 3, 16, 16))
-    assert tuple(LayerFacts(layer.name, layer.size, layer.positions) for layer in layers) == found.layers
-    assert total_of(dict(network.named_parameters())) == found.parameters
-    assert macs(layers) == found.macs
-    assert found.saved_bytes > 0
-    assert found.live_bytes > 0
+    assert tuple(LayerFacts(layer.name, layer.size, layer.positions) for layer in layers) == facts.layers
+    assert total_of(dict(network.named_parameters())) == facts.parameters
+    assert macs(layers) == facts.macs
+    assert facts.saved_bytes > 0
+    assert facts.live_bytes > 0
 
 
 @pytest.mark.parametrize("name", ["resnet8", "mobilenet", "mlp", "torchvision:convnext_tiny"])
@@ -48,11 +48,11 @@ def test_a_large_network_is_known_as_well(name: str, tmp_path: Path, monkeypatch
     trace = facts._trace
     monkeypatch.setattr(facts, "_trace", spy)
     monkeypatch.setattr(facts, "_on_paper", lambda *_: False)
-    found = network_facts({"name": name}, name, {}, (3, 32, 32), 7)
+    result = network_facts({"name": name}, name, {}, (3, 32, 32), 7)
     monkeypatch.setattr(facts, "_on_paper", lambda *_: True)
     monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", str(tmp_path / "another"))
 
-    assert found == network_facts({"name": name}, name, {}, (3, 32, 32), 7)
+    assert result == network_facts({"name": name}, name, {}, (3, 32, 32), 7)
     assert ["cpu", "meta"] == devices
 
 
@@ -75,8 +75,8 @@ def test_what_would_take_long_is_traced_on_paper(
 
 def test_saved_bytes_by_hand() -> None:
     """A perceptron keeps for one image each layer's input, and the output's log-probabilities."""
-    found = network_facts({"name": "mlp"}, "mlp", {"widths": (5,)}, (1, 2, 2), 3)
+    facts = network_facts({"name": "mlp"}, "mlp", {"widths": (5,)}, (1, 2, 2), 3)
 
     # 4 inputs and 5 hidden units (a ReLU keeps its output, which is the next layer's input), 3 log-probabilities
     # and one label of 8 bytes; the loss keeps one number for the whole batch of two.
-    assert 4 * (4 + 5 + 3) + 8 <= found.saved_bytes <= 4 * (4 + 5 + 3) + 8 + 4
+    assert 4 * (4 + 5 + 3) + 8 <= facts.saved_bytes <= 4 * (4 + 5 + 3) + 8 + 4

@@ -1,4 +1,4 @@
-"""Budgets of a plan: translated by hand, refused with what is possible, and their keys."""
+"""Budgets of a plan: translated by hand, refused with the possible range, and their keys."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ def test_a_sparsity_in_every_currency() -> None:
 
 def test_parameters_in_every_currency() -> None:
     """30 parameters are the 14 that cannot be pruned and 16 weights: sparsity 0.9."""
-    told = translate(Amount("parameters", 30), FACTS)
+    printed = translate(Amount("parameters", 30), FACTS)
 
-    assert ("30 parameters", 0.9, 16, 30) == (told.budget, told.sparsity, told.kept, told.parameters)
+    assert ("30 parameters", 0.9, 16, 30) == (printed.budget, printed.sparsity, printed.kept, printed.parameters)
 
 
 @pytest.mark.parametrize(
@@ -78,22 +78,22 @@ def test_parameters_in_every_currency() -> None:
 )
 def test_bytes_in_every_currency(bytes_: int, kept: int) -> None:
     """20 other numbers of 4 bytes, then weights with their places (8 bytes) or a bitmap (20, and 4 each)."""
-    told = translate(Amount("bytes", bytes_), FACTS)
+    printed = translate(Amount("bytes", bytes_), FACTS)
 
-    assert kept == told.kept
-    assert compact_bytes(kept, FACTS) == told.bytes
+    assert kept == printed.kept
+    assert compact_bytes(kept, FACTS) == printed.bytes
     assert compact_bytes(kept, FACTS) <= bytes_ < compact_bytes(kept + 1, FACTS)
 
 
 def test_multiply_adds_in_every_currency() -> None:
     """106 buy 10 weights of `a` and 6 of `b` alike; at least 10 and 1 (11 cost 111), at most 4 and 60 (100)."""
-    told = translate(Amount("macs", 106), FACTS)
+    printed = translate(Amount("macs", 106), FACTS)
 
-    assert Between(11, 64, 16) == told.kept
-    assert Between(0.6, 0.93, 0.9) == told.sparsity
-    assert Between(25, 78, 30) == told.parameters
-    assert 106 == told.macs
-    assert Between(80 + 20 + 44, 80 + 20 + 256, 80 + 20 + 64) == told.bytes
+    assert Between(11, 64, 16) == printed.kept
+    assert Between(0.6, 0.93, 0.9) == printed.sparsity
+    assert Between(25, 78, 30) == printed.parameters
+    assert 106 == printed.macs
+    assert Between(80 + 20 + 44, 80 + 20 + 256, 80 + 20 + 64) == printed.bytes
 
 
 def test_the_ends_of_multiply_adds() -> None:
@@ -161,31 +161,31 @@ def test_an_amount_has_the_keys_of_the_sparsity_that_it_is() -> None:
 
 def test_two_budgets_that_are_one_share_their_steps() -> None:
     """A network within two budgets is made once, and is found under both."""
-    found = plan("0.9", "parameters=52")
+    planned = plan("0.9", "parameters=52")
 
-    assert keys(plan("0.9")) == keys(found)
-    assert ["0.9", "52 parameters"] == [cell.budget for cell in found.cells if cell.method == "snip"]
-    assert [0.9, 0.9] == [cell.sparsity for cell in found.cells if cell.method == "snip"]
+    assert keys(plan("0.9")) == keys(planned)
+    assert ["0.9", "52 parameters"] == [cell.budget for cell in planned.cells if cell.method == "snip"]
+    assert [0.9, 0.9] == [cell.sparsity for cell in planned.cells if cell.method == "snip"]
 
 
 def test_multiply_adds_are_an_option_of_masks_and_what_is_made_of_them() -> None:
     """No other step knows of them, and no step of a plain sparsity does."""
-    found = plan("0.9", "macs=100")
+    planned = plan("0.9", "macs=100")
 
-    assert keys(plan("0.9")) < keys(found)
-    about = found.steps["mask/snip/100-macs/seed0"].options
+    assert keys(plan("0.9")) < keys(planned)
+    about = planned.steps["mask/snip/100-macs/seed0"].options
     assert ({"macs": 100}, False) == (about["budget"], "sparsity" in about)
-    assert {"mask", "emit"} == {step.operation for step in found.steps.values() if "budget" in step.options}
+    assert {"mask", "emit"} == {step.operation for step in planned.steps.values() if "budget" in step.options}
     assert keys(plan("macs=100")).isdisjoint(step.key for step in plan("macs=101").of("mask"))
 
 
 def test_a_plan_translates_its_budgets() -> None:
     """In the order of the spec, for the network to prune; every weight of a perceptron is used once."""
-    told = translations(plan("parameters=52", "macs=37"))
+    printed = translations(plan("parameters=52", "macs=37"))
 
-    assert told is not None
-    assert [0.9, Between(0.9, 0.9, 0.9)] == [item.sparsity for item in told]
-    assert Between(37, 37, 37) == told[0].macs
+    assert printed is not None
+    assert [0.9, Between(0.9, 0.9, 0.9)] == [item.sparsity for item in printed]
+    assert Between(37, 37, 37) == printed[0].macs
 
 
 @pytest.mark.parametrize(
@@ -200,13 +200,13 @@ def test_a_plan_refuses_an_impossible_budget(budget: str) -> None:
 
 
 def test_every_budget_can_be_planned_without_images() -> None:
-    """How many weights parameters and bytes are is not known yet: nothing is translated, and no data are needed."""
+    """The number of weights for parameters and bytes is unknown: nothing is translated, and no data are needed."""
     text = BASE.replace("dataset: digits", "dataset: {name: image_folder, root: nowhere}")
-    found = plan("0.9", "macs=100", text=text)
-    check_budget(found)
+    planned = plan("0.9", "macs=100", text=text)
+    check_budget(planned)
 
-    assert translations(found) is None
+    assert translations(planned) is None
     for budget in ("parameters=52", "bytes=255"):
-        found = plan(budget, text=text)
-        check_budget(found)
-        assert {None} == {cell.sparsity for cell in found.cells if cell.mask}
+        planned = plan(budget, text=text)
+        check_budget(planned)
+        assert {None} == {cell.sparsity for cell in planned.cells if cell.mask}

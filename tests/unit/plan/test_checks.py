@@ -32,12 +32,12 @@ def plan(*overrides: str, text: str = BASE) -> Plan:
 
 def check(plan: Plan, name: str, subject: str = "snip") -> Check:
     """One check of a plan."""
-    (found,) = [check for check in plan.checks if (check.check, check.subject) == (name, subject)]
-    return found
+    (result,) = [check for check in plan.checks if (check.check, check.subject) == (name, subject)]
+    return result
 
 
 def keys(plan: Plan) -> set[str]:
-    """What a plan makes."""
+    """Return the keys of a plan's steps."""
     return {step.key for step in plan.steps.values()}
 
 
@@ -52,14 +52,16 @@ def test_checks_only_add() -> None:
 
 
 def test_checks_of_a_method() -> None:
-    """At the highest budget and the first seed; the shuffle is the control that is there."""
-    found = plan("sanity={methods: [snip]}")
+    """At the highest budget and the first seed; the shuffle is the existing control."""
+    planned = plan("sanity={methods: [snip]}")
 
-    assert list(CHECKS) == [check.check for check in found.checks]
-    assert {("snip", "0.9", 0)} == {(check.subject, check.budget, check.seed) for check in found.checks}
-    assert "evaluate/snip.shuffle/0.9/seed0" == check(found, "shuffle").step
-    assert [f"sanity/snip/0.9/seed0/{name}" for name in list(CHECKS)[1:]] == [step.name for step in found.of("sanity")]
-    step = found.steps["sanity/snip/0.9/seed0/invert"]
+    assert list(CHECKS) == [check.check for check in planned.checks]
+    assert {("snip", "0.9", 0)} == {(check.subject, check.budget, check.seed) for check in planned.checks}
+    assert "evaluate/snip.shuffle/0.9/seed0" == check(planned, "shuffle").step
+    assert [f"sanity/snip/0.9/seed0/{name}" for name in list(CHECKS)[1:]] == [
+        step.name for step in planned.of("sanity")
+    ]
+    step = planned.steps["sanity/snip/0.9/seed0/invert"]
     assert {"init", "data", f"mask.{next(iter(step.options['candidates']))}"} == set(step.inputs)
     assert 0.9 == step.options["sparsity"]
 
@@ -76,9 +78,9 @@ def test_the_shuffle_is_trained_where_no_control_is_it() -> None:
 
 
 def test_the_best_has_all_baselines_for_candidates() -> None:
-    """Which one it is, is known when they are evaluated: at the seeds that are checked, on validation images."""
-    found = plan("sanity={methods: [best], seeds: 2}")
-    step = found.steps["sanity/best/0.9/seed1/invert"]
+    """The best is known when they are evaluated: at the checked seeds, on validation images."""
+    planned = plan("sanity={methods: [best], seeds: 2}")
+    step = planned.steps["sanity/best/0.9/seed1/invert"]
     roles = {role.partition(".")[0] for role in step.inputs}
 
     assert {"random", "grasp", "synflow"} == set(
@@ -94,9 +96,9 @@ def test_the_best_has_all_baselines_for_candidates() -> None:
 
 def test_the_best_of_one_is_that_one() -> None:
     """One candidate needs no choice: its checks are those of the method by its name."""
-    found = plan("sanity={methods: [grasp, best], checks: [invert]}", "compare=[grasp]")
+    planned = plan("sanity={methods: [grasp, best], checks: [invert]}", "compare=[grasp]")
 
-    assert 1 == len(found.of("sanity"))
+    assert 1 == len(planned.of("sanity"))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_the_best_of_one_is_that_one() -> None:
     ],
 )
 def test_names_and_order_change_no_check(override: str) -> None:
-    """What methods are called, how they are listed, other seeds and budgets leave the checks where they are."""
+    """Names of methods, their order, and other seeds and budgets do not change the checks."""
     before, after = plan("sanity=true"), plan("sanity=true", override)
 
     assert {step.key for step in before.of("sanity")} == {step.key for step in after.of("sanity")}
@@ -127,9 +129,9 @@ def test_the_budget_and_the_checks_can_be_chosen() -> None:
 
 
 def test_checks_have_a_price() -> None:
-    """A check trains one network; an inverted schedule is driven twice, and one that scores nothing anew not at all."""
-    found = plan("sanity=true")
-    work = count_work(found)
+    """A check trains one network; an inverted schedule runs twice, and one without scoring not at all."""
+    planned = plan("sanity=true")
+    work = count_work(planned)
     trained, mask = work["train/snip/0.9/seed0"].load.units, work["mask/snip/0.9/seed0"].load.units
     priced = {name: work[f"sanity/snip/0.9/seed0/{name}"].load.units for name in list(CHECKS)[1:]}
 
@@ -156,10 +158,10 @@ def test_checks_have_a_price() -> None:
 )
 def test_controls_are_those_that_say_something(method: str, expected: dict[str, str]) -> None:
     """Quotas filled at random where they are allocated once, the finished masks permuted elsewhere."""
-    found = plan(f"method={method}", "controls=[shuffle, layer_mean]", "compare=[]")
-    controls = {cell.method.rpartition(".")[2]: cell.mask for cell in found.cells if cell.role == "control"}
+    planned = plan(f"method={method}", "controls=[shuffle, layer_mean]", "compare=[]")
+    controls = {cell.method.rpartition(".")[2]: cell.mask for cell in planned.cells if cell.role == "control"}
 
-    assert expected == {name: found.steps[str(mask)].operation for name, mask in controls.items()}
+    assert expected == {name: planned.steps[str(mask)].operation for name, mask in controls.items()}
     for mask in controls.values():
-        step = found.steps[str(mask)]
-        assert step.operation == "mask" or found.steps[step.inputs["mask"]].operation == "mask"
+        step = planned.steps[str(mask)]
+        assert step.operation == "mask" or planned.steps[step.inputs["mask"]].operation == "mask"

@@ -1,4 +1,4 @@
-"""What fills the layer quotas of a method that leaves it to its scorer."""
+"""Selections that fill the layer quotas of a method with a scorer."""
 
 from __future__ import annotations
 
@@ -28,33 +28,33 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def filling(found: Plan, method: str = "learned") -> Any:
+def filling(planned: Plan, method: str = "learned") -> Any:
     """The selection of a method's masks."""
-    (step,) = (step for step in found.of("mask") if step.name.split("/")[1] == method)
+    (step,) = (step for step in planned.of("mask") if step.name.split("/")[1] == method)
     return step.options["method"]["selection"]["name"]
 
 
 @pytest.mark.parametrize(("scorer", "expected"), [("mlp", "top"), ("paper", "top"), ("quota", "shuffle")])
 def test_a_kind_of_scorer_has_its_own(scorer: str, expected: str) -> None:
-    """Quotas alone rank no weights; the others are asked which are highest. What is written is what is done."""
+    """Quotas alone rank no weights; others keep the highest scores. A written selection is used."""
     assert expected == filling(plan(f"scorer={scorer}"))
     assert "balanced" == filling(plan(f"scorer={scorer}", "method={criterion: learned, selection: balanced}"),
                                  "learned+balanced")  # fmt: skip
 
 
 def test_a_shuffle_of_random_weights_is_left_out() -> None:
-    """It would be the same network: the control is there where it says something."""
+    """It would be the same network: the control exists only if it differs."""
     assert {"learned"} == {cell.method for cell in plan("scorer=quota").cells} - {"learned.layer_mean"}
     assert "learned.shuffle" in {cell.method for cell in plan("scorer=mlp").cells}
 
 
 def test_trials_choose_it_where_they_try_several() -> None:
-    """Then the plan cannot know it; a mask search beside it ends with its highest scores all the same."""
+    """Then the plan cannot know it; a mask search next to it keeps its highest scores all the same."""
     tuning = ("tuning.proxy={weight: 0.5}", "tuning.selections=[top, shuffle]", "scorer=quota")
-    found = plan(*tuning, "compare=[{preset: learned, horizon: 50%}]")
+    planned = plan(*tuning, "compare=[{preset: learned, horizon: 50%}]")
 
-    assert "tuned" == filling(found)
-    assert "top" == filling(found, "learned+50pct")
+    assert "tuned" == filling(planned)
+    assert "top" == filling(planned, "learned+50pct")
     assert "shuffle" == filling(plan(*tuning, "tuning.trials=0"))
 
 

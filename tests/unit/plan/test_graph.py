@@ -39,8 +39,8 @@ def all_of(plan: Plan, status: str) -> dict[str, Status]:
 
 
 def labels(draw: Draw, text: str) -> dict[str, str]:
-    """Node -> what is written in it."""
-    return {found[0]: found[1] for found in NODE[draw].findall(text)}
+    """Return node -> label."""
+    return {match[0]: match[1] for match in NODE[draw].findall(text)}
 
 
 @pytest.mark.parametrize("draw", DRAWINGS)
@@ -64,8 +64,8 @@ def test_edges_are_the_inputs_that_nothing_else_brings(tmp_path: Path, draw: Dra
     text = draw(small, all_of(small, "run"))
     step_of = {node: re.split(r"\\n|<br>", label)[0] for node, label in labels(draw, text).items()}
     drawn: dict[str, set[str]] = {name: set() for name in small.steps}
-    for taken, node in EDGE.findall(text):
-        drawn[step_of[node]].add(step_of[taken])
+    for chosen, node in EDGE.findall(text):
+        drawn[step_of[node]].add(step_of[chosen])
 
     def behind(name: str, inputs: Mapping[str, set[str]]) -> set[str]:
         return inputs[name].union(*(behind(other, inputs) for other in inputs[name]))
@@ -81,8 +81,8 @@ def test_edges_are_the_inputs_that_nothing_else_brings(tmp_path: Path, draw: Dra
 def test_long_chains_are_one_node(tmp_path: Path, draw: Draw) -> None:
     """More than a few rounds or trials are drawn as one, which says how many of them are to run."""
     long = plan(tmp_path, "irp.rounds=16", "tuning.trials=40", "irp.seeds=[100, 101]")
-    found = all_of(long, "run") | {f"irp/seed100/round{n}": Status("reuse", "there") for n in range(1, 6)}
-    text = draw(long, found)
+    by_step = all_of(long, "run") | {f"irp/seed100/round{n}": Status("reuse", "there") for n in range(1, 6)}
+    text = draw(long, by_step)
     separator = "\\n" if draw is draw_dot else "<br>"
 
     written = labels(draw, text).values()
@@ -94,14 +94,14 @@ def test_long_chains_are_one_node(tmp_path: Path, draw: Draw) -> None:
 
 
 def test_statuses_differ_without_colour(tmp_path: Path) -> None:
-    """Run, resume and reuse are drawn with lines of their own, beside the word."""
+    """Run, resume and reuse have different lines, in addition to the word."""
     small = plan(tmp_path)
     styles = {
-        status: {found[2] for found in NODE[draw_dot].findall(draw_dot(small, all_of(small, status)))}
+        status: {by_step[2] for by_step in NODE[draw_dot].findall(draw_dot(small, all_of(small, status)))}
         for status in ("run", "resume", "reuse")
     }
 
-    assert all(len(found) == 1 for found in styles.values())
+    assert all(len(by_step) == 1 for by_step in styles.values())
     assert 3 == len(set.union(*styles.values()))
     for status in styles:
         mermaid = draw_mermaid(small, all_of(small, status))

@@ -81,9 +81,9 @@ def test_golden_keys() -> None:
 
     They were pinned once before it, when every option came to be written out.
     """
-    found = keys(digits())
+    before = keys(digits())
 
-    assert GOLDEN == {name: found[name] for name in GOLDEN}, (
+    assert GOLDEN == {name: before[name] for name in GOLDEN}, (
         "keys have moved: every IRP, scorer, mask and training that users have cached would run again, hours on a "
         "laptop and days on a cluster. Raise the version of the operation that changed; write new keys here only for "
         "steps that cannot be reused, and say so in CHANGELOG"
@@ -103,30 +103,30 @@ def test_a_key_is_the_digest_of_all_that_a_step_is() -> None:
 
 def test_no_two_steps_are_the_same() -> None:
     """Every step has its own name and its own key, and inputs that come before it."""
-    found = plan()
-    names = list(found.steps)
+    planned = plan()
+    names = list(planned.steps)
 
-    assert len(names) == len({step.key for step in found.steps.values()})
-    for place, step in enumerate(found.steps.values()):
-        assert step.name == names[place]
-        assert set(step.inputs.values()) <= set(names[:place])
+    assert len(names) == len({step.key for step in planned.steps.values()})
+    for workspace, step in enumerate(planned.steps.values()):
+        assert step.name == names[workspace]
+        assert set(step.inputs.values()) <= set(names[:workspace])
 
 
 def test_every_cell_has_its_steps() -> None:
     """Each method at each sparsity and seed is one cell; the dense network has one a seed and no mask."""
-    found = plan()
+    planned = plan()
     methods = ["learned", "learned.shuffle", "learned.layer_mean", "random", "snip"]
     expected = {(method, sparsity, seed) for method in methods for sparsity in (0.5, 0.9) for seed in (0, 1)}
 
     assert expected | {("dense", 0.0, 0), ("dense", 0.0, 1)} == {
-        (cell.method, cell.sparsity, cell.seed) for cell in found.cells
+        (cell.method, cell.sparsity, cell.seed) for cell in planned.cells
     }
-    for cell in found.cells:
+    for cell in planned.cells:
         assert (cell.mask is None) == (cell.role == "dense")
         if cell.mask:
-            assert cell.sparsity == found.steps[cell.mask].options["sparsity"]
-            assert cell.mask == found.steps[cell.train].inputs["mask"]
-        assert cell.train == found.steps[cell.evaluate].inputs["train"]
+            assert cell.sparsity == planned.steps[cell.mask].options["sparsity"]
+            assert cell.mask == planned.steps[cell.train].inputs["mask"]
+        assert cell.train == planned.steps[cell.evaluate].inputs["train"]
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_every_cell_has_its_steps() -> None:
     ],
 )
 def test_writing_a_spec_differently_changes_no_key(old: str, new: str) -> None:
-    """Comments, order, layout, defaults and the target are no part of what is computed."""
+    """Comments, order, layout, defaults and the target do not change results."""
     assert BASE.count(old) == 1
 
     before, after = plan(), plan(BASE.replace(old, new))
@@ -167,7 +167,7 @@ def test_whole_numbers_are_numbers() -> None:
 
 
 def test_names_change_no_key() -> None:
-    """What a spec, or a method in it, is called does not matter."""
+    """The name of a spec, or of a method in it, does not matter."""
     text = BASE.replace("snip, dense]", "{name: mine, criterion: snip}, dense]")
 
     assert keys(plan()) == keys(plan(name="another"))
@@ -329,30 +329,30 @@ def test_selections_are_keyed_where_they_are_tuned() -> None:
 
 def test_a_proxy_is_pruned_by_the_first_method_that_takes_the_scorer() -> None:
     """Of `method` and those that are compared: there is one, or nothing is tuned."""
-    found = plan(BASE, "method=snip", "compare=[random, learned]", "tuning.proxy={weight: 1}")
+    planned = plan(BASE, "method=snip", "compare=[random, learned]", "tuning.proxy={weight: 1}")
 
-    assert "learned" == found.steps["trial/0"].options["method"]["criterion"]["name"]
+    assert "learned" == planned.steps["trial/0"].options["method"]["criterion"]["name"]
     assert not plan(BASE, "method=snip", "compare=[random]", "tuning.proxy={weight: 1}").of("trial")
 
 
 @pytest.mark.parametrize(("parallel", "known"), [(1, [0, 1, 2, 3, 4]), (2, [0, 0, 2, 2, 4]), (9, [0, 0, 0, 0, 0])])
 def test_a_trial_takes_the_batches_before(parallel: int, known: Sequence[int]) -> None:
     """Trials of one batch take none of each other, so they can run at once; more trials leave them as they are."""
-    found = plan(BASE, "tuning.trials=5", f"tuning.parallel={parallel}")
+    planned = plan(BASE, "tuning.trials=5", f"tuning.parallel={parallel}")
     more = keys(plan(BASE, "tuning.trials=7", f"tuning.parallel={parallel}"))
 
-    for step, before in zip(found.of("trial"), known, strict=True):
+    for step, before in zip(planned.of("trial"), known, strict=True):
         assert [f"trial.{n:04d}" for n in range(before)] == [r for r in step.inputs if r.startswith("trial")]
         assert step.key == more[step.name]
         assert parallel == step.options["parallel"]
 
 
 def test_a_plan_without_a_learned_method_learns_nothing() -> None:
-    """Where no method needs the scorer, there is no IRP in the plan."""
-    found = plan(BASE, "method=snip", "compare=[]")
+    """If no method needs the scorer, the plan has no IRP."""
+    planned = plan(BASE, "method=snip", "compare=[]")
 
-    assert {step.operation for step in found.steps.values()} & LEARNING == set()
-    assert 1 == len(found.of("data"))
+    assert {step.operation for step in planned.steps.values()} & LEARNING == set()
+    assert 1 == len(planned.of("data"))
 
 
 def test_a_loss_is_tuned_where_it_is_named() -> None:
@@ -419,28 +419,28 @@ SEARCH = BASE.replace("method: learned", "method: mask_search").replace(
     ],
 )
 def test_masks_know_the_recipe_they_were_trained_by(override: str, changed: set[str]) -> None:
-    """Where a schedule trains, what makes a step of the recipe is part of its masks' key, and of no others'."""
+    """If a schedule trains, the step fields of the recipe are part of its masks' key, and of no others'."""
     before, after = (
         {name: step.key for name, step in plan(SEARCH, *given).steps.items() if step.operation == "mask"}
         for given in ((), (override,))
     )
-    found = {name.split("/")[1] for name in before if before[name] != after[name]}
+    result = {name.split("/")[1] for name in before if before[name] != after[name]}
 
-    assert changed == found
+    assert changed == result
     assert before.keys() == after.keys()
 
 
 def test_a_method_under_two_names_is_run_once() -> None:
     """Equal choices are equal steps; both names are in the report."""
-    found = plan(BASE, "method=snip", "compare=[{name: mine, criterion: snip}]", "controls=[]")
-    cells = [(cell.method, cell.mask) for cell in found.cells if (cell.sparsity, cell.seed) == (0.5, 0)]
+    planned = plan(BASE, "method=snip", "compare=[{name: mine, criterion: snip}]", "controls=[]")
+    cells = [(cell.method, cell.mask) for cell in planned.cells if (cell.sparsity, cell.seed) == (0.5, 0)]
 
     assert [("snip", "mask/snip/0.5/seed0"), ("mine", "mask/snip/0.5/seed0")] == cells
-    assert 4 == len(found.of("mask"))
+    assert 4 == len(planned.of("mask"))
 
 
 def test_paths_and_downloads_are_no_part_of_a_key() -> None:
-    """Where a dataset lies is how it is reached, not what it is."""
+    """The path of a dataset is its access, not its identity."""
     elsewhere = plan(BASE, "dataset={name: cifar10, root: /some/where, download: true}")
 
     assert keys(plan(BASE, "dataset=cifar10")) == keys(elsewhere)
@@ -452,10 +452,10 @@ def test_paths_and_downloads_are_no_part_of_a_key() -> None:
 @given(st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=5, unique=True))
 def test_every_budget_has_its_own_steps(budget: list[float]) -> None:
     """However near two sparsities are, neither's steps take the other's place."""
-    found = plan(BASE, f"budget={json.dumps(budget)}", "method=snip", "compare=[]", "controls=[]", "seeds=[0]")
+    planned = plan(BASE, f"budget={json.dumps(budget)}", "method=snip", "compare=[]", "controls=[]", "seeds=[0]")
 
-    assert budget == [step.options["sparsity"] for step in found.of("mask")]
-    assert budget == [step.options["sparsity"] for step in found.of("emit")]
+    assert budget == [step.options["sparsity"] for step in planned.of("mask")]
+    assert budget == [step.options["sparsity"] for step in planned.of("emit")]
 
 
 def test_zero_has_no_sign() -> None:

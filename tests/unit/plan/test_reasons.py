@@ -98,9 +98,9 @@ def edited(folder: Path, *changes: tuple[str, str]) -> Plan:
     return compiled(path, name="other")
 
 
-def to_run(plan: Plan, found: dict[str, Status]) -> dict[str, int]:
+def to_run(plan: Plan, by_step: dict[str, Status]) -> dict[str, int]:
     """Operation -> how many of its steps are not reused."""
-    return dict(Counter(plan.steps[name].operation for name, status in found.items() if status.status != "reuse"))
+    return dict(Counter(plan.steps[name].operation for name, status in by_step.items() if status.status != "reuse"))
 
 
 @pytest.mark.parametrize(("changes", "expected", "reason"), [e[1:] for e in EDITS], ids=[e[0] for e in EDITS])
@@ -109,47 +109,47 @@ def test_what_an_edit_costs(
 ) -> None:
     """Under another name and from another directory, an edit runs what it changes and nothing else, and says why."""
     plan = edited(tmp_path, *changes)
-    found = statuses(plan, there)
+    by_step = statuses(plan, there)
 
-    assert expected == to_run(plan, found)
-    first = next((status.reason for status in found.values() if status.status != "reuse"), "")
+    assert expected == to_run(plan, by_step)
+    first = next((status.reason for status in by_step.values() if status.status != "reuse"), "")
     assert reason == first
 
 
 def test_a_run_with_everything_there_reuses_it(there: Store) -> None:
     """Every step is reused, and nothing else is said of it."""
-    found = statuses(compiled(DIGITS), there)
+    by_step = statuses(compiled(DIGITS), there)
 
-    assert {("reuse", "in the cache")} == {(status.status, status.reason) for status in found.values()}
-    assert {"run": 0, "reuse": len(found), "resume": 0} == count(found)
+    assert {("reuse", "in the cache")} == {(status.status, status.reason) for status in by_step.values()}
+    assert {"run": 0, "reuse": len(by_step), "resume": 0} == count(by_step)
 
 
 def test_an_empty_store_says_first_time(store: Store) -> None:
     """With nothing made before, the first steps run for the first time and the others after them."""
-    found = statuses(compiled(DIGITS), store)
+    by_step = statuses(compiled(DIGITS), store)
 
-    assert ("run", "no earlier artifact") == (found["data/digits"].status, found["data/digits"].reason)
-    assert "after `init/resnet8/seed0`: no earlier artifact" == found["train/dense/seed0"].reason
-    assert ("data/digits",) == found["irp/seed100/round1"].because[1:]
-    assert {"run"} == {status.status for status in found.values()}
+    assert ("run", "no earlier artifact") == (by_step["data/digits"].status, by_step["data/digits"].reason)
+    assert "after `init/resnet8/seed0`: no earlier artifact" == by_step["train/dense/seed0"].reason
+    assert ("data/digits",) == by_step["irp/seed100/round1"].because[1:]
+    assert {"run"} == {status.status for status in by_step.values()}
 
 
 def test_a_chain_that_was_cut_off_resumes(store: Store) -> None:
-    """The first round that is missing resumes, with how many are there; the later ones run after it."""
+    """The first missing round resumes, with the number of finished ones; the later ones run after it."""
     plan = compiled(DIGITS)
     finish(plan, store, but=tuple(f"irp/seed100/round{n}" for n in (6, 7, 8)))
-    found = statuses(plan, store)
+    by_step = statuses(plan, store)
 
     assert ("resume", "5 of 8 rounds are cached") == (
-        found["irp/seed100/round6"].status,
-        found["irp/seed100/round6"].reason,
+        by_step["irp/seed100/round6"].status,
+        by_step["irp/seed100/round6"].reason,
     )
-    assert "after `irp/seed100/round6`: 5 of 8 rounds are cached" == found["irp/seed100/round8"].reason
-    assert 1 == count(found)["resume"]
+    assert "after `irp/seed100/round6`: 5 of 8 rounds are cached" == by_step["irp/seed100/round8"].reason
+    assert 1 == count(by_step)["resume"]
 
 
 def test_an_artifact_of_another_environment_is_reused_and_says_so(store: Store) -> None:
-    """Threads are no part of a key; that they differ is told beside `reuse`."""
+    """Threads are no part of a key; a different number is noted next to `reuse`."""
     plan = compiled(DIGITS)
     finish(plan, store, threads=7)
     status = statuses(plan, store)["scorer"]
@@ -159,7 +159,7 @@ def test_an_artifact_of_another_environment_is_reused_and_says_so(store: Store) 
 
 
 def test_a_lost_artifact_is_told_from_a_new_one(there: Store) -> None:
-    """What was made with the same options but is gone is no longer there; nothing is said to have changed."""
+    """A deleted artifact with the same options is reported as deleted; no option is said to have changed."""
     plan = compiled(DIGITS)
     step = plan.steps["train/snip/0.9/seed0"]
     there.set_aside(step.operation, step.key)
@@ -206,18 +206,18 @@ def test_several_changes_are_told_in_a_line(there: Store) -> None:
 
 
 def test_a_horizon_is_named_as_such(store: Store) -> None:
-    """By what is written of it, not by the steps of the search that it is compiled to."""
+    """By the written horizon, not by the steps of the search that it is compiled to."""
     before, after = (
         compiled(
-            DIGITS, f"method={{name: own, horizon: {own}}}", f"compare=[{{name: ours, preset: erk, horizon: {n}}}]"
+            DIGITS, f"method={{name: own, horizon: {custom}}}", f"compare=[{{name: ours, preset: erk, horizon: {n}}}]"
         )
-        for own, n in ((20, 9), (30, 5))
+        for custom, n in ((20, 9), (30, 5))
     )
     finish(before, store)
-    found = statuses(after, store)
+    by_step = statuses(after, store)
 
-    assert "method.horizon 20 → 30" == found["mask/own/0.9/seed0"].reason
-    assert "compare.ours.horizon 9 → 5" == found["mask/ours/0.9/seed0"].reason
+    assert "method.horizon 20 → 30" == by_step["mask/own/0.9/seed0"].reason
+    assert "compare.ours.horizon 9 → 5" == by_step["mask/ours/0.9/seed0"].reason
 
 
 def test_a_scorer_in_place_of_another_is_named(store: Store) -> None:
@@ -233,9 +233,9 @@ def test_a_scorer_in_place_of_another_is_named(store: Store) -> None:
 
 def test_an_irp_of_its_own_is_named_as_such(store: Store, tmp_path: Path) -> None:
     """The path is that of the section where the option is written."""
-    own = "irp: {training: {epochs: 2, lr: 0.1}, "
-    finish(edited(tmp_path, ("irp: {", own)), store)
-    plan = edited(tmp_path, ("irp: {", own.replace("0.1", "0.3")))
+    custom = "irp: {training: {epochs: 2, lr: 0.1}, "
+    finish(edited(tmp_path, ("irp: {", custom)), store)
+    plan = edited(tmp_path, ("irp: {", custom.replace("0.1", "0.3")))
 
     assert "irp.training.lr 0.1 → 0.3" == statuses(plan, store)["irp/seed100/round1"].reason
 
@@ -254,20 +254,20 @@ def test_a_store_of_an_earlier_release(store: Store) -> None:
     for artifact in list(store.artifacts()):
         path = artifact.folder / "artifact.json"
         path.write_text(path.read_text(encoding="utf-8").replace('"step"', '"was"'), encoding="utf-8")
-    found = statuses(compiled(DIGITS, "training.lr=0.1"), store)
+    by_step = statuses(compiled(DIGITS, "training.lr=0.1"), store)
 
-    assert "training.lr 0.2 → 0.1" == found["irp/seed100/round1"].reason
+    assert "training.lr 0.2 → 0.1" == by_step["irp/seed100/round1"].reason
 
 
 def test_the_chain_of_a_step_ends_where_the_reason_lies(there: Store) -> None:
     """From an emitted model back to the round that a changed option makes run."""
     plan = compiled(DIGITS, "irp.per_round=0.3")
-    found = statuses(plan, there)
-    links = chain(plan, found, "emit/safetensors/learned/0.9/seed0")
+    by_step = statuses(plan, there)
+    links = chain(plan, by_step, "emit/safetensors/learned/0.9/seed0")
 
     assert "emit/safetensors/learned/0.9/seed0" == links[0]
     assert "irp/seed100/round1" == links[-1]
-    about = explained(plan, found, links[-1])
+    about = explained(plan, by_step, links[-1])
     assert [{"path": "irp.per_round", "before": 0.4, "after": 0.3}] == about["changes"]
     assert {"init", "data"} == about["inputs"].keys()
     assert "irp/seed100/round2" in about["outputs"]
@@ -287,5 +287,5 @@ def test_a_device_changes_nothing_by_itself(there: Store) -> None:
     spec = load_spec(DIGITS, overrides=["target.device=cuda"]).spec
     for able, expected in ((True, set()), (False, {"training.precision bfloat16 → float32"})):
         machine = replace(MACHINE, devices=("cuda", "cpu"), cuda_bfloat16=able)
-        found = statuses(compile_plan(resolve(spec, machine), "digits"), there)
-        assert expected == {s.reason for s in found.values() if s.status != "reuse" and not s.because}
+        by_step = statuses(compile_plan(resolve(spec, machine), "digits"), there)
+        assert expected == {s.reason for s in by_step.values() if s.status != "reuse" and not s.because}

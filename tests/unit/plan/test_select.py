@@ -1,4 +1,4 @@
-"""Which steps `--only` and `--force` mean."""
+"""Steps that `--only` and `--force` select."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_without_a_choice_every_step_is_meant(small: Plan) -> None:
 
 
 def test_a_step_brings_what_it_needs(small: Plan) -> None:
-    """All inputs of a step that is not there, in the plan's order; no step that it does not need."""
+    """All inputs of a missing step, in the plan's order; no step that it does not need."""
     chosen = select_steps(small, held(small), only=["irp/seed100/round2"])
 
     assert ["data/digits", "init/resnet8/seed100", "irp/seed100/round1", "irp/seed100/round2"] == list(chosen.statuses)

@@ -26,11 +26,11 @@ OTHER = Level("irp.rounds", 6, False, {"0.9": {0: 81.0, 1: 83.0, 2: 85.0, 3: 99.
 
 def test_intervals_are_students() -> None:
     """t of 97.5 % at two degrees of freedom is 4.303; the standard error of 80, 82, 84 is 2 / √3."""
-    found = interval([80.0, 82.0, 84.0])
+    estimate = interval([80.0, 82.0, 84.0])
 
-    assert 82.0 == found.mean
-    assert pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4) == found.half
-    assert "82.0 ± 5.0" == str(found)
+    assert 82.0 == estimate.mean
+    assert pytest.approx(4.3027 * 2 / 3**0.5, rel=1e-4) == estimate.half
+    assert "82.0 ± 5.0" == str(estimate)
 
 
 def test_one_value_has_no_interval() -> None:
@@ -41,21 +41,21 @@ def test_one_value_has_no_interval() -> None:
 
 def test_differences_are_paired_by_seed() -> None:
     """A point more at every seed they share is exactly one, though the levels spread."""
-    found = difference(OTHER, BASE, "0.9")
+    estimate = difference(OTHER, BASE, "0.9")
 
-    assert found is not None
-    assert (1.0, 0.0) == (found.mean, found.half)
+    assert estimate is not None
+    assert (1.0, 0.0) == (estimate.mean, estimate.half)
     assert difference(OTHER, BASE, "0.95") is None
 
 
 def test_json_tells_all_of_it() -> None:
     """Every accuracy by seed, and no difference of the spec's own value."""
-    found = study_json([BASE, OTHER], "validation")
+    document = study_json([BASE, OTHER], "validation")
 
-    assert ("validation", 0.95) == (found["split"], found["confidence"])
-    assert found["levels"][0]["budgets"]["0.9"]["difference"] is None
-    assert {"mean": 1.0, "half": 0.0} == found["levels"][1]["budgets"]["0.9"]["difference"]
-    assert 99.0 == found["levels"][1]["budgets"]["0.9"]["accuracies"]["3"]
+    assert ("validation", 0.95) == (document["split"], document["confidence"])
+    assert document["levels"][0]["budgets"]["0.9"]["difference"] is None
+    assert {"mean": 1.0, "half": 0.0} == document["levels"][1]["budgets"]["0.9"]["difference"]
+    assert 99.0 == document["levels"][1]["budgets"]["0.9"]["accuracies"]["3"]
 
 
 def tuned(objective: float | None, accuracy: float, measured: str = "rank") -> Level:
@@ -78,10 +78,10 @@ THREE = [tuned(0.5, 70.0), tuned(0.6, 72.0), tuned(0.7, 71.0)]
 )
 def test_how_well_an_objective_foretold_accuracy(levels: list[Level], expected: tuple[float, int] | None) -> None:
     """Over at least three scorers that were measured by the same thing."""
-    found = foretold(levels, "0.9")
+    prediction = foretold(levels, "0.9")
 
-    assert (found and pytest.approx(found[0])) == (expected and expected[0])
-    assert (found and found[1]) == (expected and expected[1])
+    assert (prediction and pytest.approx(prediction[0])) == (expected and expected[0])
+    assert (prediction and prediction[1]) == (expected and expected[1])
 
 
 def result(method: str, seed: int, accuracy: float, budget: str = "0.9") -> Result:
@@ -125,7 +125,7 @@ def test_gains_are_paired_by_seed_and_tested() -> None:
     raw = [float(ttest_1samp(gains, 0).pvalue) for gains in ((1.0, 1.5, 2.0), (0.5, 0.0, -1.0))]
 
     assert ["a", "b", "c"] == [row.method for row in (a, b, c)]
-    assert [60.0, 61.5] == [found.mean for found in a.accuracies[:2] if found]
+    assert [60.0, 61.5] == [actual.mean for actual in a.accuracies[:2] if actual]
     assert a.gains[0] is None
     assert a.gains[1] is not None
     assert a.gains[2] is not None
@@ -133,7 +133,7 @@ def test_gains_are_paired_by_seed_and_tested() -> None:
     assert [2 * raw[0], raw[1]] == pytest.approx([a.gains[1].p, a.gains[2].p])
     assert a.gains[1].is_significant is (2 * raw[0] < 0.05)
     assert ((None, None, None), (None, None, None)) == (b.gains, c.gains)
-    assert [True, False] == [found is not None for found in b.accuracies[:2]]
+    assert [True, False] == [actual is not None for actual in b.accuracies[:2]]
 
 
 def test_one_seed_has_no_p() -> None:

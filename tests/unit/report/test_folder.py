@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from autosparse.report.folder import find_run, history
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 
 RUNS = Path(__file__).parents[2] / "fixtures" / "runs"
 
 
 @pytest.fixture
-def two(here: Place) -> Place:
+def two(here: Workspace) -> Workspace:
     """A directory with two finished runs and one that was stopped."""
     shutil.copytree(RUNS, here.folder / "runs")
     shutil.copytree(RUNS / "digits-1", here.folder / "runs" / "digits-3")
@@ -32,7 +32,7 @@ def names(capsys: pytest.CaptureFixture[str], line: str) -> list[str]:
     return [run["run"] for run in call(capsys, f"{line} --json").json["runs"]]
 
 
-def test_tags_are_given_and_taken(two: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tags_are_given_and_taken(two: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """Once each, in the order in which they came; a run that was stopped may have them too."""
     for line in (
         "digits-1 first 'of May'",
@@ -50,7 +50,7 @@ def test_tags_are_given_and_taken(two: Place, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("tag", ["a,b", "' '"])
-def test_odd_tags_are_refused(two: Place, capsys: pytest.CaptureFixture[str], tag: str) -> None:
+def test_odd_tags_are_refused(two: Workspace, capsys: pytest.CaptureFixture[str], tag: str) -> None:
     """Before anything runs, in one sentence."""
     for line in (f"runs tag digits-1 {tag}", f"run small.yaml --tag {tag}"):
         ended = call(capsys, line)
@@ -60,7 +60,7 @@ def test_odd_tags_are_refused(two: Place, capsys: pytest.CaptureFixture[str], ta
     assert not (two.folder / "runs" / "small-1").exists()
 
 
-def test_a_damaged_file_of_tags_is_none(two: Place) -> None:
+def test_a_damaged_file_of_tags_is_none(two: Workspace) -> None:
     """The run is shown without."""
     (two.folder / "runs" / "digits-1" / "tags.json").write_text('{"a"')
 
@@ -68,7 +68,7 @@ def test_a_damaged_file_of_tags_is_none(two: Place) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "found"),
+    ("options", "result"),
     [
         ("--spec digits", ["runs/digits-1", "runs/digits-2"]),
         ("--model resnet8 --dataset digits --method learned", ["runs/digits-2"]),
@@ -77,13 +77,13 @@ def test_a_damaged_file_of_tags_is_none(two: Place) -> None:
     ],
 )
 def test_runs_are_chosen_by_what_they_were(
-    two: Place, capsys: pytest.CaptureFixture[str], options: str, found: list[str]
+    two: Workspace, capsys: pytest.CaptureFixture[str], options: str, result: list[str]
 ) -> None:
     """Of a run that has not finished nothing but its tags is known."""
-    assert found == names(capsys, f"runs {options}")
+    assert result == names(capsys, f"runs {options}")
 
 
-def test_the_best_is_of_the_same_network_and_dataset(two: Place) -> None:
+def test_the_best_is_of_the_same_network_and_dataset(two: Workspace) -> None:
     """At each budget that several reached, with all of their options; one alone is not the best of anything."""
     first, second, elsewhere = (find_run(name) for name in ("digits-1", "digits-2", "digits-2"))
     spec = json.loads((second.folder / "resolved.json").read_text())

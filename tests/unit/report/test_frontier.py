@@ -1,4 +1,4 @@
-"""What costs more must be more accurate to be on the frontier."""
+"""A network on the frontier is more accurate than every cheaper one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from autosparse.report.cells import frontier
 from autosparse.report.schema import MaskCost, Provenance, Report, Result
 
 
-def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
+def report_of(result: dict[str, tuple[float | None, list[float]]]) -> Report:
     """A report of methods: what their masks cost in trainings, and their accuracies at seeds 0, 1, ... at 0.98."""
     same: dict[str, Any] = {
         "kept": 2, "total": 100, "effective_sparsity": 0.98, "macs": 5, "validation_accuracy": 0.0, "dense_macs": 5,
@@ -19,20 +19,20 @@ def report_of(found: dict[str, tuple[float | None, list[float]]]) -> Report:
     }  # fmt: skip
     results = [
         Result(method=method, sparsity=0.98, seed=seed, test_accuracy=accuracy, budget="0.98", **same)
-        for method, (_, accuracies) in found.items()
+        for method, (_, accuracies) in result.items()
         for seed, accuracy in enumerate(accuracies)
     ]
     return Report(
-        schema_version=1, run="runs/s-1", spec="s", model="resnet8", dataset="digits", method=next(iter(found)),
+        schema_version=1, run="runs/s-1", spec="s", model="resnet8", dataset="digits", method=next(iter(result)),
         steps={"run": 1, "reuse": 0, "resume": 0}, seconds=1.0, provenance=Provenance("", "", [0], {}, []),
         results=results, controls=[], irp=[], scorer={},
         emitted=[], cost={}, warnings=[], unprunable={}, oracles=[], sanity=[], verdicts=[], profiles=[], timeline=[],
         failures=[], missing=[], chance=10.0,
-        mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in found.items()],
+        mask_costs=[MaskCost(method, "0.98", 1.0, cost) for method, (cost, _) in result.items()],
     )  # fmt: skip
 
 
-FOUND: dict[str, tuple[float | None, list[float]]] = {
+RESULTS: dict[str, tuple[float | None, list[float]]] = {
     "irp": (7.0, [95.0, 95.0]),
     "erk": (0.0, [90.0, 92.0]),
     "snip": (0.004, [80.0, 82.0]),
@@ -44,7 +44,7 @@ FOUND: dict[str, tuple[float | None, list[float]]] = {
 
 def test_the_cheapest_come_first() -> None:
     """Means over seeds by cost; of equal costs, to the hundredth of a training, the more accurate first."""
-    points = frontier(report_of(FOUND), "0.98")
+    points = frontier(report_of(RESULTS), "0.98")
 
     assert ["erk", "snip", "search", "slow", "irp"] == [point.method for point in points]
     assert [91.0, 81.0, 95.0, 90.0, 95.0] == [point.accuracy for point in points]
@@ -53,14 +53,14 @@ def test_the_cheapest_come_first() -> None:
 
 def test_best_is_what_nothing_cheaper_reaches() -> None:
     """A method that is only as accurate as a cheaper one is not best, however good."""
-    best = {point.method for point in frontier(report_of(FOUND), "0.98") if point.best}
+    best = {point.method for point in frontier(report_of(RESULTS), "0.98") if point.best}
 
     assert {"erk", "search"} == best
 
 
 def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where masks take training, a bar for each method; where none does, nothing."""
-    show_report(report_of(FOUND), ["frontier"])
+    """If masks take training, a bar for each method; if none does, nothing."""
+    show_report(report_of(RESULTS), ["frontier"])
     drawn = capsys.readouterr().out
     show_report(report_of({"erk": (0.0, [90.0]), "snip": (0.05, [80.0])}), ["frontier"])
     plain = capsys.readouterr().out
@@ -74,5 +74,5 @@ def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:
-    """What it cost is known, what it is worth is not."""
+    """Its cost is known, its accuracy is not."""
     assert ["erk"] == [point.method for point in frontier(report_of({"erk": (0.0, [90.0]), "snip": (0.1, [])}), "0.98")]

@@ -16,7 +16,7 @@ from autosparse.report.compare import compare_results
 from autosparse.report.schema import Failure, Missing, Report, Result
 from autosparse.report.verdict import judge_method, judge_results
 from autosparse.report.warnings import describe_failures, describe_useless
-from tests.conftest import Place, call
+from tests.conftest import Workspace, call
 from tests.docs.outputs import INCOMPLETE
 
 
@@ -49,11 +49,11 @@ def test_every_budget_and_method_has_its_row_and_column(report: Report) -> None:
 def test_a_mean_over_the_seeds_that_are_left_says_so(report: Report, capsys: pytest.CaptureFixture[str]) -> None:
     """In its cell, and among the warnings with the seed that is missing."""
     one = lacking(report, "magnitude", 1)
-    (own, *_) = rows_of(one)
+    (first, *_) = rows_of(one)
     sentences = [*describe_failures([], one.missing, one.results)]
     show_report(one, ["accuracy"])
 
-    assert all(text.endswith(", 1 diverged") for text in own.texts)
+    assert all(text.endswith(", 1 diverged") for text in first.texts)
     assert "mean ± sd of 2 seeds" in capsys.readouterr().out
     assert ["magnitude at 0.9 and 100 macs is the mean over 1 of 2 seeds: seed 1 diverged"] == sentences
 
@@ -84,9 +84,9 @@ def test_useless_networks_are_marked_and_never_the_best(report: Report, capsys: 
     states = {0: "collapsed", 1: "at chance"}
     one = replace(report, results=[replace(r, status=states[r.seed]) for r in report.results])
     show_report(one, ["accuracy", "frontier"])
-    own = next(row for row in rows_of(one) if row.name == "magnitude")
+    first = next(row for row in rows_of(one) if row.name == "magnitude")
 
-    assert all(text.endswith(", 1 collapsed, 1 at chance") for text in own.texts)
+    assert all(text.endswith(", 1 collapsed, 1 at chance") for text in first.texts)
     assert "*" not in capsys.readouterr().out.replace("* best", "").replace("* no cheaper", "")
     assert {"collapsed", "at chance"} <= {line.rpartition(",")[2] for line in report_csv(one).splitlines()}
     assert ["magnitude at 0.9 and 100 macs is at chance: its networks have not learned"] == [
@@ -123,12 +123,12 @@ def test_hostile_statuses_are_text(report: Report) -> None:
 def test_runs_are_compared_where_both_have_results(report: Report) -> None:
     """By the seeds of both; a cell without any shows its status, also where no run has one."""
     rows = {(row.method, row.budget): row for row in compare_results([report, lacking(report, "magnitude", 1)])}
-    own, random = rows["magnitude", "0.9"], rows["random", "0.9"]
-    (gain,) = own.gains[1:]
+    first, random = rows["magnitude", "0.9"], rows["random", "0.9"]
+    (gain,) = first.gains[1:]
 
     assert gain is not None
     assert (1, 0.0) == (gain.seeds, gain.difference.mean)
-    assert ("", "1 diverged") == own.statuses
+    assert ("", "1 diverged") == first.statuses
     assert ((None, None), (None, None), ("diverged", "diverged")) == (random.accuracies, random.gains, random.statuses)
 
 
@@ -137,9 +137,9 @@ SEEDS = {0: 62.0, 1: 62.2, 2: 62.1}
 
 def test_a_verdict_names_the_seeds_that_are_left() -> None:
     """Of the method, its shuffle, the baseline and the oracle; differences are those of the seeds that both have."""
-    own, shuffled = {0: 66.0, 2: 66.4}, {0: 62.0, 1: 10.0, 2: 62.4}
+    first, shuffled = {0: 66.0, 2: 66.4}, {0: 62.0, 1: 10.0, 2: 62.4}
     verdict = judge_method(
-        "0.98", own, shuffled, {"erk": ({0: 90.0, 2: 66.4}, SEEDS)}, {"irp": {2: 71.0}},
+        "0.98", first, shuffled, {"erk": ({0: 90.0, 2: 66.4}, SEEDS)}, {"irp": {2: 71.0}},
         images=10_000, chance=10.0, seeds=3,
     )  # fmt: skip
 
@@ -151,9 +151,11 @@ def test_a_verdict_names_the_seeds_that_are_left() -> None:
 
 def test_whole_methods_are_judged_as_before() -> None:
     """By the same numbers and words."""
-    own = {0: 66.5, 1: 66.7, 2: 66.6}
+    first = {0: 66.5, 1: 66.7, 2: 66.6}
     both = [
-        judge_method("0.98", own, SEEDS, {"erk": (SEEDS, SEEDS)}, {"irp": own}, images=1000, chance=10.0, seeds=seeds)
+        judge_method(
+            "0.98", first, SEEDS, {"erk": (SEEDS, SEEDS)}, {"irp": first}, images=1000, chance=10.0, seeds=seeds
+        )
         for seeds in (0, 3)
     ]
 
@@ -168,9 +170,9 @@ def result(method: str, seed: int, accuracy: float) -> Result:
 
 def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
     """A baseline that failed where the method did not is no baseline; the method itself without results has none."""
-    own, other, control = result("own", 0, 66.0), result("erk", 1, 90.0), result("own.shuffle", 1, 62.0)
+    first, other, control = result("own", 0, 66.0), result("erk", 1, 90.0), result("own.shuffle", 1, 62.0)
     judged = {"images": 1000, "chance": 10.0, "seeds": 2}
-    (verdict,) = judge_results("own", [own, other], [control], (), (), **judged)  # type: ignore[arg-type]
+    (verdict,) = judge_results("own", [first, other], [control], (), (), **judged)  # type: ignore[arg-type]
 
     assert (None, None) == (verdict.baseline, verdict.shuffled)
     assert "66.0 % (1 of 2 seeds)" == verdict.words
@@ -178,7 +180,7 @@ def test_no_verdict_of_a_method_or_by_one_that_has_no_seed_in_common() -> None:
 
 
 def test_runs_show_the_status_of_their_own_method(
-    here: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Next to the means of the others, and never as the best."""
     monkeypatch.setenv("COLUMNS", "200")

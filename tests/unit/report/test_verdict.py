@@ -12,19 +12,19 @@ Accuracies = dict[int, float]
 
 
 def judged(
-    own: Accuracies,
+    levels: Accuracies,
     shuffled: Accuracies,
     baselines: dict[str, tuple[Accuracies, Accuracies]] | None = None,
     oracle: Accuracies | None = None,
 ) -> Verdict:
     """A verdict on 10,000 test images of ten classes."""
     return judge_method(
-        "0.98", own, shuffled, baselines or {}, {"irp": oracle} if oracle else {}, images=10_000, chance=10.0
+        "0.98", levels, shuffled, baselines or {}, {"irp": oracle} if oracle else {}, images=10_000, chance=10.0
     )
 
 
 @pytest.mark.parametrize(
-    ("own", "shuffled", "expected"),
+    ("levels", "shuffled", "expected"),
     [
         (
             {0: 66.0, 1: 66.4, 2: 66.2},
@@ -54,9 +54,9 @@ def judged(
         ),
     ],
 )
-def test_against_its_quotas(own: Accuracies, shuffled: Accuracies, expected: str) -> None:
+def test_against_its_quotas(levels: Accuracies, shuffled: Accuracies, expected: str) -> None:
     """A difference paired by seed counts where it exceeds its interval; of one seed, the test set's noise."""
-    assert expected in judged(own, shuffled).words
+    assert expected in judged(levels, shuffled).words
 
 
 @pytest.mark.parametrize("accuracy", [10.0, 10.5, 3.0])
@@ -88,24 +88,24 @@ def test_noise_by_hand() -> None:
 
 
 def test_noise_is_never_less_than_the_test_sets() -> None:
-    """Equal differences at every seed are no certainty on 300 images; without a control there is no noise to tell."""
-    own, other = {0: 72.0, 1: 73.0, 2: 74.0}, {0: 71.7, 1: 72.7, 2: 73.7}
-    found = judge_method("0.98", own, other, {"a": (other, other)}, {}, images=300, chance=10.0)
+    """Equal differences at every seed are no certainty on 300 images; without a control the noise is unknown."""
+    levels, other = {0: 72.0, 1: 73.0, 2: 74.0}, {0: 71.7, 1: 72.7, 2: 73.7}
+    verdict = judge_method("0.98", levels, other, {"a": (other, other)}, {}, images=300, chance=10.0)
 
-    assert "not significantly better than its own layer quotas" in found.words
-    assert "level with the best baseline, a" in found.words
-    assert judged(own, {}).noise is None
+    assert "not significantly better than its own layer quotas" in verdict.words
+    assert "level with the best baseline, a" in verdict.words
+    assert judged(levels, {}).noise is None
 
 
 def test_chance_is_that_of_the_classes() -> None:
     """Of two classes 73 % is far above chance."""
-    found = judge_method("0.9", {0: 73.0}, {0: 55.0}, {}, {}, images=1000, chance=50.0)
+    verdict = judge_method("0.9", {0: 73.0}, {0: 55.0}, {}, {}, images=1000, chance=50.0)
 
-    assert "significantly better than its own layer quotas" in found.words
+    assert "significantly better than its own layer quotas" in verdict.words
 
 
 def test_no_way_to_the_oracle_from_below() -> None:
-    """A method that is not above the baseline closes nothing; without a baseline the oracle is told all the same."""
+    """A method below the baseline closes nothing; without a baseline the oracle is shown all the same."""
     baselines = {"erk": ({0: 90.7}, {0: 90.0})}
     below = judged({0: 85.0}, {}, baselines, {0: 95.0})
 
@@ -120,22 +120,22 @@ def test_the_best_baseline_is_chosen_on_validation_images() -> None:
         "lucky": ({0: 65.0, 1: 65.2}, {0: 60.0, 1: 60.2}),
         "sound": ({0: 62.0, 1: 62.3}, {0: 63.0, 1: 63.1}),
     }
-    found = judged({0: 66.0, 1: 66.4}, {}, baselines)
+    verdict = judged({0: 66.0, 1: 66.4}, {}, baselines)
 
-    assert "sound" == found.baseline
-    assert pytest.approx(62.15) == found.baseline_accuracy
-    assert "above the best baseline, sound (62.1)" in found.words
+    assert "sound" == verdict.baseline
+    assert pytest.approx(62.15) == verdict.baseline_accuracy
+    assert "above the best baseline, sound (62.1)" in verdict.words
 
 
 def test_the_way_to_the_oracle() -> None:
-    """How much of the gap from the best baseline to IRP is closed; nothing where there is no gap."""
+    """The share of the gap from the best baseline to IRP that is closed; nothing without a gap."""
     baselines = {"erk": ({0: 62.0, 1: 62.2, 2: 62.1}, {0: 62.0, 1: 62.0, 2: 62.0})}
-    own = {0: 66.5, 1: 66.7, 2: 66.6}
-    found = judged(own, {}, baselines, {0: 71.0, 1: 71.2, 2: 71.1})
-    level = judged(own, {}, baselines, {0: 62.1, 1: 62.0, 2: 62.3})
+    levels = {0: 66.5, 1: 66.7, 2: 66.6}
+    verdict = judged(levels, {}, baselines, {0: 71.0, 1: 71.2, 2: 71.1})
+    level = judged(levels, {}, baselines, {0: 62.1, 1: 62.0, 2: 62.3})
 
-    assert pytest.approx(0.5, abs=0.01) == found.closed
-    assert "closes 50 % of the gap to irp (71.1)" in found.words
+    assert pytest.approx(0.5, abs=0.01) == verdict.closed
+    assert "closes 50 % of the gap to irp (71.1)" in verdict.words
     assert level.closed is None
     assert "irp reaches 62.1" in level.words
 
@@ -176,15 +176,15 @@ def test_alone_there_is_only_a_number() -> None:
     ],
 )
 def test_verdicts(check: str, accuracy: float, difference: float, expected: str) -> None:
-    """What a difference says against noise of 0.8, of which one between single networks counts above 2.3."""
+    """Verdicts on differences at noise 0.8: one between single networks counts above 2.3."""
     assert judge(check, accuracy, difference, 0.8, 2.26, known=True, chance=10.0).startswith(expected)
 
 
 def test_unknown_noise_is_told() -> None:
     """With one seed only the least noise is known."""
-    told = judge("shuffle", 57.7, -0.3, 2.7, 7.6, known=False, chance=10.0)
+    printed = judge("shuffle", 57.7, -0.3, 2.7, 7.6, known=False, chance=10.0)
 
-    assert told.endswith("57.7 when shuffled within layers (−0.3, noise over seeds unknown, at least 2.7)")
+    assert printed.endswith("57.7 when shuffled within layers (−0.3, noise over seeds unknown, at least 2.7)")
 
 
 def test_a_definite_word_on_one_seed_says_so() -> None:
@@ -207,18 +207,18 @@ def test_at_chance_there_is_nothing_to_tell() -> None:
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_every_check_has_words(check: str) -> None:
-    """Each check tells as well, worse, better and undecided apart."""
-    told = {
+    """Each check distinguishes as well, worse, better and undecided."""
+    reported = {
         judge(check, 50.0, difference, 1.0, 2.8, known=True, chance=10.0).partition(":")[0]
         for difference in (0.1, 2, -9, 9)
     }
 
-    assert 4 == len(told)
+    assert 4 == len(reported)
     assert judge(check, 50.0, 2.0, 1.0, 2.8, known=True, chance=10.0).startswith("undecided: ")
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "noise", "told"),
+    ("accuracies", "noise", "printed"),
     [
         pytest.param(
             {"a": [50.0, 51.0, 52.0], "b": [10.0, 20.0, 30.0]}, 1.0, "the sd over 3 seeds", id="its own of three seeds"
@@ -232,12 +232,12 @@ def test_every_check_has_words(check: str) -> None:
         ),
     ],
 )
-def test_noise_of_one_network_by_hand(accuracies: dict[str, list[float]], noise: float, told: str) -> None:
+def test_noise_of_one_network_by_hand(accuracies: dict[str, list[float]], noise: float, printed: str) -> None:
     """The sd of the method's seeds, at least sqrt(p (1 - p) / n): 0.5 points at 50 % on 10,000 images."""
-    found, source = noise_of(accuracies, "a", 10_000)
+    result, source = noise_of(accuracies, "a", 10_000)
 
-    assert found == pytest.approx(noise, rel=1e-3)
-    assert told in source
+    assert result == pytest.approx(noise, rel=1e-3)
+    assert printed in source
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 100.0])

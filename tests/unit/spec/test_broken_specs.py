@@ -1,4 +1,4 @@
-"""Broken specs: every problem is told at its place, with the value, the rule and what to write instead."""
+"""Broken specs: every problem is reported at its position, with value, rule and remedy."""
 
 from __future__ import annotations
 
@@ -440,21 +440,21 @@ def spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def problems(path: Path, text: str) -> tuple[tuple[str, str | None], ...]:
-    """What is wrong with a spec."""
+    """Return the problems of a spec."""
     path.write_text(text, encoding="utf-8")
     with pytest.raises(SpecError) as caught:
         load_spec(path)
     return caught.value.problems
 
 
-@pytest.mark.parametrize(("text", "place", "piece", "hint"), BROKEN)
-def test_one_problem_is_told_once_at_its_place(spec: Path, text: str, place: str, piece: str, hint: Any) -> None:
+@pytest.mark.parametrize(("text", "position", "piece", "hint"), BROKEN)
+def test_one_problem_is_told_once_at_its_place(spec: Path, text: str, position: str, piece: str, hint: Any) -> None:
     """A spec with one mistake has one problem: place, value, rule, and a hint where there is something to say."""
-    ((message, said),) = problems(spec, GOOD + text)
+    ((message, lines),) = problems(spec, GOOD + text)
 
-    assert message.startswith(f"spec.yaml:{place}: ")
+    assert message.startswith(f"spec.yaml:{position}: ")
     assert piece in message
-    assert hint is ... or hint == said
+    assert hint is ... or hint == lines
 
 
 @pytest.mark.parametrize(
@@ -470,7 +470,7 @@ def test_one_problem_is_told_once_at_its_place(spec: Path, text: str, place: str
     ],
 )
 def test_what_is_missing_is_told(spec: Path, text: str, expected: list[str]) -> None:
-    """A required key is told at the mapping that lacks it."""
+    """A required key is reported at the mapping that lacks it."""
     assert expected == [message for message, _ in problems(spec, text)]
 
 
@@ -490,19 +490,19 @@ def test_every_problem_is_told_in_the_order_written(spec: Path) -> None:
     training = "training:\n  momentum: 1.0\n  lr: 0\n  batch: 1.5\n"
     text = f"model: resnet9\ndataset: digit\nbudget: [99]\n{training}seeds: [0, 0]\n"
 
-    found = problems(spec, text)
+    messages = problems(spec, text)
 
     assert ["1:8", "2:10", "3:10", "5:13", "6:7", "7:10", "8:12"] == [
         message.removeprefix("spec.yaml:").partition(": ")[0]
-        for message, _ in found
+        for message, _ in messages
         if "at least 1 value" not in message
     ]
-    assert ("spec.yaml:1:8: `model` must be a model but is 'resnet9'", "did you mean `resnet8`?") == found[0]
+    assert ("spec.yaml:1:8: `model` must be a model but is 'resnet9'", "did you mean `resnet8`?") == messages[0]
 
 
 @pytest.mark.parametrize("text", ["budget: [99]\n", "irp: {model: {name: mlp, widths: [0]}}\n", "seeds: [-1]\n"])
 def test_a_wrong_item_is_one_problem(spec: Path, text: str) -> None:
-    """A list that holds only a wrong item is not told to be empty as well."""
+    """A list that holds only a wrong item is not reported as empty as well."""
     assert ["at least 1 value" in message for message, _ in problems(spec, GOOD + text)] == [False]
 
 
@@ -510,28 +510,28 @@ def test_a_wrong_item_is_one_problem(spec: Path, text: str) -> None:
     "text", ["method: {}\n", "method: {criterion: {images: 3}}\n", "method: {criterion: [snip]}\n"]
 )
 def test_an_unnamed_method_is_not_told_of_its_name(spec: Path, text: str) -> None:
-    """A broken method that has no name is told what it lacks, not that a name it never had looks wrong."""
+    """A broken method without a name is reported for its missing key, not for a name that it never had."""
     ((message, _),) = problems(spec, GOOD + text)
 
     assert "`method.criterion` " in message
 
 
 @pytest.mark.parametrize(
-    ("data", "place", "piece"),
+    ("data", "position", "piece"),
     [
         pytest.param(b"\xff\xfea\x00", "1:1", "not UTF-8", id="UTF-16"),
         pytest.param(b"a: 1\nb: \xc3\xa9\xff\n", "2:5", "not UTF-8", id="in the second line"),
         pytest.param(b"a: \x00\n", "1:4", "not allowed in YAML", id="null character"),
     ],
 )
-def test_bytes_that_are_no_text(spec: Path, data: bytes, place: str, piece: str) -> None:
+def test_bytes_that_are_no_text(spec: Path, data: bytes, position: str, piece: str) -> None:
     """A file that is not UTF-8 is refused at the first wrong byte."""
     spec.write_bytes(data)
 
     with pytest.raises(SpecError) as caught:
         load_spec(spec)
 
-    assert caught.value.message.startswith(f"spec.yaml:{place}: ")
+    assert caught.value.message.startswith(f"spec.yaml:{position}: ")
     assert piece in caught.value.message
 
 
@@ -544,7 +544,7 @@ def test_bytes_that_are_no_text(spec: Path, data: bytes, place: str, piece: str)
     ],
 )
 def test_a_file_that_cannot_be_read(spec: Path, name: str, piece: str, hint: str | None) -> None:
-    """A spec that is not there, or no file, is a usage error without a place."""
+    """A missing spec, or one that is not a file, is a usage error without a position."""
     spec.write_text(GOOD)
     Path("folder").mkdir()
 
@@ -578,7 +578,7 @@ FULL: dict[str, Any] = {
 def places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """The path of everything in some data."""
     inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    return [path, *(found for key, value in inner for found in places(value, (*path, key)))]
+    return [path, *(result for key, value in inner for result in places(value, (*path, key)))]
 
 
 def replaced(data: Any, path: tuple[Any, ...], value: Any) -> Any:
@@ -601,9 +601,9 @@ ODD = st.recursive(
 )
 
 
-def is_loaded_or_refused(path: Path, place: tuple[Any, ...], value: Any) -> bool:
-    """Whether a spec with an odd value loads or is refused in an orderly way, at a place."""
-    path.write_text(yaml.safe_dump(replaced(FULL, place, value)), encoding="utf-8")
+def is_loaded_or_refused(path: Path, position: tuple[Any, ...], value: Any) -> bool:
+    """Return whether a spec with an odd value loads or is refused with an error at a position."""
+    path.write_text(yaml.safe_dump(replaced(FULL, position, value)), encoding="utf-8")
     try:
         load_spec(path)
     except AutosparseError as error:
@@ -614,10 +614,10 @@ def is_loaded_or_refused(path: Path, place: tuple[Any, ...], value: Any) -> bool
 @settings(
     max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(st.sampled_from([place for place in places(FULL) if "name" not in place]), ODD)
-def test_any_value_anywhere_loads_or_is_refused(spec: Path, place: tuple[Any, ...], value: Any) -> None:
+@given(st.sampled_from([position for position in places(FULL) if "name" not in position]), ODD)
+def test_any_value_anywhere_loads_or_is_refused(spec: Path, position: tuple[Any, ...], value: Any) -> None:
     """Whatever stands where a value is due, the spec loads or is refused by SpecErrors with places."""
-    assert is_loaded_or_refused(spec, place, value)
+    assert is_loaded_or_refused(spec, position, value)
 
 
 @pytest.mark.parametrize("value", [{}, [{}], 3])
@@ -625,12 +625,12 @@ def test_a_name_that_is_no_text_is_refused(spec: Path, value: Any) -> None:
     """A `name` that is a number, a list or a mapping is refused like a misspelt one."""
     unnamed = {key: value for key, value in FULL["method"].items() if key != "name"}
     plain = replaced(FULL, ("method",), unnamed)
-    for place in [
+    for position in [
         ("model", "name"),
         ("method", "criterion", "name"),
         ("scorer", "name"),
         ("target", "backend", "name"),
     ]:
-        spec.write_text(yaml.safe_dump(replaced(plain, place, value)), encoding="utf-8")
+        spec.write_text(yaml.safe_dump(replaced(plain, position, value)), encoding="utf-8")
         with pytest.raises(SpecError):
             load_spec(spec)

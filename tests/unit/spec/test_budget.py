@@ -94,7 +94,7 @@ def test_percent_is_the_float_that_is_written() -> None:
     ids=lambda value: str(value)[:40],
 )
 def test_wrong_budgets_are_told_with_a_remedy(written: Any, message: str, hint: str) -> None:
-    """The message gives the rule and the value, the hint what was probably meant."""
+    """The message gives the rule and the value, the hint the likely intention."""
     with pytest.raises(ValidationError) as raised:
         WRITTEN.validate_python(written)
     problem = raised.value.errors()[0]

@@ -1,4 +1,4 @@
-"""Which spec a command means when none is named, and why it was taken."""
+"""The spec of a command without a name, and the reason for the choice."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 
 
 def test_a_named_file_needs_no_reason(store: Store) -> None:
-    """What was named is taken, whether or not it is there."""
+    """A named file is chosen, whether or not it exists."""
     assert SpecPath(Path("mine.yaml"), None) == find_spec("mine.yaml", store)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits.yaml", "specs/digits.yaml", "specs/digits", "./digits.yaml"])
 def test_the_name_of_a_shipped_spec_means_it(store: Store, name: str) -> None:
     """README's commands work outside a checkout: the shipped spec is taken, and that is said."""
-    found = find_spec(name, store)
+    chosen = find_spec(name, store)
 
-    assert shipped("specs")["digits"] == found.path
-    assert f"{name} is not here; using the bundled spec of that name" == found.why
+    assert shipped("specs")["digits"] == chosen.path
+    assert f"{name} is not here; using the bundled spec of that name" == chosen.why
 
 
 def test_a_file_goes_before_the_shipped_spec_of_its_name(store: Store) -> None:
@@ -59,9 +59,9 @@ def test_a_long_name_is_only_a_name(store: Store) -> None:
 
 def test_nothing_else_means_the_digits(store: Store) -> None:
     """Without any spec, the shipped digits spec shows the whole program."""
-    found = find_spec(None, store)
+    chosen = find_spec(None, store)
 
-    assert SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse") == found
+    assert SpecPath(shipped("specs")["digits"], "no other spec was found: it ships with autosparse") == chosen
 
 
 def test_the_file_here_or_above(store: Store) -> None:
@@ -69,9 +69,9 @@ def test_the_file_here_or_above(store: Store) -> None:
     above = Path.cwd().parent
     (above / FILE).touch()
 
-    found = find_spec(None, store)
+    chosen = find_spec(None, store)
 
-    assert SpecPath(above / FILE, f"it is in {above}") == found
+    assert SpecPath(above / FILE, f"it is in {above}") == chosen
 
     Path(FILE).touch()
 
@@ -88,7 +88,7 @@ def test_the_last_one_used_here(store: Store) -> None:
 
 
 def test_a_remembered_spec_elsewhere_has_its_whole_path(store: Store) -> None:
-    """A spec from another directory is told by its whole path."""
+    """A spec from another directory is shown with its whole path."""
     above = Path.cwd().parent / "other.yaml"
     above.touch()
     remember_spec(Path("../other.yaml"), store)
@@ -97,7 +97,7 @@ def test_a_remembered_spec_elsewhere_has_its_whole_path(store: Store) -> None:
 
 
 def test_each_directory_remembers_its_own(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was used in one directory says nothing about another."""
+    """Directories remember separate specs."""
     Path("other.yaml").touch()
     remember_spec(Path("other.yaml"), store)
     monkeypatch.chdir("..")
@@ -115,7 +115,7 @@ def test_a_remembered_spec_that_is_gone_is_forgotten(store: Store) -> None:
 
 
 def test_the_variable_goes_before_the_directory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`AUTOSPARSE_SPEC` goes before what was used here and what is here, but not before a name."""
+    """`AUTOSPARSE_SPEC` goes before the remembered spec and the local one, but not before a name."""
     for name in (FILE, "used.yaml", "variable.yaml"):
         Path(name).touch()
     remember_spec(Path("used.yaml"), store)

@@ -41,7 +41,7 @@ Quoted.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:ya
 
 
 def value(text: str) -> Any:
-    """What `key: <text>` means."""
+    """Return the value of `key: <text>`."""
     return parse_document(f"key: {text}\n", "f.yaml").data["key"]
 
 
@@ -107,9 +107,9 @@ def problem(text: str) -> str:
 )
 def test_scalars_follow_the_core_schema_of_yaml_1_2(text: str, expected: object) -> None:
     """Numbers, booleans and nulls are those of YAML 1.2; everything else, and everything quoted, is a text."""
-    found = value(text)
+    parsed = value(text)
 
-    assert (expected, type(expected)) == (found, type(found))
+    assert (expected, type(expected)) == (parsed, type(parsed))
 
 
 def test_every_value_and_key_has_its_mark() -> None:
@@ -205,13 +205,13 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("text", "place", "piece"), REFUSED)
-def test_refused_with_its_place(text: str, place: str, piece: str) -> None:
-    """What YAML allows and a spec does not is refused at its line and column, and quickly."""
+@pytest.mark.parametrize(("text", "path", "piece"), REFUSED)
+def test_refused_with_its_place(text: str, path: str, piece: str) -> None:
+    """YAML that a spec does not allow is refused at its line and column, and quickly."""
     begin = time.monotonic()
     message = problem(text)
 
-    assert message.startswith(f"f.yaml:{place}: ")
+    assert message.startswith(f"f.yaml:{path}: ")
     assert piece in message
     assert 20 > time.monotonic() - begin
 

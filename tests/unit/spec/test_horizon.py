@@ -53,9 +53,9 @@ def test_steps_and_shares(tmp_path: Path, written: str, name: str, steps: int) -
 @pytest.mark.parametrize("written", ["0", "0%"])
 def test_no_horizon_is_one_shot(tmp_path: Path, written: str) -> None:
     """Without a step to spend, the method prunes at once and shares the artifacts of the one that never had any."""
-    own, plain = (plan_of(spec_of(tmp_path, method)) for method in (f"{{horizon: {written}}}", "learned"))
+    searched, plain = (plan_of(spec_of(tmp_path, method)) for method in (f"{{horizon: {written}}}", "learned"))
 
-    assert {step.key for step in own.of("mask")} == {step.key for step in plain.of("mask")}
+    assert {step.key for step in searched.of("mask")} == {step.key for step in plain.of("mask")}
 
 
 def test_a_search_keeps_its_options(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_auto_is_what_time_allows(tmp_path: Path) -> None:
 
 
 def test_a_resolved_spec_makes_the_same_keys(tmp_path: Path) -> None:
-    """What `render` writes compiles to the same plan."""
+    """The spec that `render` writes compiles to the same plan."""
     plan = plan_of(spec_of(tmp_path, "{horizon: 50%}", "[{preset: erk, horizon: auto}]"))
     again = compile_plan(plan.spec, "s")
 
@@ -96,7 +96,7 @@ def test_a_resolved_spec_makes_the_same_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "told", "hint"),
+    ("method", "printed", "hint"),
     [
         ("{horizon: 0.1}", "must be whole steps, a share of one training such as 10%, or auto, but is 0.1", "`10%`"),
         ("{horizon: -1}", "must be at least 0 but is -1", ""),
@@ -110,13 +110,13 @@ def test_a_resolved_spec_makes_the_same_keys(tmp_path: Path) -> None:
         ("{name: learned, horizon: 10}", "cannot be named 'learned'", ""),
     ],
 )
-def test_what_is_no_horizon(tmp_path: Path, method: str, told: str, hint: str) -> None:
-    """A mistake is told with its value and what to write."""
+def test_what_is_no_horizon(tmp_path: Path, method: str, printed: str, hint: str) -> None:
+    """A mistake is reported with its value and the remedy."""
     with pytest.raises(SpecError) as caught:
         spec_of(tmp_path, method)
 
     message, given = caught.value.problems[-1]
-    assert told in message
+    assert printed in message
     assert hint in (given or "")
 
 

@@ -12,7 +12,7 @@ from autosparse.spec import LoadedSpec, Spec, load_spec
 from autosparse.spec.document import Mark
 
 GOOD = "model: resnet8\ndataset: digits\n"
-OWN: dict[str, Any] = {"initialization": "default", "prunable": None, "exclude": []}
+SHARED: dict[str, Any] = {"initialization": "default", "prunable": None, "exclude": []}
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def load(text: str, **given: list[str]) -> LoadedSpec:
 
 
 def refusal(text: str, **given: list[str]) -> UsageError:
-    """Why a spec is refused."""
+    """Return the error of a refused spec."""
     with pytest.raises(UsageError) as caught:
         load(text, **given)
     return caught.value
@@ -40,9 +40,9 @@ def dumped(text: str, **given: list[str]) -> dict[str, Any]:
 
 def test_a_spec_goes_by_the_name_of_its_file() -> None:
     """The name of a spec is its file's, without suffix."""
-    found = load(GOOD)
+    loaded = load(GOOD)
 
-    assert ("spec", Path("spec.yaml")) == (found.name, found.path)
+    assert ("spec", Path("spec.yaml")) == (loaded.name, loaded.path)
 
 
 def test_only_model_and_dataset_are_required() -> None:
@@ -84,11 +84,11 @@ def test_a_spec_is_frozen() -> None:
 )
 def test_one_value_may_stand_for_a_list(text: str, path: tuple[str, ...], expected: list[float]) -> None:
     """One budget or one seed needs no brackets."""
-    found: Any = dumped(GOOD + text)
+    loaded: Any = dumped(GOOD + text)
     for key in path:
-        found = found[key]
+        loaded = loaded[key]
 
-    assert expected == found
+    assert expected == loaded
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_one_value_may_stand_for_a_list(text: str, path: tuple[str, ...], expect
         ("irp.model.name=resnet20", ("irp", "model", "name"), "resnet20"),
         ("irp.training=", ("irp", "training"), None),
         ("target.device=cuda:1", ("target", "device"), "cuda:1"),
-        ("model=resnet20", ("model",), {"name": "resnet20", "width": 16, **OWN}),
-        ("model={name: resnet20, width: 8}", ("model",), {"name": "resnet20", "width": 8, **OWN}),
-        ("model.width=8", ("model",), {"name": "resnet8", "width": 8, **OWN}),
+        ("model=resnet20", ("model",), {"name": "resnet20", "width": 16, **SHARED}),
+        ("model={name: resnet20, width: 8}", ("model",), {"name": "resnet20", "width": 8, **SHARED}),
+        ("model.width=8", ("model",), {"name": "resnet8", "width": 8, **SHARED}),
         ("method.name=mine", ("method", "name"), "mine"),
         ("budget=[0.5]", ("budget",), [0.5]),
         ("seeds=[0, 1]", ("seeds",), [0, 1]),
@@ -117,18 +117,18 @@ def test_one_value_may_stand_for_a_list(text: str, path: tuple[str, ...], expect
 def test_an_override_sets_a_typed_value(override: str, path: tuple[str, ...], expected: object) -> None:
     """`--set` values are YAML; sections on the way are made, and a choice by name becomes a mapping."""
     text = GOOD + "method: {criterion: snip, allocation: erk}\ntraining: {lr: 0.2}\n"
-    found: Any = dumped(text, overrides=[override])
+    loaded: Any = dumped(text, overrides=[override])
     for key in path:
-        found = found[key]
+        loaded = loaded[key]
 
-    assert (expected, type(expected)) == (found, type(found))
+    assert (expected, type(expected)) == (loaded, type(loaded))
 
 
 def test_an_override_leaves_its_neighbours() -> None:
     """Setting one key of a section keeps the others that the file wrote."""
-    found = load(GOOD + "training: {lr: 0.2, epochs: 3}\n", overrides=["training.epochs=7"]).spec.training
+    spec = load(GOOD + "training: {lr: 0.2, epochs: 3}\n", overrides=["training.epochs=7"]).spec.training
 
-    assert (7, 0.2) == (found.epochs, found.lr)
+    assert (7, 0.2) == (spec.epochs, spec.lr)
 
 
 def test_later_overrides_win() -> None:
@@ -170,27 +170,27 @@ def test_an_override_is_the_place_of_its_value() -> None:
 )
 def test_a_wrong_override_is_told_as_an_option(override: str, message: str, hint: Any) -> None:
     """Problems of an overridden value are placed at `--set ...`, not in the file."""
-    found = refusal(GOOD, overrides=[override])
+    error = refusal(GOOD, overrides=[override])
 
-    assert isinstance(found, SpecError)
-    assert message == found.message[: len(message)]
-    assert hint is ... or hint == found.hint
+    assert isinstance(error, SpecError)
+    assert message == error.message[: len(message)]
+    assert hint is ... or hint == error.hint
 
 
 @pytest.mark.parametrize("override", ["training", "", "=5", ".lr=1", "training.=1", "training..lr=1"])
 def test_a_malformed_override_is_shown_the_form(override: str) -> None:
-    """What is not `path.to.key=value` is refused with an example."""
-    found = refusal(GOOD, overrides=[override])
+    """An override that is not `path.to.key=value` is refused with an example."""
+    error = refusal(GOOD, overrides=[override])
 
-    assert f"--set {override}: the option must be `path.to.key=value`" == found.message
-    assert "such as `--set training.epochs=5`" == found.hint
+    assert f"--set {override}: the option must be `path.to.key=value`" == error.message
+    assert "such as `--set training.epochs=5`" == error.hint
 
 
 def test_an_override_does_not_reach_into_a_list() -> None:
     """A list is set as a whole."""
-    found = refusal(GOOD + "seeds: [0]\n", overrides=["seeds.0=1"])
+    error = refusal(GOOD + "seeds: [0]\n", overrides=["seeds.0=1"])
 
-    assert ("--set seeds.0=1: `seeds` is not a mapping", "set it as a whole") == (found.message, found.hint)
+    assert ("--set seeds.0=1: `seeds` is not a mapping", "set it as a whole") == (error.message, error.hint)
 
 
 @pytest.mark.parametrize("override", ["training.lr=\udcff", "\udcff=3"])
@@ -202,12 +202,12 @@ def test_an_override_that_is_no_text_is_refused(override: str) -> None:
 @pytest.mark.parametrize("budget", [["0.5"], ["0.5", "0.75"], ["0", "5e-1"]])
 def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
     """`--budget` takes the place of all budgets in the file."""
-    found = load(GOOD + "budget: [0.1, 0.2, 0.3]\n", budget=budget)
+    loaded = load(GOOD + "budget: [0.1, 0.2, 0.3]\n", budget=budget)
 
-    assert tuple(float(text) for text in budget) == found.spec.budget
+    assert tuple(float(text) for text in budget) == loaded.spec.budget
     marks = [Mark(f"--budget {text}") for text in budget]
-    assert marks == [found.document.values[("budget", number)] for number in range(len(budget))]
-    assert "spec.yaml" not in {mark.name for path, mark in found.document.values.items() if path[:1] == ("budget",)}
+    assert marks == [loaded.document.values[("budget", number)] for number in range(len(budget))]
+    assert "spec.yaml" not in {mark.name for path, mark in loaded.document.values.items() if path[:1] == ("budget",)}
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,10 @@ def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
 )
 def test_a_wrong_budget_is_told_as_an_option(budget: list[str], message: str, hint: Any) -> None:
     """Problems of a budget on the command line are placed there."""
-    found = refusal(GOOD, budget=budget)
+    error = refusal(GOOD, budget=budget)
 
-    assert message == found.message[: len(message)]
-    assert hint is ... or hint == found.hint
+    assert message == error.message[: len(message)]
+    assert hint is ... or hint == error.hint
 
 
 @pytest.fixture
@@ -259,22 +259,22 @@ def test_mappings_merge_and_everything_else_is_replaced(base: str) -> None:
     """Keys of a section are laid over the base's, down to options; lists and values are replaced."""
     text = base + "budget: [0.7]\ntraining: {epochs: 9}\nmethod: {criterion: {images: 16}}\n"
 
-    found = load(text).spec
+    spec = load(text).spec
 
-    assert (0.7,) == found.budget
-    assert (0.3, 9) == (found.training.lr, found.training.epochs)
-    assert {"name": "snip", "images": 16, "mode": "training"} == found.method.criterion.model_dump()
-    assert ("mine", "erk") == (found.method.name, found.method.allocation.name)
+    assert (0.7,) == spec.budget
+    assert (0.3, 9) == (spec.training.lr, spec.training.epochs)
+    assert {"name": "snip", "images": 16, "mode": "training"} == spec.method.criterion.model_dump()
+    assert ("mine", "erk") == (spec.method.name, spec.method.allocation.name)
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("model: {width: 8}\n", {"name": "resnet8", "width": 8, **OWN}),
-        ("model: {name: resnet8}\n", {"name": "resnet8", "width": 4, **OWN}),
-        ("model: {name: resnet20}\n", {"name": "resnet20", "width": 16, **OWN}),
-        ("model: resnet20\n", {"name": "resnet20", "width": 16, **OWN}),
-        ("model: {name: mlp, widths: [3]}\n", {"name": "mlp", "widths": [3], **OWN}),
+        ("model: {width: 8}\n", {"name": "resnet8", "width": 8, **SHARED}),
+        ("model: {name: resnet8}\n", {"name": "resnet8", "width": 4, **SHARED}),
+        ("model: {name: resnet20}\n", {"name": "resnet20", "width": 16, **SHARED}),
+        ("model: resnet20\n", {"name": "resnet20", "width": 16, **SHARED}),
+        ("model: {name: mlp, widths: [3]}\n", {"name": "mlp", "widths": [3], **SHARED}),
     ],
 )
 def test_a_choice_of_another_name_replaces_the_base(base: str, text: str, expected: dict[str, Any]) -> None:
@@ -296,7 +296,7 @@ def test_marks_point_into_the_file_that_wrote_a_value(base: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("above", "below", "place"),
+    ("above", "below", "path"),
     [
         ("training: {epochs: 0}\n", "", "spec.yaml:2:20"),
         ("", "training: {epochs: 0}\n", "folder/low.yaml:3:20"),
@@ -304,12 +304,12 @@ def test_marks_point_into_the_file_that_wrote_a_value(base: str) -> None:
         ("training: {lr: 1}\n", "training: {epohcs: 1}\n", "folder/low.yaml:3:12"),
     ],
 )
-def test_a_problem_is_told_in_the_file_that_wrote_it(above: str, below: str, place: str) -> None:
+def test_a_problem_is_told_in_the_file_that_wrote_it(above: str, below: str, path: str) -> None:
     """A wrong value of a base is placed in the base."""
     Path("folder").mkdir()
     Path("folder/low.yaml").write_text(GOOD + below)
 
-    assert refusal("extends: folder/low.yaml\n" + above).message.startswith(f"{place}: ")
+    assert refusal("extends: folder/low.yaml\n" + above).message.startswith(f"{path}: ")
 
 
 def test_bases_are_found_beside_the_file_that_names_them() -> None:
@@ -318,21 +318,21 @@ def test_bases_are_found_beside_the_file_that_names_them() -> None:
     Path("a/b/low.yaml").write_text(GOOD + "training: {lr: 0.3}\n")
     Path("a/middle.yaml").write_text("extends: b/low.yaml\ntraining: {epochs: 4}\n")
 
-    found = load("extends: a/middle.yaml\nbudget: [0.5]\n").spec
+    spec = load("extends: a/middle.yaml\nbudget: [0.5]\n").spec
 
-    assert (0.3, 4, (0.5,)) == (found.training.lr, found.training.epochs, found.budget)
+    assert (0.3, 4, (0.5,)) == (spec.training.lr, spec.training.epochs, spec.budget)
 
 
 def test_overrides_lie_over_bases(base: str) -> None:
     """The command line has the last word."""
-    found = load(base, overrides=["training.epochs=1", "model.width=2"]).spec
+    spec = load(base, overrides=["training.epochs=1", "model.width=2"]).spec
 
-    assert (0.3, 1, 2) == (found.training.lr, found.training.epochs, found.model.options()["width"])
+    assert (0.3, 1, 2) == (spec.training.lr, spec.training.epochs, spec.model.options()["width"])
 
 
 @pytest.mark.parametrize("files", [["spec"], ["spec", "a"], ["spec", "a", "b"]])
 def test_bases_in_a_circle_are_refused(files: list[str]) -> None:
-    """A spec that comes back to itself is told where the circle closes."""
+    """A spec that extends itself is refused at the end of the circle."""
     for name, following in zip(files, [*files[1:], files[0]], strict=True):
         Path(f"{name}.yaml").write_text(f"# {name}\nextends: {following}.yaml\n")
 

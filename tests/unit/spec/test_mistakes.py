@@ -362,9 +362,9 @@ def with_mistakes(text: str, number: int, chance: random.Random) -> tuple[str, l
     """Return a text with at most this number of independent mistakes, and their lines and columns."""
     root = yaml.compose(text)
     assert root is not None
-    found = [leaf for leaf in leaves(root) if "parameters" not in leaf[0]]
+    result = [leaf for leaf in leaves(root) if "parameters" not in leaf[0]]
     chosen: dict[tuple[Any, ...], Leaf] = {}
-    for leaf in chance.sample(found, len(found)):
+    for leaf in chance.sample(result, len(result)):
         scope = leaf[0][:-1] if leaf[0][-1] in NAMING else leaf[0]
         related = any(scope[: len(other)] == other or other[: len(scope)] == scope for other in chosen)
         if not related and len(chosen) < number:

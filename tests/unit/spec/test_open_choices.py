@@ -87,7 +87,7 @@ def test_what_is_told_of_a_spec(tmp_path: Path, model: str, message: str) -> Non
 
 
 def test_paths_are_relative_to_what_writes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A folder in a spec is meant beside the spec, on the command line from where one is; lists and globs too."""
+    """A folder in a spec is relative to the spec, on the command line to the directory; lists and globs too."""
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     spec = tmp_path / "specs"

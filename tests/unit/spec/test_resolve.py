@@ -1,4 +1,4 @@
-"""Resolving writes out what `auto` and the unsaid mean, and tells where every value came from."""
+"""Resolving writes out `auto` and defaults, and records where every value came from."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_a_machine_has_the_devices_that_it_has() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
 class TestEveryShippedSpec:
-    """What every file in `specs` and `templates` promises."""
+    """Tests of every file in `specs` and `templates`."""
 
     def test_compiles(self, path: Path) -> None:
         """It validates, resolves and compiles to a plan whose steps' inputs come before them; all that it needs."""
@@ -91,7 +91,7 @@ class TestEveryShippedSpec:
         assert once == resolve(once, other)
 
     def test_its_resolution_is_a_spec_of_the_same_keys(self, path: Path) -> None:
-        """What `render` prints can be run, and reuses everything; written as YAML or as JSON."""
+        """The output of `render` can be run, and reuses everything; written as YAML or as JSON."""
         once = resolve(load_spec(path).spec, MACHINE)
         data = once.model_dump(mode="json")
         for text in (json.dumps(data, indent=1), yaml.safe_dump(data)):
@@ -104,12 +104,12 @@ class TestEveryShippedSpec:
         """Every leaf of the resolved spec says where it came from."""
         loaded = load_spec(path)
         data = resolve(loaded.spec, MACHINE).model_dump(mode="json")
-        found = provenance(data, loaded.document)
+        sources = provenance(data, loaded.document)
 
-        assert leaves(data) == list(found)
+        assert leaves(data) == list(sources)
         assert [] == [
             origin
-            for origin in found.values()
+            for origin in sources.values()
             if origin not in ("auto", "default") and not origin.startswith(("as `", f"{path.parent}/"))
         ]
 
@@ -135,7 +135,7 @@ def test_auto_is_written_out_for_the_machine(machine: Machine, expected: tuple[s
 
 
 def test_workers_share_the_cores() -> None:
-    """Where their number is written; each has one thread or more."""
+    """If their number is written; each has one thread or more."""
     machine = replace(MACHINE, cores=8)
     texts = [f"{GOOD}target: {{workers: {workers}}}\n" for workers in ("auto", 1, 3, 20)]
     threads = [resolved(text, machine).target.threads for text in texts]
@@ -167,7 +167,7 @@ def test_irp_takes_what_it_does_not_say_from_the_spec() -> None:
 
 
 def test_irp_keeps_what_it_says() -> None:
-    """What IRP writes is its own; of a section it writes, the rest are defaults."""
+    """Written fields of IRP are kept; of a written section, the rest are defaults."""
     spec = resolved(
         "model: resnet20\ndataset: cifar10\ntraining: {lr: 0.3, epochs: 3}\n"
         "irp: {model: resnet8, dataset: digits, training: {lr: 0.2}}\n"
@@ -236,20 +236,20 @@ def test_there_are_no_trials_where_nothing_is_tuned(text: str, expected: int) ->
 
 def test_provenance_names_the_place_of_what_was_written() -> None:
     """Written values have their line; those of a mapping that were not written are defaults."""
-    found = origins(GOOD + "training:\n  lr: 0.2\nbudget: [0.5, 0.6]\ntarget: {threads: 3}\n")
+    sources = origins(GOOD + "training:\n  lr: 0.2\nbudget: [0.5, 0.6]\ntarget: {threads: 3}\n")
 
-    assert "spec.yaml:4:7" == found["training.lr"]
-    assert "default" == found["training.momentum"]
-    assert "spec.yaml:5:9" == found["budget"]
-    assert "spec.yaml:6:19" == found["target.threads"]
-    assert "default" == found["seeds"]
-    assert "default" == found["irp.per_round"]
-    assert "default" == found["scorer.ridge"]
-    assert "default" == found["target.backend.name"]
+    assert "spec.yaml:4:7" == sources["training.lr"]
+    assert "default" == sources["training.momentum"]
+    assert "spec.yaml:5:9" == sources["budget"]
+    assert "spec.yaml:6:19" == sources["target.threads"]
+    assert "default" == sources["seeds"]
+    assert "default" == sources["irp.per_round"]
+    assert "default" == sources["scorer.ridge"]
+    assert "default" == sources["target.backend.name"]
 
 
 def test_provenance_tells_auto_from_default() -> None:
-    """What the machine or the scorer decided is `auto`, written or not; what was chosen is not."""
+    """Decisions of the machine or the scorer are `auto`, written or not; choices are not."""
     unsaid, written = (
         origins(GOOD),
         origins(GOOD + "training: {precision: auto}\ntarget: {device: cpu, threads: auto}\n"),
@@ -264,41 +264,41 @@ def test_provenance_tells_auto_from_default() -> None:
 
 def test_provenance_of_a_choice_by_name_is_its_place() -> None:
     """A name stands for all that it means: a model's options, a preset's four choices."""
-    found = origins(GOOD + "method: snip\n")
+    sources = origins(GOOD + "method: snip\n")
 
-    assert "spec.yaml:1:8" == found["model.name"]
-    assert "spec.yaml:1:8" == found["model.width"]
-    assert "spec.yaml:3:9" == found["method.criterion.images"]
-    assert "spec.yaml:3:9" == found["method.allocation.name"]
+    assert "spec.yaml:1:8" == sources["model.name"]
+    assert "spec.yaml:1:8" == sources["model.width"]
+    assert "spec.yaml:3:9" == sources["method.criterion.images"]
+    assert "spec.yaml:3:9" == sources["method.allocation.name"]
 
 
 def test_provenance_of_a_choice_written_out() -> None:
-    """Of a mapping, only what was written has a place."""
-    found = origins("model: {name: resnet8}\ndataset: digits\nmethod: {criterion: snip}\n")
+    """Only written values of a mapping have a position."""
+    sources = origins("model: {name: resnet8}\ndataset: digits\nmethod: {criterion: snip}\n")
 
-    assert "spec.yaml:1:15" == found["model.name"]
-    assert "default" == found["model.width"]
-    assert "spec.yaml:3:21" == found["method.criterion.images"]
-    assert "default" == found["method.allocation.name"]
+    assert "spec.yaml:1:15" == sources["model.name"]
+    assert "default" == sources["model.width"]
+    assert "spec.yaml:3:21" == sources["method.criterion.images"]
+    assert "default" == sources["method.allocation.name"]
 
 
 def test_provenance_of_what_irp_takes_from_the_spec() -> None:
     """IRP's unsaid model, dataset and training say whose they are; what it writes has its place."""
-    found = origins(GOOD + "irp: {model: resnet20, rounds: 3}\n")
+    sources = origins(GOOD + "irp: {model: resnet20, rounds: 3}\n")
 
-    assert "spec.yaml:3:14" == found["irp.model.width"]
-    assert "as `dataset`" == found["irp.dataset.name"]
-    assert "as `training`" == found["irp.training.lr"]
-    assert "as `training`" == found["irp.training.precision"]
-    assert "spec.yaml:3:32" == found["irp.rounds"]
+    assert "spec.yaml:3:14" == sources["irp.model.width"]
+    assert "as `dataset`" == sources["irp.dataset.name"]
+    assert "as `training`" == sources["irp.training.lr"]
+    assert "as `training`" == sources["irp.training.precision"]
+    assert "spec.yaml:3:32" == sources["irp.rounds"]
 
 
 def test_provenance_of_a_training_that_irp_writes_in_part() -> None:
     """The rest of a section that IRP writes are defaults, not the spec's."""
-    found = origins(GOOD + "irp: {training: {lr: 0.2}}\n")
+    sources = origins(GOOD + "irp: {training: {lr: 0.2}}\n")
 
-    assert "spec.yaml:3:22" == found["irp.training.lr"]
-    assert "default" == found["irp.training.epochs"]
+    assert "spec.yaml:3:22" == sources["irp.training.lr"]
+    assert "default" == sources["irp.training.epochs"]
 
 
 def test_provenance_of_the_precision_that_irp_does_not_write() -> None:
@@ -308,18 +308,18 @@ def test_provenance_of_the_precision_that_irp_does_not_write() -> None:
 
 def test_provenance_of_what_irp_writes_as_null() -> None:
     """`null` means the spec's own, as silence does."""
-    found = origins(GOOD + "irp: {model: null, training:}\n")
+    sources = origins(GOOD + "irp: {model: null, training:}\n")
 
-    assert "as `model`" == found["irp.model.name"]
-    assert "as `training`" == found["irp.training.lr"]
+    assert "as `model`" == sources["irp.model.name"]
+    assert "as `training`" == sources["irp.training.lr"]
 
 
 def test_provenance_of_the_command_line_and_bases() -> None:
-    """An option and a base's file are told as such."""
+    """An option and a base's file are named as such."""
     Path("base.yaml").write_text(GOOD + "training: {lr: 0.2, epochs: 3}\n")
-    found = origins("extends: base.yaml\n", overrides=["training.epochs=5"], budget=["0.5"])
+    sources = origins("extends: base.yaml\n", overrides=["training.epochs=5"], budget=["0.5"])
 
-    assert "base.yaml:3:16" == found["training.lr"]
-    assert "--set training.epochs=5" == found["training.epochs"]
-    assert "--budget 0.5" == found["budget"]
-    assert "base.yaml:1:8" == found["model.name"]
+    assert "base.yaml:3:16" == sources["training.lr"]
+    assert "--set training.epochs=5" == sources["training.epochs"]
+    assert "--budget 0.5" == sources["budget"]
+    assert "base.yaml:1:8" == sources["model.name"]

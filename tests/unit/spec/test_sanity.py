@@ -43,7 +43,7 @@ def test_the_defaults(text: str) -> None:
 
 
 def test_without_baselines_there_is_no_best() -> None:
-    """Where nothing is compared the method alone is checked."""
+    """If nothing is compared the method alone is checked."""
     sanity = resolve(load(GOOD.replace("[erk, grasp, dense]", "[dense]") + "sanity: true\n"), MACHINE).sanity
 
     assert sanity is not None
@@ -59,7 +59,7 @@ def test_a_budget_may_be_written_in_any_way() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "place", "message", "hint"),
+    ("text", "path", "message", "hint"),
     [
         ("{methods: [snp]}", "6:20", "`sanity.methods[0]` must name a method that is compared", "did you mean `snip`?"),
         ("{methods: [snip, beast]}", "6:26", "`sanity.methods[1]` must name", "did you mean `best`?"),
@@ -74,12 +74,12 @@ def test_a_budget_may_be_written_in_any_way() -> None:
         ("{metods: [snip]}", "6:10", "unknown key `metods` in `sanity`", "did you mean `methods`?"),
     ],
 )
-def test_wrong_words_are_told_with_a_hint(text: str, place: str, message: str, hint: str | None) -> None:
-    """What the section cannot mean is an error with its place and what would do."""
+def test_wrong_words_are_told_with_a_hint(text: str, path: str, message: str, hint: str | None) -> None:
+    """An invalid value of the section is an error with its position and the remedy."""
     with pytest.raises(SpecError) as error:
         load(f"{GOOD}sanity: {text}\n")
 
-    assert f"spec.yaml:{place}" in error.value.message
+    assert f"spec.yaml:{path}" in error.value.message
     assert message in error.value.message
     assert (hint or "") in (error.value.hint or "")
 
@@ -91,6 +91,6 @@ def test_best_needs_something_to_be_best_of() -> None:
 
 
 def test_a_method_cannot_be_named_best() -> None:
-    """Which one is meant could not be told."""
+    """The name would be ambiguous."""
     with pytest.raises(SpecError, match="cannot be distinguished from the method of the name 'best'"):
         load(GOOD.replace("[erk,", "[{name: best, criterion: snip},") + "sanity: true\n")

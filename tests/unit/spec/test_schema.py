@@ -33,7 +33,7 @@ def schema() -> dict[str, Any]:
 
 
 def is_valid(schema: dict[str, Any], data: Any) -> bool:
-    """Whether an editor would leave a spec alone."""
+    """Return whether an editor would accept a spec."""
     return bool(Validator(schema).is_valid(data))
 
 
@@ -128,7 +128,7 @@ def test_the_schema_rejects_what_loading_rejects(schema: dict[str, Any], given: 
 
 
 def test_the_schema_knows_bases(schema: dict[str, Any]) -> None:
-    """A spec that extends another need not repeat what is required; any other must."""
+    """A spec that extends another need not repeat required keys; any other must."""
     assert is_valid(schema, {"extends": "base.yaml"})
     assert not is_valid(schema, {"extends": 3})
     assert not is_valid(schema, {"model": "resnet8"})
@@ -228,7 +228,7 @@ def test_a_preset_s_name_means_the_preset_alone() -> None:
     ],
 )
 def test_a_preset_takes_other_parts(written: dict[str, Any], name: str, changed: dict[str, Any]) -> None:
-    """The rest is the preset's, and its name tells both."""
+    """The rest is the preset's, and its name has both."""
     method = Method.model_validate(written)
 
     expected = Method.model_validate({"name": "other", **PRESETS[written["preset"]][1], **changed})
@@ -237,13 +237,13 @@ def test_a_preset_takes_other_parts(written: dict[str, Any], name: str, changed:
 
 @pytest.mark.parametrize("control", ["shuffle", "layer_mean"])
 def test_a_control_replaces_only_what_it_says(control: str) -> None:
-    """A control has the method's criterion and schedule, and a name of its own."""
+    """A control has the method's criterion and schedule, and another name."""
     method = Method.model_validate({"name": "mine", "criterion": "snip", "schedule": {"name": "linear", "rounds": 2}})
-    found = method.control(control)
+    result = method.control(control)
 
-    assert f"mine.{control}" == found.name
-    assert (method.criterion, method.schedule) == (found.criterion, found.schedule)
-    assert "shuffle" == found.selection.name
+    assert f"mine.{control}" == result.name
+    assert (method.criterion, method.schedule) == (result.criterion, result.schedule)
+    assert "shuffle" == result.selection.name
 
 
 def test_methods_are_listed_once() -> None:
@@ -255,19 +255,19 @@ def test_methods_are_listed_once() -> None:
 
 @pytest.fixture
 def shapes() -> Registry[Any]:
-    """A registry of its own with a choice that has options, one that has none and one that needs an option."""
+    """A separate registry with a choice that has options, one that has none and one that needs an option."""
     shapes: Registry[Any] = Registry("shape", "shapes")
 
     @shapes.register
-    def circle(place: str, *, radius: Annotated[int, Ge(1), "from the middle"] = 3) -> None:
+    def circle(path: str, *, radius: Annotated[int, Ge(1), "from the middle"] = 3) -> None:
         """A round shape."""
 
     @shapes.register
-    def point(place: str) -> None:
+    def point(path: str) -> None:
         """A small shape."""
 
     @shapes.register
-    def square(place: str, *, side: int) -> None:
+    def square(path: str, *, side: int) -> None:
         """A shape with corners."""
 
     return shapes
@@ -318,7 +318,7 @@ def test_a_choice_knows_its_entry_and_keyed_form(shapes: Registry[Any]) -> None:
 
 
 def test_repair_is_part_of_a_method() -> None:
-    """It has a name of its own and another key; no repair is what there was before, and leaves the key as it was."""
+    """It has another name and another key; no repair leaves the key unchanged."""
     plain = Method.model_validate({"criterion": "magnitude"})
     written = Method.model_validate({"criterion": "magnitude", "repair": "none", "name": "magnitude"})
     mended = Method.model_validate({"criterion": "magnitude", "repair": "reconnect"})

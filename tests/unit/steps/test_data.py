@@ -36,9 +36,9 @@ def made(folder: Path, **changed: object) -> Artifact:
 
 
 def all_batches(images: Images) -> list[torch.Tensor]:
-    """What training and evaluation see."""
-    found = [*epoch(images, batch=100, crop=1, flip=True, generator=seeded()), *images.in_order(128)]
-    return [tensor for batch in found for tensor in batch]
+    """Return the images of training and evaluation."""
+    batches = [*epoch(images, batch=100, crop=1, flip=True, generator=seeded()), *images.in_order(128)]
+    return [tensor for batch in batches for tensor in batch]
 
 
 @pytest.mark.parametrize("free", [2**40, 0])
@@ -59,7 +59,7 @@ def test_a_set_in_many_files_gives_the_same_batches(free: int, tmp_path: Path, m
 
 
 def test_a_damaged_file_on_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is read row by row was checked as a whole before."""
+    """Data read row by row are checked as a whole before."""
     monkeypatch.setattr("autosparse.steps.data.SHARD", 10_000)
     monkeypatch.setattr("autosparse.steps.context.free_memory", lambda device: 0)
     parts = made(tmp_path)
@@ -73,7 +73,7 @@ def test_a_damaged_file_on_disk_is_noticed(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_set_that_changed_since_it_was_planned_is_refused(tmp_path: Path) -> None:
-    """What is loaded must be what the key says."""
+    """Loaded data must have the identity of the key."""
     with pytest.raises(StepError, match="dataset `digits` has changed since it was planned"):
         made(tmp_path, sha256="another")
 

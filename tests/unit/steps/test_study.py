@@ -141,7 +141,7 @@ def test_nothing_is_told_of_few_or_equal_trials(trials: list[Trial]) -> None:
 
 
 def test_a_study_is_exported_once(tmp_path: Path) -> None:
-    """Optuna loads every trial from the file; a file that is there is left alone."""
+    """Optuna loads every trial from the file; an existing file is not touched."""
     import optuna
 
     trials, path = tried(5), tmp_path / "study.db"

@@ -36,7 +36,7 @@ def test_the_text_of_a_value(value: Any, text: str) -> None:
 
 
 def test_the_digest_is_of_the_text_in_utf_8() -> None:
-    """What keys are made of can be recomputed with any sha256 tool."""
+    """The content of keys can be recomputed with any sha256 tool."""
     assert "2071e5952e3110d79f01f374bf90abe7fc01cf116fd0a40af0ab60d3f9a99f8d" == digest({"b": "é", "a": [1, 2.5]})
 
 
@@ -56,7 +56,7 @@ def test_objects_have_no_text(value: Any) -> None:
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), ("1", 1), ([], {}), (None, "")], ids=str)
 def test_values_of_different_types_differ(one: Any, other: Any) -> None:
-    """What only Python takes for equal has different digests: types are settled when a spec is read."""
+    """Values that only Python treats as equal have different digests: types are settled when a spec is read."""
     assert digest(one) != digest(other)
 
 

@@ -1,4 +1,4 @@
-"""Digests of files, and what is remembered of them."""
+"""Digests of files, and the memory of them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write(folder: Path, *texts: str) -> list[Path]:
 
 
 def digests(folder: Path, files: Iterable[Path]) -> dict[str, str]:
-    """What is found, by names in the folder."""
-    return {name_in(folder, path): found for path, found in contents(folder, files).items()}
+    """Return digests by names in the folder."""
+    return {name_in(folder, path): result for path, result in contents(folder, files).items()}
 
 
 def sha(text: str) -> str:
@@ -99,7 +99,7 @@ def test_a_cache_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_damaged_memory_is_forgotten(tmp_path: Path, cache: Path) -> None:
-    """What is remembered of files is nobody's input: when it cannot be read, they are."""
+    """The memory of files is not an input: if it is unreadable, the files are read."""
     paths = write(tmp_path, "one")
     digests(tmp_path, paths)
     for file in (cache / "memory").iterdir():
@@ -118,8 +118,8 @@ def test_names_of_any_kind(tmp_path: Path) -> None:
         names.append(os.fsdecode(b"caf\xe9"))
     for name in names:
         (folder / name).write_text("one")
-    found = digests(folder, folder.iterdir())
+    by_path = digests(folder, folder.iterdir())
 
-    assert {"ä b.png", "日本", *(["caf\\xe9"] if os.name == "posix" else [])} == set(found)
-    assert {sha("one")} == set(found.values())
-    assert found == digests(folder, folder.iterdir())
+    assert {"ä b.png", "日本", *(["caf\\xe9"] if os.name == "posix" else [])} == set(by_path)
+    assert {sha("one")} == set(by_path.values())
+    assert by_path == digests(folder, folder.iterdir())

@@ -1,4 +1,4 @@
-"""What goes when a cache is cleaned: nothing that a run uses, noted or going on."""
+"""Deletions when a cache is cleaned: nothing that a finished or active run uses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ KEYS = sorted(MADE_FROM)
 
 
 def days_ago(number: float) -> str:
-    """A time as descriptors tell it."""
+    """Return a time as descriptors write it."""
     return (datetime.now(UTC) - timedelta(days=number)).isoformat()
 
 
 def publish(store: Store, key: str, age: float | None, text: str = "") -> None:
-    """An artifact that was made so many days ago."""
+    """Publish an artifact that is a given number of days old."""
 
     def write(draft: Draft) -> None:
         draft.write_json("value", text or key)
@@ -57,15 +57,15 @@ def gone(store: Store, *, dry: bool = False) -> list[str]:
 
 
 def left(store: Store) -> Sequence[str]:
-    """The keys that are there."""
+    """Return the remaining keys."""
     return [artifact.key for artifact in store.artifacts()]
 
 
 def test_what_nobody_used_for_long_goes(store: Store) -> None:
-    """What does not say when it was made stays; `dry` leaves all."""
-    told, before = gone(store, dry=True), left(store)
+    """An artifact without a time stays; `dry` deletes nothing."""
+    candidates, before = gone(store, dry=True), left(store)
 
-    assert KEYS[2:4] == told == gone(store)
+    assert KEYS[2:4] == candidates == gone(store)
     assert KEYS[:5] == before
     assert [*KEYS[:2], KEYS[4]] == left(store)
     assert [] == gone(store)
@@ -81,7 +81,7 @@ def test_what_a_run_noted_stays(store: Store) -> None:
 
 
 def test_what_was_left_behind_goes(store: Store) -> None:
-    """Drafts of a writer that died, what was damaged, what was fetched to be read: of a day ago, or of long ago."""
+    """Drafts of a killed writer, damaged artifacts, fetched files: a day old, or much older."""
     for name in ("drafts", "damaged", "fetched"):
         for age in (0, 2, 40):
             folder = store.root / name / f"{name}{age}"
@@ -98,11 +98,11 @@ def test_what_was_left_behind_goes(store: Store) -> None:
 @pytest.fixture(params=["memory", "file"])
 def remote(request: pytest.FixtureRequest, tmp_path: Path, store: Store) -> Remote:
     """A shared store with the artifacts of the cache; two of them share a file."""
-    found = Remote(str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}")
+    result = Remote(str(tmp_path / "shared") if request.param == "file" else f"memory://{uuid.uuid4().hex}")
     publish(store, KEYS[5], 60, text=KEYS[0])
     for artifact in store.artifacts():
-        found.push(artifact)
-    return found
+        result.push(artifact)
+    return result
 
 
 def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store: Store, tmp_path: Path) -> None:
@@ -110,14 +110,14 @@ def test_a_shared_store_keeps_what_runs_of_any_machine_use(remote: Remote, store
     other = Store(tmp_path / "other", remote.url)
     with in_use(other, "run", [KEYS[2]]):
         pass
-    told = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
+    candidates = sorted(one.key for one in collect_remote(remote, 30 * DAY, dry=True))
     done = sorted(one.key for one in collect_remote(remote, 30 * DAY))
     young = len(remote._files.find(f"{remote._root}/files"))
     remote.sweep({"nothing"}, time.time() - 1000)
     kept = {file["sha256"] for _, about in remote.artifacts() for file in about["files"].values()}
     remote.sweep(kept, time.time() + 1000)
 
-    assert [KEYS[3], KEYS[5]] == told == done
+    assert [KEYS[3], KEYS[5]] == candidates == done
     assert sorted([*KEYS[:3], KEYS[4]]) == sorted(key for (_, key), _ in remote.artifacts())
     assert 5 == young
     assert 4 == len(remote._files.find(f"{remote._root}/files"))

@@ -36,7 +36,7 @@ def test_an_empty_store_has_no_index(store: Store) -> None:
 
 
 def test_a_record_tells_what_its_descriptor_does(store: Store) -> None:
-    """Operation, step, bytes, options and inputs; not the files, and not what was consumed."""
+    """Operation, step, bytes, options and inputs; neither files nor consumed digests."""
     publish(store, "k1", options={"lr": 0.1}, inputs={"init": "k0"}, seconds=3.0)
     record = open_index(store).find("k1")
 
@@ -57,7 +57,7 @@ def test_the_latest_comes_first(store: Store) -> None:
 
 
 def test_what_is_added_and_removed_is_seen(store: Store) -> None:
-    """The second opening knows what came, what went, and what was made again."""
+    """The second opening knows added, removed and rebuilt artifacts."""
     publish(store, "a")
     publish(store, "b")
     assert 2 == len(open_index(store))
@@ -74,7 +74,7 @@ def test_what_is_added_and_removed_is_seen(store: Store) -> None:
 
 
 def test_only_new_descriptors_are_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is indexed is not opened again."""
+    """Indexed artifacts are not opened again."""
     publish(store, "a")
     open_index(store)
     publish(store, "b")

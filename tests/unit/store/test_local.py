@@ -46,24 +46,24 @@ def visible(store: Store) -> list[str]:
 def test_what_is_published_can_be_opened(store: Store) -> None:
     """An opened artifact has the files, the bytes and the description it was published with."""
     made = publish(store)
-    found = store.open("mask", KEY)
+    artifact = store.open("mask", KEY)
 
     assert store.has("mask", KEY)
-    assert (KEY, store.root / "artifacts" / "mask" / KEY) == (found.key, found.folder)
-    assert made.descriptor == found.descriptor
-    assert {"raw.bin", "value.json"} == set(found.files)
-    assert bytes(range(256)) == found.read("raw.bin")
-    assert {"a": "é", "b": [1, 2.5]} == found.json("value")
-    assert 1.5 == found.descriptor["seconds"]
-    assert "mask" == found.descriptor["operation"]
+    assert (KEY, store.root / "artifacts" / "mask" / KEY) == (artifact.key, artifact.folder)
+    assert made.descriptor == artifact.descriptor
+    assert {"raw.bin", "value.json"} == set(artifact.files)
+    assert bytes(range(256)) == artifact.read("raw.bin")
+    assert {"a": "é", "b": [1, 2.5]} == artifact.json("value")
+    assert 1.5 == artifact.descriptor["seconds"]
+    assert "mask" == artifact.descriptor["operation"]
 
 
 def test_the_descriptor_names_bytes_and_digests(store: Store) -> None:
-    """Every file is told with its size and sha256, which any tool can check."""
-    found = publish(store)
+    """Every file has its size and sha256, which any tool can check."""
+    artifact = publish(store)
 
-    assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == found.files["raw.bin"]
-    assert json.loads((found.folder / "artifact.json").read_text()) == found.descriptor
+    assert {"sha256": hashlib.sha256(bytes(range(256))).hexdigest(), "bytes": 256} == artifact.files["raw.bin"]
+    assert json.loads((artifact.folder / "artifact.json").read_text()) == artifact.descriptor
 
 
 def test_nothing_else_is_left_behind(store: Store) -> None:
@@ -102,7 +102,7 @@ def test_artifacts_are_listed_by_operation_and_key(store: Store) -> None:
 
 
 def test_an_empty_store_holds_nothing(store: Store) -> None:
-    """A store whose folder is not there yet lists and verifies nothing, and makes nothing."""
+    """A store without a folder lists and verifies nothing, and creates nothing."""
     assert [] == visible(store)
     assert [] == list(store.verify())
     assert store.recall("name") is None
@@ -212,25 +212,25 @@ def extend(path: Path) -> None:
 @pytest.mark.parametrize("damage", [flip, truncate, extend, Path.unlink], ids=lambda damage: damage.__name__)
 def test_damaged_bytes_are_never_read(store: Store, damage: Callable[[Path], None]) -> None:
     """A file that differs from the published file raises DamagedArtifact, naming it and its key."""
-    found = publish(store)
-    damage(found.folder / "raw.bin")
+    artifact = publish(store)
+    damage(artifact.folder / "raw.bin")
 
     with pytest.raises(DamagedArtifact) as caught:
         store.open("mask", KEY).read("raw.bin")
 
     assert KEY == caught.value.key
     assert 4 == caught.value.exit_code
-    assert caught.value.message.startswith(f"artifact {found.folder} is damaged: raw.bin ")
+    assert caught.value.message.startswith(f"artifact {artifact.folder} is damaged: raw.bin ")
     assert "é" in store.open("mask", KEY).json("value")["a"]
 
 
 def test_a_file_that_was_not_published_is_not_read(store: Store) -> None:
-    """What someone adds to the folder is no part of the artifact."""
-    found = publish(store)
-    (found.folder / "more.bin").write_bytes(b"1")
+    """Files that others add to the folder are no part of the artifact."""
+    artifact = publish(store)
+    (artifact.folder / "more.bin").write_bytes(b"1")
 
     with pytest.raises(DamagedArtifact):
-        found.read("more.bin")
+        artifact.read("more.bin")
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_file_that_was_not_published_is_not_read(store: Store) -> None:
     ],
 )
 def test_a_corrupt_descriptor_is_damage(store: Store, text: bytes) -> None:
-    """A descriptor that is no descriptor, or another artifact's, is told as damage and is not listed."""
+    """An invalid descriptor, or another artifact's, is reported as damage and is not listed."""
     (publish(store).folder / "artifact.json").write_bytes(text)
 
     with pytest.raises(DamagedArtifact, match=r"artifact\.json"):
@@ -259,7 +259,7 @@ def test_a_corrupt_descriptor_is_damage(store: Store, text: bytes) -> None:
 
 @pytest.mark.parametrize("entry", [3, None, "text", []])
 def test_a_descriptor_with_odd_entries_is_damage(store: Store, entry: Any) -> None:
-    """What a descriptor tells of a file is checked before it is used."""
+    """Entries of a descriptor are checked before use."""
     path = publish(store).folder / "artifact.json"
     path.write_text(json.dumps({"key": KEY, "files": {"raw.bin": entry}}))
 
@@ -279,18 +279,18 @@ def test_a_descriptor_with_another_digest_is_damage(store: Store) -> None:
 
 
 def test_verify_tells_what_is_wrong_where(store: Store) -> None:
-    """Every artifact is told with None or with its first damage."""
+    """Every artifact is yielded with None or with its first damage."""
     folders = {key: publish(store, key).folder for key in "abcd"}
     flip(folders["b"] / "raw.bin")
     (folders["c"] / "value.json").unlink()
     (folders["d"] / "artifact.json").write_text("{")
 
-    found = dict(store.verify())
+    problems = dict(store.verify())
 
-    assert list(folders.values()) == list(found)
-    assert found[folders["a"]] is None
+    assert list(folders.values()) == list(problems)
+    assert problems[folders["a"]] is None
     for key, name in (("b", "raw.bin"), ("c", "value.json"), ("d", "artifact.json")):
-        assert f"artifact {folders[key]} is damaged: {name}" in str(found[folders[key]])
+        assert f"artifact {folders[key]} is damaged: {name}" in str(problems[folders[key]])
 
 
 def test_damage_is_set_aside_under_a_number(store: Store) -> None:
@@ -318,7 +318,7 @@ def test_an_artifact_that_lost_its_descriptor_is_made_again(store: Store) -> Non
 
 
 def test_a_stray_file_is_no_artifact(store: Store) -> None:
-    """What a file manager leaves among the artifacts is not listed."""
+    """Files that a file manager leaves among the artifacts are not listed."""
     publish(store)
     (store.root / "artifacts" / ".DS_Store").touch()
     (store.root / "artifacts" / "mask" / ".DS_Store").touch()
@@ -327,7 +327,7 @@ def test_a_stray_file_is_no_artifact(store: Store) -> None:
 
 
 def test_a_stray_file_is_not_damage(store: Store) -> None:
-    """What a file manager leaves among the artifacts is not told as damage."""
+    """Files that a file manager leaves among the artifacts are not reported as damage."""
     folder = publish(store).folder
     (store.root / "artifacts" / "mask" / ".DS_Store").touch()
 
@@ -343,7 +343,7 @@ def test_a_stray_file_is_not_damage(store: Store) -> None:
     ],
 )
 def test_a_cache_that_cannot_be_written_is_an_environment_error(tmp_path: Path, use: Callable[[Store], object]) -> None:
-    """A cache that is a file, or may not be written, is told with what to do, and ends with 5."""
+    """A cache that is a file, or is not writable, is an error with a remedy and exit code 5."""
     (tmp_path / "cache").touch()
 
     with pytest.raises(MissingRequirement) as caught:
@@ -356,7 +356,7 @@ def test_a_cache_that_cannot_be_written_is_an_environment_error(tmp_path: Path, 
 
 
 def test_a_lock_that_cannot_be_written_is_an_environment_error(store: Store) -> None:
-    """A lock's file that cannot be opened is told like any other file of the cache."""
+    """A lock's file that cannot be opened is an error like that of any other file of the cache."""
     (store.root / "locks" / f"{KEY}.lock").mkdir(parents=True)
 
     with pytest.raises(MissingRequirement), store.lock(KEY, wait=False):
@@ -364,7 +364,7 @@ def test_a_lock_that_cannot_be_written_is_an_environment_error(store: Store) -> 
 
 
 def test_a_file_that_cannot_be_written_is_an_environment_error(store: Store) -> None:
-    """A draft's file that cannot be written is told by its path, and leaves nothing."""
+    """A draft's file that cannot be written is reported by its path, and leaves nothing."""
     with pytest.raises(MissingRequirement, match=r"absent.folder/name cannot be written"):
         publish(store, fill=lambda draft: draft.write("absent folder/name", b""))
 
@@ -376,15 +376,15 @@ def test_the_default_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    found = {}
+    result = {}
     for named in ("", "here", "~/there", "/some/where"):
         monkeypatch.setenv("AUTOSPARSE_CACHE_DIR", named)
-        found[named] = Store.default().root
+        result[named] = Store.default().root
 
-    assert tmp_path / "here" == found["here"]
-    assert tmp_path / "home" / "there" == found["~/there"]
-    assert Path("/some/where") == found["/some/where"]
-    assert "autosparse" in found[""].parts
+    assert tmp_path / "here" == result["here"]
+    assert tmp_path / "home" / "there" == result["~/there"]
+    assert Path("/some/where") == result["/some/where"]
+    assert "autosparse" in result[""].parts
 
 
 @pytest.mark.parametrize("value", ["a text", 3, [1, {"a": None}], {"é": 1.5}, False, None], ids=str)
@@ -400,7 +400,7 @@ def test_what_is_remembered_is_recalled(store: Store, value: Any) -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff"])
 def test_a_memory_that_cannot_be_read_is_none(store: Store, data: bytes) -> None:
-    """What is remembered is nobody's input: when it is spoilt, it was never there."""
+    """Memory is not an input: a damaged one counts as empty."""
     store.remember("name", 1)
     (store.root / "memory" / "name.json").write_bytes(data)
 
@@ -422,13 +422,13 @@ TENSORS = {
 
 def test_tensors_are_read_as_they_were_written(store: Store) -> None:
     """Names, types, shapes and every bit come back."""
-    found = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS)).tensors("state")
+    artifact = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS)).tensors("state")
 
-    assert set(TENSORS) == set(found)
+    assert set(TENSORS) == set(artifact)
     for name, tensor in TENSORS.items():
-        assert (tensor.dtype, tensor.shape) == (found[name].dtype, found[name].shape)
-        assert torch.equal(tensor, found[name])
-    assert math.copysign(1, found["odd"][2].item()) == -1
+        assert (tensor.dtype, tensor.shape) == (artifact[name].dtype, artifact[name].shape)
+        assert torch.equal(tensor, artifact[name])
+    assert math.copysign(1, artifact["odd"][2].item()) == -1
 
 
 def test_tensors_that_are_equal_are_equal_bytes() -> None:
@@ -447,11 +447,11 @@ def test_tensors_that_are_equal_are_equal_bytes() -> None:
 
 def test_damaged_tensors_are_never_read(store: Store) -> None:
     """A flipped bit in a tensor's file is damage, wherever it is."""
-    found = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS))
-    flip(found.folder / "state.safetensors")
+    artifact = publish(store, fill=lambda draft: draft.write_tensors("state", TENSORS))
+    flip(artifact.folder / "state.safetensors")
 
     with pytest.raises(DamagedArtifact):
-        found.tensors("state")
+        artifact.tensors("state")
 
 
 def packed(header: object, body: bytes) -> bytes:

@@ -32,9 +32,9 @@ class Faulty:
         self.files, self.at, self.forever, self.made = files, at, forever, 0
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.files, name)
+        attribute = getattr(self.files, name)
         if name not in FILES:
-            return found
+            return attribute
 
         def request(*arguments: Any, **options: Any) -> Any:
             self.made += 1
@@ -43,7 +43,7 @@ class Faulty:
                     half = Path(arguments[0]).read_bytes()[:-1]
                     self.files.pipe_file(arguments[1], half)
                 raise ConnectionResetError("connection lost")
-            return found(*arguments, **options)
+            return attribute(*arguments, **options)
 
         return request
 
@@ -55,13 +55,13 @@ class InTurn:
         self.files, self.turns = files, turns
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.files, name)
+        attribute = getattr(self.files, name)
         if name not in FILES:
-            return found
+            return attribute
 
         def request(*arguments: Any, **options: Any) -> Any:
             with self.turns:
-                return found(*arguments, **options)
+                return attribute(*arguments, **options)
 
         return request
 
@@ -92,35 +92,35 @@ def store_at(folder: Path, url: str, text: str = "one") -> Store:
 
 
 def published(url: str) -> list[str]:
-    """The keys that are there."""
+    """Return the published keys."""
     return [key for (_, key), _ in Remote(url).artifacts()]
 
 
 def corrupted(url: str, change: Callable[[bytes], bytes]) -> None:
-    """Change one file of those that are there."""
-    found = Remote(url)
-    for path in found._files.find(f"{found._root}/files"):
-        found._files.pipe_file(path, change(found._files.cat_file(path)))
+    """Change one published file."""
+    remote = Remote(url)
+    for path in remote._files.find(f"{remote._root}/files"):
+        remote._files.pipe_file(path, change(remote._files.cat_file(path)))
 
 
 def test_what_one_machine_publishes_another_has(tmp_path: Path, url: str) -> None:
-    """Whether it looks for it by name, reads a file of it, or takes it whole."""
+    """By a look-up of its name, by reading a file of it, or by copying all of it."""
     one, two = store_at(tmp_path / "a", url), Store(tmp_path / "b", url)
     before = two.has("mask", KEY)
     assert one.share("mask", KEY)
     looked, here = two.open("mask", KEY).json("value"), two.holds("mask", KEY)
-    taken = two.bring("mask", KEY)
+    fetched = two.bring("mask", KEY)
 
     assert (False, "one", False) == (before, looked, here)
     assert {KEY} == two.present([("mask", KEY), ("mask", KEY[::-1])])
     assert two.holds("mask", KEY)
-    assert one.open("mask", KEY).descriptor == taken.descriptor == two.open("mask", KEY).descriptor
-    assert b"one" * 100 == taken.read("raw.bin")
+    assert one.open("mask", KEY).descriptor == fetched.descriptor == two.open("mask", KEY).descriptor
+    assert b"one" * 100 == fetched.read("raw.bin")
     assert [KEY] == published(url)
 
 
 def test_the_first_of_two_writers_stays(tmp_path: Path, url: str) -> None:
-    """The other takes its bytes in place of its own, and goes on from them."""
+    """The other replaces its bytes by the published ones, and continues from them."""
     one, two = store_at(tmp_path / "a", url), store_at(tmp_path / "b", url, "two")
 
     assert one.share("mask", KEY)
@@ -157,39 +157,39 @@ def test_many_writers_at_once_publish_once(tmp_path: Path, url: str) -> None:
 @given(at=st.integers(1, 16), forever=st.booleans())
 def test_a_lost_connection_leaves_all_or_nothing(tmp_path: Path, url: str, at: int, forever: bool) -> None:
     """Wherever it is lost while one publishes: who reads finds the whole or nothing, and the next attempt completes."""
-    place = f"{url}/{uuid.uuid4().hex}"
+    target = f"{url}/{uuid.uuid4().hex}"
     folder = tmp_path / uuid.uuid4().hex
-    one = store_at(folder / "a", place)
-    broken = Remote(place)
+    one = store_at(folder / "a", target)
+    broken = Remote(target)
     broken._files = Faulty(broken._files, at, forever=forever)
     one._remote = broken
     shared, problem = one.share("mask", KEY), one.problem
-    reader = Store(folder / "b", place)
+    reader = Store(folder / "b", target)
     seen = reader.has("mask", KEY)
     value = reader.bring("mask", KEY).json("value") if seen else None
-    one.connect(place)
+    one.connect(target)
     again = one.share("mask", KEY)
 
     assert value in (None, "one")
     assert seen >= shared
     assert shared or problem is not None
     assert again
-    assert "one" == Store(folder / "c", place).bring("mask", KEY).json("value")
+    assert "one" == Store(folder / "c", target).bring("mask", KEY).json("value")
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(1, 12))
 def test_a_connection_lost_while_reading_serves_nothing_wrong(tmp_path: Path, url: str, at: int) -> None:
     """The artifact is whole, or it is one that is to be made again."""
-    folder, place = tmp_path / uuid.uuid4().hex, f"{url}/{uuid.uuid4().hex}"
-    store_at(folder / "a", place).share("mask", KEY)
+    folder, target = tmp_path / uuid.uuid4().hex, f"{url}/{uuid.uuid4().hex}"
+    store_at(folder / "a", target).share("mask", KEY)
     reads: tuple[Callable[[Store], Artifact], ...] = (
         lambda store: store.bring("mask", KEY),
         lambda store: store.open("mask", KEY),
     )
     for read in reads:
-        reader = Store(folder / uuid.uuid4().hex, place)
-        reader._remote = Remote(place)
+        reader = Store(folder / uuid.uuid4().hex, target)
+        reader._remote = Remote(target)
         reader._remote._files = Faulty(reader._remote._files, at)
         try:
             value = read(reader).json("value")
@@ -202,7 +202,7 @@ def test_a_connection_lost_while_reading_serves_nothing_wrong(tmp_path: Path, ur
 
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: bytes([data[0] ^ 1]) + data[1:]])
 def test_damage_is_noticed_and_mended(tmp_path: Path, url: str, change: Callable[[bytes], bytes]) -> None:
-    """Of a file that another program changed: it is not offered again, and who makes the artifact anew replaces it."""
+    """Of a file that another program changed: it is not offered again, and a rebuilt artifact replaces it."""
     store_at(tmp_path / "a", url).share("mask", KEY)
     corrupted(url, change)
     reader = Store(tmp_path / "b", url)
@@ -218,7 +218,7 @@ def test_damage_is_noticed_and_mended(tmp_path: Path, url: str, change: Callable
 
 
 def test_a_damaged_one_that_was_there_first_is_replaced(tmp_path: Path, url: str) -> None:
-    """By who made the same one meanwhile; and one that is only there is replaced by who makes it anew on purpose."""
+    """By another machine that built the same one; and a remote one is replaced by a deliberate rebuild."""
     store_at(tmp_path / "a", url).share("mask", KEY)
     corrupted(url, lambda data: data[::-1])
     other = store_at(tmp_path / "b", url, "two")
@@ -248,19 +248,19 @@ def test_names_and_keys_that_no_artifact_has_are_refused(
     tmp_path: Path, url: str, operation: str, key: str, about: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is written outside of the artifact's folder, nothing is taken away, whatever a descriptor leaves out."""
-    store, place = store_at(tmp_path / "a", url), Remote(url)
+    store, remote = store_at(tmp_path / "a", url), Remote(url)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     descriptor = canonical({"operation": operation, "key": key, "files": {}, **about}).encode()
     fetched: list[str] = []
 
-    place._files.makedirs(f"{place._root}/artifacts/{operation}", exist_ok=True)
-    place._files.pipe_file(f"{place._root}/artifacts/{operation}/{key}.json", descriptor)
-    monkeypatch.setattr(place, "_download", lambda sha256, path: fetched.append(sha256))
+    remote._files.makedirs(f"{remote._root}/artifacts/{operation}", exist_ok=True)
+    remote._files.pipe_file(f"{remote._root}/artifacts/{operation}/{key}.json", descriptor)
+    monkeypatch.setattr(remote, "_download", lambda sha256, path: fetched.append(sha256))
     with pytest.raises(DamagedArtifact):
-        store.take(place, operation, key)
+        store.take(remote, operation, key)
     with pytest.raises(DamagedArtifact):
-        place.look(operation, key, tmp_path / "looked")
-    listed = [(o, k) for (o, k), _ in place.artifacts() if o == ".." or len(k) < 64]
+        remote.look(operation, key, tmp_path / "looked")
+    listed = [(o, k) for (o, k), _ in remote.artifacts() if o == ".." or len(k) < 64]
 
     assert not fetched
     assert not listed
@@ -269,7 +269,7 @@ def test_names_and_keys_that_no_artifact_has_are_refused(
 
 @pytest.mark.parametrize("damage", ["changed", "shortened", "gone"])
 def test_what_is_damaged_here_is_not_published(tmp_path: Path, url: str, damage: str) -> None:
-    """Nor told to be the shared store's fault."""
+    """Nor reported as the shared store's fault."""
     store = store_at(tmp_path / "a", url)
     path = store.open("mask", KEY).folder / "raw.bin"
     if damage == "gone":
@@ -299,14 +299,14 @@ def test_a_folder_without_links_is_a_store(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_disk_of_another_machine_is_a_store(tmp_path: Path) -> None:
     """One whose file system makes no folders by itself, as over SFTP."""
-    place = Remote(str(tmp_path / "shared"))
-    place._local = False
-    place._files = type(place._files)(auto_mkdir=False)
-    store = store_at(tmp_path / "a", place.url)
-    store._remote = place
+    remote = Remote(str(tmp_path / "shared"))
+    remote._local = False
+    remote._files = type(remote._files)(auto_mkdir=False)
+    store = store_at(tmp_path / "a", remote.url)
+    store._remote = remote
 
     assert store.share("mask", KEY)
-    assert "one" == Store(tmp_path / "b", place.url).bring("mask", KEY).json("value")
+    assert "one" == Store(tmp_path / "b", remote.url).bring("mask", KEY).json("value")
 
 
 def test_damage_is_noticed_by_who_reads_one_file(tmp_path: Path, url: str) -> None:
@@ -322,10 +322,10 @@ def test_damage_is_noticed_by_who_reads_one_file(tmp_path: Path, url: str) -> No
 
 def test_half_a_descriptor_is_none(tmp_path: Path, url: str) -> None:
     """A file system that does not write whole files may leave one: it is replaced by who publishes next."""
-    one, place = store_at(tmp_path / "a", url), Remote(url)
+    one, remote = store_at(tmp_path / "a", url), Remote(url)
     one.share("mask", KEY)
-    path = place._descriptor("mask", KEY)
-    place._files.pipe_file(path, place._files.cat_file(path)[:40])
+    path = remote._descriptor("mask", KEY)
+    remote._files.pipe_file(path, remote._files.cat_file(path)[:40])
 
     assert [] == published(url)
     with pytest.raises(DamagedArtifact):
@@ -339,9 +339,9 @@ def test_half_a_descriptor_is_none(tmp_path: Path, url: str) -> None:
 def test_what_is_gone_is_made_again(tmp_path: Path, url: str) -> None:
     """Files that were removed behind a descriptor, and a descriptor that was removed behind a plan."""
     store_at(tmp_path / "a", url).share("mask", KEY)
-    reader, place = Store(tmp_path / "b", url), Remote(url)
+    reader, remote = Store(tmp_path / "b", url), Remote(url)
     assert reader.has("mask", KEY)
-    place._files.rm(place._descriptor("mask", KEY))
+    remote._files.rm(remote._descriptor("mask", KEY))
 
     with pytest.raises(DamagedArtifact, match="is gone"):
         reader.bring("mask", KEY)
@@ -350,10 +350,10 @@ def test_what_is_gone_is_made_again(tmp_path: Path, url: str) -> None:
 
 def test_a_descriptor_cannot_name_a_way_out(tmp_path: Path, url: str) -> None:
     """Nothing is written but into the artifact's own folder."""
-    one, place = store_at(tmp_path / "a", url), Remote(url)
+    one, remote = store_at(tmp_path / "a", url), Remote(url)
     one.share("mask", KEY)
-    path = place._descriptor("mask", KEY)
-    place._files.pipe_file(path, place._files.cat_file(path).replace(b"raw.bin", b"../x.bn"))
+    path = remote._descriptor("mask", KEY)
+    remote._files.pipe_file(path, remote._files.cat_file(path).replace(b"raw.bin", b"../x.bn"))
 
     with pytest.raises(DamagedArtifact, match="odd file"):
         Store(tmp_path / "b", url).bring("mask", KEY)
@@ -361,7 +361,7 @@ def test_a_descriptor_cannot_name_a_way_out(tmp_path: Path, url: str) -> None:
 
 
 def test_without_a_connection_there_is_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing fails, what it was is told, and it is not asked again at once."""
+    """Nothing fails, the reason is kept, and the store is not asked again at once."""
     store = store_at(tmp_path / "a", f"memory://{uuid.uuid4().hex}")
     store._remote = Remote(str(store.url))
     store._remote._files = faulty = Faulty(store._remote._files, 1)

@@ -166,7 +166,7 @@ def test_odd_bytes_are_refused(what: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.float8_e4m3fn])
 def test_types_that_no_check_supports_are_refused(dtype: torch.dtype) -> None:
-    """Whether their values are finite is not known."""
+    """No check of finite values supports them."""
     data = dump_tensors({"w": torch.zeros(2).to(dtype)})
 
     with pytest.raises(ValueError, match="a tensor has type"):
@@ -199,7 +199,7 @@ PIXELS = torch.arange(7 * 2 * 3, dtype=torch.uint8).view(7, 2, 3)
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """Seven rows in three files, beside a tensor that nobody asks for."""
+    """Seven rows in three files, next to an unused tensor."""
     paths = [tmp_path / f"part-{number}.safetensors" for number in range(3)]
     for path, part in zip(paths, PIXELS.split([3, 3, 1]), strict=True):
         path.write_bytes(dump_tensors({"labels": torch.arange(5), "pixels": part}))
@@ -217,7 +217,7 @@ def test_rows_are_those_of_the_tensor(files: list[Path]) -> None:
 
 
 def test_rows_travel_to_another_process(files: list[Path]) -> None:
-    """What was opened here is opened again there."""
+    """An opened tensor is opened again there."""
     rows = ShardedRows(files, "pixels")
     rows[torch.tensor([0, 6])]
 

@@ -1,4 +1,4 @@
-"""What masks cut is found before any training, in networks of every make."""
+"""Disconnected parts are detected before any training, in networks of all kinds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def network_of(name: str, width: int = 4, seed: int = 0) -> nn.Module:
     return network
 
 
-def found(network: nn.Module, masks: Tensors, shape: tuple[int, ...] = SHAPE) -> list[tuple[str, ...]]:
+def findings(network: nn.Module, masks: Tensors, shape: tuple[int, ...] = SHAPE) -> list[tuple[str, ...]]:
     """Kinds and layers of the findings, without `.weight`."""
     findings = examine(evidence_of(network, shape, masks=masks))
     return [(finding.kind, *(name.removesuffix(".weight") for name in finding.layers)) for finding in findings]
@@ -41,7 +41,7 @@ def test_nothing_is_found_in_dense_networks(name: str) -> None:
 
 
 def test_joins_of_a_residual_network() -> None:
-    """Each block's convolutions are one branch, beside nothing or beside a shortcut that is named as such."""
+    """Each block's convolutions are one branch, next to nothing or to a shortcut that is named as such."""
     network = describe_network(evidence_of(network_of("resnet8"), SHAPE))
 
     assert "head.weight" == network.last
@@ -60,7 +60,7 @@ def test_an_emptied_branch() -> None:
     assert [
         ("branch", "stages.0.0.conv1", "stages.0.0.conv2"),
         ("empty", "stages.0.0.conv2"),
-    ] == found(network, masks)
+    ] == findings(network, masks)
 
 
 def test_a_shortcut_without_effect() -> None:
@@ -71,7 +71,7 @@ def test_a_shortcut_without_effect() -> None:
     for name in ("stem.weight", "stages.0.0.conv2.weight"):
         masks[name][0] = False
 
-    assert [("shortcut", "stages.1.0.shortcut.0")] == found(network, masks)
+    assert [("shortcut", "stages.1.0.shortcut.0")] == findings(network, masks)
 
 
 def test_a_stage_that_is_cut() -> None:
@@ -82,7 +82,7 @@ def test_a_stage_that_is_cut() -> None:
     masks["stages.1.0.conv1.weight"][1:] = False
     masks["stages.1.0.conv2.weight"][:, 0] = False
 
-    kinds = found(network, masks)
+    kinds = findings(network, masks)
 
     assert ("network", "stem") == kinds[0][:2]
     assert [
@@ -98,18 +98,18 @@ def test_chains() -> None:
     first, second = list(masks)[1:3]
     masks[second][:] = False
 
-    assert [("network", *(name.removesuffix(".weight") for name in masks)), ("empty", second[:-7])] == found(
+    assert [("network", *(name.removesuffix(".weight") for name in masks)), ("empty", second[:-7])] == findings(
         network, masks
     )
 
     masks = all_ones(network)
     masks[first][1:], masks[second][:, 0] = False, False
 
-    assert ["network"] == [kind for kind, *_ in found(network, masks)]
+    assert ["network"] == [kind for kind, *_ in findings(network, masks)]
 
 
 def test_a_dead_layer_beside_others() -> None:
-    """Concatenated branches, products and outputs: what is not on a path is found, by what it is part of."""
+    """Concatenated branches, products and outputs: weights on no path are reported by the part they belong to."""
 
     class Joined(nn.Module):
         def __init__(self) -> None:
@@ -124,12 +124,12 @@ def test_a_dead_layer_beside_others() -> None:
 
     network = Joined()
     masks = all_ones(network)
-    assert [] == found(network, masks, (4,))
+    assert [] == findings(network, masks, (4,))
 
     masks["head.weight"][:, 3:] = False
     masks["head.weight"][1] = False
 
-    assert [("outputs", "head"), ("branch", "two")] == found(network, masks, (4,))
+    assert [("outputs", "head"), ("branch", "two")] == findings(network, masks, (4,))
 
 
 class Residual(nn.Module):
@@ -150,7 +150,7 @@ class Residual(nn.Module):
 
 
 def joined(masks: Tensors, *chain: str, start: Tensor) -> Tensor:
-    """Which ends of a chain of layers are reached from the channels where it starts; backwards where that is said."""
+    """Return the ends of a chain of layers that the channels at its start reach; backwards if requested."""
     for name in chain:
         mask = masks[name.strip("<") + ".weight"]
         start = (mask.T if name.startswith("<") else mask)[:, start].any(dim=1)
@@ -160,7 +160,7 @@ def joined(masks: Tensors, *chain: str, start: Tensor) -> Tensor:
 @settings(deadline=None, max_examples=40)
 @given(seed=st.integers(0, 10_000), share=st.floats(0.1, 0.7))
 def test_residual_blocks_are_cut_where_reachability_says_so(seed: int, share: float) -> None:
-    """Sets of channels, followed from the input and from the output, tell the same weights and the same findings."""
+    """Reachability of channels from the input and from the output gives the same weights and the same findings."""
     network = Residual()
     masks = random_masks(network, share=share, seed=seed)
     full = torch.ones(3, dtype=torch.bool)
@@ -184,7 +184,7 @@ def test_residual_blocks_are_cut_where_reachability_says_so(seed: int, share: fl
     }
     cut = {name for name, part in on_path.items() if not bool(part.any())}
     expected: set[tuple[str, ...]] = {("empty", name) for name in ends if not bool(masks[f"{name}.weight"].any())}
-    told = set(cut)
+    reported = set(cut)
     if len(cut) == len(ends):
         stops = not bool((joined(masks, "shortcut", start=full) | joined(masks, "third", "fourth", start=full)).any())
         expected |= {("stage", "third", "fourth", "shortcut")} if stops else set()
@@ -192,11 +192,11 @@ def test_residual_blocks_are_cut_where_reachability_says_so(seed: int, share: fl
         branches = [("branch", "first", "second"), ("branch", "third", "fourth"), ("shortcut", "shortcut")]
         expected |= {branch for branch in branches if cut.issuperset(branch[1:])}
         expected |= {("outputs", "head")} if not bool(on_path["head"].any(dim=1).all()) else set()
-        told = {name for kind, *names in expected for name in names if kind in ("branch", "shortcut")}
-    expected |= {("dead", name) for name in cut - told if bool(masks[f"{name}.weight"].any())}
+        reported = {name for kind, *names in expected for name in names if kind in ("branch", "shortcut")}
+    expected |= {("dead", name) for name in cut - reported if bool(masks[f"{name}.weight"].any())}
 
     evidence = evidence_of(network, (2,), masks=masks)
-    actual = found(network, masks, (2,))
+    actual = findings(network, masks, (2,))
 
     assert all(torch.equal(on_path[name[:-7]], part) for name, part in effective_weights(evidence).items())
     assert expected == {finding for finding in actual if finding[0] != "network"}

@@ -32,7 +32,7 @@ def traced(network: nn.Module, shape: tuple[int, ...], *masks: object) -> Paths:
 
 
 class Doubling(nn.Module):
-    """`x + f(x)` so many times, each f a linear layer."""
+    """`x + f(x)` repeated, each f a linear layer."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -46,30 +46,30 @@ class Doubling(nn.Module):
 
 def test_paths_of_a_chain_by_hand() -> None:
     """Weights, nodes and paths of 2-3-2 neurons, where one hidden neuron reads nothing and one is not read."""
-    found = traced(chain(2, 3, 2), (2,), [[1, 1], [1, 0], [0, 0]], [[1, 0, 1], [1, 0, 0]])
+    result = traced(chain(2, 3, 2), (2,), [[1, 1], [1, 0], [0, 0]], [[1, 0, 1], [1, 0, 0]])
 
     # Two inputs meet in the first hidden neuron, which both outputs read.
-    assert {"0.weight": 2, "2.weight": 2} == found.weights
-    assert {"0.weight": 1, "2.weight": 2} == found.nodes
-    assert {"0.weight": 3, "2.weight": 2} == found.channels
-    assert math.log(4) == pytest.approx(found.all)
-    assert {"0.weight": math.log(4), "2.weight": math.log(4)} == pytest.approx(found.through)
+    assert {"0.weight": 2, "2.weight": 2} == result.weights
+    assert {"0.weight": 1, "2.weight": 2} == result.nodes
+    assert {"0.weight": 3, "2.weight": 2} == result.channels
+    assert math.log(4) == pytest.approx(result.all)
+    assert {"0.weight": math.log(4), "2.weight": math.log(4)} == pytest.approx(result.through)
 
 
 def test_no_path() -> None:
     """A network that is cut has no effective weight, no node and minus infinity for the logarithm of no path."""
-    found = traced(chain(2, 2, 2), (2,), [[1, 1], [0, 0]], [[0, 1], [0, 1]])
+    result = traced(chain(2, 2, 2), (2,), [[1, 1], [0, 0]], [[0, 1], [0, 1]])
 
-    assert {0} == {*found.weights.values(), *found.nodes.values()}
-    assert {-math.inf} == {found.all, *found.through.values()}
+    assert {0} == {*result.weights.values(), *result.nodes.values()}
+    assert {-math.inf} == {result.all, *result.through.values()}
 
 
 def test_residual_paths_are_counted() -> None:
     """Around a block or through it: (1 + 3)^2 paths for every input, three quarters of them through a block."""
-    found = trace_paths(evidence_of(Doubling(3, 2), (3,)))
+    traced = trace_paths(evidence_of(Doubling(3, 2), (3,)))
 
-    assert math.log(3 * 16) == pytest.approx(found.all)
-    assert [math.log(3 * 12)] * 2 == pytest.approx(list(found.through.values()))
+    assert math.log(3 * 16) == pytest.approx(traced.all)
+    assert [math.log(3 * 12)] * 2 == pytest.approx(list(traced.through.values()))
 
 
 def test_shared_weights_count_every_use() -> None:
@@ -84,10 +84,10 @@ def test_shared_weights_count_every_use() -> None:
             output: Tensor = self.layer(torch.relu(self.layer(x)))
             return output
 
-    found = trace_paths(evidence_of(Twice(), (2,)))
+    traced = trace_paths(evidence_of(Twice(), (2,)))
 
-    assert math.log(8) == pytest.approx(found.all)
-    assert math.log(16) == pytest.approx(found.through["layer.weight"])  # each of eight passes it twice
+    assert math.log(8) == pytest.approx(traced.all)
+    assert math.log(16) == pytest.approx(traced.through["layer.weight"])  # each of eight passes it twice
 
 
 def test_convolutions_pooling_and_scales() -> None:
@@ -96,11 +96,11 @@ def test_convolutions_pooling_and_scales() -> None:
         nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2, eps=0), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(2, 1)
     )
 
-    found = trace_paths(evidence_of(network.eval(), (1, 3, 3)))
+    traced = trace_paths(evidence_of(network.eval(), (1, 3, 3)))
 
     # Four of nine pixels for each of 2 x 2 places and 2 channels; the mean over the places.
-    assert math.log(8) == pytest.approx(found.all)
-    assert {"0.weight": 2, "5.weight": 1} == found.nodes
+    assert math.log(8) == pytest.approx(traced.all)
+    assert {"0.weight": 2, "5.weight": 1} == traced.nodes
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,11 @@ def test_groups_and_transposed_convolutions() -> None:
     masks["1.weight"][:, 1] = False  # the second output of either group
     masks["0.weight"][3] = False
 
-    found = trace_paths(evidence_of(network, (4, 1, 1), masks=masks))
+    traced = trace_paths(evidence_of(network, (4, 1, 1), masks=masks))
 
-    assert {"0.weight": 3, "1.weight": 4} == found.nodes
-    assert {"0.weight": 4, "1.weight": 6} == found.channels
-    assert {"0.weight": 3, "1.weight": 3 * 2 * 4} == found.weights
+    assert {"0.weight": 3, "1.weight": 4} == traced.nodes
+    assert {"0.weight": 4, "1.weight": 6} == traced.channels
+    assert {"0.weight": 3, "1.weight": 3 * 2 * 4} == traced.weights
 
 
 @pytest.mark.parametrize("blocks", [40, 400])
@@ -155,8 +155,8 @@ def test_effective_weights_are_those_of_masks() -> None:
     given: Evidence = evidence_of(small(), SHAPE)
     for share in (0.1, 0.3, 0.6):
         thinned = replace(given, masks=random_masks(small(), share=share))
-        found = trace_paths(thinned)
+        traced = trace_paths(thinned)
 
-        assert effective(thinned) == found.weights
-        assert all(found.nodes[name] <= count for name, count in found.weights.items())
-        assert (found.all == -math.inf) == (not any(found.weights.values()))
+        assert effective(thinned) == traced.weights
+        assert all(traced.nodes[name] <= count for name, count in traced.weights.items())
+        assert (traced.all == -math.inf) == (not any(traced.weights.values()))

@@ -30,7 +30,7 @@ def count(masks: Tensors) -> int:
 
 @pytest.mark.parametrize("name", repairs.names)
 def test_sound_masks_stay(name: str) -> None:
-    """Where nothing is cut nothing moves, and what was given is not modified."""
+    """If nothing is disconnected nothing moves, and arguments are not modified."""
     evidence, masks = evidence_of(small(), SHAPE), random_masks(small(), share=0.8)
     before = {layer: mask.clone() for layer, mask in masks.items()}
 
@@ -39,7 +39,7 @@ def test_sound_masks_stay(name: str) -> None:
 
 
 def test_one_weight_closes_a_gap_by_hand() -> None:
-    """The best of the weights that join what is there comes in; the idle weight with the lowest score goes."""
+    """The best of the weights that join existing ones is added; the idle weight with the lowest score goes."""
     network = nn.Sequential(nn.Linear(2, 3, bias=False), nn.ReLU(), nn.Linear(3, 1, bias=False))
     masks = {
         "0.weight": torch.tensor([[1, 1], [0, 0], [0, 0]], dtype=torch.bool),
@@ -47,11 +47,11 @@ def test_one_weight_closes_a_gap_by_hand() -> None:
     }
     scores = {"0.weight": torch.tensor([[9.0, 9], [1, 2], [3, 4]]), "2.weight": torch.tensor([[5.0, 7, 8]])}
 
-    found = repaired(evidence_of(network, (2,)), masks, scores=scores)
+    mended = repaired(evidence_of(network, (2,)), masks, scores=scores)
 
     # 2.weight[0, 0] (score 5) beats the four of the first layer (at most 4); then 2.weight[0, 1] (score 7) is idle.
-    assert [[True, True], [False, False], [False, False]] == found["0.weight"].tolist()
-    assert [[True, False, True]] == found["2.weight"].tolist()
+    assert [[True, True], [False, False], [False, False]] == mended["0.weight"].tolist()
+    assert [[True, False, True]] == mended["2.weight"].tolist()
 
 
 def test_two_gaps_on_one_path_take_two_weights() -> None:
@@ -60,11 +60,11 @@ def test_two_gaps_on_one_path_take_two_weights() -> None:
     masks = all_ones(network)
     masks["1.weight"][:], masks["2.weight"][:] = False, False
 
-    found = repaired(evidence_of(network, (5,)), masks)
+    mended = repaired(evidence_of(network, (5,)), masks)
 
-    assert [1, 1] == [int(found[name].sum()) for name in ("1.weight", "2.weight")]
-    assert 2 == sum(int((found[name] & ~masks[name]).sum()) for name in masks)
-    assert count(masks) == count(found)
+    assert [1, 1] == [int(mended[name].sum()) for name in ("1.weight", "2.weight")]
+    assert 2 == sum(int((mended[name] & ~masks[name]).sum()) for name in masks)
+    assert count(masks) == count(mended)
 
 
 @settings(deadline=None, max_examples=15)
@@ -75,10 +75,10 @@ def test_any_masks_are_reconnected_exactly(seed: int, share: float) -> None:
     masks = random_masks(network, share=share, seed=seed)
     evidence = evidence_of(network, SHAPE)
 
-    found = repaired(evidence, masks)
+    mended = repaired(evidence, masks)
 
-    assert () == examine(evidence.masked(found))
-    assert count(masks) == count(found)
+    assert () == examine(evidence.masked(mended))
+    assert count(masks) == count(mended)
 
 
 @pytest.mark.parametrize(("name", "sparsity"), [("resnet18", 0.95), ("resnet8", 0.97), ("vgg11", 0.95)])
@@ -95,11 +95,11 @@ def test_magnitude_is_reconnected(name: str, sparsity: float) -> None:
     masks = {layer: values >= threshold for layer, values in magnitudes.items()}
     assert examine(evidence.masked(masks))
 
-    found = repaired(evidence, masks)
+    mended = repaired(evidence, masks)
 
-    assert () == examine(evidence.masked(found))
-    assert count(masks) == count(found)
-    assert 0 < sum(int((found[layer] & ~mask).sum()) for layer, mask in masks.items()) <= len(masks) + 10
+    assert () == examine(evidence.masked(mended))
+    assert count(masks) == count(mended)
+    assert 0 < sum(int((mended[layer] & ~mask).sum()) for layer, mask in masks.items()) <= len(masks) + 10
 
 
 def test_paths_are_laid_anew_where_no_weight_can_leave() -> None:
@@ -110,10 +110,10 @@ def test_paths_are_laid_anew_where_no_weight_can_leave() -> None:
     masks["2.weight"][:] = False
     scores = {name: torch.tensor([[2.0, 0.0], [0.0, 1.0]]) for name in masks}
 
-    found = repaired(evidence_of(network, (2,)), masks, scores=scores)
+    mended = repaired(evidence_of(network, (2,)), masks, scores=scores)
 
-    assert [[[True, False], [False, False]]] * 2 == [found[name].tolist() for name in ("0.weight", "1.weight")]
-    assert [[True, False], [True, False]] == found["2.weight"].tolist()
+    assert [[[True, False], [False, False]]] * 2 == [mended[name].tolist() for name in ("0.weight", "1.weight")]
+    assert [[True, False], [True, False]] == mended["2.weight"].tolist()
 
     masks["1.weight"][:] = False
 
@@ -149,10 +149,10 @@ def test_any_budget_that_can_be_enough_is(seed: int, extra: int) -> None:
     masks = {name: part.view_as(full) for (name, full), part in zip(all_ones(network).items(), parts, strict=True)}
     evidence = evidence_of(network, (2, 4, 4))
 
-    found = repaired(evidence, masks)
+    mended = repaired(evidence, masks)
 
-    assert () == examine(evidence.masked(found))
-    assert count(masks) == count(found)
+    assert () == examine(evidence.masked(mended))
+    assert count(masks) == count(mended)
 
 
 def test_too_small_a_budget_is_refused() -> None:

@@ -16,11 +16,11 @@ from autosparse.models import build_model
 def smaller(network: Any, *shape: int) -> Any:
     """The network without its dead channels, checked to give the same."""
     network = network.eval()
-    found = resize(network, shrink(network, torch.zeros(2, *shape)))
+    shrunk = resize(network, shrink(network, torch.zeros(2, *shape)))
     images = torch.randn(5, *shape)
     with torch.no_grad():
-        torch.testing.assert_close(network(images), found(images), rtol=1e-5, atol=1e-6)
-    return found
+        torch.testing.assert_close(network(images), shrunk(images), rtol=1e-5, atol=1e-6)
+    return shrunk
 
 
 def put(parameter: torch.Tensor | None, values: object) -> None:
@@ -38,17 +38,17 @@ def test_a_number_goes_into_the_bias_of_what_reads_it() -> None:
     put(network[2].weight, [[1.0, 10.0, 0.0]])
     put(network[2].bias, [7.0])
 
-    found = smaller(network, 2)
+    shrunk = smaller(network, 2)
 
-    assert [[1.0, 2.0]] == found[0].weight.tolist()
-    assert [0.5] == found[0].bias.tolist()
-    assert [[1.0]] == found[2].weight.tolist()
-    assert [37.0] == found[2].bias.tolist()
-    assert (1, 1) == (found[0].out_features, found[2].in_features)
+    assert [[1.0, 2.0]] == shrunk[0].weight.tolist()
+    assert [0.5] == shrunk[0].bias.tolist()
+    assert [[1.0]] == shrunk[2].weight.tolist()
+    assert [37.0] == shrunk[2].bias.tolist()
+    assert (1, 1) == (shrunk[0].out_features, shrunk[2].in_features)
 
 
 def test_a_layer_without_bias_gets_one() -> None:
-    """Where a removed channel brought something."""
+    """If a removed channel had a constant output."""
     network: Any = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1, bias=False))
     put(network[0].weight, [[1.0, 2.0], [0.0, 0.0]])
     put(network[0].bias, [0.0, 3.0])
@@ -64,10 +64,10 @@ def test_one_channel_stands_for_all_that_are_the_same_everywhere() -> None:
     put(network[0].bias, [0.0, 1.0, 2.0, 4.0])
     kernels = network[1].weight.detach().clone()
 
-    found = smaller(network, 1, 5, 5)
+    shrunk = smaller(network, 1, 5, 5)
 
-    assert [0.0, 4.0] == found[0].bias.tolist()
-    torch.testing.assert_close(kernels[:, 3] + kernels[:, 2] / 2 + kernels[:, 1] / 4, found[1].weight[:, 1])
+    assert [0.0, 4.0] == shrunk[0].bias.tolist()
+    torch.testing.assert_close(kernels[:, 3] + kernels[:, 2] / 2 + kernels[:, 1] / 4, shrunk[1].weight[:, 1])
 
 
 def test_what_zero_gives_is_no_trouble_at_the_border() -> None:
@@ -75,10 +75,10 @@ def test_what_zero_gives_is_no_trouble_at_the_border() -> None:
     network: Any = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv2d(2, 1, 3, padding=1, bias=False))
     put(network[0].weight, [[[[1.0]]], [[[0.0]]]])
 
-    found = smaller(network, 1, 5, 5)
+    shrunk = smaller(network, 1, 5, 5)
 
-    assert (1, 1, 3, 3) == found[2].weight.shape
-    assert found[2].bias is None
+    assert (1, 1, 3, 3) == shrunk[2].weight.shape
+    assert shrunk[2].bias is None
 
 
 class Residual(nn.Module):
@@ -103,10 +103,14 @@ def test_a_channel_of_a_sum_goes_if_all_its_parts_are_dead() -> None:
         for layer, dead in ((network.stem, [0, 2]), (network.branch, [0, 1])):
             layer.weight[dead] = 0
 
-    found = smaller(network, 3, 6, 6)
+    shrunk = smaller(network, 3, 6, 6)
 
     assert (
-        3 == found.stem.out_channels == found.branch.out_channels == found.norm.num_features == found.head.in_features
+        3
+        == shrunk.stem.out_channels
+        == shrunk.branch.out_channels
+        == shrunk.norm.num_features
+        == shrunk.head.in_features
     )
 
 
@@ -131,9 +135,9 @@ def test_groups_go_with_their_channels() -> None:
         network.last.weight[:, [1, 4]] = 0
         network.squeeze.weight[:, [1, 4]] = 0
 
-    found = smaller(network, 2, 6, 6)
+    shrunk = smaller(network, 2, 6, 6)
 
-    assert (4, 4, (4, 1, 3, 3)) == (found.depthwise.groups, found.squeeze.out_channels, found.depthwise.weight.shape)
+    assert (4, 4, (4, 1, 3, 3)) == (shrunk.depthwise.groups, shrunk.squeeze.out_channels, shrunk.depthwise.weight.shape)
 
 
 class Attending(nn.Module):
@@ -162,9 +166,9 @@ def test_what_is_not_understood_stays() -> None:
         network.out.weight[:, 5:7] = 0
         network.patches.weight[:2] = 0
 
-    found = smaller(network, 3, 16, 16)
+    shrunk = smaller(network, 3, 16, 16)
 
-    assert (9, 9, 8) == (found.hidden.out_features, found.out.in_features, found.patches.out_channels)
+    assert (9, 9, 8) == (shrunk.hidden.out_features, shrunk.out.in_features, shrunk.patches.out_channels)
 
 
 class Shared(nn.Module):
@@ -207,16 +211,16 @@ class Written(nn.Module):
 
 
 def test_sizes_that_are_written_in_code_stay() -> None:
-    """What is on both sides of a view or a squeeze is kept, what is elsewhere goes."""
+    """Channels on both sides of a view or a squeeze are kept, others go."""
     network: Any = Written()
     with torch.no_grad():
         for layer in (network.first, network.second, network.last):
             layer.weight[1:] = 0
 
-    found = smaller(network, 3, 8, 8)
+    shrunk = smaller(network, 3, 8, 8)
 
-    assert (6, 6, 4) == (found.first.out_channels, found.gate.out_features, found.last.out_channels)
-    assert 8 > found.second.out_channels
+    assert (6, 6, 4) == (shrunk.first.out_channels, shrunk.gate.out_features, shrunk.last.out_channels)
+    assert 8 > shrunk.second.out_channels
 
 
 def test_a_network_that_is_cut_gives_its_numbers() -> None:
@@ -254,14 +258,14 @@ def test_networks_of_any_kind(name: str) -> None:
                 tensor[torch.rand(len(tensor)) < 0.3] = 0
                 tensor *= torch.rand_like(tensor) < 0.5
 
-    found = smaller(network, *shape)
+    shrunk = smaller(network, *shape)
 
-    sizes = [sum(weight.numel() for weight in one.parameters()) for one in (network, found)]
+    sizes = [sum(weight.numel() for weight in one.parameters()) for one in (network, shrunk)]
     assert sizes[1] < 0.8 * sizes[0]
 
 
 def test_normalizations_go_into_the_layers_before_them() -> None:
-    """Those that alone read a layer: not one behind a ReLU, nor one beside another reader."""
+    """Those that alone read a layer: not one behind a ReLU, nor one next to another reader."""
 
     class Normalized(nn.Module):
         def __init__(self) -> None:
@@ -291,7 +295,7 @@ def test_normalizations_go_into_the_layers_before_them() -> None:
 
 
 class Branching(nn.Module):
-    """What no graph can record: it asks for a value."""
+    """A network that no graph can record: it asks for a value."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Nothing."""

@@ -17,7 +17,7 @@ IMAGES = (3, 8, 8)
 
 
 class Odd(nn.Module):
-    """Layers by name and what is done with them."""
+    """Layers by name and the code that uses them."""
 
     def __init__(self, forward: Forward, **layers: nn.Module) -> None:
         super().__init__()
@@ -27,12 +27,12 @@ class Odd(nn.Module):
         self.scale = nn.Parameter(torch.randn(6, 1, 1))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """What the network gives."""
+        """Return the outputs of the network."""
         return self.run(self, images)
 
 
 def image(forward: Forward, **layers: nn.Module) -> Odd:
-    """A stem of six channels, what is given to it, and a classifier of six channels."""
+    """A stem of six channels, a given middle part, and a classifier of six channels."""
     return Odd(
         lambda n, x: n.head(forward(n, n.stem(x)).mean((2, 3))),
         stem=nn.Conv2d(3, 6, 3, padding=1),
@@ -188,6 +188,6 @@ def test_a_normalization_without_numbers_of_its_own_gets_smaller() -> None:
     network: Any = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, affine=False), nn.Linear(3, 1)).eval()
     with torch.no_grad():
         network[2].weight[:, 1] = 0
-        found: Any = resize(network, shrink(network, torch.zeros(2, 2)))
+        shrunk: Any = resize(network, shrink(network, torch.zeros(2, 2)))
 
-    assert 2 == found[1].num_features == len(found[1].running_mean)
+    assert 2 == shrunk[1].num_features == len(shrunk[1].running_mean)

@@ -38,7 +38,7 @@ def described(layers: list[Layer], seed: int = 0) -> Features:
 
 
 def quotas(state: Tensors, layers: list[Layer], keep: int, seed: int = 5) -> Counts:
-    """What one threshold over all predicted scores keeps of each layer."""
+    """Return the counts that one threshold over all predicted scores keeps in each layer."""
     scores: Tensors = scorers["quota"].facts["predict"](state, described(layers, seed))
     return global_threshold(scores, layers, keep)
 
@@ -56,9 +56,9 @@ def survivals(layers: list[Layer], favoured: float) -> Tensors:
         torch.rand(layer.size, generator=random) / (favoured if number > 2 else 1.0)
         for number, layer in enumerate(layers)
     ])  # fmt: skip
-    place = torch.empty_like(order)
-    place[order.argsort()] = torch.linspace(0, 1, len(order) + 1)[:-1]  # 0 survives longest
-    shares = torch.stack([(place < 0.7**round_).float() for round_ in range(1, 11)]).mean(dim=0)
+    position = torch.empty_like(order)
+    position[order.argsort()] = torch.linspace(0, 1, len(order) + 1)[:-1]  # 0 survives longest
+    shares = torch.stack([(position < 0.7**round_).float() for round_ in range(1, 11)]).mean(dim=0)
     return dict(zip([layer.name for layer in layers], shares.split([layer.size for layer in layers]), strict=True))
 
 
@@ -76,9 +76,9 @@ def test_without_strength_quotas_are_known_ones(allocation: Allocation, sparsity
     state = learn(described(layers), survivals(layers, 8.0), strength=0.0, start=start)
     keep = round((1 - sparsity) * sum(layer.size for layer in layers))
 
-    expected, found = plain(allocation, layers, keep), quotas(state, layers, keep)
+    expected, counts = plain(allocation, layers, keep), quotas(state, layers, keep)
 
-    assert all(abs(expected[name] - found[name]) <= 1 for name in expected)
+    assert all(abs(expected[name] - counts[name]) <= 1 for name in expected)
 
 
 def test_what_irp_favours_gets_more() -> None:
@@ -88,10 +88,10 @@ def test_what_irp_favours_gets_more() -> None:
     wider = network(tuple((2 * shape[0] if shape[0] != 10 else 10, shape[1], *shape[2:]) for shape in SHAPES))
     keep = sum(layer.size for layer in wider) // 20
 
-    known, found = plain(igq, wider, keep), quotas(state, wider, keep)
+    known, counts = plain(igq, wider, keep), quotas(state, wider, keep)
 
     late = [layer.name for layer in wider][3:]
-    assert sum(found[name] for name in late) > 1.05 * sum(known[name] for name in late)
+    assert sum(counts[name] for name in late) > 1.05 * sum(known[name] for name in late)
 
 
 def test_quotas_of_the_network_that_was_pruned() -> None:
@@ -102,8 +102,8 @@ def test_quotas_of_the_network_that_was_pruned() -> None:
 
     for round_ in (4, 7, 10):
         left = {name: int((share >= round_ / 10 - 1e-6).sum()) for name, share in labels.items()}
-        found = quotas(state, layers, sum(left.values()))
-        moved = sum(abs(found[name] - left[name]) for name in left) / (2 * sum(left.values()))
+        counts = quotas(state, layers, sum(left.values()))
+        moved = sum(abs(counts[name] - left[name]) for name in left) / (2 * sum(left.values()))
         assert moved < 0.15
 
 
@@ -114,8 +114,8 @@ def test_the_pull_is_towards_known_quotas() -> None:
     known = plain(igq, layers, keep)
 
     def departure(ridge: float) -> int:
-        found = quotas(learn(described(layers), survivals(layers, 8.0), ridge=ridge), layers, keep)
-        return sum(abs(found[name] - known[name]) for name in known)
+        counts = quotas(learn(described(layers), survivals(layers, 8.0), ridge=ridge), layers, keep)
+        return sum(abs(counts[name] - known[name]) for name in known)
 
     assert departure(3.0) > departure(30.0) > departure(1000.0)
     assert departure(1e6) <= len(layers)
@@ -127,9 +127,9 @@ def test_too_few_rounds_teach_nothing() -> None:
     labels = {layer.name: torch.ones(layer.size) for layer in layers}
     keep = sum(layer.size for layer in layers) // 20
 
-    expected, found = plain(igq, layers, keep), quotas(learn(described(layers), labels), layers, keep)
+    expected, counts = plain(igq, layers, keep), quotas(learn(described(layers), labels), layers, keep)
 
-    assert all(abs(expected[name] - found[name]) <= 1 for name in expected)
+    assert all(abs(expected[name] - counts[name]) <= 1 for name in expected)
 
 
 def test_masks_are_nested() -> None:
@@ -146,7 +146,7 @@ def test_masks_are_nested() -> None:
 
 
 def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
-    """Where a layer has lost weights, a threshold leaves what it would leave of the whole layer."""
+    """If a layer has lost weights, a threshold leaves the part of the whole layer."""
     layers = network()
     state = learn(described(layers), survivals(layers, 8.0))
     total = sum(layer.size for layer in layers)
@@ -164,7 +164,7 @@ def test_quotas_of_a_pruned_network_are_of_all_its_weights() -> None:
         for name, values in scorers["quota"].facts["predict"](state, part).items():
             left[name] = values.masked_fill(~masks[name].flatten(), -torch.inf)
 
-    at_once, later = (global_threshold(found, layers, total // 20) for found in (scores, left))
+    at_once, later = (global_threshold(result, layers, total // 20) for result in (scores, left))
 
     assert all(abs(at_once[name] - later[name]) <= 1 for name in at_once)
 

@@ -79,7 +79,7 @@ def predict(name: str, state: Tensors, features: Features) -> Tensors:
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "paper")) for name in scorers.names]
 )
 class TestEveryScorer:
-    """What holds for each scorer, however it learns."""
+    """Tests of each scorer, however it learns."""
 
     def test_learns_a_planted_rule(self, name: str) -> None:
         """Trained on survival by magnitude, it orders the weights of a network it never saw by magnitude."""
@@ -146,7 +146,7 @@ class TestEveryScorer:
         assert_same(predict(name, state, features), predict(name, again, features))
 
     def test_layers_are_predicted_by_themselves(self, name: str) -> None:
-        """What is predicted for a layer does not depend on the layers beside it."""
+        """Predictions for a layer do not depend on the other layers."""
         features, _ = examples(0, looks_at(name))
         state = learned(name)
         whole = predict(name, state, features)
@@ -155,17 +155,17 @@ class TestEveryScorer:
             torch.testing.assert_close(whole[layer], predict(name, state, features.take([layer]))[layer])
 
     def test_observer_sees_progress(self, name: str) -> None:
-        """The observer is told of progress up to the end."""
-        told: list[tuple[int, int]] = []
-        briefly(name, observe=lambda done, total: told.append((done, total)))
+        """The observer receives progress up to the end."""
+        events: list[tuple[int, int]] = []
+        briefly(name, observe=lambda done, total: events.append((done, total)))
 
-        assert told[-1][0] == told[-1][1]
-        assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(told))
+        assert events[-1][0] == events[-1][1]
+        assert all(earlier[0] < later[0] for earlier, later in itertools.pairwise(events))
 
 
 @pytest.mark.parametrize("loss", ["ordinal", "pairwise"])
 class TestEveryLoss:
-    """What holds for the losses that look at the order of shares alone."""
+    """Tests of the losses that depend on the order of shares alone."""
 
     def test_learns_a_planted_rule(self, loss: str) -> None:
         """Trained on survival by magnitude, the scorer orders the weights of a network it never saw by magnitude."""
@@ -177,14 +177,14 @@ class TestEveryLoss:
         assert all(spearman(scores[layer], labels[layer]) > 0.95 for layer in labels)
 
     def test_state_is_the_perceptron_alone(self, loss: str) -> None:
-        """What a loss learns beside the scorer is not kept: the state is that of any loss."""
+        """Learned parameters of a loss are not kept: the state is that of any loss."""
         features, labels = examples()
 
         assert list(fit("mlp", features, labels, steps=1)) == list(fit("mlp", features, labels, steps=1, loss=loss))
 
     @pytest.mark.parametrize("share", [0.0, 1.0])
     def test_equal_labels_are_no_failure(self, loss: str, share: float) -> None:
-        """Where all weights fared alike there is nothing to learn, and every score is a number."""
+        """If all weights have equal labels nothing is learned, and every score is finite."""
         features, labels = examples()
         equal = {name: torch.full_like(values, share) for name, values in labels.items()}
 

@@ -39,9 +39,9 @@ def test_a_convolution_of_any_kind(case: int) -> None:
         images = images.to(memory_format=torch.channels_last)
     expected = network(images)
 
-    found = apply_ways(network, {"0": {"1": "sparse"}})(images)
+    result = apply_ways(network, {"0": {"1": "sparse"}})(images)
 
-    torch.testing.assert_close(expected, found)
+    torch.testing.assert_close(expected, result)
 
 
 @pytest.mark.parametrize("shape", [(3, 6), (2, 5, 6), (1, 1, 1, 6)])
@@ -83,7 +83,7 @@ def test_measuring_leaves_the_network_alone() -> None:
 
 @pytest.mark.parametrize("name", ["", "2", "0.dense", "1", "3", "x.y"])
 def test_layers_that_cannot_be_sparse_are_refused(name: str) -> None:
-    """Those that are not there, of no weights, or of groups."""
+    """Missing layers, and those without weights or with groups."""
     network: Any = nn.Sequential(
         nn.Linear(2, 2), nn.ReLU(), nn.Conv2d(2, 2, 1, groups=2), nn.Conv2d(2, 2, 1, padding="same")
     )

@@ -36,19 +36,19 @@ CONVOLUTIONS: dict[str, tuple[dict[str, Any], tuple[int, int, int]]] = {
 def gradients(module: torch.nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     """Outputs, and gradients of images and parameters for random gradients of outputs."""
     module.zero_grad()
-    taken = images.clone().requires_grad_()
-    outputs = module(taken)
+    inputs = images.clone().requires_grad_()
+    outputs = module(inputs)
     outputs.backward(torch.randn(outputs.shape, generator=torch.Generator().manual_seed(1)).to(outputs.dtype))
-    assert taken.grad is not None
-    found = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    return [outputs.detach(), taken.grad, *(gradient.clone() for gradient in found)]
+    assert inputs.grad is not None
+    result = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return [outputs.detach(), inputs.grad, *(gradient.clone() for gradient in result)]
 
 
-def close(expected: list[torch.Tensor], found: list[torch.Tensor]) -> bool:
+def close(expected: list[torch.Tensor], result: list[torch.Tensor]) -> bool:
     """Equal up to rounding."""
     return all(
         a.shape == b.shape and bool((a - b).abs().max() <= 1e-5 * (1 + a.abs().max()))
-        for a, b in zip(expected, found, strict=True)
+        for a, b in zip(expected, result, strict=True)
     )
 
 
@@ -65,16 +65,16 @@ def test_a_convolution_and_its_gradients(kind: str, left: float) -> None:
     pixels = torch.randn(images, 8, height, width)
     expected = gradients(module, pixels)
     expected[2] *= mask
-    found = []
+    result = []
     for threads in (1, 3):
         torch.set_num_threads(threads)
         with sparse_kernels(module, {"weight": mask}):
-            found.append(gradients(module, pixels))
+            result.append(gradients(module, pixels))
         assert threads == torch.get_num_threads()
     torch.set_num_threads(1)
 
-    assert close(expected, found[0])
-    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert close(expected, result[0])
+    assert all(torch.equal(one, other) for one, other in zip(*result, strict=True))
     assert "forward" not in module.__dict__
 
 
@@ -88,10 +88,10 @@ def test_batch_normalization_and_its_gradients() -> None:
     pixels = 3 * torch.randn(9, 6, 5, 4) + 100
     expected = gradients(module, pixels)
     with sparse_kernels(other, {}):
-        found = gradients(other, pixels)
+        result = gradients(other, pixels)
         evaluated = other.eval()(pixels)
 
-    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(expected, found, strict=True))
+    assert all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for a, b in zip(expected, result, strict=True))
     assert close([*module.state_dict().values()], [*other.state_dict().values()])
     assert torch.equal(other(pixels), evaluated)
 
@@ -102,9 +102,9 @@ def test_max_pooling_and_its_gradients(module: torch.nn.MaxPool2d) -> None:
     pixels = torch.randint(0, 3, (4, 5, 7, 8)).float()
     expected = gradients(module, pixels)
     with sparse_kernels(module, {}):
-        found = gradients(module, pixels)
+        result = gradients(module, pixels)
 
-    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(expected, result, strict=True))
 
 
 def masked(name: str, left: float) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
@@ -125,12 +125,12 @@ def test_a_network_and_its_gradients(name: str) -> None:
     exact = gradients(copy.deepcopy(model).double(), pixels.double())
     plain = gradients(copy.deepcopy(model), pixels)
     with sparse_kernels(model, masks):
-        found = gradients(model, pixels)
+        result = gradients(model, pixels)
     names = [name for name, _ in model.named_parameters()]
     left = [torch.ones(()), torch.ones(()), *(masks.get(name, torch.ones(())) for name in names)]
     off = [
         max(float(((one - other) * mask).abs().max()) for one, other, mask in zip(exact, values, left, strict=True))
-        for values in (plain, found)
+        for values in (plain, result)
     ]
 
     assert off[1] < 2 * off[0] + 1e-5
@@ -173,9 +173,9 @@ def test_where_more_is_left_it_is_trained_as_ever() -> None:
 
 
 def test_layers_that_other_code_computes_are_left_to_it() -> None:
-    """A layer with a forward pass of its own, of another padding, or of other strides."""
+    """A layer with a custom forward pass, another padding, or other strides."""
 
-    class Own(torch.nn.Conv2d):
+    class Custom(torch.nn.Conv2d):
         def forward(self, input: torch.Tensor) -> torch.Tensor:
             return 2 * super().forward(input)
 
@@ -186,7 +186,7 @@ def test_layers_that_other_code_computes_are_left_to_it() -> None:
 
     torch.manual_seed(0)
     modules: list[Callable[[], torch.nn.Module]] = [
-        lambda: Own(3, 3, 3),
+        lambda: Custom(3, 3, 3),
         lambda: Inside(3, 3, 3),
         lambda: torch.nn.Conv2d(3, 3, 3, padding=1, padding_mode="circular"),
         lambda: torch.nn.Conv2d(3, 3, 3, stride=(1, 2)),

@@ -96,7 +96,7 @@ def test_training_in_the_default_layout(build: Callable[[], nn.Module]) -> None:
 
 
 def test_a_network_that_runs_in_no_layout() -> None:
-    """What fails in the default layout is the network's own error, in one line."""
+    """A failure in the default layout is the network's error, in one line."""
     network = nn.Sequential(nn.Conv2d(3, 6, 3), nn.Flatten(), nn.Linear(7, 5))
 
     with pytest.raises(OwnCodeError, match="calling `Sequential` failed in layer `2`: RuntimeError: mat1 and mat2"):

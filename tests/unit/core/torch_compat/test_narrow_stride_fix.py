@@ -20,14 +20,14 @@ def layer(inputs: int = 8, outputs: int = 16, kernel: int = 1, **options: object
 def test_outputs_and_gradients_are_those_of_the_strided_convolution(stride: object, bias: bool) -> None:
     """Outputs, and gradients of weights, bias and images."""
     images = torch.randn(4, 8, 9, 7, generator=torch.Generator().manual_seed(0))
-    found = []
+    result = []
     for network in (layer(stride=stride, bias=bias), avoid_narrow_strides(layer(stride=stride, bias=bias))):
         inputs = images.clone().requires_grad_()
         outputs = network(inputs)
         (outputs**2).sum().backward()
-        found.append([outputs, inputs.grad, *(parameter.grad for parameter in network.parameters())])
+        result.append([outputs, inputs.grad, *(parameter.grad for parameter in network.parameters())])
 
-    for expected, actual in zip(*found, strict=True):
+    for expected, actual in zip(*result, strict=True):
         torch.testing.assert_close(actual, expected)
 
 
@@ -43,16 +43,16 @@ def test_other_convolutions_stay_as_they_are(options: dict[str, object]) -> None
 def test_subclasses_compute_in_their_own_way() -> None:
     """A user's own convolution is left alone."""
 
-    class Own(torch.nn.Conv2d):
+    class Custom(torch.nn.Conv2d):
         pass
 
-    network = torch.nn.Sequential(Own(8, 16, 1, 2))
+    network = torch.nn.Sequential(Custom(8, 16, 1, 2))
 
-    assert type(avoid_narrow_strides(network)[0]) is Own  # type: ignore[index]
+    assert type(avoid_narrow_strides(network)[0]) is Custom  # type: ignore[index]
 
 
 def test_narrow_networks_are_built_so() -> None:
-    """The shortcut of a narrow ResNet's second stage, and the network prints as ever."""
+    """The shortcut of a narrow ResNet's second stage, and the network prints as usual."""
     network = build_model("resnet8", {"width": 8}, (3, 16, 16), 10)
     types = {name: type(module) for name, module in network.named_modules()}
     changed = [name for name, kind in types.items() if kind.__module__.endswith("narrow_stride_fix")]

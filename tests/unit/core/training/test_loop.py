@@ -212,7 +212,7 @@ def test_batches_do_not_depend_on_the_method() -> None:
 
 
 def test_network_learns() -> None:
-    """Bright and dark images are told apart, losses fall, and accuracy is in percent."""
+    """Bright and dark images are separated, losses fall, and accuracy is in percent."""
     labels = torch.arange(64) % 2
     pixels = (labels * 155)[:, None, None, None] + torch.randint(0, 100, (64, 6, 6, 2), generator=seeded())
     images = Images(pixels.to(torch.uint8), labels, torch.full((2,), 0.5), torch.full((2,), 0.25))
@@ -267,7 +267,7 @@ class Idle(nn.Module):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_parameters_without_gradient(optimizer: Optimizer) -> None:
-    """What takes no part has gradient zero and moves by weight decay alone; what is frozen does not move."""
+    """Unused parameters have gradient zero and move by weight decay alone; frozen ones do not move."""
     network = Idle()
     before = snapshot(network)
 
@@ -313,11 +313,11 @@ def test_network_is_in_training_mode_and_channels_last() -> None:
 
 def test_observer_is_told_of_every_epoch() -> None:
     """The observer hears of each epoch, with the number of all of them and its mean loss."""
-    told: list[tuple[int, int, float]] = []
+    events: list[tuple[int, int, float]] = []
 
-    losses = train(small(), images_of(5), SHORT, seeded(), observe=lambda *epoch: told.append(epoch))
+    losses = train(small(), images_of(5), SHORT, seeded(), observe=lambda *epoch: events.append(epoch))
 
-    assert [(1, 3, losses[0]), (2, 3, losses[1]), (3, 3, losses[2])] == told
+    assert [(1, 3, losses[0]), (2, 3, losses[1]), (3, 3, losses[2])] == events
 
 
 class Same(nn.Module):

@@ -54,7 +54,7 @@ def test_it_learns_as_ever() -> None:
 
 @pytest.fixture
 def compiling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is asked of torch, which compiles nothing."""
+    """Return the calls of a stand-in for torch.compile, which compiles nothing."""
     asked: list[str] = []
 
     def compile_(model: nn.Module, **options: Any) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -70,7 +70,7 @@ def compiling(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_batches_of_other_sizes_are_not_compiled(compiling: list[str]) -> None:
-    """A last batch that is smaller goes through the network as it is; nothing is left of what was compiled."""
+    """A smaller last batch goes through the network as it is; nothing remains of the compiled one."""
     with compiled(nn.Linear(2, 1)) as forward:
         shapes = [tuple(forward(torch.zeros(size, 2)).shape) for size in (8, 8, 3)]
 
@@ -90,7 +90,7 @@ class InvalidCxxCompiler(Exception):
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected", "told"),
+    ("raised", "expected", "message"),
     [
         (_Failed("a reason\nand more"), StepError, "torch cannot compile this network: a reason"),
         (InvalidCxxCompiler("No working C++ compiler"), MissingExtra, "finds none"),
@@ -98,9 +98,9 @@ class InvalidCxxCompiler(Exception):
     ],
 )
 def test_failures_have_a_hint(
-    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], told: str
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, expected: type[Exception], message: str
 ) -> None:
-    """What torch cannot do is told in a line; what the network itself raises is raised as it is. Of either pass: torch
+    """A limitation of torch is one line; an error of the network itself is raised unchanged. Of either pass: torch
     compiles the backward one when it is asked for.
     """
 
@@ -109,7 +109,7 @@ def test_failures_have_a_hint(
 
     monkeypatch.setattr(torch, "compile", lambda model, **_: forward)
     monkeypatch.setattr(torch.compiler, "reset", lambda: None)
-    with pytest.raises(expected, match=told), compiled(nn.Linear(1, 1)) as own:
-        own(torch.zeros(1))
-    with pytest.raises(expected, match=told), compiled(nn.Linear(1, 1)):
+    with pytest.raises(expected, match=message), compiled(nn.Linear(1, 1)) as network:
+        network(torch.zeros(1))
+    with pytest.raises(expected, match=message), compiled(nn.Linear(1, 1)):
         raise raised

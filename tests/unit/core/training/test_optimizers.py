@@ -50,7 +50,7 @@ def test_steps_are_torchs(name: str, fused: bool) -> None:
 
 
 def test_gradients_are_forgotten() -> None:
-    """Each descent goes by the gradient of its own loss, not by a sum of those before."""
+    """Each descent uses the gradient of its loss, not a sum of earlier ones."""
     parameter = torch.ones(3, requires_grad=True)
     rule = sgd([parameter], 0.25)
     rule.descend(parameter.sum())

@@ -35,9 +35,9 @@ class Member:
     def _all(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         self.circle.parts[self.rank] = tensor.clone()
         self.circle.barrier.wait()
-        found = [part.clone() for part in self.circle.parts]
+        result = [part.clone() for part in self.circle.parts]
         self.circle.barrier.wait()
-        return found
+        return result
 
     def mean(self, tensor: torch.Tensor) -> None:
         tensor.copy_(torch.stack(self._all(tensor)).sum(dim=0) / self.size)
