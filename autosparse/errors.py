@@ -103,9 +103,15 @@ class Problem:
 
 
 class SpecError(UsageError):
-    """Spec that cannot be read or does not validate; `errors` lists every mistake in it, in the order of the file.
+    """Spec that cannot be read or does not validate; `message` and `hint` are those of the first mistake.
 
-    `message` and `hint` are those of the first mistake; `str()` shows all.
+    Args:
+        message: First mistake.
+        hint: Its remedy, for a message without one.
+        others: All other mistakes.
+
+    Attributes:
+        errors: Every mistake, in the order of the file; `str()` shows them all.
     """
 
     def __init__(self, message: str | Problem, hint: str | None = None, *others: Problem) -> None:
@@ -117,7 +123,14 @@ class SpecError(UsageError):
 
     @classmethod
     def listing(cls, errors: Sequence[Problem]) -> Self:
-        """Combine several mistakes into one error."""
+        """Combine several mistakes into one error.
+
+        Args:
+            errors: Mistakes, at least one, in the order of the file.
+
+        Returns:
+            The error.
+        """
         return cls(errors[0], None, *errors[1:])
 
     @property

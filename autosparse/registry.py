@@ -333,5 +333,13 @@ def suggestion(word: str, known: Sequence[str]) -> str | None:
 
 
 def nearest(word: str, known: Sequence[str]) -> str | None:
-    """Return the known word that a misspelt one resembles most, or None without a similar one."""
+    """Return the known word that a misspelt one resembles most.
+
+    Args:
+        word: Misspelt word.
+        known: Words to choose from.
+
+    Returns:
+        The word, or None if no known word is similar.
+    """
     return next(iter(difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.6)), None)

@@ -99,7 +99,7 @@ def report_page(report: Report, spec: str = "") -> str:
         accuracy_note=_accuracy_note(report),
         emitted=_emitted(report),
         sanity=_checks(report),
-        warnings=grouped(report.warnings),
+        warnings=report.warnings,
         provenance=_facts(report),
         spec=re.sub(r"[ \t]+$", "", spec, flags=re.MULTILINE),
     )
@@ -185,20 +185,6 @@ def _checks(report: Report) -> list[str]:
 
 
 _ABOUT_A_NETWORK = re.compile(r"(?P<method>.+?) at (?P<budget>.+?), seed (?P<seed>\d+): (?P<message>.+)", re.DOTALL)
-
-
-def grouped(warnings: Sequence[str]) -> list[str]:
-    """Return warnings without repetitions: one for each method and message, with its budgets."""
-    budgets: dict[tuple[str, str], dict[str, None]] = {}
-    for warning in warnings:
-        if about := _ABOUT_A_NETWORK.fullmatch(warning):
-            budgets.setdefault((about["method"], about["message"]), {})[about["budget"]] = None
-        else:
-            budgets.setdefault(("", warning), {})
-    return [
-        f"{method} at {', '.join(names)}: {message}" if names else message
-        for (method, message), names in budgets.items()
-    ]
 
 
 _DONE = {"run": "run", "reuse": "reused", "resume": "resumed"}

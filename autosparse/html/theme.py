@@ -41,7 +41,7 @@ _CONFIG: dict[str, Any] = {
 
 
 def themed(columns: int) -> dict[str, Any]:
-    """Return the Vega-Lite configuration of a plot whose legend has at most so many columns."""
+    """Return the Vega-Lite configuration of a plot with a limit on the columns of its legend."""
     return {**_CONFIG, "legend": {**_CONFIG["legend"], "columns": max(1, columns)}}
 
 

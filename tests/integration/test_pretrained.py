@@ -57,7 +57,7 @@ def test_a_run_leaves_its_scorer(finished: tuple[Workspace, Ended]) -> None:
     assert ("mlp", 1, ended.json["scorer"]["options"]) == (about["name"], about["version"], about["options"])
     assert {"magnitude": 1, "gradient": 1, "sensitivity": 1, "channels": 1, "layer": 1} == about["features"]
     assert file_digest(folder / "state.safetensors") == about["sha256"]
-    assert "scorer kept in" in workspace.run("report").out
+    assert "scorer saved in" in workspace.run("report", "--wide").out
 
 
 def test_a_pretrained_scorer_needs_no_irp(
@@ -66,7 +66,7 @@ def test_a_pretrained_scorer_needs_no_irp(
     """Its plan has no step that learns, and gives the results of the run that trained it."""
     ended = call(capsys, "run takes.yaml --json")
     again = call(capsys, "run takes.yaml --json")
-    shown = call(capsys, "report")
+    shown = call(capsys, "report --wide")
 
     assert 0 == ended.code, ended.err
     steps = call(capsys, "plan takes.yaml --json").json["steps"]
@@ -79,7 +79,7 @@ def test_a_pretrained_scorer_needs_no_irp(
     )
     assert ([], 0) == (ended.json["irp"], again.json["steps"]["run"])
     printed = " ".join(shown.out.split())
-    assert "scorer, which was trained before; what it cost is not counted here" in printed
+    assert "scorer, pretrained; its training cost is not included" in printed
     assert ended.json["scorer"]["taken_from"].endswith("scorer")
 
 

@@ -87,7 +87,7 @@ def test_every_criterion_with_a_network_that_draws(tmp_path: Path) -> None:
     assert seen[0] == seen[1]
     ended = workspace.run("run", "s.yaml", "--out", "again", "--force", "train/dense/seed0")
     assert 0 == ended.code, ended.err
-    assert "with the same bytes" in ended.err
+    assert "with identical bytes" in ended.err
 
 
 @pytest.mark.slow

@@ -87,9 +87,14 @@ def test_names_are_printed_literally(
 
 
 @pytest.mark.parametrize("hostile", HOSTILE, indirect=True)
-def test_names_are_data_in_json_and_do_nothing_in_a_page(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """One is read back as it was; the other has no script but its own."""
+def test_names_are_data_in_json(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is read back unchanged."""
     assert hostile == call(capsys, "report digits-1 --json").json["model"]
+
+
+@pytest.mark.parametrize("hostile", ["escape", "direction", "html", "quotes"], indirect=True)
+def test_names_do_nothing_in_a_page(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It has no script but its own, and no control character."""
     assert 0 == call(capsys, "report digits-1 --html page.html").code
     page = Path("page.html").read_text(encoding="utf-8").replace(script_bundle(), "")
     assert {"<script>", '<script type="application/json">'} == {*re.findall("<script.*?>", page)}

@@ -51,7 +51,7 @@ def test_a_trial_stops_early_and_is_not_the_best(
         assert (trial in stopped) == (len(trial["folds"]) < 3)
         assert pytest.approx(sum(trial["folds"]) / len(trial["folds"])) == trial["value"] == trial["overall"]
     assert max((t for t in trials if t not in stopped), key=lambda t: t["value"]) == tuned["best"]
-    assert f"best of 10 trials, {len(stopped)} stopped early, " in " ".join(ended.out.split())
+    assert f"best of 10 trials, {len(stopped)} stopped early, " in " ".join(call(capsys, "report --wide").out.split())
     assert [trial["stopped"] for trial in trials] == [trial.state.name == "PRUNED" for trial in study.trials]
     assert [trial["folds"] for trial in trials] == [[*trial.intermediate_values.values()] for trial in study.trials]
 
@@ -75,7 +75,7 @@ def test_a_proxy_training_is_part_of_a_trials_value(here: Workspace, capsys: pyt
     assert max((t for t in trials if not t["stopped"]), key=lambda t: t["value"]) == tuned["best"]
     assert tuned["best"]["validation_accuracy"] == scorer["proxy"]
     assert 2 == len(about["learned_from"])
-    assert "its proxy reaches" in " ".join(call(capsys, "report").out.split())
+    assert "its proxy reaches" in " ".join(call(capsys, "report --wide").out.split())
 
 
 @pytest.mark.parametrize("method", ["learned", "{preset: learned, schedule: {name: linear, rounds: 2, steps: 3}}"])
