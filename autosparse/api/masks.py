@@ -150,7 +150,7 @@ class Masks(Mapping[str, "torch.Tensor"]):
             >>> first, second = torch.tensor([[True, True], [False, False]]), torch.tensor([[False, True]])
             >>> masks = Masks({"0.weight": first, "1.weight": second}, model=model)
             >>> [finding.message for finding in masks.examine(torch.zeros(1, 2))]
-            ['no output depends on the input']
+            ['disconnected network (layer collapse), no output depends on the input']
         """
         if x is None:
             return emptied(self._masks)

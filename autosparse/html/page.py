@@ -184,9 +184,6 @@ def _checks(report: Report) -> list[str]:
     ]
 
 
-_ABOUT_A_NETWORK = re.compile(r"(?P<method>.+?) at (?P<budget>.+?), seed (?P<seed>\d+): (?P<message>.+)", re.DOTALL)
-
-
 _DONE = {"run": "run", "reuse": "reused", "resume": "resumed"}
 
 

@@ -90,7 +90,7 @@ def _section(command: Any, context: Any, depth: int) -> Iterator[str]:
             titles = (title, "default", "description")
             yield from (table([titles[c] for c in filled], [[row[c] for c in filled] for row in rows]), "")
     if command.epilog:
-        yield from (_text(command.epilog), "")
+        yield from ("```text", command.epilog, "```", "")  # no `sh`: commands of such blocks are run
     for name in _names(command, nested):
         inner = nested[name]
         yield from _section(inner, inner.context_class(inner, info_name=name, parent=context), depth + (depth > 2) or 3)
@@ -107,8 +107,9 @@ def _row(declaration: str, text: str) -> tuple[str, str, str]:
     note = default[2].strip() if default else ""
     described = _text(text[: default.start()] if default else text)
     value = (default[1] or "").strip() if default else ""
+    names = re.sub(r" <.*>$", "", declaration)  # click appends the type to arguments
     return (
-        f"`{declaration.replace('|', ' or ')}`",
+        f"`{names.replace('|', ' or ')}`",
         f"`{value}`" if value else "",
         f"{described} ({note})" if note else described,
     )

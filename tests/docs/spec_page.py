@@ -14,7 +14,7 @@ from tests.conftest import Workspace
 
 SECTIONS = ("Target", "Method", "Irp", "Pretrained", "Tuning", "Proxy", "Recipe", "Sanity")
 PATHS = {
-    "Target": "target", "Method": "method", "Irp": "irp", "Pretrained": "scorer: {pretrained: ...}", "Tuning": "tuning",
+    "Target": "target", "Method": "method", "Irp": "irp", "Pretrained": "scorer.pretrained", "Tuning": "tuning",
     "Proxy": "tuning.proxy", "Recipe": "training", "Sanity": "sanity",
 }  # fmt: skip
 KINDS = {

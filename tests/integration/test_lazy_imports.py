@@ -108,6 +108,7 @@ print(json.dumps([name for name in ("torch", "torchvision", "timm", "numpy") if 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["torchvision:resnet18", "timm:resnet10t", "net.py:build"])
 def test_a_network_is_traced_once(workspace: Workspace, name: str) -> None:
     """Only a network that was never seen before is built: after that a plan waits for no library."""

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[2] / "README.md"
 
 
@@ -36,6 +38,7 @@ def test_the_script_of_the_readme(tmp_path: Path) -> None:
     assert "Masks(2 weights, 370 of 7,400 kept: sparsity 0.95)\n" == loaded
 
 
+@pytest.mark.slow
 def test_the_script_with_the_scorer_that_ships(tmp_path: Path) -> None:
     """Ten lines prune a network of torchvision that the scorer never saw, and nothing is downloaded."""
     script = scripts()[1]

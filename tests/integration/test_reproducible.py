@@ -65,6 +65,7 @@ def brief(name: str) -> str:
 STEPS = ("data", "init", "irp", "label", "scorer", "mask", "shuffle", "train", "emit")
 
 
+@pytest.mark.slow
 def test_every_criterion_with_a_network_that_draws(tmp_path: Path) -> None:
     """Twice in fresh caches, one and two workers, and made again by force: every tensor of every step is the same."""
     chosen = {

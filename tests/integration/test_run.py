@@ -196,6 +196,7 @@ def test_a_damaged_artifact_is_set_aside_and_made_again(
     assert 0 == workspace.run("cache", "verify").code
 
 
+@pytest.mark.slow
 def test_a_damaged_input_is_made_again_before_it_is_used(
     finished: tuple[Workspace, Ended], workspace: Workspace
 ) -> None:

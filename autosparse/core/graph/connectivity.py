@@ -76,7 +76,9 @@ def examine(evidence: Evidence, on_path: Mapping[str, torch.Tensor] | None = Non
     reported: set[str] = set()
     if cut and not any(bool(part.any()) for part in on_path.values()):
         reported.update(cut)
-        findings.append(Finding("network", tuple(cut), "no output depends on the input"))
+        findings.append(
+            Finding("network", tuple(cut), "disconnected network (layer collapse), no output depends on the input")
+        )
         findings += [
             Finding("stage", join.layers, f"every branch of {_named(join.layers)} is disconnected")
             for join in network.joins

@@ -32,6 +32,7 @@ def test_a_run_tells_how_its_models_compare(finished: tuple[Workspace, Ended]) -
     assert "against the dense network" in workspace.run("report").out
 
 
+@pytest.mark.slow
 def test_any_method_of_a_run_in_any_format(finished: tuple[Workspace, Ended], tmp_path: Path) -> None:
     """The network comes back with the accuracy that the run measured; a second export makes nothing again."""
     workspace, ended = replace(finished[0], folder=tmp_path / "own"), finished[1]

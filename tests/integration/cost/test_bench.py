@@ -22,6 +22,7 @@ IMAGES = made_up_images(24, (3, 8, 8), 4, torch.device("cpu"))
 RECIPE = Recipe(epochs=3, batch=24, lr=0.05, crop=0, flip=False, precision="float32", schedule="one_cycle")
 
 
+@pytest.mark.slow
 def test_what_is_measured(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every network in its batches, in its own precision and in float32; the spec's scorer and the paper's."""
     monkeypatch.setattr("autosparse.cost.bench._MOMENT", 0.01)
