@@ -207,14 +207,14 @@ def _listed(where: Path, name: str, about: _File) -> bytes:
 
 def _file(where: Path, kind: int) -> OpenedModel:
     if not stat.S_ISREG(kind):
-        raise ValueError("it is no file")
+        raise ValueError("it is not a file")
     # The longest suffix that fits: `model.compact.safetensors` also ends like `model.safetensors`.
     first = {entry.facts["files"][0]: entry for entry in exporters}
     ends = {name.removeprefix("model"): entry for name, entry in first.items() if name.startswith("model")}
     known = [end for end in ends if where.name.endswith(end)]
     if not known:
         formats = ", ".join(name for name in exporters.names if "read" in exporters[name].facts)
-        raise UsageError(f"{where} is no model that autosparse emits", f"formats that it reads: {formats}")
+        raise UsageError(f"{where} is not a model that autosparse exports", f"formats that it reads: {formats}")
     entry = ends[max(known, key=len)]
     if "read" not in entry.facts:
         raise UsageError(f"{where} is for {entry.facts['opener']}", "its folder has a card that describes it")
@@ -233,7 +233,7 @@ def _kind(path: Path, *, follow: bool = False) -> int | None:
 def _bytes(path: Path, most: int | None = None) -> bytes:
     kind = _kind(path)
     if kind is None or not stat.S_ISREG(kind):
-        raise ValueError(f"{path.name} is {'missing' if kind is None else 'no file'}")
+        raise ValueError(f"{path.name} is {'missing' if kind is None else 'not a file'}")
     with path.open("rb") as file:
         data = file.read() if most is None else file.read(most + 1)
     if most is not None and len(data) > most:

@@ -139,7 +139,7 @@ def prune(
         if keep < len(evidence.layers):
             raise UsageError(
                 f"sparsity {request.sparsity:g} leaves {keep} of {total} weights for {len(evidence.layers)} layers",
-                f"at most {1 - len(evidence.layers) / total:.6g} leaves one for each",
+                f"at most {1 - len(evidence.layers) / total:.6g} leaves one in each",
             )
         try:
             pruning = Pruning(

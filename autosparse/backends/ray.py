@@ -33,7 +33,7 @@ _CURRENT = "/tmp/ray/ray_current_cluster"  # file of `ray start` with the addres
 def ray(
     placement: Placement,
     *,
-    address: Annotated[str, "`auto` is the cluster of this machine, `local` a new one that ends with the run"] = "auto",
+    address: Annotated[str, "`auto` is the cluster of this machine, `local` a new one for this run"] = "auto",
     trusted: Annotated[bool, "whether a cluster that asks for no token may be reached over a network"] = False,
     scales: Annotated[bool, "whether the cluster starts machines when they are asked for: nothing is refused"] = False,
 ) -> _Ray:
@@ -336,5 +336,5 @@ def _current() -> str:
     except OSError:
         raise MissingRequirement(
             "there is no Ray cluster on this machine",
-            "`ray start --head` begins one, `--set target.backend.address=local` one for this run alone",
+            "`ray start --head` starts one, `--set target.backend.address=local` one for this run alone",
         ) from None

@@ -28,7 +28,7 @@ autosparse {__version__}: a declarative compiler for pruning neural networks at 
 
   autosparse run         try it: handwritten digits, from IRP to pruned networks and a report, in two minutes
   autosparse init        write a commented spec to start from
-  autosparse plan SPEC   what a run of it would do: each step, reused or run, why, and for what price
+  autosparse plan SPEC   each step of a run, reused or run, with its reason and cost
 
 `autosparse --help` lists all commands, `autosparse doctor` checks this machine"""
 

@@ -90,7 +90,7 @@ def cache_verify(json_: options.Json = False) -> None:
             show_text(problem)
         show_text(f"{len(checked) - len(damaged)} of {len(checked)} artifacts are sound")
     if damaged:
-        say("hint: the next run sets damaged artifacts aside and makes them again")
+        say("hint: the next run moves damaged artifacts away and rebuilds them")
         raise typer.Exit(4)
 
 
@@ -109,7 +109,7 @@ def cache_gc(
     try:
         seconds = read_seconds(unused)
     except ValueError as error:
-        raise UsageError(f"`--unused {unused}` is no duration", "such as `--unused 30d`") from error
+        raise UsageError(f"`--unused {unused}` is not a duration", "such as `--unused 30d`") from error
     if seconds < _DAY:
         raise UsageError(f"`--unused {unused}` is less than a day", "a run may be about to use newer artifacts")
     if store:
@@ -201,7 +201,7 @@ def cache_export(
 ) -> None:
     """Write artifacts into one file, which `autosparse cache pull FILE` reads."""
     if file.suffix != ".zip":
-        raise UsageError(f"{file} is no .zip", f"name it {file.with_suffix('.zip')}")
+        raise UsageError(f"{file} is not a .zip file", f"name it {file.with_suffix('.zip')}")
     if file.exists():
         raise UsageError(f"{file} exists", "name another")
     made = _made(what, all_=all_)
@@ -241,7 +241,7 @@ def _asked(what: Sequence[str], known: Sequence[_Row], *, all_: bool) -> list[_R
             steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
             meant = [_Row(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
             if not meant:
-                raise UsageError(f"spec {named} has no IRP and no scorer", "`--all` takes all of its steps")
+                raise UsageError(f"spec {named} has no IRP and no scorer", "`--all` includes all of its steps")
         else:
             meant = [one for one in known if one.key.startswith(named)]
             if len(meant) != 1:
@@ -262,7 +262,7 @@ def _show(rows: Sequence[_Row], url: str, *, json_: bool) -> None:
 
 
 def _page(artifacts: Sequence[Artifact]) -> str:
-    lines = ["# Artifacts of autosparse", "", "`autosparse cache pull FILE` takes them, every byte checked.", ""]
+    lines = ["# Artifacts of autosparse", "", "`autosparse cache pull FILE` imports them and verifies every byte.", ""]
     for artifact in artifacts:
         about = artifact.descriptor
         made: dict[str, Any] = {

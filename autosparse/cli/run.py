@@ -336,7 +336,7 @@ def _stale(outcome: Outcome) -> str:
     subject = f"`{name}` and {len(others)} more were" if others else f"`{name}` was"
     return (
         f"warning: {subject} made from bytes that are replaced now, and left as they are\n"
-        f"hint: `autosparse run SPEC --force {shlex.quote(outcome.changed[0])}`, for each spec, makes them again"
+        f"hint: `autosparse run SPEC --force {shlex.quote(outcome.changed[0])}`, for each spec, rebuilds them"
     )
 
 

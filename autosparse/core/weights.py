@@ -228,7 +228,7 @@ def _reason(module: torch.nn.Module, name: str, parameter: torch.Tensor, is_weig
         return "an embedding"
     if name in ("bias", "in_proj_bias", "bias_k", "bias_v"):
         return "a bias"
-    return f"{_UNKNOWN}{type(module).__name__}, which is no convolution and no linear layer"
+    return f"{_UNKNOWN}{type(module).__name__}, which is neither a convolution nor a linear layer"
 
 
 def _positions(model: torch.nn.Module, names: dict[int, str], example: Inputs) -> dict[str, int]:

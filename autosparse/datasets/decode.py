@@ -116,7 +116,7 @@ def _decode(encoded: Encoded, channels: int, size: int | None, number: int) -> A
         with Image.open(io.BytesIO(data)) as picture:
             converted = _bytes(_upright(picture)).convert("L" if channels == 1 else "RGB")
     except UnidentifiedImageError:
-        what = "it is no image of a known format" if data else "it is empty"
+        what = "its image format is unknown" if data else "it is empty"
         raise StepError(f"{name} cannot be decoded: {what}", "remove it or fetch it again") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise StepError(f"{name} cannot be decoded: {error}", "remove it or fetch it again") from error

@@ -212,7 +212,7 @@ def _as_splits(top: _Folder, splits: Sequence[_Folder]) -> Layout:
         _unused(
             f"{_counted(len(folder.every), 'image')} of {folder.path}",
             len(folder.every),
-            "the folder holds no classes" if folder.purpose else "the folder is no split",
+            "the folder holds no classes" if folder.purpose else "the folder is not a split",
         )
         for folder in top.classes
         if folder not in used

@@ -81,7 +81,7 @@ def _steps(mask: torch.Tensor, kind: torch.dtype) -> torch.Tensor:
 def _shape(name: str, tensor: torch.Tensor) -> list[int]:
     sides: list[int] = tensor.tolist() if tensor.dtype == torch.int64 and tensor.ndim == 1 else [-1]
     if any(side < 0 for side in sides):
-        raise ValueError(f"tensor {name} is no shape")
+        raise ValueError(f"tensor {name} is not a shape")
     return sides
 
 

@@ -69,10 +69,10 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
         if (keep := keep_count(total, budget)) < layers:
             highest = math.floor((1 - layers / total) * 10**6) / 10**6
             message = f"sparsity {budget} leaves {keep:,} of {total:,} weights for the {layers} layers of {network}"
-            raise UsageError(message, f"the highest that leaves one a layer is {highest:.6f}")
+            raise UsageError(message, f"the maximum, one weight in each layer, is {highest:.6f}")
         return budget
     if not total:
-        raise UsageError(f"{network} has no weight that can be pruned")
+        raise UsageError(f"{network} has no prunable weight")
     if budget.currency == "parameters":
         dense, least, fixed = facts.parameters, facts.parameters - total + layers, facts.parameters - total
         keep = budget.amount - fixed
@@ -87,7 +87,7 @@ def sparsity_for(budget: float | Amount, facts: NetworkFacts, network: str) -> f
             left = (
                 f"is less than the {fixed:,} {budget.currency} that {network} has in addition to its prunable weights"
             )
-        raise UsageError(f"{_written(budget)} {left}", f"the least that leaves one a layer is {least}")
+        raise UsageError(f"{_written(budget)} {left}", f"the minimum, one weight in each layer, is {least}")
     return sparsity_of(total, keep)
 
 
@@ -98,14 +98,14 @@ def check_macs(budget: Amount, facts: NetworkFacts, network: str) -> None:
         raise UsageError(
             f"{_written(budget)} is less than {network} takes with one weight in each of its "
             f"{len(facts.layers)} layers",
-            f"the least that leaves one a layer is {least}",
+            f"the minimum, one weight in each layer, is {least}",
         )
 
 
 def _refuse_more(budget: Amount, dense: int, network: str) -> None:
     if budget.amount > dense:
-        message = f"{_written(budget)} is more than the {dense:,} {budget.currency} of {network} before it is pruned"
-        raise UsageError(message, "a budget is the most that is left: name less, or 0 to prune nothing")
+        message = f"{_written(budget)} exceeds the {dense:,} {budget.currency} of the dense {network}"
+        raise UsageError(message, "a budget is an upper limit: give less, or 0 to prune nothing")
 
 
 def _written(budget: Amount) -> str:

@@ -235,7 +235,7 @@ def _proxy(build: Builder, spec: Spec, seed: int) -> dict[str, str]:
             with blame("tuning.proxy.sparsity"):
                 what = f"{facts.total:,} weights of {irp.networks[0].short_name} for {len(facts.layers)} layers"
                 message = f"sparsity {sparsity:g} leaves {keep} of the {what}"
-                raise UsageError(message, f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one for each")
+                raise UsageError(message, f"at most {1 - len(facts.layers) / facts.total:.6g} leaves one in each")
     return network
 
 
@@ -243,7 +243,9 @@ def _pretrained(build: Builder, folder: str, about: dict[str, Any], networks: Ma
     with blame("scorer.pretrained"):
         for seed, network in networks.items():
             if {role: build.steps[name].key for role, name in network.items()} in about["learned_from"]:
-                message = f"scorer {folder} learned from the network to prune at seed {seed}: it would be judged on it"
+                message = (
+                    f"scorer {folder} learned from the network to prune at seed {seed}, which biases its evaluation"
+                )
                 raise UsageError(message, "such as `seeds: [1]`")
     return build.add("scorer", "pretrained", {"scorer": about}, {}, "scorer", access={"pretrained": folder})
 

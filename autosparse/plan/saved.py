@@ -85,7 +85,7 @@ def save_plan(
         path=_from(path, str(spec.absolute())) if spec else "",
     )
     if path.exists() and not _is_ours(path):
-        raise UsageError(f"{path} exists and is no saved plan", "name another file with `--out`")
+        raise UsageError(f"{path} exists and is not a saved plan", "name another file with `--out`")
     text = json.dumps(asdict(saved), indent=1, ensure_ascii=False) + "\n"
     try:
         with drafted(path) as draft:
@@ -120,7 +120,7 @@ def read_plan(path: Path) -> SavedPlan | None:
     if data.get("schema_version") != _SCHEMA_VERSION:
         version = data.get("autosparse", "another version")
         raise UsageError(
-            f"{path} was saved by autosparse {version} in a form that {__version__} does not read", _again(path)
+            f"{path} was saved by autosparse {version} in a form that {__version__} cannot read", _again(path)
         )
     try:
         return TypeAdapter(SavedPlan).validate_python(data)
@@ -141,7 +141,7 @@ def spec_of(saved: SavedPlan, path: Path) -> LoadedSpec:
         return replace(loaded, origin=path.parent.absolute() / saved.path) if saved.path else loaded
     except SpecError as error:
         raise UsageError(
-            f"{path} holds a spec that autosparse {__version__} does not take: {error.message}", _again(path)
+            f"{path} holds a spec that autosparse {__version__} does not accept: {error.message}", _again(path)
         ) from None
 
 
@@ -157,7 +157,7 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
         changes = {name: _changes(plan, name, before.get(name)) for name in moved}
         name = next((name for name in moved if changes[name]), moved[0])
         change = changes[name] or "has another key"
-        others = f"; {len(moved)} steps are others than planned" if len(moved) > 1 else ""
+        others = f"; {len(moved)} steps differ from the plan" if len(moved) > 1 else ""
         versions = f" (saved by autosparse {saved.autosparse}, this is {__version__})"
         raise UsageError(
             f"{path} has moved: `{name}`: {change}{others}{versions if saved.autosparse != __version__ else ''}", again
@@ -167,7 +167,7 @@ def check_unmoved(saved: SavedPlan, path: Path, plan: Plan, statuses: Mapping[st
         several = f" and {len(gone) - 1} more were" if len(gone) > 1 else " was"
         are = "are" if len(gone) > 1 else "is"
         raise UsageError(
-            f"`{gone[0]}`{several} to be reused and {are} no longer in the cache: more work than was planned", again
+            f"`{gone[0]}`{several} to be reused and {are} no longer in the cache: more work than planned", again
         )
 
 
@@ -181,7 +181,7 @@ def _changes(plan: Plan, name: str, before: SavedStep | None) -> str:
     if before is None:
         return "was not planned"
     if name not in plan.steps:
-        return "was planned and is in the spec no more"
+        return "was planned but is no longer in the spec"
     about = {"version": before.version, "options": before.options, "inputs": before.inputs}
     record = Record(before.operation, before.key, name, 0, json.dumps(about))
     changes: Sequence[Change] = History(plan, Index({})).changes(plan.steps[name], record)

@@ -157,7 +157,7 @@ def missing_device(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     device = plan.spec.target.device
     if machine.has(device):
         return []
-    return [(f"this machine has no device {device}", "`--set target.device=auto` takes the best there is")]
+    return [(f"this machine has no device {device}", "`--set target.device=auto` uses the best available one")]
 
 
 def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
@@ -166,8 +166,8 @@ def excess_threads(plan: Plan, machine: Machine) -> list[tuple[str, str]]:
     assert isinstance(target.threads, int), "excess_threads takes the plan of a resolved spec"
     if target.threads <= machine.cores or target.elsewhere:
         return []
-    text = f"this machine has {machine.cores} cores: {target.threads} threads are slower than as many as there are"
-    return [(text, "`--set target.threads=auto` takes as many as there are")]
+    text = f"this machine has {machine.cores} cores: {target.threads} threads are slower than one per core"
+    return [(text, "`--set target.threads=auto` uses all of them")]
 
 
 def chain(plan: Plan, statuses: Mapping[str, Status], name: str) -> list[str]:
@@ -228,7 +228,7 @@ def select_steps(
     chosen = frozenset(name for pattern in only for name in _matching(plan, pattern, "--only")) if only else plan.steps
     names = _needed(plan, statuses, chosen, forced) if only else frozenset(plan.steps)
     selected = {
-        name: Status("run", "asked for by `--force`") if name in forced else status
+        name: Status("run", "forced by `--force`") if name in forced else status
         for name, status in statuses.items()
         if name in names
     }
@@ -247,7 +247,7 @@ def _matching(plan: Plan, pattern: str, option: str) -> list[str]:
     hint = suggestion(pattern, list(plan.steps)) or "`autosparse plan --steps` lists them"
     if near and (not slash or ("*" in rest and near != kind)):
         hint = f"did you mean `{near}/{rest or '*'}`?"
-    raise UsageError(f"`{option} {pattern}` names no step", hint)
+    raise UsageError(f"`{option} {pattern}` matches no step", hint)
 
 
 def _needed(

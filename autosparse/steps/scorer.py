@@ -196,7 +196,7 @@ def _about(path: Path, folder: str | Path) -> dict[str, Any]:
     if not same:
         raise UsageError(f"{folder} is damaged: {STATE} is not what {ABOUT} describes", damaged)
     if not isinstance(about.get("selection", {}), dict):
-        raise UsageError(f"{folder} is damaged: {ABOUT}: its `selection` is no choice", damaged)
+        raise UsageError(f"{folder} is damaged: {ABOUT}: its `selection` is invalid", damaged)
     return {name: about[name] for name in (*_KINDS, "selection") if name in about}
 
 

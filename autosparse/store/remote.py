@@ -124,7 +124,7 @@ class Remote:
             for path, data in self._listed("uses/*.json"):
                 note = json.loads(data)
                 if not isinstance(note, dict):
-                    raise ValueError(f"{path} is no note of a run")
+                    raise ValueError(f"{path} is not a note of a run")
                 yield note
 
     def remove(self, operation: str, key: str) -> None:

@@ -117,7 +117,7 @@ def test_what_was_changed_on_the_way_is_refused(
     [
         ("cache push nope.yaml shared", "does not exist"),
         ("cache push 0123456789abcdef shared", "no artifact has a key that begins with"),
-        ("cache export small.yaml group.tar", "is no .zip"),
+        ("cache export small.yaml group.tar", "is not a .zip file"),
         ("cache export small.yaml there.zip", "exists"),
         ("cache pull group.zip", "there is no artifact in group.zip"),
         ("cache push small.yaml nosuch://x", "cannot be opened"),

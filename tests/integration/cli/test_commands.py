@@ -182,14 +182,14 @@ def test_an_impossible_budget_is_refused_before_training(here: Workspace, capsys
     assert not (here.cache / "artifacts").exists()
     assert not (here.folder / "runs").exists()
     assert "leaves 0 of" in ended.err
-    assert "the highest that leaves one a layer is 0.99" in ended.err
+    assert "the maximum, one weight in each layer, is 0.99" in ended.err
 
 
 @pytest.mark.parametrize(
     ("written", "where", "text"),
     [
         ("budget: [0.9, {parameters: 100}]", "small.yaml:4:15: ", "less than the 178 parameters"),
-        ("budget: {macs: 99}", "small.yaml:4:9: ", "hint: the least that leaves one a layer is 253"),
+        ("budget: {macs: 99}", "small.yaml:4:9: ", "hint: the minimum, one weight in each layer, is 253"),
         ("", "sparsity 0.98 ", "leaves 1 of 55 weights for the 2 layers of mlp"),
     ],
 )
@@ -387,7 +387,7 @@ def test_more_threads_than_cores_are_a_warning_in_a_plan(here: Workspace, capsys
     elsewhere = call(capsys, "plan small.yaml --json --set target.threads=1000 --set target.backend=ray")
 
     assert (0, 0, 0, 0) == (saved.code, again.code, here_alone.code, elsewhere.code), again.err
-    assert "cores: 1000 threads are slower than as many as there are" in here_alone.err
+    assert "cores: 1000 threads are slower than one per core" in here_alone.err
     assert "cores" not in elsewhere.err
 
 

@@ -124,7 +124,7 @@ def test_an_interrupted_forcing_goes_on(
 
     assert {"train/random/0.5/seed0", "train/dense/seed0", "mask/random/0.5/seed0"} <= set(first.json["stale"])
     assert "were made from bytes that are replaced now" in first.err
-    assert f"hint: `autosparse run SPEC --force {INIT}`, for each spec, makes them again" in first.err
+    assert f"hint: `autosparse run SPEC --force {INIT}`, for each spec, rebuilds them" in first.err
     assert f"`{INIT}` is rebuilt with identical bytes" in second.err
     assert "`train/dense/seed0` is rebuilt with different bytes" in second.err
     assert 6 == second.json["steps"]["run"]
@@ -158,8 +158,8 @@ def test_a_forced_step_that_fails_leaves_the_old_one(
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("run small.yaml --only train", "error: `--only train` names no step\nhint: did you mean `train/*`?"),
-        ("run small.yaml --force scorrer", "error: `--force scorrer` names no step\nhint: did you mean `scorer`?"),
+        ("run small.yaml --only train", "error: `--only train` matches no step\nhint: did you mean `train/*`?"),
+        ("run small.yaml --force scorrer", "error: `--force scorrer` matches no step\nhint: did you mean `scorer`?"),
         ("run small.yaml --only data/* --out there", "`--only` leaves the plan unfinished"),
         ("run p.json --force scorer", "a saved plan is run as it is: p.json takes no `--force`"),
     ],

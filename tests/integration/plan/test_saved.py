@@ -117,7 +117,7 @@ def test_more_work_than_planned_is_refused(finished: tuple[Workspace, Ended], wo
 
     assert 2 == ended.code
     assert (
-        "`irp/seed100/round1` and 2 more were to be reused and are no longer in the cache: more work than was planned"
+        "`irp/seed100/round1` and 2 more were to be reused and are no longer in the cache: more work than planned"
         in ended.err
     )
     assert "" == ended.out
@@ -132,7 +132,7 @@ def test_own_code_that_changed_is_named(project: Workspace) -> None:
 
     assert 2 == ended.code
     assert "p.json has moved: `init/net.py:build/seed0`: model.sources.net.py " in ended.err
-    assert "steps are others than planned" in ended.err
+    assert "steps differ from the plan" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_own_code_that_changed_is_named(project: Workspace) -> None:
         ('"key": "e1f4bb95', '"key": "00f4bb95', "`data/digits`: has another key"),
         ('"device": "cpu"', '"device": "cuda:7"', "p.json was planned for cuda:7: this machine has no device"),
         ('"per_round": 0.5', '"per_round": 0.6', "has moved: `irp/seed100/round1`: has another key; "),
-        ('"resolved": {', '"resolved": {"sead": 1,', "does not take: spec: unknown key `sead`"),
+        ('"resolved": {', '"resolved": {"sead": 1,', "does not accept: spec: unknown key `sead`"),
         ('"digest":', '"digist":', "is a saved plan that is damaged: digest: Field required"),
-        ('"schema_version": 1', '"schema_version": 2', "in a form that 0.1.0 does not read"),
+        ('"schema_version": 1', '"schema_version": 2', "in a form that 0.1.0 cannot read"),
         ('"kind": "autosparse plan",', '"kind": "autosparse plan"', "is a saved plan that is damaged: Expecting ',' "),
     ],
 )
@@ -179,10 +179,10 @@ def test_another_version_that_makes_other_keys_is_told(here: Workspace, capsys: 
         ("validate p.json", "p.json is a saved plan, not a spec"),
         ("render p.json", "`autosparse run p.json` runs it"),
         ("run report.json", "report.json is the report of a run, neither a spec nor a saved plan"),
-        ("plan small.yaml --out small.yaml", "small.yaml exists and is no saved plan"),
+        ("plan small.yaml --out small.yaml", "small.yaml exists and is not a saved plan"),
         ("plan small.yaml --out no/where.json", "no/where.json cannot be written: No such file"),
-        ("plan small.yaml --out .", ". exists and is no saved plan"),
-        ("plan small.yaml --out ''", "exists and is no saved plan"),
+        ("plan small.yaml --out .", ". exists and is not a saved plan"),
+        ("plan small.yaml --out ''", "exists and is not a saved plan"),
         ("run deep.json", "deep.json is a saved plan that is damaged"),
         ("plan small.yaml --explain tune --dot", "`--explain` shows one step"),
     ],

@@ -193,7 +193,7 @@ HOSTILE = [
         rewritten(lambda data: dump_tensors({"w": torch.tensor([float("nan")])})), "not finite", id="not a number"
     ),
     pytest.param(rewritten(lambda data: dump_tensors({"w": torch.zeros(3)})), "of another network", id="other tensors"),
-    pytest.param(linked, "is no file", id="a link"),
+    pytest.param(linked, "is not a file", id="a link"),
     pytest.param(lambda folder: (folder / "model.compact.safetensors").unlink(), "is missing", id="no tensors"),
     pytest.param(changed(format="onyx"), "does not have", id="format"),
     pytest.param(changed(format=["compact"]), "format", id="format of another type"),
@@ -299,14 +299,14 @@ def test_a_smaller_network_is_doubted_as_well(
 
 
 def test_a_link_of_ones_own_is_followed(tmp_path: Path) -> None:
-    """To a folder or a file; a device is no file, and a link in a circle leads nowhere."""
+    """To a folder or a file; a device is not a file, and a link in a circle leads nowhere."""
     left_by_a_run(tmp_path / "m")
     (tmp_path / "linked").symlink_to(tmp_path / "m")
     (tmp_path / "zero.safetensors").symlink_to("/dev/zero")
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
 
     assert isinstance(autosparse.load(tmp_path / "linked"), torch.nn.Module)
-    with pytest.raises(DamagedFile, match="is no file"):
+    with pytest.raises(DamagedFile, match="is not a file"):
         autosparse.load(tmp_path / "zero.safetensors", network())
     with pytest.raises(UsageError, match="there is no"):
         autosparse.load(tmp_path / "circle")

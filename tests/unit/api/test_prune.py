@@ -349,7 +349,7 @@ def test_rounds_look_at_the_same_examples() -> None:
         ("snip", 1, "`sparsity` must be at least 0 and below 1 but is 1", "0.99 removes 99 %"),
         ("snip", 99, "`sparsity` must be at least 0 and below 1 but is 99", "for 99 % write 0.99"),
         ("snip", "0.9", "`sparsity` must be a number but is '0.9'", "0.99 removes"),
-        ("snip", 0.995, "sparsity 0.995 leaves 1 of 264 weights for 2 layers", "at most 0.992424 leaves one for each"),
+        ("snip", 0.995, "sparsity 0.995 leaves 1 of 264 weights for 2 layers", "at most 0.992424 leaves one in each"),
     ],
 )
 def test_wrong_requests(method: Any, sparsity: Any, sentence: str, hint: str) -> None:

@@ -203,7 +203,7 @@ def test_own_modules() -> None:
 
     assert {"twice.weight": 2, "idle.weight": 0, "head.weight": 1} == counts(model, torch.ones(1, 4))
     assert {
-        "scale": "of Custom, which is no convolution and no linear layer",
+        "scale": "of Custom, which is neither a convolution nor a linear layer",
         "twice.bias": "a bias",
         "idle.bias": "a bias",
         "norm.weight": "normalization",

@@ -150,8 +150,8 @@ def test_images_of_several_sizes() -> None:
     ("data", "message"),
     [
         (b"", "it is empty"),
-        (b"no picture", "it is no image of a known format"),
-        (picture()[:40], "truncated|broken|no image"),
+        (b"no picture", "its image format is unknown"),
+        (picture()[:40], "truncated|broken|unknown"),
         (picture(kind="JPEG", size=(40, 40))[:400], "Truncated"),
     ],
 )

@@ -155,7 +155,7 @@ def test_folders_next_to_splits_are_left_out(tmp_path: Path) -> None:
     assert (("cat", "dog"), 3) == (source.class_names, source.test_images)
     assert "splits in folders `train`, `test`" == source.reading
     assert [
-        f"5 images of {tmp_path / 'extra'} are left out: the folder is no split",
+        f"5 images of {tmp_path / 'extra'} are left out: the folder is not a split",
         f"4 images of {tmp_path / 'val'} are left out: the folder holds no classes",
         f"1 image directly in {tmp_path} is left out: no class folder holds them",
         f"2 images directly in {tmp_path / 'train'} are left out: no class folder holds them",

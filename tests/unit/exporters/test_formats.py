@@ -168,8 +168,8 @@ def test_what_is_stored() -> None:
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
-        ({"w_shape": torch.tensor([2.0, 3.0])}, "is no shape"),
-        ({"w_shape": torch.tensor([-2, -3])}, "is no shape"),
+        ({"w_shape": torch.tensor([2.0, 3.0])}, "is not a shape"),
+        ({"w_shape": torch.tensor([-2, -3])}, "is not a shape"),
         ({"w_shape": torch.tensor([2**20, 2**20])}, "claims to hold more numbers"),
         ({"w_shape": torch.tensor([1, 3])}, "beyond its 3 places"),
         ({"w_values": None}, "has no values"),

@@ -106,7 +106,7 @@ def test_the_ends_of_multiply_adds() -> None:
     ("budget", "message", "hint"),
     [
         (0.99, "sparsity 0.99 leaves 2 of 160", None),
-        (0.991, "sparsity 0.991 leaves 1 of 160 weights for the 2 layers of net", "the highest .* is 0.987500"),
+        (0.991, "sparsity 0.991 leaves 1 of 160 weights for the 2 layers of net", "the maximum, .* is 0.987500"),
         (Amount("parameters", 16), "", None),
         (Amount("parameters", 15), "{parameters: 15} leaves 1 of 160 weights for the 2 layers of net", "is 16$"),
         (
@@ -115,11 +115,11 @@ def test_the_ends_of_multiply_adds() -> None:
             "is 16$",
         ),
         (Amount("parameters", 174), "", None),
-        (Amount("parameters", 175), "{parameters: 175} is more than the 174 parameters of net", "name less"),
+        (Amount("parameters", 175), "{parameters: 175} exceeds the 174 parameters of the dense net", "give less"),
         (Amount("bytes", 96), "", None),
         (Amount("bytes", 95), "{bytes: 95} leaves 1 of 160 weights", "is 96$"),
         (Amount("bytes", 79), "{bytes: 79} is less than the 80 bytes that net has in addition", "is 96$"),
-        (Amount("bytes", 721), "{bytes: 721} is more than the 720 bytes of net", "name less"),
+        (Amount("bytes", 721), "{bytes: 721} exceeds the 720 bytes of the dense net", "give less"),
     ],
     ids=str,
 )
@@ -142,10 +142,10 @@ def test_impossible_multiply_adds() -> None:
     check_macs(Amount("macs", 1060), FACTS, "net")
     with pytest.raises(UsageError, match="less than net takes with one weight in each of its 2 layers") as less:
         check_macs(Amount("macs", 10), FACTS, "net")
-    with pytest.raises(UsageError, match="more than the 1,060 macs of net before it is pruned"):
+    with pytest.raises(UsageError, match="exceeds the 1,060 macs of the dense net"):
         check_macs(Amount("macs", 1061), FACTS, "net")
 
-    assert "the least that leaves one a layer is 11" == less.value.hint
+    assert "the minimum, one weight in each layer, is 11" == less.value.hint
 
 
 def test_shares_have_the_keys_of_their_sparsity() -> None:

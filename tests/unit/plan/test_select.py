@@ -70,7 +70,7 @@ def test_a_forced_step_is_run_with_what_is_after_it_in_mind(small: Plan) -> None
     present = sorted({step.operation for step in small.steps.values()})
     chosen = select_steps(small, held(small, present), force=["mask/snip/0.8/seed0"])
 
-    assert ("run", "asked for by `--force`") == (
+    assert ("run", "forced by `--force`") == (
         chosen.statuses["mask/snip/0.8/seed0"].status,
         chosen.statuses["mask/snip/0.8/seed0"].reason,
     )
@@ -104,5 +104,5 @@ def test_a_name_of_no_step_is_refused(small: Plan, pattern: str, hint: str) -> N
         with pytest.raises(UsageError) as caught:
             select_steps(small, held(small), **{option: [pattern]})
 
-        assert f"`--{option} {pattern}` names no step" == caught.value.message
+        assert f"`--{option} {pattern}` matches no step" == caught.value.message
         assert hint == caught.value.hint
