@@ -40,11 +40,11 @@ class Log:
         self._is_writable = True
 
     def __enter__(self) -> Log:
-        self._write("run begins")
+        self._write("run starts")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
-        self._write("run ends" if kind is None else f"run stopped by {kind.__name__}: {error}")
+        self._write("run finished" if kind is None else f"run stopped by {kind.__name__}: {error}")
 
     def on_event(self, event: Event) -> None:
         """Write an event, unless it is progress or a cache hit."""

@@ -240,4 +240,4 @@ def test_a_run_leaves_its_log_and_metrics(finished: tuple[Workspace, Ended]) -> 
     assert {"step", "operation", "purpose", "key", "metrics"} == lines[0].keys()
     assert ended.json["irp"][0]["validation_accuracy"] == known["irp/seed100/round1"]["validation_accuracy"]
     assert all(len(document["losses"]) for name, document in known.items() if name.startswith("train/"))
-    assert "run begins" in (folder / "log.txt").read_text().splitlines()[0]
+    assert "run starts" in (folder / "log.txt").read_text().splitlines()[0]

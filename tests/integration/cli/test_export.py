@@ -153,11 +153,11 @@ def test_a_format_that_a_network_does_not_have_is_not_emitted(tmp_path: Path) ->
     (tmp_path / "own.yaml").write_text(OWN_SPEC)
     ended = workspace.run("run", "own.yaml", "--json")
     exported = workspace.run("export", ended.json["run"], "--format", "shrunk", "--out", "out")
-    printed = "shrunk of erk at 0.5 is not emitted: torch.export does not record it: "
+    printed = "shrunk of erk at 0.5 is not exported: torch.export does not record it: "
 
     assert (0, 1) == (ended.code, exported.code), ended.err
     assert ["safetensors"] == [model["format"] for model in ended.json["emitted"]]
-    assert [printed] == [warning[: len(printed)] for warning in ended.json["warnings"] if "not emitted" in warning]
+    assert [printed] == [warning[: len(printed)] for warning in ended.json["warnings"] if "not exported" in warning]
     assert printed in exported.err
     assert ["safetensors"] == [folder.name for folder in (tmp_path / ended.json["run"] / "models").glob("*/*")]
 

@@ -49,7 +49,7 @@ def test_a_cluster_makes_the_same_bytes(machines: Machines, finished: tuple[Work
 
     assert finished[1].json["results"] == ended.json["results"]
     assert alone.items() <= published(tmp_path / "shared").items()
-    assert " begins on " in log
+    assert " starts on " in log
     assert not list(workspace.cache.glob("artifacts/train/*"))  # they were made elsewhere, and nothing asked for them
 
 
