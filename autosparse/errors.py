@@ -144,7 +144,7 @@ class SpecError(UsageError):
         sources = ("the options" if error.file.startswith("--") else error.file for error in self.errors)
         files = list(filter(None, dict.fromkeys(sources)))
         number = f"{len(self.errors)} error{'s' * (len(self.errors) != 1)}"
-        return f"{number} in {' and '.join(files)}" if files else number
+        return f"{number} in {' and '.join(filter(None, [', '.join(files[:-1]), files[-1]]))}" if files else number
 
     def __str__(self) -> str:
         """Return every mistake with its hint; a single one without, as Python prints its note."""

@@ -26,7 +26,9 @@ def apply_override(document: Document, override: str) -> None:
     elif dotted == "extends":
         document.problems.append(mark.problem("`extends` is read from the file alone", "write it there"))
     else:
-        path = tuple(dotted.split("."))
+        first, *others = dotted.split(".")
+        # The keys of `study` are paths themselves.
+        path: Path = (first, ".".join(others)) if first == "study" and others else (first, *others)
         set_value(document, path, Document(_value(document, text, mark, path) if text else None, {path: mark}))
 
 

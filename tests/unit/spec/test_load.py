@@ -161,6 +161,7 @@ def test_an_override_is_the_place_of_its_value() -> None:
         ("budget=[1.0]", "--set budget=[1.0]: `budget[0]` must be at least 0 and below 1 but is 1", ...),
         ("training.lr=*a", "--set training.lr=*a: aliases (`*a`) are not allowed", "write the value out"),
         ("training.lr=[", "--set training.lr=[: expected the node content", "a bracket or quote is not closed"),
+        ("study.training.lr=[0]", "--set study.training.lr=[0]: `training.lr` must be above 0 but is 0", None),
         ("training={lr: 1, lr: 2}", "--set training={lr: 1, lr: 2}: key `lr` is repeated", "keep one of them"),
         ("training.lr=.inf", "--set training.lr=.inf: .inf is not a finite number", None),
         ("training.lr=1\n---\n2", "--set training.lr=1\n---\n2: a second document begins here", ...),

@@ -315,11 +315,11 @@ CASES = {
         ],
     ),
     "unknown keys with rejected values": Case(
-        GOOD + "lrr: .nan\ntraning: *a\ntraining: {epcohs: .inf}\n",
+        GOOD + "lrr: .nan\ntrainig: *a\ntraining: {epcohs: .inf}\n",
         [
             "3:1 lrr",
             "3:6",
-            "4:1 traning",
+            "4:1 trainig",
             "4:10",
             "5:12 training.epcohs",
             "5:20",
@@ -595,10 +595,35 @@ def test_validate_goes_on_with_the_next_spec(capsys: pytest.CaptureFixture[str])
     code, out, err = ended(capsys, "validate", "one.yaml", "nope.yaml", "two.yaml", ".", "three.yaml")
 
     assert (2, "two.yaml is valid\n") == (code, out)
-    assert ["one.yaml:3:9:", "nope.yaml", ".", "three.yaml:1:8:"] == [
+    assert ["one.yaml:3:9:", "nope.yaml:", ".:", "three.yaml:1:8:"] == [
         line.split()[1] for line in err.splitlines() if line.startswith("error: ")
     ]
-    assert err.endswith("4 errors in one.yaml and three.yaml\n")
+    assert err.endswith("4 errors in one.yaml, nope.yaml, . and three.yaml\n")
+
+
+def test_validate_reports_a_wrong_option_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """One option's mistake is one error, whatever the number of specs."""
+    for name in ("one.yaml", "two.yaml"):
+        Path(name).write_text(GOOD, encoding="utf-8")
+
+    code, out, err = ended(capsys, "validate", "one.yaml", "two.yaml", "--set", "training.lr=-1", "--json")
+
+    assert (2, "") == (code, err)
+    assert ["--set training.lr=-1"] == [error["file"] for error in json.loads(out)["errors"]]
+
+
+def test_validate_prints_json_without_a_spec(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `AUTOSPARSE_SPEC` that does not exist is an error in the JSON."""
+    monkeypatch.setenv("AUTOSPARSE_SPEC", "nope.yaml")
+
+    code, out, err = ended(capsys, "validate", "--json")
+
+    assert (2, "") == (code, err)
+    assert ["`AUTOSPARSE_SPEC` names nope.yaml, which is not a file"] == [
+        error["message"] for error in json.loads(out)["errors"]
+    ]
 
 
 def test_validate_prints_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -626,11 +651,11 @@ def test_validate_prints_errors_as_json(capsys: pytest.CaptureFixture[str]) -> N
             "hint": None,
         },
         {
-            "file": None,
+            "file": "nope.yaml",
             "line": None,
             "column": None,
             "path": None,
-            "message": "nope.yaml does not exist",
+            "message": "does not exist",
             "hint": "run `autosparse init` to write a spec",
         },
     ] == json.loads(out)["errors"]
