@@ -18,7 +18,7 @@ from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import dotted, explain, in_order
 from autosparse.spec.document import Document, Incomplete, Mark, Path, Rejected, parse_document, parse_value, texts
-from autosparse.spec.overrides import apply_budget, apply_override, forget, set_value
+from autosparse.spec.overrides import apply_budget, apply_override, budget_option, forget, set_value
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import checked
 from autosparse.store import Store, digest
@@ -131,7 +131,7 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     _make_absolute(document)
     now = [text for _, text, _ in texts(document.data)]
     relative = frozenset(after for before, after in zip(written, now, strict=True) if after != before)
-    options = (*(f"--set {text}" for text in overrides), *(f"--budget {text}" for text in budget))
+    options = (*(f"--set {text}" for text in overrides), *map(budget_option, budget))
     spec = _validate(document, problems, options)
     return LoadedSpec(spec, path.stem, path, document, relative)
 

@@ -12,6 +12,7 @@ from autosparse.spec.document import Document, Mark, Path, Rejected, Repeated, p
 from autosparse.spec.method import Method
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import Section
+from autosparse.text import quoted
 
 
 def apply_override(document: Document, override: str) -> None:
@@ -34,11 +35,16 @@ def apply_override(document: Document, override: str) -> None:
 
 def apply_budget(document: Document, budget: Sequence[str]) -> None:
     """Replace the budget by the values of `--budget`."""
-    marks = [(text, Mark(f"--budget {text}")) for text in budget]
+    marks = [(text, Mark(budget_option(text))) for text in budget]
     data = [_budget(document, text, mark, ("budget", number)) for number, (text, mark) in enumerate(marks)]
     values: dict[Path, Mark] = {("budget", number): mark for number, (_, mark) in enumerate(marks)}
     whole = Mark(" ".join(str(mark) for _, mark in marks))
     set_value(document, ("budget",), Document(data, {**values, ("budget",): whole}))
+
+
+def budget_option(text: str) -> str:
+    """Return the option of a budget as errors name it."""
+    return f"--budget {text or quoted(text)}"
 
 
 def _budget(document: Document, text: str, mark: Mark, path: Path) -> Any:

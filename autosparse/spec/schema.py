@@ -177,10 +177,13 @@ class Spec(Section):
         if self.irp.dataset in (None, self.dataset) and self.model in networks:
             # The labels would depend on a training of this very network: no pruning at initialization.
             free = next(seed for seed in count(100) if seed not in self.seeds)
+            is_written = "seeds" in self.irp.model_fields_set
+            other = "seeds" if is_written else "irp.seeds"
             yield refusal(
-                f"must not name {both[0]}, a seed of `seeds`: the scorer would be judged on a network it learned from",
+                f"must not name {both[0]}, a seed of `{other}`: "
+                "the scorer would be judged on a network it learned from",
                 f"such as `irp: {{seeds: [{free}]}}`",
-                ("irp", "seeds"),
+                ("irp", "seeds") if is_written else ("seeds",),
             )
 
     def _split(self) -> Iterator[PydanticCustomError]:

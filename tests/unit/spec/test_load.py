@@ -218,6 +218,7 @@ def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
     [
         (["99"], "--budget 99: `budget[0]` must be at least 0 and below 1 but is 99", "for 99 % write 0.99"),
         (["0.5", "2"], "--budget 2: `budget[1]` must be at least 0 and below 1 but is 2", ...),
+        ([""], "--budget '': `budget[0]` must be a number but is null", ...),
         (["0.5", "0.5"], "--budget 0.5: `budget[1]` repeats 0.5", "name it once"),
         (["many"], "--budget many: `budget[0]` must be a number", ...),
         (
