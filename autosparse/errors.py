@@ -102,6 +102,9 @@ class Problem:
         return f"{position}: {self.message}" if position else self.message
 
 
+_MOST_SHOWN = 100
+
+
 class SpecError(UsageError):
     """Spec that cannot be read or does not validate; `message` and `hint` are those of the first mistake.
 
@@ -111,7 +114,7 @@ class SpecError(UsageError):
         others: All other mistakes.
 
     Attributes:
-        errors: Every mistake, in the order of the file; `str()` shows them all.
+        errors: Every mistake, in the order of the file; `str()` shows the first 100.
     """
 
     def __init__(self, message: str | Problem, hint: str | None = None, *others: Problem) -> None:
@@ -119,7 +122,9 @@ class SpecError(UsageError):
         super().__init__(str(first), None if others else first.hint)
         self.hint = first.hint
         self.errors: tuple[Problem, ...] = (first, *others)
-        self.problems = tuple((str(error), error.hint) for error in self.errors)
+        shown = [(str(error), error.hint) for error in self.errors[:_MOST_SHOWN]]
+        more = len(self.errors) - len(shown)
+        self.problems = (*shown, *([(f"and {more} more", None)] if more else []))
 
     @classmethod
     def listing(cls, errors: Sequence[Problem]) -> Self:
@@ -139,7 +144,7 @@ class SpecError(UsageError):
         sources = ("the options" if error.file.startswith("--") else error.file for error in self.errors)
         files = list(filter(None, dict.fromkeys(sources)))
         number = f"{len(self.errors)} error{'s' * (len(self.errors) != 1)}"
-        return f"{number} in {' and '.join(files)}" if files else number
+        return f"{number} in {' and '.join(filter(None, [', '.join(files[:-1]), files[-1]]))}" if files else number
 
     def __str__(self) -> str:
         """Return every mistake with its hint; a single one without, as Python prints its note."""

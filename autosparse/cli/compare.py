@@ -17,7 +17,7 @@ from autosparse.console.compare import in_words, show_compared, show_study
 from autosparse.console.format import show_table, show_text
 from autosparse.console.progress import follow
 from autosparse.cost.fitted import Fitted
-from autosparse.errors import AutosparseError, SpecError, StepError, UsageError
+from autosparse.errors import AutosparseError, Problem, SpecError, StepError, UsageError
 from autosparse.execute import Execution, Note, Outcome
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
@@ -168,20 +168,8 @@ def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_
     """Return the variants of every factor, and the spec itself, in the order of their runs."""
     index = open_index(store)
     loaded = load(request, store)
-    factors: dict[str, Sequence[Any]] = dict(loaded.spec.study)
-    given: dict[str, str] = {}  # path -> `--vary` as written
-    for text in vary:
-        path, values = _varied(text)
-        factors[path], given[path] = values, f"--vary {text}"
-    if not factors:
-        raise UsageError(
-            "there is nothing to vary", "such as `--vary irp.rounds=4,8`, or a section `study` in the spec"
-        )
     # Read all variants before the first is priced, so that errors come first.
-    changed = {
-        path: [_changed(loaded, request, path, value, given.get(path)) for value in values]
-        for path, values in factors.items()
-    }
+    factors, changed = _read(loaded, request, vary)
     base = fit_loaded(loaded, store, index, quiet=request.quiet)
     variants: list[_Variant] = []
     for path, values in factors.items():
@@ -196,6 +184,39 @@ def _variants(request: SpecRequest, vary: Sequence[str], store: Store) -> list[_
     return variants
 
 
+def _read(
+    loaded: LoadedSpec, request: SpecRequest, vary: Sequence[str]
+) -> tuple[dict[str, Sequence[Any]], dict[str, list[LoadedSpec]]]:
+    """Return the values of every factor, and their specs. Raises SpecError with every mistake in them."""
+    factors: dict[str, Sequence[Any]] = dict(loaded.spec.study)
+    given: dict[str, str] = {}  # path -> `--vary` as written
+    errors: list[Problem] = []
+    for text in vary:
+        try:
+            path, values = _varied(text)
+        except SpecError as error:
+            errors += error.errors
+        except UsageError as error:
+            errors.append(Problem(error.message, error.hint))
+        else:
+            factors[path], given[path] = values, f"--vary {text}"
+    if not factors and not errors:
+        raise UsageError(
+            "there is nothing to vary", "such as `--vary irp.rounds=4,8`, or a section `study` in the spec"
+        )
+    changed: dict[str, list[LoadedSpec]] = {}
+    for path, values in factors.items():
+        changed[path] = []
+        for value in values:
+            try:
+                changed[path].append(_changed(loaded, request, path, value, given.get(path)))
+            except SpecError as error:
+                errors += error.errors
+    if errors:
+        raise SpecError.listing([*dict.fromkeys(errors)])
+    return factors, changed
+
+
 def _varied(text: str) -> tuple[str, Sequence[Any]]:
     path, equals, values = text.partition("=")
     if not equals or not path:
@@ -207,7 +228,9 @@ def _changed(loaded: LoadedSpec, request: SpecRequest, path: str, value: Any, op
     override = f"{path}={json.dumps(value)}"
     assert loaded.path is not None
     try:
-        return load_spec(loaded.path, overrides=[*(request.overrides or ()), override], budget=request.budget or ())
+        # Its section `study` has been checked: a second time for every value would take long.
+        overrides = [*(request.overrides or ()), "study={}", override]
+        return load_spec(loaded.path, overrides=overrides, budget=request.budget or ())
     except SpecError as error:  # its message names the option as written
         option = option or f"--set {override}"
         here = f"--set {override}"

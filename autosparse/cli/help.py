@@ -9,7 +9,7 @@ from typing import Any
 from typer.core import TyperCommand, TyperGroup
 
 from autosparse.errors import UsageError
-from autosparse.registry import suggestion
+from autosparse.registry import nearest, suggestion
 
 _TASKS = {
     "Start": ("init", "validate", "list", "doctor", "schema", "render"),
@@ -100,7 +100,9 @@ def misuse(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     if option := getattr(error, "option_name", None):
         known = [name for one in error.ctx.command.params for name in one.opts] if error.ctx else [*(possible or ())]
         if text.startswith("No such option"):
-            return f"`{path}` has no option `{option}`", suggestion(option, known) or hint
+            near = nearest(option.lstrip("-"), [name.lstrip("-") for name in known])  # all begin with `--`
+            named = next((name for name in known if name.lstrip("-") == near), None)
+            return f"`{path}` has no option `{option}`", f"did you mean `{named}`?" if named else hint
     if extra := re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", text):
         return f"`{path}` takes no more arguments, but {extra[1]!r} is given", hint
     text = re.sub("Input should be a valid integer.*", "must be a whole number", text)

@@ -16,7 +16,7 @@ from autosparse.cli.app import SpecRequest, app, check_known, load, refuse_plan,
 from autosparse.cli.help import Command, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings, remembered_trials
-from autosparse.errors import Problem, SpecError, UsageError
+from autosparse.errors import MissingRequirement, Problem, SpecError, UsageError
 from autosparse.packaged import about_shipped, shipped
 from autosparse.spec import FILE, find_spec, load_spec, provenance, resolve, spec_schema, with_settings
 from autosparse.store import Store
@@ -47,7 +47,7 @@ def init(
         for file, source in files.items():
             file.write_bytes(source.read_bytes())
     except OSError as error:
-        raise UsageError(f"{error.filename} cannot be written: {error.strerror}") from None
+        raise MissingRequirement(f"{error.filename} cannot be written: {error.strerror}") from None
     load_spec(path)
     show_text("\n".join(f"wrote {file}" for file in files))
     say(f"next: `autosparse plan {shell_word(path)}`, then `autosparse run {shell_word(path)}`")
@@ -68,15 +68,17 @@ def validate(
     valid: list[str] = []
     names: Sequence[str | None] = specs or [None]
     for name in names:
-        chosen = find_spec(name, store)
+        path = ""
         try:
-            refuse_plan(chosen.path)
-            load_spec(chosen.path, overrides=set_ or (), budget=budget or ())
-            valid.append(str(chosen.path))
+            path = str(find_spec(name, store).path)
+            refuse_plan(Path(path))
+            load_spec(Path(path), overrides=set_ or (), budget=budget or ())
+            valid.append(path)
         except SpecError as error:
             errors += error.errors
         except UsageError as error:
-            errors.append(Problem(error.message, error.hint))
+            errors.append(Problem(error.message.removeprefix(f"{path} "), error.hint, path))
+    errors = [*dict.fromkeys(errors)]  # an option's mistake is the same in every spec
     if json_:
         show_json({"schema_version": 1, "valid": valid, "errors": [_error_json(error) for error in errors]})
         if errors:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
 from annotated_types import Ge, Lt, MinLen
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WrapValidator, create_model
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WrapValidator, create_model
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.allocation import allocations
@@ -24,7 +24,7 @@ from autosparse.models import models
 from autosparse.registry import Entry, Option, Registry, options_of
 from autosparse.spec.diagnostics import UNREAD, refusal
 from autosparse.spec.document import Incomplete, Rejected
-from autosparse.spec.section import Rule, Section, different, go_on
+from autosparse.spec.section import Different, Rule, Section, go_on
 from autosparse.text import quoted
 from autosparse.trackers import trackers
 from autosparse.user_code import label
@@ -175,8 +175,8 @@ def listed(value: Any) -> Any:
 
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Seeds = Annotated[
-    tuple[Seed, ...],
+    tuple[Annotated[Seed, WrapValidator(go_on)], ...],
     MinLen(1),
-    AfterValidator(different),
+    Different(),
     BeforeValidator(listed, json_schema_input_type=Seed | Annotated[tuple[Seed, ...], MinLen(1)]),
 ]

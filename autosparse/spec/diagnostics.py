@@ -52,13 +52,13 @@ def details_of(error: PydanticCustomError) -> Details:
     """Return a validator's error in the form of pydantic's errors; its path becomes the location."""
     context: Mapping[str, Any] = error.context or {}
     rest = {key: value for key, value in context.items() if key != "at"}
-    return {"type": error.type, "loc": context["at"], "msg": error.message(), "input": None, "ctx": rest}
+    return {"type": error.type, "loc": context["at"], "msg": error.message(), "input": None, "ctx": rest, "exact": True}
 
 
 def explain(mistakes: Iterable[Details], document: Document) -> list[Problem]:
     """Return the mistakes of a spec as sentences with positions."""
     branches: dict[Path, list[Details]] = {}
-    problems: list[Problem] = []
+    problems: dict[Problem, None] = {}
     for details in mistakes:
         context = details.get("ctx", {})
         # pydantic also reports a list with invalid items as too short: only an empty list is.
@@ -66,18 +66,17 @@ def explain(mistakes: Iterable[Details], document: Document) -> list[Problem]:
             continue
         # A rule over several sections names the section that breaks it.
         loc = (*details["loc"], *context.get("at", ()))
-        path = _path(loc, document.data, missing=details["type"] == "missing")
-        if _is_read(path, document):
+        path = _path(loc, document.data, details)
+        # The value of an unknown key does not matter: it may be rejected.
+        if _is_read(path[:-1] if details["type"] == "unknown_key" else path, document):
             branches.setdefault(path, []).append(details)
     for path, several in branches.items():
         # Rules are independent of each other; the members of a union are not, and report one mistake each.
         rules = [details for details in several if details["type"] == "refused"]
         for details in rules or [_of_union(several)]:
             mark, text, hint = _sentence(details, path, document)
-            problem = problem_at(mark, text, hint, path)
-            if problem not in problems:
-                problems.append(problem)
-    return problems
+            problems[problem_at(mark, text, hint, path)] = None
+    return [*problems]
 
 
 def problem_at(mark: Mark, text: str, hint: str | None = None, path: Path = ()) -> Problem:
@@ -144,22 +143,26 @@ def _hint(kind: str, value: Any, context: Mapping[str, Any]) -> str | None:
         words = [word.strip("'") for word in expected.replace(" or ", ", ").split(", ")]
         if meant := suggestion(value, words):
             return meant
-    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+    if kind == "int_type" and isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         return f"write {value:.0f}"
     if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type"):
         return "write it without quotes" if not isinstance(parse_scalar(value), str | Rejected) else None
     return None
 
 
-def _path(loc: Sequence[str | int], data: Any, *, missing: bool) -> Path:
+def _path(loc: Sequence[str | int], data: Any, details: Details) -> Path:
     # pydantic puts the tags of unions into the location. A step that the data lacks is a tag,
-    # unless it is the last and names a missing value.
+    # unless it is the last and names a missing value, or a rule names it.
     path: list[str | int] = []
+    missing, exact = details["type"] == "missing", "exact" in details
     here = data
     for index, step in enumerate(loc):
         inside = step in here if isinstance(here, dict) else isinstance(here, list) and step in range(len(here))
         if inside:
             here = here[step]
+            path.append(step)
+        elif exact and isinstance(step, str):
+            here = None
             path.append(step)
         elif missing and index == len(loc) - 1:
             path.append(step)

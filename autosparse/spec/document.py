@@ -100,11 +100,14 @@ class Document:
         return data
 
 
-def parse_document(text: str, name: str) -> Document:
-    """Read one YAML document. Raises SpecError with `name:line:column` where the reader cannot go on."""
+def parse_document(text: str, name: str, *, has_lines: bool = True) -> Document:
+    """Read one YAML document. Raises SpecError with `name:line:column` where the reader cannot go on.
+
+    The text of a command's option has neither lines nor columns.
+    """
+    reader = _Reader(name, text, has_lines=has_lines)
     if len(text.encode("utf-8", "surrogatepass")) > _LARGEST:
-        raise SpecError(Mark(name, 1, 1).problem(f"the file is larger than {_LARGEST // 2**20} MiB", "is it a spec?"))
-    reader = _Reader(name, text)
+        raise SpecError(reader.last.problem(f"the file is larger than {_LARGEST // 2**20} MiB", "is it a spec?"))
     try:
         return reader.document()
     except _Stopped as stopped:
@@ -112,10 +115,10 @@ def parse_document(text: str, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = reader.mark(error.problem_mark or error.context_mark)
         problem = error.problem or error.context or "the text is not YAML"
-        last = mark.problem(problem, _yaml_hint(problem, error))
+        last = mark.problem(problem, _yaml_hint(problem, error, has_lines=has_lines))
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
-        mark = Mark(name, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
+        mark = reader.at(before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
         last = mark.problem(f"character {error.character!r} is not allowed in YAML")
     except (ValueError, OverflowError) as error:  # PyYAML trusts numbers in escapes and directives
         last = reader.last.problem(f"the text cannot be read ({error})")
@@ -124,16 +127,16 @@ def parse_document(text: str, name: str) -> Document:
 
 def parse_value(text: str, name: str) -> Any:
     """Read the YAML value of an option. Raises SpecError."""
-    document = parse_document(text, name)
+    document = parse_document(text, name, has_lines=False)
     if document.problems:
         raise SpecError.listing(document.problems)
     return document.data
 
 
-def _yaml_hint(problem: str, error: Any) -> str | None:
+def _yaml_hint(problem: str, error: Any, *, has_lines: bool) -> str | None:
     if "<stream end>" in problem or "end of stream" in problem:
         opened = error.context_mark and re.search("flow (mapping|sequence)|quoted scalar", error.context or "")
-        where = f" that opens at line {error.context_mark.line + 1}" if opened else ""
+        where = f" that opens at line {error.context_mark.line + 1}" if opened and has_lines else ""
         return f"a bracket or quote{where} is not closed"
     if "\\t" in problem:
         return "indent with spaces"
@@ -182,21 +185,24 @@ class _Stopped(Exception):
 
 
 class _Reader:
-    def __init__(self, name: str, text: str) -> None:
-        self._name = name
+    def __init__(self, name: str, text: str, *, has_lines: bool) -> None:
+        self._name, self._has_lines = name, has_lines
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.SafeLoader)
         self._count = 0
-        self.last = Mark(name, 1, 1)
+        self.last = self.at(1, 1)
         self._document = Document(None)
         self.problems = self._document.problems
 
     def mark(self, mark: Any) -> Mark:
-        return Mark(self._name, mark.line + 1, mark.column + 1) if mark else Mark(self._name, 1, 1)
+        return self.at(mark.line + 1, mark.column + 1) if mark else self.at(1, 1)
+
+    def at(self, line: int, column: int) -> Mark:
+        return Mark(self._name, line, column) if self._has_lines else Mark(self._name)
 
     def document(self) -> Document:
         self._next()  # stream start
         if isinstance(self._next(), yaml.StreamEndEvent):
-            return Document({}, {(): Mark(self._name, 1, 1)})
+            return Document({}, {(): self.at(1, 1)})
         data = self._value(self._next(), (), 0)
         self._next()  # document end
         after = self._next()
@@ -229,7 +235,8 @@ class _Reader:
         if event.anchor:
             self._note(event, f"anchors (`&{event.anchor}`) are not allowed", "share a base by `extends:`")
         if event.tag:
-            self._note(event, f"tags (`{event.tag}`) are not allowed", "write a plain value")
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")  # as it is written
+            self._note(event, f"tags (`{tag}`) are not allowed", "write a plain value")
         if depth > _DEEPEST:
             raise self._stop(event, f"values are nested more than {_DEEPEST} deep")
         if isinstance(event, yaml.ScalarEvent):
@@ -245,7 +252,8 @@ class _Reader:
         text = self._text(event)
         value = parse_scalar(text) if event.implicit[0] else text
         if isinstance(value, Rejected):
-            self._note(event, f"{value} is not a finite number")
+            fault = "is not a finite number" if _NOT_FINITE.fullmatch(text) else "is too large"
+            self._note(event, f"{value} {fault}")
         return value
 
     def _text(self, event: Any) -> str:
@@ -265,7 +273,8 @@ class _Reader:
                 self._note(event, "merge keys (`<<`) are not allowed", "share a base by `extends:`")
             elif key in mapping:
                 first = self._document.keys[(*path, key)]
-                self._note(event, f"key `{key}` is repeated (first at line {first.line})", "keep one of them")
+                where = f" (first at line {first.line})" if first.line else ""
+                self._note(event, f"key `{key}` is repeated{where}", "keep one of them")
                 self._repeat((*path, key), depth)
                 continue
             else:

@@ -25,7 +25,7 @@ from autosparse.spec.choices import (
     about,
 )
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.section import Rule, Section, different
+from autosparse.spec.section import Different, Rule, Section
 from autosparse.spec.target import checked, read_seconds
 from autosparse.steps.study import WILCOXON_FOLDS, Pruner, Sampler
 from autosparse.text import quoted
@@ -46,7 +46,7 @@ class Irp(Section):
     ] = None
     models: Annotated[
         tuple[ModelChoice, ...],
-        AfterValidator(different),
+        Different(),
         about("several networks in place of `model`, each at every seed: the scorer learns from all of them"),
     ] = ()
     dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
@@ -188,7 +188,7 @@ class Tuning(Section):
     ] = None
     selections: Annotated[
         tuple[SelectionChoice, ...],
-        AfterValidator(different),
+        Different(),
         about(
             "selections that trials compare by their proxy; the scorer keeps the best, and selection `tuned` takes it"
         ),

@@ -18,12 +18,14 @@ from autosparse.packaged import is_shipped, shipped
 from autosparse.pretrained import pretrained_scorers
 from autosparse.spec.diagnostics import dotted, explain, in_order
 from autosparse.spec.document import Document, Incomplete, Mark, Path, Rejected, parse_document, parse_value, texts
-from autosparse.spec.overrides import apply_budget, apply_override, forget, set_value
+from autosparse.spec.overrides import apply_budget, apply_override, budget_option, forget, set_value
 from autosparse.spec.schema import Spec
 from autosparse.spec.section import checked
 from autosparse.store import Store, digest
 
 FILE = "autosparse.yaml"
+
+_MOST_VARIED = 500
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def load_spec(path: FilePath, *, overrides: Sequence[str] = (), budget: Sequence
     _make_absolute(document)
     now = [text for _, text, _ in texts(document.data)]
     relative = frozenset(after for before, after in zip(written, now, strict=True) if after != before)
-    options = (*(f"--set {text}" for text in overrides), *(f"--budget {text}" for text in budget))
+    options = (*(f"--set {text}" for text in overrides), *map(budget_option, budget))
     spec = _validate(document, problems, options)
     return LoadedSpec(spec, path.stem, path, document, relative)
 
@@ -138,7 +140,7 @@ def _second_values(document: Document) -> Iterator[Problem]:
     # A key written twice is one mistake; its second value may hold others.
     for second in document.repeated:
         if second.path != ("extends",):
-            for problem in _with_value(document, second.path, second.document, _put):
+            for problem in _with_value(document, second.path, second.document, _put, _varied_values):
                 if problem.path != dotted(second.path) or not problem.message.startswith("unknown key"):
                     yield problem
 
@@ -146,7 +148,12 @@ def _second_values(document: Document) -> Iterator[Problem]:
 def _varied_values(document: Document) -> Iterator[Problem]:
     # The path must exist in the spec, and accept each of its values.
     study = document.at(("study",))
-    for name, values in study.items() if isinstance(study, dict) else ():
+    study = study if isinstance(study, dict) else {}
+    if (number := sum(len(values) for values in study.values() if isinstance(values, list))) > _MOST_VARIED:
+        mark = document.nearest(("study",)) or Mark("spec")
+        yield mark.problem(f"`study` has {number} values", f"at most {_MOST_VARIED}")
+        return
+    for name, values in study.items():
         for number, value in enumerate(values if isinstance(values, list) else ()):
             whole = ("study", name, number)
             path = tuple(name.split("."))
@@ -168,14 +175,18 @@ def _put(document: Document, path: Path, value: Document) -> None:
 
 
 def _with_value(
-    document: Document, path: Path, value: Document, change: Callable[[Document, Path, Document], None]
+    document: Document,
+    path: Path,
+    value: Document,
+    change: Callable[[Document, Path, Document], None],
+    more: Callable[[Document], Iterable[Problem]] = lambda _: (),
 ) -> Iterator[Problem]:
-    # The mistakes in a value at a path of the spec, in place of the present one.
+    # The mistakes in a value at a path of the spec, in place of the present one; `more` adds some of the document.
     marks = {str(mark) for mark in (*value.values.values(), *value.keys.values())}
     other = Document(copy.deepcopy(document.data), dict(document.values), dict(document.keys))
     change(other, path, value)
     _make_absolute(other)
-    counts = [*other.problems, *explain(checked(Spec, _frozen(other.data)).problems, other)]
+    counts = [*other.problems, *explain(checked(Spec, _frozen(other.data)).problems, other), *more(other)]
     yield from (problem for problem in counts if str(problem).startswith(tuple(f"{mark}: " for mark in marks)))
 
 
@@ -228,6 +239,12 @@ def _read(path: FilePath, seen: tuple[FilePath, ...]) -> Document:
 def _extended(document: Document, path: FilePath, seen: tuple[FilePath, ...]) -> Document:
     base, mark = document.data.pop("extends"), document.values[("extends",)]
     seen = (*seen, path.resolve())
+    for second in document.repeated:
+        if second.path == ("extends",):
+            try:
+                _base(second.document.data, second.document.values[("extends",)], path, seen)
+            except SpecError as error:
+                document.problems.extend(error.errors)
     if isinstance(base, Rejected):  # reported by the reader
         return replace(document, data=_incomplete(document.data))
     try:
@@ -242,7 +259,7 @@ def _extended(document: Document, path: FilePath, seen: tuple[FilePath, ...]) ->
 
 
 def _base(base: Any, mark: Mark, path: FilePath, seen: tuple[FilePath, ...]) -> FilePath:
-    if not isinstance(base, str):
+    if not isinstance(base, str) or not base:
         raise SpecError(mark.problem("`extends` must be the path of a spec"))
     try:
         target = (path.parent / base).resolve()

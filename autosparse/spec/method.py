@@ -141,6 +141,12 @@ class Method(Section):
         return value
 
     @classmethod
+    def without_short_form(cls, value: Any) -> Mapping[str, Any] | None:
+        if isinstance(value, Mapping) and "preset" in value:
+            return {key: inner for key, inner in value.items() if key != "preset"}
+        return None
+
+    @classmethod
     def keys(cls) -> list[str]:
         return [*super().keys(), "preset"]
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, get_args, get_origin
 
 from autosparse.core.presets import PRESETS
 from autosparse.errors import Problem, SpecError
-from autosparse.spec.document import Document, Mark, Path, Rejected, parse_value
+from autosparse.spec.choices import Choice
+from autosparse.spec.document import Document, Mark, Path, Rejected, Repeated, parse_document
+from autosparse.spec.method import Method
 from autosparse.spec.schema import Spec
+from autosparse.spec.section import Section
+from autosparse.text import quoted
 
 
 def apply_override(document: Document, override: str) -> None:
@@ -23,31 +27,46 @@ def apply_override(document: Document, override: str) -> None:
     elif dotted == "extends":
         document.problems.append(mark.problem("`extends` is read from the file alone", "write it there"))
     else:
-        path = tuple(dotted.split("."))
-        set_value(document, path, Document(_value(document, text, str(mark)) if text else None, {path: mark}))
+        first, *others = dotted.split(".")
+        # The keys of `study` are paths themselves.
+        path: Path = (first, ".".join(others)) if first == "study" and others else (first, *others)
+        set_value(document, path, Document(_value(document, text, mark, path) if text else None, {path: mark}))
 
 
 def apply_budget(document: Document, budget: Sequence[str]) -> None:
     """Replace the budget by the values of `--budget`."""
-    marks = [Mark(f"--budget {text}") for text in budget]
-    data = [_budget(document, text) for text in budget]
-    values: dict[Path, Mark] = {("budget", number): mark for number, mark in enumerate(marks)}
-    set_value(document, ("budget",), Document(data, {**values, ("budget",): Mark(" ".join(map(str, marks)))}))
+    marks = [(text, Mark(budget_option(text))) for text in budget]
+    data = [_budget(document, text, mark, ("budget", number)) for number, (text, mark) in enumerate(marks)]
+    values: dict[Path, Mark] = {("budget", number): mark for number, (_, mark) in enumerate(marks)}
+    whole = Mark(" ".join(str(mark) for _, mark in marks))
+    set_value(document, ("budget",), Document(data, {**values, ("budget",): whole}))
 
 
-def _budget(document: Document, text: str) -> Any:
+def budget_option(text: str) -> str:
+    """Return the option of a budget as errors name it."""
+    return f"--budget {text or quoted(text)}"
+
+
+def _budget(document: Document, text: str, mark: Mark, path: Path) -> Any:
     currency, equals, amount = text.partition("=")  # `parameters=120k`
     written = amount if equals else text
-    value = _value(document, written, f"--budget {text}") if written or not equals else None
+    path = (*path, currency.strip()) if equals else path
+    value = _value(document, written, mark, path) if written else None
     return {currency.strip(): value} if equals else value
 
 
-def _value(document: Document, text: str, name: str) -> Any:
+def _value(document: Document, text: str, mark: Mark, path: Path) -> Any:
+    # The value of an option at a path; its mistakes and its repeated keys become those of the document.
     try:
-        return parse_value(text, name)
+        value = parse_document(text, str(mark), has_lines=False)
     except SpecError as error:
         document.problems.extend(error.errors)
         return Rejected(text=text)
+    document.problems.extend(value.problems)
+    for second in value.repeated:
+        inner = (*path, *second.path)
+        document.repeated.append(Repeated(inner, Document(second.document.data, {inner: mark}, {inner: mark})))
+    return value.data
 
 
 def set_value(document: Document, path: Path, value: Document) -> None:
@@ -63,8 +82,8 @@ def _set(document: Document, path: Path, value: Document) -> None:
     for depth, key in enumerate(path[:-1]):
         if depth == 0 and key in ("method", "scorer"):  # the default, if the spec names none
             section.setdefault(key, Spec.model_fields[key].default)
-        if isinstance(section.get(key), str):  # `--set model.width=8` on `model: resnet8`
-            section[key] = _spread(key, section[key])
+        if isinstance(section.get(key), str) and _takes_name(path[: depth + 1]):  # `--set model.width=8`
+            section[key] = _spread(path[: depth + 1], section[key])
         inner = section.setdefault(key, {})
         if isinstance(inner, Rejected):  # reported already
             return
@@ -83,9 +102,28 @@ def _set(document: Document, path: Path, value: Document) -> None:
     document.keys.update(value.keys)
 
 
-def _spread(key: Any, name: str) -> dict[str, Any]:
+def _takes_name(path: Path) -> bool:
+    # True for a value that a name may stand for, such as `model: resnet8` for `model: {name: resnet8}`.
+    sections: list[Any] = [Spec]
+    for key in path:
+        fields = [section.model_fields[key] for section in sections if key in section.model_fields]
+        sections = [section for field in fields for section in _sections(field.annotation)]
+    return any(issubclass(section, Choice | Method) for section in sections)
+
+
+def _sections(annotation: Any) -> Iterator[Any]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        yield annotation
+    elif get_origin(annotation) is not tuple:
+        for inner in get_args(annotation):
+            yield from _sections(inner)
+
+
+def _spread(path: Path, name: str) -> dict[str, Any]:
     # A preset with one choice replaced is another method, and does not take the preset's name.
-    return dict(PRESETS[name][1]) if key == "method" and name in PRESETS else {"name": name}
+    if path == ("method",):
+        return dict(PRESETS[name][1]) if name in PRESETS else {"preset": name}
+    return {"name": name}
 
 
 def forget(document: Document, path: Path) -> None:

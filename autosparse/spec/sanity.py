@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Tag
+from pydantic import BeforeValidator, Discriminator, Tag, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from autosparse.core.sanity import CHECKS
@@ -14,7 +14,7 @@ from autosparse.registry import suggestion
 from autosparse.spec.budget import Budget
 from autosparse.spec.choices import about
 from autosparse.spec.diagnostics import refusal
-from autosparse.spec.section import Section, different
+from autosparse.spec.section import Different, Section, go_on
 from autosparse.text import quoted
 
 if TYPE_CHECKING:
@@ -46,17 +46,17 @@ class Sanity(Section):
     """Checks of the accuracy that a method owes to its choice of weights: they alter its masks or their inputs."""
 
     methods: Annotated[
-        tuple[str, ...] | Literal["auto"],
-        AfterValidator(different),
+        tuple[Annotated[str, WrapValidator(go_on)], ...] | Literal["auto"],
+        Different(),
         about(
             "the methods to check: compared ones, and `best`, which is the one of `compare` that reaches most "
             "on validation images; auto: `method` and `best`"
         ),
     ] = "auto"
     checks: Annotated[
-        tuple[Annotated[Check, BeforeValidator(_known_check)], ...],
+        tuple[Annotated[Check, BeforeValidator(_known_check), WrapValidator(go_on)], ...],
         MinLen(1),
-        AfterValidator(different),
+        Different(),
         about("; ".join(f"{name}: {text}" for name, text in CHECKS.items())),
     ] = tuple(CHECKS)
     budget: Annotated[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,7 +37,7 @@ from autosparse.spec.learning import (
 )
 from autosparse.spec.method import DENSE, Method
 from autosparse.spec.sanity import Sanity, check_checked, check_checked_budget, check_checked_seeds, if_true
-from autosparse.spec.section import Rule, Section, different, go_on
+from autosparse.spec.section import Different, Rule, Section, go_on
 from autosparse.spec.target import Target
 from autosparse.text import quoted
 
@@ -54,9 +55,9 @@ def _store_location(value: str | None) -> str | None:
 
 
 Budgets = Annotated[
-    tuple[Budget, ...],
+    tuple[Annotated[Budget, WrapValidator(go_on)], ...],
     MinLen(1),
-    AfterValidator(different),
+    Different(),
     BeforeValidator(listed, json_schema_input_type=Budget | Annotated[tuple[Budget, ...], MinLen(1)]),
 ]
 
@@ -97,8 +98,8 @@ class Spec(Section):
         tuple[Compared, ...], about("methods to compare with `method`; `dense` is the network with all its weights")
     ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
     controls: Annotated[
-        tuple[Literal["shuffle", "layer_mean"], ...],
-        AfterValidator(different),
+        tuple[Annotated[Literal["shuffle", "layer_mean"], WrapValidator(go_on)], ...],
+        Different(),
         about("what `method` must beat to have learned more than quotas"),
     ] = ("shuffle", "layer_mean")
     sanity: Annotated[
@@ -109,12 +110,12 @@ class Spec(Section):
     seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
     emit: Annotated[
         tuple[FormatChoice, ...],
-        AfterValidator(different),
+        Different(),
         about("formats of the pruned models of `method`, first seed, every budget"),
     ] = Field(default=("safetensors",), validate_default=True)
     track: Annotated[
         tuple[TrackerChoice, ...],
-        AfterValidator(different),
+        Different(),
         BeforeValidator(listed, json_schema_input_type=TrackerChoice | tuple[TrackerChoice, ...]),
         about("other programs that a run's numbers go to; in no key, and a run goes on without them"),
     ] = ()
@@ -144,9 +145,10 @@ class Spec(Section):
     def _names_differ(self) -> Iterator[PydanticCustomError]:
         shuffled = self.method.criterion.entry.facts.get("shuffled")
         seen = {} if shuffled else {f"{self.method.name}.{name}": self.method.control(name) for name in self.controls}
-        for method in (self.method, *(item for item in self.compare if isinstance(item, Method))):
-            if seen.setdefault(method.name, method) != method:
-                yield refusal(f"has two methods named {method.name!r}", at=("compare",))
+        seen.setdefault(self.method.name, self.method)
+        for index, method in enumerate(self.compare):
+            if isinstance(method, Method) and seen.setdefault(method.name, method) != method:
+                yield refusal(f"is another method named {method.name!r}", "give it another `name`", ("compare", index))
 
     def _checked(self) -> Iterator[PydanticCustomError]:
         compared = [method.name for method in self.compared]
@@ -174,10 +176,14 @@ class Spec(Section):
         networks = self.irp.networks or (self.model,)
         if self.irp.dataset in (None, self.dataset) and self.model in networks:
             # The labels would depend on a training of this very network: no pruning at initialization.
+            free = next(seed for seed in count(100) if seed not in self.seeds)
+            is_written = "seeds" in self.irp.model_fields_set
+            other = "seeds" if is_written else "irp.seeds"
             yield refusal(
-                f"must not name {both[0]}, a seed of `seeds`: the scorer would be judged on a network it learned from",
-                "such as `irp: {seeds: [100]}`",
-                ("irp", "seeds"),
+                f"must not name {both[0]}, a seed of `{other}`: "
+                "the scorer would be judged on a network it learned from",
+                f"such as `irp: {{seeds: [{free}]}}`",
+                ("irp", "seeds") if is_written else ("seeds",),
             )
 
     def _split(self) -> Iterator[PydanticCustomError]:

@@ -27,6 +27,10 @@ GO_ON = object()
 """Context of a validation that reports all mistakes: a wrong value becomes a Rejected and the rest is checked."""
 
 
+class Different:
+    """Mark of a list whose values must differ; the section reports every duplicate among the readable ones."""
+
+
 class UndecidedError(Exception):
     """Rule that reads a rejected value, so that nothing can be said about it."""
 
@@ -67,6 +71,11 @@ class Section(BaseModel):
         return value
 
     @classmethod
+    def without_short_form(cls, value: Any) -> Mapping[str, Any] | None:
+        """Return the part of a mapping that can be read although its short form is wrong, or None."""
+        return None
+
+    @classmethod
     def keys(cls) -> list[str]:
         """Return the keys that a spec may write in the section."""
         return [*cls.model_fields]
@@ -89,8 +98,14 @@ class Section(BaseModel):
     @classmethod
     def _section(cls, value: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Self:
         goes_on, is_incomplete = info.context is GO_ON, isinstance(value, Incomplete)
-        value = cls.expanded(value)
         problems: list[Details] = []
+        try:
+            value = cls.expanded(value)
+        except PydanticCustomError as error:
+            rest = cls.without_short_form(value) if goes_on else None
+            if rest is None:
+                raise
+            problems, value, is_incomplete = [details_of(error)], rest, True
         if isinstance(value, Mapping) and cls.model_config.get("extra") == "forbid":
             unknown = [details_of(cls._unknown(key)) for key in value if key not in cls.model_fields]
             if unknown and not goes_on:
@@ -106,9 +121,9 @@ class Section(BaseModel):
             section._problems = (*problems, *inside, *section._broken())
             section._is_whole = section._is_whole and not section._problems
             return section
-        for rule in section.rules():
-            for error in rule():
-                raise error
+        for rule in (section._different, *section.rules()):
+            for broken in rule():
+                raise broken
         return section
 
     @classmethod
@@ -132,8 +147,19 @@ class Section(BaseModel):
             value = self.__dict__[name]
             yield from _inside(value, (name,))
             self._is_whole = self._is_whole and _whole(value)
+        yield from map(details_of, self._different())
+        for name in type(self).model_fields:
+            value = self.__dict__[name]
             if _is_rejected(value):
                 del self.__dict__[name]
+
+    def _different(self) -> Iterator[PydanticCustomError]:
+        for name, field in type(self).model_fields.items():
+            values = self.__dict__[name]
+            if isinstance(values, tuple) and any(isinstance(each, Different) for each in field.metadata):
+                for index in _repeated(values):
+                    text = getattr(values[index], "name", values[index])
+                    yield refusal(f"repeats {text}", "name it once", (name, index))
 
     def _broken(self) -> Iterator[Details]:
         # What the rules refuse; none is checked that reads a rejected value.
@@ -175,23 +201,20 @@ def checked(section: type[Checked], data: Any) -> Checked:
     return section.model_validate(data, strict=True, context=GO_ON)
 
 
-def different(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return the values. Raises ValidationError with every duplicate."""
-    repeated = [
-        refusal(f"repeats {getattr(value, 'name', value)}", "name it once", (index,))
-        for index, value in enumerate(values)
-        if any(_equal(value, other) for other in values[:index])
-    ]
-    if repeated:
-        raise ValidationError.from_exception_data("repeated", [{"type": error, "input": values} for error in repeated])
-    return values
-
-
-def _equal(one: Any, other: Any) -> bool:
-    try:
-        return bool(one == other)
-    except UndecidedError:
-        return False
+def _repeated(values: tuple[Any, ...]) -> Iterator[int]:
+    # The numbers of the readable values that an earlier one equals. Plain values are looked up: a list may be long.
+    seen: set[Any] = set()
+    others: list[Any] = []
+    for index, value in enumerate(values):
+        is_plain = isinstance(value, str | int | float)
+        if not _whole(value):
+            continue
+        if value in (seen if is_plain else others):
+            yield index
+        elif is_plain:
+            seen.add(value)
+        else:
+            others.append(value)
 
 
 def _inside(value: Any, loc: tuple[str | int, ...]) -> Iterator[Details]:

@@ -113,3 +113,20 @@ def test_what_cannot_be_varied_is_refused(
     assert 2 == ended.code
     assert text in ended.err
     assert hint is None or hint in ended.err
+
+
+def test_every_wrong_factor_is_reported(spec: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every wrong value of every factor is one error."""
+    ended = study(capsys, "--vary irp.rounds=0,2,x --vary foo=1 --vary scorer.steps=[ --vary seeds")
+    errors = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+
+    assert 2 == ended.code
+    assert 5 == len(errors)
+    for text in (
+        "`irp.rounds` must be at least 1 but is 0",
+        'but is "x"',
+        "--vary foo=1: unknown key `foo`",
+        "--vary scorer.steps=[: expected",
+        "`--vary seeds` must be `path.to.key=value,value`",
+    ):
+        assert 1 == sum(text in error for error in errors)

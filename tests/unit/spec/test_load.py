@@ -159,9 +159,12 @@ def test_an_override_is_the_place_of_its_value() -> None:
         ("model=resnet9", "--set model=resnet9: `model` must be a model but is 'resnet9'", "did you mean `resnet8`?"),
         ("modle=resnet8", "--set modle=resnet8: unknown key `modle`", "did you mean `model`?"),
         ("budget=[1.0]", "--set budget=[1.0]: `budget[0]` must be at least 0 and below 1 but is 1", ...),
-        ("training.lr=*a", "--set training.lr=*a:1:1: aliases (`*a`) are not allowed", "write the value out"),
-        ("training.lr=.inf", "--set training.lr=.inf:1:1: .inf is not a finite number", None),
-        ("training.lr=1\n---\n2", "--set training.lr=1\n---\n2:2:1: a second document begins here", ...),
+        ("training.lr=*a", "--set training.lr=*a: aliases (`*a`) are not allowed", "write the value out"),
+        ("training.lr=[", "--set training.lr=[: expected the node content", "a bracket or quote is not closed"),
+        ("study.training.lr=[0]", "--set study.training.lr=[0]: `training.lr` must be above 0 but is 0", None),
+        ("training={lr: 1, lr: 2}", "--set training={lr: 1, lr: 2}: key `lr` is repeated", "keep one of them"),
+        ("training.lr=.inf", "--set training.lr=.inf: .inf is not a finite number", None),
+        ("training.lr=1\n---\n2", "--set training.lr=1\n---\n2: a second document begins here", ...),
         pytest.param("trainng.lr=1", "--set trainng.lr=1: unknown key `trainng`", "did you mean `training`?"),
         pytest.param("training.x.y=1", "--set training.x.y=1: unknown key `x` in `training`", ...),
         pytest.param("training.lr.x=1", '--set training.lr.x=1: `training.lr` must be a number but is {"x": 1}', None),
@@ -215,6 +218,7 @@ def test_budgets_replace_those_of_the_spec(budget: list[str]) -> None:
     [
         (["99"], "--budget 99: `budget[0]` must be at least 0 and below 1 but is 99", "for 99 % write 0.99"),
         (["0.5", "2"], "--budget 2: `budget[1]` must be at least 0 and below 1 but is 2", ...),
+        ([""], "--budget '': `budget[0]` must be a number but is null", ...),
         (["0.5", "0.5"], "--budget 0.5: `budget[1]` repeats 0.5", "name it once"),
         (["many"], "--budget many: `budget[0]` must be a number", ...),
         (

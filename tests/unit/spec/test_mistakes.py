@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import random
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -265,7 +266,7 @@ CASES = {
             "3:9 seeds[0]",
             "--set training.lrr=1 training.lrr",
             "--set x",
-            "--set training.lr=.inf:1:1",
+            "--set training.lr=.inf",
             "--set model.width=a model.width",
             "--budget 3 budget[0]",
             "--budget many budget[2]",
@@ -274,6 +275,116 @@ CASES = {
             "overrides": ["training.lrr=1", "x", "training.lr=.inf", "model.width=a"],
             "budget": ["3", "0.5", "many"],
         },
+    ),
+    "duplicates next to other mistakes": Case(
+        (
+            GOOD + "emit: [onnx, onnx, foo, {name: onnx, opst: 3}]\n"
+            "irp: {models: [lenet, lenet, foo, {name: resnet8, width: 0}], seeds: [7, a, 7]}\n"
+            "budget: [0.9, 0.9, 7, 90%]\n"
+            "seeds: [0, 0, -1, .nan]\n"
+            "sanity: {methods: [learned, learned, zzz], checks: [shuffle, x, shuffle]}\n"
+            "controls: [shuffle, x, shuffle]\n"
+            "track: [mlflow, foo, mlflow]\n"
+            "tuning: {selections: [top, foo, top]}\n"
+        ),
+        [
+            "3:14 emit[1]",
+            "3:20 emit[2]",
+            "3:38 emit[3].opst",
+            "4:23 irp.models[1]",
+            "4:30 irp.models[2]",
+            "4:58 irp.models[3].width",
+            "4:74 irp.seeds[1]",
+            "4:77 irp.seeds[2]",
+            "5:15 budget[1]",
+            "5:20 budget[2]",
+            "5:23 budget[3]",
+            "6:12 seeds[1]",
+            "6:15 seeds[2]",
+            "6:19",
+            "7:29 sanity.methods[1]",
+            "7:38 sanity.methods[2]",
+            "7:62 sanity.checks[1]",
+            "7:65 sanity.checks[2]",
+            "8:21 controls[1]",
+            "8:24 controls[2]",
+            "9:17 track[1]",
+            "9:22 track[2]",
+            "10:28 tuning.selections[1]",
+            "10:33 tuning.selections[2]",
+        ],
+    ),
+    "unknown keys with rejected values": Case(
+        GOOD + "lrr: .nan\ntrainig: *a\ntraining: {epcohs: .inf}\n",
+        [
+            "3:1 lrr",
+            "3:6",
+            "4:1 trainig",
+            "4:10",
+            "5:12 training.epcohs",
+            "5:20",
+            "--set x={a: .nan}",
+            "--set x={a: .nan} x",
+        ],
+        options={"overrides": ["x={a: .nan}"]},
+    ),
+    "mistakes inside one option": Case(
+        GOOD,
+        [
+            "--set training={lr: -1, epochs: .nan}",
+            "--set training={lr: -1, epochs: .nan} training.lr",
+            "--set target={threads: 1, threads: 0, time: x}",
+            "--set target={threads: 1, threads: 0, time: x} target.threads",
+            "--set target={threads: 1, threads: 0, time: x} target.time",
+            "--budget {macs: 1, macs: x}",
+            "--budget {macs: 1, macs: x} budget[0].macs",
+        ],
+        options={
+            "overrides": ["training={lr: -1, epochs: .nan}", "target={threads: 1, threads: 0, time: x}"],
+            "budget": ["{macs: 1, macs: x}"],
+        },
+    ),
+    "an unknown preset and other mistakes": Case(
+        GOOD + "method: {preset: foo, criterion: bar, selection: zz, x: 1}\n"
+        "compare: [{preset: foo, schedule: zz}, {preset: .nan, repair: zz}]\n",
+        [
+            "3:18 method.preset",
+            "3:34 method.criterion",
+            "3:50 method.selection",
+            "3:54 method.x",
+            "4:20 compare[0].preset",
+            "4:35 compare[0].schedule",
+            "4:49",
+            "4:63 compare[1].repair",
+        ],
+    ),
+    "an unknown preset with a choice of the command": Case(
+        GOOD + "method: foo\n",
+        ["3:9 method.preset", "--set method.schedule=zz method.schedule"],
+        options={"overrides": ["method.selection=top", "method.schedule=zz"]},
+    ),
+    "three methods of one name": Case(
+        GOOD + "compare: [{name: a, criterion: snip}, {name: a, criterion: grasp}, {name: a, criterion: synflow}]\n",
+        ["3:39 compare[1]", "3:68 compare[2]"],
+    ),
+    "a section study written twice": Case(
+        GOOD + "study: {training.lr: [0.1]}\nstudy: {training.lr: [-1], foo: [1]}\n",
+        ["4:1", "4:23 training.lr", "4:28 foo"],
+    ),
+    "values of a study written twice": Case(
+        GOOD + "study: {training.lr: [0.1], training.lr: [-1, x]}\n",
+        ["3:29", "3:43 training.lr", "3:47 training.lr"],
+    ),
+    "two bases": Case(GOOD + "extends: a\nextends: b\n", ["3:10", "4:1", "4:10"]),
+    "a study of a key that is no mapping": Case(
+        GOOD + "training: {schedule: one_cycle}\nstudy: {training.schedule.x: [1], store.x: [1]}\n",
+        ["4:9", "4:45 store"],
+    ),
+    "a study with many values": Case(GOOD + f"study: {{seeds: {[*range(501)]}}}\n", ["3:8"]),
+    "an option through a value of an option": Case(
+        GOOD,
+        ["--set training.lr=x training.lr", "--set training.lr.x=1"],
+        options={"overrides": ["training.lr=x", "training.lr.x=1"]},
     ),
     "a path through a value": Case(
         GOOD + "training: {lr: 0}\n",
@@ -418,6 +529,21 @@ def test_independent_mistakes_are_all_reported(path: Path) -> None:
         assert expected == [(error.line, error.column) for error in errors_of("spec.yaml")], text
 
 
+def test_a_long_list_of_errors_is_cut_and_quick() -> None:
+    """A spec with 20,000 mistakes shows the first 100 and the number of the others, in seconds."""
+    Path("spec.yaml").write_text(f"{GOOD}seeds: [{', '.join(['x'] * 20_000)}]\n")
+    begin = time.monotonic()
+
+    with pytest.raises(SpecError) as caught:
+        load_spec(Path("spec.yaml"))
+
+    assert 20_000 == len(caught.value.errors)
+    assert 101 == len(caught.value.problems)
+    assert "and 19900 more" == str(caught.value).splitlines()[-1]
+    assert caught.value.summary.startswith("20000 errors in ")
+    assert time.monotonic() - begin < 20
+
+
 def test_a_spec_error_shows_all_its_errors() -> None:
     """For library users `str()` lists every mistake with its hint; it survives pickling."""
     Path("spec.yaml").write_text(GOOD + "trainig: {}\nseeds: [-1]\n", encoding="utf-8")
@@ -469,10 +595,35 @@ def test_validate_goes_on_with_the_next_spec(capsys: pytest.CaptureFixture[str])
     code, out, err = ended(capsys, "validate", "one.yaml", "nope.yaml", "two.yaml", ".", "three.yaml")
 
     assert (2, "two.yaml is valid\n") == (code, out)
-    assert ["one.yaml:3:9:", "nope.yaml", ".", "three.yaml:1:8:"] == [
+    assert ["one.yaml:3:9:", "nope.yaml:", ".:", "three.yaml:1:8:"] == [
         line.split()[1] for line in err.splitlines() if line.startswith("error: ")
     ]
-    assert err.endswith("4 errors in one.yaml and three.yaml\n")
+    assert err.endswith("4 errors in one.yaml, nope.yaml, . and three.yaml\n")
+
+
+def test_validate_reports_a_wrong_option_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """One option's mistake is one error, whatever the number of specs."""
+    for name in ("one.yaml", "two.yaml"):
+        Path(name).write_text(GOOD, encoding="utf-8")
+
+    code, out, err = ended(capsys, "validate", "one.yaml", "two.yaml", "--set", "training.lr=-1", "--json")
+
+    assert (2, "") == (code, err)
+    assert ["--set training.lr=-1"] == [error["file"] for error in json.loads(out)["errors"]]
+
+
+def test_validate_prints_json_without_a_spec(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `AUTOSPARSE_SPEC` that does not exist is an error in the JSON."""
+    monkeypatch.setenv("AUTOSPARSE_SPEC", "nope.yaml")
+
+    code, out, err = ended(capsys, "validate", "--json")
+
+    assert (2, "") == (code, err)
+    assert ["`AUTOSPARSE_SPEC` names nope.yaml, which is not a file"] == [
+        error["message"] for error in json.loads(out)["errors"]
+    ]
 
 
 def test_validate_prints_errors_as_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -500,11 +651,11 @@ def test_validate_prints_errors_as_json(capsys: pytest.CaptureFixture[str]) -> N
             "hint": None,
         },
         {
-            "file": None,
+            "file": "nope.yaml",
             "line": None,
             "column": None,
             "path": None,
-            "message": "nope.yaml does not exist",
+            "message": "does not exist",
             "hint": "run `autosparse init` to write a spec",
         },
     ] == json.loads(out)["errors"]
