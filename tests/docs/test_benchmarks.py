@@ -98,6 +98,24 @@ def test_sections_name_every_command_and_machine_of_their_tables(monkeypatch: py
     assert [] == sorted(set(missing))
 
 
+def test_the_gain_in_the_readme_follows_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a training of search over the best one-shot baseline, on both networks at 98 and 99 % sparsity."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    baselines = importlib.import_module("questions").ONE_SHOT
+    module = importlib.import_module("cells")
+    cells = module.cells()
+    gains = []
+    for network in ("vgg", "resnet20"):
+        rows = [row for row in cells if row["network"] == network]
+        for sparsity in (0.98, 0.99):
+            best = max(module.mean_at(rows, name, sparsity) for name in baselines)
+            searches = ("search_igq@50", "search_erk@50", "learned@50")
+            gains += [module.mean_at(rows, name, sparsity) - best for name in searches]
+
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{min(gains):.0f} to {max(gains):.0f} points better than the best one-shot baseline" in text
+
+
 def test_rows_hold_only_measured_values() -> None:
     """No more folds than networks; the same script made every row of its command; no text where a number belongs."""
     rows = {path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in RESULTS}
