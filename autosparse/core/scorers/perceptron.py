@@ -119,7 +119,7 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
     """Return the cumulative link loss: cross-entropy of sigmoid(score - cut) against reaching a share, by learned cuts.
 
     One cut per share; cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020).
-    Initially a score of zero predicts the number of weights that reach each share. Scores order weights without cuts.
+    Initially a score of zero predicts the fraction of weights that reach each share. Scores order weights without cuts.
 
     Args:
         targets: Labels of each layer, `[weights]`, in [0, 1].
