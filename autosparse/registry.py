@@ -3,7 +3,7 @@
 Types, defaults, ranges to tune and one-line help of an option live in the signature and nowhere else:
 
     @criteria.register
-    def grasp(evidence, *, temperature: Annotated[float, Gt(0), "divides the logits"] = 200.0): ...
+    def grasp(evidence, *, temperature: Annotated[float, Gt(0), "divisor of the logits"] = 200.0): ...
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:|databricks(-uc)?$|uc$")
 def mlflow(
     followed: Followed,
     *,
-    uri: Annotated[str, "of the tracking server or folder; by default MLflow's own setting"] = "",
-    experiment: Annotated[str, "that the run belongs to"] = "autosparse",
+    uri: Annotated[str, "URI of the tracking server or folder; default: MLflow's setting"] = "",
+    experiment: Annotated[str, "experiment of the run"] = "autosparse",
 ) -> Tracker:
     """Run of MLflow, with the spec's settings as parameters."""
     library: Any = importlib.import_module("mlflow")  # no types where it is not installed
@@ -78,7 +78,7 @@ def _named(name: str) -> str:
 def tensorboard(
     followed: Followed,
     *,
-    folder: Annotated[str, "where event files go; by default `tensorboard` in the run's folder"] = "",
+    folder: Annotated[str, "folder of the event files; default: `tensorboard` in the run folder"] = "",
 ) -> Tracker:
     """Event files that `tensorboard --logdir runs` shows."""
     library: Any = importlib.import_module("torch.utils.tensorboard")
@@ -91,8 +91,8 @@ def tensorboard(
 def wandb(
     followed: Followed,
     *,
-    project: Annotated[str, "that the run belongs to"] = "autosparse",
-    mode: Annotated[str, "`online`, `offline`; by default W&B's own setting"] = "",
+    project: Annotated[str, "project of the run"] = "autosparse",
+    mode: Annotated[str, "mode: `online` or `offline`; default: W&B's setting"] = "",
 ) -> Tracker:
     """Run of Weights & Biases, with the spec's settings as its configuration."""
     library: Any = importlib.import_module("wandb")  # no types where it is not installed

@@ -49,7 +49,7 @@ def main() -> None:
             print(f"{f'{overall:.3f} ({within:.3f})':>22}", end="", flush=True)
             append("ranks", [{
                 "measure": "Spearman correlation with rounds survived", "scorer": scorer, "held_out": held_out,
-                "folds": FOLDS, "overall": overall, "within_layers": within,
+                "folds": folds(sources, split), "overall": overall, "within_layers": within,
             }], threads=1)  # fmt: skip
         print()
 
@@ -63,7 +63,12 @@ def ranks(scorer: str, sources: str, split: Split) -> HeldOut:
         state: Tensors = entry.function(features, shares, torch.Generator().manual_seed(0))
         return state
 
-    return cross_validate(learn, entry.facts["predict"], features, shares, FOLDS, split)
+    return cross_validate(learn, entry.facts["predict"], features, shares, folds(sources, split), split)
+
+
+def folds(sources: str, split: Split) -> int:
+    """Return the number of folds: one network each where networks are held out."""
+    return min(FOLDS, len(sources.split(","))) if split == "networks" else FOLDS
 
 
 def examples(scorer: str, sources: str) -> tuple[Features, Tensors]:

@@ -13,6 +13,7 @@ import plots
 from questions import QUESTIONS, Question
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+NOT_RECORDED = "not recorded"
 INTRO = """\
 # Benchmarks
 
@@ -39,9 +40,14 @@ def _alignment(column: tuple[str, ...]) -> str:
 
 
 def _source(question: Question) -> str:
-    commands = dict.fromkeys(row["command"] for row in question.sources if row["command"] != "not recorded")
+    commands = dict.fromkeys(row["command"] for row in question.sources)
     machines = dict.fromkeys(row["machine"] for row in question.sources)
-    return f"Command: {', '.join(f'`{command}`' for command in commands)}. Machine: {'; '.join(machines)}."
+    texts = (command if command == NOT_RECORDED else f"`{command}`" for command in sorted(commands, key=_is_missing))
+    return f"Command: {', '.join(texts)}. Machine: {'; '.join(sorted(machines, key=_is_missing))}."
+
+
+def _is_missing(text: str) -> bool:
+    return text == NOT_RECORDED
 
 
 def main() -> int:

@@ -141,7 +141,7 @@ class _Local:
 
 @backends.register
 def local(placement: Placement) -> _Local:
-    """In this process, one step at a time."""
+    """Run in this process, one step at a time."""
     return _Local(placement)
 
 

@@ -33,11 +33,11 @@ _CURRENT = "/tmp/ray/ray_current_cluster"  # file of `ray start` with the addres
 def ray(
     placement: Placement,
     *,
-    address: Annotated[str, "`auto` is the cluster of this machine, `local` a new one for this run"] = "auto",
-    trusted: Annotated[bool, "whether a cluster that asks for no token may be reached over a network"] = False,
-    scales: Annotated[bool, "whether the cluster starts machines when they are asked for: nothing is refused"] = False,
+    address: Annotated[str, "cluster address; auto: this machine's cluster, local: a new one for the run"] = "auto",
+    trusted: Annotated[bool, "allow clusters without tokens on a network"] = False,
+    scales: Annotated[bool, "autoscaling cluster: accept steps that need more than the current nodes"] = False,
 ) -> _Ray:
-    """As tasks of a Ray cluster (extra `ray`), many at once, each with the threads, GPU and memory that it takes."""
+    """Run as tasks of a Ray cluster (extra `ray`), in parallel, each with its threads, GPU and memory reserved."""
     return _Ray(placement, address, trusted, scales)
 
 

@@ -24,7 +24,7 @@ from autosparse.packaged import __version__
 from autosparse.plan.compile import named_user_code
 from autosparse.plan.saved import check_unmoved, read_plan, spec_of
 from autosparse.registry import suggestion
-from autosparse.spec import LoadedSpec, Pretrained, find_spec, load_spec, remember_spec
+from autosparse.spec import LoadedSpec, Pretrained, Spec, find_spec, load_spec, remember_spec
 from autosparse.spec.diagnostics import located
 from autosparse.store import Index, Store, open_index
 from autosparse.text import shell_word
@@ -95,8 +95,8 @@ def fit_loaded(
     url = loaded.spec.store or os.environ.get("AUTOSPARSE_STORE")
     if url != store.url:  # variants of a spec share the cost model
         store.connect(url)
-    for name in named_user_code(loaded.spec):
-        note(f"importing your code, {name}")
+    if not quiet:
+        note_user_code(loaded.spec)
     if unused := _unused_sections(loaded):
         names = " and ".join(f"`{name}`" for name in unused)
         note(f"{names} of the spec {'are' if len(unused) > 1 else 'is'} not used: its scorer is pretrained")
@@ -107,6 +107,12 @@ def fit_loaded(
     for warning in () if quiet else fitted.plan.warnings:
         say(f"warning: {warning}")
     return fitted
+
+
+def note_user_code(spec: Spec) -> None:
+    """Print a note for every file or module of user code that compiling a spec imports."""
+    for name in named_user_code(spec):
+        say(f"note: importing your code, {name}")
 
 
 def _unused_sections(loaded: LoadedSpec) -> list[str]:

@@ -14,7 +14,7 @@ import typer
 
 from autosparse.backends import this_machine
 from autosparse.cli import options
-from autosparse.cli.app import app, say, show_json
+from autosparse.cli.app import app, note_user_code, say, show_json
 from autosparse.cli.help import Command, Group, examples
 from autosparse.console.format import show_table, show_text
 from autosparse.cost.time_limit import remembered_settings
@@ -169,9 +169,9 @@ def cache_pull(
     all_: AllOption = False,
     json_: options.Json = False,
 ) -> None:
-    """Fetch artifacts from a shared store or a file of `cache export`; verify every byte, execute nothing.
+    """Fetch artifacts from a shared store or a file of `cache export`; verify every byte.
 
-    Without SPEC or KEY all artifacts are fetched.
+    Without SPEC or KEY all artifacts are fetched. Only SPEC imports code: the networks and datasets that it names.
     """
     store, (*what, url) = Store.default(), source
     remote = Remote(url)
@@ -238,6 +238,7 @@ def _asked(what: Sequence[str], known: Sequence[_Row], *, all_: bool) -> list[_R
         if _is_spec(named):
             loaded = load_spec(find_spec(named, Store.default()).path)
             spec = with_settings(loaded.spec, remembered_settings(loaded.spec, Store.default()))
+            note_user_code(spec)
             steps = compile_plan(resolve(spec, this_machine()), loaded.name).steps.values()
             meant = [_Row(s.name, s.operation, s.key) for s in steps if all_ or s.purpose in _SHARED]
             if not meant:

@@ -41,7 +41,7 @@ _FORMAT_HELP = "A format, or {name: compact, values: float16}; repeatable."
     cls=Command, epilog=examples("export --format onnx", "export digits-1 --format compact --budget 0.95 --out models")
 )
 def export(
-    run: Annotated[str | None, options.runs_argument("A run's folder or name; without one, the latest run.")] = None,
+    run: Annotated[str | None, options.runs_argument("Run folder or name; without one, the latest run.")] = None,
     format: Annotated[list[str] | None, option(_MODELS, _FORMAT_HELP, metavar="FORMAT")] = None,
     method: Annotated[
         str | None, option(_MODELS, "A method of the run; by default the spec's `method`.", metavar="METHOD")

@@ -160,7 +160,7 @@ def run(
     force: Annotated[list[str] | None, options.steps_option("Re-run these steps even if cached; repeatable.")] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="The run's folder, instead of runs/NAME-N.", rich_help_panel=OUTPUT),
+        typer.Option("--out", metavar="DIR", help="Run folder, instead of runs/NAME-N.", rich_help_panel=OUTPUT),
     ] = None,
     tag: Annotated[
         list[str] | None,
@@ -214,7 +214,7 @@ def _select(request: RunRequest, store: Store) -> SelectedPlan:
 
 
 def _open_folder(request: RunRequest, selected: SelectedPlan) -> Path | None:
-    """Return the run's folder; None for a run that leaves the plan unfinished."""
+    """Return the run folder; None for a run that leaves the plan unfinished."""
     if not selected.selection.finishes:
         return None
     plan, spec = selected.fitted.plan, selected.loaded.path

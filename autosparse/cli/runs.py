@@ -38,7 +38,7 @@ _SORT_HELP = "Sort methods by accuracy or name; by default the spec's method com
 
 @app.command(cls=Command, epilog=examples("report", "report digits-1 --wide", "report digits-1 --html report.html"))
 def report(
-    run: Annotated[str | None, options.runs_argument("A run's folder or name; without one, the latest run.")] = None,
+    run: Annotated[str | None, options.runs_argument("Run folder or name; without one, the latest run.")] = None,
     section: Annotated[list[str] | None, option(_SHOWN, _SECTION_HELP, metavar="SECTION")] = None,
     method: Annotated[list[str] | None, option(_SHOWN, "Show only this method; repeatable.", metavar="METHOD")] = None,
     sort: Annotated[Literal["accuracy", "name"] | None, option(_SHOWN, _SORT_HELP, metavar="ORDER")] = None,
@@ -161,7 +161,7 @@ def listed(
 
 @runs.command("tag", cls=Command, epilog=examples("runs tag digits-1 baseline"))
 def tag_(
-    run: Annotated[str, options.runs_argument("A run's folder or name.")],
+    run: Annotated[str, options.runs_argument("Run folder or name.")],
     tag: Annotated[list[str], typer.Argument(metavar="TAG...", help="Tags to add.")],
     remove: Annotated[bool, typer.Option("--remove", help="Remove the tags.")] = False,
 ) -> None:

@@ -166,7 +166,7 @@ def fixed(
     *,
     layers: Annotated[
         dict[str, Annotated[float, Ge(0), Lt(1)]],
-        "the sparsity of each layer of a name or pattern, such as `stage1.*`; names go before patterns",
+        "sparsity by layer name or pattern, such as `stage1.*`; names take precedence over patterns",
     ] = {},  # noqa: B006  # an option's default, which nothing changes
 ) -> Counts:
     """Apply the sparsities given to layers by name, and one common sparsity to all others.
@@ -201,7 +201,7 @@ def fixed(
 
 @allocations.register
 def layer_mean(scores: Tensors, layers: Sequence[Layer], keep: int) -> Counts:
-    """Allocate in proportion to a layer's summed score: a scorer's knowledge of layers, none of weights.
+    """Allocate in proportion to a layer's summed score, without ranking single weights.
 
     Args:
         scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.

@@ -24,20 +24,20 @@ criteria: Registry[Callable[..., Tensors]] = Registry("criterion", "criteria")
 Parts: TypeAlias = Annotated[
     int,
     Ge(1),
-    "into how many parts a batch is cut, each with its own BatchNorm statistics: the gradient is that of all, memory "
-    "that of one",
+    "number of microbatches, each with its own BatchNorm statistics: the gradient is their mean, the peak memory that "
+    "of one",
 ]
 
 ScoringMode: TypeAlias = Annotated[
     Mode,
-    "training, as the authors do: BatchNorm on the statistics of the batch, dropout at work; evaluation: running "
-    "statistics, which are 0 and 1 at initialization",
+    "mode of the forward pass: training (as in the papers: BatchNorm on batch statistics, dropout on) or evaluation "
+    "(running statistics, 0 and 1 at initialization)",
 ]
 
 
 @criteria.register(needs_scorer=True, gradients=1, features=1, source="AutoSparse, arXiv 2408.14757")
 def learned(
-    evidence: Evidence, *, images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 512
+    evidence: Evidence, *, images: Annotated[int, Ge(1), "number of training images for the gradient"] = 512
 ) -> Tensors:
     """Predict survival with a trained scorer, from the network in the state that the scorer expects.
 
@@ -71,7 +71,7 @@ def irp(evidence: Evidence) -> Tensors:
         evidence: Network under its present masks; its `survival` holds the order of the weights that the rounds left.
 
     Returns:
-        Scores, name -> tensor of the weight's shape, dtype and device; higher is kept.
+        Scores, name -> float64 tensor of the weight's shape and device; higher is kept.
 
     Examples:
         Its rounds are whole trainings, which only the run of a spec makes; `autosparse.score` refuses it.
@@ -91,7 +91,7 @@ def irp(evidence: Evidence) -> Tensors:
 def snip(
     evidence: Evidence,
     *,
-    images: Annotated[int, Ge(1), "training images that the gradient is taken over"] = 256,
+    images: Annotated[int, Ge(1), "number of training images for the gradient"] = 256,
     mode: ScoringMode = "training",
 ) -> Tensors:
     """Score by |w g|, the sensitivity of the loss to a weight.
@@ -123,12 +123,12 @@ def snip(
 def grasp(
     evidence: Evidence,
     *,
-    images: Annotated[int, Ge(1), "training images; the authors take ten a class"] = 100,
-    temperature: Annotated[float, Gt(0), "divides the logits"] = 200.0,
+    images: Annotated[int, Ge(1), "number of training images (the paper: ten per class)"] = 100,
+    temperature: Annotated[float, Gt(0), "divisor of the logits"] = 200.0,
     mode: ScoringMode = "training",
     parts: Parts = 2,
 ) -> Tensors:
-    """Keep the weights that the gradient norm needs: w (H g), on one half batch at a time as its authors do.
+    """Score by w (H g), the effect of removing a weight on the gradient norm; two microbatches, as in the paper.
 
     Args:
         evidence: Network under its present masks, with the batches that `images` draws from.
@@ -178,7 +178,7 @@ def synflow(evidence: Evidence) -> Tensors:
 
     References:
         Tanaka et al. 2020, arXiv 2006.05467, eq. 2: R is the sum of the outputs for inputs of ones, with absolute
-        weights and without nonlinearities. The preset `synflow` repeats it in 100 rounds, as the authors do.
+        weights and without nonlinearities. The preset `synflow` repeats it in 100 rounds, as in the paper.
     """
     leaves = {name: weight.detach().abs().double().requires_grad_() for name, weight in evidence.weights.items()}
     _, gradient = evidence.flow_gradient(leaves)
@@ -194,9 +194,9 @@ def synflow(evidence: Evidence) -> Tensors:
 def prospr(
     evidence: Evidence,
     *,
-    steps: Annotated[int, Ge(1), "steps of training that are looked through"] = 3,
-    lr: Annotated[float, Gt(0), "their learning rate, of plain gradient descent"] = 0.1,
-    images: Annotated[int, Ge(1), "training images of each step, and of the loss after them"] = 128,
+    steps: Annotated[int, Ge(1), "number of training steps to differentiate through"] = 3,
+    lr: Annotated[float, Gt(0), "learning rate of those steps (plain gradient descent)"] = 0.1,
+    images: Annotated[int, Ge(1), "number of training images per step and for the final loss"] = 128,
     mode: ScoringMode = "training",
     parts: Parts = 1,
 ) -> Tensors:

@@ -17,13 +17,13 @@ _FREE = {**_FROZEN, "quotas": "free"}
 
 
 PRESETS: dict[str, tuple[str, Method]] = {
-    "learned": ("the predictions of a trained scorer (AutoSparse, 2024)", _method("learned", "global", "tuned")),
+    "learned": ("predictions of a trained scorer (AutoSparse, 2024)", _method("learned", "global", "tuned")),
     "learned_rounds": (
-        "a trained scorer, asked again as the network is pruned in 12 rounds; made for scorer `hazard`",
+        "predictions of a trained scorer, recomputed in each of 12 pruning rounds; for scorer `hazard`",
         _method("learned", "global", "top", {"name": "exponential", "rounds": 12}),
     ),
     "irp": (
-        "what iterative rewind pruning of this very network keeps: the oracle (AutoSparse, 2024)",
+        "survivors of iterative rewind pruning of the same network: the oracle (AutoSparse, 2024)",
         _method("irp", "global", "top"),
     ),
     "random": (
@@ -33,19 +33,19 @@ PRESETS: dict[str, tuple[str, Method]] = {
     "er": ("random weights, Erdős-Rényi quotas (Mocanu et al. 2018)", _method("random", "er", "top")),
     "erk": ("random weights, Erdős-Rényi kernel quotas (Evci et al. 2020)", _method("random", "erk", "top")),
     "igq": ("random weights, ideal gas quotas (Vysogorets & Kempe 2023)", _method("random", "igq", "top")),
-    "magnitude": ("the largest initial weights (Frankle et al. 2021)", _method("magnitude", "global", "top")),
+    "magnitude": ("largest initial weights (Frankle et al. 2021)", _method("magnitude", "global", "top")),
     "snip": ("connection sensitivity (Lee et al. 2019)", _method("snip", "global", "top")),
     "iterative_snip": (
-        "connection sensitivity, measured again as the network is pruned (Verdenius et al. 2020; de Jorge et al. 2021)",
+        "connection sensitivity, recomputed in each of 100 rounds (Verdenius et al. 2020; de Jorge et al. 2021)",
         _method(_SNIP, "global", "top", {"name": "exponential", "rounds": 100}),
     ),
     "force": (
-        "iterative SNIP in which pruned weights may come back (de Jorge et al. 2021)",
+        "iterative SNIP with regrowth of pruned weights (de Jorge et al. 2021)",
         _method(_SNIP, "global", "top", {"name": "exponential", "rounds": 100, "regrow": True}),
     ),
     "grasp": ("gradient signal preservation (Wang et al. 2020)", _method("grasp", "global", "top")),
     "synflow": (
-        "synaptic flow, which looks at no data (Tanaka et al. 2020)",
+        "synaptic flow, data-free (Tanaka et al. 2020)",
         _method("synflow", "global", "top", {"name": "exponential", "rounds": 100}),
     ),
     "prospr": ("meta-gradients through the first steps (Alizadeh et al. 2022)", _method("prospr", "global", "top")),
@@ -63,8 +63,8 @@ PRESETS: dict[str, tuple[str, Method]] = {
         _method("random", "global", "top", _FREE),
     ),
     "cts": (
-        "as gem_miner, masks drawn from the concrete distribution (Arora & Teuscher 2025; here counts are met exactly, "
-        "without their balance of gradients)",
+        "gem_miner with masks drawn from the concrete distribution (Arora & Teuscher 2025; here with exact counts, "
+        "without gradient balancing)",
         _method("random", "global", "top", {**_FREE, "relaxation": "concrete"}),
     ),
     "npb": (
@@ -75,9 +75,9 @@ PRESETS: dict[str, tuple[str, Method]] = {
 """Preset -> (help, method)."""
 
 CONTROLS: dict[str, tuple[str, Method]] = {
-    "shuffle": ("the same quotas, filled at random", {"selection": "shuffle"}),
+    "shuffle": ("same layer quotas, filled at random", {"selection": "shuffle"}),
     "layer_mean": (
-        "only the mean score of each layer, filled at random",
+        "layer quotas from mean scores, filled at random",
         {"allocation": "layer_mean", "selection": "shuffle"},
     ),
 }

@@ -18,11 +18,11 @@ from autosparse.core.weights import Layer, Tensors, kept
 from autosparse.lazy_torch import torch
 
 CHECKS: dict[str, str] = {
-    "shuffle": "the same number of weights in every layer, at random positions: the worth of the layer quotas alone",
-    "reinitialize": "the same masks on other initial weights: whether they are made for those that were scored",
-    "invert": "the same number of weights in every layer, of the lowest scores: whether its scores rank weights",
-    "random_labels": "scored on permuted labels: whether it learns from them",
-    "shuffled_pixels": "scored on images whose pixels are permuted: whether it learns from what they show",
+    "shuffle": "same number of weights per layer, at random positions; isolates the layer quotas",
+    "reinitialize": "same masks on other initial weights; tests dependence on the scored weights",
+    "invert": "same number of weights per layer, with the lowest scores; tests the ranking within layers",
+    "random_labels": "scores from permuted labels; tests dependence on the labels",
+    "shuffled_pixels": "scores from images with permuted pixels; tests dependence on image content",
 }
 """Checks, each of which replaces a part of a method: check -> help. `shuffle` covers random refilling of the same
 quotas: in unstructured masks, every position is equally likely in both."""

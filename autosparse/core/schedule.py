@@ -149,16 +149,16 @@ def one_shot(pruning: Pruning) -> Tensors:
 
 Regrow = Annotated[
     bool,
-    "pruned weights may come back: all are scored, as their initial values would act on the pruned network (de Jorge "
+    "allow pruned weights to regrow: all weights are scored by their initial values in the pruned network (de Jorge "
     "et al. 2021)",
 ]
 Rounds = Annotated[int, Ge(1)]
 Steps = Annotated[
     int,
     Ge(0),
-    "training steps before each scoring, by the recipe's batches and update rule over one cycle of its learning rate",
+    "number of training steps before each scoring, with the recipe's batches, optimizer and one-cycle learning rate",
 ]
-Rewind = Annotated[bool, "train from initialization in every round, not from where the last round ended"]
+Rewind = Annotated[bool, "rewind to initialization before every round, instead of continuing the training"]
 
 
 @schedules.register(source="Tanaka et al. 2020, algorithm 1; de Jorge et al. 2021")
@@ -223,25 +223,27 @@ def _step_cost(options: Mapping[str, Any]) -> float:
 def search(
     pruning: Pruning,
     *,
-    steps: Annotated[int, Ge(1), "training steps, after which all but the masks is rewound"] = 400,
+    steps: Annotated[int, Ge(1), "number of training steps, after which everything but the masks is rewound"] = 400,
     score_lr: Annotated[float, Gt(0), Range(0.001, 0.1, log=True), "learning rate of Adam on the scores"] = 0.01,
     lr: Annotated[
-        Annotated[float, Gt(0)] | Literal["recipe"], "peak of the one cycle that trains the weights"
+        Annotated[float, Gt(0)] | Literal["recipe"],
+        "peak learning rate of the weights, one cycle; recipe: that of `training`",
     ] = "recipe",
-    train_weights: Annotated[bool, "train the weights with the scores, instead of leaving all of them frozen"] = True,
+    train_weights: Annotated[bool, "train the weights with the scores; false freezes them"] = True,
     anneal: Annotated[
-        float, Ge(0), Le(1), "share of the steps in which the kept share falls from all to the quotas"
+        float, Ge(0), Le(1), "fraction of the steps in which the kept weights fall from all to the quotas"
     ] = 0.7,
     quotas: Annotated[
-        Literal["fixed", "free"], "allocate once, by the criterion's scores, or ever again by the learned ones"
+        Literal["fixed", "free"],
+        "allocation: fixed (once, by the criterion's scores) or free (repeated, by the learned scores)",
     ] = "fixed",
-    relaxation: Annotated[Relaxation, "how a score gets its gradient through the mask"] = "straight_through",
-    sharpness: Annotated[float, Gt(0), "of a concrete mask: how fast it rises with the score"] = 10.0,
+    relaxation: Annotated[Relaxation, "gradient estimator of the mask"] = "straight_through",
+    sharpness: Annotated[float, Gt(0), "slope of a concrete mask in the score"] = 10.0,
     parts: Annotated[
         int,
         Ge(1),
-        "into how many parts a batch is cut, each an update: more of them from as many images (a GPU may take as many "
-        "times as long)",
+        "number of microbatches per batch, one update each: more updates for the same images (on a GPU up to as many "
+        "times slower)",
     ] = 4,
 ) -> Tensors:
     """Learn masks with the weights: scores train through the masks they make, then all else is rewound.
@@ -270,7 +272,8 @@ def search(
         ValueError: If scores are not finite or all zero, or training diverges.
 
     References:
-        Ramanujan et al. 2020, arXiv 1911.13299, eq. 5 (edge-popup); Maddison et al. 2017, arXiv 1611.00712 (concrete).
+        Ramanujan et al. 2020, arXiv 1911.13299, eq. 5 (edge-popup); Maddison et al. 2017, arXiv 1611.00712 (concrete);
+        Arora & Teuscher 2025, arXiv 2512.07142 (Concrete Ticket Search).
         Pruned share: Zhu & Gupta 2017, arXiv 1710.01878, eq. 1.
     """
     evidence, total, keep = pruning.evidence, pruning.total, pruning.keep

@@ -142,7 +142,7 @@ def paths(
         Ge(0),
         Le(1),
         Range(0, 1),
-        "share of a layer's quota spread over channels; one weight for each comes first",
+        "fraction of a layer's quota spread over channels, after one weight per channel",
     ] = 0.25,
 ) -> Tensors:
     """Maximize the channels and then the paths within the quotas, layer by layer (NPB: Pham et al. 2023).
@@ -227,7 +227,7 @@ def _fill(layer: Layer, scores: torch.Tensor, value: torch.Tensor, quota: int, s
 
 @selections.register(blind=True, draws=True, source="Su et al. 2020; Frankle et al. 2021")
 def shuffle(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """Fill the layer's quota at random, which shows the worth of a score's quotas alone.
+    """Fill the layer's quota at random, which isolates the effect of the quotas.
 
     Args:
         scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.
@@ -324,7 +324,7 @@ def top(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tenso
 
 @selections.register(tuned=True)
 def tuned(scores: Tensors, quotas: Mapping[str, int], evidence: Evidence) -> Tensors:
-    """Apply the scorer's selection: the tuned one, of `tuning.selections`, or that of its kind.
+    """Apply the scorer's selection: the best of `tuning.selections`, or its default.
 
     Args:
         scores: Scores, layer -> tensor of the weight's shape; -inf marks pruned weights.

@@ -134,17 +134,19 @@ class Part:
 
     classes: Annotated[
         Annotated[tuple[str | int, ...], MinLen(2)] | None,
-        "names or numbers of the classes to use, renumbered in this order; by default all",
+        "names or numbers of the classes to use, renumbered in this order; default: all",
     ] = None
-    images_per_class: Annotated[_Number, "training images of each class, at most; by default all"] = None
+    images_per_class: Annotated[_Number, "maximum number of training images per class; default: all"] = None
     size: Annotated[
         Annotated[int, Ge(1), Le(4096)] | None,
-        "side in pixels of the square that images are scaled and centre-cropped to; by default as they are",
+        "image side in pixels after scaling and centre crop; default: no scaling",
     ] = None
     validation: Annotated[
-        _Number, "training images set aside for every choice; by default the set's own validation images, or a tenth"
+        _Number, "number of training images held out for validation; default: the set's validation images, or a tenth"
     ] = None
-    test: Annotated[_Number, "images set aside for testing where the set has no test images; by default a tenth"] = None
+    test: Annotated[
+        _Number, "number of images held out for testing if the set has no test images; default: a tenth"
+    ] = None
 
 
 def choose_part(pool: Pool, part: Part, name: str) -> Source:

@@ -34,8 +34,8 @@ streetcar sunflower sweet_pepper table tank telephone television tiger tractor t
 willow_tree wolf woman worm"""
 
 
-Root = Annotated[str, FilePath(), "folder that holds, or is to hold, torchvision's files"]
-TinyRoot = Annotated[str, FilePath(), f"folder that holds, or is to hold, {_TINY}"]
+Root = Annotated[str, FilePath(), "folder of torchvision's files, also for downloads"]
+TinyRoot = Annotated[str, FilePath(), f"folder of {_TINY}, also for downloads"]
 Download = Annotated[bool, "download missing files"]
 
 

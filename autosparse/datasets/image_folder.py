@@ -33,16 +33,16 @@ _LINK, _SHOWN = "broken links", 3
 @datasets.register
 def image_folder(
     *,
-    root: Annotated[str, FilePath(), "the folder: `root/CLASS/*.jpg`, or `root/train/CLASS/*.jpg` and so on"],
+    root: Annotated[str, FilePath(), "image folder: `root/CLASS/*.jpg`, or `root/train/CLASS/*.jpg` and so on"],
     channels: Annotated[Literal[1, 3], "1 for grey, 3 for colour"] = 3,
 ) -> Pool:
-    """Your folder of images, one subfolder a class; subfolders train, val and test are its splits."""
+    """Your folder of images, one subdirectory per class; subdirectories train, val and test are its splits."""
     folder = Path(root).expanduser()
     layout = read_layout(folder)
     parts, reading = dict(layout.parts), layout.reading
     if not parts:
         what = "has no subfolders with images" if folder.is_dir() else "does not exist"
-        hint = "set `dataset.root` to a folder with one subfolder of images a class"
+        hint = "set `dataset.root` to a folder with one subdirectory of images per class"
         identity = {"name": "image_folder", "missing": os.fspath(folder)}
         return Pool.absent(identity, channels, (f"image folder {folder} {what}", hint))
     classes = tuple(parts["train"])

@@ -32,9 +32,9 @@ def parquet(
     path: Annotated[
         str | Annotated[tuple[str, ...], MinLen(1)],
         FilePath(),
-        "a folder, or files or globs: names of files or folders with train, validation or test give the split",
+        "folder, files or globs; `train`, `validation` or `test` in a file or folder name gives the split",
     ],
-    image: Annotated[str, "column of the images' files; auto: by the metadata, by name, or the only one"] = "auto",
+    image: Annotated[str, "column of the images; auto: by the metadata, by name, or the only one"] = "auto",
     label: Annotated[str, "column of the classes; auto: by the metadata, `label`, `labels` or the only one"] = "auto",
     channels: Annotated[Literal[1, 3], "1 for grey, 3 for colour"] = 3,
 ) -> Pool:

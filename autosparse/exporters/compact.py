@@ -38,7 +38,7 @@ def read(files: Mapping[str, bytes]) -> Model:
 def compact(
     model: Model,
     *,
-    values: Annotated[Literal["float32", "float16", "bfloat16"], "type that kept weights are rounded to"] = "float32",
+    values: Annotated[Literal["float32", "float16", "bfloat16"], "data type of the kept weights"] = "float32",
 ) -> dict[str, bytes]:
     """`model.compact.safetensors`: kept weights and their positions, in the fewest bytes for each layer.
 

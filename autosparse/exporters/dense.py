@@ -40,7 +40,7 @@ def safetensors(model: Model) -> dict[str, bytes]:
 def hub(
     model: Model,
     *,
-    license: Annotated[str, "of the model, as the hub calls it: `apache-2.0`"] = "",
+    license: Annotated[str, "license identifier of the hub, such as `apache-2.0`"] = "",
 ) -> dict[str, bytes]:
     """Folder for a model hub: `safetensors`, and `README.md`, the model card; `hf upload NAME FOLDER` uploads it.
 

@@ -18,7 +18,7 @@ from autosparse.store import dump_tensors, load_tensors
 
 STATE, ONNX, PT2 = "model.shrunk.safetensors", "model.onnx", "model.pt2"
 INPUTS, OUTPUTS = "images", "logits"
-Shrink = Annotated[bool, "leave out channels that carry nothing"]
+Shrink = Annotated[bool, "remove dead channels"]
 
 
 def smaller(model: Model, *, shrink: bool = True) -> torch.nn.Module:

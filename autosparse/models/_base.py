@@ -32,14 +32,14 @@ class Start:
 
     initialization: Annotated[
         Literal["default", "kaiming_normal", "kaiming_uniform", "orthogonal"],
-        "how prunable weights are drawn: as the network does itself, or for ReLU by their fan-in",
+        "initialization of prunable weights: the network's default, or He initialization by fan-in",
     ] = "default"
     prunable: Annotated[
         dict[str, Literal["linear", "transposed", "embedding"]] | None,
-        "parameters of other layers that are prunable, by name or pattern, and how their axes lie: linear [outputs, "
+        "prunable parameters of other layers: name or pattern -> order of axes, linear [outputs, "
         "inputs], transposed [inputs, outputs], embedding [rows, features]",
     ] = None
-    exclude: Annotated[tuple[str, ...], "parameters to leave whole, by name or pattern, such as `head`"] = ()
+    exclude: Annotated[tuple[str, ...], "names or patterns of parameters to leave unpruned, such as `head`"] = ()
 
 
 models: Registry[Callable[..., torch.nn.Module]] = Registry("model", "models", shared=Start)

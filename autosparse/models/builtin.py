@@ -13,7 +13,7 @@ from autosparse.errors import UsageError
 from autosparse.lazy_torch import torch
 from autosparse.models._base import Shape, models
 
-Width = Annotated[int, Ge(1), "channels of the first stage"]
+Width = Annotated[int, Ge(1), "number of channels of the first stage"]
 
 
 def _resnet(name: str, base: int, blocks: Sequence[int], about: str, block: str = "Block") -> None:
@@ -45,7 +45,7 @@ def wide_resnet(
     classes: int,
     *,
     depth: Annotated[int, Ge(10), "6 n + 4: n blocks in each of three stages"] = 16,
-    widen: Annotated[int, Ge(1), "how many times as wide as the CIFAR-family ResNet"] = 4,
+    widen: Annotated[int, Ge(1), "width factor over the CIFAR-family ResNet"] = 4,
 ) -> torch.nn.Module:
     """Wide ResNet, basic blocks (Zagoruyko & Komodakis 2016)."""
     from autosparse.models.networks import ResNet
@@ -56,7 +56,7 @@ def wide_resnet(
     return ResNet(shape[0], classes, widths=widths, blocks=((depth - 4) // 6,) * 3, stem=16)
 
 
-VggWidth = Annotated[int, Ge(1), "channels of the first stage; later ones have up to eight times as many"]
+VggWidth = Annotated[int, Ge(1), "number of channels of the first stage; up to eight times as many in later stages"]
 
 
 def _vgg(name: str, convolutions: Sequence[int], about: str) -> None:
@@ -104,7 +104,7 @@ def mlp(
     shape: Shape,
     classes: int,
     *,
-    widths: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), "units of each hidden layer"] = (300, 100),
+    widths: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1), "number of units per hidden layer"] = (300, 100),
 ) -> torch.nn.Module:
     """Fully connected network (LeNet-300-100 by default)."""
     sizes = [math.prod(shape), *widths]
@@ -116,7 +116,7 @@ def mlp(
 
 @models.register
 def mobilenet(
-    shape: Shape, classes: int, *, width: Annotated[int, Ge(1), "channels of the stem"] = 32
+    shape: Shape, classes: int, *, width: Annotated[int, Ge(1), "number of channels of the stem"] = 32
 ) -> torch.nn.Module:
     """MobileNet (v1) with strides for small images: thirteen depthwise separable convolutions."""
     from autosparse.models.networks import MobileNet

@@ -33,7 +33,7 @@ _OF_EMITTED = ("bytes", "dense_bytes", "max_abs_error", "max_rel_error", "test_a
 
 
 def build_report(finished: Finished, outcome: Outcome, folder: Path | None = None) -> Report:
-    """Read the artifacts of a plan's finished steps; copy emitted models and the scorer into the run's folder, if any.
+    """Read the artifacts of a plan's finished steps; copy emitted models and the scorer into the run folder, if any.
 
     Raises DamagedArtifact for an artifact that cannot be trusted.
     """
@@ -79,7 +79,7 @@ def can_report(finished: Finished) -> bool:
 
 
 def copy_emitted(finished: Finished, folder: Path) -> list[Emitted]:
-    """Copy the emitted models into a run's folder; existing files with the same bytes stay untouched."""
+    """Copy the emitted models into a run folder; existing files with the same bytes stay untouched."""
     emitted = []
     for step, cell, artifact, measured in emissions(finished):
         if isinstance(measured, FailedEmission):

@@ -23,7 +23,7 @@ _REPORT, _PLAN, _TAGS, _RESOLVED = "report.json", "plan.json", "tags.json", "res
 _SPEC = "spec.yaml"
 LOG, _METRICS = "log.txt", "metrics.jsonl"
 _LEFT = (_REPORT, _PLAN, _TAGS, _RESOLVED, _METRICS, LOG, _SPEC, "models", "scorer", "tensorboard", "wandb")
-"""contents of a run's folder"""
+"""contents of a run folder"""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def find_run(named: str | None) -> Run:
     if named is None:
         finished = [run for run in all_runs() if run.report]
         if not finished:
-            raise UsageError("no finished run in this directory", "run `autosparse run`, or name a run's folder")
+            raise UsageError("no finished run in this directory", "run `autosparse run`, or name a run folder")
         return finished[-1]
     for folder in (Path(named), RUNS / named):
         if (folder / _PLAN).is_file():
@@ -152,7 +152,7 @@ def tag_run(run: Run, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Ru
 
 
 def remove_folder(folder: Path) -> None:
-    """Remove a run's folder. Raises UsageError for a folder with files that no run writes."""
+    """Remove a run folder. Raises UsageError for a folder with files that no run writes."""
     others = sorted(path.name for path in folder.iterdir() if not _is_ours(path.name))
     if others or folder.is_symlink():
         why = f"holds `{others[0]}`, which is not part of a run" if others else "is a link"

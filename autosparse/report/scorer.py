@@ -19,7 +19,7 @@ from autosparse.store import Artifact
 
 
 def copy_scorer(finished: Finished, folder: Path) -> Path | None:
-    """Copy the scorer that a finished plan trained into `scorer` of a run's folder, where a spec can name it.
+    """Copy the scorer that a finished plan trained into `scorer` of a run folder, where a spec can name it.
 
     `scorer.json` is for other plans: versions of features, sha256 of the tensors, networks that it learned from.
     """

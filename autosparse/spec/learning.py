@@ -41,41 +41,40 @@ def whole(value: float) -> float:
 class Irp(Section):
     """Iterative rewind pruning: the source of the labels that the scorer learns from."""
 
-    model: Annotated[
-        ModelChoice | None, about("the network that is pruned in rounds; by default the spec's `model`")
-    ] = None
+    model: Annotated[ModelChoice | None, about("network that is pruned in rounds; default: the spec's `model`")] = None
     models: Annotated[
         tuple[ModelChoice, ...],
         Different(),
-        about("several networks in place of `model`, each at every seed: the scorer learns from all of them"),
+        about("several source networks instead of `model`, each at every seed; the scorer learns from all of them"),
     ] = ()
-    dataset: Annotated[DatasetChoice | None, about("what it trains on; by default the spec's `dataset`")] = None
+    dataset: Annotated[DatasetChoice | None, about("training set of the rounds; default: the spec's `dataset`")] = None
     rounds: Annotated[
         Annotated[int, Ge(1), Le(MOST_ROUNDS)] | Literal["auto"],
         about(
-            "how often it is trained, pruned and rewound; auto is 16, more where the scorer learns nothing from those, "
-            "or fewer under `target.time`"
+            "number of rounds of training, pruning and rewinding; auto: 16, more if the scorer learns nothing from "
+            "those, fewer to fit `target.time`"
         ),
     ] = "auto"
     epochs: Annotated[
         Annotated[int | float, Gt(0), Le(MOST_EPOCHS), AfterValidator(whole)] | Literal["auto"],
-        about("passes over the training set in a round; auto is as in its recipe, or fewer under `target.time`"),
+        about("epochs of a round; auto: those of its recipe, fewer to fit `target.time`"),
     ] = "auto"
-    per_round: Annotated[float, Gt(0), Lt(1), about("share of the weights that a round removes")] = 0.25
+    per_round: Annotated[float, Gt(0), Lt(1), about("fraction of the weights removed per round")] = 0.25
     per_round_of: Annotated[
-        Literal["remaining", "all"], about("of which weights: `remaining` goes on for ever, `all` is a linear schedule")
+        Literal["remaining", "all"],
+        about("base of `per_round`: `remaining` weights (exponential schedule) or `all` weights (linear schedule)"),
     ] = "remaining"
     rank_by: Annotated[
         Literal["magnitude", "magnitude_increase", "movement", "snip"],
-        about("what the trained weights are ranked by: |w|, |w| - |w0|, |w - w0| (Zhou et al. 2019) or |w g|"),
+        about("ranking of the trained weights: |w|, |w| - |w0|, |w - w0| (Zhou et al. 2019) or |w g|"),
     ] = "magnitude"
     rewind_to: Annotated[
         int,
         Ge(0),
-        about("step of the training that rounds go back to; 0 is initialization (later ones: Frankle et al. 2020)"),
+        about("training step that rounds rewind to; 0: initialization (later steps: Frankle et al. 2020)"),
     ] = 0
-    seeds: Annotated[Seeds, about("one IRP for each")] = (100,)
-    training: Annotated[Training | None, about("the recipe of every round; by default the spec's `training`")] = None
+    seeds: Annotated[Seeds, about("random seeds, one IRP run each")] = (100,)
+    training: Annotated[Training | None, about("training recipe of every round; default: the spec's `training`")] = None
 
     @property
     def networks(self) -> tuple[Choice, ...]:
@@ -136,13 +135,11 @@ class Proxy(Section):
         float,
         Ge(0),
         Le(1),
-        about("of the validation accuracy in a trial's value, against `objective`; with 0 nothing is trained"),
+        about("weight of the validation accuracy in a trial's value, the rest being `objective`; 0 trains nothing"),
     ] = 0.5
-    sparsity: Annotated[float, Gt(0), Lt(1), about("to which it is pruned")] = 0.95
-    epochs: Annotated[
-        int | float, Gt(0), AfterValidator(whole), about("passes over the training set, by the recipe of `irp`")
-    ] = 1
-    seed: Annotated[Seed, about("of its initialization: none that labels come from, nor one that is compared")] = 200
+    sparsity: Annotated[float, Gt(0), Lt(1), about("sparsity of the pruned network")] = 0.95
+    epochs: Annotated[int | float, Gt(0), AfterValidator(whole), about("epochs, by the recipe of `irp`")] = 1
+    seed: Annotated[Seed, about("random seed of the initialization; different from `seeds` and `irp.seeds`")] = 200
 
 
 class Tuning(Section):
@@ -151,65 +148,63 @@ class Tuning(Section):
     trials: Annotated[
         Annotated[int, Ge(0), Le(100_000)] | Literal["auto"],
         about(
-            "proposals; the first is the scorer's defaults; auto is 20, fewer under `target.time`, or as many as fit "
-            "into `time`; none where nothing is tuned"
+            "number of trials; the first uses the scorer's defaults; auto: 20, fewer to fit `target.time`, or as many "
+            "as fit `time`; none if no option is tunable"
         ),
     ] = "auto"
     time: Annotated[
         Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],
         about(
-            "how long trials may take, such as `10min`: a plan makes a number of them of it, never above `trials`, or "
-            "500 where that is auto"
+            "time limit of all trials, such as `10min`; a plan converts it to a number of trials, at most `trials` "
+            "(500 if that is auto)"
         ),
     ] = "unlimited"
     options: Annotated[
         tuple[str, ...] | Literal["auto"],
         about(
-            "scorer options to tune; auto: every tunable one that `scorer` does not set, but for those, such as a "
-            "loss, that are tuned only where they are named here"
+            "scorer options to tune; auto: every tunable option that `scorer` does not set, except those, such as "
+            "a loss, that must be named here"
         ),
     ] = "auto"
-    folds: Annotated[int, Ge(2), Le(100), about("in how many parts layers are held out when a trial is scored")] = 3
+    folds: Annotated[int, Ge(2), Le(100), about("number of cross-validation folds of a trial")] = 3
     split: Annotated[
         Split,
-        about("the part that is held out when a trial is scored: `seeds` and `networks` need several of them in `irp`"),
+        about("held-out unit of cross-validation; `seeds` and `networks` need several of them in `irp`"),
     ] = "layers"
     objective: Annotated[
         Objective | Literal["auto"],
         about(
-            "what a trial is scored by: rank correlation of all weights or inside layers, the share of IRP's survivors "
-            "that is found, how much more of them than the layers' numbers alone would find, or the share for which "
-            "their layers' quotas have room; auto is the last for a scorer of quotas, else the first"
+            "objective of a trial: rank correlation over all weights (`rank`) or within layers (`rank_within`), "
+            "precision on IRP's survivors, its gain over layer quotas alone (`beyond_quotas`), or the fraction of "
+            "survivors within quotas (`quotas`); auto: `quotas` for a scorer of quotas, else `rank`"
         ),
     ] = "auto"
     proxy: Annotated[
         Proxy | None,
-        about("a brief training in every trial, as a part of what it is scored by; by default there is none"),
+        about("short proxy training as a part of the objective; default: none"),
     ] = None
     selections: Annotated[
         tuple[SelectionChoice, ...],
         Different(),
         about(
-            "selections that trials compare by their proxy; the scorer keeps the best, and selection `tuned` takes it"
+            "selections that trials compare by their proxy; the scorer stores the best, which selection `tuned` uses"
         ),
     ] = ()
-    sampler: Annotated[Sampler, about("Optuna's: tree-structured Parzen estimator, random, or Gaussian process")] = (
-        "tpe"
-    )
+    sampler: Annotated[Sampler, about("Optuna sampler: Parzen estimator (TPE), random or Gaussian process")] = "tpe"
     pruner: Annotated[
         Pruner,
         about(
-            "Optuna's, which stops a trial after a fold: one below the median of the finished ones, or below the best "
-            "of them by Wilcoxon's signed-rank test"
+            "Optuna pruner, which stops a trial after a fold: below the median of finished trials, or below the best "
+            "trial by Wilcoxon's signed-rank test"
         ),
     ] = "none"
     parallel: Annotated[
         int,
         Ge(1),
         Le(1000),
-        about("trials in a batch: each knows the results of earlier batches alone, so all can run at once"),
+        about("number of trials per batch, which can run in parallel; each sees only the results of earlier batches"),
     ] = 1
-    seed: Annotated[Seed, about("of the proposals and of the scorer's training")] = 0
+    seed: Annotated[Seed, about("random seed of the sampler and of the scorer's training")] = 0
 
     @property
     def seconds(self) -> float | None:

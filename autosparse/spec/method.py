@@ -102,26 +102,26 @@ class Method(Section):
     With a `horizon` above 0 the schedule is a search of that many steps, from the criterion's scores and quotas on.
     """
 
-    name: Annotated[
-        str, AfterValidator(_method_name), about("its name in reports; by default the parts that are written")
-    ]
-    criterion: Annotated[CriterionChoice, about("the score of a weight")]
-    allocation: Annotated[AllocationChoice, about("how many weights each layer keeps")] = Field(
+    name: Annotated[str, AfterValidator(_method_name), about("name in reports; default: derived from its options")]
+    criterion: Annotated[CriterionChoice, about("scoring criterion of single weights")]
+    allocation: Annotated[AllocationChoice, about("layer quotas: number of weights that each layer keeps")] = Field(
         default="global", validate_default=True
     )
-    selection: Annotated[SelectionChoice, about("which weights a layer keeps")] = Field(
+    selection: Annotated[SelectionChoice, about("selection of weights within a layer")] = Field(
         default="top", validate_default=True
     )
-    schedule: Annotated[ScheduleChoice, about("in how many rounds")] = Field(default="one_shot", validate_default=True)
-    repair: Annotated[RepairChoice, about("the repair of disconnected networks")] = Field(
+    schedule: Annotated[ScheduleChoice, about("pruning schedule, with its number of rounds")] = Field(
+        default="one_shot", validate_default=True
+    )
+    repair: Annotated[RepairChoice, about("repair of disconnected networks")] = Field(
         default="none", validate_default=True
     )
     horizon: Annotated[
         Horizon | None,
         about(
-            "training steps that may be spent on the masks of the network to prune, all of them rewound: 300, a share "
-            f"of one training such as 10%, or auto, which is {USUAL}% or, of `method`, what `target.time` allows; 0 "
-            "prunes at once"
+            "mask-training budget, rewound afterwards: a number of training steps such as 300, a fraction of one "
+            f"training such as 10%, or auto, which is {USUAL}% (for `method` also limited by `target.time`); 0 prunes "
+            "without training"
         ),
     ] = None
 

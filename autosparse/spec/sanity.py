@@ -49,8 +49,8 @@ class Sanity(Section):
         tuple[Annotated[str, WrapValidator(go_on)], ...] | Literal["auto"],
         Different(),
         about(
-            "the methods to check: compared ones, and `best`, which is the one of `compare` that reaches most "
-            "on validation images; auto: `method` and `best`"
+            "names of compared methods to check; `best` is the method of `compare` with the highest validation "
+            "accuracy; auto: `method` and `best`"
         ),
     ] = "auto"
     checks: Annotated[
@@ -62,9 +62,9 @@ class Sanity(Section):
     budget: Annotated[
         Annotated[Literal["max"], Tag("max")] | Annotated[Budget, Tag("budget")],
         Discriminator(lambda value: "max" if value == "max" else "budget"),
-        about("one of `budget`; max is the highest sparsity"),
+        about("budget of the checks, one of `budget`; max: the highest sparsity"),
     ] = "max"
-    seeds: Annotated[int, Ge(1), about("how many of `seeds`, from the first on")] = 1
+    seeds: Annotated[int, Ge(1), about("number of seeds, from the start of `seeds`")] = 1
 
 
 def check_checked(

@@ -72,64 +72,64 @@ Compared = Annotated[
 class Spec(Section):
     """A network to prune, its budgets, and the methods to compare."""
 
-    version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("of the spec's format")] = 1
+    version: Annotated[Literal[1], BeforeValidator(_no_boolean), about("format version")] = 1
     model: Annotated[ModelChoice, about("the network to prune")]
-    dataset: Annotated[DatasetChoice, about("what it is trained and tested on")]
+    dataset: Annotated[DatasetChoice, about("training, validation and test images")]
     budget: Annotated[
         Budgets,
         about(
-            "one or several: the share of prunable weights removed (0.99, 99%, 100x), "
-            "or the most that is left (parameters, macs, bytes)"
+            "one or several budgets: the fraction of prunable weights removed (0.99, 99%, 100x), or a maximum for the "
+            "pruned network (parameters, macs, bytes)"
         ),
     ] = (0.9, 0.95, 0.98)
-    target: Annotated[Target, about("where to run")] = Field(default_factory=lambda: Target())
-    method: Annotated[Method, about("the method whose models are emitted")] = Field(
+    target: Annotated[Target, about("machine, resource limits and backend")] = Field(default_factory=lambda: Target())
+    method: Annotated[Method, about("pruning method whose models are exported")] = Field(
         default="learned", validate_default=True
     )
-    irp: Annotated[Irp, about("the source of labels")] = Field(default_factory=lambda: Irp())
-    scorer: Annotated[Scorer, about("the scorer that learns from the labels, or a pretrained one")] = Field(
+    irp: Annotated[Irp, about("iterative rewind pruning, source of the labels")] = Field(default_factory=lambda: Irp())
+    scorer: Annotated[Scorer, about("scorer trained on the labels, or a pretrained one")] = Field(
         default="quota", validate_default=True
     )
-    tuning: Annotated[Tuning, about("how the scorer is tuned")] = Field(default_factory=lambda: Tuning())
-    training: Annotated[Training, about("the one recipe for every network of the comparison")] = Field(
+    tuning: Annotated[Tuning, about("hyperparameter tuning of the scorer")] = Field(default_factory=lambda: Tuning())
+    training: Annotated[Training, about("training recipe of every network in the comparison")] = Field(
         default_factory=lambda: Training()
     )
-    compare: Annotated[
-        tuple[Compared, ...], about("methods to compare with `method`; `dense` is the network with all its weights")
-    ] = Field(("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True)
+    compare: Annotated[tuple[Compared, ...], about("baselines for `method`; `dense` is the unpruned network")] = Field(
+        ("random", "erk", "magnitude", "snip", "grasp", "synflow", DENSE), validate_default=True
+    )
     controls: Annotated[
         tuple[Annotated[Literal["shuffle", "layer_mean"], WrapValidator(go_on)], ...],
         Different(),
-        about("what `method` must beat to have learned more than quotas"),
+        about("ablations of `method` that keep only its layer quotas or layer means"),
     ] = ("shuffle", "layer_mean")
     sanity: Annotated[
         Sanity | None,
         BeforeValidator(if_true, json_schema_input_type=Sanity | bool | None),
-        about("checks of how much methods owe to their choice of weights; true is all of them, by default none"),
+        about("sanity checks of a method's choice of weights; true selects all, null none"),
     ] = None
-    seeds: Annotated[Seeds, about("initializations and data orders; every method is run at each")] = (0,)
+    seeds: Annotated[Seeds, about("random seeds; every method runs once per seed")] = (0,)
     emit: Annotated[
         tuple[FormatChoice, ...],
         Different(),
-        about("formats of the pruned models of `method`, first seed, every budget"),
+        about("export formats of the pruned models of `method`: first seed, every budget"),
     ] = Field(default=("safetensors",), validate_default=True)
     track: Annotated[
         tuple[TrackerChoice, ...],
         Different(),
         BeforeValidator(listed, json_schema_input_type=TrackerChoice | tuple[TrackerChoice, ...]),
-        about("other programs that a run's numbers go to; in no key, and a run goes on without them"),
+        about("experiment trackers; not part of the cache key, and a failed tracker does not stop the run"),
     ] = ()
     store: Annotated[
         str | None,
         AfterValidator(_store_location),
         about(
-            "where artifacts are shared between machines: `s3://bucket/prefix`, `gs://...`, a folder's absolute path, "
-            "anything that fsspec opens; in no key. By default `AUTOSPARSE_STORE`, or nowhere"
+            "URL of the artifact store shared between machines: `s3://bucket/prefix`, `gs://...`, an absolute path or "
+            "any fsspec URL; not part of the cache key. Default: the environment variable `AUTOSPARSE_STORE`, or none"
         ),
     ] = None
     study: Annotated[
         Mapping[str, Annotated[tuple[Any, ...], MinLen(1)]],
-        about("what `autosparse study` varies: path of a value -> the values it takes, one path at a time"),
+        about("parameter sweep of `autosparse study`: path of an option -> its values, one option at a time"),
     ] = Field(default_factory=dict)
 
     def rules(self) -> tuple[Rule, ...]:
@@ -282,7 +282,7 @@ def spec_schema() -> dict[str, Any]:
     required = schema.pop("required")
     schema["properties"]["extends"] = {
         "type": "string",
-        "description": "a spec, relative to this one, whose values hold where this one is silent",
+        "description": "base spec, relative to this one; its values apply where this one sets none",
     }
     # A base may provide the required keys.
     schema["anyOf"] = [{"required": required}, {"required": ["extends"]}]

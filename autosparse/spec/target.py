@@ -88,34 +88,34 @@ def _device(value: str) -> str:
 class Target(Section):
     """The machine and the limits of a plan; not part of any cache key."""
 
-    device: Annotated[str, AfterValidator(_device), about("`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
+    device: Annotated[str, AfterValidator(_device), about("device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`")] = "auto"
     devices: Annotated[
         Annotated[int, Ge(1), Le(64)],
         about(
-            "how many GPUs train one network together (data-parallel), each on its share of every batch; on a CPU as "
-            "many processes, which share `threads`. Where there are fewer it is one"
+            "number of GPUs for data-parallel training of one network; on a CPU, number of processes, which share "
+            "`threads`. One if the machine has fewer devices"
         ),
     ] = 1
     threads: Annotated[
         Annotated[int, Ge(1), Le(1024)] | Literal["auto"],
-        about("threads on the CPU; auto is every usable core, shared among `workers` where their number is written"),
+        about("number of CPU threads; auto: all usable cores, divided by `workers` if that is set"),
     ] = "auto"
     workers: Annotated[
         Annotated[int, Ge(1), Le(256)] | Literal["auto"],
         about(
-            "how many steps run at once, each in its own process with `threads` threads; auto is as many as there "
-            "are cores and memory for, where that saves time. What they compute does not depend on it"
+            "number of parallel worker processes, one step each, with `threads` threads; auto: limited by cores and "
+            "memory, where parallelism saves time. Results are identical at any number"
         ),
     ] = "auto"
     memory: Annotated[
         Annotated[str, BeforeValidator(checked(read_bytes, "auto"))],
-        about("the most that steps may take at one time, such as `8GiB`; auto is the memory of the device"),
+        about("memory limit of all running steps, such as `8GiB`; auto: the memory of the device"),
     ] = "auto"
     time: Annotated[
         Annotated[str, BeforeValidator(checked(read_seconds, "unlimited"))],
-        about("how long a run may take, such as `2h`; what the spec leaves `auto` is lowered to keep to it"),
+        about("time limit of a run, such as `2h`; options at `auto` are lowered to fit"),
     ] = "unlimited"
-    backend: Annotated[BackendChoice, about("where steps run")] = Field(default="local", validate_default=True)
+    backend: Annotated[BackendChoice, about("execution backend")] = Field(default="local", validate_default=True)
 
     @property
     def elsewhere(self) -> bool:

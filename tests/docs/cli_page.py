@@ -45,7 +45,7 @@ CODES = """\
 | 2 | the command, the spec or your code that it names is invalid |
 | 3 | the plan does not fit `target` |
 | 4 | an artifact or an exported model is damaged |
-| 5 | this machine lacks data, an extra, a device, or room for a file |
+| 5 | this machine lacks data, an extra, a device (2 for a saved plan), or room for a file |
 | 6 | another process holds a resource, and `--no-wait` does not wait for it |
 | 130 | interrupted by Ctrl-C |
 | 143 | terminated by SIGTERM |

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -74,6 +75,55 @@ def test_every_row_names_its_command_and_machine(path: Path) -> None:
         assert 2 >= len(re.findall(r"[.!?](?:\s|$)", row.get("note", "")))
         for script in SCRIPT.findall(row["command"]):
             assert (BENCHMARKS / script).exists(), row["command"]
+
+
+def test_sections_name_every_command_and_machine_of_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of transfer and comparison in a table, whichever row they come from; a missing command is named as such."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    labels = importlib.import_module("questions").LABELS
+    networks = {"vgg": "VGG", "resnet20": "ResNet-20", "vgg_last_five": "VGG, other classes"}
+    cells = importlib.import_module("cells").cells()
+    page = PAGE.read_text(encoding="utf-8")
+
+    missing = [
+        (section.splitlines()[0], text)
+        for section in page.split("\n## ")[1:]
+        for cell in cells
+        if f"\n| {labels.get(cell['method'])} |" in section
+        and f"| {networks.get(cell['network'])} {cell['sparsity']} |" in section
+        for text in (cell["command"], cell["machine"])
+        if text not in section
+    ]
+    assert "Command: ." not in page
+    assert [] == sorted(set(missing))
+
+
+def test_the_gain_in_the_readme_follows_from_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a training of search over the best one-shot baseline, on both networks at 98 and 99 % sparsity."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    baselines = importlib.import_module("questions").ONE_SHOT
+    module = importlib.import_module("cells")
+    cells = module.cells()
+    gains = []
+    for network in ("vgg", "resnet20"):
+        rows = [row for row in cells if row["network"] == network]
+        for sparsity in (0.98, 0.99):
+            best = max(module.mean_at(rows, name, sparsity) for name in baselines)
+            searches = ("search_igq@50", "search_erk@50", "learned@50")
+            gains += [module.mean_at(rows, name, sparsity) - best for name in searches]
+
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"{min(gains):.0f} to {max(gains):.0f} points better than the best one-shot baseline" in text
+
+
+def test_rows_hold_only_measured_values() -> None:
+    """No more folds than networks; the same script made every row of its command; no text where a number belongs."""
+    rows = {path.stem: [json.loads(line) for line in path.read_text("utf-8").splitlines()] for path in RESULTS}
+
+    assert {2} == {row["folds"] for row in rows["ranks"] if row["held_out"] == "one of the networks"}
+    assert [] == [row for row in rows["agreement"] if "pytest" in row["command"]]
+    assert [1] == [row["parts"] for row in rows["sanity"] if row["method"] == "mask_search"]
+    assert not [row for row in rows["training"] if row.get("sparsity") == "any"]
 
 
 def test_the_readme_lists_every_script_and_every_file_of_results() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import autosparse
 from autosparse.cli.app import app
+from autosparse.spec.schema import spec_schema
 from tests.docs.reference import GENERATED
 
 ROOT = Path(__file__).parents[2]
@@ -24,10 +25,14 @@ TRANSLATED = re.compile(
     r"\b(with (its|their) place|cuts? the network|passes nothing|has used for long|everybody writes|plain loop|reckons?"
     r"|in no key|(is|are) given up|ends with \d|runs beside|needs nothing else|though (it is|they are) in the cache"
     r"|because first time|cost when made|off by|ln paths|not known yet|nothing shows that|learned nothing"
-    r"|looked at once|goes on for ever|a text of a certain form|no class is)\b",
+    r"|looked at once|goes on for ever|a text of a certain form|no class is|the most that is left|where there are fewer"
+    r"|by default there is none|as (the|its) authors do|an? (subfolder|subdirectory) a class|one subfolder"
+    r"|as long as [\d.]+ trainings|because [\w.]+ [\d.]+ →)(?!\w)",
     re.IGNORECASE,
 )
 """Phrases with a term of the field in their place: see the glossary."""
+NO_NOUN = re.compile(r"(of|that|what|how|which|where|whether|to|into|as|its|divides|their)\b", re.IGNORECASE)
+"""First words of a description that names no noun."""
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
@@ -52,7 +57,8 @@ def test_messages_use_no_banned_phrase() -> None:
         f"{path.relative_to(PACKAGE)}:{line}: {hit.group()}"
         for path in sorted(PACKAGE.rglob("*.py"))
         for line, text in messages(path)
-        for hit in BANNED.finditer(text)
+        for phrases in (BANNED, TRANSLATED)
+        for hit in phrases.finditer(text)
     ]
 
     assert [] == hits
@@ -67,12 +73,28 @@ def test_help_uses_no_banned_phrase() -> None:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_pages_use_no_banned_phrase(path: Path) -> None:
-    """README and documentation, without the blocks of code that they quote and the texts of help."""
-    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    if path in GENERATED_PAGES:
-        text = re.sub(r"^\|.*\|$", "", text, flags=re.MULTILINE)
+    """README and documentation; code and outputs that they quote hold no term from before the glossary."""
+    text = path.read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
 
-    assert [] == [hit.group() for phrases in (BANNED, TRANSLATED) for hit in phrases.finditer(text)]
+    assert [] == [hit.group() for hit in (*BANNED.finditer(prose), *TRANSLATED.finditer(text))]
+
+
+def descriptions() -> Iterator[tuple[str, str]]:
+    """Yield the path and text of every field of a spec and every option of a choice."""
+    schema = spec_schema()
+    for definition, part in [("Spec", schema), *schema["$defs"].items()]:
+        for branch in (part, *part.get("anyOf", ())):
+            for name, field in branch.get("properties", {}).items():
+                yield f"{definition}.{name}", field.get("description", "")
+
+
+def test_descriptions_name_a_noun() -> None:
+    """Fields and options: none begins with a preposition, a pronoun or a question word."""
+    described = dict(descriptions())
+
+    assert "Recipe.momentum" in described
+    assert [] == [f"{path}: {text}" for path, text in described.items() if NO_NOUN.match(text)]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())

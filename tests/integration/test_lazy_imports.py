@@ -152,7 +152,7 @@ print("torch.optim.sgd" in sys.modules, "torch._dynamo" in sys.modules)
 
 
 def test_a_thousand_results_are_drawn_without_torch(tmp_path: Path) -> None:
-    """By a command that reads a run's folder, in another process; every method is a row."""
+    """By a command that reads a run folder, in another process; every method is a row."""
     folder = tmp_path / "runs" / "big-1"
     folder.mkdir(parents=True)
     report = report_of({f"m{number}": (number / 10, [90.0 + number / 20] * 50) for number in range(20)})

@@ -27,8 +27,8 @@ class Shared:
     warm_up: Annotated[
         int,
         Ge(0),
-        "training steps after which networks are described, by the recipe's batches and update rule over one cycle of "
-        "its learning rate; masks are for the initial weights",
+        "number of training steps before the features are computed, with the recipe's batches, optimizer and one-cycle "
+        "learning rate; masks are for the initial weights",
     ] = 0
 
 

@@ -50,8 +50,8 @@ def paper(
     observe: Callable[[int, int], None] = lambda done, total: None,
     *,
     lr: Annotated[float, Gt(0), "learning rate of Adam"] = 0.01,
-    steps: Annotated[int, Ge(1), "updates; the authors go over all weights ten times"] = 1000,
-    batch: Annotated[int, Ge(2), "weights in an update, drawn from all weights alike"] = 1024,
+    steps: Annotated[int, Ge(1), "number of updates (the paper: ten epochs over all weights)"] = 1000,
+    batch: Annotated[int, Ge(2), "batch size, in weights drawn uniformly from all weights"] = 1024,
 ) -> Tensors:
     """Train the paper's perceptron, 2-16-64-1024-1024-64-1 with BatchNorm, from w and g to the rounds survived.
 
@@ -119,7 +119,7 @@ def ordinal(targets: Sequence[torch.Tensor], generator: torch.Generator) -> Loss
     """Return the cumulative link loss: cross-entropy of sigmoid(score - cut) against reaching a share, by learned cuts.
 
     One cut per share; cuts rise with the share and are the same for all weights (CORAL: Cao, Mirjalili & Raschka 2020).
-    Initially a score of zero predicts the number of weights that reach each share. Scores order weights without cuts.
+    Initially a score of zero predicts the fraction of weights that reach each share. Scores order weights without cuts.
 
     Args:
         targets: Labels of each layer, `[weights]`, in [0, 1].
@@ -191,11 +191,11 @@ if TYPE_CHECKING:
 else:
     FeatureGroup = Literal[feature_groups.names]
 
-FeaturesUsed = Annotated[tuple[FeatureGroup, ...], MinLen(1), "feature groups the scorer sees"]
-Width = Annotated[int, Ge(1), Range(8, 128, log=True), "units of each hidden layer"]
-Depth = Annotated[int, Ge(1), Range(1, 3), "hidden layers"]
+FeaturesUsed = Annotated[tuple[FeatureGroup, ...], MinLen(1), "input feature groups"]
+Width = Annotated[int, Ge(1), Range(8, 128, log=True), "number of units per hidden layer"]
+Depth = Annotated[int, Ge(1), Range(1, 3), "number of hidden layers"]
 LearningRate = Annotated[float, Gt(0), Range(1e-3, 3e-2, log=True), "learning rate of Adam"]
-Steps = Annotated[int, Ge(1), "updates"]
+Steps = Annotated[int, Ge(1), "number of updates"]
 
 
 def predict(state: Tensors, features: Features) -> Tensors:
@@ -282,15 +282,15 @@ def mlp(
     depth: Depth = 2,
     lr: LearningRate = 5e-3,
     steps: Steps = 300,
-    batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers alike"] = 2048,
+    batch: Annotated[int, Ge(1), "batch size, in weights drawn equally from all layers"] = 2048,
     loss: Annotated[
         Literal["squared", "ordinal", "pairwise"],
         OneOf(("squared", "ordinal", "pairwise"), when_named=True),
-        "of the share of rounds survived: its squared error, the cross-entropy of every round, with learned cut points "
-        "(Cao et al. 2020), or the logistic loss of pairs inside and across layers (Burges et al. 2005)",
+        "loss on the fraction of rounds survived: squared error, ordinal cross-entropy with learned cut points (Cao et "
+        "al. 2020), or pairwise logistic loss within and across layers (Burges et al. 2005)",
     ] = "squared",
 ) -> Tensors:
-    """Train an MLP, by default by squared error on the share of rounds survived (AutoSparse, arXiv 2408.14757).
+    """Train an MLP, by default by squared error on the fraction of rounds survived (AutoSparse, arXiv 2408.14757).
 
     Layers are drawn equally often, whatever their size: a scorer is applied to networks with unseen layers,
     so a layer's facts matter more than its number of weights.
@@ -346,7 +346,7 @@ def hazard(
     depth: Depth = 2,
     lr: LearningRate = 5e-3,
     steps: Steps = 300,
-    batch: Annotated[int, Ge(1), "weights in an update, drawn from all layers of all rounds alike"] = 2048,
+    batch: Annotated[int, Ge(1), "batch size, in weights drawn equally from all layers and rounds"] = 2048,
 ) -> Tensors:
     """Learn the log-odds of surviving a round, given the network before the round: for schedules of several rounds.
 

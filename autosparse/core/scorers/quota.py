@@ -63,7 +63,7 @@ def predict(state: Tensors, features: Features) -> Tensors:
     selection="shuffle",
     objective="quotas",
     groups=lambda options: ("layer", *options["facts_used"], _LEFT, options["order"]),
-    source="what it starts from: Vysogorets & Kempe 2023, Evci et al. 2020; survivors: AutoSparse, arXiv 2408.14757",
+    source="base quotas: Vysogorets & Kempe 2023, Evci et al. 2020; survivors: AutoSparse, arXiv 2408.14757",
 )
 def quota(
     features: Features,
@@ -72,18 +72,16 @@ def quota(
     observe: Callable[[int, int], None] = lambda done, total: None,
     *,
     facts_used: Annotated[
-        tuple[Literal["joins", "standing"], ...], "groups of facts that it sees of a layer, in addition to `layer`"
+        tuple[Literal["joins", "standing"], ...], "feature groups of layers, in addition to `layer`"
     ] = ("joins",),
-    start: Annotated[
-        Start, OneOf(("igq", "erk")), "the quotas that learned ones depart from: ideal gas, or Erdős-Rényi kernel"
-    ] = "igq",
+    start: Annotated[Start, OneOf(("igq", "erk")), "base quotas: ideal gas or Erdős-Rényi kernel"] = "igq",
     strength: Annotated[
-        float, Ge(0), Le(1), Range(0, 1), "how far quotas depart from those: 0 not at all, 1 as learned"
+        float, Ge(0), Le(1), Range(0, 1), "strength of the learned correction: 0 is the base quotas, 1 all of it"
     ] = 1.0,
     ridge: Annotated[
-        float, Gt(0), Range(0.03, 30, log=True), "pull towards them: layers' worth of evidence against a departure"
+        float, Gt(0), Range(0.03, 30, log=True), "ridge penalty on the correction, in units of one layer"
     ] = 0.3,
-    order: Annotated[Order, "the rank of weights inside a layer: |w|, |g|, |w g|, or the paths through a weight"] = (
+    order: Annotated[Order, "ranking of the weights within a layer: |w|, |g|, |w g|, or the paths through a weight"] = (
         "magnitude"
     ),
 ) -> Tensors:

@@ -28,30 +28,30 @@ class Recipe:
     epochs: Annotated[
         int | float, Gt(0), Le(MOST_EPOCHS), "passes over the training set; 2.5 stops halfway in the third"
     ] = 160
-    batch: Annotated[int, Ge(1), "images in a step"] = 128
-    optimizer: Annotated[Literal["sgd", "adamw"], "the update rule"] = "sgd"
+    batch: Annotated[int, Ge(1), "batch size, in images"] = 128
+    optimizer: Annotated[Literal["sgd", "adamw"], "optimizer"] = "sgd"
     lr: Annotated[float, Gt(0), "peak learning rate"] = 0.1
-    momentum: Annotated[float, Ge(0), Lt(1), "of sgd"] = 0.9
-    nesterov: Annotated[bool, "of sgd"] = True
-    weight_decay: Annotated[float, Ge(0), "on every parameter"] = 5e-4
-    schedule: Annotated[Literal["cosine", "one_cycle", "steps", "constant"], "shape of the learning rate"] = "cosine"
-    warmup: Annotated[float, Ge(0), Lt(1), "share of the steps in which the learning rate rises linearly"] = 0.05
+    momentum: Annotated[float, Ge(0), Lt(1), "momentum of SGD"] = 0.9
+    nesterov: Annotated[bool, "Nesterov momentum of SGD"] = True
+    weight_decay: Annotated[float, Ge(0), "weight decay on every parameter"] = 5e-4
+    schedule: Annotated[Literal["cosine", "one_cycle", "steps", "constant"], "learning-rate schedule"] = "cosine"
+    warmup: Annotated[float, Ge(0), Lt(1), "fraction of the steps with linear learning-rate warm-up"] = 0.05
     drops: Annotated[
-        tuple[Annotated[float, Gt(0), Lt(1)], ...], "shares of the steps after which `steps` divides the learning rate"
+        tuple[Annotated[float, Gt(0), Lt(1)], ...], "milestones of schedule `steps`, as fractions of the steps"
     ] = (0.375, 0.75)
-    drop: Annotated[float, Gt(0), Lt(1), "what `steps` multiplies the learning rate by"] = 0.2
-    label_smoothing: Annotated[float, Ge(0), Lt(1), "share of the target spread over all classes"] = 0.0
-    crop: Annotated[int, Ge(0), "largest random shift, in pixels"] = 4
-    flip: Annotated[bool, "mirror half of the images"] = True
-    cutout: Annotated[int, Ge(0), "side in pixels of a square of each image that has the mean colour"] = 0
+    drop: Annotated[float, Gt(0), Lt(1), "learning-rate factor at each milestone of schedule `steps`"] = 0.2
+    label_smoothing: Annotated[float, Ge(0), Lt(1), "label smoothing: fraction spread over all classes"] = 0.0
+    crop: Annotated[int, Ge(0), "random crop: largest shift in pixels"] = 4
+    flip: Annotated[bool, "random horizontal flip"] = True
+    cutout: Annotated[int, Ge(0), "Cutout: side in pixels of a square filled with the mean colour"] = 0
     precision: Annotated[
-        Literal["auto", "float32", "bfloat16"], "of the forward pass; auto is bfloat16 where the processor has it"
+        Literal["auto", "float32", "bfloat16"], "precision of the forward pass; auto: bfloat16 if the processor has it"
     ] = "auto"
     kernels: Annotated[
         Literal["dense", "sparse", "compiled"],
-        "sparse trains a network of whose multiply-adds masks leave a sixteenth or less from those alone, in float32: "
-        "faster on a CPU (extra `sparse`); all others, and on GPUs, are trained as by dense. compiled trains by "
-        "torch.compile, which takes seconds of every training: a plan says whether it pays",
+        "kernels of masked layers. sparse: float32 sparse kernels on a CPU, if masks keep at most 1/16 of the "
+        "multiply-adds, else dense (extra `sparse`). compiled: torch.compile, which takes seconds per training; the "
+        "plan shows whether it pays off",
     ] = "dense"
 
 

@@ -44,6 +44,25 @@ def test_what_a_group_makes_once_is_pushed_and_pulled(
     assert not {step for step in reused if step.startswith(("train/", "mask/"))}
 
 
+@pytest.mark.parametrize("line", ["push own.yaml shared", "pull own.yaml shared", "export own.yaml own.zip"])
+def test_a_spec_that_names_user_code_is_noted_before_its_import(
+    made: Workspace, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    """As `plan` does; a key imports nothing and prints no note."""
+    (made.folder / "own_net.py").write_text("from autosparse.models.builtin import lenet\n\nbuild = lenet\n", "utf-8")
+    (made.folder / "own.yaml").write_text("{version: 1, model: 'own_net.py:build', dataset: digits}\n", "utf-8")
+    (made.folder / "shared").mkdir()
+    verb, _, target = line.split()
+    key = call(capsys, "cache ls --json").json["artifacts"][0]["key"]
+
+    noted = call(capsys, f"cache {line}")
+    unnoted = call(capsys, f"cache {verb} {key} {target}")
+
+    assert 1 == noted.err.count("note: importing your code, ")
+    assert "own_net.py:build" in noted.err
+    assert "importing" not in unnoted.err
+
+
 def test_all_steps_and_single_ones(made: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     """`--all` takes all of a spec, a key one artifact, and how it begins is enough."""
     everything = statuses(call(capsys, f"cache push small.yaml {made.folder / 'all'} --all --json"))

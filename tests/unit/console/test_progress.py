@@ -1,4 +1,4 @@
-"""A run as it goes: a tree on a terminal, lines elsewhere, a log in the run's folder."""
+"""A run as it goes: a tree on a terminal, lines elsewhere, a log in the run folder."""
 
 from __future__ import annotations
 

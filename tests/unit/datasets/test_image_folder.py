@@ -289,7 +289,7 @@ def test_a_folder_that_is_not_there(tmp_path: Path, folders: dict[str, int] | No
 
     with pytest.raises(MissingData, match=f"image folder .*photos {what}") as caught:
         source.load()
-    assert "one subfolder of images a class" in (caught.value.hint or "")
+    assert "one subdirectory of images per class" in (caught.value.hint or "")
     assert not source.known
 
 
