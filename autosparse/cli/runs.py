@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,7 +16,7 @@ from autosparse.console.format import show_text
 from autosparse.console.report import SECTIONS, show_report, show_runs
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.html.page import plot_files, report_page
-from autosparse.report.cells import report_csv, report_markdown
+from autosparse.report.cells import only, report_csv, report_markdown
 from autosparse.report.folder import (
     Reached,
     all_runs,
@@ -42,7 +41,7 @@ def report(
     section: Annotated[list[str] | None, option(_SHOWN, _SECTION_HELP, metavar="SECTION")] = None,
     method: Annotated[list[str] | None, option(_SHOWN, "Show only this method; repeatable.", metavar="METHOD")] = None,
     sort: Annotated[Literal["accuracy", "name"] | None, option(_SHOWN, _SORT_HELP, metavar="ORDER")] = None,
-    wide: Annotated[bool, option(_SHOWN, "Show every section for every budget, and all layers.", "--wide")] = False,
+    wide: Annotated[bool, option(_SHOWN, "Show every section for every budget.", "--wide")] = False,
     json_: options.Json = False,
     csv: Annotated[bool, option(OUTPUT, "Print one line per trained network.", "--csv")] = False,
     md: Annotated[bool, option(OUTPUT, "Print the accuracy table as Markdown.", "--md")] = False,
@@ -58,7 +57,9 @@ def report(
     outputs = {"--json": json_, "--csv": csv, "--md": md, "--html": html, "--svg": svg, "--png": png}
     _check_outputs(_given(outputs), _given({"--section": section, "--sort": sort, "--wide": wide}))
     chosen = find_run(run)
-    shown = _only(report_of(chosen, "shown"), method or ())
+    whole = report_of(chosen, "shown")
+    _check_methods(whole, method or ())
+    shown = only(whole, method or ())
     if json_:
         show_json(shown.json())
     elif html is not None:
@@ -70,7 +71,7 @@ def report(
     elif csv or md:
         show_text(report_csv(shown) if csv else report_markdown(shown))
     else:
-        show_report(shown, section or (), sort=sort or "", wide=wide)
+        show_report(whole, section or (), sort=sort or "", wide=wide, methods=method or ())
 
 
 def _check_outputs(outputs: Sequence[str], for_terminal: Sequence[str]) -> None:
@@ -96,21 +97,10 @@ def _write(files: Mapping[Path, bytes]) -> None:
     say(f"wrote {', '.join(map(str, files)) or 'nothing: the report has no plots'}")
 
 
-def _only(report: Report, methods: Sequence[str]) -> Report:
+def _check_methods(report: Report, methods: Sequence[str]) -> None:
     known = dict.fromkeys([*(r.method for r in report.results), *(m.method for m in report.missing if not m.control)])
     for method in methods:
         check_known(method, known, f"run {report.run} has no method `{method}`", "its methods")
-    if not methods:
-        return report
-    sections = ("results", "mask_costs", "profiles", "sanity", "emitted")
-    kept: dict[str, Any] = {name: [one for one in getattr(report, name) if one.method in methods] for name in sections}
-    return replace(
-        report,
-        **kept,
-        controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
-        verdicts=report.verdicts if report.method in methods else (),
-        missing=[m for m in report.missing if (m.method.rpartition(".")[0] if m.control else m.method) in methods],
-    )
 
 
 runs = typer.Typer(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from autosparse.console.format import bar, plain, show_table
+from autosparse.console.format import FIXED, bar, plain, show_table
 from autosparse.report.cells import columns_of, frontier, ranked, rows_of
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
@@ -84,8 +82,11 @@ _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def show_frontier(console: Console, report: Report, budget: str, title: str) -> None:
-    """Show methods by mask cost, if any costs a noticeable share of a training; `title` names the budget."""
+def show_frontier(console: Console, report: Report, budget: str, title: str, methods: Collection[str]) -> None:
+    """Show methods by mask cost, if any costs a noticeable share of a training; `title` names the budget.
+
+    Only `methods` are shown; all are compared.
+    """
     points = frontier(report, budget)
     if len(points) < 2 or points[-1].trainings < _TELLING:
         return
@@ -93,19 +94,15 @@ def show_frontier(console: Console, report: Report, budget: str, title: str) -> 
     low = max(0.0, low - 0.1 * (high - low))
     scale = f"; bars begin at {low:.0f} %" if low >= 0.5 else ""
     console.print(plain(f"accuracy against mask cost at {title}; * no cheaper mask is as accurate{scale}"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("dense trainings", "method", "accuracy", ""):
-        right = title in ("dense trainings", "accuracy")
-        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not title)
+    rows = []
     for point in points:
-        share = (point.accuracy - low) / (high - low) if high > low else 1.0
-        table.add_row(
-            plain(f"{point.trainings:.2f}"),
-            plain(point.method, "bold" if point.best else ""),
-            plain(f"{point.accuracy:.2f}{'*' if point.best else ' '}"),
-            plain(_bar(share), "" if point.best else "dim"),
-        )
-    console.print(table)
+        if point.method in methods:
+            share = (point.accuracy - low) / (high - low) if high > low else 1.0
+            name = plain(point.method, "bold" if point.best else "")
+            accuracy = f"{point.accuracy:.2f}{'*' if point.best else ' '}"
+            drawn = plain(_bar(share), "" if point.best else "dim")
+            rows.append((name, f"{point.trainings:.2f}", accuracy, drawn))
+    show_table(("method", "dense trainings", "accuracy", ""), rows, numbers=2, optional=(3,), console=console)
 
 
 def _bar(share: float) -> str:
@@ -131,7 +128,13 @@ def show_profiles(console: Console, profiles: Sequence[Profile], order: Sequence
         (first.name.removesuffix(".weight"), number(first.size), *map(_layer_cell, (first, *others)))
         for first, *others in zip(*(profile.layers for profile in shown), strict=True)
     ]
-    show_table(("layer", "weights", *(profile.method for profile in shown)), rows, numbers=1)
+    show_table(
+        ("layer", "weights", *(profile.method for profile in shown)),
+        rows,
+        numbers=1,
+        optional=(*range(1 + len(shown), 2, -1), 1),
+        console=console,
+    )
     console.print(plain("logarithmic bars, from 0.1 % or less to all", "dim"))
 
 
@@ -143,4 +146,4 @@ def _layer_cell(layer: LayerShare) -> str:
     shares = [layer.kept, *([layer.effective] if _is_cut(layer) and layer.effective is not None else [])]
     percentages = "/".join(f"{100 * share / max(1, layer.size):.3g}" for share in shares)
     logarithm = math.log(max(LEAST, layer.kept / max(1, layer.size)))
-    return f"{bar(1 - logarithm / math.log(LEAST), _LAYER_WIDTH)} {percentages}"
+    return f"{bar(1 - logarithm / math.log(LEAST), _LAYER_WIDTH)}{FIXED}{percentages}"

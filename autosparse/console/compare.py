@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from autosparse.console.format import plain, results, show_table
+from autosparse.console.format import FIXED, plain, results, show_table
 from autosparse.plan.model import PURPOSES
 from autosparse.report.cells import TRAINED, counted, joined
-from autosparse.report.compare import Compared, Gain, Interval, Level, Setting, difference, foretold, interval
+from autosparse.report.compare import Compared, Gain, Interval, Level, Setting, difference, interval, predicted
 from autosparse.report.schema import Report
 from autosparse.text import seconds, size
 
@@ -33,7 +33,7 @@ def show_compared(
         lines.append([row.method, budget, *map(_accuracy, row.accuracies, row.statuses)])
         if any(row.gains):
             lines.append(["", "", *map(_gain, row.gains)])
-    show_table(["method", "budget", *names], lines)
+    show_table(["method", "budget", *names], lines, optional=range(len(names) + 1, 3, -1), console=console)
     console.print(plain(f"below each: the difference from {names[0]}, paired by seed; {_significance(rows)}", "dim"))
     console.print()
     show_table(["", *names], _costs(reports))
@@ -44,14 +44,14 @@ def _value(value: Any) -> str:
 
 
 def _accuracy(accuracy: Interval | None, status: str) -> str:
-    return joined("" if accuracy is None else str(accuracy), status) or "–"
+    return joined("" if accuracy is None else _whole(accuracy), status) or "–"
 
 
 def _gain(gain: Gain | None) -> str:
     if gain is None:
         return ""
-    p = "" if gain.p is None else f", p {gain.p:.2g}"
-    return f"  {_signed(gain.difference)}{p}{' *' if gain.is_significant else ''}"
+    p = "" if gain.p is None else f", p{FIXED}{gain.p:.2g}"
+    return f"{FIXED * 2}{_signed(gain.difference)}{p}{f'{FIXED}*' if gain.is_significant else ''}"
 
 
 def _significance(rows: Sequence[Compared]) -> str:
@@ -93,16 +93,16 @@ def show_study(name: str, method: str, levels: Sequence[Level], split: str) -> N
         rows.append([level.factor if first else "", name_of, *cells])
         if not level.base:
             less = [difference(level, bases[level.factor], at) for at in budgets]
-            rows.append(["", "", *("" if each is None else f"  {_signed(each)}" for each in less)])
+            rows.append(["", "", *("" if each is None else f"{FIXED * 2}{_signed(each)}" for each in less)])
     show_table(["factor", "value", *(f"sparsity {at}" if _is_number(at) else at for at in budgets)], rows)
     if any(not level.base for level in levels):
         console.print(plain("below each: the difference from the spec's value, paired by seed", "dim"))
     for at in budgets if split == "validation" else ():
-        if prediction := foretold(levels, at):
+        if prediction := predicted(levels, at):
             correlation, number = prediction
             measured = next(level.measured for level in levels if level.objective is not None)
-            sentence = f"tuning's objective ({measured}) foretold {split} accuracy at {at} of {number} scorers"
-            console.print(plain(f"{sentence} with a rank correlation of {correlation:.2f}"))
+            sentence = f"tuning's objective ({measured}) predicts {split} accuracy at {at} of {number} scorers"
+            console.print(plain(f"{sentence} (Spearman's rank correlation {correlation:.2f})"))
 
 
 def in_words(value: Any) -> str:
@@ -118,12 +118,17 @@ def in_words(value: Any) -> str:
 
 def _cell(level: Level, budget: str) -> str:
     known, states = level.accuracies.get(budget, {}), level.statuses.get(budget, {})
-    accuracy = str(interval([*known.values()])) if known else ""
+    accuracy = _whole(interval([*known.values()])) if known else ""
     return joined(accuracy, counted([states.get(seed, TRAINED) for seed in {**known, **states}])) or "–"
 
 
 def _signed(less: Interval) -> str:
-    return f"{'+' if less.mean >= 0 else ''}{less}"
+    return f"{'+' if less.mean >= 0 else ''}{_whole(less)}"
+
+
+def _whole(value: Interval) -> str:
+    # Never broken in a cell.
+    return str(value).replace(" ", FIXED)
 
 
 def _is_number(text: str) -> bool:

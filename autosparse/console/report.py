@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from autosparse.console.chart import show_chart, show_frontier, show_profiles
-from autosparse.console.format import plain, results, show_table, table_of
+from autosparse.console.format import FIXED, plain, results, show_table
 from autosparse.console.models import show_verified
 from autosparse.plan.model import PURPOSES
 from autosparse.report import cells
@@ -22,16 +23,25 @@ from autosparse.report.verdict import signed
 from autosparse.text import number, seconds, shell_word, sparkline
 
 
-def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "", wide: bool = False) -> None:
+def show_report(
+    report: Report,
+    sections: Collection[str] = (),
+    *,
+    sort: str = "",
+    wide: bool = False,
+    methods: Collection[str] = (),
+) -> None:
     """Show a report on one screen: verdicts, accuracies, exported models, warnings.
 
-    `sections` limits the output to these; `sort` orders methods by `accuracy` or `name`; `wide` shows every section,
-    for every budget instead of the strictest alone.
+    `sections` limits the output to these, and `methods` its rows; budgets and the best stay those of all methods.
+    `sort` orders methods by `accuracy` or `name`; `wide` shows every section, for every budget instead of the strictest
+    alone.
     """
     console = results()
     weights = f", {report.results[0].total:,} prunable weights" if report.results else ""
     columns = cells.columns_of(report)
-    view = _View(console, report, columns if wide else dict(list(columns.items())[-1:]), sort)
+    budgets = columns if wide else dict(list(columns.items())[-1:])
+    view = _View(console, report, cells.only(report, methods), budgets, sort)
     console.print()
     console.print(plain(f"{report.spec}: {report.model} on {report.dataset}{weights}", "bold"))
     console.print()
@@ -44,9 +54,10 @@ def show_report(report: Report, sections: Collection[str] = (), *, sort: str = "
 
 @dataclass(frozen=True)
 class _View:
-    """Input of a section: `budgets` are labels and titles of the shown budgets."""
+    """Input of a section: `report` has the shown methods; `budgets` are labels and titles of the shown budgets."""
 
     console: Console
+    whole: Report
     report: Report
     budgets: Mapping[str, str]
     sort: str
@@ -58,7 +69,9 @@ def _models(console: Console, report: Report) -> None:
         console.print()
 
 
-def _warnings(console: Console, report: Report) -> None:
+def _warnings(console: Console, report: Report, *, selected: bool) -> None:
+    if report.warnings and selected:
+        console.print(plain("warnings of the whole run"))
     for warning in report.warnings:
         console.print(plain(f"warning: {warning}", "yellow"))
     if report.warnings:
@@ -86,18 +99,18 @@ def show_made(made: Mapping[str, Any]) -> None:
 
 def show_runs(runs: Sequence[Reached]) -> None:
     """Show the runs of a directory, the latest last."""
-    table = table_of("run", "model", "dataset", "method", "accuracy by budget")
+    rows: list[list[object]] = []
     for one in runs:
         name, report = plain(one.run.folder), one.run.report
         if one.run.tags:
             name = Text.assemble(name, "\n", plain(f"({', '.join(one.run.tags)})", "dim"))
         if report is None:
-            table.add_row(name, "", "", "", plain(f"{one.run.problem}: run the same command again"))
+            rows.append([name, "", "", "", f"{one.run.problem}: run the same command again"])
             continue
         reached = ", ".join(_reached(one, label) for label in dict.fromkeys([*one.accuracy, *one.statuses]))
-        table.add_row(name, *map(plain, (report.model, report.dataset, report.method, reached)))
+        rows.append([name, report.model, report.dataset, report.method, reached])
     console = results()
-    console.print(table)
+    show_table(("run", "model", "dataset", "method", "accuracy by budget"), rows, optional=(2, 1), console=console)
     if any(one.best for one in runs):
         console.print(plain("test accuracy in %; * the best of these runs, of one network on one dataset", "dim"))
 
@@ -105,18 +118,19 @@ def show_runs(runs: Sequence[Reached]) -> None:
 def _reached(one: Reached, label: str) -> str:
     value, status = one.accuracy.get(label), one.statuses.get(label)
     if value is None:
-        return f"{label}: {status}"
-    return f"{label}: {value:.1f}{'*' * (label in one.best)}{f' ({status})' if status else ''}"
+        return f"{label}:{FIXED}{status}"
+    return f"{label}:{FIXED}{value:.1f}{'*' * (label in one.best)}{f' ({status})' if status else ''}"
 
 
-def _accuracies(console: Console, report: Report, sort: str) -> None:
+def _accuracies(console: Console, report: Report, sort: str, shown: Report) -> None:
     columns = cells.columns_of(report)
     seeds = len({result.seed for result in report.results} | {one.seed for one in report.missing})
     spread = "mean ± sd of " if seeds > 1 else ""
     others = f" except {', '.join(report.oracles)}" if report.oracles else ""
-    caption = f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds > 1)}; * best{others}"
-    rows = cells.rows_of(report)
+    caption = f"test accuracy in %, last epoch, {spread}{seeds} seed{'s' * (seeds != 1)}; * best{others}"
+    rows, names = cells.rows_of(report), {(row.name, row.control) for row in cells.rows_of(shown)}
     best = [cells.best_of(rows, column) for column in range(len(columns))]
+    rows = [row for row in rows if (row.name, row.control) in names]
     methods = [row for row in rows if not row.control]
     lines: list[list[Text]] = []
     for row in _sorted(methods, report, sort):
@@ -167,7 +181,7 @@ def _layers(view: _View) -> None:
         show_profiles(view.console, profiles, cells.method_first(view.report, label), title)
     if view.report.unprunable:
         counts = Counter(view.report.unprunable.values()).most_common()
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts)
+        reasons = ", ".join(f"{reason.removeprefix('a ')} ({count})" for reason, count in counts)
         view.console.print(plain(f"parameters that are not prunable: {reasons}", "dim"))
 
 
@@ -216,7 +230,8 @@ def _tuned(scorer: Mapping[str, Any]) -> str:
     recall += f"; layer quotas agree with IRP's by {scorer['quotas']:.0%}"
     if scorer["proxy"] is not None:
         recall += f"; its proxy reaches {scorer['proxy']:.1f} % on validation images"
-    best = f"best of {len(scorer['trials'])} trials{early} {sparkline(scorer['trials'])} ({settings})"
+    tried = [value for value in scorer["trials"] if value is not None and math.isfinite(value)]
+    best = f"best of {len(scorer['trials'])} trials{early} {sparkline(tried)} ({settings})"
     return (
         f"scorer {scorer['name']}: rank correlation {scorer['rank_correlation']:.2f} on held-out "
         f"{scorer['split']}, {scorer['rank_correlation_within_layers']:.2f} within layers; "
@@ -312,16 +327,20 @@ def _each(show: Callable[[_View, str, str], None]) -> Callable[[_View], None]:
 
 _SHOWN: Mapping[str, Callable[[_View], None]] = {
     "verdict": lambda view: _verdicts(view.console, view.report),
-    "accuracy": lambda view: _accuracies(view.console, view.report, view.sort),
+    "accuracy": lambda view: _accuracies(view.console, view.whole, view.sort, view.report),
     "chart": lambda view: show_chart(view.console, view.report),
     "models": lambda view: _models(view.console, view.report),
     "sanity": lambda view: _sanity(view.console, view.report.sanity),
-    "warnings": lambda view: _warnings(view.console, view.report),
+    "warnings": lambda view: _warnings(view.console, view.report, selected=view.report is not view.whole),
     "paths": _each(lambda view, label, title: _paths(view.console, view.report, label, title)),
     "layers": _layers,
     "irp": lambda view: _irp(view.console, view.report),
     "scorer": lambda view: _scorer(view.console, view.report),
-    "frontier": _each(lambda view, label, title: show_frontier(view.console, view.report, label, title)),
+    "frontier": _each(
+        lambda view, label, title: show_frontier(
+            view.console, view.whole, label, title, {result.method for result in view.report.results}
+        )
+    ),
     "cost": lambda view: _costs(view.console, view.report),
     "run": lambda view: _run(view.console, view.report),
 }

@@ -20,6 +20,7 @@ Drawing = alt.Chart | alt.LayerChart | alt.FacetChart
 _FIT = {"type": "fit-x", "contains": "padding"}
 _TALL_FROM = 60  # layers from which rows are narrower
 _LONG = 20.0  # points of accuracy above which an axis may leave out outliers
+_LABELLED = 0.7  # share of an axis from which labels end at their mark, to stay inside
 _COMPARED = 5  # methods whose layers are drawn
 
 
@@ -82,7 +83,8 @@ def floor_of(values: Sequence[float]) -> float:
 def accuracy_plot(report: Report) -> Plot | None:
     """Return test accuracies: a row for each method and control, a mark for each budget, a rule for the dense network.
 
-    Values below the axis are arrows at its lower end, with their numbers.
+    Values below the axis are arrows at its lower end, with their numbers; so are networks without a result. Labels show
+    the statuses of networks.
     """
     columns, rows = cells.columns_of(report), cells.rows_of(report)
     shown = [row for row in rows if row.name != "dense" or row.control]
@@ -97,15 +99,19 @@ def accuracy_plot(report: Report) -> Plot | None:
         if point["mean"] is None or point["mean"] < low:
             point |= {"at": low, "label": "" if point["mean"] is None else f"{point['mean']:.1f}", "from": None}
             point["label"] = ", ".join(part for part in (point["label"], point["status"]) if part)
+            point["outside"] = True
         elif point["from"] is not None:
             point["from"] = max(low, point["from"])
+        point["right"] = point["at"] > low + _LABELLED * (high - low)
     chart = _accuracy_layers(points, [*columns.values()], alt.Scale(domain=[low, high], nice=False, zero=False), dense)
     references = f" The dashed rule is the dense network ({dense:.1f} %)." if dense is not None else ""
     bars = (
         " Bars are ± one standard deviation over seeds." if any(point["from"] is not None for point in points) else ""
     )
-    cut = any(point["label"] for point in points)
-    arrows = " Arrows at the left edge stand for values below the axis." if cut else ""
+    cut = any(point["outside"] and point["mean"] is not None for point in points)
+    lost = any(point["mean"] is None for point in points)
+    kinds = " or ".join(["values below the axis"] * cut + ["networks without a result"] * lost)
+    arrows = f" Arrows at the left edge stand for {kinds}." if kinds else ""
     controls = " Controls stand below the methods." if any(row.control for row in shown) else ""
     note = f"A mark for each budget, after the last epoch.{references}{bars}{arrows}{controls}"
     rows_each = max(1, len(columns))
@@ -131,7 +137,7 @@ def _points_of(row: cells.Row, report: Report, columns: Mapping[str, str]) -> li
         points.append(
             {
                 "row": row.name, "series": title, "mean": mean, "at": mean, "from": around[0], "to": around[1],
-                "label": "", "text": text, "seeds": len(values), "status": status,
+                "label": status, "outside": False, "text": text, "seeds": len(values), "status": status,
                 "main": row.name == report.method and not row.control,
             }
         )  # fmt: skip
@@ -153,8 +159,9 @@ def _accuracy_layers(
     x = alt.X("at:Q", scale=scale, title="test accuracy in %", axis=alt.Axis(tickCount=8))
     offset = alt.YOffset("series:N", scale=alt.Scale(domain=list(budgets), padding=0))
     main = [{"row": point["row"], "series": title} for point in points if point["main"] for title in budgets]
-    inside = alt.Chart(data_of([point for point in points if not point["label"]])).encode(y=y, yOffset=offset)
-    below = alt.Chart(data_of([point for point in points if point["label"]])).encode(y=y, yOffset=offset, x=x)
+    inside = alt.Chart(data_of([point for point in points if not point["outside"]])).encode(y=y, yOffset=offset)
+    below = alt.Chart(data_of([point for point in points if point["outside"]])).encode(y=y, yOffset=offset, x=x)
+    labelled = alt.Chart(data_of([point for point in points if point["label"]])).encode(y=y, yOffset=offset, x=x)
     spread = inside.transform_filter("isValid(datum.from)").mark_rule(strokeWidth=2)
     layers = [
         alt.Chart(data_of(main)).mark_rect(color=SHADE).encode(y=y, yOffset=offset),
@@ -162,7 +169,8 @@ def _accuracy_layers(
         spread.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", color=colour),
         inside.mark_point(filled=True, size=75, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tooltip),
         below.mark_point(filled=True, size=75, opacity=1, shape="triangle-left").encode(color=colour, tooltip=tooltip),
-        below.mark_text(align="left", dx=9).encode(text="label:N"),
+        labelled.transform_filter("!datum.right").mark_text(align="left", dx=9).encode(text="label:N"),
+        labelled.transform_filter("datum.right").mark_text(align="right", dx=-9).encode(text="label:N"),
     ]
     return alt.layer(*layers)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,7 +100,7 @@ def report_page(report: Report, spec: str = "") -> str:
         sanity=_checks(report),
         warnings=report.warnings,
         provenance=_facts(report),
-        spec=re.sub(r"[ \t]+$", "", spec, flags=re.MULTILINE),
+        spec=Markup("\n").join(visible(line.rstrip().expandtabs(4)) for line in spec.rstrip().split("\n")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,9 +38,11 @@ def script_bundle() -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a specification with `?` for every invisible character of its texts."""
+    """Return a specification with `?` for every invisible character of its texts, and None for numbers not finite."""
     if isinstance(value, str):
         return visible(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
     if isinstance(value, Mapping):
         return {name: plain(part) for name, part in value.items()}
     return [plain(part) for part in value] if isinstance(value, list | tuple) else value

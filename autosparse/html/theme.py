@@ -6,8 +6,8 @@ from typing import Any
 
 PAPER, INK, SOFT, GRID, SHADE = "#ffffff", "#1d2129", "#5b6472", "#e1e5ea", "#e8f0fb"
 PALETTE = ("#0b62c4", "#c4570b", "#11805f", "#a3318f", "#7a6400", "#4a5a6a", "#b3261e")
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "wedge")
-"""one for each colour: marks differ without colours too"""
+SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down")
+"""marks differ without colours too; one shape fewer than colours, so that pairs repeat late"""
 _DARK = {
     PAPER: "#14171c", INK: "#e8eaee", SOFT: "#a2abb8", GRID: "#303742", SHADE: "#1c2a3f",
     "#0b62c4": "#6cb2ff", "#c4570b": "#ffab66", "#11805f": "#5ed6ae", "#a3318f": "#f08bdd", "#7a6400": "#e0c64f",

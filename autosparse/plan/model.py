@@ -19,7 +19,7 @@ PURPOSES = {
     "scorer": "scorer",
     "network": "this network",
     "comparison": "comparison",
-    "emission": "emission",
+    "emission": "export",
     "sanity": "sanity checks",
 }
 """Purpose of a step -> its title for display."""

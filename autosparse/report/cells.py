@@ -6,8 +6,8 @@ import csv
 import io
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -54,18 +54,37 @@ def joined(accuracy: str, status: str) -> str:
 
 
 def columns_of(report: Report) -> dict[str, str]:
-    """Return budgets and their titles, the mildest first; a budget in MACs has another sparsity for each method."""
+    """Return budgets and their titles, the mildest first; a budget in MACs has another sparsity for each method.
+
+    A report of the dense network alone has one column, its own.
+    """
     sparsities: dict[str, list[float]] = {}
+    alone = {result.method for result in report.results} | {one.method for one in report.missing} == {"dense"}
     for result in report.results:
-        if result.method != "dense":
+        if result.method != "dense" or alone:
             sparsities.setdefault(result.budget, []).append(result.sparsity)
     for one in report.missing:
-        if one.method != "dense":
+        if one.method != "dense" or alone:
             known = sparsities.setdefault(one.budget, [])
             known += [one.sparsity] if one.sparsity is not None and not known else []
     plain_ones = {str(values[0]): f"sparsity {values[0]:g}" for values in sparsities.values() if values}
     order = sorted(sparsities, key=lambda label: fmean(sparsities[label]) if sparsities[label] else math.inf)
     return {label: plain_ones.get(label, label) for label in order}
+
+
+def only(report: Report, methods: Collection[str]) -> Report:
+    """Return the report of these methods, or of all without any; its warnings stay those of the whole run."""
+    if not methods:
+        return report
+    sections = ("results", "mask_costs", "profiles", "sanity", "emitted")
+    kept: dict[str, Any] = {name: [one for one in getattr(report, name) if one.method in methods] for name in sections}
+    return replace(
+        report,
+        **kept,
+        controls=[control for control in report.controls if control.method.rpartition(".")[0] in methods],
+        verdicts=report.verdicts if report.method in methods else (),
+        missing=[m for m in report.missing if (m.method.rpartition(".")[0] if m.control else m.method) in methods],
+    )
 
 
 def rows_of(report: Report) -> list[Row]:

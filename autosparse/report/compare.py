@@ -66,7 +66,7 @@ def difference(level: Level, base: Level, budget: str) -> Interval | None:
     return interval(pairs) if pairs else None
 
 
-def foretold(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
+def predicted(levels: Sequence[Level], budget: str) -> tuple[float, int] | None:
     """Return Spearman's rank correlation of objective and mean accuracy, with the number of distinct objectives.
 
     None for fewer than three objectives, for equal accuracies, and for objectives of different metrics.

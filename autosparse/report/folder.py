@@ -11,10 +11,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import ValidationError
+
 from autosparse.errors import MissingRequirement, UsageError
 from autosparse.report.cells import columns_of, rows_of
 from autosparse.report.finished import Finished
-from autosparse.report.schema import Report
+from autosparse.report.schema import SCHEMA_VERSION, Report
 from autosparse.steps import metrics_of
 from autosparse.store.files import drafted
 
@@ -166,11 +168,21 @@ def remove_folder(folder: Path) -> None:
 def _run(folder: Path) -> Run:
     known, report, problem = _load(folder / _TAGS), None, "it has not finished"
     if (folder / _REPORT).exists():
-        try:
-            report = Report.of(_load(folder / _REPORT))
-        except ValueError:
-            problem = f"its {_REPORT} is damaged"
+        report, problem = _read_report(_load(folder / _REPORT))
     return Run(folder, report, problem, tuple(map(str, known)) if isinstance(known, list) else ())
+
+
+def _read_report(value: Any) -> tuple[Report | None, str]:
+    # The report, or the reason why there is none.
+    other = f"its {_REPORT} was written by another version of autosparse"
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version != SCHEMA_VERSION:
+        return None, other
+    try:
+        return Report.of(value), ""
+    except ValidationError as error:
+        absent = version == SCHEMA_VERSION and all(one["type"] == "missing" for one in error.errors())
+        return None, other if absent else f"its {_REPORT} is damaged"
 
 
 def _time(folder: Path) -> float:
@@ -223,7 +235,8 @@ def write_file(path: Path, content: bytes | str) -> None:
 class Reached:
     """Results of a run's own method: budget -> mean test accuracy in %, and the budgets at which no other run has more.
 
-    `statuses` name the seeds without a result, by budget: `1 diverged`, or `diverged` for all of them.
+    `statuses` count the seeds that failed, diverged, collapsed or are at chance, by budget: `1 diverged`, or `diverged`
+    for all of them. Means without a network above chance are never the best.
     """
 
     run: Run
@@ -235,23 +248,24 @@ class Reached:
 def history(runs: Sequence[Run]) -> list[Reached]:
     """Return the results of each run; several runs of one network on one dataset are compared."""
     cells = [_cells(run) for run in runs]
-    reached = [{label: fmean(values) for label, values, _ in one if values} for one in cells]
+    reached = [{label: fmean(values) for label, values, *_ in one if values} for one in cells]
+    sound = [{label for label, *_, is_sound in one if is_sound} for one in cells]
     kinds = [_kind(run) for run in runs]
     rows = []
-    for run, kind, accuracies, row in zip(runs, kinds, reached, cells, strict=True):
-        others = [there for n, there in enumerate(reached) if runs[n] is not run and kinds[n] == kind]
-        rivals = {label: [there[label] for there in others if label in there] for label in accuracies}
-        best = tuple(label for label, value in accuracies.items() if rivals[label] and value >= max(rivals[label]))
-        rows.append(Reached(run, accuracies, best, {label: status for label, _, status in row if status}))
+    for number, (run, accuracies, row) in enumerate(zip(runs, reached, cells, strict=True)):
+        others = [n for n, other in enumerate(runs) if other is not run and kinds[n] == kinds[number]]
+        rivals = {label: [reached[n][label] for n in others if label in sound[n]] for label in sound[number]}
+        best = tuple(label for label, value in accuracies.items() if rivals.get(label) and value >= max(rivals[label]))
+        rows.append(Reached(run, accuracies, best, {label: status for label, _, status, _ in row if status}))
     return rows
 
 
-def _cells(run: Run) -> list[tuple[str, Sequence[float], str]]:
-    # Of the run's own method: budget, accuracies, and the status of the seeds without one.
+def _cells(run: Run) -> list[tuple[str, Sequence[float], str, bool]]:
+    # Of the run's own method: budget, accuracies, statuses, and whether some network is above chance.
     if run.report is None:
         return []
     row = next((row for row in rows_of(run.report) if row.name == run.report.method), None)
-    return [*zip(columns_of(run.report), row.cells, row.statuses, strict=True)] if row else []
+    return [*zip(columns_of(run.report), row.cells, row.statuses, row.sound, strict=True)] if row else []
 
 
 def _kind(run: Run) -> Any:

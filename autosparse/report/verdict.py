@@ -10,7 +10,7 @@ from typing import Any
 
 from autosparse.core.sanity import best_of, left_out
 from autosparse.plan.model import Check
-from autosparse.report.cells import by_cell
+from autosparse.report.cells import TRAINED, USELESS, by_cell, statuses_by_cell
 from autosparse.report.compare import CONFIDENCE, interval, paired
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Checked, Result, Sanity, Verdict
@@ -31,42 +31,46 @@ def judge_method(
     images: int,
     chance: float,
     seeds: int = 0,
-    collapsed: bool = False,
+    statuses: Sequence[str] = (),
 ) -> Verdict:
     """Judge a method within one budget; `baselines` are name -> (test, validation) accuracies.
 
     Noise is half of the 95 % confidence interval of the difference, paired by seed, and at least that of counting on
-    `images`. The words give the number of accuracies where it is below `seeds`. Networks that are `collapsed` or at
-    chance get no verdict.
+    `images`. The words give the number of accuracies where it is below `seeds`, and of networks whose `statuses` are
+    not `trained`. A method at chance or without a trained network gets no verdict.
     """
-    accuracy, words = _mean(accuracies), list[str]()
-    number = f" ({few})" if (few := _of(accuracies, seeds).removeprefix(", ")) else ""
-    if collapsed or is_chance(accuracy, images, chance):
+    accuracy, words, several = _mean(accuracies), list[str](), len({*statuses}) > 1
+    states = [f"{statuses.count(state)} of {len(statuses)} seeds {state}" for state in USELESS if state in statuses]
+    remarks = [_of(accuracies, seeds).removeprefix(", "), *(states if several else ())]
+    number = f" ({few})" if (few := ", ".join(filter(None, remarks))) else ""
+    if is_chance(accuracy, images, chance) or (statuses and TRAINED not in statuses):
+        collapsed = {*statuses} == {USELESS[0]}
         state = "collapsed, no path from input to output" if collapsed else f"at chance ({chance:.1f} %)"
         text = f"{accuracy:.1f} %, no verdict: {state}{number}"
         return Verdict(budget, accuracy, None, None, None, None, None, None, text)
+    shown = partial(_shown, images=images, chance=chance, seeds=seeds)
     random = noise = reached = oracle = closed = None
     best = max(baselines, key=lambda name: _mean(baselines[name][1]), default=None)
     test, gained = (baselines[best][0] if best is not None else {}), 0.0
+    reference = bool(test) and not is_chance(_mean(test), images, chance)
     if test:
         reached, gained = _mean(test), _difference(accuracies, test)
         level = abs(gained) <= _noise(accuracies, test, images)
         stands = "level with" if level else "above" if gained > 0 else "below"
-        words.append(f"{stands} the best baseline, {best} ({reached:.1f}{_of(test, seeds)})")
+        words.append(f"{stands} the best baseline, {best} ({shown(test)})")
     if shuffled:
         random, noise = _mean(shuffled), _noise(accuracies, shuffled, images)
-        gain, guesses = _difference(accuracies, shuffled), is_chance(random, images, chance)
+        gain = _difference(accuracies, shuffled)
         stands = _SIGNIFICANCE[(gain > noise) - (-gain > noise)]
-        state = f"{random:.1f}{', at chance' if guesses else ''}{_of(shuffled, seeds)}"
-        words.append(f"{stands} its own layer quotas, shuffled ({state})")
+        words.append(f"{stands} its own layer quotas, shuffled ({shown(shuffled)})")
     if oracles:
         first, trained = next(iter(oracles.items()))
-        oracle, gap = _mean(trained), _difference(trained, test) if test else 0.0
-        if test and gap > _noise(trained, test, images) and gained > _noise(accuracies, test, images):
+        oracle, gap = _mean(trained), _difference(trained, test) if reference else 0.0
+        if reference and gap > _noise(trained, test, images) and gained > _noise(accuracies, test, images):
             closed = gained / gap
-            words.append(f"closes {100 * closed:.0f} % of the gap to {first} ({oracle:.1f}{_of(trained, seeds)})")
+            words.append(f"closes {100 * closed:.0f} % of the gap to {first} ({shown(trained)})")
         else:
-            words.append(f"{first} reaches {oracle:.1f}{_of(trained, seeds)}")
+            words.append(f"{first} reaches {shown(trained)}")
     text = f"{', '.join([f'{accuracy:.1f} %', '; '.join(words)])}{number}" if words else f"{accuracy:.1f} %{number}"
     return Verdict(budget, accuracy, random, best, reached, oracle, closed, noise, text)
 
@@ -79,6 +83,12 @@ def is_chance(accuracy: float, images: int, chance: float) -> bool:
     """Return whether an accuracy is within the 95 % noise of guessing on `images` test images; all in percent."""
     share = chance / 100
     return accuracy <= chance + 100 * _QUANTILE * math.sqrt(share * (1 - share) / images)
+
+
+def _shown(accuracies: Accuracies, *, images: int, chance: float, seeds: int) -> str:
+    # The mean, with a remark where it is at chance or lacks seeds.
+    mean = _mean(accuracies)
+    return f"{mean:.1f}{', at chance' if is_chance(mean, images, chance) else ''}{_of(accuracies, seeds)}"
 
 
 def _of(accuracies: Accuracies, seeds: int) -> str:
@@ -122,7 +132,7 @@ def judge_results(
     and controls without a result at a seed of the method are skipped. `seeds` is the number of seeds in the spec.
     """
     cells, validation, shuffled = by_cell(results), by_cell(results, "validation_accuracy"), by_cell(controls)
-    sound = {(result.method, result.budget) for result in results if result.status != "collapsed"}
+    statuses = statuses_by_cell(results)
     verdicts = []
     for (name, budget), accuracies in cells.items():
         if name != method:
@@ -147,7 +157,7 @@ def judge_results(
                 images=images,
                 chance=chance,
                 seeds=seeds,
-                collapsed=(method, budget) not in sound,
+                statuses=statuses[name, budget],
             )
         )
     return verdicts

@@ -5,11 +5,12 @@ from __future__ import annotations
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from autosparse.core.graph.connectivity import Finding
 from autosparse.plan.model import Cell, Step
-from autosparse.report.cells import TRAINED, USELESS, missing_by_cell
+from autosparse.report.cells import TRAINED, USELESS, missing_by_cell, statuses_by_cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Failure, Missing, Result
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
@@ -63,15 +64,18 @@ def describe_failures(failures: Iterable[Failure], missing: Sequence[Missing], r
 
 def describe_useless(results: Iterable[Result]) -> Iterator[str]:
     """Yield a sentence for every method with networks at chance; those of the dense network question the recipe."""
-    at_chance: dict[str, dict[str, None]] = {}
-    for result in results:
-        if result.status == USELESS[1]:
-            at_chance.setdefault(result.method, {})[result.budget] = None
-    for method, budgets in at_chance.items():
+    budgets: dict[tuple[str, str], list[str]] = {}  # method and part of its seeds -> budgets
+    for (method, budget), statuses in statuses_by_cell(results).items():
+        if number := statuses.count(USELESS[1]):
+            part = f" at {number} of {len(statuses)} seeds" if number < len(statuses) else ""
+            budgets.setdefault((method, part), []).append(budget)
+    for (method, part), at in budgets.items():
         if method == "dense":
-            yield "the dense network is at chance: no comparison means anything; train it longer or at another rate"
+            meaning = "its mean is no reference" if part else "no comparison means anything"
+            yield f"the dense network is at chance{part}: {meaning}; train it longer or at another rate"
         else:
-            yield f"{method} at {enumerated(budgets)} is at chance: its networks have not learned"
+            meaning = "the mean includes networks that have not learned" if part else "its networks have not learned"
+            yield f"{method} at {enumerated(at)} is at chance{part}: {meaning}"
 
 
 def enumerated(budgets: Iterable[object]) -> str:
@@ -129,20 +133,49 @@ def _collapsed_rounds(finished: Finished) -> Iterator[str]:
 
 
 def _disconnected(finished: Finished) -> Iterator[str]:
-    networks: dict[str, list[tuple[Cell, Sequence[Finding], int]]] = {}
+    networks = []
     for cell in finished.cells:
         result = EvaluateResult.read(finished.open(cell.evaluate))
-        if result.findings:
-            networks.setdefault(cell.method, []).append((cell, result.findings, result.kept))
-    for method, several in networks.items():
-        cell, findings, _ = min(several, key=lambda one: one[2])
-        budgets = enumerated(dict.fromkeys(one.budget for one, *_ in several))
-        alike = {others[0].message for _, others, _ in several} == {findings[0].message}
-        where = "" if alike else f"worst at {cell.budget}, seed {cell.seed}: "
-        more = f" and {len(findings) - 1} more" if len(findings) > 1 and findings[0].kind != "network" else ""
-        custom = method == finished.plan.spec.method.name
-        remedy = "; `method.repair: reconnect` prevents it" if custom else ""
-        yield f"{method} at {budgets}: {where}{findings[0].message}{more}{remedy}"
+        networks.append(Examined(cell.method, cell.budget, cell.seed, result.kept, result.findings or ()))
+    yield from describe_disconnected(networks, finished.plan.spec.method.name)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Trained network, the number of its weights, and its disconnected parts."""
+
+    method: str
+    budget: str
+    seed: int
+    kept: int
+    findings: Sequence[Finding]
+
+
+def describe_disconnected(networks: Iterable[Examined], repairable: str) -> Iterator[str]:
+    """Yield a sentence for every method with disconnected networks; the spec may repair the masks of `repairable`."""
+    by_method: dict[str, list[Examined]] = {}
+    for network in networks:
+        by_method.setdefault(network.method, []).append(network)
+    for method, examined in by_method.items():
+        cut = [network for network in examined if network.findings]
+        if not cut:
+            continue
+        worst = min(cut, key=lambda network: network.kept)
+        budgets = dict.fromkeys(network.budget for network in cut)
+        number = sum(network.budget in budgets for network in examined)
+        part = f" ({len(cut)} of {number} networks)" if len(cut) < number else ""
+        alike = {_messages(network) for network in cut} == {_messages(worst)}
+        where = "" if alike else f"worst at {worst.budget}, seed {worst.seed}: "
+        first, *others = _messages(worst)
+        more = f" and {len(others)} more" if others else ""
+        remedy = "; `method.repair: reconnect` prevents it" if method == repairable else ""
+        yield f"{method} at {enumerated(budgets)}{part}: {where}{first}{more}{remedy}"
+
+
+def _messages(network: Examined) -> tuple[str, ...]:
+    # All parts of a disconnected network are disconnected.
+    first = network.findings[0]
+    return (first.message,) if first.kind == "network" else tuple(finding.message for finding in network.findings)
 
 
 def _noise(finished: Finished, results: Sequence[Result]) -> Iterator[str]:
@@ -154,7 +187,8 @@ def _noise(finished: Finished, results: Sequence[Result]) -> Iterator[str]:
     accuracy, images = statistics.median(trained) / 100, finished.source.test_images
     noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
     seeds = "one seed" if number == 1 else f"{number} seeds"
+    gain = "mean ± sd" if number == 1 else "a reliable sd"
     yield (
         f"{seeds}, {images:,} test images: differences below about {noise:.1f} points are noise, "
-        "and seeds add to it; set `seeds: [0, 1, 2]` for mean ± sd"
+        f"and seeds add to it; set `seeds: [0, 1, 2]` for {gain}"
     )

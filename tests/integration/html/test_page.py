@@ -104,6 +104,13 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
     assert "Provenance" == headings[-1]
 
 
+def test_the_spec_keeps_its_lines(report: Report) -> None:
+    """Line breaks and tabs stay, other invisible characters are marked, markup is text."""
+    page = report_page(report, spec="a: 1  \r\nb:\n\t- <b>x\x1b</b>\u202e\n")
+
+    assert "<pre>a: 1\nb:\n    - &lt;b&gt;x?&lt;/b&gt;?</pre>" in page
+
+
 def test_provenance_counts_environments(report: Report) -> None:
     """Cached artifacts may come from elsewhere: each environment has its row and its number of steps."""
     (here,) = report.provenance.environments

@@ -91,7 +91,7 @@ def test_a_tree_fills_in(clock: list[float], width: int) -> None:
     assert "3 of 12, 9.0 s" in whole
     assert ("loss 1.23" in whole) == (width > 100)
     assert "waiting for another" in whole
-    assert re.search(r"^  emission +0/3$", whole, re.MULTILINE)
+    assert re.search(r"^  export +0/3$", whole, re.MULTILINE)
 
 
 @pytest.mark.parametrize("width", [60, 120])

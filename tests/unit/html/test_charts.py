@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from autosparse.html import charts, effort_charts
-from autosparse.html.page import plots_of
+from autosparse.html.page import plots_of, report_page
 from autosparse.html.render import json_for_script, png_of, svg_of
 from autosparse.html.theme import svg_rules
 from autosparse.report.schema import LayerShare, Made, MaskCost, Missing, Profile, Report
@@ -138,8 +138,57 @@ def test_a_part_of_the_seeds_keeps_its_mark(digits: Report) -> None:
         if (row.get("row"), row.get("series")) == ("snip", "sparsity 0.9")
     )
 
-    assert ("", row["mean"]) == (row["label"], row["at"])
-    assert "1 diverged" in row["text"]
+    assert ("1 diverged", row["mean"]) == (row["label"], row["at"])
+    assert not row["outside"]
+    assert row["right"]  # its label would leave the plot
+
+
+@pytest.mark.parametrize("status", ["at chance", "collapsed"])
+def test_networks_that_have_not_learned_are_labelled(digits: Report, status: str) -> None:
+    """Also where their mark is inside the axis."""
+    results = [replace(one, status=status if one.method == "snip" else "trained") for one in digits.results]
+    rows = [row for row in rows_of(charts.accuracy_plot(replace(digits, results=results))) if "mean" in row]
+    inside = [row for row in rows if row["row"] == "snip"]
+
+    assert inside
+    assert all((status, row["mean"]) == (row["label"], row["at"]) for row in inside)
+
+
+def test_the_note_explains_the_arrows(digits: Report) -> None:
+    """Those of low values and those of networks without a result."""
+    without_low = replace(digits, results=[one for one in digits.results if one.method != "magnitude"])
+    lost = [Missing("odd", "0.9", 0.9, 0, False, "failed", "x")]
+
+    def note(report: Report) -> str:
+        plot = charts.accuracy_plot(report)
+        assert plot is not None
+        return plot.note.partition("stand for ")[2].partition(".")[0]
+
+    even = replace(without_low, results=[replace(one, test_accuracy=90.0) for one in without_low.results], controls=[])
+    assert "" == note(even)
+    assert "networks without a result" == note(replace(even, missing=lost))
+    assert "values below the axis" == note(digits)
+    assert "values below the axis or networks without a result" == note(replace(digits, missing=lost))
+
+
+def test_marks_of_many_series_differ() -> None:
+    """By colour and shape together; 42 pairs."""
+    colour, shape = charts.colours_of([str(number) for number in range(42)])
+    encodings: list[Any] = [colour.to_dict(), shape.to_dict()]
+    ranges = [one["scale"]["range"] for one in encodings]
+
+    assert 42 == len({*zip(*ranges, strict=True)})
+
+
+def test_numbers_that_are_not_finite_are_null(digits: Report) -> None:
+    """A page with them is valid JSON."""
+    odd = replace(
+        digits,
+        results=[replace(one, test_accuracy=float("nan")) if one.method == "snip" else one for one in digits.results],
+    )
+
+    assert "</html>" in report_page(odd)
+    assert [None, None, 1.5] == json.loads(json_for_script({"a": [float("nan"), float("inf"), 1.5]}))["a"]
 
 
 def test_spreads_are_bars(digits: Report) -> None:

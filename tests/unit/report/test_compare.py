@@ -14,8 +14,8 @@ from autosparse.report.compare import (
     compare_results,
     compare_settings,
     difference,
-    foretold,
     interval,
+    predicted,
     study_json,
 )
 from autosparse.report.schema import Provenance, Report, Result
@@ -76,9 +76,9 @@ THREE = [tuned(0.5, 70.0), tuned(0.6, 72.0), tuned(0.7, 71.0)]
         pytest.param([*THREE, tuned(0.9, 75.0, "precision")], None, id="other objectives"),
     ],
 )
-def test_how_well_an_objective_foretold_accuracy(levels: list[Level], expected: tuple[float, int] | None) -> None:
+def test_an_objective_predicts_accuracy(levels: list[Level], expected: tuple[float, int] | None) -> None:
     """Over at least three scorers that were measured by the same thing."""
-    prediction = foretold(levels, "0.9")
+    prediction = predicted(levels, "0.9")
 
     assert (prediction and pytest.approx(prediction[0])) == (expected and expected[0])
     assert (prediction and prediction[1]) == (expected and expected[1])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,3 +98,42 @@ def test_the_best_is_of_the_same_network_and_dataset(two: Workspace) -> None:
         assert [(), ()] == [one.best for one in history([first, elsewhere])]
     (elsewhere.folder / "resolved.json").unlink()
     assert [(), ()] == [one.best for one in history([first, elsewhere])]
+
+
+@pytest.mark.parametrize("status", ["at chance", "collapsed"])
+def test_a_run_without_a_trained_network_is_never_the_best(two: Workspace, status: str) -> None:
+    """Nor is it a rival that another run is better than."""
+    first, second = find_run("digits-1"), find_run("digits-2")
+    assert first.report
+    useless = replace(first.report, results=[replace(one, status=status) for one in first.report.results])
+    rows = history([replace(first, report=useless), second])
+
+    assert [(), ()] == [one.best for one in rows]
+    assert {"0.9": status, "0.95": status, "0.98": status} == rows[0].statuses
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda report: report | {"schema_version": 2}, "was written by another version of autosparse"),
+        (lambda report: {k: v for k, v in report.items() if k != "provenance"}, "was written by another version"),
+        (
+            lambda report: report | {"results": [{"method": "erk"}]},
+            "its report.json was written by another version of autosparse",
+        ),
+        (lambda report: report | {"results": "x"}, "its report.json is damaged"),
+        (lambda report: report | {"schema_version": "x"}, "its report.json is damaged"),
+        (lambda _: [], "its report.json is damaged"),
+        (lambda _: {}, "its report.json is damaged"),
+    ],
+)
+def test_a_report_of_another_version_is_not_damaged(
+    two: Workspace, capsys: pytest.CaptureFixture[str], change: Callable[[dict[str, Any]], Any], problem: str
+) -> None:
+    """It lacks fields or has another schema; both are shown again by a new run."""
+    path = two.folder / "runs" / "digits-1" / "report.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    shown = call(capsys, "report digits-1")
+
+    assert problem in shown.err
+    assert "run the command that started it again" in shown.err

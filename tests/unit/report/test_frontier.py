@@ -66,7 +66,7 @@ def test_the_report_draws_it(capsys: pytest.CaptureFixture[str]) -> None:
     plain = capsys.readouterr().out
 
     assert "accuracy against mask cost at sparsity 0.98" in drawn
-    bars = {line.split()[1]: line.split()[2:] for line in drawn.splitlines() if "█" in line}
+    bars = {line.split()[0]: line.split()[2:] for line in drawn.splitlines() if "█" in line}
     assert "95.00*" == bars["search"][0]
     assert "95.00" == bars["irp"][0]
     assert len(bars["search"][1]) == len(bars["irp"][1]) > len(bars["erk"][1])

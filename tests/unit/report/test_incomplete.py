@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from autosparse.console.report import show_report
+from autosparse.core.graph.connectivity import Finding
 from autosparse.html.page import plots_of, report_page
 from autosparse.report.cells import counted, frontier, ranked, report_csv, report_markdown, rows_of
 from autosparse.report.compare import compare_results
 from autosparse.report.schema import Failure, Missing, Report, Result
 from autosparse.report.verdict import judge_method, judge_results
-from autosparse.report.warnings import describe_failures, describe_useless
+from autosparse.report.warnings import Examined, describe_disconnected, describe_failures, describe_useless
 from tests.conftest import Workspace, call
 from tests.docs.outputs import INCOMPLETE
 
@@ -89,11 +90,54 @@ def test_useless_networks_are_marked_and_never_the_best(report: Report, capsys: 
     assert all(text.endswith(", 1 collapsed, 1 at chance") for text in first.texts)
     assert "*" not in capsys.readouterr().out.replace("* best", "").replace("* no cheaper", "")
     assert {"collapsed", "at chance"} <= {line.rpartition(",")[2] for line in report_csv(one).splitlines()}
-    assert ["magnitude at 0.9 and 100 macs is at chance: its networks have not learned"] == [
-        *describe_useless(one.results)
+
+
+def test_warnings_count_the_seeds_at_chance(report: Report) -> None:
+    """Some of several seeds condemn neither the method nor, of the dense network, the whole comparison."""
+    one = report.results[0]
+
+    def warned(method: str, *statuses: str) -> list[str]:
+        return [*describe_useless(replace(one, method=method, seed=n, status=s) for n, s in enumerate(statuses))]
+
+    assert [] == warned("snip", "trained", "collapsed")
+    assert ["snip at 0.9 is at chance: its networks have not learned"] == warned("snip", "at chance", "at chance")
+    assert ["snip at 0.9 is at chance at 1 of 3 seeds: the mean includes networks that have not learned"] == warned(
+        "snip", "trained", "at chance", "trained"
+    )
+    assert [
+        "the dense network is at chance: no comparison means anything; train it longer or at another rate"
+    ] == warned("dense", "at chance")
+    assert [
+        "the dense network is at chance at 2 of 3 seeds: its mean is no reference; train it longer or at another rate"
+    ] == warned("dense", "at chance", "trained", "at chance")
+
+
+BRANCH, STAGE = (Finding("branch", (name,), f"branch {name} is disconnected") for name in ("a", "b"))
+CUT = Finding("network", ("a",), "the network is disconnected (layer collapse)")
+
+
+@pytest.mark.parametrize(
+    ("findings", "words"),
+    [
+        ([[], []], []),
+        ([[BRANCH], [BRANCH]], ["snip at 0.9: branch a is disconnected"]),
+        ([[BRANCH], []], ["snip at 0.9 (1 of 2 networks): branch a is disconnected"]),
+        ([[BRANCH], [BRANCH, STAGE]], ["snip at 0.9: worst at 0.9, seed 1: branch a is disconnected and 1 more"]),
+        (
+            [[BRANCH, STAGE], [BRANCH, STAGE], []],
+            ["snip at 0.9 (2 of 3 networks): branch a is disconnected and 1 more"],
+        ),
+        ([[CUT, BRANCH], [CUT]], ["snip at 0.9: the network is disconnected (layer collapse)"]),
+    ],
+)
+def test_disconnected_networks_are_counted(findings: list[list[Finding]], words: list[str]) -> None:
+    """All of a network's parts are compared; `worst` shows where networks differ."""
+    networks = [Examined("snip", "0.9", seed, 10 - seed, parts) for seed, parts in enumerate(findings)]
+
+    assert words == [*describe_disconnected(networks, "learned")]
+    assert [f"{one}; `method.repair: reconnect` prevents it" for one in words] == [
+        *describe_disconnected(networks, "snip")
     ]
-    dense = replace(one.results[0], method="dense", budget="0.0", status="at chance")
-    assert next(describe_useless([dense])).startswith("the dense network is at chance")
 
 
 def test_a_report_in_which_nothing_was_trained_is_shown(report: Report, capsys: pytest.CaptureFixture[str]) -> None:

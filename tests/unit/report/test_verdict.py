@@ -73,9 +73,43 @@ def test_networks_at_chance_get_no_verdict(accuracy: float) -> None:
 
 def test_collapsed_networks_get_no_verdict() -> None:
     """Whatever their constant output happens to score."""
-    verdict = judge_method("0.98", {0: 30.0}, {0: 10.0}, {}, {}, images=100, chance=10.0, collapsed=True)
+    verdict = judge_method("0.98", {0: 30.0}, {0: 10.0}, {}, {}, images=100, chance=10.0, statuses=["collapsed"])
 
     assert "30.0 %, no verdict: collapsed, no path from input to output" == verdict.words
+
+
+@pytest.mark.parametrize(
+    ("statuses", "seeds", "end"),
+    [
+        (["trained", "trained"], 2, "shuffled (50.0)"),
+        (["trained", "collapsed"], 2, " (1 of 2 seeds collapsed)"),
+        (["at chance", "trained"], 2, " (1 of 2 seeds at chance)"),
+        (["collapsed", "trained"], 3, " (2 of 3 seeds, 1 of 2 seeds collapsed)"),
+        (
+            ["collapsed", "at chance"],
+            2,
+            "no verdict: at chance (10.0 %) (1 of 2 seeds collapsed, 1 of 2 seeds at chance)",
+        ),
+    ],
+)
+def test_a_verdict_counts_the_networks_that_have_not_learned(statuses: list[str], seeds: int, end: str) -> None:
+    """Of some seeds; without a trained network the method gets no verdict."""
+    levels, shuffled = {0: 96.0, 1: 60.0}, {0: 50.0, 1: 50.0}
+    verdict = judge_method(
+        "0.98", levels, shuffled, {}, {}, images=300, chance=10.0, seeds=seeds, statuses=statuses
+    )  # fmt: skip
+
+    assert verdict.words.endswith(end)
+
+
+def test_references_at_chance_are_marked() -> None:
+    """A baseline or an oracle that has not learned is no measure, and no gap begins there."""
+    words = judged({0: 60.0}, {0: 10.1}, {"erk": ({0: 10.0}, {0: 10.0})}, {0: 95.0}).words
+
+    assert "above the best baseline, erk (10.0, at chance)" in words
+    assert "shuffled (10.1, at chance)" in words
+    assert "irp reaches 95.0" in words
+    assert "irp reaches 9.0, at chance" in judged({0: 60.0}, {}, None, {0: 9.0}).words
 
 
 def test_noise_by_hand() -> None:
