@@ -77,7 +77,8 @@ def validate(
         except SpecError as error:
             errors += error.errors
         except UsageError as error:
-            errors.append(Problem(error.message.removeprefix(f"{path} "), error.hint, path))
+            message = error.message.replace(f"{path} ", "it ", 1) if path else error.message
+            errors.append(Problem(message, error.hint, path))
     errors = [*dict.fromkeys(errors)]  # an option's mistake is the same in every spec
     if json_:
         show_json({"schema_version": 1, "valid": valid, "errors": [_error_json(error) for error in errors]})

@@ -129,7 +129,7 @@ def _collapsed_rounds(finished: Finished) -> Iterator[str]:
         if not used:
             yield f"{source}: no round learns, so its labels carry no information; train for more epochs"
         elif used < made:
-            yield f"{source}: training no longer improves from round {used + 1} of {made} (dropped from the labels)"
+            yield f"{source}: networks stay at chance from round {used + 1} of {made} (dropped from the labels)"
 
 
 def _disconnected(finished: Finished) -> Iterator[str]:

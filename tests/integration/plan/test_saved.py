@@ -176,7 +176,7 @@ def test_another_version_that_makes_other_keys_is_told(here: Workspace, capsys: 
     [
         ("run p.json --budget 0.5", "a saved plan is run as it is: p.json takes no `--budget`"),
         ("run p.json --set training.lr=1", "takes no `--set`"),
-        ("validate p.json", "p.json is a saved plan, not a spec"),
+        ("validate p.json", "p.json: it is a saved plan, not a spec"),
         ("render p.json", "`autosparse run p.json` runs it"),
         ("run report.json", "report.json is the report of a run, neither a spec nor a saved plan"),
         ("plan small.yaml --out small.yaml", "small.yaml exists and is not a saved plan"),

@@ -46,7 +46,7 @@ def value(text: str) -> Any:
 
 
 def read(text: str) -> None:
-    """Parse the text of a file and raise what is wrong in it."""
+    """Parse the text of a file and raise its mistakes."""
     document = parse_document(text, "f.yaml")
     if document.problems:
         raise SpecError.listing(document.problems)
