@@ -136,9 +136,7 @@ def test_rounds_after_a_collapse_are_left_out(here: Workspace, capsys: pytest.Ca
     assert accuracies[used - 1] > 20 > max(accuracies[used:])
     assert used + 1 == len(about["survivors"])
     assert about["survivors"][-1] == ended.json["irp"][used - 1]["kept"]
-    assert f"networks stay at chance from round {used + 1} of 7 (dropped from the labels)" in " ".join(
-        shown.split()
-    )
+    assert f"networks stay at chance from round {used + 1} of 7 (dropped from the labels)" in " ".join(shown.split())
 
 
 def test_a_network_that_never_learns_teaches_nothing(here: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

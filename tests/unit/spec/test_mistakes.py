@@ -655,7 +655,7 @@ def test_validate_prints_errors_as_json(capsys: pytest.CaptureFixture[str]) -> N
             "line": None,
             "column": None,
             "path": None,
-            "message": "does not exist",
+            "message": "it does not exist",
             "hint": "run `autosparse init` to write a spec",
         },
     ] == json.loads(out)["errors"]
