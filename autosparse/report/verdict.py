@@ -109,10 +109,14 @@ def _difference(accuracies: Accuracies, other: Accuracies) -> float:
 def _noise(accuracies: Accuracies, other: Accuracies, images: int) -> float:
     pairs = paired(accuracies, other)
     half = interval(pairs).half if len(pairs) > 1 else None
-    # Standard error of the difference of two accuracies, each on `images` images.
-    share = statistics.fmean([*accuracies.values(), *other.values()]) / 100
-    counted = math.sqrt(2 * share * (1 - share) / images / max(1, len(pairs)))
-    return max(half or 0.0, 100 * _QUANTILE * counted)
+    accuracy = statistics.fmean([*accuracies.values(), *other.values()])
+    return max(half or 0.0, counting_noise(accuracy, images * max(1, len(pairs))))
+
+
+def counting_noise(accuracy: float, images: int) -> float:
+    """Return the 95 % noise of a difference of two accuracies, each counted on `images` test images; in percent."""
+    share = accuracy / 100
+    return 100 * _QUANTILE * math.sqrt(2 * share * (1 - share) / images)
 
 
 def judge_results(

@@ -13,6 +13,7 @@ from autosparse.plan.model import Cell, Step
 from autosparse.report.cells import TRAINED, USELESS, missing_by_cell, statuses_by_cell
 from autosparse.report.finished import Finished
 from autosparse.report.schema import Failure, Missing, Result
+from autosparse.report.verdict import counting_noise
 from autosparse.steps.emit import EmitResult, FailedEmission, read_emission
 from autosparse.steps.label import LabelResult
 from autosparse.steps.mask import MaskResult
@@ -183,9 +184,8 @@ def _noise(finished: Finished, results: Sequence[Result]) -> Iterator[str]:
     trained = [result.test_accuracy for result in results if result.status == TRAINED]
     if number >= 3 or not trained:
         return
-    # Standard error of an accuracy on n images, two-sided 95 %, for the difference of two.
-    accuracy, images = statistics.median(trained) / 100, finished.source.test_images
-    noise = 100 * 1.96 * (2 * accuracy * (1 - accuracy) / images) ** 0.5
+    images = finished.source.test_images
+    noise = counting_noise(statistics.median(trained), images)
     seeds = "one seed" if number == 1 else f"{number} seeds"
     gain = "mean ± sd" if number == 1 else "a reliable sd"
     yield (
