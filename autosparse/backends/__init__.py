@@ -18,24 +18,25 @@ from autosparse.backends._base import (
     backends,
     local,
 )  # fmt: skip
+from autosparse.backends.limits import Limit, Limits, available_memory, free_processes, this_process, usable_cores
+from autosparse.backends.load import fitting_threads, is_busy, system_load
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
     Machine,
     PeakMemory,
     Placement,
-    available_memory,
     environment,
     memory_of,
     missing_extras,
     release_memory,
     resident_memory,
-    system_load,
     this_machine,
 )  # fmt: skip
 
 __all__ = [
-    "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Machine", "Note", "Observer",
-    "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool", "available_memory",
-    "backends", "environment", "local", "memory_of", "missing_extras", "ray", "release_memory", "resident_memory",
-    "system_load", "this_machine",
+    "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Limit", "Limits", "Machine",
+    "Note", "Observer", "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool",
+    "available_memory", "backends", "environment", "fitting_threads", "free_processes", "is_busy", "local", "memory_of",
+    "missing_extras", "ray", "release_memory", "resident_memory", "system_load", "this_machine", "this_process",
+    "usable_cores",
 ]  # fmt: skip
