@@ -18,7 +18,15 @@ from autosparse.backends._base import (
     backends,
     local,
 )  # fmt: skip
-from autosparse.backends.limits import Limit, Limits, available_memory, free_processes, this_process, usable_cores
+from autosparse.backends.limits import (
+    Limit,
+    Limits,
+    available_memory,
+    free_processes,
+    most_processes,
+    this_process,
+    usable_cores,
+)  # fmt: skip
 from autosparse.backends.load import fitting_threads, is_busy, system_load
 from autosparse.backends.machine import (
     EVALUATION_BATCH,
@@ -28,6 +36,7 @@ from autosparse.backends.machine import (
     environment,
     memory_of,
     missing_extras,
+    private_memory,
     release_memory,
     resident_memory,
     this_machine,
@@ -37,6 +46,6 @@ __all__ = [
     "EVALUATION_BATCH", "Backend", "Distributed", "Emit", "Event", "Failed", "Finished", "Limit", "Limits", "Machine",
     "Note", "Observer", "PeakMemory", "Placement", "Progress", "Raised", "Started", "Waiting", "WorkerPool",
     "available_memory", "backends", "environment", "fitting_threads", "free_processes", "is_busy", "local", "memory_of",
-    "missing_extras", "ray", "release_memory", "resident_memory", "system_load", "this_machine", "this_process",
-    "usable_cores",
+    "missing_extras", "most_processes", "private_memory", "ray", "release_memory", "resident_memory", "system_load",
+    "this_machine", "this_process", "usable_cores",
 ]  # fmt: skip

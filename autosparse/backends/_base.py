@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from autosparse.backends.machine import Placement, keep_memory
+from autosparse.backends.machine import Placement, keep_memory, this_machine
 from autosparse.errors import AutosparseError, MissingDevice
 from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
@@ -146,6 +146,8 @@ def local(placement: Placement) -> _Local:
 
 
 def _prepare(placement: Placement) -> None:
+    # numpy's linear algebra else starts a thread for each core of the machine, within any quota, when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(this_machine().threads))
     # Deterministic results: a fixed number of threads, and kernels without races.
     torch.set_num_threads(placement.threads)
     keep_memory()

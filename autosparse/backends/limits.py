@@ -113,26 +113,14 @@ def memory_without_others(root: Path = ROOT) -> int:
 
 
 def most_processes(root: Path = ROOT) -> Limit | None:
-    """Return the limit of processes and threads; None without a limit."""
-    limits = [
-        Limit(number, group.source("pids.max"))
-        for group in groups_of("pids", root)
-        if (number := group.number("pids.max")) is not None
-    ]
-    if (number := _user_limit(root)) is not None:
-        limits.append(Limit(number, "ulimit -u"))
+    """Return the limit of processes and threads; None where the system reports none."""
+    limits = [limit for limit, _ in _processes(root)]
     return _smallest(limits) if limits else None
 
 
 def free_processes(root: Path = ROOT) -> int | None:
-    """Return the number of processes and threads that may still start; None without a limit."""
-    free = [
-        number - (group.number("pids.current") or 0)
-        for group in groups_of("pids", root)
-        if (number := group.number("pids.max")) is not None
-    ]
-    if (number := _user_limit(root)) is not None:
-        free.append(number - _threads_of_user(root))
+    """Return the number of processes and threads that may still start; None where the system reports no limit."""
+    free = [limit.value - count for limit, count in _processes(root)]
     return max(0, min(free)) if free else None
 
 
@@ -169,6 +157,22 @@ def _total(root: Path) -> int:
     )
 
 
+def _processes(root: Path) -> list[tuple[Limit, int]]:
+    # Limits of processes and threads, and the number that counts towards each.
+    limits = []
+    for name in ("threads-max", "pid_max"):
+        if (number := limited(read_system(root / "proc/sys/kernel" / name))) is not None:
+            total = read_system(root / "proc/loadavg").partition("/")[2].split()[:1]
+            limits.append((Limit(number, "the machine"), limited("".join(total)) or 0))
+    for group in groups_of("pids", root):
+        if (number := group.number("pids.max")) is not None:
+            limits.append((Limit(number, group.source("pids.max")), group.number("pids.current") or 0))
+    number, user = _resource_limit(root, "Max processes"), _user(root / "proc/self/status")
+    if number is not None and user not in ("", "0"):  # the kernel does not apply it to root
+        limits.append((Limit(number, "ulimit -u"), _threads_of(user, root)))
+    return limits
+
+
 def _resource_limits(root: Path) -> list[tuple[int, str, str]]:
     # Bytes, source, and the entry of /proc/self/status that counts towards it.
     asked = [("Max address space", "ulimit -v", "VmSize"), ("Max data size", "ulimit -d", "VmData")]
@@ -181,14 +185,7 @@ def _resource_limit(root: Path, name: str) -> int | None:
     return limited(match[1]) if match else None
 
 
-def _user_limit(root: Path) -> int | None:
-    # The limit of all threads of a user, which the kernel does not apply to root.
-    number = _resource_limit(root, "Max processes")
-    return None if number is None or _user(root / "proc/self/status") in ("", "0") else number
-
-
-def _threads_of_user(root: Path) -> int:
-    user = _user(root / "proc/self/status")
+def _threads_of(user: str, root: Path) -> int:
     states = (path for path in (root / "proc").glob("[0-9]*/status") if _user(path) == user)
     return sum(int(match[1]) for path in states if (match := re.search(r"^Threads:\s*(\d+)", read_system(path), re.M)))
 

@@ -210,6 +210,11 @@ def resident_memory(*, children: bool = False) -> int:
     return sum(_kilobytes(f"/proc/{process}/status", "VmRSS") for process in processes) or _highest()
 
 
+def private_memory() -> int:
+    """Return the resident bytes that no other process shares, without pages of libraries; 0 where unknown."""
+    return _kilobytes("/proc/self/status", "RssAnon")
+
+
 def _highest() -> int:
     if highest := _kilobytes("/proc/self/status", "VmHWM"):
         return highest

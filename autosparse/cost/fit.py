@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from autosparse.backends import EVALUATION_BATCH, Machine, Placement, memory_of
-from autosparse.cost.fitted import Adjustment, Fitted, with_workers
+from autosparse.backends import EVALUATION_BATCH, Machine, Placement, free_processes, memory_of, most_processes
+from autosparse.cost.fitted import Adjustment, Fitted, processes_of, with_workers
 from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
@@ -48,7 +48,8 @@ def fit_plan(
             cost = price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
         placement = Placement(target.device, target.threads, devices=target.devices)
         memory = target.memory_bytes or (math.inf if target.elsewhere else memory_of(target.device))
-        return with_workers(Fitted(plan, current, cost, placement, memory), machine.cores)
+        processes = None if target.elsewhere else free_processes()
+        return with_workers(Fitted(plan, current, cost, placement, memory), machine.cores, processes)
 
     asked, settings = spec, dict[str, float]()
     if timed:
@@ -63,6 +64,7 @@ def fit_plan(
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
     fitted, heavy = _within_memory(fitted)
     problem = _too_large(fitted, heavy, with_settings(spec, settings), attempt) if heavy else fitted.problem
+    problem = problem or _too_many(fitted, machine.cores)
     return replace(fitted, problem=problem)
 
 
@@ -109,7 +111,8 @@ def _within_memory(fitted: Fitted) -> tuple[Fitted, dict[str, float]]:
 
 
 def _too_heavy(fitted: Fitted) -> dict[str, float]:
-    return {name: peak for name, peak in _peaks(fitted).items() if peak > fitted.memory}
+    checking = fitted.checking
+    return {name: peak + checking for name, peak in _peaks(fitted).items() if peak + checking > fitted.memory}
 
 
 def _memory_word(fitted: Fitted) -> str:
@@ -140,9 +143,10 @@ def _peaks(fitted: Fitted) -> dict[str, float]:
 def _too_large(fitted: Fitted, heavy: Mapping[str, float], spec: Spec, attempt: Callable[[Spec], Fitted]) -> FitError:
     """Return the error with sizes that would fit: of memory and, if a smaller batch is enough, of the batch."""
     message, size = _excess(fitted, heavy)
-    if fitted.memory <= fitted.price.base:
-        base = binary_size(fitted.price.base)
-        return FitError(message, f"torch and image readers take {base} here; {size} would fit")
+    if fitted.memory <= fitted.price.base + fitted.checking:
+        base = binary_size(fitted.price.base + fitted.checking)
+        checking = ", with a process to check emitted models" if fitted.checking else ""
+        return FitError(message, f"torch and image readers take {base} here{checking}; {size} would fit")
     if batch := _batch_that_fits(fitted, heavy, spec, attempt):
         return FitError(message, f"{size} or `--set {batch}` would fit, the latter with other results")
     return FitError(message, f"{size} would fit")
@@ -155,7 +159,7 @@ def _batch_that_fits(
     work, rates = fitted.price.works[name], fitted.price.network_rates(name)
     if not work.load.batch or not rates.get("train_bytes"):
         return None
-    fixed = fitted.price.base + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
+    fixed = fitted.price.base + fitted.checking + peak_bytes(work, {**rates, "train_bytes": 0.0}, streamed=True)
     batch = int((fitted.memory - fixed) / rates["train_bytes"])
     if not 2 <= batch < work.load.batch:
         return None
@@ -173,8 +177,20 @@ def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
     return spec.model_copy(update={"irp": changed}) if proxy else changed
 
 
+def _too_many(fitted: Fitted, cores: int) -> FitError | None:
+    """Return the error for a limit of processes and threads at which not even one step could start all of its own."""
+    target = fitted.plan.spec.target
+    limit, free = (None, None) if target.elsewhere else (most_processes(), free_processes())
+    need = processes_of(fitted, cores) * (target.devices if target.device == "cpu" else 1)
+    if limit is None or free is None or need <= free or not fitted.to_run:
+        return None
+    message = f"a step starts up to {need} processes and threads, and {free} are left of the limit of {limit.value}"
+    return FitError(f"{message} ({limit.source})", "raise the limit, or `--set target.threads=1`")
+
+
 def _excess(fitted: Fitted, heavy: Mapping[str, float]) -> tuple[str, str]:
     # The step with the highest peak in words, and the option with a `target.memory` in which it fits.
     name, peak = max(heavy.items(), key=lambda item: item[1])
-    message = f"step `{name}` takes about {binary_size(peak)} of memory at its peak, above {_memory_word(fitted)}"
+    who = f"step `{name}` and the check of emitted models take" if fitted.checking else f"step `{name}` takes"
+    message = f"{who} about {binary_size(peak)} of memory at the peak, above {_memory_word(fitted)}"
     return message, f"`--set target.memory={-(-1.05 * peak // 2**20):.0f}MiB`"

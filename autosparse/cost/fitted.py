@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -51,8 +51,15 @@ class Fitted:
 
     @property
     def left(self) -> Estimate:
-        """The estimate of the remaining work."""
-        return self.price.to_run(self.statuses)
+        """The estimate of the remaining work; its peak holds the process that checks emitted models."""
+        left = self.price.to_run(self.statuses)
+        return replace(left, peak_bytes=left.peak_bytes + self.checking)
+
+    @property
+    def checking(self) -> int:
+        """The bytes of the process that checks emitted models, which may run next to every step."""
+        batch, stream = self.placement.evaluation_batch, self.placement.stream
+        return self.price.checking(self.estimates, evaluated=batch, streamed=stream)
 
     @cached_property
     def seconds(self) -> float:
@@ -82,11 +89,15 @@ class Fitted:
 
 
 _SAVES = 0.8  # several workers are worthwhile if they need at most this share of the time
+_FEW = 4  # threads of a process that wait for others
 _BRIEF = 20.0  # seconds below which the start of workers, itself seconds long, does not pay
 
 
-def with_workers(fitted: Fitted, cores: int) -> Fitted:
-    """Return the plan with the workers that its target asks for, as far as memory permits, or the number for `auto`."""
+def with_workers(fitted: Fitted, cores: int, processes: int | None = None) -> Fitted:
+    """Return the plan with the workers that its target asks for, or the number for `auto`.
+
+    Memory limits them, and the number of `processes` and threads that may still start, if there is a limit.
+    """
     target = fitted.plan.spec.target
     asked = target.workers
     assert isinstance(target.threads, int)
@@ -97,12 +108,31 @@ def with_workers(fitted: Fitted, cores: int) -> Fitted:
         return replace(fitted, adjustments=(*fitted.adjustments, Adjustment("target.workers", asked, 1, "devices")))
     peaks = sorted((estimate.peak_bytes for estimate in fitted.estimates.values()), reverse=True)
     wanted = max(1, cores // target.threads) if asked == "auto" else asked
-    room = next((n for n in range(len(peaks)) if sum(peaks[: n + 1]) > fitted.memory), wanted)
-    number = max(1, min(wanted, room))
+    room = next((n for n in range(1, len(peaks)) if _held(fitted, peaks[: n + 1]) > fitted.memory), wanted)
+    able = wanted if processes is None else processes // processes_of(fitted, cores)
+    number = max(1, min(wanted, room, able))
     if asked == "auto":
         return replace(fitted, workers=number if fitted.lasting(number) <= _SAVES * fitted.seconds else 1)
-    adjustments = (Adjustment("target.workers", asked, number, "memory"),) if number < asked else ()
+    limit = "memory" if room <= able else "processes"
+    adjustments = (Adjustment("target.workers", asked, number, limit),) if number < asked else ()
     return replace(fitted, workers=number, adjustments=(*fitted.adjustments, *adjustments))
+
+
+def _held(fitted: Fitted, peaks: Sequence[int]) -> int:
+    # Bytes of several workers, each with its process to check emitted models, and of the run's process. All of them
+    # share the pages of libraries.
+    price = fitted.price
+    return sum(peaks) + len(peaks) * (fitted.checking - price.base + price.private) + price.base
+
+
+def processes_of(fitted: Fitted, cores: int) -> int:
+    """Return the processes and threads that one worker may start: torch's threads, a linear algebra library's, a few.
+
+    Its process to check emitted models starts as many.
+    """
+    threads = fitted.plan.spec.target.threads
+    assert isinstance(threads, int)
+    return (threads + cores + _FEW) * (2 if fitted.checking else 1)
 
 
 @dataclass(frozen=True)

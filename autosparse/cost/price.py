@@ -9,22 +9,32 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import Any, TypeGuard
 
-from autosparse.backends import EVALUATION_BATCH, Placement, backends, environment, system_load, this_machine
+from autosparse.backends import (
+    EVALUATION_BATCH,
+    Placement,
+    backends,
+    environment,
+    private_memory,
+    system_load,
+    this_machine,
+)
 from autosparse.cost.work import Work, count_work
 from autosparse.datasets import datasets
 from autosparse.foreign_code import foreign_code
 from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
-from autosparse.plan.model import Plan
+from autosparse.plan.model import Plan, Step
 from autosparse.plan.reasons import SAME
 from autosparse.plan.status import Status, to_run
 from autosparse.spec import Pretrained
+from autosparse.steps import operations
 from autosparse.steps.data import DataResult
+from autosparse.steps.emit import EmitResult
 from autosparse.store import Index, Record, Store, digest
 from autosparse.user_code import label
 
@@ -57,6 +67,10 @@ class Price:
     works: Mapping[str, Work] = field(repr=False, default_factory=dict)
     network_rates: Callable[[str], Rates] = field(repr=False, default=lambda name: {})
     """step name -> the rates of its network on this machine, probed if unknown"""
+    private: int = 0
+    """bytes of a process before its first step, without the pages of libraries, which processes share"""
+    emitting: tuple[str, ...] = ()
+    """steps to run whose models another process checks, which lives until the run ends"""
 
     def of(self, names: Iterable[str]) -> Estimate:
         """Combine several steps: the sum of seconds and bytes, the highest peak."""
@@ -72,6 +86,15 @@ class Price:
         """Return the estimate of the remaining work, with the time until the first step begins."""
         left = self.of(names := to_run(statuses))
         return replace(left, seconds=left.seconds + (self.startup if names else 0.0))
+
+    def checking(self, names: Collection[str], *, evaluated: int | None = None, streamed: bool = False) -> int:
+        """Return the bytes of the process that checks the models emitted by some steps, at a placement; 0 for none."""
+        peaks = (
+            peak_bytes(self.works[name], self.network_rates(name), evaluated=evaluated, streamed=streamed)
+            for name in self.emitting
+            if name in names
+        )
+        return round(max((self.private + peak for peak in peaks), default=0))
 
 
 NO_PRICE = Price({}, 0.0, 0, None)
@@ -135,12 +158,23 @@ def price(
         seconds = rates.seconds(work) if rate is None else rate * work.load.amount
         basis = "probe" if rate is None else "finished steps"
         stored = work.load.disk_bytes if stored is None else stored
-        steps[name] = Estimate(round(seconds, 4), round(peak or rates.peak(work)), stored, basis)
+        peak = rates.of_team(plan.steps[name], peak or rates.peak(work))
+        steps[name] = Estimate(round(seconds, 4), round(peak), stored, basis)
     # Without a dense network: a masked network trains at the same rate.
     trained = sorted((cell for cell in plan.cells if cell.train in steps), key=lambda cell: cell.mask is not None)
     dense = next((steps[cell.train].seconds for cell in trained), None)
     base = round(machine["base"]) + rates.libraries
-    return Price(steps, machine["startup"], base, dense, works, lambda name: rates.network(works[name]))
+    emitting = () if rates.on_gpu else tuple(s.name for s in plan.of(EmitResult) if s.name in left and s.name in works)
+    return Price(
+        steps,
+        machine["startup"],
+        base,
+        dense,
+        works,
+        lambda name: rates.network(works[name]),
+        round(rates.private) if left else 0,
+        emitting,
+    )
 
 
 def peak_bytes(work: Work, rates: Rates, *, evaluated: int | None = None, streamed: bool = False) -> float:
@@ -211,6 +245,7 @@ class _Rates:
         begin = time.perf_counter()
         self.backend.prepare()
         rates = {"startup": time.perf_counter() - begin, "base": float(resident(self.placement))}
+        rates["private"] = float(private_memory()) or rates["base"]
         if rates["startup"] < 1:  # torch was imported before: the time to import it is unknown
             rates["startup"] = 3.0
         return rates | self.backend.run(lambda placement: self.calibration.probe_machine(placement, scorer, options))
@@ -253,6 +288,23 @@ class _Rates:
 
     def peak(self, work: Work) -> float:
         return self.machine["base"] + self.libraries + peak_bytes(work, self.network(work))
+
+    @property
+    def private(self) -> float:
+        """The bytes of a process that others do not share; all of them where that is unknown."""
+        return min(self.machine["base"], self.machine.get("private", math.inf))
+
+    @property
+    def on_gpu(self) -> bool:
+        """True if memory is that of a GPU, which no other process of the run takes."""
+        return self.placement.device.startswith("cuda")
+
+    def of_team(self, step: Step, peak: float) -> float:
+        """Return the peak of all processes of a step that a team runs on one CPU; each holds a whole copy."""
+        target = self.plan.spec.target
+        by_team = target.device == "cpu" and operations[step.operation].facts.get("by_team")
+        others = target.devices - 1 if by_team else 0
+        return peak + others * max(0.0, peak - self.machine["base"] + self.private)
 
     def _rates(self, subject: str, details: Any, needed: Iterable[str], probe: Callable[[], Rates]) -> Rates:
         key = digest([_VERSION, subject, details, self.here])

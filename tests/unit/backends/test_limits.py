@@ -287,6 +287,16 @@ def test_ulimit_limits_the_processes_of_a_user(tmp_path: Path) -> None:
     assert most_processes(root) is None
 
 
+def test_the_kernel_limits_all_processes(tmp_path: Path) -> None:
+    """Without another limit, the kernel's smaller number counts, and all threads of the machine towards it."""
+    numbers = {"threads-max": "192730", "pid_max": "32768"}
+    root = tree(tmp_path, {f"proc/sys/kernel/{name}": f"{number}\n" for name, number in numbers.items()})
+    (root / "proc/loadavg").write_text("0.50 0.40 0.30 7/768 4711\n")
+
+    assert Limit(32768, "the machine") == most_processes(root)
+    assert 32000 == free_processes(root)
+
+
 @pytest.mark.parametrize(
     ("variables", "expected"),
     [

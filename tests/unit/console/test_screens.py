@@ -22,6 +22,7 @@ import pytest
 from rich.console import Console
 
 from autosparse.api.selftest import SelfTest
+from autosparse.backends import Limit, Limits
 from autosparse.cli import main
 from autosparse.console.progress import Tree
 from autosparse.packaged import shipped
@@ -76,6 +77,14 @@ ENVIRONMENT = {
 }
 
 
+LIMITS = Limits(
+    cores=Limit(2, "cgroup v2 cpu.max of /"),
+    threads=Limit(2, "cgroup v2 cpu.max of /"),
+    memory=Limit(4 * 2**30, "cgroup v2 memory.max of /"),
+    processes=Limit(512, "cgroup v2 pids.max of /"),
+)
+
+
 def doctor(width: int) -> str:
     """Return the output of `doctor` on a machine where the test fails or, below, passes."""
     from autosparse.cli import doctor
@@ -84,7 +93,12 @@ def doctor(width: int) -> str:
         patch.setattr(Store, "default", lambda: Store(Path("/home/ada/.cache/autosparse")))
         patch.setattr(doctor, "environment", lambda _: ENVIRONMENT)
         patch.setattr(doctor, "this_machine", lambda: MACHINE)
-        patch.setattr(doctor, "memory_of", lambda _: 16 * 2**30)
+        patch.setattr(doctor, "this_process", lambda: LIMITS)
+        patch.setattr(doctor, "memory_of", lambda _: 3.9 * 2**30)
+        patch.setattr(doctor, "available_memory", lambda: 3.7 * 2**30)
+        patch.setattr(doctor, "free_processes", lambda: 488)
+        patch.setattr(doctor, "system_load", lambda: 0.31)
+        patch.setattr(doctor, "is_busy", lambda: False)
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2e11))
         patch.setattr(doctor, "missing_extras", lambda: {"timm": "pip install 'autosparse[timm]'"})
         patch.setattr(doctor, "self_test", lambda _: SelfTest("cpu", 2.1))
