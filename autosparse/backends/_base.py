@@ -16,6 +16,7 @@ from autosparse.lazy_torch import torch
 from autosparse.registry import Registry
 
 Result = TypeVar("Result")
+_COMPILING = 32  # torch's own limit of compiling processes
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,10 @@ def local(placement: Placement) -> _Local:
 
 
 def _prepare(placement: Placement) -> None:
-    # numpy's linear algebra else starts a thread for each core of the machine, within any quota, when it is imported.
+    # Read when numpy and torch's compiler are imported: else they start a thread and a process for each core of the
+    # machine, whatever part of it this process may use.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(this_machine().threads))
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(min(_COMPILING, placement.threads)))
     # Deterministic results: a fixed number of threads, and kernels without races.
     torch.set_num_threads(placement.threads)
     keep_memory()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from autosparse.backends import usable_cores
 from autosparse.datasets._base import Array, Split
 from autosparse.errors import StepError, UsageError
 from autosparse.lazy_torch import numpy
@@ -46,7 +46,7 @@ def encoded_split(encoded: Encoded, labels: Array, channels: int, size: int | No
 
     def read(numbers: Array) -> Array:
         decode = partial(_decode, encoded, channels, size)
-        with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:  # decoding releases the GIL
+        with ThreadPoolExecutor(min(32, usable_cores().value)) as pool:  # decoding releases the GIL
             arrays = list(pool.map(decode, numbers.tolist()))
         shapes = {array.shape for array in arrays}
         if len(shapes) > 1:

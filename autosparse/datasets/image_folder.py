@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
+from autosparse.backends import usable_cores
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import class_name
@@ -50,7 +51,7 @@ def image_folder(
         parts["test"] = parts.pop("validation")
         reading += ", tested on the validation images"
     every = [path for files in parts.values() for paths in files.values() for path in paths]
-    digests = contents(folder, every)
+    digests = contents(folder, every, threads=usable_cores().value)
     by_class = {
         purpose: {name: [digests[path] for path in paths] for name, paths in files.items()}
         for purpose, files in parts.items()

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
+from autosparse.backends import usable_cores
 from autosparse.datasets._base import Pool, Split, datasets
 from autosparse.datasets.decode import encoded_split, shape_of
 from autosparse.datasets.labels import IMAGE, LABEL, Classes, classes_of, features_of, hardly_repeats
@@ -172,7 +173,7 @@ def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], 
     # The content depends on the order of the digests, not on names or folders.
     every = [table for part in tables.values() for table in part]
     files = [table.file for table in every]
-    digests = contents(_folder(files), files)
+    digests = contents(_folder(files), files, threads=usable_cores().value)
     identity: dict[str, Any] = {
         "name": "parquet",
         "files": {purpose: [digests[table.file] for table in part] for purpose, part in tables.items()},
@@ -181,7 +182,7 @@ def _identity(tables: Mapping[str, Sequence[_Table]], columns: tuple[str, str], 
         "channels": channels,
     }
     if outside := [image for table in every for image in table.outside]:
-        images = contents(_folder(outside), outside)
+        images = contents(_folder(outside), outside, threads=usable_cores().value)
         identity["images"] = digest([images[image] for image in outside])
     return identity
 

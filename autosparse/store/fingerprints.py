@@ -12,12 +12,13 @@ from autosparse.store.files import file_digest
 from autosparse.store.local import Store
 
 
-def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
+def contents(folder: Path, files: Iterable[Path], *, threads: int = 1) -> dict[Path, str]:
     """Return the sha256 of files below a folder; files of the same size and times are not read again.
 
     Args:
         folder: Folder that names are relative to.
         files: Files below it.
+        threads: Number of files read at once.
 
     Returns:
         Path -> sha256 as 64 hex digits, ordered by relative name.
@@ -29,7 +30,7 @@ def contents(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
     marks = {path: [(a := path.stat()).st_size, a.st_mtime_ns, a.st_ctime_ns] for path in names}
     digests = {path: known[name][-1] for path, name in names.items() if known.get(name, [])[:-1] == marks[path]}
     changed = [path for path in names if path not in digests]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
+    with ThreadPoolExecutor(threads) as pool:  # hashing releases the GIL
         digests |= zip(changed, pool.map(file_digest, changed), strict=True)
     if changed:
         entries = {name: [*marks[path], digests[path]] for path, name in names.items()}

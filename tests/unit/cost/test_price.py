@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from autosparse.backends import Placement, environment
+from autosparse.backends import Limit, Placement, environment
 from autosparse.cost.fit import fit_plan
 from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
 from autosparse.cost.price import Calibration, Price, peak_bytes, price
@@ -287,6 +287,40 @@ def test_less_memory_than_torch_takes(store: Store) -> None:
 
     assert fit.problem is not None
     assert "torch and image readers take 868 MiB here, with a process to check" in (fit.problem.hint or "")
+
+
+def test_the_process_that_checks_models_takes_memory(store: Store) -> None:
+    """It imports torch and may run next to every step: its private pages count at the peak, if the plan emits."""
+    emits, none = fitted(store), fitted(store, "emit=[]")
+    peak = max(estimate.peak_bytes for estimate in emits.price.steps.values())
+
+    assert emits.checking > 3e8
+    assert peak + emits.checking == emits.left.peak_bytes
+    assert 0 == none.checking
+    assert fitted(store, f"target.memory={peak + emits.checking}B").adjustments == ()
+    assert fitted(store, f"target.memory={peak + emits.checking - 1}B").adjustments != ()
+
+
+def test_members_of_a_team_hold_copies(store: Store) -> None:
+    """Two processes on one CPU hold everything twice but the pages of libraries, 0.2 GB."""
+    one, two = (fitted(store, f"target.devices={n}").price.steps for n in (1, 2))
+
+    assert 2 * one[TRAIN].peak_bytes - 200_000_000 == two[TRAIN].peak_bytes
+    assert one["tune"].peak_bytes == two["tune"].peak_bytes
+
+
+def test_a_step_that_cannot_start_its_threads_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step and the check of its model start threads: the plan names the limit, its source and what is left."""
+    monkeypatch.setattr("autosparse.cost.fit.most_processes", lambda: Limit(64, "cgroup v2 pids.max of /"))
+    monkeypatch.setattr("autosparse.cost.fit.free_processes", lambda: 11)
+    problem = fitted(store, "target.threads=2").problem
+
+    assert problem is not None
+    expected = (
+        "a step starts up to 16 processes and threads, and 11 are left of the limit of 64 (cgroup v2 pids.max of /)"
+    )
+    assert expected == problem.message
+    assert fitted(store, "target.threads=2", "emit=[]").problem is None
 
 
 def open_spec(folder: Path, *extra: str) -> Path:
