@@ -15,7 +15,7 @@ from pathlib import Path
 
 from autosparse.backends.cgroups import ROOT, Group, groups_of, limited, read_system
 
-_UNKNOWN = 2**60  # bytes of a machine that does not report its memory
+_UNKNOWN, _MODEST = 2**60, 2**33  # bytes of a machine that does not report its memory: in all, and free
 _PERIOD = 100_000  # the kernel's default period of a quota, in microseconds
 
 
@@ -74,7 +74,7 @@ def default_threads(cores: Limit, variables: Mapping[str, str] = os.environ) -> 
 
 def usable_memory(root: Path = ROOT) -> Limit:
     """Return the bytes of memory that this process may use if it is alone in its control groups."""
-    limits = [Limit(_total(root), "the machine")]
+    limits = [Limit(_total(root) or _UNKNOWN, "the machine")]
     for group in groups_of("memory", root):
         # Above `memory.high` the kernel stops a process again and again to reclaim memory that it cannot reclaim.
         for file in ("memory.max", "memory.high", "memory.limit_in_bytes"):
@@ -86,7 +86,7 @@ def usable_memory(root: Path = ROOT) -> Limit:
 
 def available_memory(root: Path = ROOT) -> int:
     """Return the bytes that a process may allocate now: without swapping, and within every limit."""
-    free = [_kilobytes(root / "proc/meminfo", "MemAvailable") or _total(root)]
+    free = [_kilobytes(root / "proc/meminfo", "MemAvailable") or _total(root) or _MODEST]
     for group in groups_of("memory", root):
         limit, used = _memory_of(group)
         if limit is not None:
@@ -153,7 +153,7 @@ def _reclaimable(group: Group, name: str) -> int:
 def _total(root: Path) -> int:
     known = hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names
     return _kilobytes(root / "proc/meminfo", "MemTotal") or (
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else _UNKNOWN
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else 0
     )
 
 

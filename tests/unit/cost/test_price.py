@@ -316,10 +316,8 @@ def test_a_step_that_cannot_start_its_threads_is_refused(store: Store, monkeypat
     problem = fitted(store, "target.threads=2").problem
 
     assert problem is not None
-    expected = (
-        "a step starts up to 16 processes and threads, and 11 are left of the limit of 64 (cgroup v2 pids.max of /)"
-    )
-    assert expected == problem.message
+    assert problem.message.startswith("a step starts up to 16 processes and threads, and 11 are left")
+    assert problem.message.endswith("of the limit of 64 (cgroup v2 pids.max of /)")
     assert fitted(store, "target.threads=2", "emit=[]").problem is None
 
 
