@@ -15,9 +15,11 @@ from autosparse.errors import FitError
 from autosparse.measure.probe import Rates
 from autosparse.plan.budgets import check_budget
 from autosparse.plan.compile import compile_plan
-from autosparse.plan.status import statuses
+from autosparse.plan.status import statuses, to_run
 from autosparse.spec import Spec, binary_size, resolve, with_settings
 from autosparse.store import Index, Store
+
+_TORCH = 320 * 2**20  # bytes of a process that has imported torch and measured a small network, without shared pages
 
 
 def fit_plan(
@@ -32,7 +34,7 @@ def fit_plan(
     timed: bool = True,
     calibration: Calibration = THIS_MACHINE,
 ) -> Fitted:
-    """Compile, price and fit a spec. Raises UsageError for an impossible budget.
+    """Compile, price and fit a spec. Raises UsageError for an impossible budget, FitError without memory for torch.
 
     Choices under time limits, which apply only if `timed`, are kept until `refit` recalibrates the cost model.
     """
@@ -44,6 +46,8 @@ def fit_plan(
         target = plan.spec.target
         assert isinstance(target.threads, int)
         current, cost = statuses(plan, store, index), NO_PRICE
+        if to_run(current):
+            _check_torch_fits()
         if machine.has(target.device):
             cost = price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
         placement = Placement(target.device, target.threads, devices=target.devices)
@@ -177,6 +181,15 @@ def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
     return spec.model_copy(update={"irp": changed}) if proxy else changed
 
 
+def _check_torch_fits() -> None:
+    # Before torch is imported to measure: the kernel would end this process without a word.
+    if (memory := memory_of("cpu")) < _TORCH:
+        message = (
+            f"torch takes about {binary_size(_TORCH)} of memory, and {binary_size(memory)} are left to this process"
+        )
+        raise FitError(message, "raise the limit of memory: `autosparse doctor --no-test` names it")
+
+
 def _too_many(fitted: Fitted, cores: int) -> FitError | None:
     """Return the error for a limit of processes and threads at which not even one step could start all of its own."""
     target = fitted.plan.spec.target
@@ -185,7 +198,8 @@ def _too_many(fitted: Fitted, cores: int) -> FitError | None:
     if limit is None or free is None or need <= free or not fitted.to_run:
         return None
     message = f"a step starts up to {need} processes and threads, and {free} are left of the limit of {limit.value}"
-    return FitError(f"{message} ({limit.source})", "raise the limit, or `--set target.threads=1`")
+    fewer = ", or `--set target.threads=1`" if target.threads != 1 else ""
+    return FitError(f"{message} ({limit.source})", f"raise the limit{fewer}")
 
 
 def _excess(fitted: Fitted, heavy: Mapping[str, float]) -> tuple[str, str]:

@@ -121,13 +121,17 @@ def test_a_run_stays_within_the_limits(run: Run, groups: Mapping[str, Path]) -> 
 
 
 @pytest.mark.slow
-def test_a_plan_that_exceeds_the_group_is_refused(run: Run, groups: Mapping[str, Path]) -> None:
-    """With 400 MiB, torch alone leaves nothing: exit code 3 names the memory, and nothing is killed."""
+@pytest.mark.parametrize(
+    ("memory", "message"), [(250, "torch takes about 320 MiB of memory, and 2"), (500, "of memory at the peak, above")]
+)
+def test_a_plan_that_exceeds_the_group_is_refused(
+    run: Run, groups: Mapping[str, Path], memory: int, message: str
+) -> None:
+    """Where the run, or torch itself, does not fit, exit code 3 names the memory, and no process is killed."""
     file = "memory.max" if (groups["memory"] / "memory.max").exists() else "memory.limit_in_bytes"
-    (groups["memory"] / file).write_text(str(400 * 2**20))
+    (groups["memory"] / file).write_text(str(memory * 2**20))
     ended = run("run", "digits")
 
     assert 3 == ended.returncode
-    assert "of memory at the peak" in ended.stderr
-    assert "target.memory=" in ended.stderr
+    assert message in ended.stderr
     assert 0 == kills(groups["memory"])
