@@ -184,9 +184,7 @@ def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
 def _check_torch_fits() -> None:
     # Before torch is imported to measure: the kernel would end this process without a word.
     if (memory := memory_of("cpu")) < _TORCH:
-        message = (
-            f"torch takes about {binary_size(_TORCH)} of memory, and {binary_size(memory)} are left to this process"
-        )
+        message = f"torch takes about {binary_size(_TORCH)} of memory, and {binary_size(memory)} are left"
         raise FitError(message, "raise the limit of memory: `autosparse doctor --no-test` names it")
 
 

@@ -321,6 +321,19 @@ def test_a_step_that_cannot_start_its_threads_is_refused(store: Store, monkeypat
     assert fitted(store, "target.threads=2", "emit=[]").problem is None
 
 
+def test_too_little_memory_for_torch_is_refused_before_its_import(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel would kill a process that imports torch: the plan is refused before, and nothing is measured."""
+    monkeypatch.setattr("autosparse.cost.fit.memory_of", lambda device: 200 * 2**20)
+    probes: list[str] = []
+
+    with pytest.raises(FitError, match="torch takes about 320 MiB of memory, and 200 MiB are left"):
+        fitted(store, calibration=known_rates(probes=probes))
+
+    assert [] == probes
+
+
 def open_spec(folder: Path, *extra: str) -> Path:
     """The digits spec with its rounds, trials and epochs of the proxy open."""
     text = DIGITS.read_text(encoding="utf-8")
