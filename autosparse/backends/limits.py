@@ -102,13 +102,13 @@ def memory_without_others(root: Path = ROOT) -> int:
     process of the group that exceeds its limit. A machine swaps first and its processes come and go: its limit is all
     of its memory, so that a plan does not change with them.
     """
-    own = _kilobytes(root / "proc/self/status", "RssAnon")
+    anonymous = _kilobytes(root / "proc/self/status", "RssAnon")
     left = [usable_memory(root).value]
     for group in groups_of("memory", root):
         limit, used = _memory_of(group)
         if limit is not None:
             held = used - _reclaimable(group, "inactive_file") - _reclaimable(group, "active_file")
-            left.append(limit - max(0, held - own))
+            left.append(limit - max(0, held - anonymous))
     return max(0, min(left))
 
 

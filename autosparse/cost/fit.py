@@ -189,7 +189,7 @@ def _check_torch_fits() -> None:
 
 
 def _too_many(fitted: Fitted, cores: int) -> FitError | None:
-    """Return the error for a limit of processes and threads at which not even one step could start all of its own."""
+    """Return the error for a limit of processes and threads that is too low for a single step."""
     target = fitted.plan.spec.target
     limit, free = (None, None) if target.elsewhere else (most_processes(), free_processes())
     need = processes_of(fitted, cores) * (target.devices if target.device == "cpu" else 1)

@@ -310,7 +310,7 @@ def test_members_of_a_team_hold_copies(store: Store) -> None:
 
 
 def test_a_step_that_cannot_start_its_threads_is_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step and the check of its model start threads: the plan names the limit, its source and what is left."""
+    """A step and the check of its model start threads: the plan names the limit, its source and the rest."""
     monkeypatch.setattr("autosparse.cost.fit.most_processes", lambda: Limit(64, "cgroup v2 pids.max of /"))
     monkeypatch.setattr("autosparse.cost.fit.free_processes", lambda: 11)
     problem = fitted(store, "target.threads=2").problem
