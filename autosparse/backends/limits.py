@@ -74,11 +74,12 @@ def default_threads(cores: Limit, variables: Mapping[str, str] = os.environ) -> 
 
 def usable_memory(root: Path = ROOT) -> Limit:
     """Return the bytes of memory that this process may use if it is alone in its control groups."""
-    limits = [Limit(_total(root) or _UNKNOWN, "the machine")]
-    for group in groups_of("memory", root):
+    limits, groups = [Limit(_total(root) or _UNKNOWN, "the machine")], groups_of("memory", root)
+    for group in groups:
         # Above `memory.high` the kernel stops a process again and again to reclaim memory that it cannot reclaim.
         for file in ("memory.max", "memory.high", "memory.limit_in_bytes"):
             limits += [Limit(number, group.source(file)) for number in [group.number(file)] if number is not None]
+    for group in groups:
         above = group.statistic("memory.stat", "hierarchical_memory_limit")  # of groups that a container does not see
         limits += [] if above is None else [Limit(above, f"{group.source('memory.limit_in_bytes')} or above")]
     return _smallest(limits + [Limit(number, source) for number, source, _ in _resource_limits(root)])

@@ -158,6 +158,18 @@ def test_version_1_reports_limits_that_a_container_does_not_see(tmp_path: Path) 
     assert Limit(512 * MiB, "cgroup v1 memory.limit_in_bytes of /pod/c or above") == usable_memory(root)
 
 
+def test_version_1_names_the_group_with_the_limit(tmp_path: Path) -> None:
+    """A limit of a visible parent is the parent's, although its child reports it too."""
+    files = {
+        "memory/a/memory.limit_in_bytes": "1073741824",
+        "memory/a/b/memory.limit_in_bytes": "9223372036854771712",
+        "memory/a/b/memory.stat": "hierarchical_memory_limit 1073741824\n",
+    }
+    root = version_1(tmp_path, "/a/b", "/", files)
+
+    assert Limit(GiB, "cgroup v1 memory.limit_in_bytes of /a") == usable_memory(root)
+
+
 def test_hybrid_hierarchies_both_count(tmp_path: Path) -> None:
     """Version 1 limits the memory, version 2 the processor: each is read where it is."""
     mounts = V2.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified") + V1.format(top="/")
