@@ -139,9 +139,10 @@ def _quota(group: Group) -> tuple[str, int | None, int]:
 
 
 def _memory_of(group: Group) -> tuple[int | None, int]:
-    # Limit and usage in bytes.
-    files = ("memory.max", "memory.high", "memory.limit_in_bytes")
-    limits = [number for file in files if (number := group.number(file)) is not None]
+    # Limit, that of hidden groups above included, and usage in bytes.
+    numbers = [group.number(file) for file in ("memory.max", "memory.high", "memory.limit_in_bytes")]
+    numbers.append(group.statistic("memory.stat", "hierarchical_memory_limit"))
+    limits = [number for number in numbers if number is not None]
     used = group.number("memory.current") or group.number("memory.usage_in_bytes") or 0
     return min(limits, default=None), used
 

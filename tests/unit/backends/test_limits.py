@@ -152,10 +152,12 @@ def test_version_1_reports_limits_that_a_container_does_not_see(tmp_path: Path) 
     files = {
         "memory/memory.limit_in_bytes": "9223372036854771712",
         "memory/memory.stat": "cache 0\nhierarchical_memory_limit 536870912\n",
+        "memory/memory.usage_in_bytes": str(100 * MiB),
     }
     root = version_1(tmp_path, "/pod/c", "/pod/c", files)
 
     assert Limit(512 * MiB, "cgroup v1 memory.limit_in_bytes of /pod/c or above") == usable_memory(root)
+    assert 412 * MiB == available_memory(root) == memory_without_others(root)
 
 
 def test_version_1_names_the_group_with_the_limit(tmp_path: Path) -> None:
