@@ -15,7 +15,7 @@ from autosparse.errors import FitError
 from autosparse.measure.probe import Rates
 from autosparse.plan.budgets import check_budget
 from autosparse.plan.compile import compile_plan
-from autosparse.plan.status import statuses, to_run
+from autosparse.plan.status import statuses
 from autosparse.spec import Spec, binary_size, resolve, with_settings
 from autosparse.store import Index, Store
 
@@ -38,6 +38,7 @@ def fit_plan(
 
     Choices under time limits, which apply only if `timed`, are kept until `refit` recalibrates the cost model.
     """
+    _check_torch_fits()
     rates: dict[str, Rates] = {}
 
     def attempt(spec: Spec) -> Fitted:
@@ -46,8 +47,6 @@ def fit_plan(
         target = plan.spec.target
         assert isinstance(target.threads, int)
         current, cost = statuses(plan, store, index), NO_PRICE
-        if to_run(current):
-            _check_torch_fits()
         if machine.has(target.device):
             cost = price(plan, store, index, current, say, rates, calibration=calibration, refit=refit)
         placement = Placement(target.device, target.threads, devices=target.devices)
@@ -182,7 +181,7 @@ def _with_batch(spec: Spec, batch: int, *, proxy: bool) -> Spec:
 
 
 def _check_torch_fits() -> None:
-    # Before torch is imported to measure: the kernel would end this process without a word.
+    # Before torch is imported, to trace a network or to measure: the kernel would end this process without a word.
     if (memory := memory_of("cpu")) < _TORCH:
         message = f"torch takes about {binary_size(_TORCH)} of memory, and {binary_size(memory)} are left"
         raise FitError(message, "raise the limit of memory: `autosparse doctor --no-test` names it")
