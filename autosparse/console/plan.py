@@ -130,7 +130,8 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         parts.append(f"about {seconds(fitted.seconds)} {where}" if price.steps else where)
         if price.steps:
             limit = "" if math.isinf(fitted.memory) else f" of {binary_size(fitted.memory)}"
-            parts.append(f"peak {binary_size(left.peak_bytes)}{limit}")
+            check = f" ({binary_size(fitted.checking)} to check emitted models)" if fitted.checking else ""
+            parts.append(f"peak {binary_size(left.peak_bytes)}{limit}{check}")
             parts.append(f"{size(left.disk_bytes)} new")
         console.print(plain(", ".join(parts), "bold"))
         unknown = sum(name not in price.steps for name in fitted.to_run)
