@@ -8,6 +8,7 @@ from typing import Any
 
 from autosparse.backends import Machine, Placement, environment
 from autosparse.cost.price import Calibration, price
+from autosparse.measure.probe import Measurement
 from autosparse.models.facts import Network
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.model import Plan, Step
@@ -38,11 +39,11 @@ def compiled(path: Path | str, *overrides: str, name: str = "digits") -> Plan:
 
 
 def known_rates(
-    rates: Mapping[str, float | None] | None = None, *, probes: list[str] | None = None, load: float = 0.0
+    rates: Mapping[str, float | None] | None = None, *, probes: list[str] | None = None, slowdown: float = 1.0
 ) -> Calibration:
     """The calibration of a machine of known speed, with other `rates` by unit (None: not measured).
 
-    `probes` records the calls of its probes.
+    `probes` records the calls of its probes; `slowdown` is that of every number of threads.
     """
     recorded = [] if probes is None else probes
     changed = {**MACHINE_RATES, **NETWORK_RATES, **(rates or {})}
@@ -50,16 +51,16 @@ def known_rates(
     def pick(units: Iterable[str]) -> dict[str, float]:
         return {unit: rate for unit in units if (rate := changed[unit]) is not None}
 
-    def machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> dict[str, float]:
+    def machine(placement: Placement, scorer: str, options: Mapping[str, Any]) -> Measurement:
         recorded.append("machine")
-        return pick(MACHINE_RATES)
+        return Measurement(pick(MACHINE_RATES))
 
-    def network(network: Network, *about: Any) -> dict[str, float]:
+    def network(network: Network, *about: Any) -> Measurement:
         recorded.append(network.name)
         others = {unit for kernels, units in _KERNEL_RATES.items() if kernels not in about for unit in units}
-        return pick(unit for unit in NETWORK_RATES if unit not in others)
+        return Measurement(pick(unit for unit in NETWORK_RATES if unit not in others))
 
-    return Calibration(machine, network, lambda: load)
+    return Calibration(machine, network, lambda threads: slowdown)
 
 
 def remember_rates(store: Store, spec: Path | str, *overrides: str, machine: Machine = MACHINE) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-from autosparse.backends import EVALUATION_BATCH, Machine, Placement, memory_of
+from autosparse.backends import EVALUATION_BATCH, Machine, Placement, memory_of, this_machine
 from autosparse.cost.fitted import Adjustment, Fitted, with_workers
-from autosparse.cost.price import NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
+from autosparse.cost.price import BUSY, NO_PRICE, THIS_MACHINE, Calibration, peak_bytes, price
 from autosparse.cost.time_limit import limit_trials, minutes, sufficient_time, trials_too_long, within_time
 from autosparse.errors import FitError
-from autosparse.measure.probe import Rates
+from autosparse.measure.probe import Measurement
 from autosparse.plan.budgets import check_budget
 from autosparse.plan.compile import compile_plan
 from autosparse.plan.status import statuses
@@ -36,7 +36,7 @@ def fit_plan(
 
     Choices under time limits, which apply only if `timed`, are kept until `refit` recalibrates the cost model.
     """
-    rates: dict[str, Rates] = {}
+    rates: dict[str, Measurement] = {}
 
     def attempt(spec: Spec) -> Fitted:
         plan = compile_plan(resolve(spec, machine), name)
@@ -63,7 +63,21 @@ def fit_plan(
         fitted = replace(fitted, adjustments=(chosen, *fitted.adjustments), notes=notes)
     fitted, heavy = _within_memory(fitted)
     problem = _too_large(fitted, heavy, with_settings(spec, settings), attempt) if heavy else fitted.problem
-    return replace(fitted, problem=problem)
+    return with_slowdown(replace(fitted, problem=problem), calibration)
+
+
+def with_slowdown(fitted: Fitted, calibration: Calibration) -> Fitted:
+    """Return the plan with the slowdown of this machine now, if it has steps to run on the processor."""
+    target = fitted.plan.spec.target
+    if target.elsewhere or target.device != "cpu" or not fitted.estimates:
+        return fitted
+    threads = min(fitted.workers * fitted.placement.threads, this_machine().cores)
+    slowdown = calibration.slowdown(threads)
+    notes = fitted.notes
+    if slowdown >= BUSY and target.seconds is not None:
+        note = f"this machine is busy: `target.time` {target.time} is compared with the time on an idle machine"
+        notes = (*notes, note)
+    return replace(fitted, price=replace(fitted.price, slowdown=slowdown), notes=notes)
 
 
 def fit_steps(fitted: Fitted, names: Collection[str]) -> Fitted:

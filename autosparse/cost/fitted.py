@@ -59,6 +59,19 @@ class Fitted:
         """The duration of the remaining work in seconds, with the time until the first step begins."""
         return self.lasting(self.workers)
 
+    @property
+    def idle_range(self) -> tuple[float, float]:
+        """The lowest and highest duration on an idle machine, in seconds."""
+        left = self.left
+        together = self.seconds / left.seconds if left.seconds else 1.0
+        return together * left.seconds_low, together * left.seconds_high
+
+    @property
+    def present_range(self) -> tuple[float, float]:
+        """The lowest and highest duration on this machine with its present load, in seconds."""
+        low, high = self.idle_range
+        return self.price.slowdown * low, self.price.slowdown * high
+
     def lasting(self, workers: int) -> float:
         """Return the duration in seconds with this number of workers, each of which starts once."""
         left = {name: estimate.seconds for name, estimate in self.estimates.items()}
@@ -185,7 +198,7 @@ def _users(store: Store, key: str) -> list[str]:
     return [user for user in users if isinstance(user, str)] if isinstance(users, list) else []
 
 
-_ESTIMATE = ("seconds", "peak_bytes", "disk_bytes", "basis")
+_ESTIMATE = ("seconds", "seconds_low", "seconds_high", "peak_bytes", "disk_bytes", "basis")
 
 
 def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
@@ -224,6 +237,11 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
         "summary": {
             **count(statuses),
             "seconds": round(fitted.seconds, 2) if known else None,
+            "seconds_low": round(fitted.idle_range[0], 2) if known else None,
+            "seconds_high": round(fitted.idle_range[1], 2) if known else None,
+            "slowdown": round(price.slowdown, 2) if known else None,
+            "present_seconds_low": round(fitted.present_range[0], 2) if known else None,
+            "present_seconds_high": round(fitted.present_range[1], 2) if known else None,
             "work_seconds": round(left.seconds, 2) if known else None,
             "workers": fitted.workers,
             "dense_trainings": round(left.seconds / price.dense, 2) if known and price.dense else None,

@@ -262,13 +262,27 @@ def test_a_single_setting_is_not_bisected() -> None:
     assert 0 == first_fitting(1, lambda number: False)
 
 
-def test_a_plan_warns_of_a_busy_machine_that_it_measures(store: Store) -> None:
-    """Rates of that time are too slow until `--refit`; remembered rates give no warning."""
+def test_the_slowdown_of_a_busy_machine_changes_no_choice(store: Store) -> None:
+    """The range here, now, is longer; idle seconds, the choice under a time limit and the keys stay, with a note."""
+    fits = {}
+    for slowdown in (1.0, 4.0):
+        spec, index = load_spec(DIGITS, overrides=["target.time=10min"]).spec, open_index(store)
+        known = known_rates(slowdown=slowdown)
+        fits[slowdown] = fit_plan(spec, MACHINE, "digits", store, index, refit=True, calibration=known)
+    idle, busy = fits.values()
+
+    assert (idle.plan.digest, idle.seconds, idle.idle_range) == (busy.plan.digest, busy.seconds, busy.idle_range)
+    assert idle.idle_range == idle.present_range
+    assert busy.present_range == pytest.approx([4 * seconds for seconds in busy.idle_range])
+    assert () == idle.notes
+    assert busy.notes[-1].startswith("this machine is busy: `target.time` 10min is compared")
+
+
+def test_a_plan_measures_the_machine_once(store: Store) -> None:
+    """With a note for the first time only."""
     notes: list[str] = []
     for _ in range(2):
         spec, index = load_spec(DIGITS).spec, open_index(store)
-        fit_plan(spec, MACHINE, "digits", store, index, notes.append, calibration=known_rates(load=99.0))
+        fit_plan(spec, MACHINE, "digits", store, index, notes.append, calibration=known_rates())
 
-    measuring, busy = notes
-    assert measuring.startswith("measuring this machine")
-    assert busy.startswith("other processes keep it busy (load 99.0, ")
+    assert ["measuring this machine, once for a network and a batch size; at most 10 s each"] == notes

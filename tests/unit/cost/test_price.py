@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from autosparse.cost.fitted import Fitted, plan_json, remember_use, shared
 from autosparse.cost.price import Calibration, Price, peak_bytes, price
 from autosparse.cost.work import Work, count_work
 from autosparse.errors import FitError
+from autosparse.measure.probe import Measurement
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
 from autosparse.spec import load_spec
@@ -134,6 +136,15 @@ def test_a_store_that_cannot_be_written_is_no_obstacle(store: Store) -> None:
     assert ["machine", "resnet8"] * 2 == probes
 
 
+def test_a_plan_without_data_probes_nothing(store: Store, tmp_path: Path) -> None:
+    """No step has a price, so that torch is not imported either."""
+    probes: list[str] = []
+    plan = compiled(DIGITS, f"dataset={{name: parquet, path: {tmp_path}/none}}")
+
+    assert {} == priced(plan, store, known_rates(probes=probes)).steps
+    assert [] == probes
+
+
 def test_a_machine_is_probed_once(store: Store) -> None:
     """Rates are remembered for the processor, the threads and the torch; another batch is measured."""
     probes: list[str] = []
@@ -151,12 +162,70 @@ def test_what_is_remembered_badly_is_measured_again(store: Store) -> None:
     """A file that holds something else is no rate."""
     probes: list[str] = []
     priced(compiled(DIGITS), store, known_rates(probes=probes))
-    for number, text in enumerate(('{"train": "fast"}', "{}", '{"train": 1.0, "base": NaN}', "[1]"), start=2):
+    malformed = (
+        '{"rates": {"train": "fast"}}', "{}", '{"rates": {"train": 1.0, "base": NaN}}', "[1]", '{"rates": [1]}',
+        '{"rates": {}, "derived": 1}', '{"rates": {}, "slowdown": "x"}', '{"train": 1.0}',
+    )  # fmt: skip
+    for number, text in enumerate(malformed, start=2):
         for path in (store.root / "memory").glob("rates-*.json"):
             path.write_text(text, encoding="utf-8")
         priced(compiled(DIGITS), store, known_rates(probes=probes))
 
         assert 2 * number == len(probes)
+
+
+def slow_down(file: Path, times: float) -> None:
+    """Make remembered rates slower."""
+    measurement = json.loads(file.read_text(encoding="utf-8"))
+    rates = {name: times * rate for name, rate in measurement["rates"].items()}
+    file.write_text(json.dumps({**measurement, "rates": rates}), encoding="utf-8")
+
+
+def cut(slowdown: float, *, now: float, probes: list[str]) -> Calibration:
+    """The calibration of a machine where load cut the probe of the network short."""
+    known = known_rates(probes=probes, slowdown=now)
+
+    def probe(*about: Any) -> Measurement:
+        return replace(known.probe_network(*about), derived=("train",), slowdown=slowdown, load=9.0)
+
+    return replace(known, probe_network=probe)
+
+
+@pytest.mark.parametrize(("before", "now", "again"), [(1.0, 1.0, 0), (6.0, 5.0, 0), (6.0, 1.0, 1)])
+def test_a_probe_that_load_cut_short_is_repeated_on_an_idle_machine(
+    store: Store, before: float, now: float, again: int
+) -> None:
+    """Derived rates of a busy machine stay while it is busy; those of a huge network stay."""
+    probes: list[str] = []
+    first = priced(compiled(DIGITS), store, cut(before, now=before, probes=probes))
+    priced(compiled(DIGITS), store, cut(before, now=now, probes=probes))
+
+    assert 1 + again == probes.count("resnet8")
+    assert "counted work" == first.steps[TRAIN].basis
+    assert 3.0 * first.steps[TRAIN].seconds == pytest.approx(first.steps[TRAIN].seconds_high, rel=0.01)
+
+
+def test_estimates_are_ranges(store: Store) -> None:
+    """A probe has a wider range than finished steps; a sum has the sums of the ends."""
+    plan = compiled(DIGITS, "training.epochs=6")
+    made(store, plan, {"train/snip/0.9/seed0": 3.0, "train/erk/0.9/seed0": 4.0})
+    planned = priced(compiled(DIGITS), store)
+    finished, probed = planned.steps[TRAIN], planned.steps["evaluate/dense/seed0"]
+
+    assert pytest.approx([0.85 * 6, 1.2 * 8]) == [finished.seconds_low, finished.seconds_high]
+    assert probed.seconds_low == pytest.approx(0.7 * probed.seconds, rel=0.01)
+    assert probed.seconds_high == pytest.approx(1.5 * probed.seconds, rel=0.01)
+    together = planned.of([TRAIN, "evaluate/dense/seed0"])
+    assert together.seconds_high == pytest.approx(finished.seconds_high + probed.seconds_high)
+    assert "probe" == together.basis
+
+
+def test_a_step_that_ran_on_a_busy_machine_counts_with_its_idle_time(store: Store) -> None:
+    """Its wall time was ten times as long."""
+    plan = compiled(DIGITS, "training.epochs=6")
+    made(store, plan, {"train/snip/0.9/seed0": 40.0}, idle=4.0)
+
+    assert priced(compiled(DIGITS), store).steps[TRAIN].seconds == pytest.approx(8.0)
 
 
 def made(
@@ -167,6 +236,7 @@ def made(
     threads: int = 2,
     peak: int = 7 * 10**8,
     placement: Placement | None = None,
+    idle: float | None = None,
 ) -> None:
     """Publish steps that took some seconds."""
     work = count_work(plan)
@@ -179,6 +249,7 @@ def made(
             "inputs": {},
             "environment": environment(placement or Placement("cpu", threads)),
             "seconds": duration,
+            **({} if idle is None else {"idle_seconds": idle}),
             "peak_bytes": peak,
             "work": {"kind": work[name].kind, "amount": work[name].load.amount, "held": work[name].held},
             "created": f"2026-01-01T00:00:{number:02}+00:00",
@@ -326,8 +397,7 @@ def test_a_choice_is_kept(store: Store, tmp_path: Path) -> None:
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     first = fitted(store, limit, spec=path)
     for file in (store.root / "memory").glob("rates-*.json"):
-        rates = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({name: 1.2 * rate for name, rate in rates.items()}), encoding="utf-8")
+        slow_down(file, 1.2)
     slower = known_rates({name: 1.2 * NETWORK_RATES[name] for name in ("train", "gradient")})
     second, third = (fitted(store, limit, spec=path, refit=refit, calibration=slower) for refit in (False, True))
 
@@ -341,8 +411,7 @@ def test_a_choice_is_given_up_when_it_takes_far_too_long(store: Store, tmp_path:
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     first = fitted(store, limit, spec=path)
     for file in (store.root / "memory").glob("rates-*.json"):
-        rates = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({name: 2 * rate for name, rate in rates.items()}), encoding="utf-8")
+        slow_down(file, 2.0)
 
     assert first.plan.digest != fitted(store, limit, spec=path).plan.digest
 
@@ -353,8 +422,7 @@ def test_a_finished_choice_has_nothing_to_run(store: Store, tmp_path: Path) -> N
     limit = f"target.time={round(fitted(store, spec=path).left.seconds)}s"
     finish(fitted(store, limit, spec=path).plan, store)
     for file in (store.root / "memory").glob("rates-*.json"):
-        rates = json.loads(file.read_text(encoding="utf-8"))
-        file.write_text(json.dumps({name: 9 * rate for name, rate in rates.items()}), encoding="utf-8")
+        slow_down(file, 9.0)
 
     assert {"reuse"} == {status.status for status in fitted(store, limit, spec=path).statuses.values()}
 
