@@ -6,8 +6,9 @@ from counted work and the rates that are measured.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import util
@@ -53,6 +54,7 @@ _SEEN, _PAPER = 32, 1.3  # images for which memory is measurable; ratio of real 
 _ROOM = 0.25  # maximum share of the available memory for activations
 _STATES = 5 * 4  # bytes a parameter: weights twice, gradients, momentum and the loaded state
 
+_PASSES = ("train", "forward", "gradient", "flow")
 _SIDE, _CUDA_SIDE = 512, 4096  # of the matrices that measure multiply-adds a second
 _EFFICIENCY = 0.4  # of a network's training, as a share of a matrix product's multiply-adds a second
 _TRAFFIC = 1e10  # bytes a second of passes that are limited by memory
@@ -93,7 +95,7 @@ def probe_network(
             probe.compiled(batch)
         probe.passes()
     extra = {"sparse": ("sparse",), "compiled": ("compiled", "compiling")}.get(kernels, ())
-    return derive(probe.rates, counted, extra, timer.slowdown)
+    return derive(probe.rates, probe.counted, extra, timer.slowdown)
 
 
 def count_rates(facts: NetworkFacts, speed: float, precision: str) -> Rates:
@@ -121,22 +123,10 @@ def derive(measured: Rates, counted: Rates, extra: tuple[str, ...] = (), slowdow
     """
     known = next((unit for unit in ("train", "gradient", "forward") if unit in measured), None)
     scale = measured[known] / counted[known] if known else 1.0
-    passes = ("train", "forward", "gradient", "flow")
-    rates = {unit: rate * (scale if unit in passes else 1.0) for unit, rate in counted.items()} | measured
+    rates = {unit: rate * (scale if unit in _PASSES else 1.0) for unit, rate in counted.items()} | measured
     rates |= {unit: rates["train"] for unit in extra if unit not in rates and unit != "compiling"}
     timed = [unit for unit in (*counted, *extra) if not unit.endswith("_bytes")]
     return Measurement(rates, tuple(unit for unit in timed if unit not in measured), slowdown, system_load())
-
-
-def at_batch(batch: int, steps: Mapping[int, float]) -> float:
-    """Return the seconds an image at a batch size, from the seconds of a step at two smaller sizes.
-
-    A step has a fixed cost, such as the update of the weights, at most half of the step: measurements are noisy.
-    """
-    (few, first), (many, second) = sorted(steps.items())
-    fixed = first - few * (second - first) / (many - few)
-    fixed = min(max(0.0, fixed), second / 2)
-    return (second - fixed) / many + fixed / max(batch, many)
 
 
 def _multiply_adds(timer: Timer, precision: str) -> float:
@@ -193,21 +183,32 @@ class _Probe:
         few = self.images(min(batch, first, _PASS / 2 / self.expected("train")))
         recipe = Recipe(epochs=1, batch=len(few), crop=0, precision=self.precision)  # type: ignore[arg-type]
         random = torch.Generator().manual_seed(0)
-        short = self.timer.once(lambda: train(self.model, few, recipe, random))
-        self.rates["train"] = short / len(few)
-        if self.allows("train", len(few)):  # without the start of torch's kernels
-            short = min(short, self.timer.least(lambda: train(self.model, few, recipe, random), 0.1))
-        self.rates["train"] = at_batch(batch, {0: _UPDATED * self.network.facts.parameters, len(few): short})
+        self.rates["train"] = self.timer.once(lambda: train(self.model, few, recipe, random)) / len(few)
+        if not self.allows("train", len(few)):
+            self._blend()
+            return
+        again = self.timer.least(lambda: train(self.model, few, recipe, random), 0.1)
+        self.rates["train"] = self._at_batch(batch, len(few), again)
         full = self.images(min(batch, self._aimed() / self.rates["train"]))
         if len(full) <= len(few) or not self.allows("train", len(full)):
             return
         epochs = max(1, min(50, int(_MOMENT / self.rates["train"] / len(full))))  # the start of a training is brief
         recipe = replace(recipe, batch=len(full), epochs=epochs)
         seconds, held = self._measured(lambda: train(self.model, full, recipe, random), len(full))
-        self.rates["train"] = at_batch(batch, {len(few): short, len(full): seconds / epochs * len(full)})
+        self.rates["train"] = self._at_batch(batch, len(full), seconds / epochs * len(full))
         if len(full) >= min(batch, _SEEN):
             # Parameters, gradients, momentum and the loaded state are counted elsewhere.
             self.rates["train_bytes"] = max(0.0, held - _STATES * self.network.facts.parameters / len(full))
+
+    def _at_batch(self, batch: int, size: int, step: float) -> float:
+        # The seconds an image at a batch size, from a step of another: the update of the weights does not grow with it.
+        fixed = min(step / 2, _UPDATED * self.network.facts.parameters)
+        return (step - fixed) / size + fixed / max(size, batch)
+
+    def _blend(self) -> None:
+        # A single first pass includes the start of torch's kernels: take its geometric mean with the counted work.
+        scale = math.sqrt(self.rates.pop("train") / self.counted["train"])
+        self.counted = {unit: rate * (scale if unit in _PASSES else 1.0) for unit, rate in self.counted.items()}
 
     def _aimed(self) -> float:
         # The seconds of a pass: a busy machine gets smaller ones.
@@ -243,7 +244,7 @@ class _Probe:
 
     def passes(self) -> None:
         """Time forward passes, gradients, passes of ones and feature tables."""
-        if self.timer.slowdown >= _HASTE and "train" in self.rates:
+        if self.timer.slowdown >= _HASTE:
             return
         facts = self.network.facts
         if self.allows("forward", 2):
