@@ -93,12 +93,19 @@ def size(value: float) -> str:
     return f"{value:.3g} TB"
 
 
+def trainings(value: float) -> str:
+    """Return a cost in dense trainings: an exact 0, and two digits of a small one."""
+    if value == 0 or value >= 10:
+        return f"{value:.0f}" if value < 100 else number(value)
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}" if value >= 0.0001 else "<0.0001"
+
+
 def number(value: float) -> str:
     """Return a count with few digits."""
     if value < 10_000:
         return f"{value:,.0f}"
-    for unit in ("k", "M"):
+    for unit in ("k", "M", "G", "T", "P"):
         value /= 1000
         if value < 999.5:
             return f"{value:.3g}{unit}"
-    return f"{value / 1000:,.3g}G"
+    return f"{value / 1000:,.3g}E"

@@ -14,7 +14,7 @@ from autosparse.console.format import FIXED, bar, plain, show_table
 from autosparse.report.cells import columns_of, frontier, ranked, rows_of
 from autosparse.report.finished import LEAST
 from autosparse.report.schema import LayerShare, Profile, Report
-from autosparse.text import number
+from autosparse.text import number, seconds, trainings
 
 _MARKS = {"●": "bold", "○": "cyan", "×": "yellow"}
 _BETWEEN = "∙"
@@ -77,7 +77,7 @@ def _axis(positions: Sequence[int], names: Sequence[str], width: int) -> Text:
     return Text(" " * 8 + line, style="dim")
 
 
-_TELLING = 0.1  # trainings: below this cost of all masks the chart is omitted
+_TELLING = 0.1  # dense trainings: below this cost of all masks the chart is omitted
 _WIDTH = 24
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -101,8 +101,9 @@ def show_frontier(console: Console, report: Report, budget: str, title: str, met
             name = plain(point.method, "bold" if point.best else "")
             accuracy = f"{point.accuracy:.2f}{'*' if point.best else ' '}"
             drawn = plain(_bar(share), "" if point.best else "dim")
-            rows.append((name, f"{point.trainings:.2f}", accuracy, drawn))
-    show_table(("method", "dense trainings", "accuracy", ""), rows, numbers=2, optional=(3,), console=console)
+            rows.append((name, trainings(point.trainings), seconds(point.seconds), accuracy, drawn))
+    columns = ("method", "dense trainings", "time", "accuracy", "")
+    show_table(columns, rows, numbers=3, optional=(4, 2), console=console)
 
 
 def _bar(share: float) -> str:

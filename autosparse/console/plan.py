@@ -137,9 +137,10 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"the cost of {unknown} steps is unknown until {missing} is available", "yellow"))
-        elif price.dense:
-            networks = left.seconds / price.dense
-            console.print(plain(f"cost: {networks:.1f} dense trainings", "dim"))
+        elif (trainings := fitted.trainings) is not None:
+            counted = fitted.counted
+            work = f"{number(counted.steps)} training steps, {number(counted.macs)} MACs"
+            console.print(plain(f"cost: {trainings:.1f} dense trainings ({work})", "dim"))
     if sharing and sharing.specs > 1:
         each = seconds(sharing.each)
         sentence = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"

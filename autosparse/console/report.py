@@ -20,7 +20,7 @@ from autosparse.report import cells
 from autosparse.report.folder import Reached
 from autosparse.report.schema import Checked, MaskCost, Report, Sanity
 from autosparse.report.verdict import signed
-from autosparse.text import number, seconds, shell_word, sparkline
+from autosparse.text import number, seconds, shell_word, sparkline, trainings
 
 
 def show_report(
@@ -192,7 +192,7 @@ def _paths(console: Console, report: Report, label: str, title: str) -> None:
     if not shown:
         return
     seed = shown[0].seed
-    console.print(plain(f"on a path from input to output at {title}, seed {seed}; mask cost: 1× is a dense training"))
+    console.print(plain(f"on a path from input to output at {title}, seed {seed}; mask cost in dense trainings"))
     costs = {cost.method: cost for cost in report.mask_costs if cost.budget == label}
     rows = [
         (
@@ -201,21 +201,18 @@ def _paths(console: Console, report: Report, label: str, title: str) -> None:
             f"{100 * (result.effective_nodes or 0):.1f} %",
             "none" if result.paths is None else f"{result.paths:.1f}",
             number(result.effective_macs or 0),
-            _cost(costs.get(result.method)),
+            *_cost(costs.get(result.method)),
         )
         for result in shown
     ]
-    titles = ("method", "sparsity", "channels", "log #paths", "MACs", "mask cost")
-    show_table(titles, rows, numbers=5, optional=(3, 2, 4), console=console)
+    titles = ("method", "sparsity", "channels", "log #paths", "MACs", "mask cost", "mask time")
+    show_table(titles, rows, numbers=6, optional=(3, 2, 4, 6), console=console)
 
 
-def _cost(cost: MaskCost | None) -> str:
+def _cost(cost: MaskCost | None) -> tuple[str, str]:
     if cost is None:
-        return ""
-    text = seconds(cost.seconds)
-    if cost.trainings is None or cost.trainings < 0.05:
-        return text
-    return f"{text} = {cost.trainings:.2g}×"
+        return "", ""
+    return "unknown" if cost.trainings is None else trainings(cost.trainings), seconds(cost.seconds)
 
 
 def _tuned(scorer: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ from autosparse.plan.graph import makespan
 from autosparse.plan.model import Plan
 from autosparse.plan.status import Status, count, missing_data, missing_libraries, to_run
 from autosparse.steps.label import LabelResult
+from autosparse.steps.workload import Counted, sum_counted
 from autosparse.store import Index, Store
 from autosparse.user_code import label
 
@@ -74,6 +75,17 @@ class Fitted:
     def estimates(self) -> dict[str, Estimate]:
         """The known estimates of the steps to run."""
         return {name: self.price.steps[name] for name in self.to_run if name in self.price.steps}
+
+    @property
+    def counted(self) -> Counted:
+        """The counted work of the steps to run, the same on every machine."""
+        works = self.price.works
+        return sum_counted(works[name].load.counted for name in self.to_run if name in works)
+
+    @property
+    def trainings(self) -> float | None:
+        """The counted work in trainings of the dense network; None for steps of unknown cost."""
+        return self.counted.macs / self.price.dense.macs if self.priced and self.price.dense else None
 
     @property
     def priced(self) -> bool:
@@ -207,6 +219,7 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
                 "after": list(status.because),
                 "inputs": list(step.inputs.values()),
                 "estimate": {name: estimate and getattr(estimate, name) for name in _ESTIMATE},
+                "counted": asdict(price.works[step.name].load.counted) if step.name in price.works else None,
             }
         )
     left = fitted.left
@@ -226,7 +239,8 @@ def plan_json(fitted: Fitted, sharing: Shared | None = None) -> dict[str, Any]:
             "seconds": round(fitted.seconds, 2) if known else None,
             "work_seconds": round(left.seconds, 2) if known else None,
             "workers": fitted.workers,
-            "dense_trainings": round(left.seconds / price.dense, 2) if known and price.dense else None,
+            "dense_trainings": None if (trainings := fitted.trainings) is None else round(trainings, 4),
+            "counted": asdict(fitted.counted) if known else None,
             "peak_bytes": left.peak_bytes if known else None,
             "disk_bytes": left.disk_bytes if known else None,
             "memory_bytes": None if math.isinf(fitted.memory) else fitted.memory,

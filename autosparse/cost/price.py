@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, TypeGuard
 
 from autosparse.backends import EVALUATION_BATCH, Placement, backends, environment, system_load, this_machine
-from autosparse.cost.work import Work, count_work
+from autosparse.cost.work import Work, count_dense_training, count_work
 from autosparse.datasets import datasets
 from autosparse.foreign_code import foreign_code
 from autosparse.measure.probe import Rates, probe_machine, probe_network, resident
@@ -25,6 +25,7 @@ from autosparse.plan.reasons import SAME
 from autosparse.plan.status import Status, to_run
 from autosparse.spec import Pretrained
 from autosparse.steps.data import DataResult
+from autosparse.steps.workload import Counted
 from autosparse.store import Index, Record, Store, digest
 from autosparse.user_code import label
 
@@ -47,13 +48,13 @@ class Estimate:
 class Price:
     """Estimates of the steps with known network and data, and one-time costs: `startup` seconds, `base` bytes.
 
-    `dense` is the seconds of training the dense network.
+    `dense` is the counted work of training the spec's dense network, the unit that costs are compared in.
     """
 
     steps: Mapping[str, Estimate]
     startup: float
     base: int
-    dense: float | None
+    dense: Counted | None
     works: Mapping[str, Work] = field(repr=False, default_factory=dict)
     network_rates: Callable[[str], Rates] = field(repr=False, default=lambda name: {})
     """step name -> the rates of its network on this machine, probed if unknown"""
@@ -136,10 +137,8 @@ def price(
         basis = "probe" if rate is None else "finished steps"
         stored = work.load.disk_bytes if stored is None else stored
         steps[name] = Estimate(round(seconds, 4), round(peak or rates.peak(work)), stored, basis)
-    # Without a dense network: a masked network trains at the same rate.
-    trained = sorted((cell for cell in plan.cells if cell.train in steps), key=lambda cell: cell.mask is not None)
-    dense = next((steps[cell.train].seconds for cell in trained), None)
     base = round(machine["base"]) + rates.libraries
+    dense = count_dense_training(plan)
     return Price(steps, machine["startup"], base, dense, works, lambda name: rates.network(works[name]))
 
 

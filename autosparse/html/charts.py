@@ -1,4 +1,4 @@
-"""Plots of the comparison: accuracy of every method, accuracy against mask cost, and weights kept per layer."""
+"""Plots of the comparison: accuracy of every method, and weights kept per layer."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def _accuracy_layers(
     spread = inside.transform_filter("isValid(datum.from)").mark_rule(strokeWidth=2)
     layers = [
         alt.Chart(data_of(main)).mark_rect(color=SHADE).encode(y=y, yOffset=offset),
-        *([_dense_rule(dense, horizontal=False, scale=scale)] if dense is not None else []),
+        *([dense_rule(dense, horizontal=False, scale=scale)] if dense is not None else []),
         spread.encode(x=alt.X("from:Q", scale=scale), x2="to:Q", color=colour),
         inside.mark_point(filled=True, size=75, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tooltip),
         below.mark_point(filled=True, size=75, opacity=1, shape="triangle-left").encode(color=colour, tooltip=tooltip),
@@ -175,95 +175,13 @@ def _accuracy_layers(
     return alt.layer(*layers)
 
 
-def _dense_rule(value: float, *, horizontal: bool, scale: alt.Scale) -> Any:
+def dense_rule(value: float, *, horizontal: bool, scale: alt.Scale) -> Any:
+    """Return a dashed rule at the accuracy of the dense network."""
     rule = alt.Chart(data_of([{"dense": value}])).mark_rule(color=SOFT, strokeDash=[5, 4], strokeWidth=1.5)
     tooltip = alt.Tooltip("dense:Q", title="dense network", format=".2f")
     if horizontal:
         return rule.encode(y=alt.Y("dense:Q", scale=scale), tooltip=tooltip)
     return rule.encode(x=alt.X("dense:Q", scale=scale), tooltip=tooltip)
-
-
-_CHEAPEST = 0.005  # costs are rounded to hundredths of a training: smaller ones are drawn here
-_HEIGHT = 340
-_MARK, _LABEL = 10.0, 15.0  # pixels from a mark to a label, and from one label to the next
-
-
-def frontier_plot(report: Report) -> Plot | None:
-    """Return test accuracy against mask cost at the strictest budget; a line joins the best methods at each cost."""
-    columns = list(cells.columns_of(report).items())
-    points = cells.frontier(report, columns[-1][0]) if columns else []
-    if len(points) < 2:
-        return None
-    dense = [result.test_accuracy for result in report.results if result.method == "dense"]
-    reach = [*(point.accuracy for point in points), *([fmean(dense)] if dense else [])]
-    low = floor_of(reach)
-    high = max(reach) + max(0.08 * (max(reach) - low), 0.5)
-    values: list[dict[str, Any]] = [
-        {
-            "name": point.method, "cost": max(_CHEAPEST, point.trainings), "trainings": point.trainings,
-            "accuracy": point.accuracy, "at": max(low, point.accuracy), "best": point.best,
-            "below": point.accuracy < low, "main": point.method == report.method,
-            "label": point.method + (f" ({point.accuracy:.1f})" if point.accuracy < low else ""),
-        }
-        for point in points
-    ]  # fmt: skip
-    cheapest, most = min(value["cost"] for value in values), max(value["cost"] for value in values)
-    _set_labels(values, low, high, cheapest, most)
-    x = alt.Scale(type="log", domain=[cheapest / 1.4, 2 * most], nice=False)
-    y = alt.Scale(domain=[low, high], nice=False, zero=False)
-    chart = _frontier_layers(values, x, y, fmean(dense) if dense else None)
-    rule = f" The dashed rule is the dense network ({fmean(dense):.1f} %)." if dense else ""
-    note = f"At {columns[-1][1]}. The line joins the methods that no cheaper one matches.{rule}"
-    return plot_of("Accuracy against mask cost", note, chart, _HEIGHT)
-
-
-def _set_labels(values: Sequence[dict[str, Any]], low: float, high: float, cheapest: float, most: float) -> None:
-    # A label stands above its mark, and higher where it would cover another, also in a narrow window; labels of the
-    # right half end at their mark.
-    span = math.log10(2 * most / cheapest)
-    pixels = _HEIGHT / ((high - low) or 1.0)
-    across = [math.log10(value["cost"] / cheapest) / span for value in values]
-    heights = [(value["at"] - low) * pixels for value in values]
-    used = [(x - 0.02, x + 0.02, y, _MARK) for x, y in zip(across, heights, strict=True)]  # begin, end, centre, room
-    for value, x, height in sorted(zip(values, across, heights, strict=True), key=lambda one: one[2]):
-        wide = len(value["label"]) * 7 / 260  # share of a narrow window
-        value["right"] = x > 0.5
-        begin, end = (x - wide, x) if value["right"] else (x, x + wide)
-        y = height + _MARK
-        for other_begin, other_end, other_y, room in sorted(used, key=lambda one: one[2]):
-            if begin < other_end and other_begin < end and abs(y - other_y) < room:
-                y = other_y + room
-        used.append((begin, end, y, _LABEL))
-        value["label_at"] = low + y / pixels
-
-
-def _frontier_layers(
-    values: Sequence[Mapping[str, Any]], across: alt.Scale, scale: alt.Scale, dense: float | None
-) -> Drawing:
-    labels = f"datum.value < {2 * _CHEAPEST} ? '< 0.01' : format(datum.value, '~g')"
-    ticks = [_CHEAPEST, *(value for power in range(-2, 5) for value in (10.0**power, 3 * 10.0**power))]
-    axis = alt.Axis(labelExpr=labels, values=ticks, grid=False)
-    x = alt.X("cost:Q", scale=across, axis=axis, title="mask cost in dense trainings")
-    y = alt.Y("at:Q", scale=scale, title="test accuracy in %")
-    tooltip = [
-        alt.Tooltip("name:N", title="method"),
-        alt.Tooltip("accuracy:Q", title="accuracy in %", format=".2f"),
-        alt.Tooltip("trainings:Q", title="mask cost in dense trainings", format=".2f"),
-    ]
-    colour = alt.condition("datum.main", alt.value(PALETTE[0]), alt.value(SOFT))
-    base = alt.Chart(data_of(values)).encode(x=x)
-    at_label = base.encode(y=alt.Y("label_at:Q", scale=scale), text="label:N", color=colour, tooltip=tooltip)
-    above, below = base.transform_filter("!datum.below"), base.transform_filter("datum.below")
-    return alt.layer(
-        *([_dense_rule(dense, horizontal=True, scale=scale)] if dense is not None else []),
-        base.transform_filter("datum.best").mark_line(interpolate="step-after", color=SOFT, strokeWidth=1).encode(y=y),
-        above.mark_point(filled=True, size=90, opacity=1, stroke=PAPER).encode(y=y, color=colour, tooltip=tooltip),
-        below.mark_point(filled=True, size=90, opacity=1, shape="triangle-down").encode(
-            y=y, color=colour, tooltip=tooltip
-        ),
-        at_label.transform_filter("!datum.right").mark_text(align="left", dx=2),
-        at_label.transform_filter("datum.right").mark_text(align="right", dx=-2),
-    )
 
 
 def layers_plot(report: Report) -> Plot | None:

@@ -31,10 +31,11 @@ def plots_of(report: Report) -> dict[str, Plot]:
     Raises:
         MissingExtra: the extra `plots` is not installed.
     """
-    charts, effort = _charts()
+    charts, frontier, effort = _charts()
     drawn = {
         "accuracy": charts.accuracy_plot(report),
-        "frontier": charts.frontier_plot(report),
+        "frontier": frontier.frontier_plot(report),
+        "frontier_seconds": frontier.seconds_plot(report),
         "layers": charts.layers_plot(report),
         "irp": effort.rounds_plot(report),
         "tuning": effort.trials_plot(report),
@@ -104,14 +105,14 @@ def report_page(report: Report, spec: str = "") -> str:
     )
 
 
-def _charts() -> tuple[Any, Any]:
+def _charts() -> tuple[Any, Any, Any]:
     try:
         import vl_convert  # noqa: F401
 
-        from autosparse.html import charts, effort_charts
+        from autosparse.html import charts, effort_charts, frontier_charts
     except ImportError as error:
         raise MissingExtra("plots need altair and vl-convert", "run `pip install 'autosparse[plots]'`") from error
-    return charts, effort_charts
+    return charts, frontier_charts, effort_charts
 
 
 def _policy(scripts: Sequence[str]) -> str:

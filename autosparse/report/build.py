@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from autosparse.report.finished import (
     find_missing,
 )
 from autosparse.report.folder import write_file
+from autosparse.report.mask_cost import describe_mask_costs
 from autosparse.report.provenance import describe_provenance
-from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, MaskCost, Report, Result, Verdict
+from autosparse.report.schema import SCHEMA_VERSION, Emitted, Failure, Report, Result, Verdict
 from autosparse.report.scorer import copy_scorer, describe_scorer
 from autosparse.report.verdict import describe_sanity, is_chance, judge_results
 from autosparse.report.warnings import describe_warnings, emissions, tag_of
@@ -60,7 +60,7 @@ def build_report(finished: Finished, outcome: Outcome, folder: Path | None = Non
         cost=_cost(finished),
         warnings=describe_warnings(finished, failures, missing, [*results, *controls]),
         unprunable=_unprunable(finished),
-        mask_costs=_mask_costs(finished),
+        mask_costs=describe_mask_costs(finished),
         oracles=[method.name for method in plan.spec.methods if method.needs_rounds],
         sanity=describe_sanity(finished, results),
         verdicts=_verdicts(finished, results, controls),
@@ -163,34 +163,8 @@ def _round(finished: Finished, step: Step) -> dict[str, Any]:
 def _cost(finished: Finished) -> dict[str, float]:
     cost: dict[str, float] = {}  # purpose -> compute cost in seconds, including cached steps
     for step in finished.steps():
-        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + _seconds(finished, step.name), 3)
+        cost[step.purpose] = round(cost.get(step.purpose, 0.0) + finished.seconds(step.name), 3)
     return cost
-
-
-def _seconds(finished: Finished, name: str) -> float:
-    seconds: float = finished.open(name).descriptor.get("seconds", 0.0)
-    return seconds
-
-
-def _mask_costs(finished: Finished) -> list[MaskCost]:
-    plan = finished.plan
-    cells = [cell for cell in plan.cells if finished.has(cell.train)]
-    dense = [cell for cell in cells if cell.mask is None]
-    trainings = [_seconds(finished, cell.train) for cell in dense or cells]
-    training = statistics.median(trainings) if trainings else 0.0
-    times: dict[tuple[str, str], list[float]] = {}
-    for cell in plan.cells:
-        if cell.mask is None or cell.role == "control":
-            continue
-        inputs = plan.steps[cell.mask].inputs
-        steps = [cell.mask, *(name for role, name in inputs.items() if role.startswith(("round", "rewind")))]
-        if all(map(finished.has, steps)):
-            seconds = sum(_seconds(finished, name) for name in steps)
-            times.setdefault((cell.method, cell.budget), []).append(seconds)
-    means = {cell: statistics.fmean(masks) for cell, masks in times.items()}
-    return [
-        MaskCost(*cell, round(mean, 3), round(mean / training, 3) if training else None) for cell, mean in means.items()
-    ]
 
 
 def _verdicts(finished: Finished, results: Sequence[Result], controls: Sequence[Result]) -> list[Verdict]:

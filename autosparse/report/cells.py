@@ -190,37 +190,38 @@ def rounds_by_source(report: Report) -> dict[str, list[Mapping[str, Any]]]:
 
 @dataclass(frozen=True)
 class Point:
-    """Method within a budget: its mask cost, in trainings of the network, and its test accuracy in percent.
+    """Method within a budget: its mask cost in dense trainings and in seconds, and its test accuracy in percent.
 
-    Both are means over seeds. `best` is true if no method with masks as cheap or cheaper is as accurate, and it is
-    above chance.
+    All are means over seeds. `best` is true if no method with masks as cheap or cheaper, in trainings, is as accurate,
+    and it is above chance.
     """
 
     method: str
     trainings: float
+    seconds: float
     accuracy: float
     best: bool
 
 
 def frontier(report: Report, budget: str) -> list[Point]:
-    """Return the methods of a report within one budget, cheapest first, without those with untimed masks.
+    """Return the methods of a report within one budget, cheapest first, without those of unknown cost.
 
-    Costs are compared as printed, in hundredths of a training: smaller differences are noise.
+    Costs are counted, so that they are compared exactly.
     """
     costs = {
-        cost.method: round(cost.trainings, 2)
+        cost.method: (cost.trainings, cost.seconds)
         for cost in report.mask_costs
         if cost.budget == budget and cost.trainings is not None
     }
     accuracies = by_cell(report.results)
     means = {name: fmean(accuracies[name, budget].values()) for name in costs if (name, budget) in accuracies}
-    order = sorted(means, key=lambda method: (costs[method], -means[method]))
+    order = sorted(means, key=lambda method: (costs[method][0], -means[method]))
     states = statuses_by_cell(report.results)
     sound = {name for name in means if TRAINED in states[name, budget]}
     points: list[Point] = []
     for method in order:
         best = method in sound and all(point.accuracy < means[method] for point in points)
-        points.append(Point(method, costs[method], means[method], best))
+        points.append(Point(method, *costs[method], means[method], best))
     return points
 
 

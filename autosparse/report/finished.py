@@ -38,6 +38,11 @@ class Finished:
         step = self.plan.steps[name]
         return self.store.open(step.operation, step.key)
 
+    def seconds(self, name: str) -> float:
+        """Return the seconds that a step took, in this run or an earlier one."""
+        seconds: float = self.open(name).descriptor.get("seconds", 0.0)
+        return seconds
+
     def steps(self) -> Iterator[Step]:
         """Yield the steps that have an artifact, in the plan's order."""
         return (step for step in self.plan.steps.values() if step.name not in self.absent)

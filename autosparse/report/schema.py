@@ -41,16 +41,21 @@ class Result:
 
 @dataclass(frozen=True)
 class MaskCost:
-    """Mask cost of a method in seconds, with the rounds of IRP that it needs; the mean over seeds.
+    """Mask cost of a method, with the rounds of IRP that it needs; the mean over seeds.
 
-    `trainings` is the cost in trainings of the dense network, or of the pruned ones in a run without a dense one; None
-    where these were not timed. A learned scorer is shared, and part of `cost`.
+    `trainings` is the counted work in trainings of the dense network by the recipe of the spec, the same on every
+    machine; None where the data are unknown. It is the ratio of `macs`, multiply-adds; `steps` are training steps, and
+    `images` count once for each step, gradient or evaluation. `seconds` are measured. A learned scorer is shared, and
+    part of `cost`.
     """
 
     method: str
     budget: str
     seconds: float
     trainings: float | None
+    steps: int | None
+    images: int | None
+    macs: int | None
 
 
 @dataclass(frozen=True)

@@ -80,6 +80,7 @@ def emit_cost(options: Mapping[str, Any], facts: Facts) -> Workload:
             {"data": data, "bytes": 5 * facts.state_bytes, "forward": min(images, EVALUATION_BATCH)},
         ),
         size + _CARD + 150 * len(facts.network.layers),
+        counted=facts.evaluated(2 * images),
     )
 
 

@@ -30,7 +30,7 @@ _NAMES = [
     "a & b", '"><img src=x>', "\x1b[31mred", "\u202eabc", "名前", "{x}", "{{ 7 * 7 }}", "{% raw %}", "%s", "$x",
 ]  # fmt: skip
 HOSTILE = ["".join(_NAMES[start::3]) for start in range(3)]
-PLOTS = {"accuracy", "frontier", "layers", "irp", "tuning", "cost", "timeline"}
+PLOTS = {"accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost", "timeline"}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_a_page_has_all_that_the_report_has(report: Report) -> None:
 
     assert PLOTS == plots_of(report).keys()
     assert [*re.findall('<figure id="(.+?)"', page)] == [
-        "accuracy", "frontier", "layers", "irp", "tuning", "cost", "timeline",
+        "accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost", "timeline",
     ]  # fmt: skip
     assert len(PLOTS) == page.replace(script_bundle(), "").count("<svg ")
     for result in report.results:

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from autosparse.html import charts, effort_charts
+from autosparse.html import charts, effort_charts, frontier_charts
 from autosparse.html.page import plots_of, report_page
 from autosparse.html.render import json_for_script, png_of, svg_of
 from autosparse.html.theme import svg_rules
+from autosparse.report.cells import columns_of
 from autosparse.report.schema import LayerShare, Made, MaskCost, Missing, Profile, Report
 from tests.docs.outputs import INCOMPLETE, REPORTS
 
-NAMES = {"accuracy", "frontier", "layers", "irp", "tuning", "cost"}
+NAMES = {"accuracy", "frontier", "frontier_seconds", "layers", "irp", "tuning", "cost"}
 FIELDS = {
     "row", "series", "at", "from", "to", "label", "text", "seeds", "dense", "cost", "label_at", "name", "accuracy",
     "trainings", "layer", "share", "kept", "size", "effective", "number", "left", "round", "trial", "value", "best",
@@ -113,7 +114,7 @@ def test_the_dense_network_is_a_rule(digits: Report) -> None:
     """In both plots of accuracy, with its number in the note."""
     dense = next(one.test_accuracy for one in digits.results if one.method == "dense")
 
-    for plot in (charts.accuracy_plot(digits), charts.frontier_plot(digits)):
+    for plot in (charts.accuracy_plot(digits), frontier_charts.frontier_plot(digits)):
         assert [dense] == [row["dense"] for row in rows_of(plot) if "dense" in row]
         assert plot is not None
         assert f"dense network ({dense:.1f} %)" in plot.note
@@ -208,21 +209,43 @@ def test_spreads_are_bars(digits: Report) -> None:
 def test_labels_of_the_frontier_cover_nothing(digits: Report) -> None:
     """Methods of the same cost and accuracy have labels one above another."""
     costs = [replace(one, trainings=0.001) for one in digits.mask_costs]
-    rows = rows_of(charts.frontier_plot(replace(digits, mask_costs=costs)))
+    rows = rows_of(frontier_charts.frontier_plot(replace(digits, mask_costs=costs)))
     heights = sorted(row["label_at"] for row in rows if "label_at" in row)
 
     assert 8 < len(heights)
     assert all(high - low > 0.1 for low, high in pairwise(heights))
 
 
-def test_cheap_masks_stand_at_the_left(digits: Report) -> None:
-    """A logarithmic axis has no zero; equal costs make an axis too."""
-    costs = [MaskCost(one.method, one.budget, 0.0, 0.0) for one in digits.mask_costs]
-    plot = charts.frontier_plot(replace(digits, mask_costs=costs))
+def test_the_axis_of_costs_has_a_zero(digits: Report) -> None:
+    """A cost of exactly 0 stands at the tick 0, left of every other cost; costs of 0 alone make an axis too."""
+    plot = frontier_charts.frontier_plot(digits)
+    rows = {row["name"]: row for row in rows_of(plot) if "cost" in row}
+    axis = frontier_charts.CostAxis.of([row["cost"] for row in rows.values()])
 
     assert plot is not None
-    assert {0.005} == {row["cost"] for row in rows_of(plot) if "cost" in row}
-    assert "< 0.01" in svg_of(plot.spec).replace("&lt;", "<")
+    assert {0.0} == {rows[name]["cost"] for name in ("random", "erk", "magnitude")}
+    assert 0 < axis.at(0.0) < axis.at(rows["snip"]["cost"]) < axis.at(rows["irp"]["cost"]) < 1
+    assert "symlog" in [value for name, value in walk(plot.spec) if name == "type"]
+    assert 0.0 in axis.ticks
+    assert 1.0 in axis.ticks
+    costs = [MaskCost(one.method, one.budget, 0.0, 0.0, 0, 0, 0) for one in digits.mask_costs]
+    plot = frontier_charts.frontier_plot(replace(digits, mask_costs=costs))
+
+    assert plot is not None
+    assert {0.0} == {row["cost"] for row in rows_of(plot) if "cost" in row}
+    assert ">0</text>" in svg_of(plot.spec)
+
+
+def test_seconds_have_a_plot_apart(digits: Report) -> None:
+    """Each mark at its measured seconds, without the line of the frontier, which counted costs decide."""
+    counted, timed = frontier_charts.frontier_plot(digits), frontier_charts.seconds_plot(digits)
+    label = [*columns_of(digits)][-1]
+    seconds = {cost.method: cost.seconds for cost in digits.mask_costs if cost.budget == label}
+
+    assert counted is not None
+    assert timed is not None
+    assert seconds == {row["name"]: row["cost"] for row in rows_of(timed) if "cost" in row}
+    assert [True, False] == ["step-after" in json.dumps(plot.spec) for plot in (counted, timed)]
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 50.0, 100.0])
@@ -231,7 +254,7 @@ def test_equal_accuracies_make_an_axis(digits: Report, accuracy: float) -> None:
     results = [replace(one, test_accuracy=accuracy) for one in digits.results]
     even = replace(digits, results=results, controls=[])
 
-    for plot in (charts.accuracy_plot(even), charts.frontier_plot(even)):
+    for plot in (charts.accuracy_plot(even), frontier_charts.frontier_plot(even), frontier_charts.seconds_plot(even)):
         assert plot is not None
         domains = [value for name, value in walk(plot.spec) if name == "domain" and isinstance(value, list)]
         ends = [domain for domain in domains if not isinstance(domain[0], str)]
