@@ -48,13 +48,13 @@ def accuracy() -> Question:
     best = max(ONE_SHOT, key=lambda name: _validation(vgg, name, 0.98))
     at = {name: mean_at(vgg, name, 0.98) for name in ("search_igq@50", "irp", best)}
     answer = (
-        f"A mask search over half of one training by images (0.6 by time) has {at['search_igq@50']:.1f} % on the VGG "
+        f"A mask search of half a dense training, counted in multiply-adds, has {at['search_igq@50']:.1f} % on the VGG "
         f"at 0.98; the best one-shot baseline without a scorer ({LABELS[best]}) has {at[best]:.1f} %, and IRP, at "
-        f"twelve times the cost by images, {at['irp']:.1f} %."
+        f"twelve times the cost, {at['irp']:.1f} %."
     )
     names = {"vgg": "VGG", "resnet20": "ResNet-20"}
     titles = (f"{names[network]} {sparsity}" for network, sparsity in targets)
-    columns = ["method", "cost in dense trainings, by images", *titles]
+    columns = ["method", "cost in dense trainings", *titles]
     sources = _used(rows, [*costs], [("vgg", 0.0), ("resnet20", 0.0), *targets])
     figures = ("accuracy_against_cost.svg", "plots/methods.svg")
     return Question("Which method is most accurate for its cost?", answer, columns, table, sources, figures)

@@ -211,7 +211,7 @@ def frontier(report: Report, budget: str) -> list[Point]:
     costs = {
         cost.method: (cost.trainings, cost.seconds)
         for cost in report.mask_costs
-        if cost.budget == budget and cost.trainings is not None
+        if cost.budget == budget and cost.trainings is not None and _is_cost(cost.trainings) and _is_cost(cost.seconds)
     }
     accuracies = by_cell(report.results)
     means = {name: fmean(accuracies[name, budget].values()) for name in costs if (name, budget) in accuracies}
@@ -223,6 +223,10 @@ def frontier(report: Report, budget: str) -> list[Point]:
         best = method in sound and all(point.accuracy < means[method] for point in points)
         points.append(Point(method, *costs[method], means[method], best))
     return points
+
+
+def _is_cost(value: float) -> bool:
+    return 0 <= value < math.inf
 
 
 _COLUMNS = (

@@ -140,10 +140,10 @@ class Facts:
         images = images_in(begin + steps, batch, whole) - images_in(begin, batch, whole)
         return Counted(steps, images, GRADIENT * images * self.network.macs)
 
-    def differentiated(self, images: int, gradients: int = 1, hessian_products: int = 0) -> Counted:
+    def differentiated(self, images: int, gradients: float = 1, hessian_products: float = 0) -> Counted:
         """Count gradients and Hessian products of the loss over `images`."""
         passes = GRADIENT * gradients + HESSIAN_PRODUCT * hessian_products
-        return Counted(0, images * (gradients + hessian_products), images * passes * self.network.macs)
+        return Counted(0, round(images * (gradients + hessian_products)), round(images * passes * self.network.macs))
 
     def evaluated(self, images: int) -> Counted:
         """Count a forward pass of `images`."""

@@ -82,6 +82,13 @@ def test_any_higher_cost_must_buy_accuracy() -> None:
     assert ["erk", "igq"] == [point.method for point in frontier(report_of({**close}), "0.98") if point.best]
 
 
+def test_values_that_are_no_costs_are_left_out() -> None:
+    """An edited report may hold any number: not-a-number, infinity and costs below 0 stand on no axis."""
+    odd = {"erk": (0.0, [90.0]), "a": (float("nan"), [91.0]), "b": (float("inf"), [92.0]), "c": (-1.0, [93.0])}
+
+    assert ["erk"] == [point.method for point in frontier(report_of({**odd}), "0.98")]
+
+
 def test_a_mask_without_a_trained_network_is_on_no_frontier() -> None:
     """Its cost is known, its accuracy is not."""
     assert ["erk"] == [point.method for point in frontier(report_of({"erk": (0.0, [90.0]), "snip": (0.1, [])}), "0.98")]
