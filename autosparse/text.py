@@ -96,8 +96,8 @@ def size(value: float) -> str:
 def trainings(value: float) -> str:
     """Return a cost in dense trainings: an exact 0, and two digits of a small one."""
     if value == 0 or value >= 10:
-        return f"{value:.0f}" if value < 100 else number(value)
-    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}" if value >= 0.0001 else "<0.0001"
+        return number(value)
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}" if value >= 0.0001 else "<0.0001"
 
 
 def number(value: float) -> str:

@@ -20,7 +20,7 @@ from autosparse.plan.budgets import Between, Translation
 from autosparse.plan.model import PURPOSES, Plan
 from autosparse.plan.status import SHARED, Status, chain, count, to_run
 from autosparse.spec import Amount, binary_size
-from autosparse.text import listed, number, seconds, size
+from autosparse.text import listed, number, seconds, size, trainings
 
 STYLES = {"run": ("+", "yellow"), "resume": (">", "cyan"), "reuse": ("=", "green")}
 _REASONS = 3
@@ -137,10 +137,11 @@ def _footer(console: Console, fitted: Fitted, sharing: Shared | None) -> None:
         missing = f"a device {plan.spec.target.device}" if price is NO_PRICE else "their data"
         if unknown:
             console.print(plain(f"the cost of {unknown} steps is unknown until {missing} is available", "yellow"))
-        elif (trainings := fitted.trainings) is not None:
+        elif (cost := fitted.trainings) is not None:
             counted = fitted.counted
             work = f"{number(counted.steps)} training steps, {number(counted.macs)} MACs"
-            console.print(plain(f"cost: {trainings:.1f} dense trainings ({work})", "dim"))
+            times = f"{cost:.1f}" if cost >= 1 else trainings(cost)
+            console.print(plain(f"cost: {times} dense trainings ({work})", "dim"))
     if sharing and sharing.specs > 1:
         each = seconds(sharing.each)
         sentence = f"IRP of {seconds(sharing.seconds)} shared by {sharing.specs} specs: {each} for each"

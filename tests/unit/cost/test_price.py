@@ -17,7 +17,7 @@ from autosparse.errors import FitError
 from autosparse.plan.model import Plan
 from autosparse.plan.status import statuses
 from autosparse.spec import load_spec
-from autosparse.steps.workload import Workload
+from autosparse.steps.workload import Workload, sum_counted
 from autosparse.store import Store, open_index
 from tests.plans import DIGITS, MACHINE, NETWORK_RATES, compiled, finish, known_rates
 
@@ -106,6 +106,33 @@ def test_seconds_are_counts_times_rates(store: Store) -> None:
     assert (
         2.0 <= estimate.to_run(statuses(plan, store)).seconds - sum(e.seconds for e in estimate.steps.values()) <= 3.5
     )
+
+
+def test_dense_trainings_do_not_depend_on_the_machine(store: Store) -> None:
+    """A machine a hundred times as slow plans the same number, and the same counted work; only seconds differ."""
+    slow = known_rates({"train": 1e-2, "gradient": 1e-2, "flow": 1.0, "forward": 1e-3, "scorer": 0.1})
+    first, second = (plan_json(fitted(store, calibration=calibration, refit=True)) for calibration in (KNOWN, slow))
+    plan = compiled(DIGITS)
+    works, once = count_work(plan), count_work(plan)[TRAIN].load.counted
+    total = sum_counted(work.load.counted for work in works.values())
+
+    assert second["summary"]["seconds"] > 10 * first["summary"]["seconds"]
+    assert first["summary"]["dense_trainings"] == second["summary"]["dense_trainings"]
+    assert first["summary"]["dense_trainings"] == pytest.approx(total.macs / once.macs, abs=1e-4)
+    assert first["summary"]["counted"] == second["summary"]["counted"]
+    assert first["summary"]["counted"]["steps"] == total.steps
+    counted = {step["name"]: step["counted"] for step in first["steps"]}
+    assert {"steps": 0, "images": 0, "macs": 0} == counted["mask/erk/0.9/seed0"]
+    assert counted[TRAIN] == counted["train/snip/0.98/seed0"]
+
+
+def test_a_plan_with_nothing_to_run_costs_no_training(store: Store) -> None:
+    """The cost is that of the steps to run."""
+    plan = compiled(DIGITS)
+    assert 0 < (fitted(store).trainings or 0)
+    finish(plan, store)
+
+    assert 0.0 == fitted(store).trainings
 
 
 def _buffers(plan: Plan) -> int:
